@@ -1,0 +1,41 @@
+# Everything runs in .venv, which is made from requirements.txt when missing. Another Python: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+# What the calling shell has set up for another Python must not leak into this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+setup: $(READY)  ## .venv with everything that is needed
+
+demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> draw -> evaluate round; about five minutes
+	@$(RUN) -m cdcd_video.demo
+
+test: $(READY)  ## the test-suite; some of it: make test ARGS="tests/test_house.py -k layers"
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(READY)  ## style, as the test-suite checks it
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+clean:  ## removes .venv, the demo's files and caches; keeps runs/
+	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The mark is written last: an installation that was interrupted, or a changed requirements.txt, is taken up again.
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) must be Python 3.10 or newer; choose one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@echo "Setting up $(VENV) (once; PyTorch is large, so this takes a few minutes and 6 GB of disk) ..."
+	@$(RUN) -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || \
+	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade -r requirements.txt
+	@touch $@
+	@echo "$(VENV) is ready."

@@ -1,0 +1,220 @@
+"""The composition root: a config becomes data, networks and stages, trained one after the other in one run folder."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cdcd_video import clip as builtin_clip
+from cdcd_video import configfile
+from cdcd_video.codec.codec import Codec
+from cdcd_video.config import Config, TrainConfig
+from cdcd_video.data.cache import CodeCache, write_cache
+from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
+from cdcd_video.data.store import Clips, SpritesClips, StoredClips
+from cdcd_video.engine import checkpoint, loop, runtime
+from cdcd_video.errors import UserError
+from cdcd_video.model import FORMAT, build_codec, build_denoiser, build_process, clip_folder, load_module, save_module
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, settings_for
+
+STAGES = ("clip", "codec", "decoder", "diffusion")
+"""In order. `decoder` and `diffusion` need `codec` and not each other: two machines can train them side by side."""
+
+
+def open_clips(config: Config, split: str) -> Clips:
+    """The clips of a config; `split` is "train" or "val"."""
+    data = config.data
+    if data.kind == "folder":
+        return StoredClips(Path(data.path), split)
+    num_clips = data.num_clips if split == "train" else data.num_val_clips
+    world = sprites_world(config)
+    return SpritesClips(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
+
+
+def sprites_world(config: Config) -> World:
+    """The dials of the sprites world in a config.
+
+    Raises:
+      UserError: a motion or background that does not exist.
+    """
+    data = config.data
+    for name, given, known in (
+        ("motions", data.motions, MOTIONS),
+        ("backgrounds", data.backgrounds, BACKGROUNDS),
+    ):
+        unknown = sorted(set(given or ()) - set(known))
+        if unknown:
+            raise UserError(f"data.{name} holds {unknown[0]!r}; known are: {', '.join(known)}")
+    return World(
+        max_objects=data.max_objects,
+        two_object_share=data.two_object_share,
+        motions=data.motions or MOTIONS,
+        backgrounds=data.backgrounds or BACKGROUNDS,
+        num_frames=data.num_frames,
+        fps=data.fps,
+    )
+
+
+class TrainingRun:
+    """A run folder and everything trained in it.
+
+    Args:
+      config: the resolved config.
+      out: the run folder; made if missing. A folder that holds another config is refused.
+      command: what the user typed, for run.json.
+    """
+
+    def __init__(self, config: Config, out: Path, command: Sequence[str]):
+        self.config, self.out, self.folder = config, out, out / "model"
+        self.device = runtime.device_for(config.device)
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        self._claim(command)
+        self.clips, self.val = open_clips(config, "train"), open_clips(config, "val")
+        if min(len(self.clips), len(self.val)) == 0:
+            raise UserError("the data has no training or no validation clips; prepare more clips, or raise --val-share")
+
+    def train(self, stages: Sequence[str] = STAGES) -> None:
+        """Trains the stages that are asked for and not yet finished, each from where it stopped."""
+        if self.config.reuse:
+            self._reuse(Path(self.config.reuse))
+        for stage in ("diffusion",) if self.config.reuse else STAGES:
+            if stage in stages:
+                getattr(self, f"_train_{stage}")()
+
+    def _claim(self, command: Sequence[str]) -> None:
+        text, file = configfile.dump(self.config), self.out / "config.yaml"
+        if file.is_file() and file.read_text() != text:
+            raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
+        runtime.write_run_json(self.out, command, config_sha256=_digest(text))
+        runtime.replace_file(file, text)
+
+    # ------------------------------------------------------------------------------------------------ stages
+
+    def _train_clip(self) -> None:
+        config = self.config
+        if config.clip.kind == "pretrained":
+            return
+        captions = [text for clip in range(len(self.clips)) for text in self.clips.captions(clip)]
+        tokenizer = builtin_clip.train_tokenizer(captions, config.clip.vocabulary, config.clip.max_tokens)
+        model = self._fresh(
+            "clip",
+            lambda: builtin_clip.build_clip(
+                config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id
+            ),
+        )
+        stage = ClipStage(model, tokenizer, config, self.clips, self.val, self.device)
+        self._fit(stage, config.train.clip, clip=config.clip.model_dump_json())
+        builtin_clip.save_clip(model.cpu(), tokenizer, captions, self.folder / "clip")
+
+    def _train_codec(self) -> None:
+        clip = self._clip()
+        codec = self._fresh("codec", lambda: build_codec(self.config, clip))
+        stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
+        self._fit(stage, self.config.train.codec, codec=self.config.codec.model_dump_json(), clip=clip.digest)
+        decoded = self.out / "checkpoints" / "decoder"
+        if not decoded.exists():  # a decoder trained on is not thrown away
+            self._save(codec, "codec", clip)
+
+    def _train_decoder(self) -> None:
+        clip = self._clip()
+        codec = self._codec(clip)
+        stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device)
+        self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip))
+        self._save(codec, "codec", clip)
+
+    def _train_diffusion(self) -> None:
+        config, clip = self.config, self._clip()
+        codec = self._codec(clip)
+        denoiser = self._fresh("diffusion", lambda: build_denoiser(config, codec, clip.text_width))
+        caches = [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
+        process = build_process(config, codec.num_codes)
+        stage = DiffusionStage(denoiser, codec, process, config, *caches, self.device)
+        sections = (config.denoiser, config.diffusion, config.loss)
+        self._fit(
+            stage,
+            config.train.diffusion,
+            codes=codes_digest(codec, clip),
+            sections="".join(section.model_dump_json() for section in sections),
+        )
+        self._save(denoiser, "denoiser", clip)
+
+    # ----------------------------------------------------------------------------------------------- plumbing
+
+    def _fresh(self, stage: str, build: Callable[[], nn.Module]) -> nn.Module:
+        """Builds a network with weights drawn from a stream of its own."""
+        with torch.random.fork_rng():
+            torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
+            return build()
+
+    def _fit(self, stage: loop.Task, train: TrainConfig, **identity: str) -> None:
+        """Trains a stage to its end and leaves the averaged weights in its model."""
+        facts = {"train": train.model_dump_json(), "data": self.clips.digest(), **identity}
+        identity = {name: _digest(text) for name, text in facts.items()}
+        settings = settings_for(train, self.config.num_threads)
+        result = loop.train(stage, settings, self.out, seed=self.config.seed, identity=identity)
+        stage.model.load_state_dict(checkpoint.load_weights(self.out, stage.name, "ema"))
+        stage.model.eval()
+        if not result.is_finished:
+            raise SystemExit(0)
+
+    def _clip(self) -> FrozenClip:
+        clip = FrozenClip(clip_folder(self.config, self.folder))
+        return clip.to(self.device)
+
+    def _codec(self, clip: FrozenClip) -> Codec:
+        """The codec as it was written: the cache and every drawing must see the same 16-bit weights."""
+        return load_module(build_codec(self.config, clip), self.folder / "codec.safetensors").to(self.device).eval()
+
+    def _reuse(self, path: Path) -> None:
+        """Copies CLIP and codec of another run, which must have the same sections for them."""
+        source = next((folder for folder in (path, path / "model") if (folder / "codec.safetensors").is_file()), None)
+        if source is None:
+            raise UserError(f"reuse: {path} holds no trained codec; train it first, or name another run folder")
+        other = configfile.load(source / "config.yaml", Config)
+        for section in ("clip", "codec"):
+            if getattr(other, section) != getattr(self.config, section):
+                raise UserError(f"reuse: the section `{section}` of {source} differs from this config's; make them equal")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.config.clip.kind == "builtin":
+            shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)
+        shutil.copyfile(source / "codec.safetensors", self.folder / "codec.safetensors")
+
+    def _cache(self, codec: Codec, clip: FrozenClip, split: str, clips: Clips) -> CodeCache:
+        folder = self.out / "cache" / split
+
+        @torch.no_grad()
+        def encode(frames: torch.Tensor) -> torch.Tensor:
+            return codec.encode(clip.see(frames.to(self.device), codec.cfg.layers).patches)
+
+        identity = {"codes": codes_digest(codec, clip), "data": clips.digest()}
+        data = self.config.data
+        longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
+        write_cache(folder, clips, encode, clip.read, identity, longest)
+        return CodeCache(folder)
+
+    def _save(self, module: nn.Module, name: str, clip: FrozenClip) -> None:
+        """Writes one network into the model folder, with the config and the facts beside it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_module(module, self.folder / f"{name}.safetensors", {"config": _digest(configfile.dump(self.config))})
+        runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))
+        facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip.digest, **runtime.git_state()}
+        runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")
+
+
+def codes_digest(codec: Codec, clip: FrozenClip) -> str:
+    """Identity of the codes: the CLIP, and the part of the codec that makes codes (not the decoder)."""
+    digest = hashlib.sha256(clip.digest.encode() + codec.cfg.model_dump_json().encode())
+    for name, tensor in sorted(codec.state_dict().items()):
+        if name.startswith(("projection", "quantizer")):
+            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""The built-in CLIP: an ordinary small `CLIPModel` with its own tokenizer, trained from scratch on captioned frames."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cdcd_video.config import ClipConfig
+from cdcd_video.pretrained import split_words, vision_states
+from cdcd_video.records import LossTerms
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary_size: int, max_tokens: int):
+    """Byte-level BPE (Sennrich et al. 2016) on the captions: no word is ever unknown, only unseen.
+
+    The end token gets the highest id: `transformers` pools the text at the arg-max of the ids when it sees the legacy
+    end id, and at the end id otherwise; this way both rules name the same place.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size - 2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(set(captions)), trainer)
+    tokenizer.add_special_tokens([START, END])
+    ids = {token: tokenizer.token_to_id(token) for token in (START, END)}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=list(ids.items())
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=START, eos_token=END, pad_token=END, model_max_length=max_tokens
+    )
+
+
+def build_clip(cfg: ClipConfig, image_size: int, num_words: int, end_id: int) -> nn.Module:
+    """A `transformers.CLIPModel` of the configured size with fresh weights (drawn from torch's global generator)."""
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = dict(
+        image_size=image_size,
+        patch_size=cfg.patch_size,
+        hidden_size=cfg.vision_width,
+        intermediate_size=4 * cfg.vision_width,
+        num_hidden_layers=cfg.vision_layers,
+        num_attention_heads=cfg.vision_width // 32,
+        projection_dim=cfg.joint_width,
+    )
+    text = dict(
+        vocab_size=num_words,
+        max_position_embeddings=cfg.max_tokens,
+        hidden_size=cfg.text_width,
+        intermediate_size=4 * cfg.text_width,
+        num_hidden_layers=cfg.text_layers,
+        num_attention_heads=cfg.text_width // 32,
+        projection_dim=cfg.joint_width,
+        eos_token_id=end_id,
+        bos_token_id=end_id - 1,
+        pad_token_id=end_id,
+    )
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=cfg.joint_width)
+    config._attn_implementation = "eager"
+    return CLIPModel(config)
+
+
+def contrastive_loss(
+    image: Float[Tensor, "B J"], text: Float[Tensor, "B J"], scale: Float[Tensor, ""], caption: Int[Tensor, "B"]
+) -> LossTerms:
+    """CLIP's symmetric InfoNCE (Radford et al. 2021, figure 3); rows with the same caption are not each other's negatives.
+
+    Args:
+      image, text: unit-norm embeddings of matching rows.
+      scale: exp of the learned inverse temperature.
+      caption: id of each row's caption.
+
+    Returns:
+      Loss in nats, with the share of rows whose own caption wins.
+    """
+    logits = scale * image @ text.T
+    same = caption[:, None] == caption[None, :]
+    is_other_positive = same & ~torch.eye(len(caption), dtype=torch.bool, device=same.device)
+    logits = logits.masked_fill(is_other_positive, float("-inf"))
+    truth = torch.arange(len(caption), device=logits.device)
+    loss = (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+    return LossTerms(
+        loss,
+        {
+            "clip_nats": loss.detach(),
+            "retrieval": (logits.argmax(1) == truth).float().mean(),
+            "temperature": 1 / scale.detach(),
+        },
+    )
+
+
+def clip_objective(model: nn.Module, pixels: Float[Tensor, "B 3 S S"], ids: Tensor, mask: Tensor, caption: Tensor):
+    """One CLIP step: normalised pixels and token ids of matching rows -> `contrastive_loss`."""
+    image = vision_states(model, pixels, ()).embedding
+    out = model.text_model(input_ids=ids, attention_mask=mask.long())
+    text = F.normalize(model.text_projection(out.pooler_output), dim=-1)
+    scale = model.logit_scale.clamp(max=4.6052).exp()  # at most 100, as CLIP
+    return contrastive_loss(image.float(), text.float(), scale, caption)
+
+
+def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path) -> Path:
+    """Writes an ordinary `from_pretrained` folder in 16 bits, with `words.json`: every word the model has seen."""
+    from transformers import CLIPImageProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(folder)
+    model.float()
+    tokenizer.save_pretrained(folder)
+    size = model.config.vision_config.image_size
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": size},
+        crop_size={"height": size, "width": size},
+        image_mean=list(PIXEL_MEAN),
+        image_std=list(PIXEL_STD),
+    )
+    processor.save_pretrained(folder)
+    words = sorted({word for caption in captions for word in split_words(caption)})
+    (folder / "words.json").write_text(json.dumps(words))
+    for file in folder.iterdir():  # transformers writes the weights for the owner's eyes only
+        os.chmod(file, 0o644)
+    return folder

@@ -1,0 +1,114 @@
+"""The codec: one module that encodes frames, decodes codes, and embeds (soft) codes into CLIP's joint space."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cdcd_video.attention import Block
+from cdcd_video.codec.decoder import Decoder
+from cdcd_video.codec.quantizer import Quantized, build_quantizer
+from cdcd_video.config import CodecConfig
+
+
+class Projection(nn.Module):
+    """Patch states of several CLIP layers -> latents. Each layer is normalised first, so that none drowns the others."""
+
+    def __init__(self, clip_width: int, num_layers: int, width: int, latent_width: int):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(clip_width) for _ in range(num_layers))
+        self.mix = nn.Sequential(nn.Linear(num_layers * clip_width, width), nn.SiLU(), nn.Linear(width, latent_width))
+
+    def forward(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> Float[Tensor, "B P V"]:
+        return self.mix(torch.cat([norm(states) for norm, states in zip(self.norms, patches, strict=True)], -1))
+
+
+class EmbedHead(nn.Module):
+    """Code values -> unit-norm embedding in CLIP's joint space; differentiable in soft codes."""
+
+    def __init__(self, code_width: int, num_patches: int, width: int, joint_width: int):
+        super().__init__()
+        self.codes_in = nn.Linear(code_width, width)
+        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, width // 32) for _ in range(2))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, joint_width)
+
+    def forward(self, values: Float[Tensor, "B P V"]) -> Float[Tensor, "B J"]:
+        x = self.codes_in(values) + self.position
+        for block in self.blocks:
+            x = block(x)
+        return F.normalize(self.out(self.norm(x).mean(1)).float(), dim=-1)
+
+
+class Codec(nn.Module):
+    """CLIP patch states <-> codes <-> pixels. N = patches x groups codes per frame, position by position.
+
+    Args:
+      cfg: the codec's section.
+      clip_width, num_patches, joint_width: of the CLIP whose states are read.
+      size_px: side of the frames.
+    """
+
+    def __init__(self, cfg: CodecConfig, *, clip_width: int, num_patches: int, joint_width: int, size_px: int):
+        super().__init__()
+        self.cfg = cfg
+        self.quantizer = build_quantizer(cfg.quantizer)
+        self.groups, self.num_patches = cfg.groups, num_patches
+        code_width = cfg.groups * self.quantizer.width
+        grid = round(num_patches**0.5)
+        self.projection = Projection(clip_width, len(cfg.layers), cfg.projection_width, code_width)
+        self.decoder = Decoder(
+            code_width, grid, size_px // grid, cfg.decoder_width, cfg.decoder_layers, cfg.pixel_width
+        )
+        self.embed_head = EmbedHead(code_width, num_patches, cfg.embed_width, joint_width)
+
+    @property
+    def num_codes(self) -> int:
+        """K."""
+        return self.quantizer.num_codes
+
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.num_patches * self.groups
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Grid points per digit of one code; (K,) where codes have no digits."""
+        return self.quantizer.levels
+
+    @property
+    def table(self) -> Float[Tensor, "K d"]:
+        """Where each code lies: the geometry of the codes."""
+        return self.quantizer.table
+
+    def quantize(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> tuple[Float[Tensor, "B P V"], Quantized]:
+        """Patch states -> latents before rounding, and what rounding makes of them."""
+        latents = self.projection(patches).float()
+        return latents, self.quantizer(latents.unflatten(-1, (self.groups, -1)))
+
+    def encode(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> Int[Tensor, "B N"]:
+        """Patch states of the layers in the config -> codes in [0, K)."""
+        return self.quantize(patches)[1].codes.flatten(1)
+
+    def values(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
+        """Codes -> code values, patch by patch."""
+        return self.table[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
+
+    def soft_values(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B P V"]:
+        """Expected code values under a distribution over codes: the differentiable way in."""
+        values = probabilities @ self.table.to(probabilities.dtype)
+        return values.unflatten(1, (self.num_patches, self.groups)).flatten(2)
+
+    def decode(self, codes: Int[Tensor, "B N"], start: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """Codes of a frame and the video's starting frame -> the frame in [0, 1]."""
+        return self.decoder(self.values(codes), self.decoder.start_features(start)).clamp(0, 1)
+
+    def embed(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B J"]:
+        """Codes -> unit-norm joint embedding."""
+        return self.embed_head(self.values(codes))
+
+    def embed_soft(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B J"]:
+        """Soft codes -> unit-norm joint embedding, with gradients to the probabilities."""
+        return self.embed_head(self.soft_values(probabilities))

@@ -1,0 +1,78 @@
+"""What a codec is worth, in figures: fidelity, use of its codes, quiet where nothing moves, agreement with CLIP."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.fit import has_changed, is_patch_changed, psnr
+from cdcd_video.data.store import Clips
+from cdcd_video.pretrained import FrozenClip
+
+ObjectMask = Callable[[int, int], np.ndarray]
+"""(clip, frame) -> bool (H, W): where the objects are."""
+
+
+@torch.no_grad()
+def codec_figures(
+    codec: Codec, clip: FrozenClip, clips: Clips, num_clips: int, object_mask: ObjectMask | None = None
+) -> dict[str, float]:
+    """Encodes and decodes three frames of each of the first clips, and compares codes of neighbouring frames.
+
+    Args:
+      codec, clip: what is judged.
+      clips: validation clips.
+      num_clips: how many of them.
+      object_mask: where the objects are; without it, pixels that differ from the clip's first frame stand for them.
+
+    Returns:
+      psnr_db (mean over frames), object_psnr_db and background_psnr_db (pooled over pixels), usage (share of the K codes
+      seen at all), perplexity (exp of the codes' entropy), flicker (share of codes that change from a frame to the next
+      in patches whose pixels do not), embed_cosine.
+    """
+    device = codec.table.device
+    error = {True: [], False: []}
+    overall, cosine, counts = [], [], torch.zeros(codec.num_codes)
+    flickers = still_codes = 0
+    for number in range(min(num_clips, len(clips))):
+        length = clips.num_frames(number)
+        frames = torch.from_numpy(clips.frames(number, range(length))).permute(0, 3, 1, 2).float().div(255).to(device)
+        seen = clip.see(frames, codec.cfg.layers)
+        codes = codec.encode(seen.patches)
+        counts += torch.bincount(codes.flatten().cpu(), minlength=codec.num_codes)
+        cosine.append((codec.embed(codes) * seen.embedding).sum(-1).mean().item())
+
+        still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5))
+        moved = (codes[1:] != codes[:-1]).unflatten(1, (codec.num_patches, codec.groups))
+        flickers += int((moved & still[..., None]).sum())
+        still_codes += int(still.sum()) * codec.groups
+
+        chosen = sorted({length // 4, length * 9 // 16, length - 1})
+        truth, start = frames[chosen], frames[:1].expand(len(chosen), -1, -1, -1)
+        drawn = codec.decode(codes[chosen], start).float()
+        overall.append(psnr(drawn, truth).mean().item())
+        squared = (drawn - truth).square().mean(1)
+        where = _masks(number, chosen, object_mask) if object_mask else has_changed(truth, start)[:, 0]
+        for on_object in (True, False):
+            error[on_object].append(squared[where.to(device) == on_object])
+    share = counts / counts.sum()
+    return {
+        "psnr_db": float(np.mean(overall)),
+        "object_psnr_db": _decibel(error[True]),
+        "background_psnr_db": _decibel(error[False]),
+        "usage": float((counts > 0).float().mean()),
+        "perplexity": float(torch.exp(-torch.special.xlogy(share, share).sum())),
+        "flicker": flickers / max(still_codes, 1),
+        "embed_cosine": float(np.mean(cosine)),
+    }
+
+
+def _masks(clip: int, frames: list[int], object_mask: ObjectMask) -> Tensor:
+    return torch.from_numpy(np.stack([object_mask(clip, frame) for frame in frames]))
+
+
+def _decibel(squared_errors: list[Tensor]) -> float:
+    pooled = torch.cat(squared_errors)
+    return float(-10 * pooled.mean().clamp_min(1e-10).log10()) if len(pooled) else float("nan")

@@ -1,0 +1,80 @@
+"""How the codec learns: reconstruction that minds what moved, quiet codes where nothing moves, agreement with CLIP."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from cdcd_video.codec.codec import Codec
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.records import FramePair, LossTerms
+
+CHANGED = 8 / 255
+"""A pixel that differs from the starting frame by more than this has changed."""
+
+
+def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerms:
+    """One step of the codec alone.
+
+    - reconstruction: L1 + L2 of the target frame decoded beside the starting frame, changed pixels weighted more;
+    - still: latents of two frames of a clip agree where the two frames' patches are equal to the pixel, so that codes
+      of a static background do not flicker (the bridge process stands on them);
+    - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame.
+    """
+    cfg = codec.cfg
+    seen = clip.see(torch.cat([pair.target, pair.source]), cfg.layers)
+    latents, quantized = codec.quantize(seen.patches)
+    values = quantized.values.flatten(2)
+    drawn = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
+
+    reconstruction = reconstruction_loss(drawn, pair, cfg.change_weight)
+    still = still_loss(latents, pair)
+    embed = 1 - (codec.embed_head(values) * seen.embedding).sum(-1).mean()
+    total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
+    parts = dict(
+        reconstruction=reconstruction, still=still, embed=embed, psnr_db=psnr(drawn.clamp(0, 1), pair.target).mean()
+    )
+    return LossTerms(total, {name: value.detach() for name, value in parts.items()})
+
+
+def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerms:
+    """One step of the decoder alone, once the codes are settled: the reconstruction term of `codec_objective`."""
+    with torch.no_grad():
+        values = codec.values(codec.encode(clip.see(pair.target, codec.cfg.layers).patches))
+    drawn = codec.decoder(values, codec.decoder.start_features(pair.first))
+    loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight)
+    psnr_db = psnr(drawn.detach().clamp(0, 1), pair.target).mean()
+    return LossTerms(loss, {"reconstruction": loss.detach(), "psnr_db": psnr_db})
+
+
+def reconstruction_loss(
+    drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float
+) -> Float[Tensor, ""]:
+    """L1 + 4 L2, with pixels that differ from the starting frame weighted 1 + `change_weight` times."""
+    error = drawn - pair.target
+    weight = 1 + change_weight * has_changed(pair.target, pair.first).to(error.dtype)
+    return (weight * (error.abs() + 4 * error.square())).mean() / weight.mean()
+
+
+def still_loss(latents: Float[Tensor, "BB P V"], pair: FramePair) -> Float[Tensor, ""]:
+    """Mean squared difference of the two frames' latents over patches whose pixels are equal."""
+    of_target, of_source = latents.chunk(2)
+    grid = round(latents.shape[1] ** 0.5)
+    same = (~is_patch_changed(pair.target, pair.source, grid)).to(latents.dtype)
+    return ((of_target - of_source).square().mean(-1) * same).sum() / same.sum().clamp_min(1)
+
+
+def has_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"]) -> Tensor:
+    """Pixels (B, 1, H, W) that visibly differ."""
+    return ((frame - other).abs() > CHANGED).any(1, keepdim=True)
+
+
+def is_patch_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"], grid: int) -> Tensor:
+    """Patches (B, P) in which some value differs at all."""
+    difference = (frame - other).abs().amax(1, keepdim=True)
+    return F.adaptive_max_pool2d(difference, grid).flatten(1) > 1e-6
+
+
+def psnr(frame: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:
+    """Peak signal-to-noise ratio in dB of frames in [0, 1]."""
+    return -10 * (frame - truth).square().mean((1, 2, 3)).clamp_min(1e-10).log10()

@@ -1,0 +1,306 @@
+"""Every dial, once: frozen, typed, with its unit and source. Nothing here imports torch.
+
+A choice among variants is a tagged union (`kind: ...`), so that a combination which makes no sense cannot be written
+down. Files are read by `cdcd_video.configfile`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys; the text under a field is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- data
+
+
+class SpritesData(Section):
+    """The built-in procedural world; nothing is read from disk."""
+
+    kind: Literal["sprites"] = "sprites"
+    num_clips: Count = 6000
+    """Training clips, rendered when needed."""
+    num_val_clips: Count = 256
+    """Validation clips: seen combinations, unseen scenes."""
+    num_frames: Annotated[int, Field(ge=2)] = 16
+    """Frames per clip."""
+    size_px: Annotated[int, Field(ge=16)] = 64
+    fps: Positive = 8.0
+    max_objects: Annotated[int, Field(ge=1, le=2)] = 2
+    two_object_share: Share = 0.4
+    """Share of clips with two objects (where `max_objects` is 2)."""
+    motions: tuple[str, ...] | None = None
+    """Motion words to use; all of them when not given."""
+    backgrounds: tuple[str, ...] | None = None
+    """Background kinds to use; all of them when not given."""
+    scene_seed: int = 0
+    """Seed of the scenes: apart from the training seed, so that two runs can share the data."""
+
+
+class FolderData(Section):
+    """Clips prepared by `python -m data_prep`."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    """The prepared folder."""
+    size_px: Annotated[int, Field(ge=16)] = 64
+    """Must agree with the prepared folder."""
+    max_frames_per_clip: Count = 64
+    """Frames of each clip that are encoded, from its beginning."""
+
+
+Data = Annotated[SpritesData | FolderData, Field(discriminator="kind")]
+
+# ---------------------------------------------------------------------------------------------------------- CLIP
+
+
+class ClipConfig(Section):
+    """The built-in CLIP, trained by the same engine on the same clips."""
+
+    kind: Literal["builtin"] = "builtin"
+    patch_size: Count = 8
+    """Pixels per patch side."""
+    vision_width: Annotated[int, Field(ge=32, multiple_of=32)] = 192
+    vision_layers: Count = 4
+    text_width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
+    text_layers: Count = 3
+    joint_width: Count = 128
+    """Width J of the joint space."""
+    vocabulary: Annotated[int, Field(ge=260)] = 512
+    """Token ids of the byte-level BPE, special tokens included."""
+    max_tokens: Annotated[int, Field(ge=4)] = 48
+    """Longest caption in tokens, start and end included."""
+
+
+class PretrainedClip(Section):
+    """CLIP weights from a `save_pretrained` folder, used as they are."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    folder: str
+    """Folder with config.json, model.safetensors, tokenizer and preprocessor_config.json."""
+
+
+Clip = Annotated[ClipConfig | PretrainedClip, Field(discriminator="kind")]
+
+# --------------------------------------------------------------------------------------------------------- codec
+
+
+class FsqConfig(Section):
+    """Finite scalar quantisation (Mentzer et al. 2024): each code is a point of a small fixed grid."""
+
+    kind: Literal["fsq"] = "fsq"
+    levels: tuple[Annotated[int, Field(ge=2)], ...] = (8, 6, 5)
+    """Grid points per digit; K is their product."""
+
+
+class VqConfig(Section):
+    """Vector quantisation with a learned codebook by exponential averages (van den Oord et al. 2017, appendix A.1)."""
+
+    kind: Literal["vq"] = "vq"
+    num_codes: Annotated[int, Field(ge=2)] = 256
+    width: Count = 3
+    """Width of a code vector."""
+
+
+Quantizer = Annotated[FsqConfig | VqConfig, Field(discriminator="kind")]
+
+
+class CodecConfig(Section):
+    """Pixels <-> codes: CLIP patch states -> projection -> quantiser -> decoder that also sees the starting frame."""
+
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 2, 4)
+    """CLIP layers whose patch states are read; 0 is the patch embedding. The last alone loses what the eye needs."""
+    projection_width: Count = 192
+    groups: Count = 3
+    """Codes per patch. N = patches x groups."""
+    quantizer: Quantizer = FsqConfig()
+    decoder_width: Annotated[int, Field(ge=32, multiple_of=32)] = 160
+    decoder_layers: Count = 3
+    pixel_width: Count = 24
+    """Channels of the convolutions at full resolution."""
+    embed_width: Annotated[int, Field(ge=32, multiple_of=32)] = 96
+    """Width of the `embed` head (codes -> joint space)."""
+    change_weight: NonNegative = 4.0
+    """Extra weight of pixels that differ from the starting frame (what moved, and the place it left)."""
+    still_weight: NonNegative = 1.0
+    """Weight of the consistency term: equal patches of two frames of a clip should get equal latents."""
+    embed_weight: NonNegative = 0.2
+    """Weight of 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame."""
+
+
+# ----------------------------------------------------------------------------------------------------- diffusion
+
+
+class MaskProcess(Section):
+    """Absorbing state [D3PM, Austin et al. 2021, sec. 3.1]."""
+
+    kind: Literal["mask"] = "mask"
+    schedule: Literal["linear", "cosine"] = "linear"
+
+
+class ReplaceProcess(Section):
+    """Mask and replace [VQ-Diffusion, Gu et al. 2022, eq. 7]."""
+
+    kind: Literal["replace"] = "replace"
+    uniform: Share = 0.1
+    """Share of uniform redraws."""
+    schedule: Literal["linear", "cosine"] = "linear"
+
+
+class BridgeProcess(Section):
+    """From the next frame's codes to the earlier frame's codes: at t = 1 the chain stands on the earlier frame itself."""
+
+    kind: Literal["bridge"] = "bridge"
+    uniform: Share = 0.05
+    """Share of uniform redraws."""
+    schedule: Literal["linear", "cosine"] = "linear"
+
+
+class HybridProcess(Section):
+    """Mask, uniform and source together; the source's share is what the two leave."""
+
+    kind: Literal["hybrid"] = "hybrid"
+    mask: Share = 0.5
+    uniform: Share = 0.05
+    schedule: Literal["linear", "cosine"] = "linear"
+
+    @model_validator(mode="after")
+    def _shares_sum_to_at_most_one(self) -> "HybridProcess":
+        if self.mask + self.uniform > 1:
+            raise ValueError("mask + uniform must not exceed 1")
+        return self
+
+
+Process = Annotated[
+    MaskProcess | ReplaceProcess | BridgeProcess | HybridProcess,
+    Field(discriminator="kind"),
+]
+
+
+class DenoiserConfig(Section):
+    """p(x0 | x_t, t, source codes, first-frame codes, caption, dt)."""
+
+    width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
+    num_layers: Count = 6
+    num_heads: Count = 4
+
+
+class ContrastConfig(Section):
+    """InfoNCE terms on e = embed(softmax(logits)) [ours; InfoNCE: van den Oord et al. 2018, eq. 4]."""
+
+    frame_frame: NonNegative = 0.02
+    """Weight of the frame-frame term: the drawn frame close to its earlier frame, far from other clips and far frames."""
+    frame_text: NonNegative = 0.02
+    """Weight of the frame-text term: the drawn frame close to its sentence, far from other sentences."""
+    temperature: Positive = 0.1
+    share: Share = 0.5
+    """Share of the batch on which the terms are computed (cost)."""
+
+
+class LossConfig(Section):
+    """L = bound + auxiliary + frame-frame + frame-text, all in nats per token."""
+
+    bound: NonNegative = 0.5
+    """Weight of the variational bound L_vb."""
+    auxiliary: NonNegative = 1.0
+    """Weight of the x0 term L_aux."""
+    changed: NonNegative = 4.0
+    """Weight of codes that change from source to target in L_aux, against 1 for those that stay."""
+    still_clip: NonNegative = 0.3
+    """Weight in L_aux of examples in which no code changes."""
+    contrast: ContrastConfig = ContrastConfig()
+
+
+class DiffusionConfig(Section):
+    """The walk from the earlier frame to the next one, and how its training examples are drawn."""
+
+    process: Process = MaskProcess()
+    num_steps: Annotated[int, Field(ge=1)] = 16
+    """S, steps of the training chain; drawing may use any subset."""
+    full_share: Share = 0.3
+    """Share of examples at t = 1 (fully corrupted)."""
+    max_gap: Count = 4
+    """Largest gap between source and target, in frames of the data."""
+    start_share: Share = 0.3
+    """Share of examples whose source is the clip's first frame: where only the sentence says what comes next."""
+    first_dropout: Share = 0.5
+    """Share of examples without first-frame codes (seen motion is a shortcut around the sentence)."""
+    caption_dropout: Share = 0.1
+    """Share of examples without caption (for guidance)."""
+    source_jitter: Share = 0.1
+    """Up to this share of source codes is replaced, against drift in long roll-outs."""
+
+
+# ------------------------------------------------------------------------------------------------------ training
+
+
+class TrainConfig(Section):
+    """One stage's optimisation. AdamW (Loshchilov & Hutter 2019), cosine schedule, exponential average of the weights."""
+
+    num_steps: Count = 1000
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: Positive = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    final_lr_ratio: Share = 0.02
+    """Learning rate at the end, as a share of the peak."""
+    weight_decay: NonNegative = 0.02
+    clip_norm: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    precision: Literal["bf16", "fp32"] = "bf16"
+    log_every: Count = 50
+    evaluate_every: Count = 1000
+    checkpoint_every: Count = 500
+    """Steps between checkpoints."""
+
+
+class TrainStages(Section):
+    """The stages, in order."""
+
+    clip: TrainConfig = TrainConfig()
+    codec: TrainConfig = TrainConfig()
+    decoder: TrainConfig = TrainConfig()
+    """The decoder alone, once the codes are settled."""
+    diffusion: TrainConfig = TrainConfig()
+
+
+class SampleConfig(Section):
+    """How a video is drawn when the user does not say."""
+
+    num_frames: Annotated[int, Field(ge=1)] = 16
+    fps: Positive = 8.0
+    num_steps: Count = 4
+    """Reverse steps per frame."""
+    guidance: NonNegative = 1.5
+    """Classifier-free guidance (Ho & Salimans 2022): 1 is off."""
+    temperature: NonNegative = 0.5
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """Run folder: runs/NAME."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0 leaves the choice to torch. On a busy machine one is often fastest: measure."""
+    reuse: str | None = None
+    """A run or model folder whose CLIP and codec are used as they are; only the diffusion is trained then."""
+    data: Data
+    clip: Clip = ClipConfig()
+    codec: CodecConfig = CodecConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainStages = TrainStages()
+    sample: SampleConfig = SampleConfig()

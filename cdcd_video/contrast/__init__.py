@@ -1,0 +1,1 @@
+"""Pure mathematics of the contrast: embeddings in, nats out."""

@@ -1,0 +1,51 @@
+"""Which frames make the examples of a step: a pure function of (seed, stage, step), so that resuming needs no state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdcd_video.data.store import Clips
+
+
+@dataclass(frozen=True)
+class PairIndices:
+    """Frames of a batch: clip number, and frame numbers within the clip; each an int array (B,)."""
+
+    clip: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    far: np.ndarray
+    """Another frame of the clip, as far from the target as the clip allows."""
+
+
+def draw_pairs(
+    num_frames: np.ndarray, batch_size: int, rng: np.random.Generator, *, max_gap: int | None, start_share: float
+) -> PairIndices:
+    """Draws source and target frames of random clips.
+
+    Args:
+      num_frames: frames of each clip; clips with fewer than two are never drawn.
+      batch_size: how many.
+      rng: the step's generator.
+      max_gap: largest target - source in frames (uniform from 1); None lets the two be any two frames of the clip.
+      start_share: share of examples whose source is the clip's first frame.
+    """
+    usable = np.flatnonzero(num_frames >= 2)
+    clip = usable[rng.integers(len(usable), size=batch_size)]
+    length = num_frames[clip]
+    gap = 1 + np.floor(rng.random(batch_size) * np.minimum(max_gap or length.max(), length - 1)).astype(np.int64)
+    source = np.floor(rng.random(batch_size) * (length - gap)).astype(np.int64)
+    source = np.where(rng.random(batch_size) < start_share, 0, source)
+    target = source + gap
+    far = np.where(target >= length / 2, 0, length - 1)
+    return PairIndices(clip, source, target, far)
+
+
+def load_frames(clips: Clips, clip: Sequence[int], *frames: Sequence[int]) -> list[Tensor]:
+    """Frames of several clips -> one tensor (B, 3, H, W) in [0, 1] per argument of frame numbers."""
+    per_clip = [clips.frames(int(c), [int(f) for f in row]) for c, *row in zip(clip, *frames, strict=True)]
+    stacked = torch.from_numpy(np.stack(per_clip)).permute(1, 0, 4, 2, 3)
+    return list(stacked.float().div(255))

@@ -1,0 +1,273 @@
+"""Captioned clips as everything else sees them: kept in a prepared folder, or rendered from the built-in world.
+
+A prepared folder holds `frames-00000.npy` onwards (uint8, all frames of many clips one after another), `clips.jsonl`
+(one `ClipRow` per line), `rejected.jsonl` (what was refused, and why) and `manifest.json` (settings, counts, sizes and
+hashes). Nothing in it depends on the time, the machine or the place, so the same input gives the same bytes.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cdcd_video.data.sprites import Scene, Split, World, sample_scene
+from cdcd_video.data.sprites_render import render
+from cdcd_video.errors import UserError
+
+FORMAT, VERSION = "cdcd_video clips", 1
+
+MANIFEST, CLIPS, REJECTED = "manifest.json", "clips.jsonl", "rejected.jsonl"
+"""Files of a prepared folder, beside the arrays."""
+
+
+class Clips(Protocol):
+    """Captioned videos of one size and rate, by number.
+
+    Attributes:
+      size_px: height and width of every frame.
+      fps: frames per second of every clip.
+    """
+
+    size_px: int
+    fps: float
+
+    def __len__(self) -> int: ...
+
+    def name(self, clip: int) -> str:
+        """What to call the clip in reports; unique among these clips."""
+        ...
+
+    def caption(self, clip: int) -> str:
+        """The first caption."""
+        ...
+
+    def captions(self, clip: int) -> tuple[str, ...]:
+        """Every caption, at least one."""
+        ...
+
+    def num_frames(self, clip: int) -> int:
+        """Frames of the clip."""
+        ...
+
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+        """RGB pixels of some frames of the clip, in the order asked for."""
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 (hex) that differs wherever captions or pixels do."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipRow:
+    """One line of `clips.jsonl`.
+
+    Attributes:
+      id: unique name.
+      captions: one or more sentences.
+      split: "train", "val", ...
+      source: the video file, relative to the folder it was found in; empty for rendered clips.
+      file: the array that holds the frames.
+      offset: row of the first frame in that array.
+      num_frames: frames stored.
+      fps: frames per second as stored.
+      seconds: `num_frames / fps`.
+      source_width: width of the source as shown, pixels.
+      source_height: height of the source as shown, pixels.
+      source_fps: mean frames per second of the source.
+    """
+
+    id: str
+    captions: tuple[str, ...]
+    split: str
+    source: str
+    file: str
+    offset: int
+    num_frames: int
+    fps: float
+    seconds: float
+    source_width: int
+    source_height: int
+    source_fps: float
+
+
+class StoredClips:
+    """The clips of a prepared folder, read through memory maps: opening is quick and frames are loaded when used."""
+
+    def __init__(self, folder: str | os.PathLike[str], split: str | None = None):
+        """Opens a folder made by `python -m data_prep`.
+
+        Args:
+          folder: the prepared folder.
+          split: "train", "val", ...; None for all clips.
+
+        Raises:
+          UserError: if the folder or a file in it is missing, cut short, changed or of another version; or if the split
+            has no clips.
+        """
+        self.folder, self.split = Path(folder), split
+        self.manifest = _read_manifest(self.folder)
+        self.size_px = int(self.manifest["size_px"])
+        self.fps = float(self.manifest["fps"])
+        rows = _read_rows(self.folder, self.manifest)
+        self.rows = [row for row in rows if split is None or row.split == split]
+        if not self.rows:
+            known = ", ".join(sorted({row.split for row in rows})) or "none at all"
+            raise UserError(f"{self.folder} has no clips of the split {split!r}; it has {known}")
+        self._arrays = {name: self._open(name) for name in sorted({row.file for row in self.rows})}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, clip: int) -> str:
+        return self.rows[clip].id
+
+    def caption(self, clip: int) -> str:
+        return self.rows[clip].captions[0]
+
+    def captions(self, clip: int) -> tuple[str, ...]:
+        return self.rows[clip].captions
+
+    def num_frames(self, clip: int) -> int:
+        return self.rows[clip].num_frames
+
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+        row = self.rows[clip]
+        wanted = _checked(indices, row.num_frames)
+        return np.asarray(self._arrays[row.file][row.offset + wanted])
+
+    def digest(self) -> str:
+        hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items() if name != REJECTED}
+        return _digest({"files": hashes, "split": self.split})
+
+    def _open(self, name: str) -> np.ndarray:
+        try:
+            array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{self.folder / name} cannot be read ({error}); prepare the folder again") from error
+        needed = max(row.offset + row.num_frames for row in self.rows if row.file == name)
+        frame_shape = (self.size_px, self.size_px, 3)
+        if array.dtype != np.uint8 or array.shape[1:] != frame_shape or len(array) < needed:
+            raise UserError(f"{self.folder / name} does not hold the frames of {CLIPS}; prepare the folder again")
+        return array
+
+
+class SpritesClips:
+    """Clips of the built-in world, rendered when asked for."""
+
+    def __init__(
+        self,
+        seed: int,
+        num_clips: int,
+        split: Split,
+        world: World | None = None,
+        num_frames: int = 16,
+        size_px: int = 64,
+        fps: float | int = 8.0,
+    ):
+        """Names the clips; nothing is rendered yet.
+
+        Args:
+          seed: names the data set.
+          num_clips: scenes 0 to `num_clips` - 1 of the split.
+          split: "train", "val" or "heldout".
+          world: the dials of the world; None for the full one, with room for `num_frames` at `fps`.
+          num_frames: frames per clip.
+          size_px: height and width of every frame.
+          fps: frames per second.
+        """
+        if num_clips < 1 or num_frames < 1:
+            raise UserError(f"sprites: need at least one clip and one frame, got {num_clips} and {num_frames}")
+        self.seed, self.num_clips, self.split = seed, num_clips, split
+        self.world = world or World(num_frames=num_frames, fps=float(fps))
+        self.size_px, self.fps = size_px, float(fps)
+        self._num_frames = num_frames
+        # Captions are asked for far more often than frames, and drawing a scene takes a good part of rendering it.
+        self._scene = functools.lru_cache(maxsize=16384)(self._sample)
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def scene(self, clip: int) -> Scene:
+        """What there is to see, and the truth about it."""
+        if not 0 <= clip < self.num_clips:
+            raise IndexError(f"clip {clip} of {self.num_clips}")
+        return self._scene(int(clip))
+
+    def name(self, clip: int) -> str:
+        return f"sprites-{self.seed}-{self.split}-{clip:06d}"
+
+    def caption(self, clip: int) -> str:
+        return self.scene(clip).caption
+
+    def captions(self, clip: int) -> tuple[str, ...]:
+        return (self.caption(clip),)
+
+    def num_frames(self, clip: int) -> int:
+        return self._num_frames
+
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+        return render(self.scene(clip), _checked(indices, self._num_frames) / self.fps, self.size_px)
+
+    def digest(self) -> str:
+        # The arguments name the clips; a few rendered frames notice a change of the world or of its renderer.
+        probes = [self.frames(clip, [self._num_frames - 1]).tobytes() for clip in range(min(4, self.num_clips))]
+        arguments = (self.seed, self.num_clips, self.split, self._num_frames, self.size_px, self.fps)
+        world = dataclasses.asdict(self.world)
+        pixels = hashlib.sha256(b"".join(probes)).hexdigest()
+        return _digest({"arguments": arguments, "world": world, "captions": self.caption(0), "pixels": pixels})
+
+    def _sample(self, clip: int) -> Scene:
+        return sample_scene(self.seed, clip, self.split, world=self.world)
+
+
+def _checked(indices: Sequence[int], num_frames: int) -> np.ndarray:
+    wanted = np.asarray(indices, dtype=np.int64)
+    if wanted.ndim != 1 or (wanted.size and not (wanted.min() >= 0 and wanted.max() < num_frames)):
+        raise IndexError(f"frames {list(indices)} of a clip that has {num_frames}")
+    return wanted
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict:
+    if not folder.is_dir():
+        raise UserError(f"the prepared folder {folder} does not exist; make it with `python -m data_prep`")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        is_ours = manifest["format"] == FORMAT
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
+    except (OSError, ValueError, TypeError, KeyError):
+        is_ours = False
+    if not is_ours:
+        raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
+    if manifest.get("version") != VERSION:
+        raise UserError(
+            f"{folder} has format version {manifest.get('version')}, this is for version {VERSION}; prepare it again"
+        )
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; prepare the folder again")
+        if path.stat().st_size != entry["bytes"]:
+            raise UserError(f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}; prepare it again")
+    return manifest
+
+
+def _read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
+    path = folder / CLIPS
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["files"][CLIPS]["sha256"]:
+        raise UserError(f"{path} was changed after it was made; prepare the folder again")
+    values = [json.loads(line) for line in content.splitlines()]  # of bytes: text would also break at U+2028
+    return [ClipRow(**{**row, "captions": tuple(row["captions"])}) for row in values]

@@ -1,0 +1,285 @@
+"""Writes the prepared folders that `store` reads; a killed run can be taken up again."""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cdcd_video.data.images import FitMode
+from cdcd_video.data.store import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
+from cdcd_video.errors import UserError
+from cdcd_video.video import refused_by_disk
+
+_RECIPE = "recipe.json"  # in an unfinished folder: what it is going to be
+_SHARD_BYTES = 2 * 2**30
+
+
+class StoreWriter:
+    """Writes a prepared folder so that it exists whole or not at all.
+
+    All is written to `FOLDER.part` and renamed at the end. A run that was killed may be run again: what it had done is
+    kept (`done`) if the recipe is the same, and the finished folder is the same, byte for byte, as of one that was not
+    killed, provided that clips come in the same order.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        size_px: int,
+        fps: float | int,
+        mode: FitMode,
+        recipe: Mapping[str, object],
+        shard_bytes: int = _SHARD_BYTES,
+    ):
+        """Begins a folder, or goes on with one that was interrupted.
+
+        Args:
+          folder: where the finished folder shall be; an earlier prepared folder there is replaced at the end.
+          size_px: height and width of every frame.
+          fps: frames per second of every clip.
+          mode: how the frames were brought to their size.
+          recipe: whatever else decides what comes out; written to the manifest. Plain JSON values.
+          shard_bytes: a new array file is begun rather than to exceed this.
+
+        Raises:
+          UserError: if the place cannot be written, or holds something else.
+        """
+        self.folder = Path(folder)
+        if self.folder.name in ("", ".."):
+            raise UserError(f"a prepared folder cannot be written as {folder}; name a new one")
+        self.part = self.folder.with_name(self.folder.name + ".part")
+        self._settings = {"size_px": size_px, "fps": float(fps), "mode": mode, "recipe": dict(recipe)}
+        self._frame_bytes = 3 * size_px**2
+        self._shard_frames = max(1, shard_bytes // self._frame_bytes)
+        self.rows: list[ClipRow] = []
+        self.rejected: list[dict[str, str]] = []
+        self._array: BinaryIO | None = None
+        with refused_by_disk(self.folder):
+            _refuse_foreign(self.folder)
+            self._begin_or_resume()
+            self._clips = open(self.part / CLIPS, "a", encoding="utf-8", errors="backslashreplace")
+            self._rejections = open(self.part / REJECTED, "a", encoding="utf-8", errors="backslashreplace")
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in (self._array, self._clips, self._rejections):
+            if file is not None:
+                file.close()
+
+    @property
+    def done(self) -> set[str]:
+        """Ids of all clips added or rejected so far, those before an interruption included."""
+        return {row.id for row in self.rows} | {row["id"] for row in self.rejected}
+
+    def add(
+        self,
+        name: str,
+        frames: UInt8[np.ndarray, "F S S 3"],
+        captions: Sequence[str],
+        split: str,
+        *,
+        source: str = "",
+        source_width: int,
+        source_height: int,
+        source_fps: float | int,
+    ) -> None:
+        """Stores a clip; `name` becomes its id, and `ClipRow` says what the other arguments mean.
+
+        Raises:
+          UserError: when the disk is full or refuses.
+        """
+        if not captions:
+            raise ValueError(f"clip {name} has no caption")
+        file, offset = self._place(len(frames))
+        row = ClipRow(
+            id=name,
+            captions=tuple(captions),
+            split=split,
+            source=source,
+            file=file,
+            offset=offset,
+            num_frames=len(frames),
+            fps=self._settings["fps"],
+            seconds=round(len(frames) / self._settings["fps"], 6),
+            source_width=source_width,
+            source_height=source_height,
+            source_fps=round(float(source_fps), 4),
+        )
+        with refused_by_disk(self.folder):
+            # Frames first: a line of clips.jsonl is the promise that its frames are there.
+            array = self._open_array(file, offset)
+            array.write(np.ascontiguousarray(frames).tobytes())
+            array.flush()
+            _append(self._clips, dataclasses.asdict(row))
+        self.rows.append(row)
+
+    def reject(self, name: str, source: str, reason: str) -> None:
+        """Notes what was refused, and why."""
+        row = {"id": name, "source": source, "reason": reason}
+        with refused_by_disk(self.folder):
+            _append(self._rejections, row)
+        self.rejected.append(row)
+
+    def finish(self) -> dict:
+        """Completes the folder and puts it in its place.
+
+        Returns:
+          The manifest.
+
+        Raises:
+          UserError: when the disk is full or refuses.
+        """
+        self.__exit__()
+        with refused_by_disk(self.folder):
+            lengths = self._lengths()
+            for file, length in lengths.items():
+                with open(self.part / file, "r+b") as array:
+                    _write_header(array, (length, self._settings["size_px"], self._settings["size_px"], 3))
+            splits = [row.split for row in self.rows]
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                **self._settings,
+                "num_clips": len(self.rows),
+                "num_frames": sum(lengths.values()),
+                "num_rejected": len(self.rejected),
+                "splits": {split: splits.count(split) for split in sorted(set(splits))},
+                "files": {name: _describe(self.part / name) for name in sorted([*lengths, CLIPS, REJECTED])},
+            }
+            _write_json(self.part / MANIFEST, manifest)
+            (self.part / _RECIPE).unlink(missing_ok=True)
+            old = self.folder.with_name(self.folder.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            if self.folder.exists():  # a folder cannot be renamed onto one that holds files
+                os.replace(self.folder, old)
+            os.replace(self.part, self.folder)
+            shutil.rmtree(old, ignore_errors=True)
+        return manifest
+
+    def _begin_or_resume(self) -> None:
+        recipe = self.part / _RECIPE
+        wanted = json.loads(json.dumps({"version": VERSION, **self._settings}))  # tuples as JSON will give them back
+        try:
+            resumes = json.loads(recipe.read_text(encoding="utf-8")) == wanted
+        except (OSError, ValueError):
+            resumes = False
+        if not resumes:
+            shutil.rmtree(self.part, ignore_errors=True)
+            self.part.mkdir(parents=True)
+            _write_json(recipe, wanted)
+            return
+        self._keep_what_is_whole()
+
+    def _keep_what_is_whole(self) -> None:
+        """Takes up the clips of an interrupted run up to the first that is not wholly on disk, and drops the rest."""
+        sizes = {path.name: path.stat().st_size for path in self.part.glob("frames-*.npy")}
+        header = _header_bytes(self._settings["size_px"])
+        for values in _whole_lines(self.part / CLIPS):
+            row = ClipRow(**{**values, "captions": tuple(values["captions"])})
+            if header + (row.offset + row.num_frames) * self._frame_bytes > sizes.get(row.file, 0):
+                break
+            self.rows.append(row)
+        self.rejected.extend(_whole_lines(self.part / REJECTED))
+        lengths = self._lengths()
+        for name in sizes:
+            if name in lengths:
+                os.truncate(self.part / name, header + lengths[name] * self._frame_bytes)
+            else:
+                (self.part / name).unlink()
+        for name, kept in ((CLIPS, [dataclasses.asdict(row) for row in self.rows]), (REJECTED, self.rejected)):
+            with open(self.part / name, "w", encoding="utf-8", errors="backslashreplace") as file:
+                for values in kept:
+                    _append(file, values)
+
+    def _lengths(self) -> dict[str, int]:
+        lengths: dict[str, int] = {}
+        for row in self.rows:
+            lengths[row.file] = row.offset + row.num_frames
+        return lengths
+
+    def _place(self, num_frames: int) -> tuple[str, int]:
+        """Array file and row for the next clip: a clip never crosses files."""
+        if not self.rows:
+            return "frames-00000.npy", 0
+        last = self.rows[-1]
+        end = last.offset + last.num_frames
+        if end + num_frames <= self._shard_frames:
+            return last.file, end
+        return f"frames-{int(last.file[7:12]) + 1:05d}.npy", 0
+
+    def _open_array(self, file: str, offset: int) -> BinaryIO:
+        path = self.part / file
+        position = _header_bytes(self._settings["size_px"]) + offset * self._frame_bytes
+        if self._array is None or self._array.name != str(path):
+            if self._array is not None:
+                self._array.close()
+            self._array = open(path, "r+b" if path.exists() else "w+b")
+            if offset == 0:
+                _write_header(self._array, (0, self._settings["size_px"], self._settings["size_px"], 3))
+        self._array.seek(position)
+        return self._array
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} exists and is not a prepared folder; name another")
+
+
+def _whole_lines(path: Path) -> Iterator[dict]:
+    """Objects of a JSON-lines file up to the first line that was not written to its end."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            return
+        if not line.endswith(b"\n"):
+            return
+        yield values
+
+
+def _append(file: TextIO, values: Mapping[str, object]) -> None:
+    file.write(json.dumps(values, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def _write_json(path: Path, values: Mapping[str, object]) -> None:
+    path.write_text(
+        json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+    )
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+@functools.cache
+def _header_bytes(size_px: int) -> int:
+    """Bytes before the first frame: numpy leaves room in its header for the length to grow, so they are fixed."""
+    buffer = io.BytesIO()
+    _write_header(buffer, (0, size_px, size_px, 3))
+    return buffer.tell()
+
+
+def _describe(path: Path) -> dict[str, object]:
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return {"bytes": path.stat().st_size, "sha256": sha256.hexdigest()}

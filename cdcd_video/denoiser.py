@@ -1,0 +1,165 @@
+"""p(x0 | x_t, t, source codes, first-frame codes, caption, dt): a transformer over patches."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from cdcd_video.attention import Block
+from cdcd_video.config import DenoiserConfig
+from cdcd_video.records import TextStates
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that the denoiser knows beside x_t and t."""
+
+    source: Int[Tensor, "B N"]
+    first: Int[Tensor, "B N"]
+    has_first: Bool[Tensor, "B"]
+    gap_s: Float[Tensor, "B"]
+    age_s: Float[Tensor, "B"]
+    text: TextStates
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What does not change along a reverse walk: computed once per frame, not once per step."""
+
+    positions: Float[Tensor, "B P D"]
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    modulation: Float[Tensor, "B D"]
+    copied: tuple[Float[Tensor, "B P Q"], Float[Tensor, "B P Q"]]
+    condition: Condition
+
+
+class Denoiser(nn.Module):
+    """Transformer with adaptive norm on t, dt and age, self-attention over patches, cross-attention to the caption.
+
+    The codes' geometry enters and leaves: a code is read as its table entry *and* its digits' values; logits are the sum
+    of one logit per digit, a free logit per code, and a learned pull towards the source's and the first frame's digits
+    (what does not move is copied, not learned by heart).
+
+    Args:
+      cfg: size.
+      levels: grid points per digit of one code, (K,) for codes without digits.
+      table: (K, d) where each code lies.
+      num_patches, groups: N = num_patches x groups tokens.
+      text_width: width of the caption's token states.
+    """
+
+    def __init__(
+        self,
+        cfg: DenoiserConfig,
+        *,
+        levels: tuple[int, ...],
+        table: Float[Tensor, "K d"],
+        num_patches: int,
+        groups: int,
+        text_width: int,
+    ):
+        super().__init__()
+        width, self.groups, self.num_patches = cfg.width, groups, num_patches
+        self.num_codes = len(table)
+        self.mask_id = self.num_codes
+        self.levels = tuple(levels)
+        with_mask = torch.cat([table.float(), torch.zeros(1, table.shape[1])])
+        is_mask = (torch.arange(self.num_codes + 1) == self.mask_id).float()[:, None]
+        self.register_buffer("geometry", torch.cat([with_mask, is_mask], 1), persistent=False)
+        self.register_buffer("digits", digit_rows(self.levels), persistent=False)
+
+        read = groups * self.geometry.shape[1]
+        self.geometry_in = nn.Linear(3 * read, width)
+        self.code_in = nn.Embedding(3 * groups * (self.num_codes + 1), width)
+        self.no_first = nn.Parameter(torch.zeros(width))
+        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
+        self.clock_in = nn.Sequential(nn.Linear(3 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
+        self.to_modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(
+            Block(width, cfg.num_heads, context_width=text_width, modulated=True) for _ in range(cfg.num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        per_code = sum(self.levels)
+        self.to_digits = nn.Linear(width, groups * per_code)
+        self.to_codes = nn.Linear(width, groups * self.num_codes)
+        self.to_copy = nn.Linear(width, 2 * groups * len(self.levels))
+        nn.init.normal_(self.code_in.weight, std=0.02)
+        for layer in (self.to_digits, self.to_codes, self.to_copy):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.to_copy.bias[: groups * len(self.levels)] = 2.0  # begin by copying the source
+
+    def prepare(self, condition: Condition) -> Prepared:
+        """Everything that depends on the condition alone."""
+        read = [self._read(condition.source, 1), self._read(condition.first, 2)]
+        first = torch.where(condition.has_first[:, None, None], read[1], self.no_first.to(read[1].dtype))
+        context = condition.text.tokens
+        clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
+        copied = tuple(self._copied(codes) for codes in (condition.source, condition.first))
+        return Prepared(
+            positions=read[0] + first + self.position,
+            keys_values=tuple(block.cross_attention.keys_values(context) for block in self.blocks),
+            modulation=torch.cat(clocks, -1),
+            copied=(copied[0], copied[1] * condition.has_first[:, None, None]),
+            condition=condition,
+        )
+
+    def forward(
+        self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | Prepared
+    ) -> Float[Tensor, "B N K"]:
+        """Corrupted codes at times t in (0, 1] -> logits over clean codes (never over the mask)."""
+        prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
+        x = self._read(x_t, 0) + prepared.positions
+        now = self.clock_in(torch.cat([clock(t), prepared.modulation], -1))
+        modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
+        is_word = prepared.condition.text.is_word
+        for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
+            x = block(x, modulation=modulation, context=keys_values, is_key=is_word)
+        return self._logits(self.norm(x), prepared.copied)
+
+    def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:
+        """Codes in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
+        per_patch = codes.unflatten(1, (self.num_patches, self.groups))
+        geometry = self.geometry[per_patch].flatten(2)
+        weight = self.geometry_in.weight.chunk(3, 1)[role]
+        offset = (torch.arange(self.groups, device=codes.device) + role * self.groups) * (self.num_codes + 1)
+        bias = self.geometry_in.bias if role == 0 else None
+        return nn.functional.linear(geometry, weight, bias) + self.code_in(per_patch + offset).sum(2)
+
+    def _copied(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P Q"]:
+        """One-hot digits of codes, patch by patch: what a copy would score."""
+        return self.digits[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
+
+    def _logits(self, x: Float[Tensor, "B P D"], copied: tuple[Tensor, Tensor]) -> Float[Tensor, "B N K"]:
+        pulls = self.to_copy(x).chunk(2, -1)
+        per_digit = self.to_digits(x).float()
+        repeats = torch.tensor(self.levels * self.groups, device=x.device)
+        for pull, onehot in zip(pulls, copied, strict=True):
+            per_digit = per_digit + pull.float().repeat_interleave(repeats, -1) * onehot
+        per_digit = per_digit.unflatten(-1, (self.groups, -1))
+        per_code = self.to_codes(x).float().unflatten(-1, (self.groups, -1))
+        return (per_digit @ self.digits.T + per_code).flatten(1, 2)
+
+
+CLOCK_WIDTH = 32
+
+
+def clock(value: Float[Tensor, "B"]) -> Float[Tensor, "B 32"]:
+    """Sinusoids of a time (Vaswani et al. 2017, sec. 3.5), wave lengths from 1/16 to 64 of its unit."""
+    half = CLOCK_WIDTH // 2
+    rates = torch.exp2(torch.linspace(-6, 4, half, device=value.device)) * 2 * math.pi
+    angles = value[:, None].float() * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def digit_rows(levels: tuple[int, ...]) -> Float[Tensor, "K Q"]:
+    """One-hot digits of every code, side by side (Q = sum of levels); the first digit runs fastest."""
+    rows = torch.arange(math.prod(levels))
+    columns = []
+    for num in levels:
+        columns.append(nn.functional.one_hot(rows % num, num).float())
+        rows = rows // num
+    return torch.cat(columns, 1)

@@ -1,0 +1,173 @@
+"""The variational bound and the auxiliary term, per token, in nats, in index space.
+
+The posterior q(x_s | x_t, x_0) differs from a flat floor at four places at most: x_t, x_0, [MASK] and the source's
+code. So the divergence to the model is four gathered terms, and, only where the process draws codes at random, one
+K-wide sum over the floor that does not depend on x_0. No tensor as wide as K is built beside `log_p0`.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
+from cdcd_video.diffusion.process import Process, Reverse
+
+_LOG2_E = math.log2(math.e)  # exp2 costs a third of exp on a CPU
+
+
+def variational_bound(
+    process: Process,
+    log_p0: Float[Tensor, "B N K"],
+    x0: Int64[Tensor, "B N"],
+    x_t: Int64[Tensor, "B N"],
+    s: Float[Tensor, "B"],
+    t: Float[Tensor, "B"],
+    source: Int64[Tensor, "B N"],
+) -> Float[Tensor, "B N"]:
+    """One step's term of the bound, KL(q(x_s | x_t, x_0) || p(x_s | x_t)); -log p(x_0 | x_t) at s = 0 [D3PM eq. 1].
+
+    The remaining term of the bound, KL(q(x_1 | x_0) || p(x_1)), is 0 for every process here, since alpha(1) = 0.
+
+    Args:
+      process: the forward process.
+      log_p0: the model's log p(x_0 | x_t); rows log-sum to 0.
+      x0: clean codes in 0..K-1.
+      x_t: corrupted codes in 0..K.
+      s: earlier time, 0 <= s < t.
+      t: time of x_t, at most 1.
+      source: the earlier frame's codes in 0..K.
+
+    Returns:
+      Nats per token, differentiable in `log_p0`; inf where x_t cannot come from x0.
+    """
+    return divergence(process.reverse(x_t, s, t, source), log_p0, x0)
+
+
+def auxiliary(log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """-log p(x_0 | x_t), whatever the time: VQ-Diffusion's auxiliary term [VQD eq. 12; D3PM eq. 5]."""
+    return -log_p0.gather(-1, x0.unsqueeze(-1)).squeeze(-1)
+
+
+def divergence(reverse: Reverse, log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for any chain that is written as a `Reverse`."""
+    if log_p0.dtype in (torch.float16, torch.bfloat16):
+        log_p0 = log_p0.float()
+    num_codes, x_t, source = reverse.num_codes, reverse.x_t, reverse.source
+    is_kept = x0 == x_t
+    changed = torch.where(is_kept, reverse.redrawn, 1.0)
+
+    # The places where q stands out, each counted once: a place that equals an earlier one in this list gets q = 0.
+    places = torch.stack((x_t, x0, source, torch.full_like(x_t, num_codes)), -1)
+    is_mask = places[..., :3] == num_codes
+    is_new = torch.stack(
+        (
+            torch.ones_like(is_kept),
+            ~is_kept,
+            (source != x_t) & (source != x0),
+            (x_t != num_codes) & (source != num_codes),
+        ),
+        -1,
+    )
+    fresh = torch.stack([reverse.fresh(place) for place in places.unbind(-1)], -1)
+    q = changed.unsqueeze(-1) * fresh
+    q[..., 0] += torch.where(is_kept, reverse.survive + changed * reverse.take, 0.0) + changed * reverse.stay
+    q[..., 1] += changed * reverse.take
+    q = q * is_new
+
+    # log p at the same places, each as log(constant + slope p(x_0 = place)), in log space: p(x_0) may underflow.
+    log_p_place = log_p0.gather(-1, places[..., :3].clamp(max=num_codes - 1)).masked_fill(is_mask, LOG_ZERO)
+    log_p_place = log_p_place.clamp(min=LOG_ZERO)
+    lost = reverse.not_survived(log_p_place[..., 0])
+    constant, slope = reverse.at_x_t()
+    log_constant, log_slope = _log_as(log_p0, constant), _log_as(log_p0, slope)
+    at_x_t = torch.logaddexp(log_constant, log_slope + log_p_place[..., 0])
+    log_fresh = _log_as(log_p0, fresh[..., 1:]) + lost.log().unsqueeze(-1)
+    log_take = _log_as(log_p0, reverse.take).unsqueeze(-1)
+    elsewhere = torch.logaddexp(log_fresh[..., :2], log_take + log_p_place[..., 1:])
+    log_p = torch.cat((at_x_t.unsqueeze(-1), elsewhere, log_fresh[..., 2:]), -1)
+    q = q.to(log_p0.dtype)
+    kl = (torch.xlogy(q, q) - q * log_p).sum(-1)
+
+    if reverse.has_uniform:
+        # Everywhere else q is the floor and p is (lost / changed) floor (1 + exp(log p(x_0 = j) + shift)).
+        floor = changed * reverse.uniform / num_codes
+        # At s = 0 the floor is 0 and its logarithm must not meet the gradient.
+        shift = torch.where(floor > 0, safe_log(reverse.take * num_codes) - safe_log(reverse.uniform), 0.0)
+        shift = shift.to(log_p0.dtype) - lost.log()
+        is_code = is_new[..., :3] & ~is_mask
+        beside = torch.logaddexp(log_p_place + shift.unsqueeze(-1), torch.zeros_like(log_p_place)) * is_code
+        rest = num_codes - is_code.sum(-1)
+        below = rest * (_log_as(log_p0, changed) - lost.log()) - (_SumSoftplus.apply(log_p0, shift) - beside.sum(-1))
+        kl = kl + floor.to(log_p0.dtype) * below
+
+    kl = torch.where(reverse.is_carried, 0.0, kl)
+    return kl.masked_fill(reverse.is_impossible(x0), torch.inf)
+
+
+def chain_bound(
+    process: Process,
+    denoise: Callable[[Int64[Tensor, "B N"], Float[Tensor, "B"]], Float[Tensor, "B N K"]],
+    x0: Int64[Tensor, "B N"],
+    source: Int64[Tensor, "B N"],
+    num_steps: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "B N"]:
+    """The whole bound on -log p(x_0 | source): every step of the chain, with one draw of x_t at each.
+
+    For evaluation (bits per token); call it under `torch.no_grad`, since it runs the model S times.
+
+    Args:
+      process: the forward process.
+      denoise: (x_t, t) -> logits of x_0.
+      x0: clean codes.
+      source: the earlier frame's codes.
+      num_steps: length of the chain S.
+      generator: draws x_t.
+
+    Returns:
+      Nats per token; an unbiased estimate, whose sum over the tokens is in expectation at least -log p(x_0 | source).
+    """
+    total = torch.zeros(x0.shape, device=x0.device)
+    for index in range(1, num_steps + 1):
+        s = torch.full((len(x0),), (index - 1) / num_steps, dtype=torch.float64, device=x0.device)
+        t = torch.full_like(s, index / num_steps)
+        x_t = process.sample(x0, t, source, generator)
+        log_p0 = torch.log_softmax(denoise(x_t, t.float()), -1)
+        total = total + variational_bound(process, log_p0, x0, x_t, s, t, source)
+    return total
+
+
+class _SumSoftplus(torch.autograd.Function):
+    """sum_j log(1 + exp(log_p0_j + shift)): the one K-wide pass, with one K-wide tensor kept for its gradient.
+
+    The logarithm is the dear part, so it is taken of products of two. Their size is bounded by (K S / uniform share)^3
+    for a chain of S steps, because only x_t's own code can outweigh the floor by more than K / uniform; float32 holds
+    3e38.
+    """
+
+    @staticmethod
+    def forward(ctx, log_p0, shift):
+        shift = shift.unsqueeze(-1) * _LOG2_E
+        mixed = torch.add(shift, log_p0, alpha=_LOG2_E).exp2_().add_(1.0)
+        ctx.save_for_backward(mixed)
+        half = log_p0.shape[-1] // 2
+        total = (mixed[..., :half] * mixed[..., half : 2 * half]).log_().sum(-1)
+        return total + mixed[..., 2 * half :].log().sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (mixed,) = ctx.saved_tensors
+        inverse = mixed.reciprocal()
+        grad_shift = grad * (mixed.shape[-1] - inverse.sum(-1))
+        grad = grad.unsqueeze(-1)
+        return inverse.mul_(-grad).add_(grad), grad_shift
+
+
+def _log_as(like: Tensor, weight: Tensor) -> Tensor:
+    """log of a float64 constant in the dtype of `like`."""
+    return safe_log(weight).to(like.dtype)

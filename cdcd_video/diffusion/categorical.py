@@ -1,0 +1,81 @@
+"""Categorical distributions in log space: safe logarithms, one-uniform draws, truncation, guidance."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+LOG_ZERO = -1.0e30
+"""Stands for log 0 where gradients flow: its exp is exactly 0, but differences and products with 0 stay finite."""
+
+
+def safe_log(p: Tensor) -> Tensor:
+    """log p, with `LOG_ZERO` where p is 0. For constants only: no gradient is meant to pass."""
+    return torch.where(p > 0, p.clamp(min=torch.finfo(p.dtype).tiny).log(), LOG_ZERO)
+
+
+def draw(p: Float[Tensor, "*batch K"], uniform: Float[Tensor, "*batch"]) -> Int64[Tensor, "*batch"]:
+    """Draws an index in proportion to p, from one uniform number each (inversion of the distribution function).
+
+    An index of weight 0 is never drawn, not even by rounding. Every row is worked out on its own, so a row's result
+    does not depend on which other rows are in the batch.
+
+    Args:
+      p: weights, not negative, with a positive sum; they need not be normalised.
+      uniform: numbers in [0, 1).
+    """
+    mass = p.cumsum(-1)
+    total = mass[..., -1:]
+    level = torch.minimum(uniform.unsqueeze(-1).to(p.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(mass, level, right=True).squeeze(-1)
+
+
+def truncate_logits(
+    logits: Float[Tensor, "*batch K"], temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
+) -> Float[Tensor, "*batch K"]:
+    """Sharpens and cuts a distribution, then normalises it.
+
+    Args:
+      logits: log-probabilities up to a constant.
+      temperature: divides the logits; 0 puts all mass on the first largest.
+      top_p: in (0, 1], keeps the smallest set of likeliest codes that holds at least this mass [Holtzman 2020]; 1 keeps
+        all.
+      top_k: keeps this many likeliest codes; 0 keeps all.
+
+    Returns:
+      Log-probabilities, -inf where cut off.
+
+    Raises:
+      ValueError: if a dial is out of its range.
+    """
+    if temperature < 0.0 or not 0.0 < top_p <= 1.0 or top_k < 0:
+        raise ValueError(f"need temperature >= 0, 0 < top_p <= 1, top_k >= 0; got {temperature}, {top_p}, {top_k}")
+    if temperature == 0.0:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.full_like(logits, -torch.inf).scatter_(-1, best, 0.0)
+    log_p = torch.log_softmax(logits / temperature, -1)
+    num_codes = log_p.shape[-1]
+    if top_p == 1.0 and not 0 < top_k < num_codes:
+        return log_p
+    ranked, order = torch.sort(log_p, dim=-1, descending=True, stable=True)
+    is_cut = torch.zeros_like(ranked, dtype=torch.bool)
+    if top_p < 1.0:
+        mass = ranked.exp()
+        is_cut |= mass.cumsum(-1) - mass >= top_p  # the mass of the likelier ones is already enough
+    if 0 < top_k:
+        is_cut[..., top_k:] = True
+    is_cut[..., 0] = False
+    return torch.log_softmax(log_p.masked_fill(torch.zeros_like(is_cut).scatter_(-1, order, is_cut), -torch.inf), -1)
+
+
+def guided(
+    conditional: Float[Tensor, "*batch K"], unconditional: Float[Tensor, "*batch K"], scale: float
+) -> Float[Tensor, "*batch K"]:
+    """Classifier-free guidance on log-probabilities: log p_u + scale (log p_c - log p_u), normalised [CFG eq. 6].
+
+    Args:
+      conditional: logits given the sentence.
+      unconditional: logits without it.
+      scale: 0 ignores the sentence, 1 is the plain conditional model, above 1 exaggerates what the sentence changes.
+    """
+    log_c, log_u = torch.log_softmax(conditional, -1), torch.log_softmax(unconditional, -1)
+    return torch.log_softmax(torch.lerp(log_u, log_c, scale), -1)

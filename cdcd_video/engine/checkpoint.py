@@ -1,0 +1,281 @@
+"""Checkpoints that survive a power cut: written aside, flushed, renamed; read only when every hash agrees.
+
+`OUT/checkpoints/TASK/step-00001234/` holds `model.safetensors`, `ema.safetensors`, `optimizer.safetensors` and
+`state.json`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cdcd_video.engine.log import say
+from cdcd_video.engine.runtime import writing_to
+from cdcd_video.errors import UserError
+
+FORMAT = 1
+"""Raised when a reader of the old form could no longer make sense of the new one."""
+_PARTS = ("model", "ema", "optimizer")
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+class DamagedError(Exception):
+    """A checkpoint that must not be read; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose hashes have been checked."""
+
+    folder: Path
+    step: int
+    """Steps taken so far."""
+    identity: dict[str, str]
+    """What the run must have in common with one that goes on from here."""
+    facts: dict[str, Any]
+    """Small things that are not tensors, such as the seconds spent."""
+
+    def tensors(self, part: Literal["model", "ema", "optimizer"]) -> dict[str, Tensor]:
+        """One of the three files, on the CPU."""
+        return safetensors.torch.load_file(self.folder / f"{part}.safetensors")
+
+
+def home(out: Path, task: str) -> Path:
+    """Where the checkpoints of a task are, in a run's folder."""
+    return out / "checkpoints" / task
+
+
+def save(
+    out: Path,
+    task: str,
+    step: int,
+    parts: Mapping[str, Mapping[str, Tensor]],
+    *,
+    identity: Mapping[str, str],
+    facts: Mapping[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Writes a checkpoint and then deletes all but the newest `keep`.
+
+    Args:
+      out: the run's folder; made when missing.
+      task: whose checkpoint it is; several tasks may share a run's folder.
+      step: steps taken so far.
+      parts: the tensors of `model`, `ema` and `optimizer`, by name.
+      identity: what must agree when the run is taken up again (hashes of config and codec, seed).
+      facts: further JSON.
+      keep: how many checkpoints stay, at least 1.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full; earlier checkpoints are untouched.
+    """
+    folder = home(out, task) / f"step-{step:08d}"
+    aside = folder.with_name(f".writing-{folder.name}")
+    earlier = _folders(folder.parent)
+    kept = f"The checkpoint {earlier[0]} is safe." if earlier else ""
+    with writing_to(folder.parent, kept):
+        try:
+            shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed here
+            aside.mkdir(parents=True)
+            hashes = {name: _write(aside / f"{name}.safetensors", _packed(parts[name])) for name in _PARTS}
+            state = {"format": FORMAT, "step": step, "identity": dict(identity), "facts": dict(facts)}
+            state |= {"sha256": hashes, "torch": torch.__version__}
+            state["state_sha256"] = _digest(state)
+            _write(aside / "state.json", (json.dumps(state, indent=2) + "\n").encode())
+            _flush(aside)
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+            _flush(folder.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    for old in _folders(folder.parent)[max(1, keep) :]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def newest(out: Path, task: str, *, set_aside: bool = False) -> Checkpoint | None:
+    """The newest checkpoint whose hashes agree; newer ones that are damaged are named on stderr.
+
+    Args:
+      out: the run's folder.
+      task: whose checkpoint is wanted.
+      set_aside: rename damaged ones to `NAME.damaged`, so that they are not counted among those kept.
+
+    Returns:
+      The checkpoint; None when the folder has none at all.
+
+    Raises:
+      UserError: there are checkpoints, but all are damaged, or the newest is of another format.
+    """
+    damaged: dict[Path, DamagedError] = {}
+    for folder in _folders(home(out, task)):
+        try:
+            found = verify(folder)
+        except DamagedError as damage:
+            damaged[folder] = damage
+            continue
+        for bad, damage in damaged.items():
+            say("warning", f"checkpoint {bad} is damaged ({damage}); the one before it is used.")
+            if set_aside:
+                _set_aside(bad)
+        return found
+    if damaged:
+        raise UserError(
+            f"every checkpoint in {home(out, task)} is damaged ({next(iter(damaged.values()))}); delete that folder to"
+            " train anew, or copy a good one back."
+        )
+    return None
+
+
+def latest(out: Path, task: str) -> Checkpoint:
+    """The newest valid checkpoint of a task.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoint = newest(out, task)
+    if checkpoint is None:
+        raise UserError(f"{out} holds no checkpoint of {task}; train it first, or name the folder of another run.")
+    return checkpoint
+
+
+def verify(folder: Path) -> Checkpoint:
+    """Reads `state.json` and compares every hash.
+
+    Raises:
+      DamagedError: something is missing, cut short or altered.
+      UserError: the checkpoint is of another format.
+    """
+    state = _state(folder)
+    for name in _PARTS:
+        _check(folder / f"{name}.safetensors", state["sha256"][name])
+    return Checkpoint(folder, state["step"], state["identity"], state["facts"])
+
+
+def load_weights(out: Path, task: str, which: Literal["ema", "model"] = "ema") -> dict[str, Tensor]:
+    """The weights of a task's newest valid checkpoint, for `model.load_state_dict`.
+
+    Args:
+      out: the run's folder.
+      task: whose weights.
+      which: "ema", the averaged weights, or "model", the last ones.
+
+    Returns:
+      Tensors by name, on the CPU.
+
+    Raises:
+      UserError: there is none, all are damaged, or the newest is of another format.
+    """
+    return latest(out, task).tensors(which)
+
+
+def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
+    """Refuses to go on from a checkpoint of another run.
+
+    Raises:
+      UserError: names every value that differs, both sides.
+    """
+    keys = [*checkpoint.identity, *(key for key in identity if key not in checkpoint.identity)]
+    differences = [
+        f"{key} was {checkpoint.identity.get(key, 'not given')} and is now {identity.get(key, 'not given')}"
+        for key in keys
+        if checkpoint.identity.get(key) != identity.get(key)
+    ]
+    if differences:
+        raise UserError(
+            f"{checkpoint.folder} belongs to another run ({'; '.join(differences)}); choose a new --out, or delete"
+            f" {checkpoint.folder.parent} to start again."
+        )
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Checkpoint folders, newest first; half-written and set-aside ones have other names."""
+    found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    return int(_NAME.fullmatch(folder.name)[1])
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        version = state["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DamagedError("state.json is missing or unreadable") from None
+    if version != FORMAT:
+        raise UserError(
+            f"{folder} has checkpoint format {version}, this version of the code reads format {FORMAT}; use the version"
+            f" that wrote it, choose a new --out, or delete {folder.parent}."
+        )
+    if state.pop("state_sha256", None) != _digest(state):
+        raise DamagedError("state.json has been altered")
+    if _step_of(folder) != state["step"]:
+        raise DamagedError(f"state.json says step {state['step']}")
+    return state
+
+
+def _check(path: Path, expected: str) -> None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        raise DamagedError(f"{path.name} is missing or unreadable") from None
+    if digest.hexdigest() != expected:
+        raise DamagedError(f"{path.name} does not have the hash it was saved with")
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _packed(tensors: Mapping[str, Tensor]) -> bytes:
+    # Every tensor gets memory of its own: safetensors refuses tied weights, and a reader need not know of the tie.
+    own = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    return safetensors.torch.save(own)
+
+
+def _write(path: Path, content: bytes) -> str:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(content).hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    """Makes the names in a folder survive a power cut; file systems that cannot are left in peace."""
+    with contextlib.suppress(OSError), _opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _set_aside(folder: Path) -> None:
+    target = folder.with_name(f"{folder.name}.damaged")
+    with writing_to(folder.parent):
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)

@@ -1,0 +1,141 @@
+"""What a run says while it trains: `log.jsonl` for machines, one progress bar (or a line now and then) for people."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cdcd_video.engine.runtime import replace_file, writing_to
+
+_QUIET_S = 10.0
+
+
+class NotFiniteError(Exception):
+    """A value that is not a finite number."""
+
+    def __init__(self, step: int, name: str, value: float):
+        """Names the step, the value's name and the value."""
+        super().__init__(f"{name} is {value} at step {step}")
+
+
+class Journal:
+    """`log.jsonl` of a run: one JSON object per line, appended; several tasks may share it, one after another."""
+
+    def __init__(self, path: Path, task: str):
+        """Opens nothing yet; the file is made by the first line."""
+        self.path = path
+        self.task = task
+
+    def rewind(self, step: int) -> None:
+        """Drops this task's lines beyond `step`, and any line that a killed process left unfinished."""
+        try:
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        with writing_to(self.path.parent):
+            replace_file(self.path, "".join(line for line in lines if self._is_kept(line, step)))
+
+    def write(self, step: int, seconds: float, **values: Any) -> None:
+        """Appends one line; what is not a finite number becomes null, so that every reader of JSON can read it."""
+        line = {"task": self.task, "step": step, "time_s": round(seconds, 3), **values}
+        with writing_to(self.path.parent), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(line)) + "\n")
+
+    def _is_kept(self, line: str, step: int) -> bool:
+        try:
+            entry = json.loads(line)
+            return line.endswith("\n") and (entry["task"] != self.task or entry["step"] <= step)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+
+class Console:
+    """Progress on stderr: a bar on a terminal, elsewhere a plain line every few seconds."""
+
+    def __init__(self, task: str, num_steps: int, start: int):
+        """Shows nothing before the first step."""
+        self.task = task
+        self.num_steps = num_steps
+        self.is_live = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=num_steps, initial=start, desc=task, unit="step", dynamic_ncols=True, disable=not self.is_live
+        )
+        self.spoke = time.monotonic()
+
+    def advance(self) -> None:
+        """One more step has been taken."""
+        self.bar.update()
+
+    def show(self, step: int, values: Mapping[str, float]) -> None:
+        """Latest averages, beside the bar or as a line of their own."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.bar.set_postfix_str(text, refresh=False)
+        if not self.is_live and (time.monotonic() - self.spoke > _QUIET_S or step == self.num_steps):
+            self.say(f"step {step}/{self.num_steps}  {text}")
+            self.spoke = time.monotonic()
+
+    def say(self, sentence: str) -> None:
+        """One sentence, above the bar."""
+        say(self.task, sentence)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self.bar.close()
+
+
+def say(who: str, sentence: str) -> None:
+    """One sentence on stderr, above any progress bar; `who` is a task's name or "warning"."""
+    tqdm.write(f"{who}: {sentence}", file=sys.stderr)
+
+
+class Averages:
+    """Means of the values of each step since the last reading; tensors stay on their device until they are read."""
+
+    def __init__(self):
+        """Empty."""
+        self.waiting: list[tuple[int, str, Tensor]] = []
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Takes the scalars of one step, without waiting for the device to have computed them."""
+        self.waiting.extend((step, name, value.detach()) for name, value in values.items())
+
+    def settle(self) -> None:
+        """Reads everything that waits, in one transfer.
+
+        Raises:
+          NotFiniteError: at the first value that is not finite.
+        """
+        if not self.waiting:
+            return
+        device = self.waiting[0][2].device
+        numbers = torch.stack([value.float().to(device) for _, _, value in self.waiting]).tolist()
+        for (step, name, _), number in zip(self.waiting, numbers, strict=True):
+            if not math.isfinite(number):
+                raise NotFiniteError(step, name, number)
+            self.sums[name] = self.sums.get(name, 0.0) + number
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.waiting.clear()
+
+    def take(self) -> dict[str, float]:
+        """The means; starts the next interval."""
+        self.settle()
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

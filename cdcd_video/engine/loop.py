@@ -1,0 +1,318 @@
+"""The training loop: step, log, evaluate, save, resume, stop. It is handed an objective and does not know its meaning."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cdcd_video.engine import checkpoint, optim, runtime
+from cdcd_video.engine.ema import Ema
+from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
+from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.errors import UserError
+from cdcd_video.records import LossTerms
+
+
+class Task(Protocol):
+    """What can be trained. All that changes while it trains is in `model`: parameters and buffers."""
+
+    name: str
+    """Short and stable: it names the folder of checkpoints, is in every log line and seeds the random streams."""
+    model: nn.Module
+    """Parameters with `requires_grad` are trained; all on one device. A `batch_size` attribute of the task, when it has
+    one, lets the log tell samples per second."""
+
+    def batch(self, step: int) -> Any:
+        """The examples of step number `step` (from 0), a function of `step` alone: resuming needs no other memory."""
+        ...
+
+    def objective(self, batch: Any, generator: torch.Generator) -> LossTerms:
+        """What this batch pays; every random draw comes from `generator`, which is fresh for each step."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Scores of the model as it stands (it wears the averaged weights); may be empty."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a call of `train` ended."""
+
+    step: int
+    """Steps taken so far, over all starts."""
+    is_finished: bool
+    """False when the time was up first."""
+    checkpoint: Path
+    """The newest checkpoint."""
+    evaluation: dict[str, float]
+    """The latest scores."""
+    seconds: float
+    """Wall-clock time over all starts."""
+
+
+def train_step(
+    task: Task, optimizer: torch.optim.Optimizer, ema: Ema, settings: TrainSettings, *, step: int, seed: int
+) -> dict[str, Tensor]:
+    """One optimiser step: draw a batch, pay, differentiate, clip, move, average.
+
+    Args:
+      task: what is trained.
+      optimizer: over the task's trained parameters.
+      ema: their average.
+      settings: rate, precision, clipping.
+      step: index of this step, from 0.
+      seed: of the whole run.
+
+    Returns:
+      The scalars of this step, on the device: `loss`, every term apart, and `grad_norm` before clipping.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    device = parameters[0].device
+    rng = runtime.generator(seed, task.name, step, device=device)
+    runtime.seed_layers(runtime.seed_for(seed, task.name, step, "layers"), device)
+    optim.set_learning_rate(optimizer, optim.learning_rate(step, settings))
+
+    batch = task.batch(step)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        losses = task.objective(batch, rng)
+    optimizer.zero_grad(set_to_none=True)
+    losses.total.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
+    optimizer.step()
+    ema.update(step)
+    return {**losses.parts, "loss": losses.total, "grad_norm": norm}
+
+
+def train(task: Task, settings: TrainSettings, out: Path, *, seed: int, identity: dict[str, str]) -> TrainResult:
+    """Trains a task up to `settings.num_steps`, from wherever the newest checkpoint in `out` stands.
+
+    On a CPU a run that was stopped and taken up again ends with the same bits as one that was not. SIGINT and SIGTERM
+    finish the step, save and exit with 130 or 143.
+
+    Args:
+      task: what is trained.
+      settings: how.
+      out: the run's folder: `checkpoints/TASK/` and `log.jsonl`; several tasks may share it, one after another.
+      seed: of every random draw.
+      identity: what must not change between starts, such as the hashes of config, data and codec.
+
+    Returns:
+      How it ended; the task's model holds the last weights, not the averaged ones.
+
+    Raises:
+      UserError: a loss that is not finite, checkpoints that are damaged or of another run, no memory, no space.
+      SystemExit: stopped by a signal, after saving.
+    """
+    runtime.set_threads(settings.num_threads)
+    run = _Run(task, settings, out, seed, {"seed": str(seed), **identity})
+    run.resume()
+    devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), _listening() as stop:
+        try:
+            run.go(stop)
+        except NotFiniteError as error:
+            raise UserError(
+                f"training {task.name} stopped: {error}; nothing of it was saved, {run.last_good()}. Lower the learning"
+                " rate or clip_norm, or use precision fp32."
+            ) from None
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"training {task.name} ran out of device memory at step {run.step + 1}; {run.last_good()}."
+                " Lower the batch size."
+            ) from None
+        finally:
+            run.console.close()
+    if stop.received is not None:
+        raise SystemExit(128 + stop.received)
+    is_finished = run.step >= settings.num_steps
+    return TrainResult(run.step, is_finished, run.saved, run.evaluation, run.seconds)
+
+
+@dataclass
+class _Stop:
+    """Whether a signal asked us to stop, and which."""
+
+    received: int | None = None
+
+
+@contextmanager
+def _listening() -> Iterator[_Stop]:
+    """Remembers the first SIGINT or SIGTERM inside the `with`; a second one acts as if nobody listened."""
+    stop = _Stop()
+    before: dict[int, Any] = {}
+
+    def forget() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        stop.received = number
+        forget()
+
+    if threading.current_thread() is threading.main_thread():  # Python lets no other thread listen
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, hear)
+    try:
+        yield stop
+    finally:
+        forget()
+
+
+@dataclass
+class _Run:
+    """One call of `train`: everything that changes while it goes."""
+
+    task: Task
+    settings: TrainSettings
+    out: Path
+    seed: int
+    identity: dict[str, str]
+    step: int = 0
+    seconds_before: float = 0.0
+    saved: Path | None = None
+    evaluation: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.device = next(iter(optim.trained_parameters(self.task.model).values())).device
+        self.optimizer = optim.make_optimizer(self.task.model, self.settings)
+        self.ema = Ema(self.task.model, self.settings.ema_decay)
+        self.journal = Journal(self.out / "log.jsonl", self.task.name)
+        self.averages = Averages()
+        self.started = self.saved_at = self.logged_at = time.monotonic()
+        with runtime.writing_to(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def resume(self) -> None:
+        """Takes up the newest valid checkpoint, if there is one."""
+        found = checkpoint.newest(self.out, self.task.name, set_aside=True)
+        if found is not None:
+            checkpoint.check_identity(found, self.identity)
+            try:
+                self.task.model.load_state_dict(found.tensors("model"))
+            except RuntimeError as error:
+                why = str(error).splitlines()[-1].strip()
+                raise UserError(
+                    f"{found.folder} holds another model than the code now builds ({why}); choose a new --out, or delete"
+                    f" {found.folder.parent} to start again."
+                ) from None
+            self.ema.load_state_dict(found.tensors("ema"))
+            optim.load_optimizer_tensors(self.task.model, self.optimizer, found.tensors("optimizer"))
+            self.step, self.saved = found.step, found.folder
+            self.seconds_before = found.facts["seconds"]
+            self.evaluation = found.facts["evaluation"]
+        self.journal.rewind(self.step)
+        self.console = Console(self.task.name, self.settings.num_steps, self.step)
+        if 0 < self.step < self.settings.num_steps:
+            self.console.say(f"goes on from step {self.step} ({self.saved}).")
+
+    def go(self, stop: _Stop) -> None:
+        """Steps until the last one, a signal, or the end of the time allowed."""
+        settings = self.settings
+        self.task.model.train()
+        self.logged_step = self.step
+        while self.step < settings.num_steps:
+            values = train_step(self.task, self.optimizer, self.ema, settings, step=self.step, seed=self.seed)
+            self.step += 1
+            self.averages.add(self.step, values)
+            self.console.advance()
+
+            now = time.monotonic()
+            is_last = self.step == settings.num_steps
+            is_late = settings.max_minutes is not None and now - self.started >= 60 * settings.max_minutes
+            must_stop = is_last or is_late or stop.received is not None
+            logs = is_last or self._is_due(settings.log_every)
+            evaluates = is_last or self._is_due(settings.eval_every)
+            saves = must_stop or self._is_due(settings.checkpoint_every)
+            saves |= settings.checkpoint_every_s is not None and now - self.saved_at >= settings.checkpoint_every_s
+
+            # Reading a loss makes the processor wait for a GPU, so there it is read only when something depends on it.
+            if self.device.type == "cpu" or logs or evaluates or saves:
+                self.averages.settle()
+            if logs:
+                self._log()
+            if evaluates:
+                self._evaluate()
+            if saves:
+                self._save()
+            if must_stop and not is_last:
+                why = "" if stop.received is not None else f" after {(now - self.started) / 60:.1f} minutes"
+                self.console.say(
+                    f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to go on."
+                )
+            if must_stop:
+                break
+
+    def last_good(self) -> str:
+        """A clause on what can be gone back to."""
+        return f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint had been saved yet"
+
+    def _is_due(self, every: int | None) -> bool:
+        return bool(every) and self.step % every == 0
+
+    def _log(self) -> None:
+        means = self.averages.take()
+        now = time.monotonic()
+        steps_per_s = (self.step - self.logged_step) / max(now - self.logged_at, 1e-9)
+        self.logged_step, self.logged_at = self.step, now
+        loss, norm = means.pop("loss"), means.pop("grad_norm")
+        line = {
+            "lr": optim.learning_rate(self.step - 1, self.settings),
+            "loss": loss,
+            "terms": means,
+            "grad_norm": norm,
+        }
+        if hasattr(self.task, "batch_size"):
+            line["samples_per_s"] = round(steps_per_s * self.task.batch_size, 2)
+        self.journal.write(self.step, self.seconds, **line)
+        self.console.show(self.step, {"loss": loss, **means})
+
+    def _evaluate(self) -> None:
+        with self.ema.swapped_in(), _evaluating(self.task.model), torch.no_grad():
+            self.evaluation = {name: float(value) for name, value in self.task.evaluate().items()}
+        if self.evaluation:
+            self.journal.write(self.step, self.seconds, evaluation=self.evaluation)
+            self.console.show(self.step, self.evaluation)
+
+    def _save(self) -> None:
+        parts = {
+            "model": self.task.model.state_dict(),
+            "ema": self.ema.state_dict(self.task.model),
+            "optimizer": optim.optimizer_tensors(self.task.model, self.optimizer),
+        }
+        facts = {"seconds": self.seconds, "evaluation": self.evaluation}
+        self.saved = checkpoint.save(
+            self.out,
+            self.task.name,
+            self.step,
+            parts,
+            identity=self.identity,
+            facts=facts,
+            keep=self.settings.keep_checkpoints,
+        )
+        self.saved_at = time.monotonic()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the `with`; afterwards each module is in the mode it was in, frozen ones too."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,112 @@
+"""AdamW with weight decay where it belongs, the learning rate as a function of the step, and both as plain tensors."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Every dial of the engine; none of them knows what is being trained."""
+
+    num_steps: int
+    learning_rate: float = 1e-3
+    warmup_steps: int = 0
+    """The rate rises in a straight line over so many steps."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    final_lr_ratio: float = 0.0
+    """Where the cosine ends, as a share of `learning_rate`."""
+    weight_decay: float = 0.0
+    """Per unit of learning rate; never on biases, norms, embeddings and other one-dimensional parameters."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float | None = 1.0
+    """Largest Euclidean norm of the whole gradient; None measures it only."""
+    ema_decay: float = 0.999
+    precision: Literal["bf16", "fp32"] = "fp32"
+    log_every: int = 50
+    eval_every: int | None = None
+    """None evaluates once, after the last step."""
+    checkpoint_every: int | None = None
+    checkpoint_every_s: float | None = 300.0
+    """Whichever of steps and seconds comes first; a checkpoint is always saved when training stops."""
+    keep_checkpoints: int = 2
+    num_threads: int | None = None
+    max_minutes: float | None = None
+    """Stop cleanly after so much wall-clock time in one start."""
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Learning rate of a step: linear warm-up, then constant or a half cosine (Loshchilov & Hutter, SGDR, eq. 5).
+
+    Args:
+      step: index of the step about to be taken, from 0.
+      settings: rate, warm-up, schedule and end.
+
+    Returns:
+      The rate; the first step never has rate 0.
+    """
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
+    fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return settings.learning_rate * (settings.final_lr_ratio + (1.0 - settings.final_lr_ratio) * fall)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every parameter group the same rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name; a tied parameter appears once, under its first name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization"), fused where the device can."""
+    decayed, plain = [], []
+    for name, parameter in trained_parameters(model).items():
+        (decayed if _is_decayed(model, name, parameter) else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    try:
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    except RuntimeError:  # no fused kernel for this device
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's memory: `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of every parameter that has moved."""
+    return {
+        f"{key}/{name}": value
+        for name, parameter in trained_parameters(model).items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Gives the optimiser the memory that `optimizer_tensors` took."""
+    names = {id(parameter): name for name, parameter in trained_parameters(model).items()}
+    state = optimizer.state_dict()
+    for group, numbered in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        for parameter, number in zip(group["params"], numbered["params"], strict=True):
+            name = names[id(parameter)]
+            memory = {key.split("/", 1)[0]: value for key, value in tensors.items() if key.split("/", 1)[1] == name}
+            if memory:
+                state["state"][number] = memory
+    optimizer.load_state_dict(state)
+
+
+def _is_decayed(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    """Only matrices and kernels decay; a bare parameter counts as an embedding when its own name says so."""
+    owner, _, own_name = name.rpartition(".")
+    module = model.get_submodule(owner)
+    is_embedding = isinstance(module, nn.Embedding) or any(word in own_name for word in ("embed", "position"))
+    is_norm = "norm" in type(module).__name__.lower()
+    return parameter.ndim > 1 and not is_embedding and not is_norm and not own_name.endswith("bias")

@@ -1,0 +1,188 @@
+"""Seeds, devices, threads, and the facts about a run that belong beside its results."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdcd_video.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def seed_for(*parts: str | float) -> int:
+    """A stable 63-bit seed: the same parts give the same seed on every machine and in every Python.
+
+    Args:
+      parts: whatever tells one random stream from another, such as a seed, a task's name, a step. `1` is not `"1"`.
+
+    Returns:
+      An integer in [0, 2**63), usable by numpy and torch alike.
+    """
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(*parts: str | float, device: str | torch.device = "cpu") -> torch.Generator:
+    """A fresh `torch.Generator` on `device`, seeded by `seed_for(*parts)`."""
+    return torch.Generator(device).manual_seed(seed_for(*parts))
+
+
+def seed_layers(seed: int, device: torch.device) -> None:
+    """Seeds the global generators of the CPU and of `device`, for layers that know no other (dropout, third parties').
+
+    `torch.manual_seed` would do the same, but walks the stack at each call while CUDA is not in use: 1 ms a step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def device_for(name: str = "auto") -> torch.device:
+    """Turns a device's name into a device that is really there.
+
+    Args:
+      name: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1" or "mps".
+
+    Returns:
+      The device.
+
+    Raises:
+      UserError: the name is not a device's name, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is not a device; use auto, cpu, cuda, cuda:1 or mps.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use cpu.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {name!r} is not on this machine; use cpu.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:1 or mps.")
+    return device
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Sets how many threads one torch operation may use; None leaves the setting as it is."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+
+
+def machine() -> dict[str, Any]:
+    """Platform, processor, cores, GPU and versions, for `run.json` and benchmarks."""
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the source tree this package runs from and whether it was edited since; "unknown" outside one."""
+    here = Path(__file__).resolve()
+    # A package installed into someone else's repository must not borrow that repository's commit.
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return {"commit": "unknown", "dirty": "unknown"}
+    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": _git(here.parent, "rev-parse", "HEAD") or "unknown",
+        "dirty": "unknown" if changes is None else bool(changes),
+    }
+
+
+def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:
+    """Writes `out/run.json`: command, commit, machine and versions; earlier starts of the same run are kept below.
+
+    Args:
+      out: the run's folder; made when missing.
+      command: the command line, as in `sys.argv`.
+      facts: anything else worth keeping, such as the hashes of config, data and codec; must be JSON.
+
+    Returns:
+      The path written.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full.
+    """
+    path = out / "run.json"
+    run = {"command": list(command), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **git_state()}
+    run |= {"machine": machine(), **facts}
+    try:
+        before = json.loads(path.read_text())
+        run["earlier"] = [*before.pop("earlier", []), before]
+    except (OSError, ValueError, AttributeError):  # the first start, or a file that says nothing of use
+        pass
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json.dumps(run, indent=2) + "\n")
+    return path
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a text file so that a reader, or a crash, meets either the old file or the new one, never half of one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path, kept: str = "") -> Iterator[None]:
+    """Turns the operating system's refusal to write into the user's sentence.
+
+    Args:
+      folder: what is being written to; named in the sentence.
+      kept: one more sentence, on what is still safe.
+
+    Yields:
+      Nothing; write inside the `with`.
+
+    Raises:
+      UserError: the disk is full, or the folder cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        way_out = "free some space" if error.errno in _FULL else "choose another --out or change its permissions"
+        raise UserError(f"cannot write to {folder}: {reason}; {way_out} and run again. {kept}".rstrip()) from error
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

@@ -1,0 +1,65 @@
+"""A score with everything that says how far to trust it, and the interval around it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number: a line of `scores.jsonl`."""
+
+    metric: str
+    value: float | None
+    """None where there was nothing to measure (a ratio to a truth that does not move, say)."""
+    low: float | None
+    """Lower end of the bootstrap interval over videos."""
+    high: float | None
+    n: int
+    """How many of `counted` the value rests on."""
+    counted: Literal["objects", "videos"]
+    unit: str
+    better: Literal["higher", "lower", "one"]
+    """Which way is better; `one` for a ratio to the truth."""
+    row: str
+    """Whose videos these are: the model's or a reference's."""
+    group: str = "all"
+    """A subset such as `motion=spins` or `objects=2`."""
+    frame: int | None = None
+    """Frame index; None for the mean over all frames but the given one (frame 0)."""
+
+
+def bootstrap(
+    totals: Float[np.ndarray, "V T"], weights: Float[np.ndarray, "V T"], seed: int = 0
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """Ratios of sums over videos, with percentile intervals [Efron & Tibshirani 1993, ch. 13].
+
+    Whole videos are redrawn, not objects or frames: what happens within one video is not independent. The same seed
+    redraws the same videos, so rows over the same scenes are compared on the same draws.
+
+    Args:
+      totals: per video, the sum of what is averaged; T quantities at once.
+      weights: per video, how much was summed (a count, or the truth's sum for a ratio to the truth).
+      seed: of the redraws.
+
+    Returns:
+      Value, low and high, each (T,); NaN where the weights sum to 0.
+    """
+    num_videos = len(totals)
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    drawn = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), size=RESAMPLES).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = totals.sum(axis=0) / weights.sum(axis=0)
+        redrawn = (drawn @ totals) / (drawn @ weights)
+    redrawn[~np.isfinite(redrawn)] = np.nan
+    known = ~np.isnan(redrawn).all(axis=0) & np.isfinite(value)
+    ends = np.full((2, totals.shape[1]), np.nan)
+    tail = (1 - CONFIDENCE) / 2
+    if known.any():
+        ends[:, known] = np.nanquantile(redrawn[:, known], (tail, 1 - tail), axis=0)
+    return np.where(known, value, np.nan), ends[0], ends[1]

@@ -1,0 +1,366 @@
+"""Scores for the built-in world: does the right object do the right thing, and does everything else stay as it was.
+
+The judge knows the scene: its background image, its objects' colours and its truth. It finds each object by colour,
+measures where it is, how large and how turned, and compares the measurements with the truth of the sentence. Nothing is
+learned, so the scores mean the same for every model. The true video is the ceiling; a frozen first frame is the floor,
+and it is right exactly where the truth is still: print both beside a model's figures.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from cdcd_video.data import sprites, sprites_render
+from cdcd_video.data.sprites import Scene, Truth
+from cdcd_video.errors import UserError
+
+# Tracking. Colours are compared as RGB distances in 0..441.
+_NOISE_COVERAGE = 0.12  # coverage below this is noise of the background, above one minus this it is full
+_RIVAL_MARGIN, _RIVAL_LIMIT = 15.0, 45.0  # how much better another colour word may explain a pixel: free, at most
+_STRANGE_MARGIN, _STRANGE_LIMIT = 50.0, 100.0  # how far a pixel may be from every mix with the background: likewise
+_PEAK_BOX_PX = 9
+_LEAST_AREA_PX = 5.0
+_LEAST_AREA_SHARE = 0.1  # of the area in the true first frame
+
+# Judging. The tolerances are wide enough for a soft picture and narrow enough to tell the three speeds apart.
+LENGTH_RATIO = (0.65, 1.4)
+"""Least and greatest measured over true length of a straight move, and angle of a spin."""
+GROWTH_RATIO = (0.6, 1.4)
+"""Least and greatest measured over true logarithm of the size's factor."""
+SWEEP_RATIO = (0.5, 1.6)
+"""Least and greatest measured over true area swept by a circling path."""
+START_PX = 4.0
+"""An object that is farther than this from its true start in the first frame is another one."""
+DIRECTION_RAD = math.radians(25)
+LOOSE_DIRECTION_RAD = math.radians(45)
+PATH_ERROR = 0.4
+"""Greatest root mean square distance from the true path over that path's own root mean square displacement."""
+STILL_PX = 1.0
+IN_PLACE_PX = 2.0
+STILL_LOG_RADIUS = 0.15
+MOVING_LOG_RADIUS = 0.3
+STILL_ANGLE_RAD = math.radians(12)
+SPIN_SCATTER_RAD = math.radians(12)
+LEAST_PRESENT = 0.9
+BEST_PSNR_DB = 60.0
+"""What an untouched background scores, so that means stay finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """What was seen of O objects in F frames.
+
+    Attributes:
+      centres: float64 (O, F, 2) as (x, y) in px; NaN where the object is absent.
+      areas: float64 (O, F) in square px.
+      angles_rad: float64 (O, F), clockwise, followed from frame to frame, which is right while an object turns less
+        than half its symmetry (36 degrees for a star) per frame; NaN where absent, 0 for circles.
+      present: bool (O, F).
+      coverage: float32 (O, F, 64, 64), how much of each pixel has the object's colour, wherever it lies.
+      reach_px: float64 (O, F), radius around the centre within which the coverage was taken for the object itself.
+    """
+
+    centres: np.ndarray
+    areas: np.ndarray
+    angles_rad: np.ndarray
+    present: np.ndarray
+    coverage: np.ndarray
+    reach_px: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class SpritesScore:
+    """One video's scores, for O objects in F frames.
+
+    Attributes:
+      does_right_thing: bool (O,), the object does what the sentence says and nothing else.
+      direction_right: bool (O,), the loose question: is the change of the right kind and sign, however much it is.
+      position_error_px: float64 (O, F), NaN where the object is absent.
+      identity_iou: float64 (O, F), overlap of the object's colour with the true shape laid over the tracked centre, so
+        that shape, size, angle, colour and stray copies count and the position does not; 0 where absent.
+      background_psnr_db: float64 (F,), over the pixels that neither a true nor a tracked object covers.
+      lost_share: share of absences over objects and frames.
+    """
+
+    does_right_thing: np.ndarray
+    direction_right: np.ndarray
+    position_error_px: np.ndarray
+    identity_iou: np.ndarray
+    background_psnr_db: np.ndarray
+    lost_share: float
+
+    @property
+    def all_right(self) -> bool:
+        """Whether every object does the right thing."""
+        return bool(self.does_right_thing.all())
+
+
+def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray) -> SpritesScore:
+    """Judges a video by the scene that says what should happen.
+
+    Args:
+      frames: uint8 (F, 64, 64, 3).
+      scene: first frame and sentence; for a counterfactual, the scene with the other sentence.
+      times_s: (F,) times of the frames in seconds, rising.
+
+    Raises:
+      UserError: if the frames are not 64x64 RGB in uint8, or the times do not match them.
+    """
+    times = np.asarray(times_s, dtype=np.float64)
+    if times.shape != frames.shape[:1] or (np.diff(times) <= 0).any():
+        raise UserError(f"sprites score: need one rising time per frame; got {times.shape} for frames {frames.shape}.")
+    seen = track(frames, scene)
+    known = sprites.truth(scene, times)
+    verdicts = [_judge(scene, place, seen, known, times) for place in range(len(scene.objects))]
+    return SpritesScore(
+        does_right_thing=np.array([right for right, _ in verdicts]),
+        direction_right=np.array([loosely for _, loosely in verdicts]),
+        position_error_px=np.linalg.norm(seen.centres - known.centres, axis=-1),
+        identity_iou=_identity(scene, seen, known),
+        background_psnr_db=_background_psnr(frames, scene, seen, known),
+        lost_share=float(1.0 - seen.present.mean()),
+    )
+
+
+# Tracking ---------------------------------------------------------------------------------------------------------
+
+
+def track(frames: np.ndarray, scene: Scene) -> Track:
+    """Finds the scene's objects by colour in every frame, uint8 (F, 64, 64, 3), without looking at the truth.
+
+    Raises:
+      UserError: if the frames have another shape or type.
+    """
+    side = sprites.VIEW_PX
+    if frames.ndim != 4 or frames.shape[1:] != (side, side, 3) or frames.dtype != np.uint8 or not len(frames):
+        raise UserError(
+            f"sprites score: frames must be uint8 (F, {side}, {side}, 3), got {frames.dtype} {frames.shape}."
+        )
+    coverage = _unmix(frames, scene)
+    parts = [_locate(sprite, cover) for sprite, cover in zip(scene.objects, coverage, strict=True)]
+    centres, areas, angles, present, reach = (np.stack(part) for part in zip(*parts, strict=True))
+    return Track(centres, areas, angles, present, coverage, reach)
+
+
+def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
+    """How much of each pixel has each object's colour, float32 (O, F, H, W).
+
+    A pixel is read as a mix of the true background and one of the eight colours. An object gets the best mix with its
+    own colour, unless another colour explains the pixel clearly better or none explains it. Reading pixels as mixes
+    keeps soft edges right; asking for a margin forgives a colour that is a little off.
+    """
+    colours = np.array(list(sprites.COLOURS.values()), dtype=np.float32)
+    own = [list(sprites.COLOURS).index(sprite.colour) for sprite in scene.objects]
+    under = sprites_render.render_background(scene.background).astype(np.float32)
+    change = frames - under
+    energy = np.einsum("fhwc,fhwc->fhw", change, change)
+    # Most pixels are too close to the background to count for any object: only the others are looked at.
+    nearest = np.min([((colours[place] - under) ** 2).sum(axis=-1) for place in own], axis=0)
+    pixels = np.nonzero(energy > _NOISE_COVERAGE**2 * nearest)
+    change, energy, under = change[pixels], energy[pixels], under[pixels[1:]]
+    towards = colours[:, None] - under
+    length = np.einsum("knc,knc->kn", towards, towards)
+    along = np.einsum("nc,knc->kn", change, towards)
+    mix = np.clip(along / length, 0.0, 1.0)
+    misfit = np.sqrt(np.maximum(energy - mix * (2 * along - mix * length), 0.0))
+    kept = np.clip((_RIVAL_LIMIT - (misfit - misfit.min(axis=0))) / (_RIVAL_LIMIT - _RIVAL_MARGIN), 0.0, 1.0)
+    kept *= np.clip((_STRANGE_LIMIT - misfit) / (_STRANGE_LIMIT - _STRANGE_MARGIN), 0.0, 1.0)
+    kept *= misfit <= misfit[own].min(axis=0)
+    coverage = np.zeros((len(own), *frames.shape[:3]), dtype=np.float32)
+    for cover, place in zip(coverage, own, strict=True):
+        cover[pixels] = _without_noise(mix[place]) * kept[place]
+    return coverage
+
+
+def _without_noise(coverage: np.ndarray) -> np.ndarray:
+    """Stretches the contrast around one half, so that an area stays what it was and a faint veil vanishes."""
+    return np.clip((coverage - _NOISE_COVERAGE) / (1 - 2 * _NOISE_COVERAGE), 0.0, 1.0)
+
+
+def _locate(sprite: sprites.SpriteObject, coverage: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Centre, area, angle, presence and reach per frame of the largest blob in coverage (F, H, W)."""
+    count = len(coverage)
+    frames, rows, columns = np.nonzero(coverage)
+    mass, x, y = coverage[frames, rows, columns].astype(np.float64), columns + 0.5, rows + 0.5
+    centres = _peaks(coverage)
+    reach = np.full(count, float(_PEAK_BOX_PX))
+    for _ in range(6):  # a window that follows the blob's own mass and size; far strays drop out of it
+        away = np.hypot(x - centres[frames, 0], y - centres[frames, 1])
+        blob = mass * (away <= reach[frames])
+        areas = np.bincount(frames, blob, count)
+        moments = np.stack([np.bincount(frames, blob * x, count), np.bincount(frames, blob * y, count)], axis=-1)
+        centres = np.where(areas[:, None] > 0, moments / np.maximum(areas, 1e-9)[:, None], centres)
+        # A triangle reaches 1.55 times as far as the circle of its area, the farthest of all shapes.
+        reach = np.clip(1.7 * np.sqrt(areas / math.pi) + 2.0, 5.0, sprites.VIEW_PX)
+    least = max(_LEAST_AREA_PX, _LEAST_AREA_SHARE * sprites.AREA[sprite.shape] * sprite.radius**2)
+    present = areas >= least
+    arms = (x - centres[frames, 0]) + 1j * (y - centres[frames, 1])
+    angles = _follow_angles(sprite.shape, frames, blob, arms, present)
+    return np.where(present[:, None], centres, np.nan), areas, angles, present, reach
+
+
+def _peaks(coverage: np.ndarray) -> np.ndarray:
+    """Where a box holds the most coverage, (F, 2) as (x, y)."""
+    box = _PEAK_BOX_PX
+    total = np.pad(coverage, ((0, 0), (box // 2 + 1, box // 2), (box // 2 + 1, box // 2)))
+    for axis in (1, 2):
+        sums = np.cumsum(total, axis=axis, dtype=np.float64)
+        length = sums.shape[axis]
+        total = np.take(sums, np.arange(box, length), axis) - np.take(sums, np.arange(length - box), axis)
+    places = total.reshape(len(coverage), -1).argmax(axis=1)
+    rows, columns = np.unravel_index(places, total.shape[1:])
+    return np.stack([columns, rows], axis=-1) + 0.5
+
+
+_TIP_RAD = {"square": math.pi / 4, "triangle": -math.pi / 2, "star": -math.pi / 2}  # where an upright shape has a tip
+
+
+def _follow_angles(
+    shape: str, frames: np.ndarray, mass: np.ndarray, arms: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+    """Angles (F,) by the phase of the shape's own angular harmonic.
+
+    Matching a template of an n-fold shape at every angle and taking the best is, in the first harmonic of the match,
+    the phase of `sum mass rho^2 exp(i n phi)` around the centre; the phase needs no search. The sum runs over pixels
+    (P,): the frame each belongs to, its mass, and its complex offset `arms` from the centre.
+    """
+    folds = sprites.SYMMETRY[shape]
+    angles = np.where(present, 0.0, np.nan)
+    if not folds:
+        return angles
+    length = np.maximum(np.abs(arms), 1e-6)
+    wave = mass * length**2 * (arms / length) ** folds
+    real, imaginary = (np.bincount(frames, part, len(present)) for part in (wave.real, wave.imag))
+    phases = np.arctan2(imaginary, real)
+    period = 2 * math.pi / folds
+    turned = (phases / folds - _TIP_RAD[shape] + period / 2) % period - period / 2
+    angles[present] = np.unwrap(turned[present], period=period)
+    return angles
+
+
+# Judging ----------------------------------------------------------------------------------------------------------
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
+
+
+def _share_of(measured: np.ndarray, true: np.ndarray) -> float:
+    """The factor that best turns the true curve into the measured one, least squares through the origin."""
+    return float((measured * true).sum() / max((true * true).sum(), 1e-9))
+
+
+def _total_change(values: np.ndarray, times: np.ndarray) -> float:
+    """Change over the whole time of the straight line through the values, which one bad frame moves little."""
+    centred = times - times.mean()
+    slope = (values * centred).sum() / max((centred * centred).sum(), 1e-9)
+    return float(slope * (times[-1] - times[0]))
+
+
+def _judge(scene: Scene, place: int, seen: Track, known: Truth, times: np.ndarray) -> tuple[bool, bool]:
+    """Whether one object does the right thing, and whether at least its kind and sign are right."""
+    motion = scene.objects[place].motion
+    present = seen.present[place]
+    if present.mean() < LEAST_PRESENT or not present[0] or not present[-1] or len(times) < 2:
+        return False, False
+    if np.linalg.norm(seen.centres[place, 0] - known.centres[place, 0]) > START_PX:
+        return False, False
+    times = times[present]
+    path = seen.centres[place][present]
+    path = path - path[0]
+    true_path = known.centres[place][present]
+    true_path = true_path - true_path[0]
+    log_radii = 0.5 * np.log(seen.areas[place][present] / seen.areas[place][0])
+    angles = seen.angles_rad[place][present]
+    angles = angles - angles[0]
+    farthest = float(np.linalg.norm(path, axis=-1).max())
+    growth, turn = _total_change(log_radii, times), _total_change(angles, times)
+
+    if motion == "stays still":
+        steady = abs(growth) <= STILL_LOG_RADIUS and abs(turn) <= STILL_ANGLE_RAD
+        return farthest < STILL_PX and steady, farthest < IN_PLACE_PX
+    if motion in sprites.SIZE_MOTIONS:
+        true_growth = np.log(known.radii[place][present] / known.radii[place][0])
+        share = _share_of(log_radii, true_growth)
+        grew = abs(growth) > STILL_LOG_RADIUS and share > 0
+        return farthest < IN_PLACE_PX and _within(share, GROWTH_RATIO), grew
+    if motion == "spins":
+        true_angles = known.angles_rad[place][present]
+        share = _share_of(angles, true_angles)
+        scatter = float(np.sqrt(np.mean((angles - share * true_angles) ** 2)))
+        whole = farthest < IN_PLACE_PX and abs(growth) <= MOVING_LOG_RADIUS
+        right = whole and _within(share, LENGTH_RATIO) and scatter <= SPIN_SCATTER_RAD
+        return right, turn > STILL_ANGLE_RAD
+
+    path_error = math.sqrt(((path - true_path) ** 2).sum() / max((true_path**2).sum(), 1e-9))
+    whole = abs(growth) <= MOVING_LOG_RADIUS and path_error <= PATH_ERROR
+    agreement = _share_of(path, true_path)
+    moved = farthest >= IN_PLACE_PX
+    if motion in sprites.STRAIGHT_MOTIONS:
+        length, off, bulge = _straightness(path, true_path)
+        bent = bulge > max(1.5, 0.1 * float(np.linalg.norm(true_path[-1])))
+        right = whole and not bent and off <= DIRECTION_RAD and _within(length, LENGTH_RATIO)
+        return right, moved and off <= LOOSE_DIRECTION_RAD
+    if motion in sprites.CIRCLE_MOTIONS:
+        share = _swept(path) / _swept(true_path)
+        return whole and _within(share, SWEEP_RATIO), moved and share > 0 and agreement > 0
+    return whole, moved and agreement > 0  # bounces: the path says it all
+
+
+def _straightness(path: np.ndarray, true_path: np.ndarray) -> tuple[float, float, float]:
+    """Length over the true one, angle from the true direction, and greatest distance from the path's own line in px."""
+    way = np.linalg.norm(true_path, axis=-1)
+    velocity = (way[:, None] * path).sum(axis=0) / max((way * way).sum(), 1e-9)
+    direction = true_path[-1] / max(way[-1], 1e-9)
+    length = float(np.hypot(*velocity))
+    across = direction[0] * velocity[1] - direction[1] * velocity[0]
+    off = abs(math.atan2(across, float(direction @ velocity)))
+    aside = path[:, 0] * velocity[1] - path[:, 1] * velocity[0]
+    return length, off, float(np.abs(aside).max()) / max(length, 1e-9)
+
+
+def _swept(path: np.ndarray) -> float:
+    """Signed area between a path (F, 2) and its chord, positive when it runs clockwise."""
+    return 0.5 * float((path[:-1, 0] * path[1:, 1] - path[:-1, 1] * path[1:, 0]).sum())
+
+
+# Keeping ----------------------------------------------------------------------------------------------------------
+
+
+def _identity(scene: Scene, seen: Track, known: Truth) -> np.ndarray:
+    overlaps = np.zeros(seen.present.shape)
+    for place, sprite in enumerate(scene.objects):
+        frames = np.flatnonzero(seen.present[place])
+        if not len(frames):
+            continue
+        shape = _without_noise(
+            sprites_render.render_object_mask(
+                sprite.shape,
+                seen.centres[place, frames],
+                known.radii[place, frames],
+                known.angles_rad[place, frames],
+            )
+        )
+        found = seen.coverage[place, frames]
+        shared = np.minimum(shape, found).sum(axis=(1, 2), dtype=np.float64)
+        either = np.maximum(shape, found).sum(axis=(1, 2), dtype=np.float64)
+        overlaps[place, frames] = shared / np.maximum(either, 1e-9)
+    return overlaps
+
+
+def _background_psnr(frames: np.ndarray, scene: Scene, seen: Track, known: Truth) -> np.ndarray:
+    free = np.ones(frames.shape[:3], dtype=bool)
+    pixels = np.arange(sprites.VIEW_PX) + 0.5
+    for place, sprite in enumerate(scene.objects):
+        masks = sprites_render.render_object_mask(
+            sprite.shape, known.centres[place], known.radii[place], known.angles_rad[place]
+        )
+        x, y = (pixels - np.nan_to_num(seen.centres[place][:, axis, None], nan=-1e6) for axis in (0, 1))
+        near = (x * x)[:, None, :] + (y * y)[:, :, None] <= (seen.reach_px[place] ** 2)[:, None, None]
+        free &= (masks == 0) & ~(near & (seen.coverage[place] > 0))
+    under = sprites_render.render_background(scene.background)
+    squares = ((frames.astype(np.float32) - under) ** 2).mean(axis=-1)
+    errors = (squares * free).sum(axis=(1, 2), dtype=np.float64) / np.maximum(free.sum(axis=(1, 2)), 1)
+    least = 255.0**2 / 10 ** (BEST_PSNR_DB / 10)
+    return 10 * np.log10(255.0**2 / np.maximum(errors, least))

@@ -1,0 +1,160 @@
+"""The trained whole (CLIP, codec, denoiser) and the folder it lives in."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cdcd_video import configfile
+from cdcd_video.codec.codec import Codec
+from cdcd_video.config import Config
+from cdcd_video.denoiser import Denoiser
+from cdcd_video.diffusion import process as processes
+from cdcd_video.diffusion.schedule import SCHEDULES
+from cdcd_video.errors import UserError
+from cdcd_video.pretrained import FrozenClip
+
+FORMAT = 1
+"""Version of the model folder's layout."""
+SHIPPED = Path(__file__).parent / "models"
+"""Models that come with the package, by name."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that draws a video."""
+
+    config: Config
+    clip: FrozenClip
+    codec: Codec
+    denoiser: Denoiser
+    digest: str
+    """sha256 over the model folder's files."""
+
+    @property
+    def process(self) -> processes.Process:
+        return build_process(self.config, self.codec.num_codes)
+
+
+def build_codec(config: Config, clip: FrozenClip) -> Codec:
+    """A codec with fresh weights for a CLIP's states."""
+    return Codec(
+        config.codec,
+        clip_width=clip.vision_width,
+        num_patches=clip.num_patches,
+        joint_width=clip.joint_width,
+        size_px=config.data.size_px,
+    )
+
+
+def build_denoiser(config: Config, codec: Codec, text_width: int) -> Denoiser:
+    """A denoiser with fresh weights for a codec's codes."""
+    return Denoiser(
+        config.denoiser,
+        levels=codec.levels,
+        table=codec.table,
+        num_patches=codec.num_patches,
+        groups=codec.groups,
+        text_width=text_width,
+    )
+
+
+def build_process(config: Config, num_codes: int) -> processes.Process:
+    """The forward process of a config."""
+    cfg = config.diffusion.process
+    schedule = SCHEDULES[cfg.schedule]
+    if cfg.kind == "mask":
+        return processes.mask(num_codes, schedule)
+    if cfg.kind == "replace":
+        return processes.replace(num_codes, cfg.uniform, schedule)
+    if cfg.kind == "bridge":
+        return processes.bridge(num_codes, cfg.uniform, schedule)
+    return processes.hybrid(num_codes, cfg.mask, cfg.uniform, schedule)
+
+
+def save_module(module: nn.Module, path: Path, identity: dict[str, str]) -> None:
+    """Writes a module's weights in 16 bits (safetensors), with facts about it in the header; atomically."""
+    tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"format": str(FORMAT), **identity})
+    temporary.replace(path)
+
+
+def load_module(module: nn.Module, path: Path) -> nn.Module:
+    """Reads weights written by `save_module` into a module of the same shape.
+
+    Raises:
+      UserError: the file is missing, cut short, or of another architecture or format.
+    """
+    if not path.is_file():
+        raise UserError(f"model file {path} is missing; train the model to its end, or choose another --checkpoint")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"model file {path} is damaged ({error}); copy it again or train again") from error
+    try:
+        module.load_state_dict({name: value.float() for name, value in tensors.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"model file {path} does not fit its config.yaml: {reason}") from error
+    return module
+
+
+def folder_of(name_or_path: str | Path) -> Path:
+    """Where a model lives: a shipped name, a model folder, or a run folder that holds one.
+
+    Raises:
+      UserError: there is no such model; the shipped names are listed.
+    """
+    for folder in (SHIPPED / str(name_or_path), Path(name_or_path), Path(name_or_path) / "model"):
+        if (folder / "config.yaml").is_file() and (folder / "denoiser.safetensors").is_file():
+            return folder
+    shipped = sorted(entry.name for entry in SHIPPED.iterdir() if entry.is_dir()) if SHIPPED.is_dir() else []
+    if (Path(name_or_path) / "config.yaml").is_file():
+        raise UserError(f"{name_or_path} holds no finished model yet; run its training command again to go on")
+    raise UserError(
+        f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or a shipped name ({', '.join(shipped) or 'none is installed'})"
+    )
+
+
+def clip_folder(config: Config, folder: Path) -> Path:
+    """Where a model's CLIP is: in the model folder when it was trained here, else where the config says."""
+    return folder / "clip" if config.clip.kind == "builtin" else Path(config.clip.folder)
+
+
+def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Loads a finished model.
+
+    Raises:
+      UserError: the model is missing, incomplete, damaged or from another version.
+    """
+    folder = folder_of(name_or_path)
+    facts = folder / "model.json"
+    if not facts.is_file():
+        raise UserError(f"model folder {folder} has no model.json; copy it again or train again")
+    try:
+        version = json.loads(facts.read_text()).get("format")
+    except (json.JSONDecodeError, AttributeError, UnicodeDecodeError) as error:
+        raise UserError(f"{facts} is damaged ({error}); copy it again or train again") from error
+    if version != FORMAT:
+        raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")
+    config = configfile.load(folder / "config.yaml", Config)
+    clip = FrozenClip(clip_folder(config, folder))
+    codec = load_module(build_codec(config, clip), folder / "codec.safetensors")
+    denoiser = load_module(build_denoiser(config, codec, clip.text_width), folder / "denoiser.safetensors")
+    for module in (clip, codec, denoiser):
+        module.to(device).eval().requires_grad_(False)
+    return Model(config, clip, codec, denoiser, folder_digest(folder))
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over names and contents of a model folder's files."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

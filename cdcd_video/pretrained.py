@@ -1,0 +1,162 @@
+"""Frozen CLIP towers, from an ordinary `from_pretrained` folder: the shipped small one, or OpenAI's from a cache."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cdcd_video.errors import UserError
+from cdcd_video.records import TextStates
+
+MAX_CAPTION_CHARACTERS = 2_000
+"""A longer caption is a mistake (a whole document pasted in), not a sentence about a video."""
+
+
+@dataclass(frozen=True)
+class VisionStates:
+    """A batch of frames as the image tower sees them."""
+
+    patches: tuple[Float[Tensor, "B P Dv"], ...]
+    """Patch states after the embedding layer (index 0) and after each block asked for, shallow to deep."""
+    embedding: Float[Tensor, "B J"]
+    """Unit-norm image embedding in the joint space."""
+
+
+class FrozenClip(nn.Module):
+    """A CLIP model whose weights never change; both towers in evaluation mode, no gradients.
+
+    Args:
+      folder: a folder written by `save_pretrained` (config.json, model.safetensors, tokenizer, preprocessor_config.json).
+
+    Raises:
+      UserError: the folder or a file in it is missing.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        from transformers import AutoTokenizer, CLIPModel  # eight seconds of import, paid only where CLIP is used
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # a bar for reading one small file is noise
+
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+            if not (folder / name).is_file():
+                raise UserError(
+                    f"CLIP folder {folder} has no {name}; give a folder written by CLIPModel.save_pretrained with safetensors weights"
+                )
+        self.model = CLIPModel.from_pretrained(
+            folder, local_files_only=True, attn_implementation="eager", dtype=torch.float32
+        )
+        self.model.eval().requires_grad_(False)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
+        self.register_buffer("mean", torch.tensor(preprocessor["image_mean"]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessor["image_std"]).view(3, 1, 1), persistent=False)
+        words = folder / "words.json"
+        self.known_words: frozenset[str] | None = frozenset(json.loads(words.read_text())) if words.is_file() else None
+        self.digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+    @property
+    def image_size(self) -> int:
+        return self.model.config.vision_config.image_size
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.model.config.vision_config.patch_size) ** 2
+
+    @property
+    def vision_width(self) -> int:
+        return self.model.config.vision_config.hidden_size
+
+    @property
+    def joint_width(self) -> int:
+        return self.model.config.projection_dim
+
+    @property
+    def text_width(self) -> int:
+        """Width of `TextStates.tokens`: two layers side by side."""
+        return 2 * self.model.config.text_config.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        return self.model.config.text_config.max_position_embeddings
+
+    def train(self, mode: bool = True) -> "FrozenClip":
+        """Stays in evaluation mode whatever the module around it does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def see(self, images: Float[Tensor, "B 3 H W"], layers: Sequence[int]) -> VisionStates:
+        """Image tower: frames in [0, 1] of any size -> patch states of the layers asked for, and the embedding."""
+        return vision_states(self.model, self.normalised(images), layers)
+
+    def normalised(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 S S"]:
+        """Frames in [0, 1] as the tower wants them: its own size, mean and deviation."""
+        if images.shape[-1] != self.image_size:
+            images = F.interpolate(images, size=(self.image_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
+        return (images - self.mean) / self.std
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Captions -> token ids (B, L) and mask (B, L); what does not fit into the tower is cut off."""
+        batch = self.tokenizer(
+            list(captions), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        device = self.mean.device
+        return batch.input_ids.to(device), batch.attention_mask.bool().to(device)
+
+    @torch.no_grad()
+    def read(self, captions: Sequence[str]) -> TextStates:
+        """Text tower: captions -> token states of the embedding layer and the last layer, and the joint embedding."""
+        ids, is_word = self.tokenize(captions)
+        out = self.model.text_model(input_ids=ids, attention_mask=is_word.long())
+        words = self.model.text_model.embeddings(input_ids=ids)
+        embedding = F.normalize(self.model.text_projection(out.pooler_output), dim=-1)
+        return TextStates(torch.cat([words, out.last_hidden_state], -1), is_word, embedding)
+
+    def check_caption(self, caption: str) -> list[str]:
+        """What a user should be told about a caption before it is drawn.
+
+        Returns:
+          Warnings, one sentence each; empty for a caption the model can read whole.
+
+        Raises:
+          UserError: the caption is empty, absurdly long, or holds no word this model knows.
+        """
+        if not caption.strip():
+            raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
+        if len(caption) > MAX_CAPTION_CHARACTERS:
+            raise UserError(
+                f"the caption has {len(caption)} characters; at most {MAX_CAPTION_CHARACTERS} are accepted, a sentence is enough"
+            )
+        warnings = []
+        num_tokens = len(self.tokenizer(caption).input_ids)
+        if num_tokens > self.max_tokens:
+            warnings.append(f"the caption has {num_tokens} tokens and the model reads the first {self.max_tokens}")
+        if self.known_words is not None:
+            unknown = [word for word in split_words(caption) if word not in self.known_words]
+            if len(unknown) == len(split_words(caption)):
+                some = ", ".join(sorted(self.known_words)[:60])
+                raise UserError(f"this model knows no word of the caption {caption!r}; it was trained on: {some}")
+            if unknown:
+                warnings.append(f"the model never saw the words {', '.join(map(repr, unknown))} in training")
+        return warnings
+
+
+def vision_states(model: nn.Module, pixels: Float[Tensor, "B 3 S S"], layers: Sequence[int]) -> VisionStates:
+    """`FrozenClip.see` for normalised pixels and any CLIPModel, with gradients where the caller wants them."""
+    out = model.vision_model(pixel_values=pixels, output_hidden_states=True)
+    patches = tuple(out.hidden_states[layer][:, 1:] for layer in layers)
+    return VisionStates(patches, F.normalize(model.visual_projection(out.pooler_output), dim=-1))
+
+
+def split_words(caption: str) -> list[str]:
+    """The words of a caption, lower case, without punctuation."""
+    cleaned = "".join(letter if letter.isalnum() or letter in "'-" else " " for letter in caption.lower())
+    return cleaned.split()

@@ -1,0 +1,283 @@
+"""What `inference.py` is asked for: checked before anything slow is imported, and kept beside the video as a `.json`.
+
+The `.json` holds the starting frame itself, every setting, and the hash of the model, so that the same video can be
+drawn again, bit for bit, from this one file and the model.
+"""
+
+import base64
+import hashlib
+import io
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from cdcd_video import video
+from cdcd_video.data.images import read_image
+from cdcd_video.errors import UserError
+
+if TYPE_CHECKING:
+    from cdcd_video.records import Video
+
+SUFFIXES = (".mp4", ".gif", ".webp")
+"""Video files that can be written; see `cdcd_video.video.save`."""
+VIEW_PX = 256
+"""A small video is enlarged to about this side, for looking at."""
+MAX_SCALE = 32
+DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "seed")
+"""The fields of `cdcd_video.generate.Drawing`, which cannot be imported here: it needs torch."""
+
+
+class FrameRecord(BaseModel):
+    """The starting frame in a `.json`."""
+
+    file: str
+    """Name of the picture it was made from."""
+    sha256: str
+    """Of that file."""
+    png_base64: str
+    """The frame at the model's size, exactly."""
+
+
+class Record(BaseModel, extra="ignore"):
+    """The `.json` beside a video."""
+
+    format: Literal[1] = 1
+    video: str
+    checkpoint: str
+    model: str
+    model_sha256: str
+    text: list[tuple[int, str]]
+    num_frames: int
+    fps: float
+    num_steps: int
+    guidance: float
+    temperature: float
+    top_p: float
+    seed: int
+    scale: int
+    device: str
+    threads: int
+    """CPU threads; sums depend on their number in the last bits."""
+    versions: dict[str, str]
+    frame: FrameRecord
+
+
+@dataclass(frozen=True)
+class Request:
+    """One video to be drawn."""
+
+    start: UInt8[np.ndarray, "H W 3"]
+    """The starting frame as it was given."""
+    file: str
+    sha256: str
+    """Name and hash of the file it came from."""
+    captions: list[tuple[int, str]]
+    """Sentences, each with the frame from which it holds."""
+    checkpoint: str
+    device: str
+    drawing: dict[str, Any]
+    """Those of `DRAWING` that were asked for; the model has its own defaults for the others."""
+    scale: int | None
+    again: Record | None
+    """The record of the video that is to be drawn again."""
+
+
+def read_request(asked: Mapping[str, Any]) -> Request:
+    """Builds a request from the command line, and from a `.json` where one is given.
+
+    Args:
+      asked: the options of `inference.py` by name; None where an option was not given. What is given goes before what
+        the `.json` says.
+
+    Returns:
+      The request, with the starting frame read.
+
+    Raises:
+      UserError: a file that is missing or cannot be read, no image, no caption or an empty one, a scale out of range.
+    """
+    again = read_record(Path(asked["from_json"])) if asked["from_json"] else None
+    kept = again.model_dump() if again else {}
+
+    def chosen(name: str) -> Any:
+        return kept.get(name) if asked[name] is None else asked[name]
+
+    if asked["frame"]:
+        file = Path(asked["frame"])
+        start, facts = read_image(file), (file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    elif again:
+        start, facts = _from_base64(again.frame.png_base64), (again.frame.file, again.frame.sha256)
+    else:
+        raise UserError("no starting frame is given; name a picture: --frame x.png")
+    if not again and asked["text"] is None:
+        raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
+    scale = chosen("scale")
+    if scale is not None and not 1 <= scale <= MAX_SCALE:
+        raise UserError(f"scale is {scale}; it must be from 1 to {MAX_SCALE}")
+    return Request(
+        start,
+        *facts,
+        captions=again.text if again and asked["text"] is None else parse_captions(asked["text"]),
+        checkpoint=chosen("checkpoint") or "sprites",
+        device=chosen("device") or "auto",
+        drawing={name: chosen(name) for name in DRAWING if chosen(name) is not None},
+        scale=scale,
+        again=again,
+    )
+
+
+def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
+    """`--text` as typed -> (frame, sentence) pairs.
+
+    Args:
+      texts: sentences; one that begins with a number and a colon, as in "8: it stops", holds from that frame on.
+
+    Raises:
+      UserError: an empty caption.
+    """
+    pairs = []
+    for text in texts:
+        numbered = re.fullmatch(r"\s*(\d{1,9}):(.*)", text, re.DOTALL)
+        pairs.append((int(numbered[1]), numbered[2].strip()) if numbered else (0, text))
+    if not all(sentence.strip() for _, sentence in pairs):
+        raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
+    return pairs
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the files go."""
+
+    video: Path
+    json: Path
+    frames: Path | None
+    """A folder for the exact frames, when a folder was asked for."""
+
+
+def choose_target(asked: Mapping[str, Any]) -> Target:
+    """Where the files go; makes sure that they can be written there.
+
+    Args:
+      asked: the options of `inference.py` by name. `out` is a file with a suffix of `SUFFIXES`, or a folder, which gets
+        `video.mp4`, `video.json` and `frames/`; None derives a name from the picture and the sentence, or from the
+        `.json` that is drawn again.
+
+    Raises:
+      UserError: the suffix is not known, or the place cannot be written.
+    """
+    out = asked["out"] or _default_out(asked)
+    path = Path(out)
+    is_folder = path.is_dir() or path.suffix == "" or out.endswith("/")
+    if not is_folder and path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise UserError(f"cannot write a video as {path.suffix!r} ({out}); use {known}, or a folder: {out}/")
+    target = path / "video.mp4" if is_folder else path
+    with video.refused_by_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    return Target(target, target.with_suffix(".json"), path / "frames" if is_folder else None)
+
+
+def differences(again: Record | None, made_with: Mapping[str, Any]) -> list[str]:
+    """What may change the bits of a video that is drawn again.
+
+    Args:
+      again: the record of the first drawing, if there was one.
+      made_with: model_sha256, device, threads and versions of this drawing.
+
+    Returns:
+      Notes, one sentence each.
+
+    Raises:
+      UserError: it is another model.
+    """
+    if again is None:
+        return []
+    if made_with["model_sha256"] != again.model_sha256:
+        raise UserError(
+            f"the checkpoint's sha256 begins with {made_with['model_sha256'][:12]} and that of the .json with"
+            f" {again.model_sha256[:12]} ({again.checkpoint}); give the same model with --checkpoint"
+        )
+    before = {**again.versions, "device": again.device, "threads": again.threads}
+    now = {**made_with["versions"], "device": made_with["device"], "threads": made_with["threads"]}
+    return [
+        f"first drawn with {name} {before.get(name)}, now with {value}: the last bits may differ"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+
+
+def read_record(path: Path) -> Record:
+    """Reads the `.json` beside a video.
+
+    Raises:
+      UserError: it is missing, damaged or of another format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give the .json that lies beside a video")
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{path} is not the .json of a video ({place + ': ' if place else ''}{first['msg']})"
+        ) from error
+
+
+def write(made: "Video", target: Target, request: Request, **facts: Any) -> list[Path]:
+    """Writes a video, its exact frames where a folder was asked for, and last the `.json`.
+
+    Args:
+      made: the video; its frame 0 is the starting frame at the model's size.
+      target: where.
+      request: what was asked for.
+      facts: device and threads that were used.
+
+    Returns:
+      The paths written.
+    """
+    scale = request.scale
+    if scale is None:  # .webp is exact unless something else is asked for
+        scale = 1 if target.video.suffix.lower() == ".webp" else max(1, VIEW_PX // made.frames.shape[1])
+    frame = FrameRecord(file=request.file, sha256=request.sha256, png_base64=_to_base64(made.frames[0]))
+    name, checkpoint = target.video.name, request.checkpoint
+    record = Record(video=name, checkpoint=checkpoint, **made.settings, scale=scale, **facts, frame=frame)
+    written = [made.save(target.video, scale=scale)]
+    if target.frames:
+        written.append(made.save(target.frames))
+    with video.whole_file(target.json) as part:
+        part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return [*written, target.json]
+
+
+def _default_out(asked: Mapping[str, Any]) -> str:
+    if asked["from_json"]:
+        first = Path(asked["from_json"])
+        return str(first.with_name(f"{first.stem}-again.mp4"))
+    words = re.sub(r"[^a-z0-9]+", "-", " ".join(asked["text"]).lower()).strip("-")[:60]
+    return f"out/{Path(asked['frame']).stem}-{words or 'video'}.mp4"
+
+
+def _to_base64(frame: UInt8[np.ndarray, "H W 3"]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _from_base64(text: str) -> UInt8[np.ndarray, "H W 3"]:
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
+            return np.array(image.convert("RGB"))
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"the starting frame in the .json is damaged ({error}); give it again: --frame x.png"
+        ) from error

@@ -1,0 +1,188 @@
+"""The three things that are trained, one after the other, each as a task of the engine: CLIP, codec, diffusion."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cdcd_video.clip import PIXEL_MEAN, PIXEL_STD, clip_objective
+from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.figures import codec_figures
+from cdcd_video.codec.fit import codec_objective, decoder_objective
+from cdcd_video.config import Config, TrainConfig
+from cdcd_video.data.cache import CodeCache
+from cdcd_video.data.pairs import draw_pairs, load_frames
+from cdcd_video.data.store import Clips
+from cdcd_video.denoiser import Denoiser
+from cdcd_video.diffusion.process import Process
+from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.engine.runtime import seed_for
+from cdcd_video.objective import diffusion_objective
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.records import CodePair, FramePair, LossTerms
+
+
+def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
+    """A stage's section of the config -> the engine's settings."""
+    return TrainSettings(
+        num_steps=train.num_steps,
+        learning_rate=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+        final_lr_ratio=train.final_lr_ratio,
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+        ema_decay=train.ema_decay,
+        precision=train.precision,
+        log_every=train.log_every,
+        eval_every=train.evaluate_every,
+        checkpoint_every=train.checkpoint_every,
+        num_threads=num_threads or None,
+    )
+
+
+def step_rng(seed: int, stage: str, step: int) -> np.random.Generator:
+    """The generator of one step's examples."""
+    return np.random.Generator(np.random.Philox(key=seed_for(seed, stage, "examples", step)))
+
+
+def clip_lengths(clips: Clips) -> np.ndarray:
+    """Frames of each clip."""
+    return np.array([clips.num_frames(clip) for clip in range(len(clips))])
+
+
+class ClipStage:
+    """Trains the built-in CLIP on single frames and their captions."""
+
+    name = "clip"
+
+    def __init__(self, model: nn.Module, tokenizer, config: Config, clips: Clips, val: Clips, device: torch.device):
+        self.model, self.tokenizer, self.config, self.clips, self.val = model.to(device), tokenizer, config, clips, val
+        self.batch_size, self.device = config.train.clip.batch_size, device
+        self.lengths = clip_lengths(clips)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random frames of random clips, each with one of its captions."""
+        rng = step_rng(self.config.seed, self.name, step)
+        clip = rng.integers(len(self.clips), size=self.batch_size)
+        return self._examples(self.clips, clip, np.floor(rng.random(self.batch_size) * self.lengths[clip]), rng)
+
+    def objective(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], generator: torch.Generator) -> LossTerms:
+        return clip_objective(self.model, *batch)
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and retrieval among 128 validation clips."""
+        rng = step_rng(self.config.seed, "clip-val", 0)
+        clip = np.arange(min(128, len(self.val)))
+        terms = clip_objective(self.model, *self._examples(self.val, clip, np.zeros(len(clip)), rng))
+        return {"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])}
+
+    def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator):
+        (images,) = load_frames(clips, clip, frame)
+        captions = [clips.captions(int(c))[rng.integers(len(clips.captions(int(c))))] for c in clip]
+        tokens = self.tokenizer(
+            captions,
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        number = {caption: i for i, caption in enumerate(sorted(set(captions)))}
+        caption = torch.tensor([number[caption] for caption in captions])
+        size = self.model.config.vision_config.image_size
+        if images.shape[-1] != size:
+            images = nn.functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
+        examples = ((images - mean) / std, tokens.input_ids, tokens.attention_mask.bool(), caption)
+        return tuple(tensor.to(self.device) for tensor in examples)
+
+
+class CodecStage:
+    """Trains projection, quantiser, decoder and embed head on pairs of frames; CLIP is frozen."""
+
+    name = "codec"
+
+    def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
+        self.model, self.clip, self.config, self.clips, self.val = codec.to(device), clip, config, clips, val
+        self.batch_size, self.device = config.train.codec.batch_size, device
+        self.lengths = clip_lengths(clips)
+
+    def batch(self, step: int) -> FramePair:
+        """Two random frames of a clip, and its first."""
+        rng = step_rng(self.config.seed, self.name, step)
+        pairs = draw_pairs(self.lengths, self.batch_size, rng, max_gap=None, start_share=0.1)
+        frames = load_frames(self.clips, pairs.clip, np.zeros_like(pairs.source), pairs.source, pairs.target)
+        return FramePair(*(frame.to(self.device) for frame in frames))
+
+    def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
+        return codec_objective(self.model, self.clip, batch)
+
+    def evaluate(self) -> dict[str, float]:
+        """The codec's figures on 48 validation clips."""
+        return codec_figures(self.model, self.clip, self.val, num_clips=48)
+
+
+class DecoderStage(CodecStage):
+    """Trains the decoder on, with the codes settled: the denoiser needs only the codes, so the two can train side by side."""
+
+    name = "decoder"
+
+    def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
+        super().__init__(codec, clip, config, clips, val, device)
+        self.batch_size = config.train.decoder.batch_size
+        codec.requires_grad_(False)
+        codec.decoder.requires_grad_(True)
+
+    def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
+        return decoder_objective(self.model, self.clip, batch)
+
+
+class DiffusionStage:
+    """Trains the denoiser on cached codes; neither CLIP nor the decoder is needed."""
+
+    name = "diffusion"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        codec: Codec,
+        process: Process,
+        config: Config,
+        cache: CodeCache,
+        val: CodeCache,
+        device: torch.device,
+    ):
+        self.model, self.codec, self.process, self.config = denoiser.to(device), codec.to(device), process, config
+        self.cache, self.val, self.device = cache, val, device
+        self.batch_size = config.train.diffusion.batch_size
+
+    def batch(self, step: int) -> CodePair:
+        """Codes of a source frame, a target frame a random gap later, the first frame, a far frame, and a caption."""
+        return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
+
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
+        cfg = self.config
+        return diffusion_objective(self.model, self.process, self.codec, batch, cfg.diffusion, cfg.loss, generator)
+
+    def evaluate(self) -> dict[str, float]:
+        """The training terms on 256 validation examples."""
+        examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
+        generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
+        return {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
+
+    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
+        cfg = self.config.diffusion
+        pairs = draw_pairs(cache.lengths, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
+        caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
+        has_first = torch.from_numpy((rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == 0))
+        text = cache.text(caption)
+        return CodePair(
+            source=cache.frame_codes(pairs.clip, pairs.source).to(self.device),
+            target=cache.frame_codes(pairs.clip, pairs.target).to(self.device),
+            first=cache.frame_codes(pairs.clip, np.zeros_like(pairs.source)).to(self.device),
+            has_first=has_first.to(self.device),
+            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float().to(self.device),
+            age_s=torch.from_numpy(pairs.source / cache.fps).float().to(self.device) * has_first.to(self.device),
+            text=type(text)(*(value.to(self.device) for value in (text.tokens, text.is_word, text.embedding))),
+            clip=torch.from_numpy(pairs.clip).to(self.device),
+            caption=torch.from_numpy(caption).to(self.device),
+            far=cache.frame_codes(pairs.clip, pairs.far).to(self.device),
+        )

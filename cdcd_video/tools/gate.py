@@ -1,0 +1,39 @@
+"""Does the object set off as the sentence says? One step from a still frame, in seconds; prints one line of JSON."""
+
+import argparse
+import json
+import sys
+
+from cdcd_video.errors import UserError, exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.gate", description=__doc__)
+    parser.add_argument("--checkpoint", default="sprites", help="a shipped name, a run folder or a model folder")
+    parser.add_argument("--num-scenes", type=int, default=64, help="scenes: one object, eight directions and still")
+    parser.add_argument("--split", choices=("val", "heldout", "train"), default="val")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the drawing")
+    parser.add_argument("--steps", type=int, help="reverse steps per frame (default: the model's)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
+    parser.add_argument("--temperature", type=float, help="temperature of the draws (default: the model's)")
+    parser.add_argument("--batch", type=int, default=64, help="videos drawn at a time")
+    args = parser.parse_args()
+    if args.num_scenes < 1 or args.batch < 1:
+        raise UserError("--num-scenes and --batch must be at least 1")
+
+    from cdcd_video.data.sprites import sample_scene
+    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.metrics.suite import GATE_WORLD, gate
+
+    pipe = ImageToVideo.from_pretrained(args.checkpoint)
+    drawing = pipe.defaults(num_steps=args.steps, guidance=args.guidance, temperature=args.temperature, seed=args.seed)
+    scenes = [sample_scene(args.seed, index, args.split, world=GATE_WORLD) for index in range(args.num_scenes)]
+    figures = gate(pipe, scenes, drawing, batch_size=args.batch)
+    settings = {"num_steps": drawing.num_steps, "guidance": drawing.guidance, "temperature": drawing.temperature}
+    line = {"model_sha256": pipe.model.digest, "scenes": len(scenes), "split": args.split, "seed": args.seed}
+    sys.stdout.write(json.dumps(line | settings | figures) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

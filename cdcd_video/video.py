@@ -1,0 +1,235 @@
+"""Frames to files that people can open: mp4, gif, webp, a folder of PNG, and contact sheets."""
+
+import contextlib
+import errno
+import itertools
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from cdcd_video.errors import UserError
+
+_BT709 = 1  # the number FFmpeg gives to BT.709 as matrix, as primaries and as transfer function alike
+_LIMITED = 1  # FFmpeg's number for luma in 16..235
+
+
+def save(
+    frames: UInt8[np.ndarray, "F H W 3"], path: str | os.PathLike[str], fps: float | int, *, scale: int = 1
+) -> Path:
+    """Writes a video in the format its suffix names; the file appears whole or not at all.
+
+    - `.mp4`: H.264 (yuv420p, BT.709), which every browser plays; odd sizes get their last row or column twice.
+    - `.gif`: 256 colours shared by all frames, times rounded to 1/100 s without drifting.
+    - `.webp`: exact pixels.
+    - no suffix or a closing slash: a folder of exact PNG files, `frame-00000.png` onwards.
+
+    In gif and webp, frames equal to their predecessor are stored as one frame shown for longer. The same frames give
+    the same bytes.
+
+    Args:
+      frames: RGB pixels, at least one frame.
+      path: where to; missing folders are made, an existing video is replaced.
+      fps: frames per second, over 0.
+      scale: each pixel becomes a square of this side, so that tiny videos can be looked at.
+
+    Returns:
+      The path.
+
+    Raises:
+      UserError: for an unknown suffix, or when the place cannot be written or the disk is full.
+    """
+    target = Path(path)
+    if len(frames) == 0 or min(frames.shape[1:3]) == 0:
+        raise ValueError(f"there is nothing to save in frames of shape {frames.shape}")
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"fps must be over 0, not {fps}")
+    if scale != 1:
+        frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    write = _WRITERS.get(target.suffix.lower())
+    if target.suffix == "" or os.fspath(path).endswith(("/", os.sep)) or (write is None and target.is_dir()):
+        _write_folder(frames, target)
+        return target
+    if write is None:
+        known = ", ".join(_WRITERS)
+        raise UserError(f"cannot write a video as {target.suffix!r}; use {known}, or a folder name for PNG files")
+    with whole_file(target) as part:
+        write(frames, part, Fraction(fps).limit_denominator(1001))
+    return target
+
+
+def contact_sheet(
+    rows: Sequence[UInt8[np.ndarray, "_ _ _ 3"]],
+    path: str | os.PathLike[str],
+    labels: Sequence[str] | None = None,
+    every: int = 1,
+) -> Path:
+    """Lays videos out as one picture: a row each, time to the right.
+
+    Args:
+      rows: videos, RGB pixels (F, H, W, 3); lengths and sizes may differ.
+      path: a picture file, `.png` for exact pixels.
+      labels: a line of text above each row; cut with "..." where the row is shorter.
+      every: shows each `every`-th frame, beginning with the first.
+
+    Returns:
+      The path.
+
+    Raises:
+      UserError: when the place cannot be written or Pillow does not know the suffix.
+    """
+    if not rows or any(len(row) == 0 for row in rows):
+        raise ValueError("a contact sheet needs at least one video, and at least one frame of each")
+    if labels is not None and len(labels) != len(rows):
+        raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
+    target, gap, line = Path(path), 2, 15
+    if target.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"cannot write a picture as {target.suffix!r}; use .png")
+    rows = [row[::every] for row in rows]
+    above = line if labels is not None else 0
+    width = gap + max(len(row) * (row.shape[2] + gap) for row in rows)
+    height = gap + sum(above + row.shape[1] + gap for row in rows)
+    sheet = Image.new("RGB", (width, height), "white")
+    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(11), gap
+    for index, row in enumerate(rows):
+        if labels is not None:
+            text = " ".join(labels[index].split())
+            draw.text(
+                (gap, top), _shortened(text, lambda t: draw.textlength(t, font) <= width - 2 * gap), "black", font
+            )
+            top += line
+        for column, frame in enumerate(row):
+            sheet.paste(Image.fromarray(frame), (gap + column * (row.shape[2] + gap), top))
+        top += row.shape[1] + gap
+    with whole_file(target) as part:
+        sheet.save(part, format=Image.registered_extensions()[target.suffix.lower()])
+    return target
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `target` and renames it there at the end, so a file is whole or absent.
+
+    Args:
+      target: where the file shall be; missing folders are made.
+
+    Yields:
+      The path to write to. It is deleted if the block fails.
+
+    Raises:
+      UserError: when the place cannot be written or the disk is full.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with refused_by_disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            os.replace(part, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def refused_by_disk(target: Path) -> Iterator[None]:
+    """Turns what the file system refuses (no permission, full disk, name too long) into a `UserError` on `target`."""
+    try:
+        yield
+    except OSError as error:  # PyAV's errors from the file system are OSErrors too, with the same numbers
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"cannot write {target}: the disk is full; make room or write elsewhere") from error
+        raise UserError(f"cannot write {target}: {error.strerror or error}; write to another place") from error
+
+
+def _write_mp4(frames: np.ndarray, path: Path, fps: Fraction) -> None:
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 wants even sizes
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        # One thread: the bytes x264 writes depend on the number of threads, hence on the machine.
+        options = {"crf": "16", "preset": "medium", "threads": "1"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        # Untagged, players guess the matrix from the size of the picture, and colours shift.
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        for pixels in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _write_gif(frames: np.ndarray, path: Path, fps: Fraction) -> None:
+    # One palette for all frames: a palette of its own for each makes still areas flicker. A few frames, spread over
+    # the video, are enough to find the colours.
+    chosen = frames[np.unique(np.linspace(0, len(frames) - 1, 16).round().astype(int))]
+    mosaic = Image.fromarray(chosen.reshape(-1, frames.shape[2], 3))
+    palette = mosaic.quantize(256, Image.Quantize.MEDIANCUT)
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    durations = _durations_ms(len(frames), fps, tick_ms=10)
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
+
+
+def _write_webp(frames: np.ndarray, path: Path, fps: Fraction) -> None:
+    images = [Image.fromarray(frame) for frame in frames]
+    durations = _durations_ms(len(frames), fps, tick_ms=1)
+    images[0].save(path, "WEBP", save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
+
+
+_WRITERS: dict[str, Callable[[np.ndarray, Path, Fraction], None]] = {
+    ".mp4": _write_mp4,
+    ".gif": _write_gif,
+    ".webp": _write_webp,
+}
+
+
+def _durations_ms(num_frames: int, fps: Fraction, tick_ms: int) -> list[int]:
+    """Durations in whole ticks of the format whose sum never strays from the true time by more than half a tick."""
+    ends = [round(1000 * frame / fps / tick_ms) for frame in range(num_frames + 1)]
+    return [max(1, end - start) * tick_ms for start, end in itertools.pairwise(ends)]
+
+
+def _write_folder(frames: np.ndarray, target: Path) -> None:
+    if target.name in ("", ".."):
+        raise UserError(f"frames cannot replace the folder {target}; name a new one")
+    with refused_by_disk(target):
+        if target.exists():
+            if not target.is_dir():
+                raise UserError(f"{target} is a file; name a folder for PNG files, or use one of {', '.join(_WRITERS)}")
+            if any(not _is_frame_name(name) for name in os.listdir(target)):
+                raise UserError(f"{target} holds other files than frames; name a new folder")
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            for index, frame in enumerate(frames):
+                Image.fromarray(frame).save(part / f"frame-{index:05d}.png")
+            if target.exists():  # frames of an earlier video; a folder can only be replaced by removing it first
+                shutil.rmtree(target)
+            os.replace(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_frame_name(name: str) -> bool:
+    stem, suffix = os.path.splitext(name)
+    return suffix == ".png" and stem.startswith("frame-") and stem[6:].isdigit()
+
+
+def _shortened(text: str, fits: Callable[[str], bool]) -> str:
+    """The text, or as much of its beginning as fits with "..." after it."""
+    if fits(text):
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(text[:middle] + "...") else (low, middle - 1)
+    return text[:low] + "..."

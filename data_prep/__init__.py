@@ -1,0 +1,1 @@
+"""Videos and sentences in, a prepared folder out: `python -m data_prep --help`."""

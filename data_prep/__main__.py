@@ -1,0 +1,36 @@
+"""`python -m data_prep RECIPE ...`: makes a prepared folder, which `cdcd_video.data.store.StoredClips` opens."""
+
+import argparse
+import sys
+
+from cdcd_video.errors import exit_code
+from data_prep import folder, sprites
+
+RECIPES = {"folder": folder, "sprites": sprites}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All recipes with their options."""
+    root = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__.split(": ", 1)[1])
+    recipes = root.add_subparsers(title="recipes", metavar="RECIPE")
+    for name, recipe in RECIPES.items():
+        summary = recipe.__doc__.splitlines()[0]
+        options = recipes.add_parser(name, help=summary, description=recipe.__doc__)
+        options.formatter_class = argparse.RawDescriptionHelpFormatter
+        recipe.add_options(options)
+        options.set_defaults(run=recipe.run)
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one recipe and prints what it made; without a recipe, prints the help."""
+    options = parser().parse_args(argv)
+    if not hasattr(options, "run"):
+        parser().print_help()
+        return 0
+    print(options.run(options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

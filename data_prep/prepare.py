@@ -1,0 +1,211 @@
+"""A list of videos with captions -> a prepared folder; shared by every recipe that reads video files."""
+
+import argparse
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
+from cdcd_video.data.images import FitMode
+from cdcd_video.data.store_writer import StoreWriter
+from cdcd_video.errors import UserError
+
+# A video this much slower than asked for is still taken: 23.976 for 24 is.
+_RATE_KEPT = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One clip to prepare.
+
+    Attributes:
+      name: unique id.
+      path: the video file.
+      source: the same, relative to the folder of videos: what is written down.
+      captions: sentences; none is a reason to refuse.
+      split: "train", "val", ...
+      start_s: where the clip begins in the video, seconds.
+      end_s: where it ends; None for the end of the video.
+      refusal: why the item is refused without looking at the video.
+    """
+
+    name: str
+    path: Path
+    source: str
+    captions: tuple[str, ...]
+    split: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    refusal: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What every recipe asks for.
+
+    Attributes:
+      out: the folder to make.
+      size_px: side of the frames.
+      fps: frames per second.
+      mode: `crop` or `letterbox`.
+      min_frames: clips that give fewer are refused.
+      max_seconds: longer clips are cut; None keeps them whole.
+      workers: videos decoded at the same time; has no influence on the result.
+    """
+
+    out: Path
+    size_px: int
+    fps: float
+    mode: FitMode
+    min_frames: int
+    max_seconds: float | None
+    workers: int
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Adds the options that become these settings."""
+        parser.add_argument("--out", required=True, type=Path, help="the prepared folder to make")
+        parser.add_argument("--size-px", type=int, default=64, help="side of the square frames (%(default)s)")
+        parser.add_argument("--fps", type=float, default=8, help="frames per second (%(default)s)")
+        parser.add_argument(
+            "--mode", choices=("crop", "letterbox"), default="crop", help="how a frame becomes square (%(default)s)"
+        )
+        parser.add_argument("--min-frames", type=int, default=8, help="refuse clips with fewer (%(default)s)")
+        parser.add_argument("--max-seconds", type=float, metavar="S", help="keep the first S seconds of longer clips")
+        parser.add_argument(
+            "--workers", type=int, default=os.cpu_count() or 1, help="videos decoded at once (%(default)s)"
+        )
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Settings":
+        """Reads the options and checks them.
+
+        Raises:
+          UserError: for a number that makes no sense.
+        """
+        settings = cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(cls)})
+        for name, least in (("size_px", 8), ("min_frames", 1), ("workers", 1)):
+            if getattr(settings, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(settings, name)}")
+        if not 0 < settings.fps <= 1000:
+            raise UserError(f"--fps must be over 0 and at most 1000, not {settings.fps}")
+        if settings.max_seconds is not None and not settings.max_seconds > 0:
+            raise UserError(f"--max-seconds must be over 0, not {settings.max_seconds}")
+        return settings
+
+
+def prepare(items: Sequence[Item], settings: Settings, recipe: Mapping[str, object]) -> str:
+    """Decodes every item into a prepared folder; what cannot be used goes to `rejected.jsonl` and stops nothing.
+
+    Args:
+      items: the clips, names unique.
+      settings: what to make of them.
+      recipe: further settings of the recipe, for the manifest.
+
+    Returns:
+      One line that says what came out.
+
+    Raises:
+      UserError: if the folder cannot be written or not one clip could be used.
+    """
+    began = time.monotonic()
+    told = json.dumps([(item.name, item.source, item.captions, item.split, item.start_s, item.end_s) for item in items])
+    recipe = {
+        **recipe,
+        "min_frames": settings.min_frames,
+        "max_seconds": settings.max_seconds,
+        "items_sha256": hashlib.sha256(told.encode()).hexdigest(),
+    }
+    with StoreWriter(
+        settings.out, size_px=settings.size_px, fps=settings.fps, mode=settings.mode, recipe=recipe
+    ) as writer:
+        done = writer.done
+        todo = [item for item in items if item.name not in done]
+        progress = tqdm(total=len(items), initial=len(done), unit="clip", file=sys.stderr)
+        with progress:
+            for item, clip in _decoded(todo, settings):
+                if isinstance(clip, str):
+                    writer.reject(item.name, item.source, clip)
+                else:
+                    writer.add(
+                        item.name,
+                        clip.frames,
+                        item.captions,
+                        item.split,
+                        source=item.source,
+                        source_width=clip.source_width,
+                        source_height=clip.source_height,
+                        source_fps=clip.source_fps,
+                    )
+                progress.set_postfix(refused=len(writer.rejected), refresh=False)
+                progress.update()
+        manifest = writer.finish()
+    if not manifest["num_clips"]:
+        reason = writer.rejected[0]["reason"]
+        raise UserError(
+            f"none of {len(items)} clips could be used (the first: {reason}); see {settings.out}/rejected.jsonl"
+        )
+    return summary(settings.out, manifest, time.monotonic() - began)
+
+
+def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
+    """One line that says what a prepared folder holds."""
+    splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
+    refused = f"; {manifest['num_rejected']} refused, see {out}/rejected.jsonl" if manifest["num_rejected"] else ""
+    size = f"{manifest['size_px']} px, {manifest['fps']:g} fps"
+    return f"{out}: {manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames, {size}{refused}; {seconds:.0f} s"
+
+
+def split_of(name: str, val_share: float) -> str:
+    """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
+    draw = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
+    return "val" if draw < val_share else "train"
+
+
+def _decoded(items: Sequence[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
+    """Each item, in order, with its frames or the reason why it is refused; a few are decoded ahead."""
+    waiting = collections.deque()
+    with ThreadPoolExecutor(settings.workers) as pool:
+        for item in items:
+            waiting.append((item, pool.submit(_decode, item, settings)))
+            if len(waiting) > settings.workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+
+def _decode(item: Item, settings: Settings) -> DecodedClip | str:
+    if item.refusal:
+        return item.refusal
+    if not item.captions:
+        return "it has no caption"
+    ends = [
+        end for end in (item.end_s, settings.max_seconds and item.start_s + settings.max_seconds) if end is not None
+    ]
+    try:
+        clip = read_clip(
+            item.path,
+            fps=settings.fps,
+            size_px=settings.size_px,
+            mode=settings.mode,
+            start_s=item.start_s,
+            end_s=min(ends, default=None),
+        )
+    except ClipRejected as refused:
+        return refused.reason
+    if len(clip.frames) < settings.min_frames:
+        return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, at least {settings.min_frames} are needed"
+    if clip.source_fps < _RATE_KEPT * settings.fps:
+        return f"it has {clip.source_fps:.3g} frames per second, so frames would repeat at {settings.fps:g}"
+    return clip

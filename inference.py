@@ -1,0 +1,65 @@
+"""Image + sentence -> video: draws what happens next, and writes beside it the .json from which it can be drawn again."""
+
+import argparse
+import sys
+
+from cdcd_video import request
+from cdcd_video.errors import exit_code
+
+EXAMPLE = 'example: python inference.py --frame examples/red-circle.png --text "the red circle moves right"'
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
+    add = parser.add_argument
+    add("--frame", metavar="IMAGE", help="starting frame; frame 0 of the video")
+    add("--text", action="append", help='what happens; repeat as "0:..." "8:..." for a sentence from that frame on')
+    add("--checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder (default: sprites)")
+    add(
+        "--out",
+        metavar="FILE_OR_DIR",
+        help=".mp4, .gif, .webp; or a folder: video.mp4, frames/*.png (default: in out/)",
+    )
+    add("--num-frames", type=int, metavar="F", help="frames, the starting one included (default: the model's)")
+    add("--fps", type=float, help="frames per second; sets how far things move per frame (default: the model's)")
+    add("--steps", dest="num_steps", type=int, metavar="S", help="reverse steps per frame (default: the model's)")
+    add("--guidance", type=float, metavar="G", help="how much the sentence is stressed; 1: off (default: the model's)")
+    add("--temperature", type=float, help="of the draw of codes; 0: always the likeliest (default: the model's)")
+    add(
+        "--top-p", type=float, metavar="P", help="draw among the likeliest codes with this share (default: the model's)"
+    )
+    add("--seed", type=int, help="another seed, another video (default: 0)")
+    add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--scale", type=int, help="enlargement of the file, for looking at it (default: to about 256 px; .webp: 1)")
+    add("--from-json", metavar="FILE", help="draw the video of this .json again; options given beside it go before it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    asked = vars(parse_arguments())
+    order = request.read_request(asked)
+    target = request.choose_target(asked)
+
+    import torch
+    from tqdm import tqdm
+
+    from cdcd_video.engine import runtime
+    from cdcd_video.generate import Drawing, ImageToVideo
+
+    Drawing(**order.drawing)  # a wrong number is told before the model is loaded
+    runtime.set_threads(order.again.threads if order.again else None)
+    device = runtime.device_for(order.device)
+    pipe = ImageToVideo.from_pretrained(order.checkpoint, str(device))
+    drawing = pipe.defaults(**order.drawing)
+    machine = {"device": str(device), "threads": torch.get_num_threads()}
+    made_with = pipe.settings(order.captions, drawing) | machine
+    for note in request.differences(order.again, made_with) + pipe.warnings(order.captions, drawing):
+        sys.stderr.write(f"note: {note}\n")
+    with tqdm(total=drawing.num_frames - 1, desc="drawing", unit="frame") as bar:
+        video = pipe(order.start, order.captions, progress=bar.update, **order.drawing)
+    for path in request.write(video, target, order, **machine):
+        sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,169 @@
+"""Quantisers, the codec's round trips, and what its losses and figures mean."""
+
+import numpy as np
+import pytest
+import torch
+from vector_quantize_pytorch import FSQ
+
+from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.figures import codec_figures
+from cdcd_video.codec.fit import codec_objective, decoder_objective, has_changed, is_patch_changed, psnr, still_loss
+from cdcd_video.codec.quantizer import FiniteScalarQuantizer, VectorQuantizer
+from cdcd_video.config import CodecConfig, VqConfig
+from cdcd_video.pretrained import VisionStates
+from cdcd_video.records import FramePair
+
+LEVELS = (8, 6, 5)
+
+
+class PixelClip:
+    """Stands in for CLIP: a patch's state is its pixels, the embedding their mean colour."""
+
+    def see(self, images, layers):
+        patches = torch.nn.functional.unfold(images, 8, stride=8).transpose(1, 2)
+        mean = torch.nn.functional.normalize(images.mean((2, 3)), dim=-1)
+        return VisionStates(tuple(patches for _ in layers), mean)
+
+
+@pytest.fixture
+def codec() -> Codec:
+    torch.manual_seed(0)
+    cfg = CodecConfig(layers=(0, 1), projection_width=32, groups=2, decoder_width=32, decoder_layers=1, pixel_width=8, embed_width=32)
+    return Codec(cfg, clip_width=192, num_patches=16, joint_width=3, size_px=32)
+
+
+@pytest.fixture
+def pair() -> FramePair:
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.rand(3, 4, 3, 32, 32, generator=generator)
+    target = frames[0].clone()
+    target[:, :, :8, :8] = frames[1][:, :, :8, :8]  # only the first patch differs from the source
+    return FramePair(first=frames[2], source=frames[0], target=target)
+
+
+def test_fsq_equals_the_library_forward_and_gradient():
+    ours, library = FiniteScalarQuantizer(LEVELS), FSQ(list(LEVELS))
+    latents = torch.randn(2, 50, 1, 3, generator=torch.Generator().manual_seed(0)) * 2
+    mine, theirs = latents.clone().requires_grad_(), latents.clone().requires_grad_()
+    quantized = ours(mine)
+    values, codes = library(theirs.squeeze(2))
+    assert torch.equal(quantized.codes.squeeze(2), codes.long())
+    torch.testing.assert_close(quantized.values.squeeze(2), values)
+    cotangent = torch.randn(values.shape, generator=torch.Generator().manual_seed(1))
+    (quantized.values.squeeze(2) * cotangent).sum().backward()
+    (values * cotangent).sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, (2,), (3, 3), (4, 2, 2)])
+def test_every_fsq_code_round_trips_through_its_values(levels):
+    quantizer = FiniteScalarQuantizer(levels)
+    codes = torch.arange(quantizer.num_codes)
+    digits = (quantizer.table * quantizer.middle + quantizer.middle).round().long()
+    assert torch.equal((digits * quantizer.radix).sum(-1), codes)
+    assert len(torch.unique(quantizer.table, dim=0)) == quantizer.num_codes
+    bounded = (quantizer.table * quantizer.middle + quantizer.offset) / quantizer.half_width
+    latents = torch.atanh(bounded.clamp(-0.9999, 0.9999)) - quantizer.shift
+    assert torch.equal(quantizer(latents.view(1, -1, 1, len(levels))).codes.flatten(), codes)
+
+
+def test_vq_learns_its_codebook_from_the_latents():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(4, 2)
+    centres = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+    latents = centres[torch.randint(4, (64, 8, 1))] + 0.05 * torch.randn(64, 8, 1, 2)
+    before = (quantizer(latents).values - latents).square().mean()
+    for _ in range(20):
+        quantized = quantizer(latents)
+    assert (quantized.values - latents).square().mean() <= before
+    assert torch.equal(quantizer.table[quantized.codes].float(), quantized.values.detach().float())
+    assert VqConfig().num_codes == 256
+
+
+def test_soft_codes_of_certain_codes_are_the_codes(codec):
+    codes = torch.randint(codec.num_codes, (3, codec.num_tokens), generator=torch.Generator().manual_seed(0))
+    certain = torch.nn.functional.one_hot(codes, codec.num_codes).float()
+    torch.testing.assert_close(codec.soft_values(certain), codec.values(codes))
+    torch.testing.assert_close(codec.embed_soft(certain), codec.embed(codes))
+    assert torch.allclose(codec.embed(codes).norm(dim=-1), torch.ones(3))
+
+
+def test_the_embedding_reaches_the_logits(codec):
+    logits = torch.randn(2, codec.num_tokens, codec.num_codes, requires_grad=True)
+    codec.embed_soft(logits.softmax(-1))[:, 0].sum().backward()
+    assert logits.grad.abs().max() > 0 and torch.isfinite(logits.grad).all()
+
+
+def test_the_decoder_sees_the_starting_frame(codec):
+    codes = torch.zeros(1, codec.num_tokens, dtype=torch.long)
+    dark, light = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
+    assert (codec.decode(codes, light) - codec.decode(codes, dark)).mean() > 0.3
+    assert codec.decode(codes, dark).shape == (1, 3, 32, 32)
+
+
+def test_a_fresh_codec_learns(codec, pair):
+    clip, optimizer = PixelClip(), torch.optim.Adam(codec.parameters(), lr=3e-3)
+    first = codec_objective(codec, clip, pair)
+    for _ in range(60):
+        terms = codec_objective(codec, clip, pair)
+        optimizer.zero_grad()
+        terms.total.backward()
+        optimizer.step()
+    assert terms.parts["reconstruction"] < 0.8 * first.parts["reconstruction"]
+    assert terms.parts["embed"] < first.parts["embed"]
+
+
+def test_the_decoder_stage_leaves_the_codes_alone(codec, pair):
+    clip = PixelClip()
+    codec.requires_grad_(False)
+    codec.decoder.requires_grad_(True)
+    before = codec.encode(clip.see(pair.target, (0, 1)).patches)
+    decoder_objective(codec, clip, pair).total.backward()
+    assert all(weight.grad is None for name, weight in codec.named_parameters() if not name.startswith("decoder"))
+    assert codec.decoder.to_pixels.weight.grad.abs().max() > 0
+    assert torch.equal(before, codec.encode(clip.see(pair.target, (0, 1)).patches))
+
+
+def test_change_is_found_where_it_is(pair):
+    changed = is_patch_changed(pair.target, pair.source, 4)
+    assert changed[:, 0].all() and not changed[:, 1:].any()
+    assert not has_changed(pair.source, pair.source + 1 / 255).any()
+
+
+def test_the_still_term_counts_only_equal_patches(pair):
+    latents = torch.zeros(8, 16, 6)
+    latents[:4, 0] = 5.0  # the patch that really changed
+    assert still_loss(latents, pair) == 0
+    latents[:4, 1] = 5.0
+    assert still_loss(latents, pair) == pytest.approx(25 / 15)
+
+
+def test_psnr_is_the_textbook_one():
+    frame = torch.full((1, 3, 4, 4), 0.5)
+    assert psnr(frame, frame + 0.1).item() == pytest.approx(20.0, abs=1e-4)
+
+
+class TwoClips:
+    """One still clip and one whose first patch blinks."""
+
+    size_px, fps = 32, 8.0
+
+    def __len__(self):
+        return 2
+
+    def num_frames(self, clip):
+        return 8
+
+    def frames(self, clip, indices):
+        frames = np.full((8, 32, 32, 3), 100, np.uint8)
+        frames[::2, :8, :8] += 100 * clip
+        return frames[list(indices)]
+
+
+def test_figures_see_flicker_only_where_nothing_moves(codec):
+    figures = codec_figures(codec, PixelClip(), TwoClips(), num_clips=2)
+    assert figures["flicker"] == 0.0  # the stand-in CLIP is local: equal patches, equal codes
+    assert 0 < figures["usage"] <= 1 and 1 <= figures["perplexity"] <= codec.num_codes
+    assert -1 <= figures["embed_cosine"] <= 1
+    everything = codec_figures(codec, PixelClip(), TwoClips(), 2, lambda clip, frame: np.ones((32, 32), bool))
+    assert np.isnan(everything["background_psnr_db"])

@@ -1,0 +1,229 @@
+"""Every kind of picture that a user may hand over, and every way in which a file may be wrong."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdcd_video.data import images
+from cdcd_video.data.images import as_array, fit, read_image
+from cdcd_video.errors import UserError
+
+
+def picture(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png_header_only(width: int, height: int) -> bytes:
+    """A PNG that promises a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+
+
+# ------------------------------------------------------------------------------------------------- good pictures
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm"])
+def test_lossless_files_come_back_exactly(tmp_path, suffix):
+    Image.fromarray(picture()).save(tmp_path / f"a.{suffix}")
+    assert np.array_equal(read_image(tmp_path / f"a.{suffix}"), picture())
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "a.png", format="WEBP", lossless=True)
+    assert np.array_equal(read_image(tmp_path / "a.png"), picture())
+
+
+def test_the_orientation_of_the_camera_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
+    Image.fromarray(picture()).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(picture(), -1))
+
+
+def test_broken_exif_is_no_reason_to_refuse_pixels(tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert np.array_equal(read_image(tmp_path / "a.png"), picture())
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.dstack([picture(), np.full((40, 56), 255, np.uint8)])
+    rgba[:10, :, 3] = 0
+    rgba[10:20] = (0, 0, 0, 51)  # black at 1/5
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert (read[:10] == 255).all()
+    assert (read[10:20] == 204).all()
+    assert np.array_equal(read[20:], picture()[20:])
+
+
+def test_a_palette_with_a_transparent_colour_is_laid_over_white(tmp_path):
+    image = Image.fromarray(np.repeat([[0, 1]], 4, axis=0).astype(np.uint8), mode="P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "a.png", transparency=1)
+    assert read_image(tmp_path / "a.png").tolist() == [[[10, 20, 30], [255, 255, 255]]] * 4
+
+
+def test_grey_becomes_three_equal_channels(tmp_path):
+    grey = picture()[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "ppm"])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
+    deep = np.array([[0, 257, 32896, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / f"a.{suffix}")
+    assert read_image(tmp_path / f"a.{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_cmyk_is_converted(tmp_path):
+    Image.fromarray(np.full((8, 8, 3), (200, 30, 30), np.uint8)).convert("CMYK").save(tmp_path / "a.jpg")
+    read = read_image(tmp_path / "a.jpg")
+    assert read.shape == (8, 8, 3)
+    assert np.abs(read[4, 4].astype(int) - (200, 30, 30)).max() < 6
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[blue], lossless=True)
+    assert np.abs(read_image(tmp_path / f"a.{suffix}").astype(int) - (255, 0, 0)).max() <= 1
+
+
+def test_arrays_and_pillow_images_are_taken_too():
+    rgb = picture()
+    assert as_array(rgb) is rgb
+    assert np.array_equal(as_array(Image.fromarray(rgb)), rgb)
+    assert as_array(rgb[..., 0]).shape == rgb.shape
+    assert as_array(rgb[..., :1]).shape == rgb.shape
+    assert (as_array(np.dstack([rgb, np.zeros((40, 56), np.uint8)])) == 255).all()
+
+
+# -------------------------------------------------------------------------------------------------- bad pictures
+
+
+def written(path, content: bytes):
+    path.write_bytes(content)
+    return path
+
+
+def cut_short(tmp_path, suffix: str, **options):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(picture(200, 200)).save(path, **options)
+    return written(path, path.read_bytes()[:-2000])
+
+
+BAD_FILES = {
+    "missing": (lambda folder: folder / "nothing.png", "does not exist"),
+    "folder": (lambda folder: folder, "not a file"),
+    "empty": (lambda folder: written(folder / "a.png", b""), "empty"),
+    "text": (lambda folder: written(folder / "a.png", b"hello, I am a text\n" * 20), "not a picture"),
+    "cut png": (lambda folder: cut_short(folder, "png"), "cut short"),
+    "cut jpeg": (lambda folder: cut_short(folder, "jpg"), "cut short"),
+    "cut webp": (lambda folder: cut_short(folder, "webp"), "cut short|not a picture"),
+    "cut gif": (lambda folder: cut_short(folder, "gif"), "cut short"),
+    "only a header": (lambda folder: written(folder / "a.png", png_header_only(100, 100)), "cut short"),
+    "signature alone": (lambda folder: written(folder / "a.png", b"\x89PNG\r\n\x1a\n"), "not a picture|cut short"),
+    "bomb": (lambda folder: written(folder / "a.png", png_header_only(60000, 60000)), "100,000,000 pixels"),
+    "a little too large": (lambda folder: written(folder / "a.png", png_header_only(10001, 10000)), "100,000,000"),
+    "long name": (lambda folder: folder / ("x" * 400 + ".png"), "cannot be read"),
+    "postscript": (
+        lambda folder: written(folder / "a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "not",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_gets_one_clear_sentence(tmp_path, kind):
+    make, sentence = BAD_FILES[kind]
+    with pytest.raises(UserError, match=sentence) as raised:
+        read_image(make(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_size_is_checked_before_anything_is_decoded(tmp_path, monkeypatch):
+    path = written(tmp_path / "a.png", png_header_only(20000, 20000))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="100,000,000"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "float32"),
+        (np.zeros((8, 8, 2), np.uint8), "shape"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "shape"),
+        (np.zeros((0, 8, 3), np.uint8), "no pixels"),
+    ],
+)
+def test_a_wrong_array_is_named(array, sentence):
+    with pytest.raises(UserError, match=sentence):
+        as_array(array)
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(UserError, match="floating-point"):
+        read_image(tmp_path / "a.tiff")
+
+
+# ----------------------------------------------------------------------------------------------------------- fit
+
+
+@pytest.mark.parametrize("mode", ["crop", "letterbox"])
+def test_an_image_of_the_right_size_is_unchanged(mode):
+    image = picture(64, 64)
+    assert np.array_equal(fit(image, 64, mode), image)
+
+
+def test_crop_takes_the_centre_without_blur_where_only_edges_are_lost():
+    image = picture(64, 97)
+    assert np.array_equal(fit(image, 64), image[:, 16:80])
+    assert np.array_equal(fit(image.transpose(1, 0, 2).copy(), 64), image[:, 16:80].transpose(1, 0, 2))
+
+
+def test_letterbox_shows_everything_on_black():
+    shown = fit(np.full((50, 100, 3), 200, np.uint8), 64, "letterbox")
+    assert (shown[16:48] == 200).all()
+    assert (shown[:16] == 0).all()
+    assert (shown[48:] == 0).all()
+
+
+def test_shrinking_is_antialiased():
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[:, ::2] = 255  # finer than the small picture can show: without antialiasing black or white would remain
+    assert np.abs(fit(stripes, 64)[8:-8, 8:-8].astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["crop", "letterbox"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (700, 2), (3, 5)])
+def test_odd_shapes_fit(shape, mode):
+    assert fit(picture(*shape), 64, mode).shape == (64, 64, 3)
+
+
+def test_wide_pixels_are_shown_wide():
+    image = np.zeros((60, 60, 3), np.uint8)
+    image[:, :30] = 255
+    squeezed = fit(image, 60, "letterbox", pixel_aspect=2.0)  # twice as wide as high: bars above and below
+    assert (squeezed[:14] == 0).all()
+    assert (squeezed[20:40, :28] == 255).all()
+    assert fit(image, 60, "crop", pixel_aspect=2.0)[:, 45:].max() == 0
+
+
+@pytest.mark.shared
+def test_real_pictures_are_read(shared_dir):
+    folder = shared_dir / "data" / "i2v_prompts"
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
+    assert len(paths) > 10
+    for path in paths[::4]:
+        assert images.fit(read_image(path), 64).std() > 5

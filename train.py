@@ -1,0 +1,42 @@
+"""Trains every stage a config needs; run the same command again to resume."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cdcd_video.errors import UserError, exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat")
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/NAME of the config)")
+    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these: clip codec decoder diffusion")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config, every tensor, the cost; stop")
+    args = parser.parse_args()
+
+    from cdcd_video import configfile
+    from cdcd_video.config import Config
+
+    config = configfile.load(args.config, Config, args.set)
+    if args.dry_run:
+        from cdcd_video.tools import explain
+
+        sys.stdout.write(explain.explain(config))
+        return 0
+
+    from cdcd_video import build
+
+    unknown = set(args.stages or ()) - set(build.STAGES)
+    if unknown:
+        raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(build.STAGES)}")
+    out = args.out or Path("runs") / config.name
+    run = build.TrainingRun(config, out, sys.argv)
+    run.train(args.stages or build.STAGES)
+    sys.stdout.write(f"trained {config.name}; the model is {run.folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
