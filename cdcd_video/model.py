@@ -81,7 +81,8 @@ def save_module(module: nn.Module, path: Path, identity: dict[str, str]) -> None
     """Writes a module's weights in 16 bits (safetensors), with facts about it in the header; atomically."""
     tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"format": str(FORMAT), **identity})
+    # One key only: safetensors writes several in an order that differs from process to process.
+    save_file(tensors, temporary, metadata={"facts": json.dumps({"format": FORMAT, **identity}, sort_keys=True)})
     temporary.replace(path)
 
 

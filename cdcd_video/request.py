@@ -174,7 +174,8 @@ def choose_target(asked: Mapping[str, Any]) -> Target:
     """
     out = asked["out"] or _default_out(asked)
     path = Path(out)
-    is_folder = path.is_dir() or path.suffix == "" or out.endswith("/")
+    with video.refused_by_disk(path):
+        is_folder = path.is_dir() or path.suffix == "" or out.endswith("/")
     if not is_folder and path.suffix.lower() not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise UserError(f"cannot write a video as {path.suffix!r} ({out}); use {known}, or a folder: {out}/")

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePath
+from typing import TextIO
 
 from cdcd_video.errors import UserError
 from data_prep.prepare import Item, Settings, prepare, split_of
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> str:
     return prepare(items, settings, {"recipe": "folder", "val_share": options.val_share})
 
 
-def read_items(folder: Path, captions: Path | None, val_share: float) -> list[Item]:
+def read_items(folder: Path, captions: Path | None, val_share: float | int) -> list[Item]:
     """The clips that a table or the text files in the folder speak of, in their order.
 
     Args:
@@ -104,11 +105,11 @@ def _from_table(table: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"captions {table} cannot be read ({error.strerror})") from None
 
 
-def _rows_of_tsv(table: Path, file) -> Iterator[tuple[str, str]]:
+def _rows_of_tsv(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
     return _columns(table, csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def _rows_of_csv(table: Path, file) -> Iterator[tuple[str, str]]:
+def _rows_of_csv(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
     return _columns(table, csv.DictReader(file))
 
 
@@ -122,20 +123,19 @@ def _columns(table: Path, reader: csv.DictReader) -> Iterator[tuple[str, str]]:
         yield row["path"] or "", row["caption"] or ""  # None where a row is too short
 
 
-def _rows_of_jsonl(table: Path, file) -> Iterator[tuple[str, str]]:
+def _rows_of_jsonl(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            captions = row["captions"] if "captions" in row else row["caption"]
-            captions = [captions] if isinstance(captions, str) else captions
-            rows = [(row["path"], caption) for caption in captions or [""]]
+            path, captions = row["path"], row["captions"] if "captions" in row else [row["caption"]]
         except (ValueError, KeyError, TypeError, RecursionError):
-            rows = [(None, None)]
-        if not all(isinstance(path, str) and isinstance(caption, str) for path, caption in rows):
+            path, captions = None, None
+        if not (isinstance(path, str) and isinstance(captions, list) and all(isinstance(c, str) for c in captions)):
             raise UserError(f"captions {table}, line {number}: expected an object with path and caption")
-        yield from rows
+        for caption in captions or [""]:
+            yield path, caption
 
 
 def _from_sidecars(folder: Path) -> Iterator[tuple[str, str]]:

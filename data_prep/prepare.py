@@ -75,7 +75,7 @@ class Settings:
         """Adds the options that become these settings."""
         parser.add_argument("--out", required=True, type=Path, help="the prepared folder to make")
         parser.add_argument("--size-px", type=int, default=64, help="side of the square frames (%(default)s)")
-        parser.add_argument("--fps", type=float, default=8, help="frames per second (%(default)s)")
+        parser.add_argument("--fps", type=float, default=8.0, help="frames per second (%(default)s)")
         parser.add_argument(
             "--mode", choices=("crop", "letterbox"), default="crop", help="how a frame becomes square (%(default)s)"
         )
@@ -165,7 +165,7 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
     return f"{out}: {manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames, {size}{refused}; {seconds:.0f} s"
 
 
-def split_of(name: str, val_share: float) -> str:
+def split_of(name: str, val_share: float | int) -> str:
     """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
     draw = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
     return "val" if draw < val_share else "train"

@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="names the data set (%(default)s)")
     parser.add_argument("--num-frames", type=int, default=16, help="frames per clip (%(default)s)")
     parser.add_argument("--size-px", type=int, default=64, help="side of the frames (%(default)s)")
-    parser.add_argument("--fps", type=float, default=8, help="frames per second (%(default)s)")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second (%(default)s)")
     parser.add_argument("--max-objects", type=int, default=2, choices=(1, 2), help="objects at most (%(default)s)")
 
 

@@ -25,8 +25,9 @@ _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 # A grid point may fall this much before the frame it was meant for: Matroska keeps times in whole milliseconds.
 _TICK_S = Fraction(1, 1000)
 
-# A container that promises more than this share beyond what it holds has been cut short.
+# A file that holds less than this share of the time its header promises, and lacks more than the slack, was cut short.
 _PROMISE_KEPT = Fraction(9, 10)
+_PROMISE_SLACK_S = Fraction(1, 4)
 
 # swscale's default rounding darkens every channel by about 1 of 255; these flags (bilinear chroma at full resolution,
 # accurate rounding, the same bits on every processor) do not.
@@ -278,8 +279,12 @@ class _Source:
 
     def check_promise(self) -> None:
         """Refuses a file that ended long before the time its header tells."""
-        promised = self.stream.duration * self.stream.time_base if self.stream.duration else Fraction(0)
-        if self.end_s + 1 < promised and self.end_s < _PROMISE_KEPT * promised:
+        promised = Fraction(0)
+        if self.stream.duration:
+            promised = self.stream.duration * self.stream.time_base
+        elif self.container.duration and not self.container.streams.audio:  # Matroska knows only the longest stream
+            promised = Fraction(self.container.duration, av.time_base)
+        if self.end_s + _PROMISE_SLACK_S < promised and self.end_s < _PROMISE_KEPT * promised:
             raise _Refused(f"it is cut short: {float(self.end_s):.1f} s of {float(promised):.1f} s can be read")
 
     def mean_fps(self) -> float:

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, TextIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -63,7 +62,7 @@ class StoreWriter:
         self._shard_frames = max(1, shard_bytes // self._frame_bytes)
         self.rows: list[ClipRow] = []
         self.rejected: list[dict[str, str]] = []
-        self._array: BinaryIO | None = None
+        self._array: io.BufferedIOBase | None = None
         with refused_by_disk(self.folder):
             _refuse_foreign(self.folder)
             self._begin_or_resume()
@@ -219,7 +218,7 @@ class StoreWriter:
             return last.file, end
         return f"frames-{int(last.file[7:12]) + 1:05d}.npy", 0
 
-    def _open_array(self, file: str, offset: int) -> BinaryIO:
+    def _open_array(self, file: str, offset: int) -> io.BufferedIOBase:
         path = self.part / file
         position = _header_bytes(self._settings["size_px"]) + offset * self._frame_bytes
         if self._array is None or self._array.name != str(path):
@@ -253,7 +252,7 @@ def _whole_lines(path: Path) -> Iterator[dict]:
         yield values
 
 
-def _append(file: TextIO, values: Mapping[str, object]) -> None:
+def _append(file: io.TextIOBase, values: Mapping[str, object]) -> None:
     file.write(json.dumps(values, ensure_ascii=False) + "\n")
     file.flush()
 
@@ -264,7 +263,7 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
     )
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+def _write_header(file: io.BufferedIOBase, shape: tuple[int, ...]) -> None:
     file.seek(0)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 

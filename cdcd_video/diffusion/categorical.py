@@ -61,7 +61,7 @@ def truncate_logits(
     if top_p < 1.0:
         mass = ranked.exp()
         is_cut |= mass.cumsum(-1) - mass >= top_p  # the mass of the likelier ones is already enough
-    if 0 < top_k:
+    if top_k > 0:
         is_cut[..., top_k:] = True
     is_cut[..., 0] = False
     return torch.log_softmax(log_p.masked_fill(torch.zeros_like(is_cut).scatter_(-1, order, is_cut), -torch.inf), -1)

@@ -1,37 +1,10 @@
-"""A score with everything that says how far to trust it, and the interval around it."""
-
-from dataclasses import dataclass
-from typing import Literal
+"""How far to trust a mean over videos."""
 
 import numpy as np
 from jaxtyping import Float
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Score:
-    """One measured number: a line of `scores.jsonl`."""
-
-    metric: str
-    value: float | None
-    """None where there was nothing to measure (a ratio to a truth that does not move, say)."""
-    low: float | None
-    """Lower end of the bootstrap interval over videos."""
-    high: float | None
-    n: int
-    """How many of `counted` the value rests on."""
-    counted: Literal["objects", "videos"]
-    unit: str
-    better: Literal["higher", "lower", "one"]
-    """Which way is better; `one` for a ratio to the truth."""
-    row: str
-    """Whose videos these are: the model's or a reference's."""
-    group: str = "all"
-    """A subset such as `motion=spins` or `objects=2`."""
-    frame: int | None = None
-    """Frame index; None for the mean over all frames but the given one (frame 0)."""
 
 
 def bootstrap(
@@ -48,7 +21,7 @@ def bootstrap(
       seed: of the redraws.
 
     Returns:
-      Value, low and high, each (T,); NaN where the weights sum to 0.
+      Value, low and high, each (T,); NaN where the weights sum to 0, and for the ends where there is only one video.
     """
     num_videos = len(totals)
     rng = np.random.Generator(np.random.Philox(key=seed))
@@ -60,6 +33,6 @@ def bootstrap(
     known = ~np.isnan(redrawn).all(axis=0) & np.isfinite(value)
     ends = np.full((2, totals.shape[1]), np.nan)
     tail = (1 - CONFIDENCE) / 2
-    if known.any():
+    if known.any() and num_videos > 1:
         ends[:, known] = np.nanquantile(redrawn[:, known], (tail, 1 - tail), axis=0)
     return np.where(known, value, np.nan), ends[0], ends[1]

@@ -10,10 +10,11 @@ which is what a model deaf to the sentence would earn.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import STRAIGHT_MOTIONS, Scene, World
@@ -21,10 +22,11 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import fidelity
 from cdcd_video.metrics import sprites as judge
-from cdcd_video.metrics.intervals import Score, bootstrap
+from cdcd_video.metrics.intervals import bootstrap
+from cdcd_video.metrics.scores import MEASURES, METRICS, Score, checked_metrics
 
-Progress = Callable[[int, int], None]
-"""Called with how many frames were drawn since the last call, and how many will be in all."""
+Progress = Callable[[int], None]
+"""Called with how many frames were drawn since the last call."""
 
 
 class Painter(Protocol):
@@ -40,7 +42,7 @@ class Painter(Protocol):
         captions: Sequence[str],
         drawing: Any,
         seeds: Sequence[int],
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> np.ndarray:
         """Draws videos (B, F, H, W, 3) from starting frames (B, H, W, 3)."""
 
@@ -54,38 +56,20 @@ class Painter(Protocol):
 class Clips(Protocol):
     """Captioned clips; `data.store` holds them."""
 
+    size_px: int
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def num_frames(self, clip: int) -> int:
+        """Frames of a clip."""
+
     def caption(self, clip: int) -> str:
         """The clip's sentence."""
 
     def frames(self, clip: int, frames: Sequence[int]) -> np.ndarray:
         """Some frames of a clip, uint8 (F, H, W, 3)."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """What a score is of."""
-
-    unit: str
-    better: Literal["higher", "lower", "one"]
-    counted: Literal["objects", "videos"]
-
-
-METRICS: dict[str, dict[str, Measure]] = {
-    "sprites": {
-        "does_right_thing": Measure("share", "higher", "objects"),
-        "direction_right": Measure("share", "higher", "objects"),
-        "still_right": Measure("share", "higher", "objects"),
-        "all_right": Measure("share", "higher", "videos"),
-        "position_error": Measure("px", "lower", "objects"),
-        "identity_iou": Measure("share", "higher", "objects"),
-        "background_psnr": Measure("dB", "higher", "videos"),
-        "lost": Measure("share", "lower", "objects"),
-    },
-    "psnr": {"psnr": Measure("dB", "higher", "videos")},
-    "ssim": {"ssim": Measure("share", "higher", "videos")},
-    "motion": {"motion_ratio": Measure("of the truth's", "one", "videos")},
-}
-"""What may be asked for, and the scores that come of it."""
 
 REFERENCES = ("copy-first", "codec-ceiling", "truth")
 SENTENCE_ROWS = ("counterfactual", "sentence-ignored")
@@ -120,6 +104,38 @@ class _Seen:
     weight: np.ndarray
 
 
+# Choosing ---------------------------------------------------------------------------------------------------------
+
+
+def choose_scenes(seed: int, num: int, split: sprites.Split, world: World, drawing: Any) -> tuple[list[Scene], World]:
+    """The first scenes of a split, and the world they are from: made to last as long as the drawing, where it did not."""
+    last_s = (drawing.num_frames - 1) / drawing.fps
+    world = dataclasses.replace(world, num_frames=max(world.num_frames, math.ceil(last_s * world.fps) + 1))
+    return [sprites.sample_scene(seed, index, split, world=world) for index in range(num)], world
+
+
+def choose_clips(clips: Clips, num: int, num_frames: int, size_px: int) -> list[int]:
+    """The first clips that are long enough.
+
+    Raises:
+      UserError: the frames are not of the model's size, or no clip is long enough.
+    """
+    if clips.size_px != size_px:
+        raise UserError(
+            f"the clips are {clips.size_px} px and the model draws {size_px} px; prepare them with --size-px {size_px}"
+        )
+    chosen = [clip for clip in range(len(clips)) if clips.num_frames(clip) >= num_frames][:num]
+    if not chosen:
+        longest = max(clips.num_frames(clip) for clip in range(len(clips)))
+        raise UserError(f"no clip has {num_frames} frames, the longest has {longest}; lower --num-frames")
+    return chosen
+
+
+def frames_to_draw(num: int, drawing: Any, metrics: Sequence[str]) -> int:
+    """How many frames an evaluation draws: scenes are drawn twice, the second time with another sentence."""
+    return num * (drawing.num_frames - 1) * (2 if "sprites" in metrics else 1)
+
+
 # Evaluations ------------------------------------------------------------------------------------------------------
 
 
@@ -150,16 +166,8 @@ def evaluate_sprites(
       num_examples: how many videos are kept for looking at.
       seed: of the other sentences and of the bootstrap.
       world: the one the scenes are from, whose words make the other sentences; None means the full one.
-      progress: told how far the drawing is.
-
-    Raises:
-      UserError: the model draws frames of a size that the sprites scores do not know.
+      progress: told after every frame drawn of a batch; see `frames_to_draw`.
     """
-    if "sprites" in metrics and pipe.size_px != sprites.VIEW_PX:
-        raise UserError(
-            f"the sprites metrics judge frames of {sprites.VIEW_PX} px and this model draws {pipe.size_px} px; "
-            "leave sprites out of --metrics"
-        )
     rows = [row for row in rows if "sprites" in metrics or row not in SENTENCE_ROWS]
     times = np.arange(drawing.num_frames) / drawing.fps
     others = [_other_sentence(scene, seed, world or World()) for scene in scenes]
@@ -183,11 +191,11 @@ def evaluate_sprites(
 
 def evaluate_clips(
     pipe: Painter,
-    clips: Clips,
     chosen: Sequence[int],
     drawing: Any,
     seeds: Sequence[int],
     *,
+    clips: Clips,
     metrics: Sequence[str] = ("psnr", "ssim", "motion"),
     batch_size: int = 32,
     num_examples: int = 8,
@@ -198,15 +206,14 @@ def evaluate_clips(
 
     Args:
       pipe: the model.
-      clips: prepared clips of the model's size.
-      chosen: indices of clips with at least as many frames as are drawn.
+      chosen: numbers of clips with at least as many frames as are drawn.
+      clips: where they are, at the model's size.
       drawing, seeds, metrics, batch_size, num_examples, seed, progress: as in `evaluate_sprites`.
 
     Raises:
-      UserError: a metric is asked for that needs the truth of a scene.
+      UserError: a metric does not exist, or needs the truth of a scene.
     """
-    if "sprites" in metrics:
-        raise UserError("the sprites metrics need the truth of a sprites scene; leave sprites out of --metrics here")
+    metrics = checked_metrics(metrics, has_scenes=False)
 
     def true_video(video: int) -> np.ndarray:
         return clips.frames(chosen[video], range(drawing.num_frames))
@@ -236,18 +243,18 @@ def _evaluate(
     if drawing.num_frames < 2:
         raise UserError("an evaluation needs at least 2 frames (the first is given); raise --num-frames")
     drawn_rows = [row for row in ("model", "counterfactual") if {row, _DRAWN_FOR.get(row)} & set(rows)]
-    total = len(seeds) * (drawing.num_frames - 1) * len(drawn_rows)
-    tell = (lambda count: progress(count, total)) if progress else None
     seen: dict[str, list[_Seen]] = {row: [] for row in rows}
     examples: list[Example] = []
     for begin in range(0, len(seeds), batch_size):
         batch = range(begin, min(begin + batch_size, len(seeds)))
         true = np.stack([true_video(video) for video in batch])
         said = {row: captions[row][batch.start : batch.stop] for row in drawn_rows}
-        made = {row: pipe.draw(true[:, 0], said[row], drawing, seeds[batch.start : batch.stop], tell) for row in said}
+        made = {
+            row: pipe.draw(true[:, 0], said[row], drawing, seeds[batch.start : batch.stop], progress) for row in said
+        }
         made |= {
             "sentence-ignored": made.get("model"),
-            "copy-first": np.broadcast_to(true[:, :1], true.shape),
+            "copy-first": np.repeat(true[:, :1], drawing.num_frames, axis=1),
             "codec-ceiling": codec_ceiling(pipe, true) if "codec-ceiling" in rows else None,
             "truth": true,
         }
@@ -286,7 +293,7 @@ def _see_sprites(
     video: int, frames: np.ndarray, scene: Scene, times: np.ndarray, marks: Sequence[str] = ()
 ) -> Iterator[_Seen]:
     """Every sprites quantity of one video; `marks` says for each object whether its sentence was changed or kept."""
-    found = judge.score(frames, scene, times)
+    found = judge.score(_at_view_size(frames), scene, times)
     for place, sprite in enumerate(scene.objects):
         groups = ["all", f"objects={len(scene.objects)}", f"motion={sprite.motion}"]
         groups += [f"heldout={kind}" for kind in sprites.held_out(sprite)]
@@ -296,7 +303,7 @@ def _see_sprites(
             "direction_right": found.direction_right[place],
             "position_error": found.position_error_px[place],
             "identity_iou": found.identity_iou[place],
-            "lost": np.isnan(found.position_error_px[place]),
+            "lost_share": np.isnan(found.position_error_px[place]),
         }
         if sprite.motion == "stays still":
             numbers["still_right"] = found.does_right_thing[place]
@@ -304,6 +311,14 @@ def _see_sprites(
             yield _seen(metric, video, groups, value)
     yield _seen("all_right", video, _groups(scene), found.all_right)
     yield _seen("background_psnr", video, _groups(scene), found.background_psnr_db)
+
+
+def _at_view_size(frames: np.ndarray) -> np.ndarray:
+    """Frames of any size at the size the judge knows; the truth's own scores show what that costs."""
+    view = (sprites.VIEW_PX, sprites.VIEW_PX)
+    if frames.shape[1:3] == view:
+        return frames
+    return np.stack([np.asarray(Image.fromarray(frame).resize(view, Image.Resampling.BOX)) for frame in frames])
 
 
 def _see_pixels(
@@ -332,10 +347,10 @@ def _summarise(row: str, seen: Sequence[_Seen], seed: int) -> list[Score]:
     for one in seen:
         for group in one.groups:
             grouped.setdefault((one.metric, group), []).append(one)
-    order = {name: (place, measure) for place, (name, measure) in enumerate(_measures().items())}
+    order = {name: place for place, name in enumerate(MEASURES)}
     scores = []
-    for (metric, group), ones in sorted(grouped.items(), key=lambda item: (order[item[0][0]][0], item[0][1])):
-        measure = order[metric][1]
+    for (metric, group), ones in sorted(grouped.items(), key=lambda item: (order[item[0][0]], item[0][1])):
+        measure = MEASURES[metric]
         totals = np.nan_to_num(np.stack([one.total for one in ones]))
         weights = np.nan_to_num(np.stack([one.weight for one in ones]))
         known = ~np.isnan(np.stack([one.total for one in ones]))
@@ -363,10 +378,6 @@ def _summarise(row: str, seen: Sequence[_Seen], seed: int) -> list[Score]:
                 )
             )
     return scores
-
-
-def _measures() -> dict[str, Measure]:
-    return {name: measure for family in METRICS.values() for name, measure in family.items()}
 
 
 def codec_ceiling(pipe: Painter, videos: UInt8[np.ndarray, "B F H W 3"]) -> UInt8[np.ndarray, "B F H W 3"]:
@@ -412,7 +423,7 @@ def gate(
         rows: dict[str, list[np.ndarray]] = {}
         for begin in range(0, len(scenes), batch_size):
             part, other = scenes[begin : begin + batch_size], others[begin : begin + batch_size]
-            true = np.stack([render(scene, times) for scene in part])
+            true = np.stack([render(scene, times, pipe.size_px) for scene in part])
             seeds = range(drawing.seed + begin, drawing.seed + begin + len(part))
             made = {
                 "right": pipe.draw(true[:, 0], [scene.caption for scene in part], two, seeds),
@@ -448,7 +459,9 @@ def _elsewhere(scene: Scene, rng: np.random.Generator) -> Scene:
 
 def _moves(videos: np.ndarray, scenes: Sequence[Scene]) -> np.ndarray:
     """Tracked displacement of each one-object scene from its first frame to its last, (V, 2); NaN where lost."""
-    centres = np.stack([judge.track(frames, scene).centres[0] for frames, scene in zip(videos, scenes, strict=True)])
+    centres = np.stack(
+        [judge.track(_at_view_size(frames), scene).centres[0] for frames, scene in zip(videos, scenes, strict=True)]
+    )
     return centres[:, -1] - centres[:, 0]
 
 

@@ -1,0 +1,220 @@
+"""`make demo`: the shipped model draws the examples; then a miniature round train -> resume -> draw -> evaluate."""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cdcd_video import video
+from cdcd_video.data.images import fit, read_image
+from cdcd_video.data.sprites import Background, Scene, SpriteObject, caption_of
+from cdcd_video.data.sprites_render import render
+from cdcd_video.errors import UserError, exit_code
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = {
+    "red-circle.png": (
+        (SpriteObject("red", "circle", "moves right", x=24.0, y=39.0, radius=7.8),),
+        Background("gradient", (0.16, 0.20, 0.28), (0.30, 0.34, 0.40), angle_rad=0.6),
+        ("the red circle moves right", "the red circle moves up"),
+    ),
+    "square-and-star.png": (
+        (
+            SpriteObject("blue", "square", "moves up", x=18.0, y=44.0, radius=7.8),
+            SpriteObject("yellow", "star", "stays still", x=46.0, y=20.0, radius=9.6, size="large"),
+        ),
+        Background("plain", (0.34, 0.30, 0.26), (0.34, 0.30, 0.26)),
+        (
+            "the blue square moves up and the large yellow star stays still",
+            "the blue square stays still and the large yellow star spins",
+        ),
+    ),
+    "white-triangle.png": (
+        (SpriteObject("white", "triangle", "circles clockwise", x=34.0, y=32.0, radius=7.8),),
+        Background("blobs", (0.20, 0.28, 0.24), (0.30, 0.36, 0.34), period_px=18.0, seed=5),
+        ("the white triangle circles clockwise", "the white triangle shrinks"),
+    ),
+}
+"""Example pictures: objects, background, and the sentences the demo draws for each."""
+
+
+def make_examples(folder: Path) -> list[Path]:
+    """Renders the example pictures at 64 px.
+
+    Args:
+      folder: where to; made when missing.
+
+    Returns:
+      The paths written.
+    """
+    paths = []
+    for name, (objects, background, _) in EXAMPLES.items():
+        scene = Scene(objects, background, caption_of(objects), seed=0, index=0, split="train")
+        with video.whole_file(folder / name) as part:
+            Image.fromarray(render(scene, np.zeros(1))[0]).save(part, "PNG")
+        paths.append(folder / name)
+    return paths
+
+
+def draw_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
+    """Draws every example with every sentence: `video.mp4`, `video.gif`, the contact sheet `frames.png`, and `videos/`.
+
+    Args:
+      checkpoint: a shipped model, or a folder.
+      examples: folder of the example pictures.
+      out: where to.
+
+    Returns:
+      The paths written.
+    """
+    from tqdm import tqdm
+
+    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.records import Video
+
+    pipe = ImageToVideo.from_pretrained(checkpoint)
+    drawing = pipe.defaults(seed=0)
+    pairs = [(name, sentence) for name, (_, _, sentences) in EXAMPLES.items() for sentence in sentences]
+    starts = np.stack([fit(read_image(examples / name), pipe.size_px) for name, _ in pairs])
+    captions = [sentence for _, sentence in pairs]
+    with tqdm(total=len(pairs) * (drawing.num_frames - 1), desc="drawing", unit="frame") as bar:
+        drawn = pipe.draw(starts, captions, drawing, range(len(pairs)), bar.update)
+    scale = max(1, 256 // pipe.size_px)
+    written = [
+        video.save(mosaic(drawn), out / f"video{suffix}", drawing.fps, scale=scale) for suffix in (".mp4", ".gif")
+    ]
+    written.append(video.contact_sheet(list(drawn), out / "frames.png", captions))
+    for frames, sentence in zip(drawn, captions, strict=True):
+        one = Video(frames, drawing.fps)
+        written.append(one.save(out / "videos" / f"{sentence.replace(' ', '-')}.mp4", scale=scale))
+    return written
+
+
+def mosaic(videos: np.ndarray, num_rows: int = 2, gap_px: int = 2) -> np.ndarray:
+    """Videos side by side, column by column: (V, F, H, W, 3) -> (F, rows * (H + gap) , columns * (W + gap), 3).
+
+    Args:
+      videos: uint8, as many as fill the rows.
+      num_rows: videos above each other.
+      gap_px: white to the right of and below each.
+    """
+    count, frames, height, width, _ = videos.shape
+    padded = np.pad(videos, ((0, 0), (0, 0), (0, gap_px), (0, gap_px), (0, 0)), constant_values=255)
+    grid = padded.reshape(count // num_rows, num_rows, frames, height + gap_px, width + gap_px, 3)
+    return grid.transpose(2, 1, 3, 0, 4, 5).reshape(frames, num_rows * (height + gap_px), -1, 3)
+
+
+def miniature_round(out: Path) -> list[Path]:
+    """Trains `configs/tiny.yaml`, interrupted once, then draws and evaluates, all with the commands a user types.
+
+    Args:
+      out: the run folder; an earlier one is deleted.
+
+    Returns:
+      The paths written.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    run = os.path.relpath(out, ROOT)  # the commands run there
+    drawn, scores = out / "samples" / "video.mp4", out / "scores"
+    train = ["train.py", "--config", "configs/tiny.yaml", "--out", run]
+    draw = ["inference.py", "--frame", "examples/red-circle.png", "--text", "the red circle moves right"]
+    evaluate = ["evaluate.py", "--metrics", "sprites", "psnr", "ssim", "--num-videos", "8"]
+    with stage("training a tiny model, and interrupting it as Ctrl-C would"):
+        interrupt(train, out / "log.jsonl")
+    with stage("the same command again: it goes on where it stopped"):
+        call(train)
+    with stage("drawing a video with the tiny model, which has learned next to nothing"):
+        call([*draw, "--checkpoint", run, "--out", f"{run}/samples/video.mp4"])
+    with stage("evaluating the tiny model"):
+        call([*evaluate, "--checkpoint", run, "--out", f"{run}/scores"])
+    model = [out / "model" / name for name in ("config.yaml", "codec.safetensors", "denoiser.safetensors")]
+    return [*model, drawn, drawn.with_suffix(".json"), scores / "scores.jsonl"]
+
+
+def call(arguments: Sequence[str]) -> None:
+    """Runs one of the repository's scripts; a failure ends the demo."""
+    say(f"$ python {' '.join(repr(word) if ' ' in word else word for word in arguments)}")
+    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
+    if code:
+        raise SystemExit(f"the demo failed: {arguments[0]} ended with exit code {code}")
+
+
+def interrupt(arguments: Sequence[str], log: Path) -> None:
+    """Runs a training script and interrupts it as Ctrl-C would, once the log shows its second stage at work."""
+    say(f"$ python {' '.join(arguments)}")
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, preexec_fn=_heed_interrupts)
+    try:
+        while process.poll() is None and not (log.is_file() and '"task": "codec"' in log.read_text()):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        code = process.wait()
+    finally:
+        process.kill()
+    if code != 130:
+        raise SystemExit(f"the demo failed: {arguments[0]} was interrupted and ended with exit code {code}, not 130")
+
+
+def _heed_interrupts() -> None:
+    """A shell lets the jobs it runs in the background ignore Ctrl-C, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Says what is done and how long it took."""
+    say(f"\n== {what}")
+    started = time.monotonic()
+    yield
+    say(f"== done in {time.monotonic() - started:.0f} s")
+
+
+def say(text: str) -> None:
+    """One line for the user, in order with what the scripts say."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def check(paths: Sequence[Path]) -> None:
+    """Ends the demo if one of the files is missing or empty."""
+    for path in paths:
+        if not path.is_file() or path.stat().st_size == 0:
+            raise SystemExit(f"the demo failed: {path} is missing or empty")
+
+
+def main() -> None:
+    """The whole demo, or only the example pictures."""
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.demo", description=__doc__)
+    add = parser.add_argument
+    add("--out", type=Path, default=ROOT / "out" / "demo", metavar="DIR", help="where to (default: out/demo)")
+    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="draws the examples (default: %(default)s)")
+    add("--make-examples", action="store_true", help="only render the pictures of examples/ again")
+    args = parser.parse_args()
+    if not (ROOT / "train.py").is_file():
+        raise UserError("the demo calls the repository's scripts; run it in a clone of the repository")
+    if args.make_examples:
+        say("\n".join(map(str, make_examples(ROOT / "examples"))))
+        return
+    started, out = time.monotonic(), args.out.resolve()
+    with stage(f"drawing videos from the pictures in examples/ with the model {args.checkpoint!r}"):
+        made = draw_examples(args.checkpoint, ROOT / "examples", out)
+    made += miniature_round(out / "round")
+    report = out / "report.html"
+    shutil.copyfile(out / "round" / "scores" / "report.html", report)
+    made.insert(3, report)
+    check(made)
+    say(f"\nAll went well, in {(time.monotonic() - started) / 60:.1f} minutes. Made:")
+    for path in made:
+        say(f"  {os.path.relpath(path)}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

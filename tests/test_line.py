@@ -1,0 +1,149 @@
+"""The whole line on the tiny config: it learns, it can be stopped anywhere, and the same seed gives the same bits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdcd_video import ImageToVideo, configfile
+from cdcd_video.build import STAGES, TrainingRun
+from cdcd_video.config import Config
+from cdcd_video.data.sprites import sample_scene
+from cdcd_video.data.sprites_render import render
+from cdcd_video.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "tiny.yaml"
+WEIGHTS = ("clip/model.safetensors", "codec.safetensors", "denoiser.safetensors")
+
+
+def log_of(run: Path, task: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["task"] == task and "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("line") / "run"
+    TrainingRun(configfile.load(CONFIG, Config), out, ["test"]).train()
+    return out
+
+
+def test_every_stage_learns(trained):
+    for stage, bar in {"codec": 0.6, "diffusion": 0.5}.items():
+        losses = [line["loss"] for line in log_of(trained, stage)]
+        assert losses[-1] < bar * losses[0], f"{stage}: {losses}"
+    assert {line["task"] for stage in STAGES for line in log_of(trained, stage)} == set(STAGES)
+
+
+def test_the_terms_are_reported_apart(trained):
+    terms = log_of(trained, "diffusion")[-1]["terms"]
+    assert {"bound", "auxiliary", "frame_frame", "frame_text", "frame_frame_wins"} <= set(terms)
+
+
+def test_a_run_cut_off_at_any_stage_ends_with_the_same_bits(trained, tmp_path):
+    """Stops the real command with SIGINT again and again; every start is a new process."""
+    out = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "train.py"), "--config", str(CONFIG), "--out", str(out)]
+    interruptions, reached = 0, 0
+    for _ in range(12):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if interruptions < 2:  # the first checkpoint of the codec, then of the diffusion
+            stage = ("codec", "diffusion")[interruptions]
+            while process.poll() is None and not list((out / "checkpoints" / stage).glob("step-*")):
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            interruptions += 1
+        _, errors = process.communicate(timeout=300)
+        reached += process.returncode == 130
+        assert process.returncode in (0, 130), errors
+        if process.returncode == 0:
+            break
+        assert "run the same command again" in errors
+    assert reached >= 1, "no start was interrupted before its end"
+    for name in WEIGHTS:
+        assert (out / "model" / name).read_bytes() == (trained / "model" / name).read_bytes(), name
+
+
+def test_a_finished_run_is_left_as_it_is(trained):
+    before = (trained / "model" / "denoiser.safetensors").read_bytes()
+    TrainingRun(configfile.load(CONFIG, Config), trained, ["test"]).train(["diffusion"])
+    assert (trained / "model" / "denoiser.safetensors").read_bytes() == before
+
+
+def test_another_config_is_refused(trained):
+    with pytest.raises(UserError, match="another config"):
+        TrainingRun(configfile.load(CONFIG, Config, ["seed=1"]), trained, ["test"])
+
+
+@pytest.fixture(scope="module")
+def pipe(trained) -> ImageToVideo:
+    return ImageToVideo.from_pretrained(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def start() -> np.ndarray:
+    return render(sample_scene(0, 0, "val"), np.zeros(1), 32)[0]
+
+
+CAPTION = "the red circle moves right"
+
+
+def test_frame_0_is_the_image_bit_for_bit(pipe, start):
+    video = pipe(start, CAPTION, num_frames=4)
+    assert video.frames.shape == (4, 32, 32, 3) and video.frames.dtype == np.uint8
+    assert np.array_equal(video.frames[0], start)
+
+
+def test_a_seed_draws_the_same_video_and_another_seed_another(pipe, start):
+    one, again = (pipe(start, CAPTION, num_frames=5, temperature=2.0, seed=3) for _ in range(2))
+    assert np.array_equal(one.frames, again.frames)
+    assert not np.array_equal(one.frames, pipe(start, CAPTION, num_frames=5, temperature=2.0, seed=4).frames)
+
+
+def test_a_video_does_not_depend_on_its_batch(pipe, start):
+    other = render(sample_scene(0, 1, "val"), np.zeros(1), 32)[0]
+    drawing = pipe.defaults(num_frames=4, temperature=2.0)
+    alone = pipe.roll_out(start[None], [CAPTION], drawing, [5])
+    together = pipe.roll_out(np.stack([other, start]), ["the blue square stays still", CAPTION], drawing, [9, 5])
+    assert (alone[0] == together[1]).float().mean() > 0.98  # matrix products may round otherwise in another batch
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_a_caption_that_changes_draws_the_same_frames_up_to_the_change(pipe, start):
+    drawing = pipe.defaults(num_frames=6, temperature=2.0)
+    schedule = [(0, CAPTION), (3, "the red circle moves left quickly")]
+    codes = [pipe.roll_out(start[None], [caption], drawing, [0])[0] for caption in (CAPTION, schedule)]
+    assert (codes[0][:3] == codes[1][:3]).all()
+
+
+def test_guidance_1_is_the_plain_model(pipe, start):
+    plain = pipe.roll_out(start[None], [CAPTION], pipe.defaults(num_frames=3, guidance=1.0), [0])
+    nearly = pipe.roll_out(start[None], [CAPTION], pipe.defaults(num_frames=3, guidance=1.0 + 1e-6), [0])
+    assert (plain == nearly).float().mean() > 0.98
+
+
+@pytest.mark.parametrize(
+    "caption, words",
+    [
+        ([(1, "x")], "must begin at frame 0"),
+        ([(0, CAPTION), (0, "the red circle moves up")], "two captions begin at the same frame"),
+        ("", "the caption is empty"),
+        ("red " * 10_000, "characters"),
+        ("der rote Kreis dort", "knows no word"),
+    ],
+)
+def test_captions_that_cannot_be_drawn(pipe, start, caption, words):
+    with pytest.raises(UserError, match=words):
+        pipe(start, caption, num_frames=2)
+
+
+@pytest.mark.parametrize("dial", [{"num_frames": 0}, {"fps": 0.0}, {"num_steps": 0}, {"top_p": 0.0}, {"seed": -1}])
+def test_dials_out_of_range(pipe, start, dial):
+    with pytest.raises(UserError, match=next(iter(dial))):
+        pipe(start, CAPTION, **dial)
