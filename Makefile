@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 
 # What the calling shell has set up for another Python must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# The models here are small: threads that wait for each other on a busy machine can cost a hundredfold.
+export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint clean

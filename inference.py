@@ -47,9 +47,9 @@ def main() -> None:
     from cdcd_video.generate import Drawing, ImageToVideo
 
     Drawing(**order.drawing)  # a wrong number is told before the model is loaded
-    runtime.set_threads(order.again.threads if order.again else None)
     device = runtime.device_for(order.device)
     pipe = ImageToVideo.from_pretrained(order.checkpoint, str(device))
+    runtime.set_threads(order.again.threads if order.again else pipe.model.config.num_threads or None)
     drawing = pipe.defaults(**order.drawing)
     machine = {"device": str(device), "threads": torch.get_num_threads()}
     made_with = pipe.settings(order.captions, drawing) | machine

@@ -226,13 +226,13 @@ class DiffusionConfig(Section):
     process: Process = MaskProcess()
     num_steps: Annotated[int, Field(ge=1)] = 16
     """S, steps of the training chain; drawing may use any subset."""
-    full_share: Share = 0.3
+    full_share: Share = 0.4
     """Share of examples at t = 1 (fully corrupted)."""
     max_gap: Count = 4
     """Largest gap between source and target, in frames of the data."""
     start_share: Share = 0.3
     """Share of examples whose source is the clip's first frame: where only the sentence says what comes next."""
-    first_dropout: Share = 0.5
+    first_dropout: Share = 0.3
     """Share of examples without first-frame codes (seen motion is a shortcut around the sentence)."""
     caption_dropout: Share = 0.1
     """Share of examples without caption (for guidance)."""
@@ -279,9 +279,9 @@ class SampleConfig(Section):
     fps: Positive = 8.0
     num_steps: Count = 4
     """Reverse steps per frame."""
-    guidance: NonNegative = 1.5
+    guidance: NonNegative = 1.0
     """Classifier-free guidance (Ho & Salimans 2022): 1 is off."""
-    temperature: NonNegative = 0.5
+    temperature: NonNegative = 0.3
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from cdcd_video import video
@@ -99,18 +100,19 @@ def draw_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     return written
 
 
-def mosaic(videos: np.ndarray, num_rows: int = 2, gap_px: int = 2) -> np.ndarray:
-    """Videos side by side, column by column: (V, F, H, W, 3) -> (F, rows * (H + gap) , columns * (W + gap), 3).
+def mosaic(videos: UInt8[np.ndarray, "V F H W 3"], num_rows: int = 2, gap_px: int = 2) -> UInt8[np.ndarray, "F Y X 3"]:
+    """Lays videos side by side, column after column, white between them.
 
     Args:
-      videos: uint8, as many as fill the rows.
+      videos: as many as fill the rows.
       num_rows: videos above each other.
-      gap_px: white to the right of and below each.
+      gap_px: pixels between neighbours.
     """
-    count, frames, height, width, _ = videos.shape
+    count, num_frames, height, width, _ = videos.shape
+    cell = height + gap_px, width + gap_px
     padded = np.pad(videos, ((0, 0), (0, 0), (0, gap_px), (0, gap_px), (0, 0)), constant_values=255)
-    grid = padded.reshape(count // num_rows, num_rows, frames, height + gap_px, width + gap_px, 3)
-    return grid.transpose(2, 1, 3, 0, 4, 5).reshape(frames, num_rows * (height + gap_px), -1, 3)
+    grid = padded.reshape(count // num_rows, num_rows, num_frames, *cell, 3).transpose(2, 1, 3, 0, 4, 5)
+    return grid.reshape(num_frames, num_rows * cell[0], -1, 3)[:, :-gap_px, :-gap_px]
 
 
 def miniature_round(out: Path) -> list[Path]:

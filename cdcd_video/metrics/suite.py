@@ -363,7 +363,8 @@ def _summarise(row: str, seen: Sequence[_Seen], seed: int) -> list[Score]:
         for side, values in enumerate((totals, weights)):
             chosen = np.stack([values[:, column].sum(axis=1) for column in columns], axis=1)
             np.add.at(sums[side], of_video, chosen)
-        for column, value, low, high in zip(columns, *bootstrap(sums[0], sums[1], seed), strict=True):
+        found = bootstrap(*sums, seed, is_share=measure.unit == "share")
+        for column, value, low, high in zip(columns, *found, strict=True):
             scores.append(
                 Score(
                     metric,

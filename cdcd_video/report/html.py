@@ -60,7 +60,7 @@ def write_report(scores: Sequence[Score], examples: Sequence[Example], facts: Ma
         colours=figures.COLOURS,
         examples=[_pictures(example, facts["drawing"]["fps"]) for example in examples],
         settings=_settings(facts),
-        confidence=f"{100 * CONFIDENCE:.0f} %",
+        confidence=f"{100 * CONFIDENCE:.0f}%",
         resamples=RESAMPLES,
     )
     with whole_file(path) as part:

@@ -69,7 +69,7 @@ def _number(value: float | None, unit: str, with_unit: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     if unit == "share":
-        return f"{100 * value:.0f}" + (" %" if with_unit else "")
+        return f"{100 * value:.0f}" + ("%" if with_unit else "")
     if unit == "ratio":
         return f"{value:.2f}"
     return f"{value:.1f}" + (f" {unit}" if with_unit else "")
@@ -78,7 +78,7 @@ def _number(value: float | None, unit: str, with_unit: bool = False) -> str:
 def terminal_table(scores: Sequence[Score]) -> str:
     """The headline scores as text: scores down, rows across, the model with its interval."""
     rows = [row for row in ROWS if any(score.row == row for score in scores)]
-    lines = [["", "n", *(f"{row} [95 %]" if row == "model" else row for row in rows)]]
+    lines = [["", "n", *(f"{row} [95%]" if row == "model" else row for row in rows)]]
     for line in HEADLINE:
         found = [find(scores, row, line.metric, line.group) for row in rows]
         if any(found):

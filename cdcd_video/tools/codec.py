@@ -1,0 +1,53 @@
+"""The figures of a model's codec on validation clips, beside what its CLIP knows; prints one line of JSON.
+
+On sprites "object" means the true objects; on a prepared folder, whatever differs from the clip's first frame.
+"""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+
+from cdcd_video.errors import UserError, exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.codec", description=__doc__)
+    parser.add_argument("--checkpoint", default="sprites", help="a shipped name, a run folder or a model folder")
+    parser.add_argument("--num-clips", type=int, default=96, help="validation clips")
+    args = parser.parse_args()
+    if args.num_clips < 1:
+        raise UserError("--num-clips must be at least 1")
+
+    from cdcd_video.build import open_clips
+    from cdcd_video.codec.figures import codec_figures
+    from cdcd_video.data.sprites import truth
+    from cdcd_video.data.sprites_render import render_object_mask
+    from cdcd_video.model import load_model
+    from cdcd_video.tools.probe import motion_probe
+
+    model = load_model(args.checkpoint)
+    clips = open_clips(model.config, "val")
+
+    def object_mask(clip: int, frame: int) -> np.ndarray:
+        scene = clips.scene(clip)
+        known = truth(scene, np.array([frame / clips.fps]))
+        masks = [
+            render_object_mask(sprite.shape, known.centres[i], known.radii[i], known.angles_rad[i], clips.size_px)[0]
+            for i, sprite in enumerate(scene.objects)
+        ]
+        return np.max(masks, axis=0) > 0.5
+
+    is_sprites = model.config.data.kind == "sprites"
+    num_clips = min(args.num_clips, len(clips))
+    figures = codec_figures(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None)
+    line = {"model_sha256": model.digest, "clips": num_clips, **{name: round(x, 4) for name, x in figures.items()}}
+    if is_sprites:
+        line["motion_probe"] = motion_probe(model.clip)
+    sys.stdout.write(json.dumps(line) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

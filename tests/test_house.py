@@ -1,0 +1,269 @@
+"""The rules of the house: who may import whom, what is banned, and that every file says what it is."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cdcd_video"
+SCRIPTS = ("train.py", "inference.py", "evaluate.py")
+
+ORDER = (
+    *("errors", "config", "configfile", "video", "records"),  # what is said, and what flows
+    *("engine", "diffusion", "contrast", "attention", "pretrained", "clip"),  # what knows nothing of the others
+    *("data", "codec", "denoiser", "metrics", "model"),  # the stages
+    *("objective", "generate", "stages"),  # how it learns, how it draws
+    *("report", "build"),
+    *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
+)
+"""Each name of the package may import those before it."""
+STAGES = {"data", "codec", "metrics"}
+ACROSS = {
+    ("codec.figures", "data.store"),
+    ("metrics.sprites", "data.sprites"),
+    ("metrics.sprites", "data.sprites_render"),
+    ("metrics.suite", "data.sprites"),
+    ("metrics.suite", "data.sprites_render"),
+}
+"""The only imports among the stages: scores need the truth of what is scored."""
+PURE = {"math", "torch", "dataclasses", "typing", "collections", "jaxtyping"}
+"""All that the mathematics may import."""
+ENTRANCES = {"demo", "__main__", "ablate", "rate"}
+OWN_RANDOMNESS = {"Generator", "Philox", "SeedSequence"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+"""Where the name that is imported is not the name that is installed (apart from - and _)."""
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+CODE = [*sources("cdcd_video", "data_prep", "patches"), *(ROOT / name for name in SCRIPTS)]
+ALL_CODE = [*CODE, *sources("tests")]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def short(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=short)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def module_name(path: Path) -> str:
+    """`cdcd_video/data/store.py` -> `data.store`; the package's own `__init__` has no name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path) for path in sources("cdcd_video")} | {
+    path.name for path in PACKAGE.iterdir() if path.is_dir()
+}
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Full names of what is imported, wherever in the file; a submodule that is imported from its package counts as such."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full.removeprefix("cdcd_video.") in MODULES else node.module
+
+
+def dotted(node: ast.expr) -> str:
+    """`np.random.seed` of the expression that says it; empty for anything else."""
+    if isinstance(node, ast.Attribute):
+        before = dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+# -------------------------------------------------------------------------------------------------------- who imports whom
+
+
+@each(sources("cdcd_video"))
+def test_imports_point_one_way(path: Path):
+    here = module_name(path)
+    place = ORDER.index(here.split(".")[0]) if here else -1
+    for name in imports(parsed(path)):
+        assert not name.startswith(("patches", "tests", "data_prep")), f"{here} imports {name}"
+        there = name.removeprefix("cdcd_video.") if name.startswith("cdcd_video.") else ""
+        top = there.split(".")[0]
+        if not there or not here or top == here.split(".")[0]:
+            continue
+        assert ORDER.index(top) < place, f"{here} imports {there}, which stands above it"
+        if top in STAGES and here.split(".")[0] in STAGES:
+            assert (here, there) in ACROSS, f"{here} imports {there}: stages do not know each other"
+
+
+@each(sources("cdcd_video/diffusion", "cdcd_video/contrast"))
+def test_the_mathematics_is_pure(path: Path):
+    own = ("cdcd_video.diffusion", "cdcd_video.contrast")
+    foreign = {name for name in imports(parsed(path)) if not name.startswith(own)}
+    assert {name.split(".")[0] for name in foreign} <= PURE
+    calls = {dotted(node.func) for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)}
+    assert not calls & {"open", "print", "torch.manual_seed", "torch.save"}
+
+
+def test_configs_and_mistakes_are_told_without_torch():
+    quick = "import cdcd_video, cdcd_video.request, cdcd_video.config, cdcd_video.configfile, sys"
+    done = subprocess.run([sys.executable, "-c", f"{quick}; sys.exit('torch' in sys.modules)"], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+# ----------------------------------------------------------------------------------------------------------- bans
+
+
+@each(CODE)
+def test_nothing_dangerous_is_called(path: Path):
+    for node in ast.walk(parsed(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        name, where = dotted(node.func), f"{short(path)}:{node.lineno}"
+        assert name not in {"eval", "exec", "compile", "__import__", "os.system", "torch.load", "yaml.unsafe_load"}, (
+            where
+        )
+        given = {word.arg: word.value for word in node.keywords}
+        pickles = given.get("allow_pickle")
+        assert pickles is None or (isinstance(pickles, ast.Constant) and pickles.value is False), where
+        shell = given.get("shell")
+        assert shell is None or (isinstance(shell, ast.Constant) and shell.value is False), where
+        assert name != "yaml.load" or short(path) == "cdcd_video/configfile.py", where
+
+
+def test_the_yaml_loader_is_a_safe_one():
+    from cdcd_video import configfile
+
+    assert issubclass(configfile._Loader, yaml.SafeLoader)
+
+
+@each(CODE)
+def test_no_pickle_and_no_hidden_randomness(path: Path):
+    tree = parsed(path)
+    names = {name.split(".")[0] for name in imports(tree)}
+    assert not names & {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "random"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found = re.fullmatch(r"(?:np|numpy)\.random\.(\w+)", dotted(node))
+            assert not found or found[1] in OWN_RANDOMNESS, f"{short(path)}:{node.lineno}: {found and found[0]}"
+
+
+@each(sources("cdcd_video"))
+def test_only_entrances_speak(path: Path):
+    here = module_name(path)
+    if here in ENTRANCES or here.startswith("tools."):
+        return
+    for node in ast.walk(parsed(path)):
+        assert not (isinstance(node, ast.Call) and dotted(node.func) == "print"), f"{short(path)}:{node.lineno}"
+
+
+@each(ALL_CODE)
+def test_style_that_ruff_does_not_know(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert text.isascii() or path.parent.name == "tests", "ASCII only in code"
+    assert "from __future__ import annotations" not in text or path == Path(__file__), "jaxtyping reads annotations"
+    assert path.stem not in {"utils", "util", "helpers", "misc"}, "name it for what it does"
+
+
+def test_no_path_of_one_machine():
+    texts = [*ALL_CODE, *CONFIGS, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
+    texts += [path for folder in ("docs", "data_prep", "patches", "configs") for path in (ROOT / folder).rglob("*.md")]
+    private = re.compile(r"(?<![\w./~<])/(?:home|root|work|Users|mnt|opt|scratch)/\w")
+    for path in texts:
+        found = private.search(path.read_text(encoding="utf-8"))
+        assert not found, f"{short(path)} names {found and found[0]}..."
+
+
+# ------------------------------------------------------------------------------------------------ files say what they are
+
+
+@each(CODE)
+def test_docstrings(path: Path):
+    tree = parsed(path)
+    if not path.read_text(encoding="utf-8").strip():
+        return
+    assert ast.get_docstring(tree), f"{short(path)} does not say what it is for"
+    if path.name in SCRIPTS:
+        return
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    silent = [
+        node.name
+        for node in tree.body
+        if isinstance(node, kinds) and node.name[0] != "_" and node.name != "main" and not ast.get_docstring(node)
+    ]
+    assert not silent, f"{short(path)}: no docstring on {', '.join(silent)}"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_root_scripts_are_short(name: str):
+    assert len((ROOT / name).read_text().splitlines()) <= 80
+
+
+@each(CONFIGS)
+def test_configs_have_their_header(path: Path):
+    header = path.read_text(encoding="utf-8").splitlines()[:4]
+    for line, word in zip(header, ("What", "Command", "Cost", "Expect"), strict=True):
+        assert re.fullmatch(rf"# {word}: \S.*", line), f"{short(path)}: line {line!r} should begin with '# {word}: '"
+    assert short(path) in header[1] or path.parent.name == "eval", f"{short(path)}: the command names another file"
+
+
+# ---------------------------------------------------------------------------------------------------- installation
+
+
+def requirement_lists() -> tuple[list[str], list[str]]:
+    """The requirements to run and those to test, from pyproject.toml; Python 3.10 has no reader of TOML."""
+    text = (ROOT / "pyproject.toml").read_text()
+    found = [re.search(rf"^{key} = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE) for key in ("dependencies", "test")]
+    run, test = (re.findall(r'"([^"]+)"', match[1]) for match in found if match)
+    return run, test
+
+
+def test_both_lists_of_requirements_are_one():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    run, test = requirement_lists()
+    assert [line for line in lines if line and line[0] != "#"] == run + test
+
+
+def test_every_import_is_installed():
+    run, test = ({re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines} for lines in requirement_lists())
+    own = {
+        "cdcd_video",
+        "data_prep",
+        "patches",
+        "inference",
+        "train",
+        "evaluate",
+        *(path.stem for path in sources("tests")),
+    }
+    for path in ALL_CODE:
+        names = {name.split(".")[0] for name in imports(parsed(path))} - own - set(sys.stdlib_module_names)
+        missing = {DISTRIBUTIONS.get(name, name) for name in names} - run
+        if path.parent.name == "tests":
+            missing -= test
+        assert not missing, f"{short(path)} imports {', '.join(missing)}, which requirements.txt does not install"
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_is_content(command: list[str]):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "--no-cache", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,280 @@
+"""The suite: what the truth, a frozen frame and a deaf or broken model are worth; intervals; the gate."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cdcd_video.data import sprites
+from cdcd_video.data.sprites import World, sample_scene
+from cdcd_video.data.sprites_render import render
+from cdcd_video.data.store import SpritesClips
+from cdcd_video.errors import UserError
+from cdcd_video.generate import Drawing
+from cdcd_video.metrics import fidelity, suite
+from cdcd_video.metrics.intervals import bootstrap
+from cdcd_video.metrics.scores import MEASURES, METRICS, checked_metrics
+
+SCENES = [sample_scene(3, index, "val") for index in range(10)]
+DRAWING = Drawing(num_frames=16, fps=8.0)
+
+
+class Oracle:
+    """A model that knows the scenes: it draws the truth of the sentence it is given, or of the one it expects (deaf)."""
+
+    def __init__(self, scenes, *, size_px=64, is_deaf=False, is_frozen=False):
+        self.size_px, self.is_deaf, self.is_frozen = size_px, is_deaf, is_frozen
+        self.scenes = {render(scene, np.zeros(1), size_px)[0].tobytes(): scene for scene in scenes}
+        self.batches = []
+
+    def draw(self, starts, captions, drawing, seeds, progress=None):
+        self.batches.append(len(starts))
+        times = np.arange(drawing.num_frames) / drawing.fps
+        videos = []
+        for start, caption, _ in zip(starts, captions, seeds, strict=True):
+            scene = self.scenes[start.tobytes()]
+            told = scene if self.is_deaf else self._obeying(scene, caption)
+            videos.append(
+                np.repeat(start[None], len(times), 0) if self.is_frozen else render(told, times, self.size_px)
+            )
+        if progress:
+            progress(len(starts) * (drawing.num_frames - 1))
+        return np.stack(videos)
+
+    def encode(self, frames):
+        return frames.reshape(len(frames), -1)
+
+    def decode(self, codes, starts):
+        return codes.reshape(*codes.shape[:2], self.size_px, self.size_px, 3).copy()
+
+    @staticmethod
+    def _obeying(scene, caption):
+        phrases = caption.split(" and the ")
+        phrases = [phrases[0], *(f"the {phrase}" for phrase in phrases[1:])]
+        objects = []
+        for sprite, phrase in zip(scene.objects, phrases, strict=True):
+            said = {(m, a): " ".join(filter(None, (m, a))) for m in sprites.MOTIONS for a in sprites.ADVERBS}
+            motion, adverb = max(
+                (key for key, words in said.items() if phrase.endswith(words)), key=lambda k: len(said[k])
+            )
+            objects.append(dataclasses.replace(sprite, motion=motion, adverb=adverb))
+        return dataclasses.replace(scene, objects=tuple(objects))
+
+
+def evaluated(pipe, scenes=SCENES, drawing=DRAWING, **dials):
+    return suite.evaluate_sprites(pipe, scenes, drawing, range(len(scenes)), **dials)
+
+
+def value(found, row, metric, group="all", frame=None):
+    (score,) = [s for s in found.scores if (s.row, s.metric, s.group, s.frame) == (row, metric, group, frame)]
+    return score.value
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    return evaluated(Oracle(SCENES))
+
+
+def test_the_truth_drawn_is_as_good_as_the_truth(perfect):
+    for row in ("model", "truth", "codec-ceiling"):
+        assert value(perfect, row, "does_right_thing") == value(perfect, row, "all_right") == 1
+        assert value(perfect, row, "position_error") < 0.1
+        assert value(perfect, row, "identity_iou") > 0.98
+        assert value(perfect, row, "lost_share") == 0
+        assert value(perfect, row, "psnr") == fidelity.BEST_PSNR_DB
+        assert value(perfect, row, "ssim") == pytest.approx(1, abs=1e-3)
+        assert value(perfect, row, "motion_ratio") == 1
+    assert value(perfect, "counterfactual", "does_right_thing") == 1
+    assert value(perfect, "sentence-ignored", "does_right_thing", "sentence=changed") <= 0.2
+    assert value(perfect, "sentence-ignored", "does_right_thing", "sentence=kept") == 1
+
+
+def test_a_frozen_model_scores_as_the_first_frame_and_does_not_win_by_it():
+    found = evaluated(Oracle(SCENES, is_frozen=True))
+    frozen = {(s.metric, s.group, s.frame): s for s in found.scores if s.row == "model"}
+    reference = {(s.metric, s.group, s.frame): s for s in found.scores if s.row == "copy-first"}
+    assert {key: dataclasses.replace(score, row="") for key, score in frozen.items()} == {
+        key: dataclasses.replace(score, row="") for key, score in reference.items()
+    }
+    assert value(found, "model", "motion_ratio") == 0
+    assert value(found, "model", "does_right_thing") < 0.4
+    moving = [f"motion={m}" for m in sprites.STRAIGHT_MOTIONS]
+    assert all(s.value == 0 for key, s in frozen.items() if key[0] == "does_right_thing" and key[1] in moving)
+
+
+def test_a_deaf_model_earns_what_ignoring_the_sentence_earns():
+    found = evaluated(Oracle(SCENES, is_deaf=True), metrics=["sprites"])
+    assert value(found, "model", "does_right_thing") == 1
+    for metric in ("does_right_thing", "direction_right"):
+        deaf, ignored = (value(found, row, metric, "sentence=changed") for row in suite.SENTENCE_ROWS)
+        assert deaf == ignored < 0.4
+
+
+def test_every_score_carries_its_evidence(perfect):
+    for score in perfect.scores:
+        measure = MEASURES[score.metric]
+        assert (score.unit, score.better, score.counted) == (measure.unit, measure.better, measure.counted)
+        assert score.row in suite.ROWS and score.n > 0
+        if score.value is not None and score.low is not None:
+            assert score.low <= score.value <= score.high
+    objects = sum(len(scene.objects) for scene in SCENES)
+    by_n = {(s.metric, s.group): s.n for s in perfect.scores if s.row == "model" and s.frame is None}
+    assert by_n["does_right_thing", "all"] == objects and by_n["psnr", "all"] == len(SCENES)
+    assert by_n["does_right_thing", "objects=1"] + by_n["does_right_thing", "objects=2"] == objects
+    motions = [n for (metric, group), n in by_n.items() if metric == "does_right_thing" and group.startswith("motion=")]
+    assert sum(motions) == objects
+    frames = {s.frame for s in perfect.scores if s.metric == "position_error" and s.row == "model"}
+    assert frames == {None, *range(16)}
+
+
+def test_the_batch_does_not_change_the_scores_and_only_what_is_asked_is_measured(perfect):
+    pipe, told = Oracle(SCENES), []
+    found = evaluated(pipe, batch_size=4, num_examples=3, progress=told.append)
+    assert found.scores == perfect.scores
+    assert pipe.batches == [4, 4, 4, 4, 2, 2]
+    assert sum(told) == suite.frames_to_draw(len(SCENES), DRAWING, list(METRICS))
+    assert [example.captions["model"] for example in found.examples] == [scene.caption for scene in SCENES[:3]]
+    assert found.examples[0].videos["model"].shape == (16, 64, 64, 3)
+    pipe = Oracle(SCENES)
+    found = evaluated(pipe, metrics=["psnr"], rows=("model", "truth"))
+    assert {s.metric for s in found.scores} == {"psnr"} and {s.row for s in found.scores} == {"model", "truth"}
+    assert len(pipe.batches) == 1  # no other sentence is drawn where nobody can judge it
+
+
+def test_a_model_of_another_size_is_judged_too():
+    found = evaluated(Oracle(SCENES[:4], size_px=32), SCENES[:4], metrics=["sprites"])
+    assert value(found, "truth", "does_right_thing") >= 0.75
+    assert value(found, "truth", "position_error") < 0.5
+
+
+def test_held_out_kinds_are_told_apart():
+    scenes = [sample_scene(3, index, "heldout", world=World(max_objects=1)) for index in range(8)]
+    found = evaluated(Oracle(scenes), scenes, metrics=["sprites"], rows=("truth",))
+    kinds = {s.group: s.n for s in found.scores if s.metric == "does_right_thing" and s.group.startswith("heldout=")}
+    assert set(kinds) == {"heldout=colour-shape", "heldout=shape-motion"} and sum(kinds.values()) == 8
+
+
+def test_clips_are_compared_with_how_they_go_on():
+    clips = SpritesClips(3, 6, "val", num_frames=10)
+    pipe = Oracle([clips.scene(clip) for clip in range(6)])
+    drawing = dataclasses.replace(DRAWING, num_frames=10)
+    chosen = suite.choose_clips(clips, 4, 10, 64)
+    found = suite.evaluate_clips(pipe, chosen, drawing, range(4), clips=clips)
+    assert chosen == [0, 1, 2, 3]
+    assert {s.row for s in found.scores} == {"model", *suite.REFERENCES}
+    assert value(found, "model", "psnr") == 60 > value(found, "copy-first", "psnr")
+    assert value(found, "model", "psnr", frame=9) == 60
+    with pytest.raises(UserError, match="no clip has 11 frames, the longest has 10"):
+        suite.choose_clips(clips, 4, 11, 64)
+    with pytest.raises(UserError, match="64 px and the model draws 32 px"):
+        suite.choose_clips(clips, 4, 10, 32)
+    with pytest.raises(UserError, match="truth of sprites scenes"):
+        suite.evaluate_clips(pipe, chosen, drawing, range(4), clips=clips, metrics=["sprites"])
+
+
+def test_long_drawings_get_scenes_in_which_objects_stay_apart_to_the_end():
+    short, world = suite.choose_scenes(3, 10, "val", World(), DRAWING)
+    assert short == SCENES and world == World()
+    scenes, world = suite.choose_scenes(3, 6, "val", World(), dataclasses.replace(DRAWING, num_frames=32))
+    assert world.num_frames == 32
+    for scene in scenes:
+        if len(scene.objects) == 2:
+            known = sprites.truth(scene, world.times_s)
+            reach = sum(
+                sprites.OUTER_RADIUS[sprite.shape] * known.radii[place] for place, sprite in enumerate(scene.objects)
+            )
+            assert (np.linalg.norm(known.centres[0] - known.centres[1], axis=-1) > reach).all()
+
+
+def test_fidelity_falls_with_damage_and_is_per_frame():
+    true = render(SCENES[0], np.arange(4) / 8)
+    rng = np.random.Generator(np.random.Philox(key=1))
+    noise = rng.normal(0, 1, true.shape)
+    worse = [np.clip(true + sigma * noise, 0, 255).astype(np.uint8) for sigma in (2, 8, 32)]
+    for measure in (fidelity.psnr, fidelity.ssim):
+        values = [measure(drawn, true) for drawn in (true, *worse)]
+        assert all((better > poorer).all() for better, poorer in itertools.pairwise(values))
+    one = true.copy()
+    one[2] = 255 - one[2]
+    assert (fidelity.psnr(one, true) < 20).tolist() == [False, False, True, False]
+    shifted = np.full_like(true, 100)
+    assert fidelity.psnr(shifted, shifted + 10) == pytest.approx(20 * math.log10(255 / 10), abs=1e-3)
+    ramp = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.full((1, 16, 16, 3), 7, np.uint8)
+    assert np.isnan(fidelity.motion(ramp)[0]) and (fidelity.motion(ramp)[1:] == 7).all()
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.Generator(np.random.Philox(key=4))
+    covered = []
+    for trial in range(200):
+        totals = rng.normal(5, 2, (60, 1))
+        mean, low, high = bootstrap(totals, np.ones_like(totals), seed=trial)
+        assert mean == totals.mean()
+        covered.append(low[0] <= 5 <= high[0])
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_the_interval_knows_that_what_is_in_one_video_goes_together():
+    together = np.array([[0.0], [8.0]] * 4)  # eight frames of each video agree
+    weights = np.full((8, 1), 8.0)
+    apart = np.array([[0.0], [1.0]] * 32)
+    wide, narrow = bootstrap(together, weights), bootstrap(apart, np.ones((64, 1)))
+    assert wide[0] == narrow[0] == 0.5
+    assert wide[2] - wide[1] > 2 * (narrow[2] - narrow[1])
+
+
+def test_an_interval_of_nothing_is_nothing_and_agreement_is_not_certainty():
+    with np.errstate(all="raise"):
+        value, low, high = bootstrap(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]]))
+    assert value[0] == 0.5 and np.isnan(value[1])
+    assert np.isnan(low).all() and np.isnan(high).all()
+    same = np.tile([[0.0, 1.0]], (10, 1))
+    shares, low, high = bootstrap(same, np.ones_like(same), is_share=True)
+    assert shares.tolist() == [0, 1] == [low[0], high[1]]
+    assert high[0] == pytest.approx(0.3085, abs=1e-4)  # 10 trials, none right: tabulated Clopper-Pearson bound
+    assert low[1] == pytest.approx(1 - 0.3085, abs=1e-4)
+    again = [bootstrap(np.arange(9.0)[:, None], np.ones((9, 1)), seed=seed) for seed in (1, 1, 2)]
+    assert again[0] == again[1] != again[2]
+
+
+def test_metrics_that_do_not_exist_are_named():
+    assert checked_metrics(None, has_scenes=True) == ["sprites", "psnr", "ssim", "motion"]
+    assert checked_metrics(["ssim", "psnr", "ssim"], has_scenes=False) == ["ssim", "psnr"]
+    for name, words in (("fvd", "arrives with the feature networks"), ("pnsr", "there is no metric 'pnsr'")):
+        with pytest.raises(UserError, match=words):
+            checked_metrics([name], has_scenes=True)
+
+
+# The gate ---------------------------------------------------------------------------------------------------------
+
+GATE_SCENES = [sample_scene(0, index, "val", world=suite.GATE_WORLD) for index in range(24)]
+
+
+def test_the_gate_opens_for_a_listener_only():
+    listener = suite.gate(Oracle(GATE_SCENES), GATE_SCENES, DRAWING, batch_size=7)
+    deaf = suite.gate(Oracle(GATE_SCENES, is_deaf=True), GATE_SCENES, DRAWING)
+    frozen = suite.gate(Oracle(GATE_SCENES, is_frozen=True), GATE_SCENES, DRAWING)
+    assert json.loads(json.dumps(listener)) == listener
+    for gap in ("gap1", "gap4"):
+        right, shuffled = listener[gap]["right"], listener[gap]["shuffled"]
+        assert right["ratio"] == pytest.approx(1, abs=0.03) and right["sign_right"] == 1 and right["lost"] == 0
+        assert shuffled["ratio"] == pytest.approx(shuffled["listener_ratio"], abs=0.03) and shuffled["ratio"] < 0.01
+        assert shuffled["own_ratio"] == pytest.approx(1, abs=0.03)
+        assert deaf[gap]["shuffled"]["ratio"] == deaf[gap]["right"]["ratio"] == pytest.approx(1, abs=0.03)
+        assert frozen[gap]["right"] == listener[gap]["copy-first"]
+        assert frozen[gap]["right"]["ratio"] == frozen[gap]["right"]["sign_right"] == 0
+        assert listener[gap]["codec-ceiling"] == listener[gap]["truth"]
+
+
+def test_the_gate_reaches_as_far_as_its_gap():
+    class Spy(Oracle):
+        def draw(self, starts, captions, drawing, seeds, progress=None):
+            asked.append((drawing.num_frames, drawing.fps))
+            return super().draw(starts, captions, drawing, seeds)
+
+    asked = []
+    suite.gate(Spy(GATE_SCENES), GATE_SCENES, DRAWING, gaps=(1, 4))
+    assert asked == [(2, 8.0), (2, 8.0), (2, 2.0), (2, 2.0)]
