@@ -10,10 +10,14 @@ from cdcd_video.errors import UserError, exit_code
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat"
+    )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/NAME of the config)")
-    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these: clip codec decoder diffusion")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config, every tensor, the cost; stop")
+    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these: clip codec decoder diffusion refine")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config, every tensor, the cost; stop"
+    )
     args = parser.parse_args()
 
     from cdcd_video import configfile

@@ -64,9 +64,9 @@ class SquaredReLU(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: self-attention, optional cross-attention, MLP.
 
-    With `modulated` the norms are adaptive (DiT, Peebles & Xie 2023, adaLN-Zero): shift, scale and gate of the
-    self-attention and the MLP come from outside, as one (B, 6, D) tensor shared by all blocks, to which each block
-    adds its own learned table (PixArt-alpha, Chen et al. 2024, "adaLN-single").
+    With `modulated` the norms are adaptive (DiT, Peebles & Xie 2023; unlike adaLN-Zero's, the gates do not begin at 0):
+    shift, scale and gate of the self-attention and the MLP come from outside, as one (B, 6, D) tensor shared by all
+    blocks, to which each block adds its own learned table (PixArt-alpha, Chen et al. 2024, sec. 2.3, "adaLN-single").
     """
 
     def __init__(self, width: int, num_heads: int, *, context_width: int | None = None, modulated: bool = False):

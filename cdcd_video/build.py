@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,14 +17,21 @@ from cdcd_video.config import Config, TrainConfig
 from cdcd_video.data.cache import CodeCache, write_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips
+from cdcd_video.denoiser import Denoiser
 from cdcd_video.engine import checkpoint, loop, runtime
 from cdcd_video.errors import UserError
+from cdcd_video.generate import ImageToVideo
 from cdcd_video.model import FORMAT, build_codec, build_denoiser, build_process, clip_folder, load_module, save_module
 from cdcd_video.pretrained import FrozenClip
-from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, settings_for
+from cdcd_video.report.card import write_card
+from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, RefineStage, settings_for
+from cdcd_video.video import contact_sheet
 
-STAGES = ("clip", "codec", "decoder", "diffusion")
-"""In order. `decoder` and `diffusion` need `codec` and not each other: two machines can train them side by side."""
+STAGES = ("clip", "codec", "decoder", "diffusion", "refine")
+"""In order. `decoder` and `diffusion` need `codec` and not each other: two processes can train them side by side."""
+
+NUM_SAMPLES = 6
+"""Validation clips drawn at the end of a run."""
 
 
 def open_clips(config: Config, split: str) -> Clips:
@@ -83,7 +91,7 @@ class TrainingRun:
         """Trains the stages that are asked for and not yet finished, each from where it stopped."""
         if self.config.reuse:
             self._reuse(Path(self.config.reuse))
-        for stage in ("diffusion",) if self.config.reuse else STAGES:
+        for stage in ("diffusion", "refine") if self.config.reuse else STAGES:
             if stage in stages:
                 getattr(self, f"_train_{stage}")()
 
@@ -104,9 +112,7 @@ class TrainingRun:
         tokenizer = builtin_clip.train_tokenizer(captions, config.clip.vocabulary, config.clip.max_tokens)
         model = self._fresh(
             "clip",
-            lambda: builtin_clip.build_clip(
-                config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id
-            ),
+            lambda: builtin_clip.build_clip(config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id),
         )
         stage = ClipStage(model, tokenizer, config, self.clips, self.val, self.device)
         self._fit(stage, config.train.clip, clip=config.clip.model_dump_json())
@@ -117,8 +123,7 @@ class TrainingRun:
         codec = self._fresh("codec", lambda: build_codec(self.config, clip))
         stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
         self._fit(stage, self.config.train.codec, codec=self.config.codec.model_dump_json(), clip=clip.digest)
-        decoded = self.out / "checkpoints" / "decoder"
-        if not decoded.exists():  # a decoder trained on is not thrown away
+        if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
             self._save(codec, "codec", clip)
 
     def _train_decoder(self) -> None:
@@ -129,20 +134,50 @@ class TrainingRun:
         self._save(codec, "codec", clip)
 
     def _train_diffusion(self) -> None:
-        config, clip = self.config, self._clip()
+        clip = self._clip()
         codec = self._codec(clip)
-        denoiser = self._fresh("diffusion", lambda: build_denoiser(config, codec, clip.text_width))
+        denoiser = self._fresh("diffusion", lambda: build_denoiser(self.config, codec, clip.text_width))
+        self._fit_denoiser(DiffusionStage, denoiser, clip, codec, self.config.train.diffusion)
+
+    def _train_refine(self) -> None:
+        clip = self._clip()
+        codec = self._codec(clip)
+        denoiser = build_denoiser(self.config, codec, clip.text_width)
+        denoiser.load_state_dict(checkpoint.load_weights(self.out, "diffusion", "ema"))
+        self._fit_denoiser(RefineStage, denoiser, clip, codec, self.config.train.refine)
+
+    def _fit_denoiser(
+        self, stage: type[DiffusionStage], denoiser: Denoiser, clip: FrozenClip, codec: Codec, train: TrainConfig
+    ) -> None:
+        config = self.config
         caches = [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
         process = build_process(config, codec.num_codes)
-        stage = DiffusionStage(denoiser, codec, process, config, *caches, self.device)
         sections = (config.denoiser, config.diffusion, config.loss)
         self._fit(
-            stage,
-            config.train.diffusion,
+            stage(denoiser, codec, process, config, *caches, self.device),
+            train,
             codes=codes_digest(codec, clip),
             sections="".join(section.model_dump_json() for section in sections),
         )
-        self._save(denoiser, "denoiser", clip)
+        if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
+            self._save(denoiser, "denoiser", clip)
+            self._show(clip=clip, codec=codec, denoiser=denoiser)
+
+    def _show(self, **networks: nn.Module) -> None:
+        """Draws a few validation clips beside the truth into samples/, and writes the card."""
+        pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
+        num_clips = min(NUM_SAMPLES, len(self.val))
+        drawing = pipe.defaults(fps=self.val.fps)
+        truth = [
+            self.val.frames(clip, range(min(self.val.num_frames(clip), drawing.num_frames)))
+            for clip in range(num_clips)
+        ]
+        captions = [self.val.caption(clip) for clip in range(num_clips)]
+        drawn = pipe.draw(np.stack([frames[0] for frames in truth]), captions, drawing, range(num_clips))
+        rows = [row for pair in zip(truth, drawn, strict=True) for row in pair]
+        labels = [label for caption in captions for label in (f"true: {caption}", f"drawn: {caption}")]
+        contact_sheet(rows, self.out / "samples" / "validation.png", labels)
+        write_card(self.out, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
 
     # ----------------------------------------------------------------------------------------------- plumbing
 
@@ -164,12 +199,21 @@ class TrainingRun:
             raise SystemExit(0)
 
     def _clip(self) -> FrozenClip:
-        clip = FrozenClip(clip_folder(self.config, self.folder))
-        return clip.to(self.device)
+        folder = clip_folder(self.config, self.folder)
+        if self.config.clip.kind == "builtin" and not (folder / "model.safetensors").is_file():
+            raise UserError(
+                f"{self.out} holds no trained CLIP yet; train the stage `clip` first, or leave out --stages"
+            )
+        return FrozenClip(folder).to(self.device)
 
     def _codec(self, clip: FrozenClip) -> Codec:
         """The codec as it was written: the cache and every drawing must see the same 16-bit weights."""
-        return load_module(build_codec(self.config, clip), self.folder / "codec.safetensors").to(self.device).eval()
+        file = self.folder / "codec.safetensors"
+        if not file.is_file():
+            raise UserError(
+                f"{self.out} holds no trained codec yet; train the stage `codec` first, or leave out --stages"
+            )
+        return load_module(build_codec(self.config, clip), file).to(self.device).eval()
 
     def _reuse(self, path: Path) -> None:
         """Copies CLIP and codec of another run, which must have the same sections for them."""
@@ -179,7 +223,9 @@ class TrainingRun:
         other = configfile.load(source / "config.yaml", Config)
         for section in ("clip", "codec"):
             if getattr(other, section) != getattr(self.config, section):
-                raise UserError(f"reuse: the section `{section}` of {source} differs from this config's; make them equal")
+                raise UserError(
+                    f"reuse: the section `{section}` of {source} differs from this config's; make them equal"
+                )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)

@@ -19,7 +19,7 @@ PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int, max_tokens: int):
-    """Byte-level BPE (Sennrich et al. 2016) on the captions: no word is ever unknown, only unseen.
+    """BPE over bytes (Sennrich et al. 2016; Radford et al. 2019) on the captions: no word is ever unknown, only unseen.
 
     The end token gets the highest id: `transformers` pools the text at the arg-max of the ids when it sees the legacy
     end id, and at the end id otherwise; this way both rules name the same place.

@@ -141,14 +141,14 @@ class CodecConfig(Section):
 
 
 class MaskProcess(Section):
-    """Absorbing state [D3PM, Austin et al. 2021, sec. 3.1]."""
+    """Absorbing state (Austin et al. 2021) [D3PM sec. 3.1]."""
 
     kind: Literal["mask"] = "mask"
     schedule: Literal["linear", "cosine"] = "linear"
 
 
 class ReplaceProcess(Section):
-    """Mask and replace [VQ-Diffusion, Gu et al. 2022, eq. 7]."""
+    """Mask and replace, after VQ-Diffusion (Gu et al. 2022) [VQD eq. 7], but a [MASK] is redrawn like any code."""
 
     kind: Literal["replace"] = "replace"
     uniform: Share = 0.1
@@ -195,7 +195,7 @@ class DenoiserConfig(Section):
 
 
 class ContrastConfig(Section):
-    """InfoNCE terms on e = embed(softmax(logits)) [ours; InfoNCE: van den Oord et al. 2018, eq. 4]."""
+    """InfoNCE terms on e = embed(softmax(logits)) [ours] (InfoNCE: van den Oord et al. 2018, eq. 4)."""
 
     frame_frame: NonNegative = 0.02
     """Weight of the frame-frame term: the drawn frame close to its earlier frame, far from other clips and far frames."""
@@ -262,6 +262,13 @@ class TrainConfig(Section):
     """Steps between checkpoints."""
 
 
+class RefineConfig(TrainConfig):
+    """The denoiser on its own drawings."""
+
+    own_share: Share = 0.5
+    """Share of examples whose source frame was drawn by the model itself, from a frame before it."""
+
+
 class TrainStages(Section):
     """The stages, in order."""
 
@@ -270,6 +277,8 @@ class TrainStages(Section):
     decoder: TrainConfig = TrainConfig()
     """The decoder alone, once the codes are settled."""
     diffusion: TrainConfig = TrainConfig()
+    refine: RefineConfig = RefineConfig()
+    """The denoiser once more, standing on frames it drew itself: roll-outs do (against drift)."""
 
 
 class SampleConfig(Section):

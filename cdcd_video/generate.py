@@ -100,7 +100,9 @@ class ImageToVideo:
         fps = data.fps if data.kind == "sprites" else None
         if fps and not 1 / fps <= frame_s * 1.001 <= self.model.config.diffusion.max_gap / fps * 1.002:
             slowest = fps / self.model.config.diffusion.max_gap
-            told.append(f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})")
+            told.append(
+                f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"
+            )
         return told
 
     def __call__(

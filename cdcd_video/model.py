@@ -118,8 +118,9 @@ def folder_of(name_or_path: str | Path) -> Path:
     shipped = sorted(entry.name for entry in SHIPPED.iterdir() if entry.is_dir()) if SHIPPED.is_dir() else []
     if (Path(name_or_path) / "config.yaml").is_file():
         raise UserError(f"{name_or_path} holds no finished model yet; run its training command again to go on")
+    names = ", ".join(shipped) or "none is installed"
     raise UserError(
-        f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or a shipped name ({', '.join(shipped) or 'none is installed'})"
+        f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or a shipped name ({names})"
     )
 
 

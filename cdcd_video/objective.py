@@ -1,5 +1,7 @@
 """How it learns: codes -> corrupt -> denoise -> bound, auxiliary, contrast."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,6 +11,7 @@ from cdcd_video.config import ContrastConfig, DiffusionConfig, LossConfig
 from cdcd_video.contrast.loss import info_nce
 from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.bound import auxiliary, variational_bound
+from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.process import Process
 from cdcd_video.diffusion.schedule import draw_times
 from cdcd_video.records import CodePair, LossTerms, TextStates
@@ -26,8 +29,8 @@ def diffusion_objective(
     """One step: what the denoiser pays for a batch of code pairs.
 
     L = w_b L_vb + w_a L_aux + w_ff L_ff + w_ft L_ft: the variational bound [D3PM eq. 1], the x0 term [D3PM eq. 5], and the
-    two contrastive terms [ours] on `embed(softmax(logits))`. Bound and auxiliary are nats per token, the contrasts nats
-    per frame.
+    two contrastive terms [ours, in the place of CDCD's] on `embed(softmax(logits))`. Bound and auxiliary are nats per
+    token, the contrasts nats per frame.
     """
     times = draw_times(len(batch.target), cfg.num_steps, generator, cfg.full_share)
     s, t = times.spans(cfg.num_steps)
@@ -97,6 +100,27 @@ def jittered(codes: Int[Tensor, "B N"], most: float, generator: torch.Generator)
     share = most * torch.rand(len(codes), 1, generator=generator, device=codes.device)
     is_wrong = torch.rand(codes.shape, generator=generator, device=codes.device) < share
     return torch.where(is_wrong, codes.roll(1, 0), codes)
+
+
+@torch.no_grad()
+def with_own_source(
+    denoiser: Denoiser, process: Process, batch: CodePair, share: float, temperature: float, generator: torch.Generator
+) -> CodePair:
+    """Replaces a share of the source frames by what the model itself draws there, in one step from the frame before.
+
+    A roll-out stands on its own drawings; a model that has only ever stood on true frames drifts (scheduled sampling,
+    Bengio et al. 2015). First frames stay: they are the user's.
+    """
+    condition = Condition(
+        batch.before, batch.first, batch.has_first, batch.before_gap_s, batch.age_s - batch.before_gap_s, batch.text
+    )
+    end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)
+    x_t = process.prior(batch.before, generator)
+    log_p0 = truncate_logits(denoiser(x_t, end.float(), condition).float(), temperature, 1.0, 0)
+    drawn = process.sample_reverse(log_p0, x_t, torch.zeros_like(end), end, batch.before, generator)
+    is_own = torch.rand(len(drawn), generator=generator, device=drawn.device) < share
+    is_own &= batch.before_gap_s > 0
+    return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
 
 
 def with_dropped_captions(text: TextStates, share: float, generator: torch.Generator) -> TextStates:

@@ -46,21 +46,28 @@ class FrozenClip(nn.Module):
         logging.disable_progress_bar()  # a bar for reading one small file is noise
 
         folder = Path(folder)
-        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        for name in ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"):
             if not (folder / name).is_file():
                 raise UserError(
-                    f"CLIP folder {folder} has no {name}; give a folder written by CLIPModel.save_pretrained with safetensors weights"
+                    f"CLIP folder {folder} has no {name}; give a folder written by CLIPModel.save_pretrained with"
+                    " safetensors weights, and its tokenizer and image processor"
                 )
-        self.model = CLIPModel.from_pretrained(
-            folder, local_files_only=True, attn_implementation="eager", dtype=torch.float32
-        )
-        self.model.eval().requires_grad_(False)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
-        self.register_buffer("mean", torch.tensor(preprocessor["image_mean"]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocessor["image_std"]).view(3, 1, 1), persistent=False)
         words = folder / "words.json"
-        self.known_words: frozenset[str] | None = frozenset(json.loads(words.read_text())) if words.is_file() else None
+        try:
+            self.model = CLIPModel.from_pretrained(
+                folder, local_files_only=True, attn_implementation="eager", dtype=torch.float32
+            )
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
+            mean, std = (torch.tensor(preprocessor[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
+            known = frozenset(json.loads(words.read_text())) if words.is_file() else None
+        except Exception as error:  # broken files are met with whatever exception the readers stumble on
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"CLIP folder {folder} is damaged ({reason}); copy it again or train again") from error
+        self.model.eval().requires_grad_(False)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self.known_words: frozenset[str] | None = known
         self.digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
     @property

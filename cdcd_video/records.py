@@ -57,6 +57,10 @@ class CodePair:
     """Which distinct caption each example has (likewise)."""
     far: Int[Tensor, "B N"]
     """Codes of a far frame of the same clip: the intra negative of the frame-frame contrast."""
+    before: Int[Tensor, "B N"]
+    """Codes of a frame before the source (the first frame again, where the source is the first)."""
+    before_gap_s: Float[Tensor, "B"]
+    """Seconds from that frame to the source."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion.process import Process
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.runtime import seed_for
-from cdcd_video.objective import diffusion_objective
+from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import CodePair, FramePair, LossTerms
 
@@ -185,4 +185,21 @@ class DiffusionStage:
             clip=torch.from_numpy(pairs.clip).to(self.device),
             caption=torch.from_numpy(caption).to(self.device),
             far=cache.frame_codes(pairs.clip, pairs.far).to(self.device),
+            before=cache.frame_codes(pairs.clip, pairs.before).to(self.device),
+            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float().to(self.device),
         )
+
+
+class RefineStage(DiffusionStage):
+    """Trains the denoiser on, standing on frames that it drew itself."""
+
+    name = "refine"
+
+    def __init__(self, denoiser: Denoiser, codec: Codec, process: Process, config: Config, *caches_and_device):
+        super().__init__(denoiser, codec, process, config, *caches_and_device)
+        self.batch_size = config.train.refine.batch_size
+
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
+        own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
+        own = with_own_source(self.model, self.process, batch, own_share, temperature, generator)
+        return super().objective(own, generator)

@@ -28,7 +28,9 @@ class PixelClip:
 @pytest.fixture
 def codec() -> Codec:
     torch.manual_seed(0)
-    cfg = CodecConfig(layers=(0, 1), projection_width=32, groups=2, decoder_width=32, decoder_layers=1, pixel_width=8, embed_width=32)
+    cfg = CodecConfig(
+        layers=(0, 1), projection_width=32, groups=2, decoder_width=32, decoder_layers=1, pixel_width=8, embed_width=32
+    )
     return Codec(cfg, clip_width=192, num_patches=16, joint_width=3, size_px=32)
 
 

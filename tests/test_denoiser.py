@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cdcd_video.config import DenoiserConfig
 from cdcd_video.codec.quantizer import FiniteScalarQuantizer
+from cdcd_video.config import DenoiserConfig
 from cdcd_video.denoiser import Condition, Denoiser, clock, digit_rows
 from cdcd_video.records import TextStates
 

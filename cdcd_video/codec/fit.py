@@ -47,9 +47,7 @@ def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTe
     return LossTerms(loss, {"reconstruction": loss.detach(), "psnr_db": psnr_db})
 
 
-def reconstruction_loss(
-    drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float
-) -> Float[Tensor, ""]:
+def reconstruction_loss(drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float) -> Float[Tensor, ""]:
     """L1 + 4 L2, with pixels that differ from the starting frame weighted 1 + `change_weight` times."""
     error = drawn - pair.target
     weight = 1 + change_weight * has_changed(pair.target, pair.first).to(error.dtype)

@@ -23,7 +23,7 @@ class Quantized:
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Each digit of a latent is squashed and rounded to one of a few levels [FSQ, Mentzer et al. 2024, sec. 3.1].
+    """Each digit of a latent is squashed and rounded to one of a few levels [FSQ sec. 3.1].
 
     Args:
       levels: grid points per digit; K is their product. A code is the mixed-radix number of its digits, the first
@@ -39,7 +39,9 @@ class FiniteScalarQuantizer(nn.Module):
         radix = torch.tensor([math.prod(levels[:i]) for i in range(len(levels))])
         digits = torch.tensor([tuple(reversed(row)) for row in product(*[range(n) for n in reversed(levels)])])
         middle = steps // 2
-        for name, tensor in dict(half_width=half, offset=offset, shift=torch.atanh(offset / half), middle=middle).items():
+        for name, tensor in dict(
+            half_width=half, offset=offset, shift=torch.atanh(offset / half), middle=middle
+        ).items():
             self.register_buffer(name, tensor, persistent=False)
         self.register_buffer("radix", radix, persistent=False)
         self.register_buffer("table", (digits - middle) / middle, persistent=False)

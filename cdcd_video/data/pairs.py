@@ -19,6 +19,8 @@ class PairIndices:
     target: np.ndarray
     far: np.ndarray
     """Another frame of the clip, as far from the target as the clip allows."""
+    before: np.ndarray
+    """A frame before the source, by a gap of the same law, or the first."""
 
 
 def draw_pairs(
@@ -41,7 +43,8 @@ def draw_pairs(
     source = np.where(rng.random(batch_size) < start_share, 0, source)
     target = source + gap
     far = np.where(target >= length / 2, 0, length - 1)
-    return PairIndices(clip, source, target, far)
+    before = np.maximum(0, source - rng.permutation(gap))
+    return PairIndices(clip, source, target, far, before)
 
 
 def load_frames(clips: Clips, clip: Sequence[int], *frames: Sequence[int]) -> list[Tensor]:

@@ -37,8 +37,8 @@ def truncate_logits(
     Args:
       logits: log-probabilities up to a constant.
       temperature: divides the logits; 0 puts all mass on the first largest.
-      top_p: in (0, 1], keeps the smallest set of likeliest codes that holds at least this mass [Holtzman 2020]; 1 keeps
-        all.
+      top_p: in (0, 1], keeps the smallest set of likeliest codes that holds at least this mass (Holtzman et al. 2020);
+        1 keeps all.
       top_k: keeps this many likeliest codes; 0 keeps all.
 
     Returns:
@@ -70,7 +70,7 @@ def truncate_logits(
 def guided(
     conditional: Float[Tensor, "*batch K"], unconditional: Float[Tensor, "*batch K"], scale: float
 ) -> Float[Tensor, "*batch K"]:
-    """Classifier-free guidance on log-probabilities: log p_u + scale (log p_c - log p_u), normalised [CFG eq. 6].
+    """Classifier-free guidance: log p_u + scale (log p_c - log p_u), normalised [CFG eq. 6; on codes, IVQD sec. 3.1].
 
     Args:
       conditional: logits given the sentence.

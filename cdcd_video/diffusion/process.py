@@ -272,7 +272,7 @@ class Process:
         t: Float[Tensor, "B"],
         source: Int64[Tensor, "B N"],
     ) -> Float[Tensor, "B N K+1"]:
-        """log p(x_s | x_t) over 0..K, for a model that says `log_p0` of x_0 given x_t [D3PM eq. 4].
+        """log p(x_s | x_t) over 0..K, for a model that says `log_p0` of x_0 given x_t [VQD eq. 11].
 
         Where x_t can have come from one x_0 only, it is carried over, whatever the model says.
         """

@@ -36,7 +36,7 @@ def walk(
     top_k: int = 0,
     times: Float64[Tensor, "S1"] | None = None,
 ) -> Int64[Tensor, "B N"]:
-    """Ancestral drawing: x_1 from the source law, then x_s from p(x_s | x_t) down to x_0 [D3PM eq. 4].
+    """Ancestral drawing: x_1 from the source law, then x_s from p(x_s | x_t) down to x_0 [VQD eq. 11].
 
     Every step uses the exact posterior of its own jump, so `times` may be any subset of the times a model was trained
     on.

@@ -18,12 +18,12 @@ Schedule = Callable[[Tensor], Tensor]
 
 
 def linear(t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-    """alpha(t) = 1 - t: every moment loses the same share of the codes [D3PM sec. 3.1, absorbing case]."""
+    """alpha(t) = 1 - t: every moment loses the same share of the codes [D3PM sec. 3.2, absorbing case]."""
     return 1.0 - t
 
 
 def cosine(t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-    """alpha(t) = 1 - cos(pi (1 - t) / 2): few codes settle early in the drawing, many late [MaskGIT sec. 3.3].
+    """alpha(t) = 1 - cos(pi (1 - t) / 2): few codes settle early in the drawing, many late [MaskGIT, cosine].
 
     It is written as 1 - sin(pi t / 2), which is exact at both ends in floating point.
     """

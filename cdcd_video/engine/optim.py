@@ -39,7 +39,7 @@ class TrainSettings:
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Learning rate of a step: linear warm-up, then constant or a half cosine (Loshchilov & Hutter, SGDR, eq. 5).
+    """Learning rate of a step: linear warm-up, then constant or a half cosine (Loshchilov & Hutter 2017, eq. 5).
 
     Args:
       step: index of the step about to be taken, from 0.
@@ -69,7 +69,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization"), fused where the device can."""
+    """AdamW (Loshchilov & Hutter 2019), fused where the device can."""
     decayed, plain = [], []
     for name, parameter in trained_parameters(model).items():
         (decayed if _is_decayed(model, name, parameter) else plain).append(parameter)

@@ -18,7 +18,7 @@ def psnr(drawn: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]
 
 
 def ssim(drawn: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
-    """Structural similarity of each frame [Wang et al. 2004: Gaussian window, sigma 1.5], at most 1."""
+    """Structural similarity of each frame (Wang et al. 2004: Gaussian window, sigma 1.5), at most 1."""
     per_frame = structural_similarity_index_measure(
         _as_tensor(drawn), _as_tensor(true), data_range=1.0, reduction="none"
     )

@@ -10,13 +10,13 @@ CONFIDENCE = 0.95
 def bootstrap(
     totals: Float[np.ndarray, "V T"], weights: Float[np.ndarray, "V T"], seed: int = 0, *, is_share: bool = False
 ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-    """Ratios of sums over videos, with percentile intervals [Efron & Tibshirani 1993, ch. 13].
+    """Ratios of sums over videos, with percentile intervals (Efron & Tibshirani 1993, ch. 13).
 
     Whole videos are redrawn, not objects or frames: what happens within one video is not independent. The same seed
     redraws the same videos, so rows over the same scenes are compared on the same draws.
 
     Where all videos agree on a share of 0 or 1, redraws agree too and would claim certainty; the exact bound for as many
-    trials as videos [Clopper & Pearson 1934] stands in.
+    trials as videos (Clopper & Pearson 1934) stands in.
 
     Args:
       totals: per video, the sum of what is averaged; T quantities at once.
@@ -29,7 +29,8 @@ def bootstrap(
     """
     num_videos = len(totals)
     rng = np.random.Generator(np.random.Philox(key=seed))
-    drawn = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), size=RESAMPLES).astype(np.float64)
+    picked = rng.integers(num_videos, size=(RESAMPLES, num_videos)) + num_videos * np.arange(RESAMPLES)[:, None]
+    drawn = np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = totals.sum(axis=0) / weights.sum(axis=0)
         redrawn = (drawn @ totals) / (drawn @ weights)

@@ -10,7 +10,7 @@ which is what a model deaf to the sentence would earn.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,6 +29,7 @@ Progress = Callable[[int], None]
 """Called with how many frames were drawn since the last call."""
 
 
+@runtime_checkable
 class Painter(Protocol):
     """What a model must be able to do to be measured; `generate.ImageToVideo` is one."""
 
@@ -53,6 +54,7 @@ class Painter(Protocol):
         """Codes (B, F, N), with starting frames, to videos."""
 
 
+@runtime_checkable
 class Clips(Protocol):
     """Captioned clips; `data.store` holds them."""
 
@@ -74,6 +76,8 @@ class Clips(Protocol):
 REFERENCES = ("copy-first", "codec-ceiling", "truth")
 SENTENCE_ROWS = ("counterfactual", "sentence-ignored")
 ROWS = ("model", *SENTENCE_ROWS, *REFERENCES)
+_DRAWN = {"model": {"model", "sentence-ignored"}, "counterfactual": {"counterfactual"}}
+"""What is drawn, and the rows that use it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +174,7 @@ def evaluate_sprites(
     """
     rows = [row for row in rows if "sprites" in metrics or row not in SENTENCE_ROWS]
     times = np.arange(drawing.num_frames) / drawing.fps
-    others = [_other_sentence(scene, seed, world or World()) for scene in scenes]
+    others = [_other_sentence(scene, seed, world or World()) for scene in scenes] if "sprites" in metrics else scenes
 
     def true_video(video: int) -> np.ndarray:
         return render(scenes[video], times, pipe.size_px)
@@ -242,7 +246,7 @@ def _evaluate(
     """Batch after batch: every row's videos are made, seen and, but for a few examples, let go."""
     if drawing.num_frames < 2:
         raise UserError("an evaluation needs at least 2 frames (the first is given); raise --num-frames")
-    drawn_rows = [row for row in ("model", "counterfactual") if {row, _DRAWN_FOR.get(row)} & set(rows)]
+    drawn_rows = [row for row, users in _DRAWN.items() if users & set(rows)]
     seen: dict[str, list[_Seen]] = {row: [] for row in rows}
     examples: list[Example] = []
     for begin in range(0, len(seeds), batch_size):
@@ -266,10 +270,6 @@ def _evaluate(
                 examples.append(Example({row: said[row][place] for row in said}, shown))
     scores = [score for row in rows for score in _summarise(row, seen[row], seed)]
     return Evaluation(scores, examples)
-
-
-_DRAWN_FOR = {"model": "sentence-ignored"}
-"""A row that needs another row's videos."""
 
 
 def _other_sentence(scene: Scene, seed: int, world: World) -> Scene:

@@ -1,0 +1,1 @@
+"""Entrances that are run as modules, and what `train.py --dry-run` prints."""

@@ -1,0 +1,715 @@
+"""What a config asks for, told before it is trained: every tensor, what it costs, what it weighs.
+
+Nothing is worked out on paper. The networks and stages are the ones that `build` trains, put together for black
+stand-in clips of the right size; two training steps of each stage are run with `engine.loop.train_step` on fake tensors
+(shapes and types without numbers, so that the configured batch costs nothing) while hooks look at what passes, FLOPs
+are counted and the bytes that are alive at once are added up. So the printout cannot drift from the code.
+"""
+
+import contextlib
+import io
+import json
+import re
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from cdcd_video import build
+from cdcd_video import clip as builtin_clip
+from cdcd_video.codec.codec import Codec
+from cdcd_video.config import Config, TrainConfig
+from cdcd_video.data.cache import CodeCache, write_cache
+from cdcd_video.denoiser import Denoiser
+from cdcd_video.engine import loop, optim
+from cdcd_video.engine.ema import Ema
+from cdcd_video.errors import UserError
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.model import Model, build_codec, build_denoiser, build_process
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.stages import (
+    ClipStage,
+    CodecStage,
+    DecoderStage,
+    DiffusionStage,
+    RefineStage,
+    clip_lengths,
+    settings_for,
+)
+
+SAMPLED_CLIPS = 256
+"""Clips whose captions are read to learn how long captions are."""
+REAL_BATCH = 8
+"""Examples of a real step, where fake tensors will not do."""
+CPU = torch.device("cpu")
+
+SCALARS = {
+    "loss": "what is differentiated: the weighted sum of the terms",
+    "grad_norm": "Euclidean norm of the whole gradient, before clipping",
+    "clip_nats": "nats: CLIP's symmetric InfoNCE",
+    "retrieval": "share of frames whose own caption wins in the batch",
+    "temperature": "learned temperature of the cosines",
+    "reconstruction": "L1 + 4 L2 of the drawn frame, weighted towards what changed",
+    "still": "mean squared difference of latents where pixels are equal",
+    "embed": "1 - cosine of embed(codes) and CLIP's own embedding",
+    "psnr_db": "dB, drawn frame against the true one",
+    "bound": "nats per token: the variational bound L_vb",
+    "auxiliary": "nats per token: -log p(x0 | x_t), weighted towards what changes",
+    "auxiliary_changed": "nats per token, over codes that change",
+    "auxiliary_still": "nats per token, over codes that stay",
+    "right_changed": "share of the changed codes whose likeliest code is right",
+    "frame_frame": "nats per frame: InfoNCE against the earlier frame",
+    "frame_text": "nats per frame: InfoNCE against the caption",
+    "frame_frame_wins": "share of frames whose earlier frame is the nearest",
+    "frame_text_wins": "share of frames whose caption is the nearest",
+}
+"""What the scalars of a training step mean; nats are natural logarithms."""
+
+
+def explain(config: Config) -> str:
+    """Everything worth knowing about a config before it is trained, as text.
+
+    Args:
+      config: the resolved config.
+
+    Returns:
+      Sections: the config with what differs from the defaults, tensors, networks, stages, drawing, sizes on disk.
+
+    Raises:
+      UserError: the config names data or a CLIP folder that cannot be used; missing prepared clips are only noted.
+    """
+    data = _look_at_data(config)
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        line = _Line(config, data, Path(folder))
+        stages = [line.measure(*stage) for stage in line.stages()]
+        sections = [
+            f"{config.name}: a dry run. Nothing is trained, nothing is written.",
+            _told_config(config),
+            _told_data(config, data, line),
+            *(stage.tensors for stage in stages),
+            _told_drawing(line),
+            _told_networks(line, stages),
+            _told_stages(config, data, line, stages),
+            _told_sizes(config, data, line, stages),
+        ]
+    return "\n\n".join(sections) + "\n"
+
+
+# -------------------------------------------------------------------------------------------------------- the data
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What has to be known of the clips: numbers, and some captions."""
+
+    num_clips: int
+    num_frames: tuple[int, int]
+    """Frames that are encoded, of the training and of the validation clips; zeros when the folder is missing."""
+    num_captions: tuple[int, int]
+    """Captions of the two splits, counted with repetitions."""
+    longest: int
+    """Frames of the longest clip, as far as they are encoded."""
+    fps: float
+    captions: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def _look_at_data(config: Config) -> _Data:
+    """Opens the clips; where a prepared folder is missing, stands in for it and says so."""
+    data = config.data
+    most = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
+    try:
+        splits = [build.open_clips(config, split) for split in ("train", "val")]
+    except UserError as error:
+        if data.kind == "sprites":
+            raise
+        longest_caption = " ".join(["word"] * 1000)
+        return _Data(0, (0, 0), (0, 0), most, 8.0, (longest_caption,), (f"the clips are not there: {error}",))
+    train = splits[0]
+    lengths = [np.minimum(clip_lengths(clips), most) for clips in splits]
+    sample = np.linspace(0, len(train) - 1, min(SAMPLED_CLIPS, len(train))).astype(int)
+    captions = tuple(caption for clip in sample for caption in train.captions(int(clip)))
+    if data.kind == "sprites":
+        num_captions = tuple(len(clips) for clips in splits)
+    else:
+        num_captions = tuple(sum(len(clips.captions(clip)) for clip in range(len(clips))) for clips in splits)
+    notes = []
+    if train.size_px != data.size_px:
+        notes.append(
+            f"the clips have {train.size_px} pixels a side and data.size_px is {data.size_px}: make them equal"
+        )
+    num_frames = tuple(int(length.sum()) for length in lengths)
+    return _Data(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
+
+
+class _BlackClips:
+    """Stand-in clips: black frames of the right size, and one caption."""
+
+    def __init__(self, size_px: int, fps: float, length: int, caption: str):
+        self.size_px, self.fps, self._length, self._caption = size_px, fps, max(2, length), caption
+
+    def __len__(self) -> int:
+        return 8
+
+    def name(self, clip: int) -> str:
+        return f"black-{clip}"
+
+    def caption(self, clip: int) -> str:
+        return self._caption
+
+    def captions(self, clip: int) -> tuple[str, ...]:
+        return (self._caption,)
+
+    def num_frames(self, clip: int) -> int:
+        return self._length
+
+    def frames(self, clip: int, indices: Sequence[int]) -> np.ndarray:
+        return np.zeros((len(indices), self.size_px, self.size_px, 3), np.uint8)
+
+    def digest(self) -> str:
+        return "black"
+
+
+# --------------------------------------------------------------------------------------------------- what is measured
+
+
+class _Meter(TorchDispatchMode):
+    """Adds up the bytes of tensors that are made under it and still alive; `peak` is the most there were at once.
+
+    Views and results written in place hold no memory of their own. A fake tensor has no numbers, so a question about
+    one (a check of the arguments, such as `bool((s >= t).any())`) is answered with 0, which is False.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
+            return 0.0 if args[0].is_floating_point() else False
+        out = func(*args, **(kwargs or {}))
+        if not any(result.alias_info for result in func._schema.returns):
+            for tensor in tree_leaves(out):
+                if isinstance(tensor, Tensor):
+                    self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if id(storage) in self._seen:
+            return
+        self._seen.add(id(storage))
+        self.alive += storage.nbytes()
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, id(storage), storage.nbytes())
+
+    def _forget(self, number: int, num_bytes: int) -> None:
+        self._seen.discard(number)
+        self.alive -= num_bytes
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A stage whose batch has already been drawn."""
+
+    name: str
+    model: nn.Module
+    given: Any
+    objective: Callable[..., Any]
+
+    def batch(self, step: int) -> Any:
+        return self.given
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage as it was measured; bytes unless said otherwise."""
+
+    name: str
+    train: TrainConfig
+    tensors: str
+    flops: float
+    """Of one step, at the configured batch."""
+    num_trained: int
+    """Parameters."""
+    trained: frozenset[int]
+    """`id` of each of them."""
+    weights: int
+    """Of every network in memory, frozen ones too."""
+    activations: float
+    """The most that is alive at once in a step beside weights, gradients and averages."""
+    checkpoint: int
+
+    @property
+    def memory(self) -> float:
+        """Weights, gradients, two moments, the average, and activations."""
+        return self.weights + 16 * self.num_trained + self.activations
+
+
+class _Line:
+    """Networks and stages of a config, for stand-in clips."""
+
+    def __init__(self, config: Config, data: _Data, folder: Path):
+        is_fake = config.codec.quantizer.kind == "fsq"
+        self.configured, self.is_fake = config, is_fake
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True) if is_fake else contextlib.nullcontext()
+        self.config = config if is_fake else _with_batch_size(config, REAL_BATCH)
+        self.clip = FrozenClip(self._clip_folder(data.captions, folder))
+        self.clip_bytes = sum(file.stat().st_size for file in (folder / "clip").glob("*"))
+        lengths = self.clip.tokenize(data.captions)[1].sum(1)
+        longest, self.num_words = data.captions[int(lengths.argmax())], int(lengths.max())
+        self.clips = _BlackClips(config.data.size_px, data.fps, data.longest, longest)
+        self.codec, self.denoiser = self._codec_and_denoiser()
+        with self.mode:
+            self.trained_clip = self._fresh_clip() if config.clip.kind == "builtin" else None
+            self.fake_codec, self.fake_denoiser = self._codec_and_denoiser()
+        self.cache = self._cache(folder / "cache")
+
+    def stages(self) -> Iterator[tuple[Any, TrainConfig, dict[str, nn.Module], list[nn.Module], Callable]]:
+        """Each stage in the order of training: its task, section, networks to look at, and those held beside it."""
+        config, clips, codec, train = self.config, self.clips, self.fake_codec, self.config.train
+        tower = self.clip.model.vision_model
+        pair = (codec, self.clip, config, clips, clips, CPU)
+        watched = dict(vision=tower, projection=codec.projection, quantizer=codec.quantizer, decoder=codec.decoder)
+        watched["embed"] = codec.embed_head
+        if not config.reuse:
+            if self.trained_clip is not None:
+                model = self.trained_clip
+                task = ClipStage(model, self.clip.tokenizer, config, clips, clips, CPU)
+                yield task, train.clip, dict(vision=model.vision_model, text=model.text_model), [], self._clip_table
+            yield CodecStage(*pair), train.codec, watched, [self.clip], self._codec_table
+            yield DecoderStage(*pair), train.decoder, watched, [self.clip], self._codec_table
+        walk = (self.fake_denoiser, codec, build_process(config, codec.num_codes), config, self.cache, self.cache, CPU)
+        watched = dict(denoiser=self.fake_denoiser, embed=codec.embed_head)
+        yield DiffusionStage(*walk), train.diffusion, watched, [self.clip, codec], self._diffusion_table
+        yield RefineStage(*walk), train.refine, watched, [self.clip, codec], self._diffusion_table
+
+    def measure(
+        self,
+        task: Any,
+        train: TrainConfig,
+        watched: dict[str, nn.Module],
+        beside: list[nn.Module],
+        tell: Callable[..., str],
+    ) -> _Stage:
+        """Takes two training steps: one to look at the tensors (and let the optimiser begin), one to count."""
+        settings, batch = settings_for(train, 1), task.batch(0)
+        given = _Given(task.name, task.model, batch, task.objective)
+        with self.mode:
+            optimizer = optim.make_optimizer(task.model, settings)
+            ema = Ema(task.model, settings.ema_decay)
+            with _watching(watched) as seen, _Meter():
+                scalars = loop.train_step(given, optimizer, ema, settings, step=0, seed=self.config.seed)
+            optimizer.zero_grad(set_to_none=True)
+            with _Meter() as memory, FlopCounterMode(display=False) as flops:
+                loop.train_step(given, optimizer, ema, settings, step=1, seed=self.config.seed)
+        trained = list(optim.trained_parameters(task.model).values())
+        num_trained = sum(parameter.numel() for parameter in trained)
+        configured = getattr(self.configured.train, task.name)
+        scale = configured.batch_size / train.batch_size
+        state = _bytes_of(task.model.state_dict())
+        return _Stage(
+            name=task.name,
+            train=configured,
+            tensors=tell(task.name, train, batch, seen, scalars),
+            flops=flops.get_total_flops() * scale,
+            num_trained=num_trained,
+            trained=frozenset(map(id, trained)),
+            weights=sum(_weights_of(module) for module in (task.model, *beside)),
+            activations=max(0, memory.peak - 4 * num_trained) * scale,
+            checkpoint=2 * state + 8 * num_trained,
+        )
+
+    # ---------------------------------------------------------------------------------------------- putting together
+
+    def _clip_folder(self, captions: Sequence[str], folder: Path) -> Path:
+        cfg = self.config.clip
+        if cfg.kind == "pretrained":
+            return Path(cfg.folder)
+        self.tokenizer = builtin_clip.train_tokenizer(captions, cfg.vocabulary, cfg.max_tokens)
+        return builtin_clip.save_clip(self._fresh_clip(), self.tokenizer, captions, folder / "clip")
+
+    def _fresh_clip(self) -> nn.Module:
+        cfg = self.config.clip
+        return builtin_clip.build_clip(cfg, self.config.data.size_px, cfg.vocabulary, self.tokenizer.eos_token_id)
+
+    def _codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
+        codec = build_codec(self.config, self.clip)
+        return codec, build_denoiser(self.config, codec, self.clip.text_width)
+
+    def _cache(self, folder: Path) -> CodeCache:
+        def encode(frames: Tensor) -> Tensor:
+            return torch.zeros(len(frames), self.codec.num_tokens, dtype=torch.int64)
+
+        with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
+            write_cache(folder, self.clips, encode, self.clip.read, {}, self.clips.num_frames(0))
+        return CodeCache(folder)
+
+    # ------------------------------------------------------------------------------------------------------- tensors
+
+    def _clip_table(self, name: str, train: TrainConfig, batch: tuple, seen: dict, scalars: dict) -> str:
+        table = _Table(B=train.batch_size, L=self.num_words, J=self.clip.joint_width)
+        table.add("frame", batch[0], "B 3 S S", "normalised: (frame - mean) / deviation")
+        table.add("token ids", batch[1], "B L", "captions as byte-level BPE, padded")
+        table.add("is word", batch[2], "B L", "False on padding")
+        table.add("caption", batch[3], "B", "which distinct caption: equal ones are not negatives")
+        table.add("patch states", seen["vision"].out.last_hidden_state, "B T Dv", "last layer; T is patches and class")
+        table.add("pooled image", seen["vision"].out.pooler_output, "B Dv", "projected to the joint width J")
+        table.add("word states", seen["text"].out.last_hidden_state, "B L Dw", "last layer")
+        table.add("pooled text", seen["text"].out.pooler_output, "B Dw", "projected to the joint width J")
+        return table.told(f"Tensors of a step of {name}: frame and caption -> joint space", scalars)
+
+    def _codec_table(self, name: str, train: TrainConfig, batch: Any, seen: dict, scalars: dict) -> str:
+        clip, codec, size = self.clip, self.codec, self.config.data.size_px
+        # The codec reads target and source of each pair; the decoder alone needs the target only.
+        both = "2B" if name == "codec" else "B"
+        table = _Table(B=train.batch_size, H=size, W=size, S=clip.image_size, P=clip.num_patches, G=codec.groups)
+        table.sizes |= dict(N=codec.num_tokens, K=codec.num_codes, J=clip.joint_width, d=codec.table.shape[1])
+        for part in ("first", "source", "target"):
+            table.add(part, getattr(batch, part), "B 3 H W", f"{part} frame of the pair, in [0, 1]")
+        pixels = seen["vision"].named["pixel_values"]
+        table.add("pixels", pixels, f"{both} 3 S S", "as CLIP wants them: (frame - mean) / deviation")
+        for layer, states in zip(codec.cfg.layers, seen["projection"].given[0], strict=True):
+            depth = "patch embedding" if layer == 0 else f"after CLIP block {layer}"
+            table.add(f"patch states {layer}", states, f"{both} P Dv", depth)
+        table.add("latents", seen["projection"].out, f"{both} P V", "projected, before rounding")
+        quantized = seen["quantizer"].out
+        table.add("code values", quantized.values, f"{both} P G d", "points of the quantiser, about [-1, 1]")
+        table.add("codes", quantized.codes, f"{both} P G", "in 0..K-1; flattened to N = P G")
+        start, patches, shallow = seen["decoder"].given[1]
+        table.add("start", start, "B 3 H W", "starting frame beside the decoder")
+        table.add("start patches", patches, "B P Dd", "its shallow features, patch by patch")
+        table.add("start pixels", shallow, "B C H W", "its shallow features, pixel by pixel")
+        table.add("drawn", seen["decoder"].out, "B 3 H W", "decoded frame, about [0, 1]")
+        if "embed" in seen:
+            table.add("embed", seen["embed"].out, f"{both} J", "embed(codes), unit norm")
+        return table.told(f"Tensors of a step of {name}: frames -> codes -> frame", scalars)
+
+    def _diffusion_table(self, name: str, train: TrainConfig, batch: Any, seen: dict, scalars: dict) -> str:
+        codec = self.codec
+        table = _Table(B=train.batch_size, N=codec.num_tokens, K=codec.num_codes, L=self.num_words)
+        table.sizes |= dict(Dt=self.clip.text_width, J=self.clip.joint_width, P=codec.num_patches)
+        for part, meaning in dict(
+            source="codes of the earlier frame",
+            target="codes of the next frame: x0",
+            first="codes of the first frame",
+            far="codes of a far frame of the clip: intra negative",
+            before="codes of a frame before the source; `refine` draws the source anew from it",
+        ).items():
+            table.add(part, getattr(batch, part), "B N", meaning)
+        table.add("has first", batch.has_first, "B", "whether the first frame is shown")
+        table.add("gap", batch.gap_s, "B", "seconds from source to target")
+        table.add("age", batch.age_s, "B", "seconds from first frame to source")
+        table.add("gap before", batch.before_gap_s, "B", "seconds from that frame to the source")
+        table.add("clip", batch.clip, "B", "which clip: false negatives are found by it")
+        table.add("caption", batch.caption, "B", "which caption: likewise")
+        table.add("token states", batch.text.tokens, "B L Dt", "word embedding and last layer of CLIP's text tower")
+        table.add("is word", batch.text.is_word, "B L", "False on padding")
+        table.add("caption embedding", batch.text.embedding, "B J", "in the joint space, unit norm")
+        x_t, t, condition = seen["denoiser"].given
+        table.add("jittered source", condition.source, "B N", "what the denoiser is shown of the source")
+        table.add("x_t", x_t, "B N", "corrupted codes, in 0..K; K is [MASK]")
+        table.add("t", t, "B", "diffusion time, 0 is data and 1 the source law")
+        table.add("logits", seen["denoiser"].out, "B N K", "of p(x0 | x_t, ...)")
+        if "embed" in seen:
+            table.add(
+                "soft code values", seen["embed"].given[0], "M P V", "expected code values; M is the share judged"
+            )
+            table.add("embed", seen["embed"].out, "M J", "embed(softmax(logits)), unit norm")
+        return table.told(f"Tensors of a step of {name}: codes -> corrupted -> logits -> loss", scalars)
+
+
+def _told_drawing(line: _Line) -> str:
+    """The tensors of a drawing and its FLOPs, from one that really takes place (with untrained networks)."""
+    model = Model(line.config, line.clip, line.codec.eval(), line.denoiser.eval(), digest="")
+    pipe = ImageToVideo(model)
+    drawing = replace(pipe.defaults(), num_frames=2)
+    size, caption = line.config.data.size_px, line.clips.caption(0)
+    starts = np.zeros((1, size, size, 3), np.uint8)
+    first, _ = _flops(lambda: pipe.roll_out(starts, [caption], replace(drawing, num_frames=1), [0]))
+    with _watching(dict(denoiser=line.denoiser)) as seen:
+        both, codes = _flops(lambda: pipe.roll_out(starts, [caption], drawing, [0]))
+    decoding, frames = _flops(lambda: pipe.decode(codes, starts))
+    ids, is_word = line.clip.tokenize([caption])
+    text = line.clip.read([caption])
+
+    table = _Table(B=1, F=2, H=size, W=size, N=line.codec.num_tokens, K=line.codec.num_codes, L=line.num_words)
+    table.add("start", starts, "B H W 3", "the user's image, RGB in 0..255")
+    table.add("token ids", ids, "B L", "the caption")
+    table.add("is word", is_word, "B L", "False on padding")
+    table.add("token states", text.tokens, "B L Dt", "what the denoiser reads")
+    table.add("caption embedding", text.embedding, "B J", "unit norm")
+    rows = "2B" if drawing.guidance != 1 else "B"
+    table.add("x_t", seen["denoiser"].given[0], f"{rows} N", "walked codes; twice, with and without caption, if guided")
+    table.add("logits", seen["denoiser"].out, f"{rows} N K", "at each reverse step")
+    table.add("codes", codes, "B F N", "frame after frame; never decoded in between")
+    table.add("frames", frames, "B F H W 3", "the video, RGB in 0..255; frame 0 is the image itself")
+    per_frame, decoded = both - first, decoding / 2
+    costs = [
+        f"  FLOPs: {_scaled(first, 'FLOP')} once (reading image and caption), then for each frame"
+        f" {_scaled(per_frame + decoded, 'FLOP')}:",
+        f"  {_scaled(per_frame, 'FLOP')} for {drawing.num_steps} reverse steps (guidance {drawing.guidance:g}),"
+        f" {_scaled(decoded, 'FLOP')} for the decoder. Counted on a real drawing.",
+    ]
+    return "\n".join([table.told("Tensors of a drawing (two frames shown): image and caption -> video", {}), *costs])
+
+
+# ----------------------------------------------------------------------------------------------------- what is told
+
+
+def _told_config(config: Config) -> str:
+    return "\n".join(
+        [*_heading("Config (values that differ from the default are marked)"), *_config_lines(config, None)]
+    )
+
+
+def _config_lines(section: BaseModel, usual: BaseModel | None, indent: str = "") -> Iterator[str]:
+    """A section as YAML that `configfile.load` reads back, each value beside its default where they differ."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        is_same_kind = isinstance(usual, type(section))
+        default = getattr(usual, name, None) if is_same_kind else field.get_default(call_default_factory=True)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _config_lines(value, default if isinstance(default, BaseModel) else None, indent + "  ")
+            continue
+        if name == "kind" and usual is not None:  # the kind that is usual here, not the one kind of this class
+            default = getattr(usual, name, value)
+        text = f"{indent}{name}: {_as_yaml(value)}"
+        is_marked = value != default and not (field.is_required() and not is_same_kind)
+        yield f"{text:<46}  # default: {_as_yaml(default)}" if is_marked else text
+
+
+def _as_yaml(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _told_data(config: Config, data: _Data, line: _Line) -> str:
+    lines = [
+        *_heading("Line"),
+        "  learn   clip + caption -> pixels -> CLIP patch states -> latents -> codes -> corrupted codes -> logits -> loss",
+        "  draw    frame + caption -> codes -> reverse walk, frame after frame -> codes + starting frame -> frames",
+        "",
+        f"  Letters: {LETTERS}",
+        f"  L is {line.num_words}: the longest of {len(data.captions)} captions looked at; the tower reads at most"
+        f" {line.clip.max_tokens} tokens.",
+    ]
+    if config.clip.kind == "builtin":
+        lines.append(
+            f"  The tokenizer is learned from the captions: {config.clip.vocabulary} token ids is the most it may have,"
+            " and is counted with."
+        )
+    if config.reuse:
+        lines.append(f"  CLIP and codec come from {config.reuse} as they are; here are fresh ones of the same config.")
+    if not line.is_fake:
+        lines.append(
+            f"  The vq quantiser looks at its data, so each step was a real one of {REAL_BATCH} examples; FLOPs and"
+            " activations are scaled up from it."
+        )
+    lines += [f"  Note: {note}" for note in data.notes]
+    return "\n".join(lines)
+
+
+LETTERS = (
+    "B batch, F frames, N tokens per frame, L caption tokens, K codes, C H W pixels, S side for CLIP,\n"
+    "  P patches, G codes per patch, d digits per code, V = G d, J joint width, D... widths, M rows judged."
+)
+
+
+def _told_networks(line: _Line, stages: Sequence[_Stage]) -> str:
+    towers = line.trained_clip if line.trained_clip is not None else line.clip.model
+    codec = line.fake_codec
+    networks = {
+        "CLIP image tower": [towers.vision_model, towers.visual_projection],
+        "CLIP text tower": [towers.text_model, towers.text_projection],
+        "codec projection": [codec.projection],
+        "codec quantiser": [codec.quantizer],
+        "codec decoder": [codec.decoder],
+        "codec embed head": [codec.embed_head],
+        "denoiser": [line.fake_denoiser],
+    }
+    lines = _heading("Networks")
+    total = 0
+    for name, modules in networks.items():
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        count = sum(parameter.numel() for parameter in parameters)
+        total += count
+        where = [stage.name for stage in stages if any(id(parameter) in stage.trained for parameter in parameters)]
+        role = f"trained in {', '.join(where)}" if where else "frozen" if count else "nothing to train by gradients"
+        lines.append(f"  {name:<22}{count:>13,} parameters   {role}")
+    lines.append(f"  {'together':<22}{total:>13,} parameters")
+    return "\n".join(lines)
+
+
+def _told_stages(config: Config, data: _Data, line: _Line, stages: Sequence[_Stage]) -> str:
+    lines = _heading("Stages, in order")
+    head = (
+        f"  {'stage':<11}{'steps':>7}{'batch':>7}{'samples':>11}{'trained':>12}{'FLOPs/step':>15}{'FLOPs in all':>15}"
+    )
+    lines.append(head)
+    for stage in stages:
+        train = stage.train
+        samples = train.num_steps * train.batch_size
+        lines.append(
+            f"  {stage.name:<11}{train.num_steps:>7}{train.batch_size:>7}{samples:>11,}{stage.num_trained:>12,}"
+            f"{_scaled(stage.flops, 'FLOP'):>15}{_scaled(stage.flops * train.num_steps, 'FLOP'):>15}"
+        )
+    if data.num_clips:
+        passes = [f"{stage.train.num_steps * stage.train.batch_size / data.num_clips:.1f}" for stage in stages]
+        lines.append(f"  Samples per training clip ({data.num_clips:,} clips): {', '.join(passes)}.")
+    how = "fake tensors (shapes without numbers)" if line.is_fake else "real tensors"
+    lines += [
+        f"  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode on {how}. It",
+        "  counts matrix products, convolutions and attention, two per multiply-add; elementwise work is left out.",
+        "",
+        *_heading("Memory of a stage"),
+        f"  {'stage':<11}{'weights':>12}{'gradients':>12}{'AdamW':>12}{'average':>12}{'activations':>14}{'together':>12}",
+    ]
+    for stage in stages:
+        parts = [stage.weights, *(4 * stage.num_trained * times for times in (1, 2, 1)), stage.activations]
+        columns = [_scaled(part, "B") for part in (*parts, stage.memory)]
+        lines.append(
+            f"  {stage.name:<11}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (12,) * 4 + (14, 12), strict=True))
+        )
+    lines += [
+        "  Weights: all networks in memory, frozen ones too, 4 bytes a number. Activations: the most bytes of tensors",
+        "  alive at once in a step (kept for the backward pass, temporaries, 16-bit copies), gradients taken off.",
+        "  Not counted: Python and its libraries (about 0.6 GB), the batch itself, what the allocator wastes.",
+    ]
+    return "\n".join(lines)
+
+
+def _told_sizes(config: Config, data: _Data, line: _Line, stages: Sequence[_Stage]) -> str:
+    lines = _heading("On disk")
+
+    def row(name: str, num_bytes: float, remark: str) -> None:
+        lines.append(f"  {name:<26}{_scaled(num_bytes, 'B'):>12}   {remark}")
+
+    keep = settings_for(config.train.codec, 0).keep_checkpoints
+    for stage in stages:
+        row(f"checkpoint of {stage.name}", stage.checkpoint, f"weights, average, AdamW; the newest {keep} are kept")
+    codes = sum(data.num_frames) * line.codec.num_tokens * 2
+    each = line.num_words * (2 * line.clip.text_width + 1) + 4 * line.clip.joint_width
+    if data.num_clips:
+        row("cache: codes", codes, f"{sum(data.num_frames):,} frames of {line.codec.num_tokens} codes, 2 bytes each")
+        row("cache: captions", sum(data.num_captions) * each, "at most: equal captions are kept once")
+    else:
+        lines.append(f"  {'cache':<26}{'unknown':>12}   the clips are not there")
+    shipped = {name: 2 * _numbers_of(module) for name, module in (("codec", line.codec), ("denoiser", line.denoiser))}
+    if config.clip.kind == "builtin":
+        shipped = {"CLIP": line.clip_bytes} | shipped
+    row("the model", sum(shipped.values()), ", ".join(f"{name} {_scaled(size, 'B')}" for name, size in shipped.items()))
+    lines.append(
+        "  The model is written in 16 bits"
+        + ("." if config.clip.kind == "builtin" else f"; its CLIP stays in {config.clip.folder}.")
+    )
+    return "\n".join(lines)
+
+
+class _Table:
+    """Rows of tensors. A letter has one size throughout a table; a tensor that breaks this is a mistake of ours."""
+
+    def __init__(self, **sizes: int):
+        self.sizes = sizes
+        self.rows: list[str] = []
+
+    def add(self, name: str, tensor: Tensor | np.ndarray, letters: str, meaning: str) -> None:
+        """Adds a tensor; a letter that has no size yet takes the one found."""
+        shape = tuple(tensor.shape)
+        words = letters.split()
+        if len(words) != len(shape) or any(self._size(w, n) != n for w, n in zip(words, shape, strict=False)):
+            raise AssertionError(f"{name} has the shape {shape} and was expected as ({letters}) with {self.sizes}")
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        numbers = " x ".join(map(str, shape))
+        self.rows.append(f"  {name:<19}({letters}){'':<{max(1, 12 - len(letters))}}{numbers:<19}{dtype:<9} {meaning}")
+
+    def told(self, heading: str, scalars: dict[str, Tensor]) -> str:
+        """The table as text, with the scalars of the step below."""
+        lines = [*_heading(heading), *self.rows]
+        for name, value in scalars.items():
+            dtype = str(value.dtype).removeprefix("torch.")
+            lines.append(f"  {name:<19}(){'':<12}{'':<19}{dtype:<9} {SCALARS.get(name, '')}".rstrip())
+        lines.append("  " + ", ".join(f"{letter} = {size}" for letter, size in self.sizes.items()))
+        return "\n".join(lines)
+
+    def _size(self, word: str, found: int) -> int:
+        times, letter = re.fullmatch(r"(\d*)([A-Za-z]*)", word).groups()
+        if not letter:
+            return int(times)
+        return int(times or 1) * self.sizes.setdefault(letter, found // int(times or 1))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a network."""
+
+    given: tuple
+    named: dict[str, Any]
+    out: Any
+
+
+@contextlib.contextmanager
+def _watching(modules: dict[str, nn.Module]) -> Iterator[dict[str, _Call]]:
+    """Keeps a call of each network that is called inside the `with`: the last of the denoiser, of others the first."""
+    seen: dict[str, _Call] = {}
+
+    def keep(name: str, module: nn.Module, given: tuple, named: dict[str, Any], out: Any) -> None:
+        if name == "denoiser" or name not in seen:  # a step of `refine` draws frames before it learns
+            seen[name] = _Call(given, named, out)
+
+    handles = [module.register_forward_hook(partial(keep, name), with_kwargs=True) for name, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _flops(run: Callable[[], Any]) -> tuple[int, Any]:
+    with FlopCounterMode(display=False) as counter:
+        result = run()
+    return counter.get_total_flops(), result
+
+
+def _with_batch_size(config: Config, batch_size: int) -> Config:
+    """The config with small batches in every stage."""
+    names = type(config.train).model_fields
+    sections = {name: getattr(config.train, name).model_copy(update={"batch_size": batch_size}) for name in names}
+    return config.model_copy(update={"train": config.train.model_copy(update=sections)})
+
+
+def _weights_of(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def _numbers_of(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.state_dict().values())
+
+
+def _bytes_of(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _scaled(value: float, unit: str) -> str:
+    """A number with a prefix of a thousand: 12,300,000 B -> 12.3 MB."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            number = value / size
+            return f"{number:.0f} {prefix}{unit}" if number >= 100 else f"{number:.1f} {prefix}{unit}"
+    return f"{value:.0f} {unit}"
+
+
+def _heading(text: str) -> list[str]:
+    return [text, "-" * len(text)]

@@ -1,0 +1,142 @@
+"""The composition root: what a run folder refuses, what it takes over, and in which order it trains."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+
+from cdcd_video import configfile
+from cdcd_video.build import STAGES, TrainingRun, codes_digest, open_clips
+from cdcd_video.config import Config
+from cdcd_video.errors import UserError
+from cdcd_video.model import build_codec
+from cdcd_video.pretrained import FrozenClip
+
+SMALL = ("data.num_clips=2", "data.num_val_clips=2")
+
+
+def tiny(*changes: str) -> Config:
+    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*SMALL, *changes])
+
+
+@pytest.fixture
+def start(tmp_path) -> Callable[..., TrainingRun]:
+    """Opens the run folder `run` with the tiny config, some values changed."""
+    return lambda *changes: TrainingRun(tiny(*changes), tmp_path / "run", ["test"])
+
+
+def test_a_folder_belongs_to_one_config(start):
+    run = start()
+    before = (run.out / "config.yaml").read_text()
+    start()
+    with pytest.raises(UserError, match="holds a run of another config; choose another --out"):
+        start("loss.changed=3")
+    assert (run.out / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("key, known", [("motions", "moves up and left"), ("backgrounds", "checker")])
+def test_unknown_words_of_the_world_are_named_with_the_known_ones(key, known):
+    config = tiny(f"data.{key}=[plaid]")
+    with pytest.raises(UserError, match=f"data.{key} holds 'plaid'; known are: .*{known}"):
+        open_clips(config, "train")
+
+
+def test_the_world_is_the_one_of_the_config():
+    clips = open_clips(tiny("data.num_clips=12", "data.motions=[stays still]"), "train")
+    assert len(clips) == 12 and all(clips.caption(clip).endswith("stays still") for clip in range(12))
+    assert clips.frames(0, [0]).shape == (1, 32, 32, 3) and clips.num_frames(0) == 8
+
+
+# ------------------------------------------------------------------------------------------------------------- reuse
+
+
+def test_reuse_takes_over_clip_and_codec(start, tiny_model):  # noqa: F811
+    run = start(f"reuse={tiny_model}")
+    run.train([])
+    for name in ("codec.safetensors", "clip/model.safetensors", "clip/tokenizer.json"):
+        assert (run.folder / name).read_bytes() == (tiny_model / name).read_bytes(), name
+
+
+def test_reuse_finds_the_model_of_a_run_folder(start, tiny_model, tmp_path):  # noqa: F811
+    shutil.copytree(tiny_model, tmp_path / "earlier" / "model")
+    run = start(f"reuse={tmp_path / 'earlier'}")
+    run.train([])
+    assert (run.folder / "codec.safetensors").is_file()
+
+
+@pytest.mark.parametrize("change, section", [("codec.groups=1", "codec"), ("clip.joint_width=32", "clip")])
+def test_reuse_of_another_kind_of_codec_is_refused(change, section, start, tiny_model):  # noqa: F811
+    run = start(f"reuse={tiny_model}", change)
+    with pytest.raises(UserError, match=f"the section `{section}` of .* differs from this config's; make them equal"):
+        run.train([])
+    assert not (run.folder / "codec.safetensors").exists()
+
+
+def test_reuse_of_nothing_is_refused(start, tmp_path):
+    with pytest.raises(UserError, match="holds no trained codec; train it first, or name another run folder"):
+        start(f"reuse={tmp_path / 'absent'}").train()
+
+
+# ------------------------------------------------------------------------------------------------------------- order
+
+
+@pytest.mark.parametrize("reuse, expected", [("", list(STAGES)), ("reuse=x", ["diffusion", "refine"])])
+def test_stages_run_in_order_whatever_the_order_asked_for(reuse, expected, start, monkeypatch):
+    trained = []
+    for stage in STAGES:
+        monkeypatch.setattr(TrainingRun, f"_train_{stage}", lambda self, stage=stage: trained.append(stage))
+    monkeypatch.setattr(TrainingRun, "_reuse", lambda self, path: None)
+    start(*filter(None, [reuse])).train(STAGES[::-1])
+    assert trained == expected
+
+
+@pytest.mark.parametrize("stage", ["codec", "decoder", "diffusion", "refine"])
+def test_a_stage_before_the_clip_is_told_what_it_lacks(stage, start):
+    with pytest.raises(UserError, match="no trained CLIP yet; train the stage `clip` first") as told:
+        start().train([stage])
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("stage", ["decoder", "diffusion", "refine"])
+def test_a_stage_before_the_codec_is_told_what_it_lacks(stage, start, tiny_model):  # noqa: F811
+    run = start()
+    shutil.copytree(tiny_model / "clip", run.folder / "clip")
+    with pytest.raises(UserError, match="no trained codec yet; train the stage `codec` first") as told:
+        run.train([stage])
+    assert "\n" not in str(told.value)
+
+
+def test_refining_before_there_is_a_denoiser_is_told_what_it_lacks(start, tiny_model):  # noqa: F811
+    run = start()
+    shutil.copytree(tiny_model, run.folder)
+    with pytest.raises(UserError, match="no checkpoint of diffusion; train it first"):
+        run.train(["refine"])
+
+
+# ------------------------------------------------------------------------------------------------------------ identity
+
+
+def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model):  # noqa: F811
+    clip = FrozenClip(tiny_model / "clip")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        codec = build_codec(tiny(), clip)
+    before = codes_digest(codec, clip)
+
+    def after_a_change_of(module: torch.nn.Module) -> str:
+        parameter = next(module.parameters())
+        kept = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.add_(0.5)
+        digest = codes_digest(codec, clip)
+        with torch.no_grad():
+            parameter.copy_(kept)
+        return digest
+
+    assert after_a_change_of(codec.decoder) == before and after_a_change_of(codec.embed_head) == before
+    assert after_a_change_of(codec.projection) != before
+    assert codes_digest(codec, clip) == before
+    clip.digest = "another"
+    assert codes_digest(codec, clip) != before

@@ -1,0 +1,136 @@
+"""What `train.py --dry-run` tells: true, complete, and without leaving a trace."""
+
+import contextlib
+import io
+import re
+import sys
+
+import pytest
+import torch
+from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+
+import train
+from cdcd_video import configfile
+from cdcd_video.build import STAGES
+from cdcd_video.config import Config
+from cdcd_video.errors import UserError
+from cdcd_video.model import build_codec, build_denoiser
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.tools import explain
+
+TINY = ROOT / "configs" / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> str:
+    """The dry run of the tiny config, as the command prints it."""
+    folder, out = tmp_path_factory.mktemp("dry"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py", "--config", str(TINY), "--dry-run"])
+        assert train.main() == 0
+    assert not list(folder.iterdir()), "a dry run writes nothing"
+    return out.getvalue()
+
+
+def section(told: str, heading: str) -> list[str]:
+    """The lines below a heading, up to the next empty line."""
+    return re.search(rf"^{re.escape(heading)}.*\n-+\n((?:.+\n)+)", told, re.MULTILINE)[1].splitlines()
+
+
+def test_the_config_is_printed_whole_and_can_be_read_back(told, tmp_path):
+    lines = section(told, "Config")
+    (tmp_path / "printed.yaml").write_text("\n".join(lines))
+    assert configfile.load(tmp_path / "printed.yaml", Config) == configfile.load(TINY, Config)
+
+
+def test_what_differs_from_the_default_is_marked_and_nothing_else(told):
+    marks = {line.split(":")[0].strip(): line.partition("# default: ")[2] for line in section(told, "Config")}
+    assert marks["num_clips"] == "6000" and marks["levels"] == "[8, 6, 5]" and marks["max_objects"] == "2"
+    assert marks["name"] == marks["kind"] == marks["fps"] == marks["changed"] == marks["top_p"] == ""
+
+
+def test_a_kind_that_is_not_the_usual_one_is_marked_with_the_usual_one():
+    config = configfile.load(TINY, Config, ["diffusion.process.kind=bridge", "diffusion.process.uniform=0.05"])
+    lines = [" ".join(line.split()) for line in explain._config_lines(config, None)]
+    assert 'kind: "bridge" # default: "mask"' in lines and "uniform: 0.05" in lines
+
+
+def test_every_stage_and_every_scalar_is_told_with_its_meaning(told):
+    for stage in STAGES:
+        assert f"Tensors of a step of {stage}:" in told
+    scalars = re.findall(r"^  (\w+) +\(\) +(\w+)(.*)$", told, re.MULTILINE)
+    assert {"bound", "auxiliary", "frame_frame", "frame_text", "still", "clip_nats", "loss"} <= {s[0] for s in scalars}
+    assert [name for name, _, meaning in scalars if not meaning.strip()] == []
+
+
+def test_shapes_are_those_of_the_config(told):
+    # 32 pixels and patches of 8 make 16 patches; two groups make N = 32; levels 4 x 4 make K = 16.
+    logits = re.findall(r"^  logits +\(B N K\) +(\S+ x \S+ x \S+) +(\w+)", told, re.MULTILINE)
+    assert logits == [("16 x 32 x 16", "float32")] * 2
+    assert re.search(r"^  frames +\(B F H W 3\) +1 x 2 x 32 x 32 x 3 +uint8", told, re.MULTILINE)
+    assert re.search(r"^  codes +\(2B P G\) +16 x 16 x 2 +int64", told, re.MULTILINE), "two frames of 8 pairs"
+
+
+def test_parameters_are_counted_and_their_training_is_told(told, tiny_model):  # noqa: F811
+    config, clip = configfile.load(TINY, Config), FrozenClip(tiny_model / "clip")
+    codec = build_codec(config, clip)
+    networks = {
+        "denoiser": (build_denoiser(config, codec, clip.text_width), "trained in diffusion, refine"),
+        "codec decoder": (codec.decoder, "trained in codec, decoder"),
+        "codec embed head": (codec.embed_head, "trained in codec"),
+    }
+    lines = section(told, "Networks")
+    for name, (network, role) in networks.items():
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert line.split()[-len(role.split()) - 2 :] == [f"{count:,}", "parameters", *role.split()]
+
+
+def test_fake_tensors_tell_what_real_ones_would(told, monkeypatch):
+    """The same dry run on real tensors: every shape, FLOP and byte is the same."""
+    monkeypatch.setattr(explain, "FakeTensorMode", lambda **_: contextlib.nullcontext())
+    assert explain.explain(configfile.load(TINY, Config)) == told
+
+
+def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):  # noqa: F811
+    data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
+    told = explain.explain(configfile.load(TINY, Config, data))
+    assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told
+    assert "Tensors of a step of clip" not in told and re.search(r"CLIP image tower .* frozen", told)
+    assert f"its CLIP stays in {tiny_model}/clip" in told
+
+
+def test_a_mistake_in_the_data_is_told():
+    with pytest.raises(UserError, match="data.motions holds 'flies'"):
+        explain.explain(configfile.load(TINY, Config, ["data.motions=[flies]"]))
+
+
+@pytest.mark.slow
+def test_learned_codes_are_measured_on_real_tensors():
+    changes = ["codec.quantizer={kind: vq, num_codes: 16, width: 2}"]
+    assert "each step was a real one" in explain.explain(configfile.load(TINY, Config, changes))
+
+
+def test_the_meter_counts_what_is_alive_at_once():
+    with explain._Meter() as meter:
+        a = torch.zeros(1000)
+        b = a.view(10, 100).t() + 1  # a view holds nothing, its sum holds as much again
+        del a
+        b.mul_(2)
+        c = torch.zeros(500)
+    assert (meter.alive, meter.peak) == (6000, 8000)
+    del b, c
+    assert meter.alive == 0
+
+
+def test_numbers_are_readable():
+    shown = [explain._scaled(value, "B") for value in (0, 999, 1000, 12_345, 123_456_789, 2.5e12)]
+    assert shown == ["0 B", "999 B", "1.0 kB", "12.3 kB", "123 MB", "2.5 TB"]
+
+
+def test_a_tensor_of_another_shape_than_told_is_our_mistake():
+    table = explain._Table(B=2)
+    table.add("x", torch.zeros(4, 3), "2B Q", "")
+    with pytest.raises(AssertionError, match="y has the shape"):
+        table.add("y", torch.zeros(2, 4), "B Q", "")
