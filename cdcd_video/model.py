@@ -83,6 +83,7 @@ def save_module(module: nn.Module, path: Path, identity: dict[str, str]) -> None
     temporary = path.with_suffix(".tmp")
     # One key only: safetensors writes several in an order that differs from process to process.
     save_file(tensors, temporary, metadata={"facts": json.dumps({"format": FORMAT, **identity}, sort_keys=True)})
+    temporary.chmod(0o644)  # safetensors writes for the owner only
     temporary.replace(path)
 
 

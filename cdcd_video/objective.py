@@ -111,9 +111,8 @@ def with_own_source(
     A roll-out stands on its own drawings; a model that has only ever stood on true frames drifts (scheduled sampling,
     Bengio et al. 2015). First frames stay: they are the user's.
     """
-    condition = Condition(
-        batch.before, batch.first, batch.has_first, batch.before_gap_s, batch.age_s - batch.before_gap_s, batch.text
-    )
+    age_s = (batch.age_s - batch.before_gap_s).clamp_min(0)  # 0 where there is no first frame
+    condition = Condition(batch.before, batch.first, batch.has_first, batch.before_gap_s, age_s, batch.text)
     end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)
     x_t = process.prior(batch.before, generator)
     log_p0 = truncate_logits(denoiser(x_t, end.float(), condition).float(), temperature, 1.0, 0)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SCRIPTS = ("train.py", "inference.py", "evaluate.py")
-MADE_LATER = ("out/", "runs/", "data/", "x.png", "captions.tsv", "configs/NAME.yaml")
+MADE_LATER = ("out/", "runs/", "data/", "videos/", "x.png", "captions.tsv", "configs/NAME.yaml")
 """What a command of README.md makes itself, or what stands for the reader's own."""
 
 

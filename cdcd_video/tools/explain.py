@@ -244,8 +244,8 @@ class _Stage:
     """Of one step, at the configured batch."""
     num_trained: int
     """Parameters."""
-    trained: frozenset[int]
-    """`id` of each of them."""
+    trained: frozenset[str]
+    """Their names, each after the class of its network."""
     weights: int
     """Of every network in memory, frozen ones too."""
     activations: float
@@ -272,29 +272,29 @@ class _Line:
         longest, self.num_words = data.captions[int(lengths.argmax())], int(lengths.max())
         self.clips = _BlackClips(config.data.size_px, data.fps, data.longest, longest)
         self.codec, self.denoiser = self._codec_and_denoiser()
-        with self.mode:
-            self.trained_clip = self._fresh_clip() if config.clip.kind == "builtin" else None
-            self.fake_codec, self.fake_denoiser = self._codec_and_denoiser()
         self.cache = self._cache(folder / "cache")
 
     def stages(self) -> Iterator[tuple[Any, TrainConfig, dict[str, nn.Module], list[nn.Module], Callable]]:
         """Each stage in the order of training: its task, section, networks to look at, and those held beside it."""
-        config, clips, codec, train = self.config, self.clips, self.fake_codec, self.config.train
-        tower = self.clip.model.vision_model
-        pair = (codec, self.clip, config, clips, clips, CPU)
-        watched = dict(vision=tower, projection=codec.projection, quantizer=codec.quantizer, decoder=codec.decoder)
-        watched["embed"] = codec.embed_head
+        config, clips, train = self.config, self.clips, self.config.train
         if not config.reuse:
-            if self.trained_clip is not None:
-                model = self.trained_clip
+            if config.clip.kind == "builtin":
+                with self.mode:
+                    model = self._fresh_clip()
                 task = ClipStage(model, self.clip.tokenizer, config, clips, clips, CPU)
                 yield task, train.clip, dict(vision=model.vision_model, text=model.text_model), [], self._clip_table
-            yield CodecStage(*pair), train.codec, watched, [self.clip], self._codec_table
-            yield DecoderStage(*pair), train.decoder, watched, [self.clip], self._codec_table
-        walk = (self.fake_denoiser, codec, build_process(config, codec.num_codes), config, self.cache, self.cache, CPU)
-        watched = dict(denoiser=self.fake_denoiser, embed=codec.embed_head)
-        yield DiffusionStage(*walk), train.diffusion, watched, [self.clip, codec], self._diffusion_table
-        yield RefineStage(*walk), train.refine, watched, [self.clip, codec], self._diffusion_table
+            for kind in (CodecStage, DecoderStage):
+                codec, _ = self._fresh_codec_and_denoiser()
+                task = kind(codec, self.clip, config, clips, clips, CPU)
+                parts = dict(projection=codec.projection, quantizer=codec.quantizer, decoder=codec.decoder)
+                watched = dict(vision=self.clip.model.vision_model, embed=codec.embed_head, **parts)
+                yield task, getattr(train, task.name), watched, [self.clip], self._codec_table
+        for kind in (DiffusionStage, RefineStage):
+            codec, denoiser = self._fresh_codec_and_denoiser()
+            process = build_process(config, codec.num_codes)
+            task = kind(denoiser, codec, process, config, self.cache, self.cache, CPU)
+            watched = dict(denoiser=denoiser, embed=codec.embed_head)
+            yield task, getattr(train, task.name), watched, [self.clip, codec], self._diffusion_table
 
     def measure(
         self,
@@ -315,8 +315,8 @@ class _Line:
             optimizer.zero_grad(set_to_none=True)
             with _Meter() as memory, FlopCounterMode(display=False) as flops:
                 loop.train_step(given, optimizer, ema, settings, step=1, seed=self.config.seed)
-        trained = list(optim.trained_parameters(task.model).values())
-        num_trained = sum(parameter.numel() for parameter in trained)
+        trained = optim.trained_parameters(task.model)
+        num_trained = sum(parameter.numel() for parameter in trained.values())
         configured = getattr(self.configured.train, task.name)
         scale = configured.batch_size / train.batch_size
         state = _bytes_of(task.model.state_dict())
@@ -326,7 +326,7 @@ class _Line:
             tensors=tell(task.name, train, batch, seen, scalars),
             flops=flops.get_total_flops() * scale,
             num_trained=num_trained,
-            trained=frozenset(map(id, trained)),
+            trained=frozenset(f"{type(task.model).__name__}.{name}" for name in trained),
             weights=sum(_weights_of(module) for module in (task.model, *beside)),
             activations=max(0, memory.peak - 4 * num_trained) * scale,
             checkpoint=2 * state + 8 * num_trained,
@@ -344,6 +344,10 @@ class _Line:
     def _fresh_clip(self) -> nn.Module:
         cfg = self.config.clip
         return builtin_clip.build_clip(cfg, self.config.data.size_px, cfg.vocabulary, self.tokenizer.eos_token_id)
+
+    def _fresh_codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
+        with self.mode:
+            return self._codec_and_denoiser()
 
     def _codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
         codec = build_codec(self.config, self.clip)
@@ -529,24 +533,21 @@ LETTERS = (
 
 
 def _told_networks(line: _Line, stages: Sequence[_Stage]) -> str:
-    towers = line.trained_clip if line.trained_clip is not None else line.clip.model
-    codec = line.fake_codec
     networks = {
-        "CLIP image tower": [towers.vision_model, towers.visual_projection],
-        "CLIP text tower": [towers.text_model, towers.text_projection],
-        "codec projection": [codec.projection],
-        "codec quantiser": [codec.quantizer],
-        "codec decoder": [codec.decoder],
-        "codec embed head": [codec.embed_head],
-        "denoiser": [line.fake_denoiser],
+        "CLIP image tower": (line.clip.model, ("vision_model.", "visual_projection.")),
+        "CLIP text tower": (line.clip.model, ("text_model.", "text_projection.")),
+        "codec projection": (line.codec, ("projection.",)),
+        "codec quantiser": (line.codec, ("quantizer.",)),
+        "codec decoder": (line.codec, ("decoder.",)),
+        "codec embed head": (line.codec, ("embed_head.",)),
+        "denoiser": (line.denoiser, ("",)),
     }
-    lines = _heading("Networks")
-    total = 0
-    for name, modules in networks.items():
-        parameters = [parameter for module in modules for parameter in module.parameters()]
-        count = sum(parameter.numel() for parameter in parameters)
+    lines, total = _heading("Networks"), 0
+    for name, (model, prefixes) in networks.items():
+        count = sum(value.numel() for key, value in model.named_parameters() if key.startswith(prefixes))
         total += count
-        where = [stage.name for stage in stages if any(id(parameter) in stage.trained for parameter in parameters)]
+        begins = tuple(f"{type(model).__name__}.{prefix}" for prefix in prefixes)
+        where = [stage.name for stage in stages if any(trained.startswith(begins) for trained in stage.trained)]
         role = f"trained in {', '.join(where)}" if where else "frozen" if count else "nothing to train by gradients"
         lines.append(f"  {name:<22}{count:>13,} parameters   {role}")
     lines.append(f"  {'together':<22}{total:>13,} parameters")
