@@ -30,7 +30,8 @@ class Prepared:
 
     positions: Float[Tensor, "B P D"]
     keys_values: tuple[tuple[Tensor, Tensor], ...]
-    modulation: Float[Tensor, "B D"]
+    clocks: Float[Tensor, "B 65"]
+    """Sinusoids of dt and age, and whether there is a first frame."""
     copied: tuple[Float[Tensor, "B P Q"], Float[Tensor, "B P Q"]]
     condition: Condition
 
@@ -102,7 +103,7 @@ class Denoiser(nn.Module):
         return Prepared(
             positions=read[0] + first + self.position,
             keys_values=tuple(block.cross_attention.keys_values(context) for block in self.blocks),
-            modulation=torch.cat(clocks, -1),
+            clocks=torch.cat(clocks, -1),
             copied=(copied[0], copied[1] * condition.has_first[:, None, None]),
             condition=condition,
         )
@@ -113,7 +114,7 @@ class Denoiser(nn.Module):
         """Corrupted codes at times t in (0, 1] -> logits over clean codes (never over the mask)."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = self._read(x_t, 0) + prepared.positions
-        now = self.clock_in(torch.cat([clock(t), prepared.modulation], -1))
+        now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
         modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
         for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):

@@ -9,7 +9,7 @@ import torch
 from cdcd_video.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.config import Config, DenoiserConfig, SpritesData
 from cdcd_video.data.pairs import draw_pairs
-from cdcd_video.denoiser import Denoiser
+from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion import process as processes
 from cdcd_video.objective import with_own_source
 from cdcd_video.records import TextStates
@@ -97,3 +97,17 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(stag
     assert is_first.any() and torch.equal(own(1.0)[is_first], batch.source[is_first])
     # A fresh denoiser copies what it stands on, so its drawing of the source frame is the frame before.
     assert (own(1.0)[~is_first] == batch.before[~is_first]).float().mean() > 0.9
+
+
+def test_refining_trains_every_weight_in_16_bits(stage):
+    """Drawing without gradients inside autocast must not leave casts behind that the gradients cannot pass."""
+    batch = stage._examples(FakeCache(), np.random.Generator(np.random.Philox(key=4)), 16)
+    model, process = stage.model, processes.mask(NUM_CODES)
+    for parameter in model.parameters():  # fresh heads are zero and pass no gradient on
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        own = with_own_source(model, process, batch, 1.0, 0.3, torch.Generator().manual_seed(0))
+        condition = Condition(own.source, own.first, own.has_first, own.gap_s, own.age_s, own.text)
+        logits = model(torch.full_like(own.target, model.mask_id), torch.ones(16), condition)
+        logits.float().square().sum().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
