@@ -96,6 +96,11 @@ class ImageToVideo:
           UserError: a caption that cannot be drawn.
         """
         told = [told for _, text in _schedule(caption) for told in self.model.clip.check_caption(text)]
+        late = [frame for frame, _ in _schedule(caption) if frame >= drawing.num_frames]
+        if late:
+            told.append(
+                f"the caption that begins at frame {late[0]} is never reached: {drawing.num_frames} frames are drawn"
+            )
         frame_s, data = 1 / drawing.fps, self.model.config.data
         fps = data.fps if data.kind == "sprites" else None
         if fps and not 1 / fps <= frame_s * 1.001 <= self.model.config.diffusion.max_gap / fps * 1.002:

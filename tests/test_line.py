@@ -147,3 +147,14 @@ def test_captions_that_cannot_be_drawn(pipe, start, caption, words):
 def test_dials_out_of_range(pipe, start, dial):
     with pytest.raises(UserError, match=next(iter(dial))):
         pipe(start, CAPTION, **dial)
+
+
+def test_what_a_user_is_told_before_drawing(pipe):
+    drawing = pipe.defaults(num_frames=4)
+    assert pipe.warnings(CAPTION, drawing) == []
+    (late,) = pipe.warnings([(0, CAPTION), (9, CAPTION)], drawing)
+    assert "frame 9 is never reached" in late
+    (fast,) = pipe.warnings(CAPTION, pipe.defaults(fps=30.0))
+    assert "outside what the model was trained on (2 to 8)" in fast
+    (unknown,) = pipe.warnings("the red circle moves majestically right", drawing)
+    assert "'majestically'" in unknown
