@@ -185,6 +185,15 @@ class _BlackClips:
 # --------------------------------------------------------------------------------------------------- what is measured
 
 
+def _empty(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Puts fake tensors in the place of weights and buffers: the same shapes and types, no numbers."""
+    for part in module.modules():
+        for name, value in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(mode.from_tensor(value.detach()), requires_grad=value.requires_grad))
+        for name, value in list(part.named_buffers(recurse=False)):
+            setattr(part, name, mode.from_tensor(value))
+
+
 class _Meter(TorchDispatchMode):
     """Adds up the bytes of tensors that are made under it and still alive; `peak` is the most there were at once.
 
@@ -279,18 +288,17 @@ class _Line:
         config, clips, train = self.config, self.clips, self.config.train
         if not config.reuse:
             if config.clip.kind == "builtin":
-                with self.mode:
-                    model = self._fresh_clip()
+                model = self._fresh_clip()
                 task = ClipStage(model, self.clip.tokenizer, config, clips, clips, CPU)
                 yield task, train.clip, dict(vision=model.vision_model, text=model.text_model), [], self._clip_table
             for kind in (CodecStage, DecoderStage):
-                codec, _ = self._fresh_codec_and_denoiser()
+                codec, _ = self._codec_and_denoiser()
                 task = kind(codec, self.clip, config, clips, clips, CPU)
                 parts = dict(projection=codec.projection, quantizer=codec.quantizer, decoder=codec.decoder)
                 watched = dict(vision=self.clip.model.vision_model, embed=codec.embed_head, **parts)
                 yield task, getattr(train, task.name), watched, [self.clip], self._codec_table
         for kind in (DiffusionStage, RefineStage):
-            codec, denoiser = self._fresh_codec_and_denoiser()
+            codec, denoiser = self._codec_and_denoiser()
             process = build_process(config, codec.num_codes)
             task = kind(denoiser, codec, process, config, self.cache, self.cache, CPU)
             watched = dict(denoiser=denoiser, embed=codec.embed_head)
@@ -307,6 +315,10 @@ class _Line:
         """Takes two training steps: one to look at the tensors (and let the optimiser begin), one to count."""
         settings, batch = settings_for(train, 1), task.batch(0)
         given = _Given(task.name, task.model, batch, task.objective)
+        if self.is_fake:
+            for module in (task.model, *beside):
+                if module is not self.clip:  # it is frozen: its own operations turn its weights into fake ones
+                    _empty(module, self.mode)
         with self.mode:
             optimizer = optim.make_optimizer(task.model, settings)
             ema = Ema(task.model, settings.ema_decay)
@@ -344,10 +356,6 @@ class _Line:
     def _fresh_clip(self) -> nn.Module:
         cfg = self.config.clip
         return builtin_clip.build_clip(cfg, self.config.data.size_px, cfg.vocabulary, self.tokenizer.eos_token_id)
-
-    def _fresh_codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
-        with self.mode:
-            return self._codec_and_denoiser()
 
     def _codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
         codec = build_codec(self.config, self.clip)

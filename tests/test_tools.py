@@ -1,0 +1,48 @@
+"""The probe, the run's card, and the codec's figures as a command."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+
+from cdcd_video.report.card import write_card
+from cdcd_video.tools.probe import probe_accuracy
+
+
+def test_the_probe_reads_what_is_there_and_nothing_else():
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(4, (600,), generator=generator)
+    noise = torch.randn(600, 16, generator=generator)
+    assert probe_accuracy(noise, label, 400) < 0.45
+    assert probe_accuracy(noise + 4 * torch.nn.functional.one_hot(label, 16), label, 400) > 0.95
+
+
+def test_the_card_tells_what_the_run_folder_holds(tmp_path):
+    machine = {"gpu": None, "cpu": "a processor", "cores": 2, "torch": "2.15"}
+    run = {"command": ["train.py", "--config", "x.yaml"], "commit": "abc", "dirty": True, "machine": machine}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    lines = [
+        {"task": "codec", "step": 10, "time_s": 60.0, "loss": 1.0},
+        {"task": "codec", "step": 10, "time_s": 60.0, "evaluation": {"psnr_db": 30.123456, "object_psnr_db": None}},
+        {"task": "diffusion", "step": 20, "time_s": 90.0, "loss": 0.5},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    card = write_card(tmp_path, {"denoiser": 2_500_000}).read_text()
+    assert "abc with uncommitted changes" in card and "denoiser 2.50 M" in card
+    assert "| codec | 10 | 1.0 | psnr_db 30.12 |" in card and "| diffusion | 20 | 1.5 |  |" in card
+
+
+@pytest.fixture(scope="module")
+def figures(tiny_model) -> dict:  # noqa: F811
+    command = [sys.executable, "-m", "cdcd_video.tools.codec", "--checkpoint", str(tiny_model), "--num-clips", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_codec_command_prints_every_figure(figures):
+    assert figures["clips"] == 2 and len(figures["model_sha256"]) == 64
+    assert {"psnr_db", "object_psnr_db", "background_psnr_db", "usage", "flicker", "embed_cosine"} <= set(figures)
+    assert figures["motion_probe"]["embedding_layer"] > figures["motion_probe"]["chance"]
