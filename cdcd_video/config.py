@@ -195,11 +195,14 @@ class DenoiserConfig(Section):
 
 
 class ContrastConfig(Section):
-    """InfoNCE terms on e = embed(softmax(logits)) [ours] (InfoNCE: van den Oord et al. 2018, eq. 4)."""
+    """InfoNCE terms on e = embed(softmax(logits)) [ours] (InfoNCE: van den Oord et al. 2018, eq. 4).
 
-    frame_frame: NonNegative = 0.02
+    Off unless asked for: docs/experiments.md says why.
+    """
+
+    frame_frame: NonNegative = 0.0
     """Weight of the frame-frame term: the drawn frame close to its earlier frame, far from other clips and far frames."""
-    frame_text: NonNegative = 0.02
+    frame_text: NonNegative = 0.0
     """Weight of the frame-text term: the drawn frame close to its sentence, far from other sentences."""
     temperature: Positive = 0.1
     share: Share = 0.5

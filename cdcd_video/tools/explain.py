@@ -8,6 +8,7 @@ are counted and the bytes that are alive at once are added up. So the printout c
 
 import contextlib
 import io
+import itertools
 import json
 import re
 import tempfile
@@ -22,7 +23,12 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cdcd_video import build
 from cdcd_video import clip as builtin_clip
 from cdcd_video.codec.codec import Codec
-from cdcd_video.config import Config, TrainConfig
+from cdcd_video.config import Config
 from cdcd_video.data.cache import CodeCache, write_cache
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.engine import loop, optim
@@ -51,8 +57,8 @@ from cdcd_video.stages import (
 
 SAMPLED_CLIPS = 256
 """Clips whose captions are read to learn how long captions are."""
-REAL_BATCH = 8
-"""Examples of a real step, where fake tensors will not do."""
+REAL_BATCHES = (4, 8)
+"""Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
 CPU = torch.device("cpu")
 
 SCALARS = {
@@ -93,12 +99,12 @@ def explain(config: Config) -> str:
     data = _look_at_data(config)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         line = _Line(config, data, Path(folder))
-        stages = [line.measure(*stage) for stage in line.stages()]
+        stages = [line.measure(name) for name in line.stages]
         sections = [
             f"{config.name}: a dry run. Nothing is trained, nothing is written.",
             _told_config(config),
             _told_data(config, data, line),
-            *(stage.tensors for stage in stages),
+            *_told_tensors(stages),
             _told_drawing(line),
             _told_networks(line, stages),
             _told_stages(config, data, line, stages),
@@ -243,14 +249,25 @@ class _Given:
 
 
 @dataclass(frozen=True)
+class _Parts:
+    """A stage put together: what is trained, beside what, and what to look at meanwhile."""
+
+    task: Any
+    beside: list[nn.Module]
+    watched: dict[str, nn.Module]
+    tell: Callable[..., str]
+
+
+@dataclass(frozen=True)
 class _Stage:
     """A stage as it was measured; bytes unless said otherwise."""
 
     name: str
-    train: TrainConfig
+    is_fake: bool
+    """Whether fake tensors did; else two real steps."""
     tensors: str
     flops: float
-    """Of one step, at the configured batch."""
+    """Of one step."""
     num_trained: int
     """Parameters."""
     trained: frozenset[str]
@@ -258,7 +275,7 @@ class _Stage:
     weights: int
     """Of every network in memory, frozen ones too."""
     activations: float
-    """The most that is alive at once in a step beside weights, gradients and averages."""
+    """The most that is alive at once in a step beside weights, gradients, moments and averages."""
     checkpoint: int
 
     @property
@@ -271,10 +288,7 @@ class _Line:
     """Networks and stages of a config, for stand-in clips."""
 
     def __init__(self, config: Config, data: _Data, folder: Path):
-        is_fake = config.codec.quantizer.kind == "fsq"
-        self.configured, self.is_fake = config, is_fake
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True) if is_fake else contextlib.nullcontext()
-        self.config = config if is_fake else _with_batch_size(config, REAL_BATCH)
+        self.config = config
         self.clip = FrozenClip(self._clip_folder(data.captions, folder))
         self.clip_bytes = sum(file.stat().st_size for file in (folder / "clip").glob("*"))
         lengths = self.clip.tokenize(data.captions)[1].sum(1)
@@ -283,66 +297,82 @@ class _Line:
         self.codec, self.denoiser = self._codec_and_denoiser()
         self.cache = self._cache(folder / "cache")
 
-    def stages(self) -> Iterator[tuple[Any, TrainConfig, dict[str, nn.Module], list[nn.Module], Callable]]:
-        """Each stage in the order of training: its task, section, networks to look at, and those held beside it."""
-        config, clips, train = self.config, self.clips, self.config.train
-        if not config.reuse:
-            if config.clip.kind == "builtin":
-                model = self._fresh_clip()
-                task = ClipStage(model, self.clip.tokenizer, config, clips, clips, CPU)
-                yield task, train.clip, dict(vision=model.vision_model, text=model.text_model), [], self._clip_table
-            for kind in (CodecStage, DecoderStage):
-                codec, _ = self._codec_and_denoiser()
-                task = kind(codec, self.clip, config, clips, clips, CPU)
-                parts = dict(projection=codec.projection, quantizer=codec.quantizer, decoder=codec.decoder)
-                watched = dict(vision=self.clip.model.vision_model, embed=codec.embed_head, **parts)
-                yield task, getattr(train, task.name), watched, [self.clip], self._codec_table
-        for kind in (DiffusionStage, RefineStage):
-            codec, denoiser = self._codec_and_denoiser()
-            process = build_process(config, codec.num_codes)
-            task = kind(denoiser, codec, process, config, self.cache, self.cache, CPU)
-            watched = dict(denoiser=denoiser, embed=codec.embed_head)
-            yield task, getattr(train, task.name), watched, [self.clip, codec], self._diffusion_table
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that will be trained, in order."""
+        if self.config.reuse:
+            return ("diffusion", "refine")
+        return build.STAGES if self.config.clip.kind == "builtin" else build.STAGES[1:]
 
-    def measure(
-        self,
-        task: Any,
-        train: TrainConfig,
-        watched: dict[str, nn.Module],
-        beside: list[nn.Module],
-        tell: Callable[..., str],
-    ) -> _Stage:
+    def measure(self, name: str) -> _Stage:
+        """Takes training steps of a stage at its batch on fake tensors; where they will not do, on real, smaller ones."""
+        batch_size = getattr(self.config.train, name).batch_size
+        try:
+            return self._steps(name, batch_size, FakeTensorMode(allow_non_fake_inputs=True))
+        except (DataDependentOutputException, DynamicOutputShapeException):  # its course depends on the numbers
+            few, more = (self._steps(name, size, None) for size in REAL_BATCHES)
+        ahead = (batch_size - REAL_BATCHES[1]) / (REAL_BATCHES[1] - REAL_BATCHES[0])
+        return replace(
+            more,
+            flops=more.flops + ahead * (more.flops - few.flops),
+            activations=max(0, more.activations + ahead * (more.activations - few.activations)),
+        )
+
+    def _steps(self, name: str, batch_size: int, mode: FakeTensorMode | None) -> _Stage:
         """Takes two training steps: one to look at the tensors (and let the optimiser begin), one to count."""
-        settings, batch = settings_for(train, 1), task.batch(0)
-        given = _Given(task.name, task.model, batch, task.objective)
-        if self.is_fake:
-            for module in (task.model, *beside):
-                if module is not self.clip:  # it is frozen: its own operations turn its weights into fake ones
-                    _empty(module, self.mode)
-        with self.mode:
-            optimizer = optim.make_optimizer(task.model, settings)
-            ema = Ema(task.model, settings.ema_decay)
-            with _watching(watched) as seen, _Meter():
-                scalars = loop.train_step(given, optimizer, ema, settings, step=0, seed=self.config.seed)
+        train = getattr(self.config.train, name).model_copy(update={"batch_size": batch_size})
+        parts = self._put_together(name, batch_size)
+        model, settings, batch = parts.task.model, settings_for(train, 1), parts.task.batch(0)
+        given = _Given(name, model, batch, parts.task.objective)
+        networks = [model, *parts.beside]
+        if mode is not None:
+            for network in networks:
+                if network is not self.clip:  # it is frozen: its own operations turn its weights into fake ones
+                    _empty(network, mode)
+        with mode or contextlib.nullcontext():
+            optimizer = optim.make_optimizer(model, settings)
+            ema = Ema(model, settings.ema_decay)
+            step = partial(loop.train_step, given, optimizer, ema, settings, seed=self.config.seed)
+            with _watching(parts.watched) as seen, _Meter():
+                scalars = step(step=0)
+            tensors = parts.tell(name, batch_size, batch, seen, scalars)
+            seen.clear()
             optimizer.zero_grad(set_to_none=True)
             with _Meter() as memory, FlopCounterMode(display=False) as flops:
-                loop.train_step(given, optimizer, ema, settings, step=1, seed=self.config.seed)
-        trained = optim.trained_parameters(task.model)
+                step(step=1)
+        trained = optim.trained_parameters(model)
         num_trained = sum(parameter.numel() for parameter in trained.values())
-        configured = getattr(self.configured.train, task.name)
-        scale = configured.batch_size / train.batch_size
-        state = _bytes_of(task.model.state_dict())
         return _Stage(
-            name=task.name,
-            train=configured,
-            tensors=tell(task.name, train, batch, seen, scalars),
-            flops=flops.get_total_flops() * scale,
+            name=name,
+            is_fake=mode is not None,
+            tensors=tensors,
+            flops=flops.get_total_flops(),
             num_trained=num_trained,
-            trained=frozenset(f"{type(task.model).__name__}.{name}" for name in trained),
-            weights=sum(_weights_of(module) for module in (task.model, *beside)),
-            activations=max(0, memory.peak - 4 * num_trained) * scale,
-            checkpoint=2 * state + 8 * num_trained,
+            trained=frozenset(f"{type(model).__name__}.{key}" for key in trained),
+            weights=sum(_weights_of(network) for network in networks),
+            activations=max(0, memory.peak - 4 * num_trained),
+            checkpoint=2 * sum(tensor.nbytes for tensor in model.state_dict().values()) + 8 * num_trained,
         )
+
+    def _put_together(self, name: str, batch_size: int) -> _Parts:
+        """A stage with fresh networks, as `build` makes it."""
+        config, clips = _with_batch_size(self.config, name, batch_size), self.clips
+        if name == "clip":
+            model = self._fresh_clip()
+            task = ClipStage(model, self.clip.tokenizer, config, clips, clips, CPU)
+            return _Parts(task, [], dict(vision=model.vision_model, text=model.text_model), self._clip_table)
+        codec, denoiser = self._codec_and_denoiser()
+        if name in ("codec", "decoder"):
+            kind = CodecStage if name == "codec" else DecoderStage
+            watched = dict(vision=self.clip.model.vision_model, embed=codec.embed_head, projection=codec.projection)
+            watched |= dict(quantizer=codec.quantizer, decoder=codec.decoder)
+            task = kind(codec, self.clip, config, clips, clips, CPU)
+            return _Parts(task, [self.clip], watched, self._codec_table)
+        kind = DiffusionStage if name == "diffusion" else RefineStage
+        process = build_process(config, codec.num_codes)
+        task = kind(denoiser, codec, process, config, self.cache, self.cache, CPU)
+        watched = dict(denoiser=denoiser, embed=codec.embed_head)
+        return _Parts(task, [self.clip, codec], watched, self._diffusion_table)
 
     # ---------------------------------------------------------------------------------------------- putting together
 
@@ -371,8 +401,8 @@ class _Line:
 
     # ------------------------------------------------------------------------------------------------------- tensors
 
-    def _clip_table(self, name: str, train: TrainConfig, batch: tuple, seen: dict, scalars: dict) -> str:
-        table = _Table(B=train.batch_size, L=self.num_words, J=self.clip.joint_width)
+    def _clip_table(self, name: str, batch_size: int, batch: tuple, seen: dict, scalars: dict) -> str:
+        table = _Table(B=batch_size, L=self.num_words, J=self.clip.joint_width)
         table.add("frame", batch[0], "B 3 S S", "normalised: (frame - mean) / deviation")
         table.add("token ids", batch[1], "B L", "captions as byte-level BPE, padded")
         table.add("is word", batch[2], "B L", "False on padding")
@@ -381,13 +411,13 @@ class _Line:
         table.add("pooled image", seen["vision"].out.pooler_output, "B Dv", "projected to the joint width J")
         table.add("word states", seen["text"].out.last_hidden_state, "B L Dw", "last layer")
         table.add("pooled text", seen["text"].out.pooler_output, "B Dw", "projected to the joint width J")
-        return table.told(f"Tensors of a step of {name}: frame and caption -> joint space", scalars)
+        return table.told(scalars)
 
-    def _codec_table(self, name: str, train: TrainConfig, batch: Any, seen: dict, scalars: dict) -> str:
+    def _codec_table(self, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
         clip, codec, size = self.clip, self.codec, self.config.data.size_px
         # The codec reads target and source of each pair; the decoder alone needs the target only.
         both = "2B" if name == "codec" else "B"
-        table = _Table(B=train.batch_size, H=size, W=size, S=clip.image_size, P=clip.num_patches, G=codec.groups)
+        table = _Table(B=batch_size, H=size, W=size, S=clip.image_size, P=clip.num_patches, G=codec.groups)
         table.sizes |= dict(N=codec.num_tokens, K=codec.num_codes, J=clip.joint_width, d=codec.table.shape[1])
         for part in ("first", "source", "target"):
             table.add(part, getattr(batch, part), "B 3 H W", f"{part} frame of the pair, in [0, 1]")
@@ -407,11 +437,11 @@ class _Line:
         table.add("drawn", seen["decoder"].out, "B 3 H W", "decoded frame, about [0, 1]")
         if "embed" in seen:
             table.add("embed", seen["embed"].out, f"{both} J", "embed(codes), unit norm")
-        return table.told(f"Tensors of a step of {name}: frames -> codes -> frame", scalars)
+        return table.told(scalars)
 
-    def _diffusion_table(self, name: str, train: TrainConfig, batch: Any, seen: dict, scalars: dict) -> str:
+    def _diffusion_table(self, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
         codec = self.codec
-        table = _Table(B=train.batch_size, N=codec.num_tokens, K=codec.num_codes, L=self.num_words)
+        table = _Table(B=batch_size, N=codec.num_tokens, K=codec.num_codes, L=self.num_words)
         table.sizes |= dict(Dt=self.clip.text_width, J=self.clip.joint_width, P=codec.num_patches)
         for part, meaning in dict(
             source="codes of the earlier frame",
@@ -440,7 +470,14 @@ class _Line:
                 "soft code values", seen["embed"].given[0], "M P V", "expected code values; M is the share judged"
             )
             table.add("embed", seen["embed"].out, "M J", "embed(softmax(logits)), unit norm")
-        return table.told(f"Tensors of a step of {name}: codes -> corrupted -> logits -> loss", scalars)
+        return table.told(scalars)
+
+
+def _told_tensors(stages: Sequence[_Stage]) -> Iterator[str]:
+    """One table of tensors for each stage; stages in a row that have the same share it."""
+    for tensors, group in itertools.groupby(stages, lambda stage: stage.tensors):
+        names = " and of ".join(stage.name for stage in group)
+        yield "\n".join([*_heading(f"Tensors of a step of {names}"), tensors])
 
 
 def _told_drawing(line: _Line) -> str:
@@ -475,7 +512,7 @@ def _told_drawing(line: _Line) -> str:
         f"  {_scaled(per_frame, 'FLOP')} for {drawing.num_steps} reverse steps (guidance {drawing.guidance:g}),"
         f" {_scaled(decoded, 'FLOP')} for the decoder. Counted on a real drawing.",
     ]
-    return "\n".join([table.told("Tensors of a drawing (two frames shown): image and caption -> video", {}), *costs])
+    return "\n".join([*_heading("Tensors of a drawing of two frames"), table.told({}), *costs])
 
 
 # ----------------------------------------------------------------------------------------------------- what is told
@@ -525,11 +562,6 @@ def _told_data(config: Config, data: _Data, line: _Line) -> str:
         )
     if config.reuse:
         lines.append(f"  CLIP and codec come from {config.reuse} as they are; here are fresh ones of the same config.")
-    if not line.is_fake:
-        lines.append(
-            f"  The vq quantiser looks at its data, so each step was a real one of {REAL_BATCH} examples; FLOPs and"
-            " activations are scaled up from it."
-        )
     lines += [f"  Note: {note}" for note in data.notes]
     return "\n".join(lines)
 
@@ -569,19 +601,29 @@ def _told_stages(config: Config, data: _Data, line: _Line, stages: Sequence[_Sta
     )
     lines.append(head)
     for stage in stages:
-        train = stage.train
+        train = getattr(config.train, stage.name)
         samples = train.num_steps * train.batch_size
         lines.append(
             f"  {stage.name:<11}{train.num_steps:>7}{train.batch_size:>7}{samples:>11,}{stage.num_trained:>12,}"
             f"{_scaled(stage.flops, 'FLOP'):>15}{_scaled(stage.flops * train.num_steps, 'FLOP'):>15}"
         )
     if data.num_clips:
-        passes = [f"{stage.train.num_steps * stage.train.batch_size / data.num_clips:.1f}" for stage in stages]
+        sections = [getattr(config.train, stage.name) for stage in stages]
+        passes = [f"{train.num_steps * train.batch_size / data.num_clips:.1f}" for train in sections]
         lines.append(f"  Samples per training clip ({data.num_clips:,} clips): {', '.join(passes)}.")
-    how = "fake tensors (shapes without numbers)" if line.is_fake else "real tensors"
     lines += [
-        f"  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode on {how}. It",
-        "  counts matrix products, convolutions and attention, two per multiply-add; elementwise work is left out.",
+        "  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode: matrix products,",
+        "  convolutions and attention, two per multiply-add; elementwise work is left out.",
+    ]
+    fake, real = ([stage.name for stage in stages if stage.is_fake is wanted] for wanted in (True, False))
+    if fake:
+        lines.append(f"  Measured on fake tensors (shapes without numbers) at the whole batch: {', '.join(fake)}.")
+    if real:
+        few, more = REAL_BATCHES
+        lines.append(
+            f"  Measured on real steps of {few} and {more} examples, and continued to the batch: {', '.join(real)}."
+        )
+    lines += [
         "",
         *_heading("Memory of a stage"),
         f"  {'stage':<11}{'weights':>12}{'gradients':>12}{'AdamW':>12}{'average':>12}{'activations':>14}{'together':>12}",
@@ -642,14 +684,14 @@ class _Table:
             raise AssertionError(f"{name} has the shape {shape} and was expected as ({letters}) with {self.sizes}")
         dtype = str(tensor.dtype).removeprefix("torch.")
         numbers = " x ".join(map(str, shape))
-        self.rows.append(f"  {name:<19}({letters}){'':<{max(1, 12 - len(letters))}}{numbers:<19}{dtype:<9} {meaning}")
+        self.rows.append(f"  {name:<19}({letters}){'':<{max(1, 12 - len(letters))}}{numbers:<21} {dtype:<9} {meaning}")
 
-    def told(self, heading: str, scalars: dict[str, Tensor]) -> str:
+    def told(self, scalars: dict[str, Tensor]) -> str:
         """The table as text, with the scalars of the step below."""
-        lines = [*_heading(heading), *self.rows]
+        lines = list(self.rows)
         for name, value in scalars.items():
             dtype = str(value.dtype).removeprefix("torch.")
-            lines.append(f"  {name:<19}(){'':<12}{'':<19}{dtype:<9} {SCALARS.get(name, '')}".rstrip())
+            lines.append(f"  {name:<19}(){'':<12}{'':<21} {dtype:<9} {SCALARS.get(name, '')}".rstrip())
         lines.append("  " + ", ".join(f"{letter} = {size}" for letter, size in self.sizes.items()))
         return "\n".join(lines)
 
@@ -692,11 +734,10 @@ def _flops(run: Callable[[], Any]) -> tuple[int, Any]:
     return counter.get_total_flops(), result
 
 
-def _with_batch_size(config: Config, batch_size: int) -> Config:
-    """The config with small batches in every stage."""
-    names = type(config.train).model_fields
-    sections = {name: getattr(config.train, name).model_copy(update={"batch_size": batch_size}) for name in names}
-    return config.model_copy(update={"train": config.train.model_copy(update=sections)})
+def _with_batch_size(config: Config, stage: str, batch_size: int) -> Config:
+    """The config with another batch in one stage."""
+    section = getattr(config.train, stage).model_copy(update={"batch_size": batch_size})
+    return config.model_copy(update={"train": config.train.model_copy(update={stage: section})})
 
 
 def _weights_of(module: nn.Module) -> int:
@@ -705,10 +746,6 @@ def _weights_of(module: nn.Module) -> int:
 
 def _numbers_of(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in module.state_dict().values())
-
-
-def _bytes_of(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _scaled(value: float, unit: str) -> str:
