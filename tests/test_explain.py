@@ -126,11 +126,11 @@ def test_a_mistake_in_the_data_is_told():
         explain.explain(configfile.load(TINY, Config, ["data.motions=[flies]"]))
 
 
-@pytest.mark.slow
-def test_learned_codes_are_measured_on_real_tensors():
-    changes = ["codec.quantizer={kind: vq, num_codes: 16, width: 2}"]
-    told = explain.explain(configfile.load(TINY, Config, changes))
-    assert re.search(r"Measured on real steps of 4 and 8 examples.*: codec, decoder, diffusion, refine", told)
+def test_a_quantiser_that_looks_at_its_data_is_measured_on_real_steps(tmp_path):
+    config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}"])
+    with torch.random.fork_rng():
+        stage = explain._Line(config, explain._look_at_data(config), tmp_path).measure("codec")
+    assert not stage.is_fake and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
 
 
 def test_the_meter_counts_what_is_alive_at_once():

@@ -25,6 +25,7 @@ from cdcd_video.records import CodePair, TextStates
 
 LEVELS, PATCHES, GROUPS = (3, 2), 4, 2
 NUM_CODES, NUM_TOKENS, NUM_STEPS, FULL_SHARE = 6, PATCHES * GROUPS, 4, 0.3
+BOTH = LossConfig(contrast=ContrastConfig(frame_frame=0.02, frame_text=0.02))
 PLAIN = LossConfig(contrast=ContrastConfig(frame_frame=0.0, frame_text=0.0))
 DIFFUSION = DiffusionConfig(num_steps=NUM_STEPS, full_share=FULL_SHARE, source_jitter=0.3, caption_dropout=0.5)
 KINDS = ("mask", "replace", "leaky bridge", "hybrid")
@@ -264,14 +265,14 @@ def test_no_weights_no_contrast_and_the_other_terms_do_not_notice(denoiser, code
     process = worlds.kinds(NUM_CODES)["mask"]
     with torch.no_grad():
         without, _ = pay(denoiser, process, None, batch, PLAIN)  # no codec: nothing is embedded
-        both, _ = pay(denoiser, process, codec, batch, LossConfig())
+        both, _ = pay(denoiser, process, codec, batch, BOTH)
     assert not [name for name in without.parts if name.startswith("frame_")]
     assert torch.equal(
         without.total, PLAIN.bound * without.parts["bound"] + PLAIN.auxiliary * without.parts["auxiliary"]
     )
     for name, value in without.parts.items():
         assert torch.equal(value, both.parts[name]), name
-    weights = LossConfig().contrast
+    weights = BOTH.contrast
     added = weights.frame_frame * both.parts["frame_frame"] + weights.frame_text * both.parts["frame_text"]
     torch.testing.assert_close(both.total - without.total, added, rtol=1e-3, atol=1e-5)
 
