@@ -38,7 +38,12 @@ def open_clips(config: Config, split: str) -> Clips:
     """The clips of a config; `split` is "train" or "val"."""
     data = config.data
     if data.kind == "folder":
-        return StoredClips(Path(data.path), split)
+        clips = StoredClips(Path(data.path), split)
+        if clips.size_px != data.size_px:
+            raise UserError(
+                f"{data.path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
+            )
+        return clips
     num_clips = data.num_clips if split == "train" else data.num_val_clips
     world = sprites_world(config)
     return SpritesClips(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)

@@ -132,6 +132,7 @@ class DecoderStage(CodecStage):
         codec.decoder.requires_grad_(True)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
+        self.model.quantizer.eval()  # a learned codebook would go on moving, even without gradients
         return decoder_objective(self.model, self.clip, batch)
 
 
@@ -151,6 +152,7 @@ class DiffusionStage:
         device: torch.device,
     ):
         self.model, self.codec, self.process, self.config = denoiser.to(device), codec.to(device), process, config
+        codec.requires_grad_(False)
         self.cache, self.val, self.device = cache, val, device
         self.batch_size = config.train.diffusion.batch_size
 

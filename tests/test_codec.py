@@ -12,6 +12,7 @@ from cdcd_video.codec.quantizer import FiniteScalarQuantizer, VectorQuantizer
 from cdcd_video.config import CodecConfig, VqConfig
 from cdcd_video.pretrained import VisionStates
 from cdcd_video.records import FramePair
+from cdcd_video.stages import DecoderStage
 
 LEVELS = (8, 6, 5)
 
@@ -169,3 +170,18 @@ def test_figures_see_flicker_only_where_nothing_moves(codec):
     assert -1 <= figures["embed_cosine"] <= 1
     everything = codec_figures(codec, PixelClip(), TwoClips(), 2, lambda clip, frame: np.ones((32, 32), bool))
     assert np.isnan(everything["background_psnr_db"])
+
+
+def test_a_learned_codebook_stands_still_while_the_decoder_learns(pair):
+    torch.manual_seed(0)
+    cfg = CodecConfig(
+        layers=(0,), projection_width=16, groups=1, quantizer=VqConfig(num_codes=8, width=2), decoder_width=32
+    )
+    codec = Codec(cfg, clip_width=192, num_patches=16, joint_width=3, size_px=32)
+    stage = DecoderStage.__new__(DecoderStage)
+    stage.model, stage.clip = codec, PixelClip()
+    codec.encode(PixelClip().see(pair.target, (0,)).patches)  # the codebook begins at its first data
+    before = codec.table.clone()
+    codec.train()
+    stage.objective(pair, torch.Generator())
+    assert torch.equal(codec.table, before)

@@ -44,7 +44,7 @@ def denoiser() -> Denoiser:
 @pytest.fixture
 def stage() -> DiffusionStage:
     config = Config(name="test", data=SpritesData())
-    codec = SimpleNamespace(to=lambda device: None)
+    codec = SimpleNamespace(to=lambda device: None, requires_grad_=lambda needed: None)
     return DiffusionStage(
         denoiser(), codec, processes.mask(NUM_CODES), config, FakeCache(), FakeCache(), torch.device("cpu")
     )
