@@ -158,3 +158,17 @@ def test_what_a_user_is_told_before_drawing(pipe):
     assert "outside what the model was trained on (2 to 8)" in fast
     (unknown,) = pipe.warnings("the red circle moves majestically right", drawing)
     assert "'majestically'" in unknown
+
+
+@pytest.mark.parametrize(
+    "process",
+    ["{kind: replace, uniform: 0.1}", "{kind: bridge, uniform: 0.05}", "{kind: hybrid, mask: 0.5, uniform: 0.1}"],
+)
+def test_every_process_trains_and_draws(trained, start, tmp_path, process):
+    """The same line with another forward process, on the CLIP and codec of the first run."""
+    changes = [f"diffusion.process={process}", f"reuse={trained}", "train.refine.num_steps=5"]
+    TrainingRun(configfile.load(CONFIG, Config, changes), tmp_path, ["test"]).train()
+    losses = [line["loss"] for line in log_of(tmp_path, "diffusion")]
+    assert losses[-1] < 0.8 * losses[0]
+    video = ImageToVideo.from_pretrained(tmp_path, device="cpu")(start, CAPTION, num_frames=3, guidance=1.5)
+    assert np.array_equal(video.frames[0], start) and video.frames.shape == (3, 32, 32, 3)

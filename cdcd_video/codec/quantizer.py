@@ -74,14 +74,14 @@ class VectorQuantizer(nn.Module):
 
         self.levels = (num_codes,)
         self.num_codes, self.width = num_codes, width
-        self.library = VectorQuantize(width, num_codes, decay=0.99, threshold_ema_dead_code=2, kmeans_init=True)
+        self.vq = VectorQuantize(width, num_codes, decay=0.99, threshold_ema_dead_code=2, kmeans_init=True)
 
     @property
     def table(self) -> Float[Tensor, "K d"]:
-        return self.library.codebook
+        return self.vq.codebook
 
     def forward(self, latents: Float[Tensor, "B P G d"]) -> Quantized:
-        values, codes, commitment = self.library(latents.float().flatten(1, 2))
+        values, codes, commitment = self.vq(latents.float().flatten(1, 2))
         return Quantized(values.view_as(latents), codes.view(latents.shape[:3]), commitment.sum())
 
 
