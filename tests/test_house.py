@@ -267,3 +267,14 @@ def test_ruff_is_content(command: list[str]):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_citation_tag_is_resolved_and_every_reference_used():
+    """`[D3PM eq. 3]` in the code and the table of tags in docs/references.md are held equal, both ways."""
+    tags = set(
+        re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "references.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "cdcd_video").rglob("*.py"))
+    cited = set(re.findall(r"[\[;] ?([A-Za-z][A-Za-z0-9]*) (?:eq|eqs|sec|app|fig)\.", text))
+    assert cited - tags == set(), "cited in the code, missing in docs/references.md"
+    assert [tag for tag in sorted(tags) if not re.search(rf"\[[^\]]*\b{tag}\b", text)] == [], "listed and never cited"

@@ -1,0 +1,52 @@
+"""The model that comes with the package: its size, its recipe, and that it still does what it was shipped for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdcd_video import ImageToVideo, configfile
+from cdcd_video.config import Config
+from cdcd_video.data.sprites import sample_scene
+from cdcd_video.data.sprites_render import render
+from cdcd_video.metrics.sprites import score
+from cdcd_video.metrics.suite import GATE_WORLD, gate
+from cdcd_video.model import SHIPPED
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_BYTES = 25_000_000
+NUM_SCENES = 16
+
+
+@pytest.fixture(scope="module")
+def pipe() -> ImageToVideo:
+    return ImageToVideo.from_pretrained("sprites", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list:
+    return [sample_scene(7, index, "val", world=GATE_WORLD) for index in range(NUM_SCENES)]
+
+
+def test_it_is_small():
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) < MAX_BYTES
+
+
+def test_its_recipe_is_in_the_repository(pipe):
+    assert pipe.model.config == configfile.load(ROOT / "configs" / "sprites.yaml", Config)
+
+
+def test_one_step_from_a_still_frame_goes_where_the_sentence_says(pipe, scenes):
+    figures = gate(pipe, scenes, pipe.defaults(), gaps=(1,))["gap1"]
+    assert figures["right"]["ratio"] > 0.7
+    assert figures["shuffled"]["ratio"] < 0.3
+
+
+def test_its_videos_do_what_the_sentence_says(pipe, scenes):
+    times = np.arange(16) / 8
+    starts = np.stack([render(scene, times[:1])[0] for scene in scenes])
+    drawn = pipe.draw(starts, [scene.caption for scene in scenes], pipe.defaults(), range(NUM_SCENES))
+    scores = [score(frames, scene, times) for frames, scene in zip(drawn, scenes, strict=True)]
+    assert np.mean([one.all_right for one in scores]) >= 0.8
+    assert np.mean([one.identity_iou.mean() for one in scores]) > 0.75
+    assert np.mean([one.background_psnr_db[-1] for one in scores]) > 30
