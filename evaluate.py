@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def show_comparison(folders: list[str], out: Path) -> None:
-    from cdcd_video.metrics.compare import compare
+    from cdcd_video.metrics.comparison.compare import compare
     from cdcd_video.report import compare as pages
 
     found = compare(folders)

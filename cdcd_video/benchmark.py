@@ -11,7 +11,8 @@ from cdcd_video.data import sprites, store
 from cdcd_video.engine import runtime
 from cdcd_video.errors import UserError
 from cdcd_video.generate import Drawing, ImageToVideo
-from cdcd_video.metrics import instruments, offline, suite
+from cdcd_video.metrics import instruments, suite
+from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.footage import ClipFootage, Footage, SceneFootage, choose_scenes
 from cdcd_video.metrics.rows import Progress
 from cdcd_video.metrics.scores import SETS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import paired
-from cdcd_video.metrics.compare import compare
+from cdcd_video.metrics.comparison import paired
+from cdcd_video.metrics.comparison.compare import compare
 from cdcd_video.report import compare as shown
 
 PROTOCOL = {"data": "sprites", "num_videos": 24, "fps": 8, "given_frame": "in_windows"}

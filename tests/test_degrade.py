@@ -10,9 +10,10 @@ import pytest
 
 from cdcd_video.data.sprites import Scene, counterfactual, sample_scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.metrics import motion, networks
+from cdcd_video.metrics import motion
 from cdcd_video.metrics.degrade import DEGRADATIONS
-from cdcd_video.metrics.distribution import frechet_distance, inception_score, kernel_distance
+from cdcd_video.metrics.features import networks
+from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
 
 NUM_CLIPS = 32
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)

@@ -15,8 +15,8 @@ from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from cdcd_video.data.sprites import World
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.generate import ImageToVideo
-from cdcd_video.metrics import clusters, inbetween, latent_scores, latents, trajectories
-from cdcd_video.metrics.counterfactuals import ClipsCases, SpritesCases
+from cdcd_video.metrics.latent import clusters, inbetween, latent_scores, latents, trajectories
+from cdcd_video.metrics.latent.counterfactuals import ClipsCases, SpritesCases
 from cdcd_video.report import latents as page
 from cdcd_video.tools import latents as tool
 

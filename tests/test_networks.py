@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import i3d, networks, offline, weights
-from cdcd_video.metrics.distribution import frechet_distance
+from cdcd_video.metrics.features import i3d, networks, offline, weights
+from cdcd_video.metrics.sets.distribution import frechet_distance
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED_CLIP = ROOT / "cdcd_video" / "models" / "sprites" / "clip"

@@ -9,12 +9,13 @@ from oracle import Oracle
 
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import instruments, suite, weights
-from cdcd_video.metrics.distribution import frechet_distance
+from cdcd_video.metrics import instruments, suite
+from cdcd_video.metrics.features import weights
+from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.footage import ClipFootage, SceneFootage
 from cdcd_video.metrics.instruments import Instruments
-from cdcd_video.metrics.networks import FeatureNetwork
-from cdcd_video.metrics.sets import REAL, Gallery, set_scores
+from cdcd_video.metrics.sets.distribution import frechet_distance
+from cdcd_video.metrics.sets.gallery import REAL, Gallery, set_scores
 from cdcd_video.protocol import Protocol
 
 RULE = Protocol(num_videos=12, num_real=12, num_frames=8, fps=8.0, size_px=32, window=4, hop=2)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, UInt8
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import networks, weights
-from cdcd_video.metrics.networks import FeatureNetwork
+from cdcd_video.metrics.features import networks, weights
+from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.scores import SETS
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.protocol import Protocol

@@ -19,7 +19,7 @@ from cdcd_video.metrics.instruments import Instruments
 from cdcd_video.metrics.rows import ROWS, Painter, Progress, as_judged, drawn_rows, make
 from cdcd_video.metrics.scores import MEASURES, METRICS, NEED_REAL, SETS, Score
 from cdcd_video.metrics.seeing import Seen
-from cdcd_video.metrics.sets import REAL, Gallery, set_scores
+from cdcd_video.metrics.sets.gallery import REAL, Gallery, set_scores
 from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
 from cdcd_video.protocol import Protocol
 

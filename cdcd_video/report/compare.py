@@ -12,7 +12,7 @@ import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cdcd_video.metrics.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test
+from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test
 from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.video import whole_file
 
@@ -36,7 +36,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     """Writes `compare.json`, `compare.md` and `compare.html`; each whole or not at all.
 
     Args:
-      comparison: from `metrics.compare.compare`.
+      comparison: from `metrics.comparison.compare.compare`.
       out: the folder.
 
     Returns:

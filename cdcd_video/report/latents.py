@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cdcd_video.metrics.frame_rate import Gap
-from cdcd_video.metrics.latents import LatentStudy, View
+from cdcd_video.metrics.latent.frame_rate import Gap
+from cdcd_video.metrics.latent.latents import LatentStudy, View
 from cdcd_video.metrics.scores import Score
 from cdcd_video.report import figures
 

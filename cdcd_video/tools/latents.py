@@ -44,7 +44,7 @@ def main() -> None:
     from cdcd_video.data import store
     from cdcd_video.engine import runtime
     from cdcd_video.generate import ImageToVideo
-    from cdcd_video.metrics import counterfactuals, latents
+    from cdcd_video.metrics.latent import counterfactuals, latents
     from cdcd_video.report import latents as page
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)

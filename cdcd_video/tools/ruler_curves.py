@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cdcd_video.metrics import paired
+from cdcd_video.metrics.comparison import paired
 from cdcd_video.metrics.degrade import DEGRADATIONS
-from cdcd_video.metrics.networks import FeatureNetwork
+from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.scores import MEASURES
 from cdcd_video.tools.ruler_scales import Look, Trial, joined, set_scores
 

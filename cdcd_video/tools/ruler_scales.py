@@ -8,10 +8,12 @@ from jaxtyping import Float, UInt8
 
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.metrics import distribution, motion, networks, weights
+from cdcd_video.metrics import motion
+from cdcd_video.metrics.features import networks, weights
+from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
 from cdcd_video.metrics.instruments import ClipEye, Instruments
-from cdcd_video.metrics.networks import FeatureNetwork, Seen
 from cdcd_video.metrics.seeing import Subject, see_frames, see_scene
+from cdcd_video.metrics.sets import distribution
 from cdcd_video.pretrained import FrozenClip
 
 Videos = UInt8[np.ndarray, "V F H W 3"]

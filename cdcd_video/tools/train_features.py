@@ -16,7 +16,7 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.metrics import offline
+from cdcd_video.metrics.features import offline
 
 IDENTITIES = [(colour, shape) for colour in sprites.COLOURS for shape in sprites.SHAPES]
 SCENES = {"sprites-frame": 32, "sprites-video": 32}

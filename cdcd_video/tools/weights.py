@@ -18,7 +18,7 @@ def main() -> None:
     get.add_argument("names", nargs="+", metavar="NAME")
     args = parser.parse_args()
 
-    from cdcd_video.metrics import weights
+    from cdcd_video.metrics.features import weights
 
     if args.command == "list":
         print(f"in {weights.folder()} (another: set {weights.FOLDER_VARIABLE})")
@@ -42,7 +42,7 @@ def fetch(name: str) -> Path:
     from tqdm import tqdm
 
     from cdcd_video.engine import runtime
-    from cdcd_video.metrics import weights
+    from cdcd_video.metrics.features import weights
 
     wanted, folder = weights.WEIGHTS[name], weights.folder()
     path, part = folder / wanted.file, folder / f"{wanted.file}.part"

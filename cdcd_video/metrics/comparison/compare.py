@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import paired
-from cdcd_video.metrics.evaluated import Evaluated, check_alike, number, read
+from cdcd_video.metrics.comparison import paired
+from cdcd_video.metrics.comparison.evaluated import Evaluated, check_alike, number, read
 from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
 
 COMPARED = (("model", "all"), ("counterfactual", "sentence=changed"))

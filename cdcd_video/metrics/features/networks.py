@@ -23,7 +23,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import i3d, offline, weights
+from cdcd_video.metrics.features import i3d, offline, weights
 
 Sees = Literal["frames", "videos"]
 PREFERRED: dict[Sees, tuple[str, str]] = {

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from cdcd_video.metrics import along
-from cdcd_video.metrics.distribution import frechet_distance, inception_score, kernel_distance
+from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
 from cdcd_video.metrics.intervals import around, over_halves
-from cdcd_video.metrics.networks import FeatureNetwork, Seen
 from cdcd_video.metrics.scores import MEASURES, NEED_REAL, OVER_FLOOR, Score
+from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
 from cdcd_video.protocol import Protocol
 
 REAL = "real"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
 
-FOLDER = Path(__file__).resolve().parent.parent / "models" / "features"
+FOLDER = Path(__file__).resolve().parents[2] / "models" / "features"
 SIZE_PX = 64
 NUM_FRAMES = 16
 NUM_FEATURES = 96

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from cdcd_video.metrics import fidelity
-from cdcd_video.metrics.counterfactuals import Cases
-from cdcd_video.metrics.inbetween import cross_fade, lerp, masked_psnr, slerp
-from cdcd_video.metrics.latent_model import LatentModel
-from cdcd_video.metrics.latent_scores import summed
+from cdcd_video.metrics.latent.counterfactuals import Cases
+from cdcd_video.metrics.latent.inbetween import cross_fade, lerp, masked_psnr, slerp
+from cdcd_video.metrics.latent.latent_model import LatentModel
+from cdcd_video.metrics.latent.latent_scores import summed
 from cdcd_video.metrics.scores import Score
 
 DECODED = ("codes-lerp", "latents-lerp", "latents-slerp", "model", "codec-ceiling")

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import trajectories
-from cdcd_video.metrics.counterfactuals import Cases
-from cdcd_video.metrics.frame_rate import MOST_PICTURES, Gap, Videos, double, doublings
-from cdcd_video.metrics.latent_model import SPACES, LatentModel, Progress
-from cdcd_video.metrics.latent_scores import Points, caption_scores, image_scores, path_scores
+from cdcd_video.metrics.latent import trajectories
+from cdcd_video.metrics.latent.counterfactuals import Cases
+from cdcd_video.metrics.latent.frame_rate import MOST_PICTURES, Gap, Videos, double, doublings
+from cdcd_video.metrics.latent.latent_model import SPACES, LatentModel, Progress
+from cdcd_video.metrics.latent.latent_scores import Points, caption_scores, image_scores, path_scores
 from cdcd_video.metrics.scores import Score
 
 MOST_PLOTTED = 12

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from cdcd_video.metrics import clusters, trajectories
 from cdcd_video.metrics.intervals import CONFIDENCE, bootstrap
+from cdcd_video.metrics.latent import clusters, trajectories
 from cdcd_video.metrics.scores import Score
 
 SHUFFLES = 100

@@ -1,0 +1,1 @@
+"""The latent space seen: clusters, paths, what lies between two frames."""
