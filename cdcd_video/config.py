@@ -135,6 +135,12 @@ class CodecConfig(Section):
     """Weight of the consistency term: equal patches of two frames of a clip should get equal latents."""
     embed_weight: NonNegative = 0.2
     """Weight of 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame."""
+    frame_frame: NonNegative = 0.0
+    """Weight of InfoNCE on the latents themselves: two adjacent frames close, other clips far."""
+    frame_text: NonNegative = 0.0
+    """Weight of InfoNCE on the latents themselves: a frame close to its sentence, other sentences far."""
+    temperature: Positive = 0.1
+    """Of these two terms."""
 
 
 # ----------------------------------------------------------------------------------------------------- diffusion
@@ -203,8 +209,23 @@ class DenoiserConfig(Section):
     num_heads: Count = 4
 
 
+class GaussianRival(Section):
+    """Gaussian diffusion on the codes' continuous values: flow matching (Lipman et al. 2023) with a standard sampler."""
+
+    kind: Literal["gaussian"] = "gaussian"
+
+
+class AutoregressiveRival(Section):
+    """A causal transformer over the same codes, patch after patch."""
+
+    kind: Literal["autoregressive"] = "autoregressive"
+
+
+Rival = Annotated[GaussianRival | AutoregressiveRival, Field(discriminator="kind")]
+
+
 class ContrastConfig(Section):
-    """InfoNCE terms on e = embed(softmax(logits)) [ours] (InfoNCE: van den Oord et al. 2018, eq. 4).
+    """InfoNCE terms on e = embed(soft codes) [ours] (InfoNCE: van den Oord et al. 2018, eq. 4).
 
     Off unless asked for: docs/experiments.md says why.
     """
@@ -213,7 +234,21 @@ class ContrastConfig(Section):
     """Weight of the frame-frame term: the drawn frame close to its earlier frame, far from other clips and far frames."""
     frame_text: NonNegative = 0.0
     """Weight of the frame-text term: the drawn frame close to its sentence, far from other sentences."""
+    level: Literal["sample", "step"] = "sample"
+    """`sample`: soft codes of x_0; `step`: of x_s, one step of the chain earlier than x_t."""
     temperature: Positive = 0.1
+    learn_temperature: bool = False
+    """Whether the temperature is learned from there on, one for each term (CLIP's way)."""
+    symmetric: bool = False
+    """Whether the positives also look for their drawn frame among those of the batch (CLIP's loss), or only the reverse."""
+    inter: bool = True
+    """Frame-frame negatives from other clips: their earlier frames."""
+    far: bool = True
+    """Frame-frame negative from the same clip: a far frame."""
+    shuffled: Annotated[int, Field(ge=0)] = 0
+    """Frame-frame negatives per example from the same frame: the true codes with their chunks in another order."""
+    num_chunks: Annotated[int, Field(ge=2, le=16)] = 8
+    """Pieces for `shuffled`."""
     share: Share = 0.5
     """Share of the batch on which the terms are computed (cost)."""
 
@@ -331,6 +366,8 @@ class SampleConfig(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     order: Order = "ancestral"
     """In which order codes settle; another than ancestral needs the process `mask`."""
+    contrast: NonNegative = 0.0
+    """Strength of the contrast as guidance in the reverse walk (Ouyang et al. 2023); 0 is off, to the bit."""
 
 
 class Config(Section):
@@ -348,6 +385,8 @@ class Config(Section):
     clip: Clip = ClipConfig()
     codec: CodecConfig = CodecConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
+    rival: Rival | None = None
+    """Another way to predict the next frame in the place of the discrete diffusion, of the denoiser's size; for comparison."""
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()
     train: TrainStages = TrainStages()
