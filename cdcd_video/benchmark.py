@@ -14,7 +14,7 @@ from cdcd_video.generate import Drawing, ImageToVideo
 from cdcd_video.metrics import instruments, suite
 from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.footage import ClipFootage, Footage, SceneFootage, choose_scenes
-from cdcd_video.metrics.rows import Progress
+from cdcd_video.metrics.rows import ROWS, Progress
 from cdcd_video.metrics.scores import SETS
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.protocol import OWN, Protocol, Ruler
@@ -38,14 +38,17 @@ class Benchmark:
         """For a progress bar."""
         return suite.frames_to_draw(self.footage, self.ruler.protocol, self.metrics)
 
-    def run(self, batch_size: int = 32, progress: Progress | None = None) -> suite.Evaluation:
+    def run(
+        self, batch_size: int = 32, progress: Progress | None = None, rows: Sequence[str] = ROWS
+    ) -> suite.Evaluation:
         """Draws and judges; every score carries the hash of the protocol."""
         rule = self.ruler.protocol
         if {network.name for network in self.tools.networks.values()} <= set(offline.NETWORKS):
             # All is small then, and threads that wait for each other on a busy machine cost fortyfold.
             runtime.set_threads(self.pipe.model.config.num_threads or None)
         seeds = [runtime.seed_for(rule.seed, "evaluate", video) for video in range(len(self.footage.subjects))]
-        how = {"metrics": self.metrics, "tools": self.tools, "batch_size": batch_size, "progress": progress}
+        how = {"metrics": self.metrics, "tools": self.tools, "rows": rows}
+        how |= {"batch_size": batch_size, "progress": progress}
         found = suite.evaluate(self.pipe, self.footage, rule, self.drawing, seeds, **how)
         return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
 

@@ -80,10 +80,11 @@ class TrainingRun:
       config: the resolved config.
       out: the run folder; made if missing. A folder that holds another config is refused.
       command: what the user typed, for run.json.
+      cache: where the codes of the clips are kept; in the run folder when None. Runs that share data and codec may share it.
     """
 
-    def __init__(self, config: Config, out: Path, command: Sequence[str]):
-        self.config, self.out, self.folder = config, out, out / "model"
+    def __init__(self, config: Config, out: Path, command: Sequence[str], cache: Path | None = None):
+        self.config, self.out, self.folder, self.cache = config, out, out / "model", cache or out / "cache"
         self.device = runtime.device_for(config.device)
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
@@ -237,7 +238,7 @@ class TrainingRun:
         shutil.copyfile(source / "codec.safetensors", self.folder / "codec.safetensors")
 
     def _cache(self, codec: Codec, clip: FrozenClip, split: str, clips: Clips) -> CodeCache:
-        folder = self.out / "cache" / split
+        folder = self.cache / split
 
         @torch.no_grad()
         def encode(frames: torch.Tensor) -> torch.Tensor:
