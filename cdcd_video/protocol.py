@@ -20,13 +20,15 @@ from cdcd_video.errors import UserError
 
 OWN = "own"
 """The CLIP of the model that is measured."""
+SPRITES, TABLE = "sprites", "table"
+"""Data that are no folder: the built-in world, and the truths in the table that comes with videos drawn already."""
 
 
 class Protocol(Section):
     """One ruler. What is null or `auto` is settled by the data, the model and the weights at hand before it is hashed."""
 
-    data: str = "sprites"
-    """sprites, or a folder made by python -m data_prep"""
+    data: str = SPRITES
+    """sprites, a folder made by python -m data_prep, or table: what the table beside --videos says of their truth"""
     split: str = "val"
     """which clips; of sprites also heldout: pairs of words that are never seen in training"""
     num_videos: Count = 64
@@ -54,7 +56,7 @@ class Protocol(Section):
     video_network: str = "auto"
     """who sees videos, for fvd, kvd and video_is (auto: i3d where its weights are here, else sprites-video)"""
     clip: str = "sprites"
-    """for clip_text and clip_first: a shipped model, a run, model or CLIP folder, or own: the measured model's"""
+    """for clip_text, clip_first and smoothness: a shipped model, a run, model or CLIP folder, or own: the measured model's"""
     window: Count = 16
     """frames that a video network sees at a time"""
     hop: Count = 8
@@ -116,7 +118,7 @@ class Ruler:
         Folders differ from machine to machine, so what lies in them counts and not what they are called.
         """
         rule = self.protocol.model_dump(mode="json")
-        rule["data"] = "sprites" if self.protocol.data == "sprites" else "clips"
+        rule["data"] = SPRITES if self.protocol.data == SPRITES else "clips"
         rule["clip"] = OWN if self.protocol.clip == OWN else "given"
         for name in ("frame_network", "video_network"):
             kind, _, detail = rule[name].partition(":")

@@ -10,11 +10,13 @@ from jaxtyping import Float, UInt8
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import networks, weights
 from cdcd_video.metrics.features.networks import FeatureNetwork
-from cdcd_video.metrics.scores import SETS
+from cdcd_video.metrics.scores import METRICS, SETS
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.protocol import Protocol
 
 LPIPS = "lpips-alex"
+CLIP_SEES = ("clip_text", "clip_first", "smoothness")
+"""Metrics that look through CLIP."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def load(
     Args:
       metrics: some of `scores.METRICS`.
       protocol: with its networks settled.
-      clip: makes the CLIP of clip_text and clip_first; called where one of them is asked for.
+      clip: makes the CLIP of `CLIP_SEES`; called where one of them is asked for.
       device: where everything runs.
 
     Raises:
@@ -89,10 +91,11 @@ def load(
             )
         features[metric] = (found[who].name, found[who].digest)
     eye = None
-    if {"clip_text", "clip_first"} & set(metrics):
+    if set(CLIP_SEES) & set(metrics):
         assert clip is not None
         eye = ClipEye(clip().to(torch.device(device)))
-        features |= dict.fromkeys(("clip_text", "clip_first"), (f"clip-{eye.clip.digest[:8]}", eye.clip.digest))
+        scores = [score for metric in CLIP_SEES for score in METRICS[metric]]
+        features |= dict.fromkeys(scores, (f"clip-{eye.clip.digest[:8]}", eye.clip.digest))
     lpips = None
     if "lpips" in metrics:
         lpips = networks.lpips("alex", device)

@@ -49,6 +49,10 @@ METRICS: dict[str, dict[str, Measure]] = {
     "flow": {"flow": Measure("px per frame", "real", loss=0.5, is_relative=True)},
     "flicker": {"flicker": Measure("levels", "real", loss=0.5, is_relative=True)},
     "colour_drift": {"colour_drift": Measure("CIELAB", "real", loss=3)},
+    "smoothness": {
+        "step_length": Measure("distance", "real", loss=0.5, is_relative=True),
+        "curvature": Measure("degrees", "real"),
+    },
     "discontinuity": {"discontinuity": Measure("ratio", "real")},
     "fid": {"fid": _likeness(1.0)},
     "kid": {"kid": _likeness(1.0)},
@@ -65,7 +69,7 @@ SETS |= {"cd_fvd": "debiased"}
 """Metrics of whole sets of videos, and which network looks at them."""
 NEED_REAL = {name for name in SETS if not name.endswith("is")} | {"discontinuity"}
 """Metrics that compare with real videos of other scenes or clips."""
-_AT_HOME = {"sprites", "clip_text", "clip_first", "discontinuity", *SETS} - {"cd_fvd"}
+_AT_HOME = {"sprites", "clip_text", "clip_first", "smoothness", "discontinuity", *SETS} - {"cd_fvd"}
 """Metrics that are sure to mean something on the built-in world alone."""
 _NEED_DOWNLOADS = ("lpips", "cd_fvd")
 

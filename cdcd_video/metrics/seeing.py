@@ -12,7 +12,8 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.metrics import fidelity, motion
 from cdcd_video.metrics import sprites as judge
-from cdcd_video.metrics.instruments import Instruments
+from cdcd_video.metrics.instruments import CLIP_SEES, Instruments
+from cdcd_video.metrics.latent import trajectories
 
 Frames = UInt8[np.ndarray, "F H W 3"]
 
@@ -73,12 +74,15 @@ def see_frames(
         yield measured("lpips", subject, tools.lpips(frames, true))
     if "motion" in metrics:
         yield Seen("motion_ratio", subject, subject.groups, fidelity.motion(frames), fidelity.motion(true))
-    if {"clip_text", "clip_first"} & set(metrics):
-        images, sentence = tools.clip.see(frames), tools.clip.read(caption)
+    if set(CLIP_SEES) & set(metrics):
+        images = tools.clip.see(frames)
         if "clip_text" in metrics:
-            yield measured("clip_text", subject, images @ sentence)
+            yield measured("clip_text", subject, images @ tools.clip.read(caption))
         if "clip_first" in metrics:
             yield measured("clip_first", subject, images @ images[0])
+        if "smoothness" in metrics:
+            yield measured("step_length", subject, trajectories.step_length(images[None])[0])
+            yield measured("curvature", subject, trajectories.curvature(images[None])[0])
     if {"consistency", "flow", "flicker"} & set(metrics):
         found = motion.flow(frames)
         if "consistency" in metrics:

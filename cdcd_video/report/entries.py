@@ -34,6 +34,14 @@ HEADLINE = (
     Entry("motion_ratio", "motion", "Mean change from frame to frame over the truth's: 1 is right, 0 is frozen."),
     Entry("clip_text", "CLIP, sentence", "Cosine of each frame and the sentence; only differences mean something."),
     Entry("clip_first", "CLIP, first frame", "Cosine of each frame and frame 0; freezing is at 1."),
+    Entry(
+        "step_length",
+        "step in CLIP space",
+        "Length of each step of the path that the frames make in CLIP's joint space.",
+    ),
+    Entry(
+        "curvature", "turn in CLIP space", "Angle between the steps of that path; jitter around a place is near 120."
+    ),
     Entry("warp_error", "warp error", "How badly the frame before, moved along the flow, predicts each frame."),
     Entry("flow", "optical flow", "Mean length of the flow into each frame."),
     Entry("flicker", "flicker", "How much pixels that stand still jump to and fro, levels of 255."),

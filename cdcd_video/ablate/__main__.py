@@ -1,0 +1,62 @@
+"""Trains and measures every cell of an ablation that is still free, then writes what they say together.
+
+Run it again to go on; run it in a second terminal, or on another machine that shares the folder, to share the work.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cdcd_video.errors import UserError, exit_code
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.ablate", description=__doc__)
+    add = parser.add_argument
+    add("config", type=Path, metavar="CONFIG", help="a file of configs/ablations")
+    add("--set", action="append", default=[], metavar="key=value", help="change one field of it; repeat")
+    add("--out", type=Path, metavar="DIR", help="folder of the cells (default: runs/ablations/NAME)")
+    add("--only", nargs="+", default=[], metavar="ARM", help="cells of these arms alone")
+    add("--batch", type=int, default=64, metavar="B", help="videos drawn at a time (default: 64)")
+    add("--dry-run", action="store_true", help="say what there is to do and what it costs; stop")
+    add("--table", action="store_true", help="train nothing; write what the finished cells say")
+    args = parser.parse_args()
+
+    from cdcd_video.ablate import plan as plans
+
+    plan = plans.read(args.config, args.set, args.out)
+    unknown = sorted(set(args.only) - set(plan.arms))
+    if unknown:
+        raise UserError(f"--only names {unknown[0]!r}; the arms are {', '.join(plan.arms)}")
+
+    from cdcd_video.ablate import cell, cost, page
+
+    wanted = [one for one in plan.cells if not args.only or one.arm.name in args.only]
+    if not args.table:
+        open_cells = [one for one in wanted if not cell.is_done(plan, one.folder)]
+        print(cost.told(plan, open_cells))
+        if args.dry_run:
+            return
+        work(plan, open_cells, args.batch)
+    print(*page.write(plan), sep="\n")
+
+
+def work(plan, cells, batch_size: int) -> None:
+    """Goes through the cells and does those that nobody else is at."""
+    from cdcd_video.ablate import cell
+
+    for one in cells:
+        with cell.claimed(one.folder) as is_ours:
+            if not is_ours:
+                print(f"{one.folder.name}: another process is at it")
+            elif not cell.is_done(plan, one.folder):
+                print(f"{one.folder.name}: begins", flush=True)
+                cell.run(plan, one, sys.argv, batch_size)
+        references = plan.out / cell.REFERENCE_FOLDER
+        with cell.claimed(references) as is_ours:
+            if is_ours and cell.is_done(plan, one.folder) and not cell.is_done(plan, references):
+                cell.run_references(plan, one, batch_size)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,95 @@
+"""One cell: claimed, trained, measured. A process that dies leaves the cell to the next one, which goes on from there."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cdcd_video import benchmark, build
+from cdcd_video.ablate.plan import Cell, Plan
+from cdcd_video.engine import runtime
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.metrics import suite
+from cdcd_video.metrics.rows import REFERENCES
+from cdcd_video.report.files import write_protocol, write_scores, write_videos
+
+REFERENCE_FOLDER = "references"
+CACHE_FOLDER = "cache"
+SCORES = "scores.jsonl"
+"""Written last: what is measured is there when this is."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process has the folder to itself inside the `with`.
+
+    The lock is the kernel's (flock), so it is gone with the process that held it, however that ended.
+    """
+    with runtime.writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def is_done(plan: Plan, folder: Path) -> bool:
+    """Whether everything that is measured of a cell (or of the references) is there."""
+    return all((folder / name / SCORES).is_file() for name in plan.ablation.measured)
+
+
+def run(plan: Plan, cell: Cell, command: Sequence[str], batch_size: int) -> None:
+    """Trains a cell from where it stands, then measures what is not measured yet.
+
+    Raises:
+      UserError: as training and evaluating do.
+      SystemExit: stopped by a signal, after saving.
+    """
+    training = build.TrainingRun(cell.config, cell.folder, command, cache=plan.out / CACHE_FOLDER)
+    training.train(plan.ablation.stages)
+    pipe = ImageToVideo.from_pretrained(cell.folder)
+    for name in plan.ablation.measured:
+        if not (cell.folder / name / SCORES).is_file():
+            measure(plan, pipe, name, cell.folder / name, ("model",), batch_size)
+
+
+def run_references(plan: Plan, cell: Cell, batch_size: int) -> None:
+    """Measures, once for all cells, the rows that no training changes: they share videos, codec and CLIP.
+
+    Args:
+      plan: the ablation.
+      cell: any finished one, for its codec.
+      batch_size: videos at a time.
+    """
+    pipe, folder = ImageToVideo.from_pretrained(cell.folder), plan.out / REFERENCE_FOLDER
+    for name in plan.ablation.measured:
+        if not (folder / name / SCORES).is_file():
+            measure(plan, pipe, name, folder / name, REFERENCES, batch_size)
+
+
+def measure(
+    plan: Plan, pipe: ImageToVideo, name: str, folder: Path, rows: Sequence[str], batch_size: int
+) -> dict[str, float]:
+    """One evaluation of one model; writes what `evaluate.py` writes but the report. Returns the seconds it took."""
+    metrics = plan.ablation.measured[name].metrics
+    bench = benchmark.prepare(pipe, plan.rules[name], metrics)
+    frames = suite.frames_to_draw(bench.footage, bench.ruler.protocol, metrics, rows)
+    with tqdm(total=frames, desc=f"{folder.parent.name}: {name}", unit="frame", mininterval=5) as bar:
+        found = bench.run(batch_size, bar.update, rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_videos(found.videos, folder / "per_video.jsonl")
+    write_protocol(bench.ruler, folder / "protocol.yaml")
+    cost = runtime.git_state() | {"machine": runtime.machine(), "seconds": found.seconds}
+    runtime.replace_file(folder / "cost.json", json.dumps(cost, indent=1) + "\n")
+    write_scores(found.scores, bench.facts(), folder / SCORES)
+    return found.seconds

@@ -1,0 +1,75 @@
+"""What an ablation costs, measured before it starts: a few real steps of every arm, a few videos of every evaluation."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cdcd_video import build, configfile
+from cdcd_video.ablate.cell import measure
+from cdcd_video.ablate.plan import Cell, Plan
+from cdcd_video.config import Config
+from cdcd_video.generate import ImageToVideo
+
+STEPS = (2, 6)
+"""Steps between which a training step is timed; the first ones are slower."""
+VIDEOS = 8
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one cell of an arm, in seconds on this machine as busy as it is now."""
+
+    step_s: float
+    training_s: float
+    measuring_s: float
+
+
+def of_arm(plan: Plan, cell: Cell) -> Cost:
+    """Trains `STEPS` steps of the cell's last stage that is not cheap, in a temporary folder, and evaluates `VIDEOS` videos."""
+    small = [f"data.{name}={num}" for name, num in (("num_clips", 16), ("num_val_clips", 4))]
+    first, last = STEPS
+    steps = [f"train.{stage}.num_steps={last}" for stage in plan.ablation.stages]
+    steps += [f"train.{stage}.{name}={first}" for stage in plan.ablation.stages for name in ("log_every",)]
+    steps += [f"train.{stage}.evaluate_every={last}" for stage in plan.ablation.stages]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        file.write_text(configfile.dump(cell.config))
+        config = configfile.load(file, Config, [*(small if cell.config.data.kind == "sprites" else ()), *steps])
+        training = build.TrainingRun(config, Path(folder, "run"), ["probe"])
+        training.train(plan.ablation.stages)
+        times = {stage: {} for stage in plan.ablation.stages}
+        for line in map(json.loads, Path(folder, "run", "log.jsonl").read_text().splitlines()):
+            if "loss" in line:
+                times[line["task"]][line["step"]] = line["time_s"]
+        step_s = {stage: (of[last] - of[first]) / (last - first) for stage, of in times.items()}
+        pipe = ImageToVideo.from_pretrained(Path(folder, "run"))
+        measuring = 0.0
+        for name, rule in plan.rules.items():
+            few = replace(plan, rules={**plan.rules, name: rule.settled(num_videos=VIDEOS, num_real=VIDEOS)})
+            seconds = measure(few, pipe, name, Path(folder, name), ("model",), VIDEOS)
+            measuring += sum(seconds.values()) * rule.num_videos / VIDEOS
+    training_s = sum(step_s[stage] * getattr(cell.config.train, stage).num_steps for stage in step_s)
+    return Cost(max(step_s.values()), training_s, measuring)
+
+
+def told(plan: Plan, cells: Sequence[Cell]) -> str:
+    """What is left to do, arm by arm, in core minutes."""
+    if not cells:
+        return f"{len(plan.cells)} cells, all done."
+    lines = [f"{len(cells)} of {len(plan.cells)} cells are open; measuring what they cost ...", ""]
+    lines.append(f"{'arm':<24}{'cells':>6}{'ms per step':>13}{'training':>11}{'measuring':>11}")
+    total = 0.0
+    for arm in dict.fromkeys(cell.arm.name for cell in cells):
+        own = [cell for cell in cells if cell.arm.name == arm]
+        cost = of_arm(plan, own[0])
+        total += len(own) * (cost.training_s + cost.measuring_s)
+        minutes = f"{cost.training_s / 60:>7.1f} min{cost.measuring_s / 60:>7.1f} min"
+        lines.append(f"{arm:<24}{len(own):>6}{1000 * cost.step_s:>13.0f}{minutes}")
+    lines.append("")
+    lines.append(
+        f"{total / 3600:.1f} hours of one process on this machine as busy as it is now, and once the encoding of the clips;"
+        " a second process takes the next free cell."
+    )
+    return "\n".join(lines)

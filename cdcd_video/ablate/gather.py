@@ -1,0 +1,130 @@
+"""What the finished cells measured, as arrays: seeds by videos by frames, the same videos for every cell."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from cdcd_video.ablate.cell import REFERENCE_FOLDER, SCORES, is_done
+from cdcd_video.ablate.plan import Plan
+from cdcd_video.errors import UserError
+from cdcd_video.metrics.scores import MEASURES
+
+
+@dataclass(frozen=True)
+class Sums:
+    """One metric of one arm: the score is the sum of totals over that of weights."""
+
+    seeds: tuple[int, ...]
+    videos: tuple[str, ...]
+    whole: Float[np.ndarray, "2 S V"]
+    """Totals and weights over all frames that count."""
+    frames: tuple[int, ...]
+    by_frame: Float[np.ndarray, "2 S V F"]
+    """Frame by frame; no frames where the metric has no curve."""
+
+    def of(self, seeds: Sequence[int]) -> "Sums":
+        """The same of some of the seeds."""
+        places = [self.seeds.index(seed) for seed in seeds]
+        return Sums(tuple(seeds), self.videos, self.whole[:, places], self.frames, self.by_frame[:, places])
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All of one evaluation (`name`) over all arms."""
+
+    name: str
+    sums: dict[str, dict[str, Sums]]
+    """By arm, then by metric."""
+    sets: dict[str, dict[str, dict[int, float]]]
+    """Scores of whole sets of videos: by arm, metric and seed."""
+    references: dict[str, dict[str, float]]
+    """Scores of the rows that no training changes: by row, then by metric."""
+    protocol: str
+    num_videos: int
+
+
+def gather(plan: Plan) -> list[Gathered]:
+    """Reads every finished cell.
+
+    Raises:
+      UserError: a file is damaged, or cells were measured under different protocols.
+    """
+    return [_of(plan, name) for name in plan.ablation.measured]
+
+
+def _of(plan: Plan, name: str) -> Gathered:
+    sums: dict[str, dict[str, Sums]] = {}
+    sets: dict[str, dict[str, dict[int, float]]] = {}
+    protocols: dict[str, Path] = {}
+    references: dict[str, dict[str, float]] = {}
+    videos: tuple[str, ...] = ()
+    for arm in plan.arms:
+        cells = [cell for cell in plan.of(arm) if is_done(plan, cell.folder)]
+        if not cells:
+            continue
+        of_seed = {cell.seed: _per_video(cell.folder / name / "per_video.jsonl") for cell in cells}
+        sums[arm] = {metric: _stacked(of_seed, metric) for metric in next(iter(of_seed.values()))}
+        videos = next(iter(sums[arm].values())).videos
+        found: dict[str, dict[int, float]] = defaultdict(dict)
+        for cell in cells:
+            for score in _lines(cell.folder / name / SCORES):
+                protocols.setdefault(score["protocol"], cell.folder)
+                is_whole = (
+                    score["row"] == "model" and score["group"] == "all" and score["frame"] is score["window"] is None
+                )
+                if is_whole and score["metric"] not in sums[arm] and score["metric"] in MEASURES:
+                    found[score["metric"]][cell.seed] = score["value"]
+        sets[arm] = {metric: values for metric, values in found.items() if _is_of_sets(metric, sums[arm])}
+    path = plan.out / REFERENCE_FOLDER / name / SCORES
+    for score in _lines(path) if path.is_file() else ():
+        protocols.setdefault(score["protocol"], path.parent)
+        if score["group"] == "all" and score["frame"] is score["window"] is None:
+            references.setdefault(score["row"], {})[score["metric"]] = score["value"]
+    if len(protocols) > 1:
+        folders = " and ".join(str(folder) for folder in protocols.values())
+        raise UserError(
+            f"{folders} were measured under different protocols; delete the older one's {name}/ and run again"
+        )
+    return Gathered(name, sums, sets, references, next(iter(protocols), ""), len(videos))
+
+
+def _is_of_sets(metric: str, sums: dict[str, Sums]) -> bool:
+    """Whether a score is no sum over videos, nor a figure of one along the video."""
+    return not any(metric.startswith(f"{name}_") for name in sums)
+
+
+def _per_video(path: Path) -> dict[str, dict[tuple[str, int | None], tuple[float, float]]]:
+    found: dict[str, dict[tuple[str, int | None], tuple[float, float]]] = defaultdict(dict)
+    for line in _lines(path):
+        found[line["metric"]][line["video"], line["frame"]] = (line["total"], line["weight"])
+    return dict(found)
+
+
+def _stacked(of_seed: dict[int, dict[str, dict[tuple[str, int | None], tuple[float, float]]]], metric: str) -> Sums:
+    """Seeds side by side; a video in which nothing could be measured weighs nothing."""
+    places = {place for found in of_seed.values() for place in found.get(metric, {})}
+    videos = sorted({video for video, _ in places})
+    frames = sorted({frame for _, frame in places if frame is not None})
+    whole, by_frame = np.zeros((2, len(of_seed), len(videos))), np.zeros((2, len(of_seed), len(videos), len(frames)))
+    of_video, of_frame = ({key: place for place, key in enumerate(keys)} for keys in (videos, frames))
+    for row, found in enumerate(of_seed.values()):
+        for (video, frame), pair in found.get(metric, {}).items():
+            if frame is None:
+                whole[:, row, of_video[video]] = pair
+            else:
+                by_frame[:, row, of_video[video], of_frame[frame]] = pair
+    return Sums(tuple(of_seed), tuple(videos), whole, tuple(frames), by_frame)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete its folder and run the ablation again") from error

@@ -1,0 +1,226 @@
+"""The answer as files: table.md with values, differences and verdict; table.json; curves along the video."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cdcd_video.ablate.gather import Gathered, Sums, gather
+from cdcd_video.ablate.plan import Plan
+from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
+from cdcd_video.engine.runtime import replace_file
+from cdcd_video.metrics.scores import MEASURES, SLOPE
+from cdcd_video.report.entries import HEADLINE, OF_SETS
+
+CURVES = ("position_error", "identity_iou", "motion_ratio", "psnr")
+"""What is drawn along the video, as far as it was measured."""
+SLOPES = ("position_error", "identity_iou", "psnr")
+"""Metrics whose drift is told: the slope of their curve, per frame."""
+_INK = "#7d828c"  # reads on white and on black
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity of one arm."""
+
+    measured: str
+    metric: str
+    figure: str
+    arm: str
+    reference: str
+    value: Value
+    difference: Difference | None
+    """None for the reference itself, and where nothing can be compared."""
+
+
+def write(plan: Plan, seed: int = 0) -> list[Path]:
+    """Writes what the finished cells say; the unfinished ones are named.
+
+    Args:
+      plan: the ablation.
+      seed: of the redraws behind the intervals.
+
+    Returns:
+      The paths.
+    """
+    gathered = gather(plan)
+    lines = [line for found in gathered for line in _lines(plan, found, seed)]
+    paths = [plan.out / "table.md", plan.out / "table.json"]
+    replace_file(paths[0], markdown(plan, gathered, lines))
+    replace_file(paths[1], json.dumps([_plain(line) for line in lines], indent=1) + "\n")
+    for found in gathered:
+        path = plan.out / f"curves-{found.name}.svg"
+        if _draw(found, path):
+            paths.append(path)
+    return paths
+
+
+def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
+    """Every quantity of every arm, in the order in which reports show them."""
+    order = [entry.metric for entry in HEADLINE]
+    for metric in sorted({name for of_arm in found.sums.values() for name in of_arm}, key=order.index):
+        for figure in ("whole", "slope") if metric in SLOPES else ("whole",):
+            measure, right = MEASURES[metric], found.references.get("truth", {}).get(metric)
+            right = 1.0 if measure.better == "one" else right
+            for arm, of_arm in found.sums.items():
+                reference = plan.arms[arm].reference
+                other = found.sums.get(reference, {}).get(metric)
+                difference = None
+                if other is not None and reference != arm:
+                    difference = difference_of(of_arm[metric], other, measure.better, figure, right, seed)
+                yield Line(
+                    found.name, metric, figure, arm, reference, value_of(of_arm[metric], figure, seed), difference
+                )
+
+
+def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) -> str:
+    """The whole answer as text: what was asked, what was measured, what can be told apart."""
+    done = {arm: len(next(iter(sums.values())).seeds) for arm, sums in (gathered[0].sums if gathered else {}).items()}
+    seeds = len(plan.ablation.seeds)
+    missing = [f"{arm} ({done.get(arm, 0)} of {seeds})" for arm in plan.arms if done.get(arm, 0) < seeds]
+    text = [f"# {plan.ablation.question}", "", f"`python -m cdcd_video.ablate {plan.file}`, {seeds} training seeds."]
+    if missing:
+        text += ["", f"Not finished: {', '.join(missing)}."]
+    text += ["", *_verdict(lines)]
+    for found in gathered:
+        own = [line for line in lines if line.measured == found.name]
+        text += [
+            "",
+            f"## {found.name}",
+            "",
+            f"{found.num_videos} videos of each seed; protocol `{found.protocol[:12]}`.",
+            "",
+        ]
+        text += [*_table(found, own), "", *_differences(own), *_sets(found)]
+    return "\n".join(text) + "\n"
+
+
+def _verdict(lines: Sequence[Line]) -> Iterator[str]:
+    compared = [line for line in lines if line.difference is not None]
+    apart = [line for line in compared if line.difference.is_told_apart]
+    yield (
+        f"Of {len(compared)} differences {len(apart)} are told apart from 0 (interval over videos and seeds, all seeds of"
+        f" one mind); where nothing differs, up to one in twenty would be."
+    )
+    for line in apart:
+        word = "better" if line.difference.is_better else "worse"
+        yield (
+            f"- **{line.arm}** is {word} than {line.reference} by {_title(line)} ({line.measured}):"
+            f" {_interval(line.difference)}"
+        )
+
+
+def _table(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
+    """A row per arm, a column per quantity; the references below."""
+    columns = list(dict.fromkeys((line.metric, line.figure) for line in lines))
+    cells = {(line.arm, line.metric, line.figure): line for line in lines}
+    yield "| arm | seeds | " + " | ".join(_named(*column) for column in columns) + " |"
+    yield "|---" * (len(columns) + 2) + "|"
+    for arm, sums in found.sums.items():
+        row = [_interval(cells[arm, *column].value) if (arm, *column) in cells else "-" for column in columns]
+        yield f"| {arm} | {len(next(iter(sums.values())).seeds)} | " + " | ".join(row) + " |"
+    for name, scores in found.references.items():
+        values = [scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}") for metric, figure in columns]
+        row = ["-" if value is None else _number(value) for value in values]
+        yield f"| *{name}* | | " + " | ".join(row) + " |"
+
+
+def _differences(lines: Sequence[Line]) -> Iterator[str]:
+    """The same against the reference; bold where the two are told apart."""
+    compared = [line for line in lines if line.difference is not None]
+    if not compared:
+        return
+    columns = list(dict.fromkeys((line.metric, line.figure) for line in compared))
+    cells = {(line.arm, line.metric, line.figure): line.difference for line in compared}
+    yield "Minus the reference (of distances to what is right, where likeness counts); bold is told apart:"
+    yield ""
+    yield "| arm - reference | " + " | ".join(_named(*column) for column in columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for arm, reference in dict.fromkeys((line.arm, line.reference) for line in compared):
+        row = []
+        for column in columns:
+            found = cells.get((arm, *column))
+            mark = "**" if found and found.is_told_apart else ""
+            row.append(f"{mark}{_interval(found)}{mark}" if found else "-")
+        yield f"| {arm} - {reference} | " + " | ".join(row) + " |"
+
+
+def _sets(found: Gathered) -> Iterator[str]:
+    """Scores of whole sets have no value per video: the seeds' own, and no test."""
+    titles = {entry.metric: entry.title for entry in OF_SETS}
+    columns = [name for name in titles if any(name in of_arm for of_arm in found.sets.values())]
+    if not columns:
+        return
+    yield ""
+    yield "Scores of whole sets: mean over seeds (least to most); no test."
+    yield ""
+    yield "| arm | " + " | ".join(titles[name] for name in columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for arm, of_arm in found.sets.items():
+        row = []
+        for name in columns:
+            values = [value for value in of_arm.get(name, {}).values() if value is not None]
+            spread = f" ({_number(min(values))} to {_number(max(values))})" if len(values) > 1 else ""
+            row.append(_number(float(np.mean(values))) + spread if values else "-")
+        yield f"| {arm} | " + " | ".join(row) + " |"
+    for name, scores in found.references.items():
+        row = ["-" if scores.get(column) is None else _number(scores[column]) for column in columns]
+        yield f"| *{name}* | " + " | ".join(row) + " |"
+
+
+def _draw(found: Gathered, path: Path) -> bool:
+    """Curves along the video, an arm a colour, mean over seeds with their range; False where there is none."""
+    shown = [name for name in CURVES if any(_has_curve(sums.get(name)) for sums in found.sums.values())]
+    if not shown:
+        return False
+    figure = Figure(figsize=(4.4 * len(shown), 3.2), layout="constrained")
+    for axes, metric in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+        for number, (arm, sums) in enumerate(found.sums.items()):
+            curves = curve_of(sums[metric])
+            style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
+            axes.plot(sums[metric].frames, curves.mean(axis=0), label=arm, lw=1.4, **style)
+            axes.fill_between(
+                sums[metric].frames, curves.min(axis=0), curves.max(axis=0), color=style["color"], alpha=0.1, lw=0
+            )
+        axes.set_xlabel("frame", color=_INK)
+        axes.set_ylabel(f"{_named(metric, 'whole')}, {MEASURES[metric].unit}", color=_INK)
+        axes.tick_params(colors=_INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_INK)
+        axes.grid(color=_INK, alpha=0.18)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, labelcolor=_INK
+    )
+    figure.savefig(path, transparent=True, metadata={"Date": None})
+    return True
+
+
+def _has_curve(sums: Sums | None) -> bool:
+    return sums is not None and len(sums.frames) > 1
+
+
+def _title(line: Line) -> str:
+    return _named(line.metric, line.figure)
+
+
+def _named(metric: str, figure: str) -> str:
+    title = {entry.metric: entry.title for entry in HEADLINE}[metric]
+    return title if figure == "whole" else f"{title}, drift per frame"
+
+
+def _interval(found: Value | Difference) -> str:
+    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
+
+
+def _plain(line: Line) -> dict:
+    plain = asdict(line)
+    if line.difference is not None:
+        plain["difference"]["is_told_apart"] = line.difference.is_told_apart
+    return plain

@@ -1,0 +1,145 @@
+"""An ablation as a file: a question, a config, arms that change it, and what is measured. Imports no torch."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from cdcd_video import configfile
+from cdcd_video.config import Config, Section
+from cdcd_video.errors import UserError
+from cdcd_video.metrics.scores import checked_metrics
+from cdcd_video.protocol import Protocol
+
+Changes = tuple[str, ...]
+"""As after `--set`: section.key=value."""
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+class Measured(Section):
+    """One evaluation of every cell."""
+
+    protocol: str
+    """A file of configs/eval, relative to the ablation's."""
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    set: Changes = ()
+    """What differs from that file."""
+
+
+class Ablation(Section):
+    """Cells = (arms x across, then rivals) x seeds, all with the same data, steps, codec and CLIP."""
+
+    question: str
+    """What is to be found out, as a sentence."""
+    config: str
+    """The config of every cell, relative to this file."""
+    set: Changes = ()
+    """What every cell changes in it."""
+    stages: Annotated[tuple[str, ...], Field(min_length=1)] = ("diffusion",)
+    """Stages that are trained."""
+    arms: Annotated[dict[Name, Changes], Field(min_length=1)]
+    """What is compared; the first is what the others are held against, unless `reference` names another."""
+    across: dict[Name, Changes] = Field(default_factory=dict)
+    """Everything that each arm is crossed with; an arm is compared within each of them."""
+    rivals: dict[Name, Changes] = Field(default_factory=dict)
+    """Further arms that are crossed with nothing."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    """Training seeds: of weights, order of the examples, corruption."""
+    reference: Name | None = None
+    measured: Annotated[dict[Name, Measured], Field(min_length=1)]
+    """What is measured of every cell, by name."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Ablation":
+        names = [arm.name for arm in self.every_arm()]
+        if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("two arms or two seeds are called the same")
+        if self.reference is not None and self.reference not in {**self.arms, **self.rivals}:
+            raise ValueError(f"reference is {self.reference!r}, which is no arm")
+        return self
+
+    def every_arm(self) -> list["Arm"]:
+        """All arms in the order in which they are trained: one column after the other, then the rivals."""
+        reference = self.reference or next(iter(self.arms))
+        columns = self.across or {"": ()}
+        arms = []
+        for (column, crossed), (name, changes) in itertools.product(columns.items(), self.arms.items()):
+            full = f"{name}-{column}" if column else name
+            held = f"{reference}-{column}" if column and reference in self.arms else reference
+            arms.append(Arm(full, held, (*crossed, *changes)))
+        first = arms[0].reference
+        return arms + [Arm(name, first, changes) for name, changes in self.rivals.items()]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of doing it."""
+
+    name: str
+    reference: str
+    """The arm it is compared with; its own name where it is that arm."""
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: an arm under a seed, in a run folder of its own."""
+
+    arm: Arm
+    seed: int
+    config: Config
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ablation that is settled: every config was read and is good."""
+
+    file: Path
+    ablation: Ablation
+    out: Path
+    cells: tuple[Cell, ...]
+    rules: Mapping[str, Protocol]
+    """By the name of what is measured."""
+
+    @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """By name, in order."""
+        return {arm.name: arm for arm in self.ablation.every_arm()}
+
+    def of(self, arm: str) -> list[Cell]:
+        """The cells of an arm, one per seed."""
+        return [cell for cell in self.cells if cell.arm.name == arm]
+
+
+def read(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
+    """Reads an ablation and all that it rests on.
+
+    Args:
+      path: a file of configs/ablations.
+      overrides: as after `--set`, of the ablation's own fields.
+      out: where the cells go; runs/ablations/NAME when None.
+
+    Raises:
+      UserError: a file is missing, or a cell's config or a protocol is wrong; the cell is named.
+    """
+    ablation = configfile.load(path, Ablation, overrides)
+    out = out or Path("runs/ablations") / path.stem
+    cells = []
+    for arm, seed in itertools.product(ablation.every_arm(), ablation.seeds):
+        name = f"{arm.name}-{seed}"
+        changes = [*ablation.set, *arm.changes, f"seed={seed}", f"name={name}"]
+        try:
+            config = configfile.load(path.parent / ablation.config, Config, changes)
+        except UserError as error:
+            raise UserError(f"{path}, cell {name}: {error}") from None
+        cells.append(Cell(arm, seed, config, out / name))
+    rules = {}
+    for name, measured in ablation.measured.items():
+        rules[name] = configfile.load(path.parent / measured.protocol, Protocol, measured.set)
+        checked_metrics(measured.metrics, has_scenes=rules[name].data == "sprites")
+    return Plan(path, ablation, out, tuple(cells), rules)

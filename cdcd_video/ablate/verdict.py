@@ -1,0 +1,143 @@
+"""What the cells say together: values, differences, and intervals over videos and training seeds at once.
+
+All cells draw the same videos, so videos and seeds are crossed: a redraw takes videos with replacement, the same ones for
+every seed and arm, and seeds with replacement, the same ones for both arms of a difference (the pigeonhole bootstrap of
+Owen 2007, which errs on the wide side). With S seeds a redraw of them scatters too little by S / (S - 1) in variance
+(Davison & Hinkley 1997, sec. 3.8), which is put right. Even so, three seeds say little about a fourth: nothing is called told
+apart unless all seeds agree on the direction as well.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cdcd_video.ablate.gather import Sums
+from cdcd_video.metrics import along
+from cdcd_video.metrics.intervals import RESAMPLES, TAIL
+
+
+@dataclass(frozen=True)
+class Value:
+    """Mean over seeds, with its interval and each seed's own."""
+
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
+    num_videos: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm minus its reference; of distances from what is right, where likeness is what counts."""
+
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
+    better: int
+    """Which sign is better: 1 or -1."""
+
+    @property
+    def is_told_apart(self) -> bool:
+        """The interval excludes 0, and all of at least two seeds agree."""
+        signs = {np.sign(value) for value in self.by_seed}
+        return len(self.by_seed) > 1 and len(signs) == 1 and (self.low > 0 or self.high < 0)
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the arm is the better one, as far as the value goes."""
+        return self.value * self.better > 0
+
+
+def value_of(sums: Sums, figure: str = "whole", seed: int = 0) -> Value:
+    """A score of an arm.
+
+    Args:
+      sums: of a metric.
+      figure: `whole` video, its `slope` per frame, or its `end`: the last quarter of the frames.
+      seed: of the redraws.
+    """
+    own, redrawn = _redrawn(sums, figure, seed)
+    return Value(*_interval(own, redrawn, seed), tuple(own.tolist()), int((sums.whole[1] > 0).any(axis=0).sum()))
+
+
+def difference_of(
+    arm: Sums, reference: Sums, better: str, figure: str = "whole", right: float | None = None, seed: int = 0
+) -> Difference | None:
+    """An arm minus its reference, over the seeds that both have; None where they share none.
+
+    Args:
+      arm, reference: the same metric of both, over the same videos.
+      better: `higher`, `lower`, or `one` or `real` where a value is right.
+      figure: as for `value_of`.
+      right: the right value, for `one` and `real`; None where it is not known.
+      seed: of the redraws.
+    """
+    seeds = [seed for seed in arm.seeds if seed in reference.seeds]
+    if not seeds or arm.videos != reference.videos or (better in ("one", "real") and right is None):
+        return None
+    (own, redrawn), (own_other, redrawn_other) = (_redrawn(side.of(seeds), figure, seed) for side in (arm, reference))
+    if better in ("one", "real"):
+        own, redrawn, own_other, redrawn_other = (
+            abs(side - right) for side in (own, redrawn, own_other, redrawn_other)
+        )
+    apart = own - own_other
+    ends = _interval(apart, redrawn - redrawn_other, seed)
+    return Difference(*ends, tuple(apart.tolist()), 1 if better == "higher" else -1)
+
+
+def curve_of(sums: Sums) -> Float[np.ndarray, "S F"]:
+    """A metric frame by frame, of every seed."""
+    totals, weights = sums.by_frame.sum(axis=2)
+    return _ratio(totals, weights)
+
+
+def _redrawn(sums: Sums, figure: str, seed: int) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "R S"]]:
+    """A figure of every seed: of all videos, and of every redraw of them."""
+    counts = _counts(len(sums.videos), seed)
+    plain = np.ones((1, len(sums.videos)))
+    if figure == "whole":
+        own, redrawn = (_ratio(*(drawn @ side.T for side in sums.whole)) for drawn in (plain, counts))
+        return own[0], redrawn
+    curves = []
+    for drawn in (plain, counts):
+        sides = [np.einsum("rv,svf->rsf", drawn, side, optimize=True) for side in sums.by_frame]
+        curves.append(_ratio(*sides))
+    if figure == "end":
+        part = max(1, len(sums.frames) // along.QUARTER)
+        own, redrawn = (np.nanmean(curve[..., -part:], axis=-1) for curve in curves)
+    else:
+        frames = np.asarray(sums.frames, np.float64)
+        own, redrawn = (
+            along.slope(curve.reshape(-1, len(frames)), frames).reshape(curve.shape[:2]) for curve in curves
+        )
+    return own[0], redrawn
+
+
+def _interval(own: Float[np.ndarray, " S"], redrawn: Float[np.ndarray, "R S"], seed: int) -> tuple[float, float, float]:
+    """Mean over seeds, and the ends of its interval over redraws of videos and of seeds."""
+    num = len(own)
+    mean = redrawn.mean(axis=1)
+    if num > 1:
+        rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
+        picked = rng.integers(num, size=(len(redrawn), num))
+        of_seeds = np.take_along_axis(redrawn, picked, axis=1).mean(axis=1)
+        mean = mean + np.sqrt(num / (num - 1)) * (of_seeds - mean)
+    known = mean[np.isfinite(mean)]
+    low, high = np.quantile(known, (TAIL, 1 - TAIL)) if len(known) else (np.nan, np.nan)
+    return float(own.mean()), float(low), float(high)
+
+
+@cache
+def _counts(num_videos: int, seed: int) -> Float[np.ndarray, "R V"]:
+    """How often each redraw takes each video: the same for every arm."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    picked: Int[np.ndarray, "R V"] = rng.integers(num_videos, size=(RESAMPLES, num_videos))
+    return np.stack([np.bincount(row, minlength=num_videos) for row in picked]).astype(np.float64)
+
+
+def _ratio(totals: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.where(weights > 0, totals / np.where(weights > 0, weights, 1.0), np.nan)
