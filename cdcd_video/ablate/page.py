@@ -120,7 +120,7 @@ def _table(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
     yield "| arm | seeds | " + " | ".join(_named(*column) for column in columns) + " |"
     yield "|---" * (len(columns) + 2) + "|"
     for arm, sums in found.sums.items():
-        row = [_interval(cells[arm, *column].value) if (arm, *column) in cells else "-" for column in columns]
+        row = [_interval(cells[(arm, *column)].value) if (arm, *column) in cells else "-" for column in columns]
         yield f"| {arm} | {len(next(iter(sums.values())).seeds)} | " + " | ".join(row) + " |"
     for name, scores in found.references.items():
         values = [scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}") for metric, figure in columns]
