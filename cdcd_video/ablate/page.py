@@ -1,7 +1,7 @@
 """The answer as files: table.md with values, differences and verdict; table.json; curves along the video."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,8 +60,8 @@ def write(plan: Plan, seed: int = 0) -> list[Path]:
 
 def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
     """Every quantity of every arm, in the order in which reports show them."""
-    order = [entry.metric for entry in HEADLINE]
-    for metric in sorted({name for of_arm in found.sums.values() for name in of_arm}, key=order.index):
+    order = [entry.metric for entry in HEADLINE if entry.group == "all"]
+    for metric in (name for name in order if any(name in of_arm for of_arm in found.sums.values())):
         for figure in ("whole", "slope") if metric in SLOPES else ("whole",):
             measure, right = MEASURES[metric], found.references.get("truth", {}).get(metric)
             right = 1.0 if measure.better == "one" else right
@@ -78,7 +78,7 @@ def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
 
 def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) -> str:
     """The whole answer as text: what was asked, what was measured, what can be told apart."""
-    done = {arm: len(next(iter(sums.values())).seeds) for arm, sums in (gathered[0].sums if gathered else {}).items()}
+    done = {arm: len(_any(sums).seeds) for arm, sums in gathered[0].sums.items()}
     seeds = len(plan.ablation.seeds)
     missing = [f"{arm} ({done.get(arm, 0)} of {seeds})" for arm in plan.arms if done.get(arm, 0) < seeds]
     text = [f"# {plan.ablation.question}", "", f"`python -m cdcd_video.ablate {plan.file}`, {seeds} training seeds."]
@@ -94,7 +94,7 @@ def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) ->
             f"{found.num_videos} videos of each seed; protocol `{found.protocol[:12]}`.",
             "",
         ]
-        text += [*_table(found, own), "", *_differences(own), *_sets(found)]
+        text += [*_tables(found, own), *_sets(found)]
     return "\n".join(text) + "\n"
 
 
@@ -103,7 +103,8 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
     apart = [line for line in compared if line.difference.is_told_apart]
     yield (
         f"Of {len(compared)} differences {len(apart)} are told apart from 0 (interval over videos and seeds, all seeds of"
-        f" one mind); where nothing differs, up to one in twenty would be."
+        " one mind); where nothing differs, up to one in twenty would be. Differences are of distances to what is right where"
+        " likeness is what counts (motion, flicker, step and turn in CLIP space); bold is told apart."
     )
     for line in apart:
         word = "better" if line.difference.is_better else "worse"
@@ -113,39 +114,58 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
         )
 
 
-def _table(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
-    """A row per arm, a column per quantity; the references below."""
-    columns = list(dict.fromkeys((line.metric, line.figure) for line in lines))
+def _tables(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
+    """Values and differences of every reference and what is held against it, quantity by quantity; then the references."""
+    rows = list(dict.fromkeys((line.metric, line.figure) for line in lines))
     cells = {(line.arm, line.metric, line.figure): line for line in lines}
-    yield "| arm | seeds | " + " | ".join(_named(*column) for column in columns) + " |"
-    yield "|---" * (len(columns) + 2) + "|"
-    for arm, sums in found.sums.items():
-        row = [_interval(cells[(arm, *column)].value) if (arm, *column) in cells else "-" for column in columns]
-        yield f"| {arm} | {len(next(iter(sums.values())).seeds)} | " + " | ".join(row) + " |"
-    for name, scores in found.references.items():
-        values = [scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}") for metric, figure in columns]
-        row = ["-" if value is None else _number(value) for value in values]
-        yield f"| *{name}* | | " + " | ".join(row) + " |"
+    for reference in dict.fromkeys(line.reference for line in lines):
+        arms = list(dict.fromkeys(line.arm for line in lines if line.reference == reference))
+        titles = [f"{arm} ({len(_any(found.sums[arm]).seeds)})" for arm in arms]
+        yield from _table(["value [95 %] (seeds)", *titles], rows, [_values(cells, arm) for arm in arms])
+        others = [arm for arm in arms if arm != reference]
+        if reference in arms and others:
+            titles = [f"{arm} - {reference}" for arm in others]
+            yield from _table(["difference [95 %]", *titles], rows, [_differences(cells, arm) for arm in others])
+    if found.references:
+        columns = [_of_reference(scores) for scores in found.references.values()]
+        yield from _table(["without training", *found.references], rows, columns)
 
 
-def _differences(lines: Sequence[Line]) -> Iterator[str]:
-    """The same against the reference; bold where the two are told apart."""
-    compared = [line for line in lines if line.difference is not None]
-    if not compared:
-        return
-    columns = list(dict.fromkeys((line.metric, line.figure) for line in compared))
-    cells = {(line.arm, line.metric, line.figure): line.difference for line in compared}
-    yield "Minus the reference (of distances to what is right, where likeness counts); bold is told apart:"
+def _table(
+    titles: Sequence[str], rows: Sequence[tuple[str, str]], columns: Sequence[Callable[..., str]]
+) -> Iterator[str]:
+    yield "| " + " | ".join(titles) + " |"
+    yield "|---" * len(titles) + "|"
+    for row in rows:
+        yield f"| {_named(*row)} | " + " | ".join(column(*row) for column in columns) + " |"
     yield ""
-    yield "| arm - reference | " + " | ".join(_named(*column) for column in columns) + " |"
-    yield "|---" * (len(columns) + 1) + "|"
-    for arm, reference in dict.fromkeys((line.arm, line.reference) for line in compared):
-        row = []
-        for column in columns:
-            found = cells.get((arm, *column))
-            mark = "**" if found and found.is_told_apart else ""
-            row.append(f"{mark}{_interval(found)}{mark}" if found else "-")
-        yield f"| {arm} - {reference} | " + " | ".join(row) + " |"
+
+
+def _values(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
+    def shown(metric: str, figure: str) -> str:
+        line = cells.get((arm, metric, figure))
+        return _interval(line.value) if line else "-"
+
+    return shown
+
+
+def _differences(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
+    def shown(metric: str, figure: str) -> str:
+        line = cells.get((arm, metric, figure))
+        if line is None or line.difference is None:
+            return "-"
+        mark = "**" if line.difference.is_told_apart else ""
+        return f"{mark}{_interval(line.difference)}{mark}"
+
+    return shown
+
+
+def _of_reference(scores: Mapping[str, float | None]) -> Callable[[str, str], str]:
+    def shown(metric: str, figure: str) -> str:
+        value = scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}")
+        return "-" if value is None else _number(value)
+
+    return shown
 
 
 def _sets(found: Gathered) -> Iterator[str]:
@@ -154,7 +174,6 @@ def _sets(found: Gathered) -> Iterator[str]:
     columns = [name for name in titles if any(name in of_arm for of_arm in found.sets.values())]
     if not columns:
         return
-    yield ""
     yield "Scores of whole sets: mean over seeds (least to most); no test."
     yield ""
     yield "| arm | " + " | ".join(titles[name] for name in columns) + " |"
@@ -196,6 +215,10 @@ def _draw(found: Gathered, path: Path) -> bool:
     )
     figure.savefig(path, transparent=True, metadata={"Date": None})
     return True
+
+
+def _any(sums: Mapping[str, Sums]) -> Sums:
+    return next(iter(sums.values()))
 
 
 def _has_curve(sums: Sums | None) -> bool:

@@ -1,0 +1,287 @@
+"""An ablation: what is read from its file, what intervals say, and the whole of it on the tiny config."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_model import write_model
+from safetensors.torch import load_file
+
+from cdcd_video import configfile
+from cdcd_video.ablate import cell, plan, verdict
+from cdcd_video.ablate.gather import Sums
+from cdcd_video.ablate.plan import Ablation
+from cdcd_video.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
+
+
+def sums(totals: np.ndarray, by_frame: np.ndarray | None = None) -> Sums:
+    """Seeds by videos, all of weight 1."""
+    totals = np.asarray(totals, np.float64)
+    seeds, videos = totals.shape
+    frames = 0 if by_frame is None else by_frame.shape[2]
+    curves = np.zeros((2, seeds, videos, 0)) if by_frame is None else np.stack([by_frame, np.ones_like(by_frame)])
+    names = tuple(f"v{number:04d}" for number in range(videos))
+    return Sums(
+        tuple(range(seeds)), names, np.stack([totals, np.ones_like(totals)]), tuple(range(1, frames + 1)), curves
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- plans
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_ablations_are_good(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    found = plan.read(path, [], None)
+    assert len(found.cells) == len(found.arms) * len(found.ablation.seeds)
+    assert len({one.folder for one in found.cells}) == len(found.cells)
+    sizes = {(one.config.denoiser, one.config.train, one.config.data, one.config.reuse) for one in found.cells}
+    assert len(sizes) == 1, "equal size, steps, data and codec"
+
+
+def write_plan(folder: Path, **changes) -> Path:
+    """A small ablation as a file; `changes` are its fields."""
+    content = {
+        "question": "does it run?",
+        "config": str(ROOT / "configs" / "tiny.yaml"),
+        "arms": {"none": ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"], "both": []},
+        "seeds": [0, 1],
+        "measured": {"along": {"protocol": str(ROOT / "configs/eval/small.yaml"), "metrics": ["sprites", "motion"]}},
+    }
+    path = folder / "small.yaml"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def test_cells_are_arms_times_columns_times_seeds_and_then_rivals(tmp_path: Path):
+    path = write_plan(
+        tmp_path,
+        across={"mask": [], "bridge": ["diffusion.process.kind=bridge"]},
+        rivals={"gaussian": ["rival.kind=gaussian", "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]},
+    )
+    found = plan.read(path, ["seeds=[3, 5]"], tmp_path)
+    names = [one.folder.name for one in found.cells]
+    arms = ["none-mask", "both-mask", "none-bridge", "both-bridge", "gaussian"]
+    assert names == [f"{arm}-{seed}" for arm in arms for seed in (3, 5)]
+    assert [arm.reference for arm in found.arms.values()] == [
+        "none-mask",
+        "none-mask",
+        "none-bridge",
+        "none-bridge",
+        "none-mask",
+    ]
+    by_name = {one.folder.name: one.config for one in found.cells}
+    assert by_name["both-bridge-5"].diffusion.process.kind == "bridge" and by_name["both-bridge-5"].seed == 5
+    assert by_name["none-mask-3"].loss.contrast.frame_text == 0 < by_name["both-mask-3"].loss.contrast.frame_text
+    assert by_name["gaussian-3"].rival.kind == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arms": {"none": ["loss.contrst=0"]}}, ["cell none-0", "contrst"]),
+        ({"reference": "nothing"}, ["reference", "nothing"]),
+        ({"seeds": [1, 1]}, ["called the same"]),
+        ({"rivals": {"none": []}}, ["called the same"]),
+        ({"measured": {"along": {"protocol": "no.yaml", "metrics": ["psnr"]}}}, ["no.yaml"]),
+        (
+            {"measured": {"along": {"protocol": str(ROOT / "configs/eval/small.yaml"), "metrics": ["beauty"]}}},
+            ["beauty"],
+        ),
+        ({"arms": {}}, ["arms"]),
+        ({"questoin": "?"}, ["questoin"]),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(tmp_path: Path, changes, words):
+    with pytest.raises(UserError) as error:
+        plan.read(write_plan(tmp_path, **changes), [], tmp_path)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_the_default_reference_is_the_first_arm():
+    found = Ablation(
+        question="?", config="x", arms={"b": (), "a": ()}, measured={"m": {"protocol": "p", "metrics": ["psnr"]}}
+    )
+    assert [arm.reference for arm in found.every_arm()] == ["b", "b"]
+
+
+# ---------------------------------------------------------------------------------------------------------- verdicts
+
+
+def test_values_are_means_over_seeds_of_ratios_over_videos():
+    rng = np.random.default_rng(0)
+    totals = rng.random((3, 40))
+    found = verdict.value_of(sums(totals))
+    assert found.value == pytest.approx(totals.mean())
+    assert found.by_seed == pytest.approx(totals.mean(axis=1))
+    assert found.low < found.value < found.high and found.num_videos == 40
+
+
+def test_with_one_seed_the_interval_is_the_ordinary_bootstrap():
+    totals = np.random.default_rng(1).random((1, 200))
+    found = verdict.value_of(sums(totals))
+    standard = totals.std() / np.sqrt(200)
+    assert (found.high - found.low) / (2 * 1.96 * standard) == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 8])
+def test_the_scatter_of_seeds_has_its_unbiased_size(num_seeds: int):
+    """With videos that are all alike only the seeds scatter: variance of their mean, s^2 / S with S - 1 in s^2."""
+    of_seed = np.random.default_rng(2).normal(size=num_seeds)
+    own, redrawn = verdict._redrawn(sums(np.repeat(of_seed[:, None], 5, axis=1)), "whole", 0)
+    rng = np.random.Generator(np.random.Philox(key=[0, 1]))
+    picked = rng.integers(num_seeds, size=(len(redrawn), num_seeds))
+    expected = of_seed.mean() + np.sqrt(num_seeds / (num_seeds - 1)) * (of_seed[picked].mean(axis=1) - of_seed.mean())
+    assert expected.var() == pytest.approx(of_seed.var(ddof=1) / num_seeds, rel=0.1)
+    _, low, high = verdict._interval(own, redrawn, 0)
+    assert (low, high) == pytest.approx(np.quantile(expected, (0.025, 0.975)))
+
+
+def test_what_is_hard_for_both_cancels():
+    """Videos differ wildly, the arms by a constant: the difference is sharp, the values are not."""
+    hard = np.random.default_rng(3).normal(0, 10, (3, 100))
+    found = verdict.difference_of(sums(hard + 1), sums(hard), "higher")
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+    assert found.is_told_apart and found.is_better
+    worse = verdict.difference_of(sums(hard + 1), sums(hard), "lower")
+    assert worse.is_told_apart and not worse.is_better
+
+
+def test_equal_arms_are_not_told_apart_more_often_than_said():
+    """Seeds and videos both scatter; nothing differs in truth."""
+    rng = np.random.default_rng(4)
+    called = 0
+    for _ in range(150):
+        videos = rng.normal(size=(1, 60))
+        arms = [videos + 0.3 * rng.normal(size=(3, 1)) + rng.normal(size=(3, 60)) for _ in range(2)]
+        called += verdict.difference_of(sums(arms[0]), sums(arms[1]), "higher").is_told_apart
+    assert called / 150 < 0.15
+
+
+def test_a_real_difference_is_told_apart():
+    rng = np.random.default_rng(5)
+    base = rng.normal(size=(3, 200))
+    assert verdict.difference_of(sums(base + 0.5 + 0.1 * rng.normal(size=(3, 1))), sums(base), "higher").is_told_apart
+
+
+def test_seeds_that_disagree_are_not_told_apart_and_one_seed_never_is():
+    base = np.zeros((3, 50))
+    assert not verdict.difference_of(sums(base + [[2.0], [2.0], [-0.1]]), sums(base), "higher").is_told_apart
+    assert not verdict.difference_of(sums(base[:1] + 2), sums(base[:1]), "higher").is_told_apart
+
+
+def test_likeness_is_compared_by_its_distance_to_what_is_right():
+    base = np.full((2, 30), 0.5)
+    found = verdict.difference_of(sums(base + 1.0), sums(base), "one", right=1.0)
+    assert found.value == pytest.approx(0) and not found.is_told_apart  # 1.5 and 0.5 are equally far from 1
+    nearer = verdict.difference_of(sums(base + 0.4), sums(base), "one", right=1.0)
+    assert nearer.is_told_apart and nearer.is_better
+    assert verdict.difference_of(sums(base), sums(base), "real") is None
+
+
+def test_slope_and_end_of_a_curve():
+    curves = np.arange(1, 9)[None, None] * np.array([0.5, 1.5])[:, None, None] + np.zeros((2, 6, 8))
+    found = sums(curves.sum(axis=2), curves)
+    assert verdict.value_of(found, "slope").by_seed == pytest.approx((0.5, 1.5))
+    assert verdict.value_of(found, "end").by_seed == pytest.approx((0.5 * 7.5, 1.5 * 7.5))
+    assert verdict.curve_of(found) == pytest.approx(curves[:, 0])
+
+
+def test_only_seeds_that_both_have_are_compared():
+    base = np.arange(30.0).reshape(3, 10)
+    found = verdict.difference_of(sums(base), sums(base).of([2, 0]), "higher")
+    assert found.by_seed == pytest.approx((0, 0)) and len(found.by_seed) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- cells
+
+
+def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from cdcd_video.ablate.cell import claimed\n"
+        "with claimed(Path(sys.argv[1])) as ours:\n    print(ours, flush=True)\n    time.sleep(60)\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "cell"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "True\n"
+        with cell.claimed(tmp_path / "cell") as is_ours:
+            assert not is_ours
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        with cell.claimed(tmp_path / "cell") as is_ours:
+            assert is_ours
+    finally:
+        other.kill()
+        other.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder whose CLIP and codec are reused."""
+    return write_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def ablate(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cdcd_video.ablate", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_whole_of_it(base: Path, tmp_path: Path):
+    changes = [f"reuse={base}", "train.diffusion.num_steps=6", "train.diffusion.checkpoint_every=2", "data.num_clips=8"]
+    path, out = write_plan(tmp_path, set=changes), tmp_path / "out"
+
+    dry = ablate(path, "--out", out, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "4 of 4 cells are open" in dry.stdout and "hours" in dry.stdout and not out.exists()
+
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "cdcd_video.ablate", path, "--out", out, "--only", "both"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("both-0/checkpoints/diffusion/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+
+    done = ablate(path, "--out", out)
+    assert done.returncode == 0, done.stderr
+    table = (out / "table.md").read_text()
+    assert "| none (2) | both (2) |" in table and "| both - none |" in table and "| truth |" in table
+    assert "Not finished" not in table
+    lines = json.loads((out / "table.json").read_text())
+    right = [line for line in lines if line["metric"] == "does_right_thing"]
+    assert {line["arm"] for line in right} == {"none", "both"} and all(
+        len(line["value"]["by_seed"]) == 2 for line in right
+    )
+
+    again = ablate(path, "--out", out)
+    assert "4 cells, all done" in again.stdout and (out / "table.md").read_text() == table
+
+    # A cell is reproducible from its run folder, whatever happened on the way.
+    config = configfile.load(out / "both-0" / "config.yaml", type(plan.read(path, [], out).cells[0].config))
+    assert config.seed == 0
+    train = [sys.executable, "train.py", "--config", out / "both-0" / "config.yaml", "--out", tmp_path / "again"]
+    run = subprocess.run([*train, "--stages", "diffusion"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    files = [folder / "model" / "denoiser.safetensors" for folder in (out / "both-0", tmp_path / "again")]
+    weights = [load_file(file) for file in files]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+
+    wrong = ablate(path, "--out", out, "--only", "neither")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: ") and "neither" in wrong.stderr
