@@ -1,4 +1,4 @@
-"""Measures a model beside its floor and its ceiling, under a protocol; writes scores, a report, prints a short table."""
+"""Measures a model, or videos drawn elsewhere, beside floor and ceiling; writes scores, a report, prints a short table."""
 
 import argparse
 import sys
@@ -14,28 +14,26 @@ DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add(
-        "--metrics",
-        nargs="+",
-        metavar="METRIC",
-        help=f"some of: {', '.join(METRICS)} (default: all that fit the data and need no download)",
-    )
+    known = f"some of: {', '.join(METRICS)} (default: all that fit the data and need no download)"
+    add("--metrics", nargs="+", metavar="METRIC", help=known)
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add("--steps", dest="num_steps", type=int, metavar="S", help="reverse steps per frame (default: the model's)")
     add("--guidance", type=float, metavar="G", help="how much the sentence is stressed (default: the model's)")
     add("--temperature", type=float, metavar="T", help="of the draw of codes (default: the model's)")
+    add("--videos", type=Path, metavar="DIR", help="measure these instead of drawing: files of another model")
+    add("--prompts", type=Path, metavar="TABLE", help="their sentences (default: prompts.tsv, .csv or .jsonl in DIR)")
+    add("--latents", action=argparse.BooleanOptionalAction, default=True, help="look at the latent space too")
     add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add(
-        "--out", type=Path, metavar="DIR", help="for the results, which are replaced (default: run folder, or out/eval)"
-    )
+    add("--out", type=Path, metavar="DIR", help="where results are replaced (default: run folder, or out/eval)")
     add("--compare", nargs="+", metavar="DIR", help="draw nothing; lay finished evaluations side by side")
     protocol.add_flags(parser, DEFAULT)
     args = parser.parse_args()
     args.protocol = protocol.from_flags(args)
-    args.metrics = checked_metrics(args.metrics, has_scenes=args.protocol.data == "sprites")
-    if args.batch < 1:
-        raise UserError("--batch must be at least 1")
+    if args.videos is None:
+        args.metrics = checked_metrics(args.metrics, has_scenes=args.protocol.data == protocol.SPRITES)
+    if args.batch < 1 or (args.prompts and not args.videos):
+        raise UserError("--prompts goes with --videos" if args.prompts else "--batch must be at least 1")
     return args
 
 
@@ -50,18 +48,22 @@ def main() -> None:
     from cdcd_video.engine import runtime
     from cdcd_video.generate import ImageToVideo
 
-    pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-    is_run = model.folder_of(args.checkpoint) == Path(args.checkpoint) / "model"
+    is_run = not args.videos and model.folder_of(args.checkpoint) == Path(args.checkpoint) / "model"
     out = args.out or (Path(args.checkpoint) if is_run else Path("out/eval"))
     with runtime.writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
-    dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature")}
-    bench = benchmark.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
+    if args.videos:
+        how = {"device": args.device, "checkpoint": args.checkpoint}
+        bench = benchmark.prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
+    else:
+        pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
+        dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "latents")}
+        bench = benchmark.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
     sys.stderr.writelines(f"note: {note}\n" for note in bench.notes)
-    with tqdm(total=bench.frames_to_draw, desc="drawing", unit="frame") as bar:
-        found = bench.run(args.batch, bar.update)
+    with tqdm(total=bench.frames_to_draw, desc="reading" if args.videos else "drawing", unit="frame") as bar:
+        found, study = bench.run(args.batch, bar.update), bench.look(args.batch, bar.update)
     cost = runtime.git_state() | {"machine": runtime.machine(), "seconds": found.seconds}
-    paths = report.write(found, bench.ruler, bench.facts(), out, notes=bench.notes, cost=cost)
+    paths = report.write(found, bench.ruler, bench.facts(), out, notes=bench.notes, cost=cost, study=study)
     sys.stdout.write("\n".join([report.terminal_table(found.scores), *map(str, paths), ""]))
     return None
 

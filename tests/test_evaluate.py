@@ -18,7 +18,8 @@ from cdcd_video.model import folder_digest
 from cdcd_video.tools import gate
 
 Run = Callable[..., tuple[int, str, str]]
-SHORT = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml", "--num-videos", 4, "--num-frames", 4)
+SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml", "--num-videos", 4, "--num-frames", 4)
+SHORT = (*SMALL, "--no-latents")
 QUICK = ("--metrics", "sprites", "psnr", "ssim", "motion")
 FILES = ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "report.md", "report.html"]
 
@@ -78,6 +79,41 @@ def test_a_runs_scores_lie_in_the_runs_folder(run: Run, tiny_model: Path):  # no
     assert code == 0 and out.splitlines()[-1] == "runs/mine/report.html"
     found = {line["metric"] for line in lines_of(Path("runs/mine/scores.jsonl"))}
     assert found == {"motion_ratio", "motion_ratio_retention", "motion_ratio_slope", "motion_ratio_frames_kept"}
+
+
+def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_model: Path):  # noqa: F811
+    for out, batch in (("a", 32), ("b", 3)):
+        code, _, err = run(
+            "--checkpoint", tiny_model, *SMALL, "--metrics", "psnr", "--steps", 2, "--batch", batch, "--out", out
+        )
+        assert code == 0, err
+    assert Path("a/scores.jsonl").read_bytes() == Path("b/scores.jsonl").read_bytes()
+    lines = lines_of(Path("a/scores.jsonl"))
+    seen = [line for line in lines if line["group"].startswith(("space=", "fps="))]
+    assert {line["metric"] for line in seen} >= {"purity", "silhouette", "curvature", "inbetween_psnr"}
+    assert {line["protocol"] for line in lines} == {seen[0]["protocol"]} and seen[0]["drawing"]["num_steps"] == 2
+    (network,) = {(line["features"], line["features_sha256"]) for line in seen}
+    assert network[0] == f"codec-{network[1][:8]}" and len(network[1]) == 64
+    page, table = Path("a/report.html").read_text(), Path("a/report.md").read_text()
+    assert page.count('<svg class="plane"') >= 2 and "## Do videos stay with their image?" in table
+    (purity,) = [
+        s for s in seen if (s["metric"], s["row"], s["group"], s["frame"]) == ("purity", "model", "space=codes", None)
+    ]
+    assert f"| {100 * purity['value']:.0f}% [" in table
+    run("--checkpoint", tiny_model, *SHORT, "--metrics", "psnr", "--steps", 2, "--out", "c")
+    plain = [line for line in lines if line not in seen]
+    assert plain == lines_of(Path("c/scores.jsonl")), "looking changes nothing else"
+
+
+def test_where_the_latent_space_cannot_be_looked_at_a_note_says_why(run: Run, tiny_model: Path):  # noqa: F811
+    code, _, err = run("--checkpoint", tiny_model, *SMALL, "--num-frames", 2, "--metrics", "psnr")
+    assert code == 0 and "note: the latent space is not looked at: paths need 3 frames at least" in err
+    assert {line["group"].partition("=")[0] for line in lines_of(Path("out/eval/scores.jsonl"))} <= {
+        "all",
+        "objects",
+        "motion",
+    }
+    assert "not looked at" in Path("out/eval/report.md").read_text()
 
 
 def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: Path, capsys):  # noqa: F811

@@ -120,8 +120,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    notes, fragments = ["nothing is <sure>"], ["<h2>Latent space</h2>"]
-    return written(tmp_path_factory.mktemp("report"), notes=notes, fragments=fragments)
+    return written(tmp_path_factory.mktemp("report"), notes=["nothing is <sure>"])
 
 
 def test_every_line_of_scores_stands_alone(made: dict[str, Path]):
@@ -245,8 +244,10 @@ def test_the_figures_along_the_video_are_told(made: dict[str, Path]):
     assert "From beginning to end" not in tables([score("psnr", 30.0)]) and "along" not in tables([score("psnr", 30.0)])
 
 
-def test_best_and_worst_notes_and_fragments_have_their_place(made: dict[str, Path]):
-    text = made["report.html"].read_text()
+def test_best_and_worst_notes_and_fragments_have_their_place(tmp_path: Path):
+    examples = [dataclasses.replace(EXAMPLE, kind="worst", measured=("psnr", 21.234))]
+    more = {"ruler": RULER, "facts": FACTS, "notes": ["nothing is <sure>"], "fragments": ["<h2>Latent space</h2>"]}
+    text = report.write_report(SCORES, examples, tmp_path / "report.html", **more).read_text()
     texts = Page(text).texts
     assert "worst by PSNR: 21.2" in texts and "nothing is <sure>." in texts
     assert text.index("Best and worst") < text.index("<h2>Latent space</h2>") < text.index("<h2>Protocol</h2>")

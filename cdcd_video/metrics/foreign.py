@@ -19,6 +19,8 @@ from cdcd_video.data.film_table import Entry
 from cdcd_video.data.films import FitMode, digest_of, read_film, read_picture
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.footage import Clips, choose_clips
+from cdcd_video.metrics.rows import as_judged
+from cdcd_video.metrics.scores import NEED_REAL
 from cdcd_video.metrics.seeing import Seen, Subject, resized
 from cdcd_video.protocol import Protocol
 
@@ -56,19 +58,33 @@ class ForeignVideos:
         if missing:
             raise UserError(
                 f"{len(missing)} of {len(names)} videos are missing, the first is {missing[0]}; the files must be called"
-                " as the clips are"
+                " as the clips are, from the first on: add them, or lower --num-videos"
             )
         return ForeignVideos([by_name[name] for name in names], self.rule, self.mode)
 
+    def check_prompts(self, captions: Sequence[str], first: int = 0) -> None:
+        """Holds the videos from `first` on against the sentences they are to be judged by.
+
+        Raises:
+          UserError: one was drawn from another.
+        """
+        for entry, caption in zip(self.entries[first : first + len(captions)], captions, strict=True):
+            if caption != entry.prompt:
+                raise UserError(
+                    f"{entry.name} was drawn from {entry.prompt!r}, and what is asked is {caption!r}; only what was drawn"
+                    " can be measured"
+                )
+
     def drawn(self, video: int) -> Frames:
-        """What the model drew.
+        """What the model drew, as it is judged: a file has been through a codec already, a folder of pictures has not.
 
         Raises:
           UserError: the file is damaged, too short, or of a rate that does not fit.
         """
         entry = self.entries[video]
         frames = read_film(entry.file, self.rule.num_frames, self.rule.rate, self.mode, drawn_fps=entry.fps)
-        return resized(frames, self.rule.size_px, self.rule.resize)
+        frames = resized(frames, self.rule.size_px, self.rule.resize)
+        return as_judged(frames, self.rule) if entry.file.is_dir() else frames
 
     def digest(self) -> str:
         """SHA-256 of files and sentences: what stands for a model's weights."""
@@ -154,7 +170,7 @@ class ForeignFootage:
       metrics: what is asked for.
 
     Raises:
-      UserError: a metric needs the truth.
+      UserError: a metric needs the truth, or real videos where there are none.
     """
 
     def __init__(self, videos: ForeignVideos, others: Clips | None, num_others: int, metrics: Sequence[str]):
@@ -162,6 +178,12 @@ class ForeignFootage:
         if needing:
             raise UserError(
                 f"{needing[0]} needs the truth of each video; add the column truth, or leave out {needing[0]}"
+            )
+        comparing = [metric for metric in metrics if metric in NEED_REAL and others is None]
+        if comparing:
+            raise UserError(
+                f"{comparing[0]} compares with real videos, and there are none; name a folder that python -m data_prep"
+                f" made by --data, or leave out {comparing[0]}"
             )
         rule, self._videos, self._others = videos.rule, videos, others
         self._frames = range(0, rule.num_frames * rule.stride, rule.stride)
@@ -193,6 +215,9 @@ class ForeignFootage:
 class ForeignPainter:
     """Stands where a model stands. It knows a video by its seed, so batches and their order do not matter."""
 
+    is_stored = True
+    """What it gives is as it is judged, see `rows.make`."""
+
     def __init__(self, videos: ForeignVideos, seeds: Sequence[int]):
         if len(seeds) != len(videos) or len(set(seeds)) < len(seeds):
             raise ValueError(f"{len(videos)} videos need as many different seeds, not {len(seeds)}")
@@ -215,12 +240,7 @@ class ForeignPainter:
         made = []
         for caption, seed in zip(captions, seeds, strict=True):
             video = self._video[seed]
-            entry = self.videos.entries[video]
-            if caption != entry.prompt:
-                raise UserError(
-                    f"{entry.name} was drawn from {entry.prompt!r}, and what is asked is {caption!r}; only what was drawn"
-                    " can be measured"
-                )
+            self.videos.check_prompts([caption], video)
             made.append(self.videos.drawn(video))
             if progress is not None:
                 progress(len(made[-1]) - 1)

@@ -95,13 +95,17 @@ def make(
     }
     if "sentence-ignored" in rows:
         made["sentence-ignored"] = made["model"]
+    is_ready = dict.fromkeys(made, getattr(pipe, "is_stored", False))  # videos from files went through a codec before
     if "copy-first" in rows:
         made["copy-first"] = np.repeat(given[:, :1], rule.num_frames, axis=1)
     if "codec-ceiling" in rows:
         made["codec-ceiling"] = codec_ceiling(pipe, given)
     if "truth" in rows:
         made["truth"] = true
-    judged = {row: np.stack([as_judged(frames, rule) for frames in made[row]]) for row in rows}
+    judged = {
+        row: made[row] if is_ready.get(row) else np.stack([as_judged(frames, rule) for frames in made[row]])
+        for row in rows
+    }
     return judged, true
 
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.metrics.latent.latents import LatentStudy
 from cdcd_video.metrics.suite import Evaluation
 from cdcd_video.protocol import Ruler
+from cdcd_video.report import latents
 from cdcd_video.report.files import write_protocol, write_scores, write_videos
 from cdcd_video.report.html import write_report
 from cdcd_video.report.markdown import write_markdown
@@ -22,7 +24,7 @@ def write(
     *,
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,
-    fragments: Sequence[str] = (),
+    study: LatentStudy | None = None,
 ) -> list[Path]:
     """Writes `scores.jsonl`, `per_video.jsonl`, `protocol.yaml`, `report.md` and `report.html`.
 
@@ -35,7 +37,7 @@ def write(
       folder: where to.
       notes: what the reader must know before anything else, one sentence each.
       cost: commit, machine and seconds; in the report alone, for no two runs cost the same.
-      fragments: further parts of the page, as HTML that is put there as it is.
+      study: of the latent space, where somebody looked; its scores and its plots stand beside the others.
 
     Returns:
       The paths.
@@ -43,11 +45,14 @@ def write(
     Raises:
       UserError: the place cannot be written.
     """
-    report = {"facts": facts, "ruler": ruler, "notes": notes, "cost": cost or {}}
+    cost = dict(cost or {}) | ({"seconds for the latent space": study.seconds} if study else {})
+    report = {"facts": facts, "ruler": ruler, "notes": notes, "cost": cost}
+    of_latents = study.scores if study else ()
+    fragments = [latents.fragment(study)] if study else []
     return [
-        write_scores(found.scores, facts, folder / "scores.jsonl"),
+        write_scores([*found.scores, *of_latents], facts, folder / "scores.jsonl"),
         write_videos(found.videos, folder / "per_video.jsonl"),
         write_protocol(ruler, folder / "protocol.yaml"),
-        write_markdown(found.scores, folder / "report.md", **report),
+        write_markdown(found.scores, folder / "report.md", of_latents=of_latents, **report),
         write_report(found.scores, found.examples, folder / "report.html", fragments=fragments, **report),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 from cdcd_video.metrics.intervals import CONFIDENCE
 from cdcd_video.metrics.scores import Score
 from cdcd_video.protocol import Ruler
+from cdcd_video.report import latent_tables
 from cdcd_video.report.entries import ROWS
 from cdcd_video.report.table import Cell, Table, tables
 from cdcd_video.report.words import verdict
@@ -22,14 +23,16 @@ def write_markdown(
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,
+    of_latents: Sequence[Score] = (),
 ) -> Path:
-    """Writes the tables of an evaluation; arguments as in `html.write_report`."""
+    """Writes the tables of an evaluation; arguments as in `html.write_report`, and the scores of a study of the latents."""
     parts = [
         f"# How {facts['checkpoint']} draws",
         " ".join(verdict(scores)),
         *(f"Note: {note}." for note in notes),
         f"Brackets are {100 * CONFIDENCE:.0f}% intervals.",
         *(_table(table) for table in tables(scores).values()),
+        *(_table(table) for table in latent_tables.tables(of_latents)),
         *(_facts(title, content) for title, content in sections(ruler, facts, cost or {}).items()),
     ]
     with whole_file(path) as part:

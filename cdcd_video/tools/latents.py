@@ -76,7 +76,7 @@ def main() -> None:
 
 def table(scores) -> str:
     """The scores over all frames as text, one line per row and group."""
-    from cdcd_video.report.latents import shown
+    from cdcd_video.report.latent_tables import shown
 
     lines = []
     for names in SHOWN:

@@ -1,5 +1,6 @@
 """A model asked for its latents: frames in, latents out, and back; any number of leading dimensions."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,14 @@ class LatentModel:
         self.codec = pipe.model.codec
         self.device = self.codec.table.device
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what makes a latent of a frame and a frame of a latent: CLIP's file, and the codec's weights."""
+        whole = hashlib.sha256(self.pipe.model.clip.digest.encode())
+        for name, values in sorted(self.codec.state_dict().items()):
+            whole.update(name.encode() + values.cpu().numpy().tobytes())
+        return whole.hexdigest()
+
     @torch.no_grad()
     def latents(self, frames: UInt8[np.ndarray, "*n H W 3"]) -> Float[np.ndarray, "*n P V"]:
         """Latents before they are rounded to codes."""
@@ -42,20 +51,25 @@ class LatentModel:
         return codes.cpu().numpy().reshape(*latents.shape[:-2], -1)
 
     @torch.no_grad()
-    def values(self, codes: Int[np.ndarray, "*n N"]) -> Float[np.ndarray, "*n P V"]:
-        """Codes to their vectors."""
+    def values(self, codes: Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"]) -> Float[np.ndarray, "*n P V"]:
+        """Codes to their vectors; a model that draws vectors has none, and its drawings are left as they are."""
+        if np.issubdtype(codes.dtype, np.floating):
+            return codes
         flat = torch.from_numpy(codes.reshape(-1, codes.shape[-1])).to(self.device)
         found = self.codec.values(flat).float().cpu().numpy()
         return found.reshape(*codes.shape[:-1], *found.shape[1:])
 
     @torch.no_grad()
-    def points(self, codes: Int[np.ndarray, "*n N"], space: str) -> Float[np.ndarray, "*n D"]:
-        """Codes as points of a space."""
+    def points(
+        self, codes: Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"], space: str
+    ) -> Float[np.ndarray, "*n D"]:
+        """Codes, or code vectors, as points of a space."""
+        values = self.values(codes)
         if space == "codes":
-            return self.values(codes).reshape(*codes.shape[:-1], -1)
-        flat = torch.from_numpy(codes.reshape(-1, codes.shape[-1])).to(self.device)
-        found = torch.cat([self.codec.embed(part) for part in flat.split(BATCH_FRAMES)]).cpu().numpy()
-        return found.reshape(*codes.shape[:-1], -1)
+            return values.reshape(*values.shape[:-2], -1)
+        flat = torch.from_numpy(values.reshape(-1, *values.shape[-2:])).to(self.device)
+        found = torch.cat([self.codec.embed_head(part) for part in flat.split(BATCH_FRAMES)]).cpu().numpy()
+        return found.reshape(*values.shape[:-2], -1)
 
     def draw(
         self,
@@ -64,8 +78,8 @@ class LatentModel:
         drawing: Any,
         seed: int,
         batch_size: int,
-    ) -> Int[np.ndarray, "S C F N"]:
-        """Codes of drawn videos; a video's random stream depends on its image and sentence alone."""
+    ) -> Int[np.ndarray, "S C F N"] | Float[np.ndarray, "S C F P V"]:
+        """Latents of drawn videos, as the model walks: codes, or code vectors; a video's random stream depends on its image and sentence alone."""
         num_images, num_captions = starts.shape[:2]
         told = [caption for row in captions for caption in row[:num_captions]]
         seeds = [seed_for(seed, "latents", i, c) for i in range(num_images) for c in range(num_captions)]

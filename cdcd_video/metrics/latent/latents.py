@@ -61,6 +61,8 @@ class LatentStudy:
     gaps: tuple[Gap, ...]
     notes: dict[str, str]
     """By doubling of the frame rate, what the model warns of when it draws at that rate; empty where nothing."""
+    seconds: float = 0.0
+    """What it took; not in the record, for no two runs take the same."""
 
     def record(self) -> dict[str, Any]:
         """Everything but the pictures, as plain values for JSON."""
@@ -138,7 +140,9 @@ def study(
         twice = doubling.drawing(drawing)
         usual = pipe.warnings(cases.captions[0][0], drawing)
         notes[doubling.group] = "; ".join(w for w in pipe.warnings(cases.captions[0][0], twice) if w not in usual)
-    return LatentStudy(tuple(scores), cases.captions, tuple(views), tuple(gaps), notes)
+    seen_by = {"features": f"codec-{latent.digest[:8]}", "features_sha256": latent.digest}
+    told = tuple(dataclasses.replace(score, **seen_by) for score in scores)
+    return LatentStudy(told, cases.captions, tuple(views), tuple(gaps), notes)
 
 
 def _views(model: Points, real: Points, space: str, seed: int, umap: bool) -> list[View]:

@@ -1,0 +1,88 @@
+"""A system ready to be measured: everything is loaded and checked, and nothing is drawn yet."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cdcd_video.engine import runtime
+from cdcd_video.generate import Drawing
+from cdcd_video.metrics import instruments, suite
+from cdcd_video.metrics.features import offline
+from cdcd_video.metrics.footage import Footage
+from cdcd_video.metrics.latent import latents
+from cdcd_video.metrics.latent.counterfactuals import Cases
+from cdcd_video.metrics.rows import ROWS, Painter, Progress
+from cdcd_video.protocol import Protocol, Ruler
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One system under one protocol."""
+
+    painter: Painter
+    """The model, or the reader of videos that are drawn already."""
+    system: Mapping[str, Any]
+    """What every score rests on, beside the protocol: data, split, seed, checkpoint, model_sha256, drawing, versions."""
+    ruler: Ruler
+    footage: Footage
+    tools: instruments.Instruments
+    metrics: tuple[str, ...]
+    drawing: Drawing | None
+    """None where nothing is drawn anew."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before reading the scores, one sentence each."""
+    rows: tuple[str, ...] = ROWS
+    num_threads: int | None = None
+    """For small networks; None leaves them as they are."""
+    cases: Cases | None = None
+    """Images with several sentences each, for `look`; None where nobody looks at the latents."""
+
+    @property
+    def frames_to_draw(self) -> int:
+        """For a progress bar over `run` and `look`."""
+        frames = suite.frames_to_draw(self.footage, self.ruler.protocol, self.metrics, self.rows)
+        return frames + (latents.frames_of_work(self.cases, self.drawing) if self.cases else 0)
+
+    def run(
+        self, batch_size: int = 32, progress: Progress | None = None, rows: Sequence[str] | None = None
+    ) -> suite.Evaluation:
+        """Draws and judges; every score carries the hash of the protocol.
+
+        Args:
+          batch_size: videos drawn at a time; nothing depends on it.
+          progress: told how many frames are done.
+          rows: some of `rows`; None means all.
+        """
+        self._keep_calm()
+        rule = self.ruler.protocol
+        how = {"metrics": self.metrics, "tools": self.tools, "rows": self.rows if rows is None else rows}
+        how |= {"batch_size": batch_size, "progress": progress}
+        seeds = video_seeds(rule, len(self.footage.subjects))
+        found = suite.evaluate(self.painter, self.footage, rule, self.drawing, seeds, **how)
+        return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
+
+    def look(self, batch_size: int = 32, progress: Progress | None = None) -> latents.LatentStudy | None:
+        """Looks at the latent space under the same protocol; None where there are no `cases`."""
+        if self.cases is None:
+            return None
+        self._keep_calm()
+        begin = time.perf_counter()
+        how = {"seed": self.ruler.protocol.seed, "batch_size": batch_size, "progress": progress}
+        found = latents.study(self.painter, self.cases, self.drawing, **how)
+        scores = tuple(replace(score, protocol=self.ruler.hash) for score in found.scores)
+        return replace(found, scores=scores, seconds=round(time.perf_counter() - begin, 1))
+
+    def facts(self) -> dict[str, Any]:
+        """`system`, for whoever writes it down."""
+        return dict(self.system)
+
+    def _keep_calm(self) -> None:
+        if {network.name for network in self.tools.networks.values()} <= set(offline.NETWORKS):
+            # All is small then, and threads that wait for each other on a busy machine cost fortyfold.
+            runtime.set_threads(self.num_threads)
+
+
+def video_seeds(rule: Protocol, num_videos: int) -> list[int]:
+    """The seed of each video's drawing."""
+    return [runtime.seed_for(rule.seed, "evaluate", video) for video in range(num_videos)]

@@ -1,0 +1,76 @@
+"""A model that draws every video anew."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cdcd_video.benchmark import looking, reality
+from cdcd_video.benchmark.bench import Benchmark
+from cdcd_video.benchmark.latent import cases_of
+from cdcd_video.errors import UserError
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.metrics import instruments, suite
+from cdcd_video.metrics.footage import Footage
+from cdcd_video.protocol import SPRITES, TABLE, Protocol
+
+
+def prepare(
+    pipe: ImageToVideo,
+    protocol: Protocol,
+    metrics: Sequence[str],
+    device: str = "auto",
+    *,
+    latents: bool = False,
+    **drawing: Any,
+) -> Benchmark:
+    """Settles a protocol and loads what the metrics need.
+
+    Args:
+      pipe: the model.
+      protocol: as read.
+      metrics: some of `scores.METRICS`.
+      device: where feature networks run.
+      latents: whether the latent space is to be looked at too; where the videos do not allow it, a note says why.
+      **drawing: fields of `Drawing` that are not the protocol's: num_steps, guidance, ...
+
+    Raises:
+      UserError: the data do not fit the protocol, weights are missing, or a metric cannot be measured with them.
+    """
+    if protocol.data == TABLE:
+        raise UserError(f"data {TABLE!r} are the truths of videos that are drawn already; name them by --videos")
+    rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
+    if rule.data == SPRITES:
+        footage, rule = reality.scenes(pipe.model.config, rule)
+    else:
+        footage, rule = reality.clips(reality.stored(rule), rule)
+    suite.check(footage, rule, metrics)
+    settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **drawing)
+    ruler, tools = looking.load(metrics, rule, footage, lambda: pipe.model.clip, device)
+    notes = [*_too_few(protocol, rule, footage), *looking.blindness(rule, metrics, rule.data == SPRITES)]
+    cases = None
+    if latents:
+        try:
+            cases = cases_of(pipe, rule, settings)
+        except UserError as error:
+            notes.append(f"the latent space is not looked at: {error}")
+    system = {
+        "data": rule.data,
+        "split": rule.split,
+        "seed": rule.seed,
+        "checkpoint": pipe.model.config.name,
+        "model_sha256": pipe.model.digest,
+        "drawing": asdict(settings),
+        "versions": pipe.settings("", settings)["versions"],
+    }
+    more = {"num_threads": pipe.model.config.num_threads or None, "cases": cases}
+    return Benchmark(pipe, system, ruler, footage, tools, tuple(metrics), settings, tuple(notes), **more)
+
+
+def _too_few(asked: Protocol, rule: Protocol, footage: Footage) -> list[str]:
+    is_short = rule.num_videos < asked.num_videos or rule.num_real < (asked.num_real or 0)
+    if rule.data == SPRITES or not (is_short or len(footage.compared) < len(footage.subjects)):
+        return []
+    return [
+        f"{rule.data} has only {rule.num_videos} clips of this length to draw, where {asked.num_videos} are asked for;"
+        f" sets compare {len(footage.compared)} drawn videos with {rule.num_real} real ones of other clips"
+    ]

@@ -1,0 +1,178 @@
+"""Videos that somebody else's model drew, in place of a model.
+
+Their truth is found in one of three ways: they are called as the scenes or clips of `data` are; their table has a column
+`truth`; or there is none, and only what needs no truth is measured.
+"""
+
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import cdcd_video
+from cdcd_video import configfile, model
+from cdcd_video.benchmark import looking, reality
+from cdcd_video.benchmark.bench import Benchmark, video_seeds
+from cdcd_video.config import Config
+from cdcd_video.data.film_table import Entry, read_entries
+from cdcd_video.errors import UserError
+from cdcd_video.metrics import foreign, instruments, suite
+from cdcd_video.metrics.footage import Footage
+from cdcd_video.metrics.foreign import ForeignFootage, ForeignVideos
+from cdcd_video.metrics.scores import NEED_REAL, checked_metrics
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.protocol import SPRITES, TABLE, Protocol
+
+_SCENE = re.compile(r"sprites-\d+-[a-z]+-\d{6}")
+TABLES = ("prompts.tsv", "prompts.csv", "prompts.jsonl")
+"""Where the table is looked for, in the folder of the videos."""
+
+
+def prepare_videos(
+    folder: Path,
+    prompts: Path | None,
+    protocol: Protocol,
+    metrics: Sequence[str] | None,
+    device: str = "auto",
+    checkpoint: str = SPRITES,
+) -> Benchmark:
+    """Reads a table of videos, finds their truth, and loads what the metrics need.
+
+    Args:
+      folder: of the videos.
+      prompts: their table, see `data.film_table`; None means one of `TABLES` in the folder.
+      protocol: as read.
+      metrics: some of `scores.METRICS`; None means all that can be measured without a download.
+      device: where feature networks run.
+      checkpoint: the model beside which they are measured. It draws nothing: where the protocol leaves size and rate open,
+        and for the words of the built-in world, its settings hold, as they do where it is measured itself.
+
+    Raises:
+      UserError: the table or a video cannot be used, weights are missing, or a metric needs what is not there.
+    """
+    table = prompts or _table_in(folder)
+    entries = read_entries(folder, table)
+    config = configfile.load(model.folder_of(checkpoint) / "config.yaml", Config)
+    rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or config.data.size_px)
+    if metrics is not None:
+        checked_metrics(metrics, has_scenes=True)  # whether they exist is told before anything is read
+    if _are_named(entries, rule):
+        footage, videos, rule = _beside_data(entries, config, rule)
+    elif any(entry.truth for entry in entries):
+        footage, videos, rule = _beside_own_truths(entries, _with_rate(rule))
+    else:
+        footage, videos, rule, metrics = _without_truth(entries, rule, metrics)
+    metrics = checked_metrics(metrics, has_scenes=rule.data == SPRITES)
+    suite.check(footage, rule, metrics)
+    ruler, tools = looking.load(metrics, rule, footage, _no_clip, device)
+    system = {
+        "data": str(table) if rule.data == TABLE else rule.data,
+        "split": rule.split,
+        "seed": rule.seed,
+        "checkpoint": folder.resolve().name,
+        "model_sha256": videos.digest(),
+        "drawing": {"videos": str(folder), "prompts": str(table)},
+        "versions": {
+            "cdcd_video": cdcd_video.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    has_truth = not isinstance(footage, ForeignFootage)
+    return Benchmark(
+        videos.painter(video_seeds(rule, len(videos))),
+        system,
+        ruler,
+        footage,
+        tools,
+        tuple(metrics),
+        drawing=None,
+        notes=(*_notes(protocol, rule, footage, len(entries)), *looking.blindness(rule, metrics, rule.data == SPRITES)),
+        rows=foreign.ROWS if has_truth else foreign.ROWS_WITHOUT_TRUTH,
+        num_threads=config.num_threads or None,
+    )
+
+
+def _table_in(folder: Path) -> Path:
+    found = [folder / name for name in TABLES if (folder / name).is_file()]
+    if len(found) == 1:
+        return found[0]
+    there = "more than one of" if found else "none of" if folder.is_dir() else "no such folder, and so none of"
+    raise UserError(f"{folder} holds {there} {', '.join(TABLES)}; name the table of videos and sentences by --prompts")
+
+
+# Truth ------------------------------------------------------------------------------------------------------------
+
+
+def _are_named(entries: Sequence[Entry], rule: Protocol) -> bool:
+    """Whether any video is called as a scene or clip of the data is; numbers behind a # stand for further captions."""
+    if rule.data == TABLE:
+        return False
+    if rule.data == SPRITES:
+        return any(_SCENE.fullmatch(entry.name) for entry in entries)
+    clips = reality.stored(rule)
+    known = {clips.name(clip) for clip in range(len(clips))}
+    return any(entry.name.rpartition("#")[0] in known or entry.name in known for entry in entries)
+
+
+def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> tuple[Footage, ForeignVideos, Protocol]:
+    """The scenes or clips that a model would be measured on, and the videos of these names."""
+    if rule.data == SPRITES:
+        footage, rule = reality.scenes(config, rule)
+    else:
+        footage, rule = reality.clips(reality.stored(rule), rule)
+    videos = ForeignVideos(entries, rule).named([subject.name for subject in footage.subjects])
+    videos.check_prompts(footage.captions["model"])
+    return footage, videos, rule
+
+
+def _beside_own_truths(entries: Sequence[Entry], rule: Protocol) -> tuple[Footage, ForeignVideos, Protocol]:
+    """The column `truth` as clips."""
+    rule = rule.settled(data=TABLE, captions_per_video=1)
+    truths = ForeignVideos(entries, rule).truths()
+    footage, rule = reality.clips(truths, rule)
+    return footage, ForeignVideos(entries[: rule.num_videos], rule), rule
+
+
+def _without_truth(
+    entries: Sequence[Entry], rule: Protocol, metrics: Sequence[str] | None
+) -> tuple[Footage, ForeignVideos, Protocol, Sequence[str]]:
+    """The videos alone, beside other real ones where `data` is a folder of clips."""
+    others = None if rule.data in (SPRITES, TABLE) else reality.stored(rule)
+    rule = rule.settled(fps=others.fps) if others else _with_rate(rule.settled(data=TABLE))
+    rule = rule.settled(num_videos=min(rule.num_videos, len(entries)), captions_per_video=1)
+    if metrics is None:
+        missing = {*foreign.NEED_TRUTH, *(NEED_REAL if others is None else ())}
+        metrics = [name for name in checked_metrics(None, has_scenes=False) if name not in missing]
+    videos = ForeignVideos(entries[: rule.num_videos], rule)
+    footage = ForeignFootage(videos, others, reality.num_real(rule), metrics)
+    return footage, videos, rule.settled(num_real=footage.num_others), metrics
+
+
+def _with_rate(rule: Protocol) -> Protocol:
+    if rule.fps is None:
+        raise UserError("the protocol says no rate; set --fps to the frames per second at which videos are compared")
+    return rule
+
+
+def _no_clip() -> FrozenClip:
+    raise UserError("clip is own, and videos bring no CLIP of their own; name one by --clip")
+
+
+def _notes(asked: Protocol, rule: Protocol, footage: Footage, num_entries: int) -> list[str]:
+    notes = []
+    if rule.data == TABLE or isinstance(footage, ForeignFootage):
+        if rule.num_videos < asked.num_videos:
+            notes.append(f"the table has {rule.num_videos} videos, where {asked.num_videos} are asked for")
+        elif rule.num_videos < num_entries:
+            notes.append(
+                f"of {num_entries} videos the first {rule.num_videos} are measured; raise --num-videos for more"
+            )
+    if isinstance(footage, ForeignFootage):
+        named = "" if asked.data == TABLE else f", and none is called as one of {asked.data} is"
+        notes.append(f"the table names no truth of the videos{named}: only what needs none is measured")
+    elif len(footage.compared) < len(footage.subjects):
+        notes.append(f"sets compare {len(footage.compared)} drawn videos with {rule.num_real} real ones of other clips")
+    return notes

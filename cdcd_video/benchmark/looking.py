@@ -1,0 +1,57 @@
+"""Who looks at the videos: the networks of a settled protocol, loaded, and the ruler that they make with it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cdcd_video import configfile, model
+from cdcd_video.config import Config
+from cdcd_video.engine import runtime
+from cdcd_video.metrics import instruments
+from cdcd_video.metrics.features import offline
+from cdcd_video.metrics.footage import Footage
+from cdcd_video.metrics.scores import SETS
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.protocol import OWN, Protocol, Ruler
+
+
+def load(
+    metrics: Sequence[str], rule: Protocol, footage: Footage, own_clip: Callable[[], FrozenClip], device: str
+) -> tuple[Ruler, instruments.Instruments]:
+    """The ruler, and the networks that the metrics need.
+
+    Args:
+      metrics: some of `scores.METRICS`.
+      rule: settled.
+      footage: the real videos.
+      own_clip: the CLIP of the system that is measured; called where the protocol asks for it.
+      device: where networks run.
+
+    Raises:
+      UserError: weights are missing, or a metric cannot be measured with them.
+    """
+
+    def clip() -> FrozenClip:
+        return own_clip() if rule.clip == OWN else FrozenClip(_clip_folder(rule.clip))
+
+    tools = instruments.load(metrics, rule, clip=clip, device=runtime.device_for(device))
+    digests = {name: instruments.digest_of(getattr(rule, f"{name}_network")) for name in ("frame", "video")}
+    return Ruler(rule, digests, footage.digest), tools
+
+
+def blindness(rule: Protocol, metrics: Sequence[str], are_sprites: bool) -> list[str]:
+    """A sentence where networks that know the built-in world alone are to look at other videos."""
+    blind = {rule.frame_network, rule.video_network} & set(offline.NETWORKS)
+    if are_sprites or not blind or not set(SETS) & set(metrics):
+        return []
+    return [
+        f"{' and '.join(sorted(blind))} know the built-in world alone: on other videos their scores say little;"
+        " for the field's own networks see `python -m cdcd_video.tools.weights list`"
+    ]
+
+
+def _clip_folder(name: str) -> Path:
+    """A folder that CLIPModel.save_pretrained wrote, or the CLIP of a model."""
+    if (Path(name) / "preprocessor_config.json").is_file():
+        return Path(name)
+    folder = model.folder_of(name)
+    return model.clip_folder(configfile.load(folder / "config.yaml", Config), folder)
