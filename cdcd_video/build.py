@@ -149,18 +149,27 @@ class TrainingRun:
         clip = self._clip()
         codec = self._codec(clip)
         denoiser = build_denoiser(self.config, codec, clip.text_width)
-        denoiser.load_state_dict(checkpoint.load_weights(self.out, "diffusion", "ema"))
-        self._fit_denoiser(RefineStage, denoiser, clip, codec, self.config.train.refine)
+        start = checkpoint.load_weights(self.out, "diffusion", "ema")
+        self._fit_denoiser(RefineStage, denoiser, clip, codec, self.config.train.refine, start)
 
     def _fit_denoiser(
-        self, stage: type[DiffusionStage], denoiser: Denoiser, clip: FrozenClip, codec: Codec, train: TrainConfig
+        self,
+        stage: type[DiffusionStage],
+        denoiser: Denoiser,
+        clip: FrozenClip,
+        codec: Codec,
+        train: TrainConfig,
+        start: dict[str, torch.Tensor] | None = None,
     ) -> None:
         config = self.config
         caches = [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
         process = build_process(config, codec.num_codes)
         sections = (config.denoiser, config.diffusion, config.loss)
+        task = stage(denoiser, codec, process, config, *caches, self.device)
+        if start is not None:
+            task.model.load_state_dict(start)
         self._fit(
-            stage(denoiser, codec, process, config, *caches, self.device),
+            task,
             train,
             codes=codes_digest(codec, clip),
             sections="".join(section.model_dump_json() for section in sections),

@@ -252,6 +252,21 @@ class ContrastConfig(Section):
     share: Share = 0.5
     """Share of the batch on which the terms are computed (cost)."""
 
+    @model_validator(mode="after")
+    def _there_is_something_to_tell_apart(self) -> "ContrastConfig":
+        if self.frame_frame and not (self.inter or self.far or self.shuffled):
+            raise ValueError(
+                "frame_frame has a weight and no negatives; switch inter or far on, give shuffled a number, or set "
+                "frame_frame to 0"
+            )
+        if self.frame_frame and self.symmetric and not self.inter:
+            raise ValueError("symmetric compares frames of different clips; switch inter on, or symmetric off")
+        if self.learn_temperature and self.temperature < 0.01:
+            raise ValueError(
+                f"temperature is {self.temperature}, but a learned one stays at 0.01 or above; begin there or higher"
+            )
+        return self
+
 
 class CdcdContrastConfig(Section):
     """CDCD's own contrast: the divergence to wrong codes is subtracted [CDCD]. Unbounded below, hence the tiny
@@ -404,10 +419,5 @@ class Config(Section):
             raise ValueError(
                 f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and as many as "
                 f"sample.num_steps ({self.sample.num_steps})"
-            )
-        if self.sample.order != "ancestral" and self.diffusion.process.kind != "mask":
-            raise ValueError(
-                f"sample.order is {self.sample.order}, but the process is {self.diffusion.process.kind}; orders other than "
-                "ancestral are for the process mask"
             )
         return self

@@ -7,10 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cdcd_video.codec.codec import Codec
-from cdcd_video.config import CdcdContrastConfig, ContrastConfig, DiffusionConfig, LossConfig
+from cdcd_video.config import CdcdContrastConfig, DiffusionConfig, LossConfig
 from cdcd_video.contrast.cdcd import Negatives, push_weights, with_negatives
-from cdcd_video.contrast.loss import info_nce
 from cdcd_video.contrast.negatives import chunk_orders, others, reordered, shifted
+from cdcd_video.contrast.shares import gradient_shares
+from cdcd_video.contrast_terms import Temperatures, contrast_terms
 from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.fused import weighted_terms
@@ -27,12 +28,13 @@ def diffusion_objective(
     cfg: DiffusionConfig,
     loss: LossConfig,
     generator: torch.Generator,
+    temperatures: Temperatures | None = None,
 ) -> LossTerms:
     """One step: what the denoiser pays for a batch of code pairs.
 
     L = w_b L_vb + w_a L_aux + w_ff L_ff + w_ft L_ft: the variational bound [D3PM eq. 1], the x0 term [D3PM eq. 5], and the
-    two contrastive terms [ours, in the place of CDCD's] on `embed(softmax(logits))`. Bound and auxiliary are nats per
-    token, the contrasts nats per frame. CDCD's own contrast can be switched on beside them (`loss.cdcd`).
+    two contrastive terms [ours, in the place of CDCD's] on embedded soft codes (`contrast_terms`). Bound and auxiliary are
+    nats per token, the contrasts nats per frame. CDCD's own contrast can be switched on beside them (`loss.cdcd`).
     """
     times = draw_times(len(batch.target), cfg.num_steps, generator, cfg.full_share)
     s, t = times.spans(cfg.num_steps)
@@ -64,10 +66,19 @@ def diffusion_objective(
     if negatives:
         pushed = kl_weight[..., 1:] * terms.kl[..., 1:] + ce_weight[..., 1:] * terms.cross_entropy[..., 1:]
         parts["cdcd"] = pushed.sum()
-    if loss.contrast.frame_frame or loss.contrast.frame_text:
-        contrast, apart = contrast_terms(logits, batch, codec, loss.contrast)
-        total, parts = total + contrast, parts | apart
-    return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
+    contrast = contrast_terms(logits, reverse, batch, codec, loss.contrast, temperatures, generator)
+    for name, term in contrast.items():
+        total = total + term.weighted
+        parts |= {name: term.nats, f"{name}_wins": term.wins}
+        if temperatures is not None:
+            parts[f"{name}_temperature"] = term.temperature
+
+    def shares() -> dict[str, Tensor]:
+        weighted = {name: term.weighted for name, term in contrast.items()}
+        found = gradient_shares(logits, reverse, candidates, kl_weight, ce_weight, weighted)
+        return {f"gradient_share_{name}": share for name, share in found.items()}
+
+    return LossTerms(total, {name: value.detach().float() for name, value in parts.items()}, shares)
 
 
 def wrong_codes(
@@ -83,34 +94,6 @@ def wrong_codes(
     if cfg.inter:
         groups.append(Negatives(others(target, min(cfg.num_negatives, len(target) - 1)), cfg.inter, cfg.inter_mode))
     return tuple(groups)
-
-
-def contrast_terms(
-    logits: Float[Tensor, "B N K"], batch: CodePair, codec: Codec, cfg: ContrastConfig
-) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Frame-frame and frame-text InfoNCE of the drawn frames, on the first `cfg.share` of the batch.
-
-    Frame-frame: the positive is the earlier frame; negatives are the earlier frames of other clips (inter) and a far
-    frame of the same clip (intra). Frame-text: the positive is the clip's caption; negatives are other captions.
-    """
-    rows = max(2, round(cfg.share * len(logits)))
-    drawn = codec.embed_soft(logits[:rows].float().softmax(-1))
-    with torch.no_grad():
-        earlier, far = codec.embed(batch.source[:rows]), codec.embed(batch.far[:rows])
-    caption, clip = batch.caption[:rows], batch.clip[:rows]
-    own = torch.eye(rows, dtype=torch.bool, device=clip.device)
-    is_negative = torch.cat([clip[:, None] != clip, own & (batch.far != batch.source)[:rows].any(1)], 1)
-    frame_frame, near_wins = info_nce(drawn, earlier, torch.cat([earlier, far]), is_negative, cfg.temperature)
-    said = batch.text.embedding[:rows]
-    frame_text, text_wins = info_nce(drawn, said, said, caption[:, None] != caption, cfg.temperature)
-    total = cfg.frame_frame * frame_frame.mean() + cfg.frame_text * frame_text.mean()
-    parts = dict(
-        frame_frame=frame_frame.mean(),
-        frame_text=frame_text.mean(),
-        frame_frame_wins=near_wins.mean(),
-        frame_text_wins=text_wins.mean(),
-    )
-    return total, parts
 
 
 def token_weights(batch: CodePair, loss: LossConfig) -> Float[Tensor, "B N"]:

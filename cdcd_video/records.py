@@ -3,6 +3,7 @@
 Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, M negatives, C H W pixels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ class LossTerms:
     """The scalar that is differentiated."""
     parts: dict[str, Tensor] = field(default_factory=dict)
     """Every term apart, detached; nats per token unless the name carries another unit."""
+    shares: Callable[[], dict[str, Tensor]] | None = None
+    """Works out each term's share in the gradient. It costs as much as the loss itself, so it is for steps that are logged,
+    and before the total is differentiated."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from cdcd_video.codec.codec import Codec
 from cdcd_video.codec.figures import codec_figures
 from cdcd_video.codec.fit import codec_objective, decoder_objective
 from cdcd_video.config import Config, TrainConfig
+from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import draw_pairs, load_frames
 from cdcd_video.data.store import Clips
@@ -151,8 +152,15 @@ class DiffusionStage:
         val: CodeCache,
         device: torch.device,
     ):
-        self.model, self.codec, self.process, self.config = denoiser.to(device), codec.to(device), process, config
+        self.denoiser, self.codec, self.process, self.config = denoiser.to(device), codec.to(device), process, config
         codec.requires_grad_(False)
+        contrast = config.loss.contrast
+        self.temperatures = None
+        self.model: nn.Module = denoiser
+        if contrast.learn_temperature and weighted_terms_of(contrast):
+            self.temperatures = Temperatures(contrast).to(device)
+            # They are trained and checkpointed with the denoiser, and no part of it: drawing needs no temperature.
+            self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
         self.cache, self.val, self.device = cache, val, device
         self.batch_size = config.train.diffusion.batch_size
 
@@ -162,7 +170,9 @@ class DiffusionStage:
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         cfg = self.config
-        return diffusion_objective(self.model, self.process, self.codec, batch, cfg.diffusion, cfg.loss, generator)
+        return diffusion_objective(
+            self.denoiser, self.process, self.codec, batch, cfg.diffusion, cfg.loss, generator, self.temperatures
+        )
 
     def evaluate(self) -> dict[str, float]:
         """The training terms on 256 validation examples."""
@@ -203,5 +213,5 @@ class RefineStage(DiffusionStage):
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
-        own = with_own_source(self.model, self.process, batch, own_share, temperature, generator)
+        own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, generator)
         return super().objective(own, generator)

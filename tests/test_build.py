@@ -1,17 +1,21 @@
 """The composition root: what a run folder refuses, what it takes over, and in which order it trains."""
 
+import json
+import math
 import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from safetensors.torch import load_file
 
 from cdcd_video import configfile
 from cdcd_video.build import STAGES, TrainingRun, codes_digest, open_clips
 from cdcd_video.config import Config
+from cdcd_video.engine import checkpoint, latest, load_weights
 from cdcd_video.errors import UserError
-from cdcd_video.model import build_codec
+from cdcd_video.model import build_codec, load_model
 from cdcd_video.pretrained import FrozenClip
 
 SMALL = ("data.num_clips=2", "data.num_val_clips=2")
@@ -113,6 +117,67 @@ def test_refining_before_there_is_a_denoiser_is_told_what_it_lacks(start, tiny_m
     shutil.copytree(tiny_model, run.folder)
     with pytest.raises(UserError, match="no checkpoint of diffusion; train it first"):
         run.train(["refine"])
+
+
+# ----------------------------------------------------------------------------------------------- learned temperatures
+
+
+LEARNED = (
+    "loss.contrast.frame_frame=0.1",
+    "loss.contrast.frame_text=0.1",
+    "loss.contrast.learn_temperature=true",
+    "train.diffusion.num_steps=8",
+    "train.diffusion.checkpoint_every=3",
+    "train.diffusion.log_every=4",
+    "train.refine.num_steps=3",
+)
+
+
+def test_learned_temperatures_are_trained_resumed_and_handed_on_but_no_part_of_the_model(start, tiny_model, tmp_path):  # noqa: F811
+    run = start(f"reuse={tiny_model}", *LEARNED)
+    run.train()
+    ends = {stage: latest(run.out, stage).folder for stage in ("diffusion", "refine")}
+    last = {stage: load_file(folder / "model.safetensors") for stage, folder in ends.items()}
+    names = [f"temperatures.log_scales.{term}" for term in ("frame_frame", "frame_text")]
+    begun = math.log(1 / run.config.loss.contrast.temperature)
+    for name in names:
+        assert last["diffusion"][name] != begun, "it moved"
+        # Refining goes on from the averaged temperature: three steps at its rate are not far.
+        averaged = load_file(ends["diffusion"] / "ema.safetensors")[name]
+        assert last["refine"][name] != averaged and abs(last["refine"][name] - averaged) < 4e-3
+    lines = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    told = [line["terms"] for line in lines if "terms" in line]
+    assert all(
+        {"frame_frame_temperature", "frame_text_temperature", "gradient_share_bound"} <= set(terms) for terms in told
+    )
+
+    # Cut off after 6 steps and taken up again: the same bits.
+    cut = TrainingRun(run.config, tmp_path / "cut", ["test"])
+    shutil.copytree(run.out, cut.out, dirs_exist_ok=True)
+    shutil.rmtree(checkpoint.home(cut.out, "refine"))
+    shutil.rmtree(latest(cut.out, "diffusion").folder)
+    assert latest(cut.out, "diffusion").step == 6
+    cut.train()
+    for stage, folder in ends.items():
+        again = latest(cut.out, stage).folder
+        assert again.name == folder.name
+        for part in ("model", "ema", "optimizer"):
+            one, other = (load_file(home / f"{part}.safetensors") for home in (folder, again))
+            assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    file = run.folder / "denoiser.safetensors"
+    assert not [name for name in load_file(file) if "temperature" in name]
+    model = load_model(run.folder)
+    averaged = load_file(ends["refine"] / "ema.safetensors")
+    for name, value in model.denoiser.state_dict().items():
+        assert torch.equal(value, averaged[f"denoiser.{name}"].half().float()), name
+
+
+def test_without_a_term_there_is_no_temperature_to_learn(start, tiny_model):  # noqa: F811
+    weights = "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"
+    run = start(f"reuse={tiny_model}", *LEARNED, *weights, "train.diffusion.num_steps=1")
+    run.train(["diffusion"])
+    assert not [name for name in load_weights(run.out, "diffusion") if name.startswith(("temperatures", "denoiser."))]
 
 
 # ------------------------------------------------------------------------------------------------------------ identity

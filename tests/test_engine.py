@@ -109,6 +109,26 @@ def lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+def test_shares_are_worked_out_on_logged_steps_only_and_change_no_bits(whole, tmp_path):
+    asked = []
+
+    class Telling(Toy):
+        def objective(self, batch, generator):
+            losses = super().objective(batch, generator)
+
+            def shares():
+                (gradient,) = torch.autograd.grad(losses.total, self.model.out.weight, retain_graph=True)
+                asked.append(batch[0])
+                return {"share": gradient.norm() * 0 + batch[0]}
+
+            return replace(losses, shares=shares)
+
+    go(tmp_path, Telling())
+    assert asked == [4, 9, 14, 19, 24, 29]
+    assert [line["terms"]["share"] for line in lines(tmp_path) if "terms" in line] == asked
+    assert_same_bits(latest(tmp_path, "toy").folder, latest(whole, "toy").folder)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A run that nothing interrupted; tests copy it before they harm it."""

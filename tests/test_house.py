@@ -18,7 +18,7 @@ ORDER = (
     *("errors", "config", "configfile", "protocol", "video", "records"),  # what is said, and what flows
     *("engine", "diffusion", "contrast", "attention", "pretrained", "clip"),  # what knows nothing of the others
     *("data", "codec", "denoiser", "metrics", "model"),  # the stages
-    *("objective", "generate", "stages"),  # how it learns, how it draws
+    *("contrast_terms", "objective", "generate", "stages"),  # how it learns, how it draws
     *("report", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

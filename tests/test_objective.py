@@ -19,10 +19,11 @@ from cdcd_video.config import (
     FsqConfig,
     LossConfig,
 )
+from cdcd_video.contrast.negatives import chunk_orders, reordered
+from cdcd_video.contrast_terms import Temperatures, contrast_terms
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion.process import Process
 from cdcd_video.objective import (
-    contrast_terms,
     diffusion_objective,
     jittered,
     token_weights,
@@ -287,31 +288,176 @@ def info_nce_by_hand(anchor: Tensor, positive: Tensor, negatives: list[Tensor], 
     return -math.log(pull / (pull + sum(math.exp(float(anchor @ other) / temperature) for other in negatives)))
 
 
+def some_logits() -> Tensor:
+    return torch.randn(6, NUM_TOKENS, NUM_CODES, generator=generator(2))
+
+
+def terms_of(batch, codec, cfg, logits=None, process="mask", temperatures=None):
+    """The terms of some logits at some x_t, and the posteriors of the step."""
+    process = worlds.kinds(NUM_CODES)[process]
+    t = torch.tensor([0.25, 0.5, 0.5, 0.75, 1.0, 1.0], dtype=torch.float64)
+    x_t = process.sample(batch.target, t, batch.source, generator(9))
+    reverse = process.reverse(x_t, t - 0.25, t, batch.source)
+    logits = some_logits() if logits is None else logits
+    return contrast_terms(logits, reverse, batch, codec, cfg, temperatures, generator(8)), reverse
+
+
+def frame_frame_by_hand(drawn, batch, codec, temperature, *, inter=True, far=True, shuffled=None) -> list[float]:
+    """As of commit fab3146, from sets of negatives; and, where asked, without some of them or with shuffled frames."""
+    earlier, far_frames, clip = codec.embed(batch.source), codec.embed(batch.far), batch.clip.tolist()
+    nats = []
+    for row in range(len(drawn)):
+        others = [earlier[other] for other in range(len(drawn)) if clip[other] != clip[row]] if inter else []
+        if far and not torch.equal(batch.far[row], batch.source[row]):
+            others.append(far_frames[row])
+        for codes in () if shuffled is None else shuffled[row]:
+            if not torch.equal(codes, batch.target[row]) and not torch.equal(codes, batch.source[row]):
+                others.append(codec.embed(codes[None])[0])
+        nats.append(info_nce_by_hand(drawn[row], earlier[row], others, temperature))
+    return nats
+
+
 def test_contrast_leaves_false_negatives_out(codec, batch):
     cfg = ContrastConfig(frame_frame=0.5, frame_text=2.0, temperature=0.3, share=1.0)
-    log_p0 = torch.randn(6, NUM_TOKENS, NUM_CODES, generator=generator(2)).log_softmax(-1)
     with torch.no_grad():
-        total, parts = contrast_terms(log_p0, batch, codec, cfg)
-        drawn, earlier, far = codec.embed_soft(log_p0.exp()), codec.embed(batch.source), codec.embed(batch.far)
-    said, clip, caption = batch.text.embedding, batch.clip.tolist(), batch.caption.tolist()
-    frame_frame, frame_text = [], []
+        terms, _ = terms_of(batch, codec, cfg)
+        drawn = codec.embed_soft(some_logits().softmax(-1))
+        frame_frame = frame_frame_by_hand(drawn, batch, codec, 0.3)
+    said, caption, frame_text = batch.text.embedding, batch.caption.tolist(), []
     for row in range(6):
-        others = [earlier[other] for other in range(6) if clip[other] != clip[row]]
-        if not torch.equal(batch.far[row], batch.source[row]):
-            others.append(far[row])
-        frame_frame.append(info_nce_by_hand(drawn[row], earlier[row], others, 0.3))
         others = [said[other] for other in range(6) if caption[other] != caption[row]]
         frame_text.append(info_nce_by_hand(drawn[row], said[row], others, 0.3))
-    assert float(parts["frame_frame"]) == pytest.approx(sum(frame_frame) / 6, rel=1e-4)
-    assert float(parts["frame_text"]) == pytest.approx(sum(frame_text) / 6, rel=1e-4)
-    assert float(total) == pytest.approx((0.5 * sum(frame_frame) + 2.0 * sum(frame_text)) / 6, rel=1e-4)
+    assert float(terms["frame_frame"].nats) == pytest.approx(sum(frame_frame) / 6, rel=1e-4)
+    assert float(terms["frame_text"].nats) == pytest.approx(sum(frame_text) / 6, rel=1e-4)
+    assert float(terms["frame_frame"].weighted) == pytest.approx(0.5 * sum(frame_frame) / 6, rel=1e-4)
+    assert float(terms["frame_text"].weighted) == pytest.approx(2.0 * sum(frame_text) / 6, rel=1e-4)
+
+
+def test_weights_alone_give_the_loss_and_the_gradient_they_always_gave(codec, batch):
+    """The formula of the first version, as it was: one matrix of all scores, far frames on its diagonal."""
+    logits = some_logits().requires_grad_()
+    terms, _ = terms_of(batch, codec, ContrastConfig(frame_frame=0.3, frame_text=0.7), logits)
+    total = sum(term.weighted for term in terms.values())
+
+    rows = 3
+    drawn = codec.embed_soft(logits[:rows].float().softmax(-1))
+    earlier, far = codec.embed(batch.source[:rows]), codec.embed(batch.far[:rows])
+    clip, caption, said = batch.clip[:rows], batch.caption[:rows], batch.text.embedding[:rows]
+    own = torch.eye(rows, dtype=torch.bool)
+    is_negative = torch.cat([clip[:, None] != clip, own & (batch.far != batch.source)[:rows].any(1)], 1)
+
+    def first_version(positive, negatives, is_negative):
+        pull = (drawn * positive).sum(-1, keepdim=True) / 0.1
+        push = (drawn @ negatives.T / 0.1).masked_fill(~is_negative, float("-inf"))
+        return (torch.cat([pull, push], 1).logsumexp(1) - pull[:, 0]).mean()
+
+    expected = 0.3 * first_version(earlier, torch.cat([earlier, far]), is_negative)
+    expected = expected + 0.7 * first_version(said, said, caption[:, None] != caption)
+    torch.testing.assert_close(total, expected, rtol=1e-6, atol=1e-7)
+    ours, theirs = (torch.autograd.grad(loss, logits)[0] for loss in (total, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "inter, far, shuffled", [(True, False, 0), (False, True, 0), (False, False, 2), (True, True, 3)]
+)
+def test_each_kind_of_negatives_can_be_switched(inter, far, shuffled, codec, batch):
+    cfg = ContrastConfig(
+        frame_frame=1.0, temperature=0.3, share=1.0, inter=inter, far=far, shuffled=shuffled, num_chunks=4
+    )
+    # All chunks of this frame are equal: no order of them is wrong.
+    batch = replace(batch, target=torch.cat([batch.target[:5], torch.full_like(batch.target[:1], 3)]))
+    with torch.no_grad():
+        terms, _ = terms_of(batch, codec, cfg)
+        drawn = codec.embed_soft(some_logits().softmax(-1))
+        wrong = reordered(batch.target, chunk_orders(6, shuffled, 4, generator(8))) if shuffled else None
+        expected = frame_frame_by_hand(drawn, batch, codec, 0.3, inter=inter, far=far, shuffled=wrong)
+    assert set(terms) == {"frame_frame"}
+    assert float(terms["frame_frame"].nats) == pytest.approx(sum(expected) / 6, rel=1e-4)
+    if not inter and not far:
+        assert expected[5] == 0 and min(expected[1:5]) > 0, "the last frame has no negative left"
+
+
+def test_no_negatives_at_all_are_refused():
+    with pytest.raises(ValueError, match="frame_frame has a weight and no negatives"):
+        ContrastConfig(frame_frame=0.1, inter=False, far=False)
+    ContrastConfig(frame_text=0.1, inter=False, far=False)
+    with pytest.raises(ValueError, match="symmetric compares frames of different clips"):
+        ContrastConfig(frame_frame=0.1, inter=False, symmetric=True)
+    ContrastConfig(frame_text=0.1, inter=False, symmetric=True)
+    with pytest.raises(ValueError, match="temperature is 0.001"):
+        ContrastConfig(temperature=0.001, learn_temperature=True)
 
 
 def test_a_batch_of_one_clip_and_one_caption_has_no_negatives_of_others(codec, batch):
     alone = replace(batch, clip=torch.zeros(6), caption=torch.zeros(6), far=batch.source)
-    log_p0 = torch.randn(6, NUM_TOKENS, NUM_CODES, generator=generator(2)).log_softmax(-1)
-    _, parts = contrast_terms(log_p0, alone, codec, ContrastConfig(share=1.0))
-    assert parts["frame_frame"] == 0 and parts["frame_text"] == 0
+    logits = some_logits().requires_grad_()
+    terms, _ = terms_of(alone, codec, ContrastConfig(frame_frame=1.0, frame_text=1.0, share=1.0), logits)
+    assert terms["frame_frame"].nats == 0 and terms["frame_text"].nats == 0
+    (gradient,) = torch.autograd.grad(terms["frame_frame"].weighted + terms["frame_text"].weighted, logits)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_step_wise_the_earlier_frame_of_the_chain_is_embedded(kind, codec, batch):
+    cfg = ContrastConfig(frame_frame=1.0, temperature=0.3, share=0.5)
+    with torch.no_grad():
+        terms, reverse = terms_of(batch, codec, cfg.model_copy(update={"level": "step"}), process=kind)
+        log_p = reverse.log_reverse(some_logits().log_softmax(-1))[:3, :, :NUM_CODES]
+        drawn = codec.embed_soft(log_p.softmax(-1).float())
+        first = replace(batch, **{name: getattr(batch, name)[:3] for name in ("source", "far", "clip")})
+        expected = sum(frame_frame_by_hand(drawn, first, codec, 0.3)) / 3
+        sample_wise, _ = terms_of(batch, codec, cfg, process=kind)
+    assert float(terms["frame_frame"].nats) == pytest.approx(expected, rel=1e-4)
+    assert float(sample_wise["frame_frame"].nats) != pytest.approx(expected, rel=1e-3)
+
+
+def test_the_sentence_counts_also_where_the_model_was_not_told_it(denoiser, codec, batch):
+    loss = LossConfig(contrast=ContrastConfig(frame_text=1.0))
+    process, dropped = worlds.kinds(NUM_CODES)["mask"], DIFFUSION.model_copy(update={"caption_dropout": 1.0})
+    with torch.no_grad():
+        paid = [
+            diffusion_objective(denoiser, process, codec, given, dropped, loss, generator(3)).parts["frame_text"]
+            for given in (batch, replace(batch, text=replace(batch.text, embedding=batch.text.embedding.roll(1, 0))))
+        ]
+    assert paid[0] != paid[1]
+
+
+# ---------------------------------------------------------------------------------------------- learned temperatures
+
+
+def test_learned_temperatures_begin_where_they_are_told_and_follow_their_gradient(codec, batch):
+    cfg = ContrastConfig(frame_frame=0.5, frame_text=0.5, temperature=0.2, learn_temperature=True)
+    learned = Temperatures(cfg)
+    fixed, _ = terms_of(batch, codec, cfg)
+    terms, _ = terms_of(batch, codec, cfg, temperatures=learned)
+    for name, term in terms.items():
+        torch.testing.assert_close(term.nats, fixed[name].nats)
+        assert float(term.temperature.detach()) == pytest.approx(0.2)
+        (slope,) = torch.autograd.grad(term.nats, learned.log_scales[name], retain_graph=True)
+        nearby = [
+            float(terms_of(batch, codec, cfg.model_copy(update={"temperature": 0.2 * math.exp(-step)}))[0][name].nats)
+            for step in (-0.01, 0.01)
+        ]
+        assert float(slope) == pytest.approx((nearby[1] - nearby[0]) / 0.02, rel=2e-2)
+    assert set(Temperatures(ContrastConfig(frame_text=0.1)).log_scales) == {"frame_text"}
+
+
+def test_a_learned_temperature_never_falls_below_a_hundredth_and_can_rise_again():
+    learned = Temperatures(ContrastConfig(frame_frame=0.1, temperature=0.01))
+    optimizer = torch.optim.SGD(learned.parameters(), lr=1.0)
+    for _ in range(3):  # the loss would have it ever smaller
+        optimizer.zero_grad()
+        (100 * learned("frame_frame")).backward()
+        optimizer.step()
+    assert float(learned("frame_frame").detach()) == pytest.approx(0.01)
+    optimizer.zero_grad()
+    (-10 * learned("frame_frame")).backward()
+    optimizer.step()
+    assert float(learned("frame_frame").detach()) == pytest.approx(0.01 * math.exp(0.1))
+
+
+# ------------------------------------------------------------------------------------------------- together with the rest
 
 
 def test_no_weights_no_contrast_and_the_other_terms_do_not_notice(denoiser, codec, batch):
@@ -342,3 +488,31 @@ def test_the_gradient_reaches_the_denoiser_through_the_contrast_alone(term, deno
     assert {"to_digits.weight", "to_codes.weight", "to_copy.weight", "code_in.weight", "position"} <= reached
     assert by_logits[:3].abs().sum((1, 2)).min() > 0, "the share that is judged"
     assert by_logits[3:].abs().max() == 0, "the rest"
+
+
+def test_every_term_is_logged_with_its_share_of_the_gradient(denoiser, codec, batch):
+    contrast = ContrastConfig(frame_frame=0.5, frame_text=0.5, share=1.0, symmetric=True, shuffled=2, num_chunks=4)
+    loss = LossConfig(cdcd=CdcdContrastConfig(inter=0.01, num_negatives=2), contrast=contrast)
+    terms, (*_, logits) = pay(denoiser, worlds.kinds(NUM_CODES)["hybrid"], codec, batch, loss)
+    shares = terms.shares()
+    names = ("bound", "auxiliary", "cdcd", "frame_frame", "frame_text")
+    assert set(shares) == {f"gradient_share_{name}" for name in names} and set(names) <= set(terms.parts)
+    assert {"frame_frame_wins", "frame_text_wins"} <= set(terms.parts)
+    assert min(shares.values()) > 0 and float(sum(shares.values())) == pytest.approx(1)
+    # The same with one term taken away: what is left of the gradient is the others'.
+    (whole,) = torch.autograd.grad(terms.total, logits, retain_graph=True)
+    without, (*_, again) = pay(
+        denoiser,
+        worlds.kinds(NUM_CODES)["hybrid"],
+        codec,
+        batch,
+        loss.model_copy(update={"contrast": contrast.model_copy(update={"frame_text": 0.0})}),
+    )
+    (rest,) = torch.autograd.grad(without.total, again, retain_graph=True)
+    by_text, by_rest = (float(found) for found in ((whole - rest).norm(), rest.norm()))
+    others = without.shares()
+    ratio = float(shares["gradient_share_frame_text"] / shares["gradient_share_bound"])
+    assert by_rest > 0 and "gradient_share_frame_text" not in others
+    bound_norm = by_text / ratio  # frame-text's own norm, and the ratio of the two shares, give the bound's
+    sum_of_norms = bound_norm / float(others["gradient_share_bound"])
+    assert float(shares["gradient_share_frame_text"]) == pytest.approx(by_text / (sum_of_norms + by_text), rel=1e-3)

@@ -65,6 +65,43 @@ def test_the_posterior_is_bayes_on_the_matrices(process):
         close(q[possible], (joint / total)[possible])
 
 
+def test_the_law_of_an_earlier_code_is_the_enumerated_mixture_without_its_mask(process):
+    """sum_j q(x_s | x_t, x_0 = j) p(x_0 = j), by Bayes on the matrices; its gradient by autograd through that sum."""
+    x_t, source = every_case(K + 1, K + 1)
+    row, generator = torch.arange(len(x_t)), torch.Generator().manual_seed(3)
+    logits = torch.randn(len(x_t), 1, K, generator=generator, dtype=torch.float64).mul_(2).requires_grad_()
+    for s, t in PAIRS:
+        p0 = logits.softmax(-1)
+        joint = transition(process, 0.0, s, source[:, 0])[:, :K]  # (B, x_0, x_s), and below for this x_t
+        joint = joint * transition(process, s, t, source[:, 0])[row, :, x_t[:, 0]].unsqueeze(1)
+        total = joint.sum(-1, keepdim=True)
+        reverse = process.reverse(x_t, at(s, x_t), at(t, x_t), source)
+        # A code that no redraw can give was never redrawn, whatever is said of x_0.
+        posterior = torch.where(total > 0, joint / total, torch.eye(K + 1, dtype=torch.float64)[x_t])
+        expected = torch.einsum("bj,bjs->bs", p0[:, 0], posterior)[:, :K]
+        expected = expected / expected.sum(-1, keepdim=True)
+        possible = (total > 0).any(1)[:, 0]
+        law = reverse.code_law(p0)[:, 0]
+        close(law[possible], expected[possible])
+        close(law.sum(-1), torch.ones_like(law[:, 0]))
+        close(law.detach(), reverse.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
+        upstream = torch.randn(law.shape, generator=generator, dtype=torch.float64) * possible[:, None]
+        paid = (law * upstream).sum(), (expected * upstream).sum()
+        ours, theirs = (torch.autograd.grad(one, logits, retain_graph=True)[0] for one in paid)
+        torch.testing.assert_close(ours[possible], theirs[possible], rtol=1e-10, atol=1e-12)
+        part = reverse.head(3)
+        assert torch.equal(part.code_law(p0[:3]), reverse.code_law(p0)[:3]) and part.num_codes == K
+
+
+def test_in_mask_diffusion_a_hidden_token_follows_the_model_and_a_visible_one_itself():
+    x_t = torch.tensor([[0, K, 3, K]])
+    p0 = torch.rand(1, 4, K, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    process, ends = kinds(K)["mask"], (torch.tensor([0.25]), torch.tensor([0.5]))
+    law = process.reverse(x_t, *ends, torch.zeros_like(x_t)).code_law(p0)
+    torch.testing.assert_close(law[0, 1::2], p0[0, 1::2])
+    assert torch.equal(law[0, ::2], torch.nn.functional.one_hot(x_t[0, ::2], K).float())
+
+
 def test_the_reverse_step_is_the_posterior_summed_over_x0(process):
     x_t, source = every_case(K + 1, K + 1)
     row = torch.arange(len(x_t))

@@ -10,7 +10,9 @@ def info_nce(
     positive: Float[Tensor, "B J"],
     negatives: Float[Tensor, "M J"],
     is_negative: Bool[Tensor, "B M"],
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
+    own: Float[Tensor, "B O J"] | None = None,
+    is_own_negative: Bool[Tensor, "B O"] | None = None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
     """-log of the positive's share among positive and negatives (InfoNCE; van den Oord et al. 2018, eq. 4).
 
@@ -19,11 +21,49 @@ def info_nce(
       negatives: unit-norm rows, shared by all anchors.
       is_negative: which of them are negatives of which anchor; the others (false negatives) are left out.
       temperature: of the cosines.
+      own: further unit-norm rows, O for each anchor and for it alone.
+      is_own_negative: which of those are negatives.
 
     Returns:
-      Nats per anchor, at least 0 and at most log(1 + M) + 2 / temperature; and 1.0 where the positive wins.
+      Nats per anchor, at least 0 and at most log(1 + M) + 2 / temperature, M the negatives that count; and 1.0 where the
+      positive beats them all (a tie is no win). An anchor without negatives pays 0, with gradient 0, and wins.
     """
-    pull = (anchor * positive).sum(-1, keepdim=True) / temperature
-    push = (anchor @ negatives.T / temperature).masked_fill(~is_negative, float("-inf"))
-    scores = torch.cat([pull, push], 1)
-    return scores.logsumexp(1) - pull[:, 0], (pull[:, 0] >= scores.amax(1)).float()
+    # In full precision also where the networks run in 16 bits: a temperature magnifies the rounding of a cosine.
+    with torch.autocast(anchor.device.type, enabled=False):
+        pull = (anchor * positive).sum(-1, keepdim=True) / temperature
+        push = (anchor @ negatives.T / temperature).masked_fill(~is_negative, float("-inf"))
+        if own is not None and is_own_negative is not None:
+            near = (anchor.unsqueeze(1) * own).sum(-1) / temperature
+            push = torch.cat([push, near.masked_fill(~is_own_negative, float("-inf"))], 1)
+        nats = torch.cat([pull, push], 1).logsumexp(1) - pull[:, 0]
+    return nats, (pull > push).all(1).float()
+
+
+def batch_info_nce(
+    anchor: Float[Tensor, "B J"],
+    positive: Float[Tensor, "B J"],
+    is_negative: Bool[Tensor, "B B"],
+    temperature: float | Float[Tensor, ""],
+    own: Float[Tensor, "B O J"] | None = None,
+    is_own_negative: Bool[Tensor, "B O"] | None = None,
+    *,
+    symmetric: bool = False,
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Anchors look for their positives among all positives of the batch; or the mean of that and of positives looking for
+    their anchors among all anchors (Radford et al. 2021, the loss of CLIP).
+
+    Args:
+      anchor, positive: unit-norm rows that belong together.
+      is_negative: [i, j] says whether positive j is a negative of anchor i, and anchor i one of positive j.
+      temperature: of the cosines.
+      own, is_own_negative: as for `info_nce`. They are no anchors, so only the first direction knows them.
+      symmetric: whether both directions count.
+
+    Returns:
+      As `info_nce`; averaged over the directions.
+    """
+    nats, wins = info_nce(anchor, positive, positive, is_negative, temperature, own, is_own_negative)
+    if symmetric:
+        back, is_found = info_nce(positive, anchor, anchor, is_negative.T, temperature)
+        nats, wins = (nats + back) / 2, (wins + is_found) / 2
+    return nats, wins

@@ -1,6 +1,6 @@
 """The way back, exactly: every posterior q(x_s | x_t, x_0) as one small record, with x_0 still open."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -94,6 +94,32 @@ class Reverse:
         log_p = log_p.masked_fill(log_p < 0.5 * LOG_ZERO, -torch.inf)
         carried = torch.full_like(log_p, -torch.inf).scatter(-1, self.x_t.unsqueeze(-1), 0.0)
         return torch.where(self.is_carried.unsqueeze(-1), carried, log_p)
+
+    def code_law(self, p0: Float[Tensor, "B N K"]) -> Float[Tensor, "B N K"]:
+        """p(x_s | x_t, x_s is not [MASK]) over the codes, where x_0 follows `p0`; differentiable in it.
+
+        It is what `log_reverse` says of the codes, normalised among them, without logarithms. In mask diffusion a visible
+        token is itself, and a hidden one follows `p0`.
+        """
+        dtype, is_code, is_carried = p0.dtype, self.x_t < self.num_codes, self.is_carried
+        here = self.x_t.clamp(max=self.num_codes - 1).unsqueeze(-1)
+        p_t = p0.gather(-1, here).squeeze(-1) * is_code
+        not_survived = (1.0 - p_t) + self.redrawn.to(dtype) * p_t
+        take, lost = (torch.where(is_carried, 0.0, weight) for weight in (self.take.to(dtype), not_survived))
+        law = take.unsqueeze(-1) * p0
+        if self.has_uniform:
+            law = law + (lost * (self.uniform / self.num_codes).to(dtype)).unsqueeze(-1)
+        from_source = lost * (self.origin * (self.source < self.num_codes)).to(dtype)
+        law = law.scatter_add(-1, self.source.clamp(max=self.num_codes - 1).unsqueeze(-1), from_source.unsqueeze(-1))
+        constant, slope = (weight.to(dtype) for weight in self.at_x_t())
+        at_t = torch.where(is_carried, 1.0, constant + slope * p_t).unsqueeze(-1)
+        law = law.scatter(-1, here, torch.where(is_code.unsqueeze(-1), at_t, law.gather(-1, here)))
+        return law / law.sum(-1, keepdim=True)
+
+    def head(self, rows: int) -> "Reverse":
+        """The posteriors of the first `rows` samples of the batch."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[:rows] for name, value in tensors.items() if isinstance(value, Tensor)})
 
     def sample(self, log_p0: Float[Tensor, "B N K"], uniforms: Float[Tensor, "3 B N"]) -> Int64[Tensor, "B N"]:
         """Draws x_s: x_0 from `log_p0`, then x_s from the posterior given it. O(K) per token, for the one draw of x_0.

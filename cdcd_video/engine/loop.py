@@ -60,7 +60,14 @@ class TrainResult:
 
 
 def train_step(
-    task: Task, optimizer: torch.optim.Optimizer, ema: Ema, settings: TrainSettings, *, step: int, seed: int
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema,
+    settings: TrainSettings,
+    *,
+    step: int,
+    seed: int,
+    is_logged: bool = False,
 ) -> dict[str, Tensor]:
     """One optimiser step: draw a batch, pay, differentiate, clip, move, average.
 
@@ -71,6 +78,7 @@ def train_step(
       settings: rate, precision, clipping.
       step: index of this step, from 0.
       seed: of the whole run.
+      is_logged: whether the terms' shares in the gradient are wanted too, where the objective can tell them.
 
     Returns:
       The scalars of this step, on the device: `loss`, every term apart, and `grad_norm` before clipping.
@@ -84,12 +92,16 @@ def train_step(
     batch = task.batch(step)
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         losses = task.objective(batch, rng)
+    values = {**losses.parts, "loss": losses.total}
+    if is_logged and losses.shares is not None:
+        values |= losses.shares()
+    del losses  # what the shares would be worked out from need not be kept while the gradient is
     optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()
+    values["loss"].backward()
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
     optimizer.step()
     ema.update(step)
-    return {**losses.parts, "loss": losses.total, "grad_norm": norm}
+    return {**values, "grad_norm": norm}
 
 
 def train(task: Task, settings: TrainSettings, out: Path, *, seed: int, identity: dict[str, str]) -> TrainResult:
@@ -225,18 +237,20 @@ class _Run:
         self.task.model.train()
         self.logged_step = self.step
         while self.step < settings.num_steps:
-            values = train_step(self.task, self.optimizer, self.ema, settings, step=self.step, seed=self.seed)
+            is_last = self.step + 1 == settings.num_steps
+            logs = is_last or self._is_due(settings.log_every, self.step + 1)
+            values = train_step(
+                self.task, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
+            )
             self.step += 1
             self.averages.add(self.step, values)
             self.console.advance()
 
             now = time.monotonic()
-            is_last = self.step == settings.num_steps
             is_late = settings.max_minutes is not None and now - self.started >= 60 * settings.max_minutes
             must_stop = is_last or is_late or stop.received is not None
-            logs = is_last or self._is_due(settings.log_every)
-            evaluates = is_last or self._is_due(settings.eval_every)
-            saves = must_stop or self._is_due(settings.checkpoint_every)
+            evaluates = is_last or self._is_due(settings.eval_every, self.step)
+            saves = must_stop or self._is_due(settings.checkpoint_every, self.step)
             saves |= settings.checkpoint_every_s is not None and now - self.saved_at >= settings.checkpoint_every_s
 
             # Reading a loss makes the processor wait for a GPU, so there it is read only when something depends on it.
@@ -260,8 +274,9 @@ class _Run:
         """A clause on what can be gone back to."""
         return f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint had been saved yet"
 
-    def _is_due(self, every: int | None) -> bool:
-        return bool(every) and self.step % every == 0
+    @staticmethod
+    def _is_due(every: int | None, step: int) -> bool:
+        return bool(every) and step % every == 0
 
     def _log(self) -> None:
         means = self.averages.take()

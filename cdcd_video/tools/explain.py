@@ -338,7 +338,8 @@ class _Line:
             optimizer = optim.make_optimizer(model, settings)
             ema = Ema(model, settings.ema_decay)
             step = partial(loop.train_step, given, optimizer, ema, settings, seed=self.config.seed)
-            has_checks = isinstance(model, Denoiser)  # a quantiser's course may really depend on its data
+            network = getattr(parts.task, "denoiser", model)  # `model` may hold learned temperatures beside it
+            has_checks = isinstance(network, Denoiser)  # a quantiser's course may really depend on its data
             with _watching(parts.watched) as seen, _Meter(has_checks):
                 scalars = step(step=0)
             tensors = parts.tell(name, batch_size, batch, seen, scalars)
@@ -354,7 +355,7 @@ class _Line:
             tensors=tensors,
             flops=flops.get_total_flops(),
             num_trained=num_trained,
-            trained=frozenset(f"{type(model).__name__}.{key}" for key in trained),
+            trained=frozenset(f"{type(network).__name__}.{key}" for key in optim.trained_parameters(network)),
             weights=sum(_weights_of(network) for network in networks),
             activations=max(0, memory.peak - 4 * num_trained),
             checkpoint=2 * sum(tensor.nbytes for tensor in model.state_dict().values()) + 8 * num_trained,

@@ -1,0 +1,51 @@
+"""Which term moves the model: each term's part in the gradient at the logits."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from cdcd_video.diffusion.fused import weighted_terms
+from cdcd_video.diffusion.reverse import Reverse
+
+
+def gradient_shares(
+    logits: Float[Tensor, "B N K"],
+    reverse: Reverse,
+    candidates: Int64[Tensor, "B N C"],
+    kl_weight: Float[Tensor, "B N C"],
+    ce_weight: Float[Tensor, "B N C"],
+    others: Mapping[str, Float[Tensor, ""]],
+) -> dict[str, Tensor]:
+    """Norm of each weighted term's gradient at the logits, over the sum of these norms.
+
+    The norms do not add up to the norm of the whole gradient, since terms may pull against each other; the share says how
+    hard each of them pulls.
+
+    Args:
+      logits: of x_0 given x_t; they may hang in a graph, which is kept.
+      reverse: the posteriors of the step.
+      candidates: codes as for `weighted_terms`: the true ones first, then those of CDCD's negatives.
+      kl_weight, ce_weight: their weights: of the truth those of `bound` and `auxiliary`, of the rest those of `cdcd`.
+      others: further weighted terms by name, differentiable in `logits`.
+
+    Returns:
+      The shares by name; all 0 where no term has a gradient.
+    """
+    truth, rest = slice(0, 1), slice(1, None)
+    parts = dict(
+        bound=(truth, kl_weight[..., truth], torch.zeros_like(ce_weight[..., truth])),
+        auxiliary=(truth, torch.zeros_like(kl_weight[..., truth]), ce_weight[..., truth]),
+    )
+    if candidates.shape[-1] > 1:
+        parts["cdcd"] = (rest, kl_weight[..., rest], ce_weight[..., rest])
+    norms = {}
+    for name, (which, on_kl, on_ce) in parts.items():
+        at = logits.detach().requires_grad_()
+        total = weighted_terms(reverse, at, candidates[..., which], on_kl, on_ce).total
+        norms[name] = torch.autograd.grad(total, at)[0].norm()
+    for name, term in others.items():
+        norms[name] = torch.autograd.grad(term, logits, retain_graph=True)[0].norm()
+    whole = torch.stack(list(norms.values())).sum().clamp_min(torch.finfo(torch.float32).tiny)
+    return {name: norm / whole for name, norm in norms.items()}

@@ -1,0 +1,144 @@
+"""The contrastive terms of a step: soft codes -> joint space, with their positives and negatives from the batch."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from cdcd_video.codec.codec import Codec
+from cdcd_video.config import ContrastConfig
+from cdcd_video.contrast.loss import batch_info_nce
+from cdcd_video.contrast.negatives import chunk_orders, reordered
+from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.records import CodePair
+
+LARGEST_SCALE = 100.0
+"""Of a learned 1 / temperature (Radford et al. 2021, sec. 2.5)."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What drawn frames choose from; see `contrast.loss.batch_info_nce`."""
+
+    positive: Float[Tensor, "B J"]
+    is_negative: Bool[Tensor, "B B"]
+    own: Float[Tensor, "B O J"] | None = None
+    is_own_negative: Bool[Tensor, "B O"] | None = None
+
+
+@dataclass(frozen=True)
+class ContrastTerm:
+    """One term of a batch.
+
+    Attributes:
+      weighted: what is added to the loss, differentiable.
+      nats: mean over the drawn frames, before the weight.
+      wins: share of drawn frames whose positive beats all their negatives; both directions, where there are two.
+      temperature: of the cosines.
+    """
+
+    weighted: Float[Tensor, ""]
+    nats: Float[Tensor, ""]
+    wins: Float[Tensor, ""]
+    temperature: float | Float[Tensor, ""]
+
+
+class Temperatures(nn.Module):
+    """Learned temperatures, one for each term that has a weight, as log(1 / temperature) (Radford et al. 2021)."""
+
+    def __init__(self, cfg: ContrastConfig):
+        super().__init__()
+        start = math.log(1 / cfg.temperature)
+        self.log_scales = nn.ParameterDict({name: nn.Parameter(torch.tensor(start)) for name in weighted_terms_of(cfg)})
+
+    def forward(self, name: str) -> Float[Tensor, ""]:
+        """The temperature of a term. A scale beyond the largest is put back first, so that it can come down again."""
+        log_scale = self.log_scales[name]
+        with torch.no_grad():
+            log_scale.clamp_(max=math.log(LARGEST_SCALE))
+        return (-log_scale).exp()
+
+
+def weighted_terms_of(cfg: ContrastConfig) -> tuple[str, ...]:
+    """Names of the terms that have a weight."""
+    return tuple(name for name in ("frame_frame", "frame_text") if getattr(cfg, name))
+
+
+def contrast_terms(
+    logits: Float[Tensor, "B N K"],
+    reverse: Reverse,
+    batch: CodePair,
+    codec: Codec,
+    cfg: ContrastConfig,
+    temperatures: Temperatures | None,
+    generator: torch.Generator,
+) -> dict[str, ContrastTerm]:
+    """The terms that have a weight, on the first `cfg.share` of the batch [ours].
+
+    Frame-frame: the positive is the earlier frame; negatives are the earlier frames of other clips (inter), a far frame
+    of the same clip, and the true next frame with its chunks in other orders (intra). No negative is what is as good as
+    the positive: a frame of the same clip, a far frame that equals the earlier one, an order that changes nothing.
+    Frame-text: the positive is the clip's caption, negatives are other captions. It is the true caption also where the
+    model was shown the empty one: the term says where the frame ought to lie, not what the model was told.
+
+    Args:
+      logits: of x_0 given x_t.
+      reverse: the posteriors of the step, for `level: step`.
+      batch: the examples.
+      codec: frozen; its `embed` leads into the joint space.
+      cfg: weights, level and negatives.
+      temperatures: where they are learned; else `cfg.temperature` holds.
+      generator: of the chunks' orders.
+
+    Returns:
+      The terms by name.
+    """
+    if not weighted_terms_of(cfg):
+        return {}
+    rows = max(2, round(cfg.share * len(logits)))
+    law = logits[:rows].float().softmax(-1)
+    if cfg.level == "step":
+        law = reverse.head(rows).code_law(law)
+    drawn = codec.embed_soft(law)
+    terms = {}
+    for name in weighted_terms_of(cfg):
+        if name == "frame_frame":
+            candidates = earlier_frames(batch, codec, cfg, rows, generator)
+        else:
+            caption = batch.caption[:rows]
+            candidates = Candidates(batch.text.embedding[:rows], caption[:, None] != caption)
+        temperature = cfg.temperature if temperatures is None else temperatures(name)
+        nats, wins = batch_info_nce(
+            drawn,
+            candidates.positive,
+            candidates.is_negative,
+            temperature,
+            candidates.own,
+            candidates.is_own_negative,
+            symmetric=cfg.symmetric,
+        )
+        terms[name] = ContrastTerm(getattr(cfg, name) * nats.mean(), nats.mean(), wins.mean(), temperature)
+    return terms
+
+
+@torch.no_grad()
+def earlier_frames(
+    batch: CodePair, codec: Codec, cfg: ContrastConfig, rows: int, generator: torch.Generator
+) -> Candidates:
+    """Positives and negatives of the frame-frame term; see `contrast_terms`."""
+    source, target, far, clip = (value[:rows] for value in (batch.source, batch.target, batch.far, batch.clip))
+    own = [far[:, None]] if cfg.far else []
+    is_wrong = [(far != source).any(1, keepdim=True)] if cfg.far else []
+    if cfg.shuffled:
+        orders = chunk_orders(rows, cfg.shuffled, cfg.num_chunks, generator)
+        shuffled = reordered(target, orders)
+        own.append(shuffled)
+        is_wrong.append((shuffled != target[:, None]).any(-1) & (shuffled != source[:, None]).any(-1))
+    is_other = (clip[:, None] != clip) & cfg.inter
+    if not own:
+        return Candidates(codec.embed(source), is_other)
+    codes = torch.cat([source[:, None], *own], 1)
+    embedded = codec.embed(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+    return Candidates(embedded[:, 0], is_other, embedded[:, 1:], torch.cat(is_wrong, 1))
