@@ -420,4 +420,9 @@ class Config(Section):
                 f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and as many as "
                 f"sample.num_steps ({self.sample.num_steps})"
             )
+        if self.sample.order != "ancestral" and self.diffusion.process.kind != "mask":
+            raise ValueError(
+                f"sample.order is {self.sample.order}, but the process is {self.diffusion.process.kind}; orders other than "
+                "ancestral are for the process mask"
+            )
         return self
