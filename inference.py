@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
         "--top-p", type=float, metavar="P", help="draw among the likeliest codes with this share (default: the model's)"
     )
     add("--order", help="which codes settle first: ancestral, confidence or purity (default: the model's)")
+    add("--contrast", type=float, metavar="C", help="pull to sentence and earlier frame; 0: off (default: the model's)")
     add("--seed", type=int, help="another seed, another video (default: 0)")
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--scale", type=int, help="enlargement of the file, for looking at it (default: to about 256 px; .webp: 1)")

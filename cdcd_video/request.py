@@ -32,7 +32,7 @@ SUFFIXES = (".mp4", ".gif", ".webp")
 VIEW_PX = 256
 """A small video is enlarged to about this side, for looking at."""
 MAX_SCALE = 32
-DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "order", "seed")
+DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "order", "contrast", "seed")
 """The fields of `cdcd_video.generate.Drawing`, which cannot be imported here: it needs torch."""
 
 
@@ -63,6 +63,7 @@ class Record(BaseModel, extra="ignore"):
     temperature: float
     top_p: float
     order: Order = "ancestral"
+    contrast: float = 0.0
     seed: int
     scale: int
     device: str

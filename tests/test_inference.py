@@ -91,7 +91,22 @@ def test_a_folder_gets_exact_frames_and_frame_0_is_the_picture(run: Run, frame: 
 def test_from_json_draws_the_same_bytes(run: Run, frame: Path, suffix: str):
     texts = ["--text", f"0:{CAPTION}", "--text", "2: the circle moves left"]
     first, again = Path(f"first{suffix}"), Path(f"again{suffix}")
-    dials = ["--steps", 3, "--guidance", 2.5, "--temperature", 1, "--top-p", 0.9, "--fps", 7.3, "--seed", 11]
+    dials = [
+        "--steps",
+        3,
+        "--guidance",
+        2.5,
+        "--temperature",
+        1,
+        "--top-p",
+        0.9,
+        "--fps",
+        7.3,
+        "--contrast",
+        50,
+        "--seed",
+        11,
+    ]
     assert run("--frame", frame, *texts, "--out", first, "--num-frames", 4, *dials)[0] == 0
     frame.unlink()  # the .json is enough
     code, _, err = run("--from-json", "first.json", "--out", again)
@@ -250,6 +265,8 @@ def test_unknown_words_are_noted(run: Run, frame: Path):
         ("--temperature", "-0.1", "temperature"),
         ("--top-p", "0", "top_p"),
         ("--top-p", "1.1", "top_p"),
+        ("--contrast", "-1", "contrast"),
+        ("--contrast", "nan", "contrast"),
         ("--seed", "-1", "seed"),
         ("--seed", "seven", "--seed"),
         ("--scale", "0", "scale"),
