@@ -1,0 +1,76 @@
+"""What the contrast as guidance does to videos of the built-in world, by its strength; a line of JSON and a folder each.
+
+The same scenes, sentences and seeds at every strength, so `evaluate.py --compare` on the folders says what differs.
+"""
+
+import argparse
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+from cdcd_video.errors import UserError, exit_code
+
+METRICS = ("sprites", "motion", "clip_text", "clip_first", "smoothness")
+SHOWN = (
+    *("does_right_thing", "all_right", "position_error", "identity_iou", "background_psnr"),
+    *("motion_ratio", "clip_text", "clip_first", "step_length"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.guidance", description=__doc__)
+    add = parser.add_argument
+    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
+    add("--strengths", type=float, nargs="+", default=[0.0, 10.0, 100.0, 1000.0], metavar="C", help="0 is off")
+    add("--steps", type=int, nargs="+", default=[1, 4], metavar="S", help="reverse steps per frame")
+    add("--num-videos", type=int, default=64, metavar="N", help="scenes, each drawn with two sentences (default: 64)")
+    add("--split", choices=("val", "heldout", "train"), default="val")
+    add("--seed", type=int, default=0, help="of scenes, drawing and intervals (default: 0)")
+    add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--out", type=Path, default=Path("out/guidance"), metavar="DIR", help="default: out/guidance")
+    args = parser.parse_args()
+    if args.num_videos < 1 or args.batch < 1 or args.seed < 0:
+        raise UserError("--num-videos and --batch must be at least 1, and --seed at least 0")
+
+    from tqdm import tqdm
+
+    from cdcd_video import benchmark, report
+    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.protocol import OWN, Protocol
+
+    pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
+    rule = Protocol(num_videos=args.num_videos, num_real=0, split=args.split, seed=args.seed, clip=OWN)
+    cells = list(product(args.steps, args.strengths))
+    benches = [
+        benchmark.prepare(pipe, rule, METRICS, args.device, num_steps=steps, contrast=strength)
+        for steps, strength in cells
+    ]  # a dial out of its range is told before anything is drawn
+    rows = ("model", "counterfactual")
+    with tqdm(total=sum(bench.frames_to_draw for bench in benches), desc="drawing", unit="frame") as bar:
+        for (steps, strength), bench in zip(cells, benches, strict=True):
+            found = bench.run(args.batch, bar.update, rows)
+            report.write(found, bench.ruler, bench.facts(), args.out / f"steps-{steps}-contrast-{strength:g}")
+            line = {"num_steps": steps, "contrast": strength, "drawing_s": found.seconds["drawing"]}
+            tqdm.write(json.dumps(line | shown(found.scores)), file=sys.stdout)
+
+
+def shown(scores) -> dict[str, list[float | None]]:
+    """Scores of whole videos as [value, low, high, n]; `obeyed` is for the same images with another sentence."""
+    whole = {
+        (score.row, score.metric): [score.value, score.low, score.high, score.n]
+        for score in scores
+        if score.group == "all" and score.frame is None and score.window is None
+    }
+    changed = [
+        [score.value, score.low, score.high, score.n]
+        for score in scores
+        if (score.row, score.metric, score.group) == ("counterfactual", "does_right_thing", "sentence=changed")
+        and score.frame is None
+    ]
+    return {name: whole["model", name] for name in SHOWN} | {"obeyed": changed[0]}
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
