@@ -1,4 +1,6 @@
-"""The one transformer block that the denoiser, the decoder and the embed head share."""
+"""The one transformer block that the denoiser, its rivals, the decoder and the embed head share."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +10,25 @@ from torch import Tensor, nn
 PLAIN_UP_TO = 256
 """On CPU below this many keys the written-out product beats the fused kernel (64 tokens, bf16: about six times)."""
 
+Recall = Callable[[tuple[Tensor, Tensor]], tuple[tuple[Tensor, Tensor], Tensor | None]]
+"""Keys and values of the tokens at hand -> all keys and values that they may look at, and a mask (Nq, Nk) or None for all.
+
+It makes self-attention causal, and lets it look at tokens that were read earlier."""
+
 
 def attend(
     q: Float[Tensor, "B h Nq d"],
     k: Float[Tensor, "B h Nk d"],
     v: Float[Tensor, "B h Nk d"],
-    is_key: Bool[Tensor, "B Nk"] | None = None,
+    is_key: Bool[Tensor, "B Nk"] | Bool[Tensor, "Nq Nk"] | None = None,
+    *,
+    by_query: bool = False,
 ) -> Float[Tensor, "B h Nq d"]:
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1); keys where `is_key` is False are not seen."""
-    mask = None if is_key is None else is_key[:, None, None, :]
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1); keys where `is_key` is False are not seen.
+
+    With `by_query`, `is_key` is (Nq, Nk): which query sees which key.
+    """
+    mask = None if is_key is None else is_key[None, None] if by_query else is_key[:, None, None, :]
     if q.is_cuda or k.shape[2] > PLAIN_UP_TO:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -44,10 +56,12 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "B N D"],
         keys_values: tuple[Tensor, Tensor] | None = None,
-        is_key: Bool[Tensor, "B Nk"] | None = None,
+        is_key: Bool[Tensor, "B Nk"] | Bool[Tensor, "N Nk"] | None = None,
+        *,
+        by_query: bool = False,
     ) -> Float[Tensor, "B N D"]:
         k, v = self.keys_values(x) if keys_values is None else keys_values
-        mixed = attend(self._heads(self.query(x)), k, v, is_key)
+        mixed = attend(self._heads(self.query(x)), k, v, is_key, by_query=by_query)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -67,9 +81,18 @@ class Block(nn.Module):
     With `modulated` the norms are adaptive (DiT, Peebles & Xie 2023; unlike adaLN-Zero's, the gates do not begin at 0):
     shift, scale and gate of the self-attention and the MLP come from outside, as one (B, 6, D) tensor shared by all
     blocks, to which each block adds its own learned table (PixArt-alpha, Chen et al. 2024, sec. 2.3, "adaLN-single").
+    `mlp_width` is four times the width when not given.
     """
 
-    def __init__(self, width: int, num_heads: int, *, context_width: int | None = None, modulated: bool = False):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        context_width: int | None = None,
+        modulated: bool = False,
+        mlp_width: int | None = None,
+    ):
         super().__init__()
         self.norm_self = nn.LayerNorm(width, elementwise_affine=not modulated)
         self.self_attention = Attention(width, num_heads)
@@ -78,7 +101,8 @@ class Block(nn.Module):
             self.norm_cross = nn.LayerNorm(width)
             self.cross_attention = Attention(width, num_heads, context_width)
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=not modulated)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), SquaredReLU(), nn.Linear(4 * width, width))
+        mlp_width = mlp_width or 4 * width
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), SquaredReLU(), nn.Linear(mlp_width, width))
         self.modulation = nn.Parameter(torch.randn(6, width) * width**-0.5) if modulated else None
 
     def forward(
@@ -88,12 +112,15 @@ class Block(nn.Module):
         modulation: Float[Tensor, "B 6 D"] | None = None,
         context: tuple[Tensor, Tensor] | None = None,
         is_key: Bool[Tensor, "B L"] | None = None,
+        recall: Recall | None = None,
     ) -> Float[Tensor, "B N D"]:
         if self.modulation is None:
             x = x + self.self_attention(self.norm_self(x))
             x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
             return x + self.mlp(self.norm_mlp(x))
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (modulation + self.modulation)[:, :, None].unbind(1)
-        x = x + gate * self.self_attention(self.norm_self(x) * (1 + scale) + shift)
+        normed = self.norm_self(x) * (1 + scale) + shift
+        seen, is_seen = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))
+        x = x + gate * self.self_attention(normed, seen, is_seen, by_query=True)
         x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
         return x + gate_mlp * self.mlp(self.norm_mlp(x) * (1 + scale_mlp) + shift_mlp)

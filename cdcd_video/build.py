@@ -164,7 +164,7 @@ class TrainingRun:
         config = self.config
         caches = [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
         process = build_process(config, codec.num_codes)
-        sections = (config.denoiser, config.diffusion, config.loss)
+        sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.rival]))
         task = stage(denoiser, codec, process, config, *caches, self.device)
         if start is not None:
             task.model.load_state_dict(start)

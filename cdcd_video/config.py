@@ -136,7 +136,7 @@ class CodecConfig(Section):
     embed_weight: NonNegative = 0.2
     """Weight of 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame."""
     frame_frame: NonNegative = 0.0
-    """Weight of InfoNCE on the latents themselves: two adjacent frames close, other clips far."""
+    """Weight of InfoNCE on the latents themselves: two frames of a clip close, other clips far."""
     frame_text: NonNegative = 0.0
     """Weight of InfoNCE on the latents themselves: a frame close to its sentence, other sentences far."""
     temperature: Positive = 0.1
@@ -419,6 +419,16 @@ class Config(Section):
             raise ValueError(
                 f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and as many as "
                 f"sample.num_steps ({self.sample.num_steps})"
+            )
+        contrast = self.loss.contrast
+        idle = {"loss.contrast.frame_frame": contrast.frame_frame, "loss.contrast.frame_text": contrast.frame_text}
+        idle |= {"loss.cdcd.intra": cdcd.intra, "loss.cdcd.inter": cdcd.inter, "sample.contrast": self.sample.contrast}
+        asked = [name for name, weight in idle.items() if weight]
+        if self.rival and asked:
+            raise ValueError(f"{asked[0]} has a weight, but the rival {self.rival.kind} has no contrast; set it to 0")
+        if self.rival and self.sample.order != "ancestral":
+            raise ValueError(
+                f"sample.order is {self.sample.order}, but a rival has no order of codes; leave it ancestral"
             )
         if self.sample.order != "ancestral" and self.diffusion.process.kind != "mask":
             raise ValueError(

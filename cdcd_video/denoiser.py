@@ -14,10 +14,10 @@ from cdcd_video.records import TextStates
 
 @dataclass(frozen=True)
 class Condition:
-    """All that the denoiser knows beside x_t and t."""
+    """All that the denoiser knows beside x_t and t. (Code values instead of codes, for the rival that walks in those.)"""
 
-    source: Int[Tensor, "B N"]
-    first: Int[Tensor, "B N"]
+    source: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
+    first: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
     has_first: Bool[Tensor, "B"]
     gap_s: Float[Tensor, "B"]
     age_s: Float[Tensor, "B"]
@@ -49,6 +49,7 @@ class Denoiser(nn.Module):
       table: (K, d) where each code lies.
       num_patches, groups: N = num_patches x groups tokens.
       text_width: width of the caption's token states.
+      mlp_width: of the blocks; four times their width when not given.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Denoiser(nn.Module):
         num_patches: int,
         groups: int,
         text_width: int,
+        mlp_width: int | None = None,
     ):
         super().__init__()
         width, self.groups, self.num_patches = cfg.width, groups, num_patches
@@ -79,7 +81,8 @@ class Denoiser(nn.Module):
         self.clock_in = nn.Sequential(nn.Linear(3 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
         self.to_modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(
-            Block(width, cfg.num_heads, context_width=text_width, modulated=True) for _ in range(cfg.num_layers)
+            Block(width, cfg.num_heads, context_width=text_width, modulated=True, mlp_width=mlp_width)
+            for _ in range(cfg.num_layers)
         )
         self.norm = nn.LayerNorm(width)
         per_code = sum(self.levels)
@@ -123,7 +126,7 @@ class Denoiser(nn.Module):
 
     def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:
         """Codes in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
-        per_patch = codes.unflatten(1, (self.num_patches, self.groups))
+        per_patch = codes.unflatten(1, (-1, self.groups))
         geometry = self.geometry[per_patch].flatten(2)
         weight = self.geometry_in.weight.chunk(3, 1)[role]
         offset = (torch.arange(self.groups, device=codes.device) + role * self.groups) * (self.num_codes + 1)

@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
 import cdcd_video
+from cdcd_video.contrast.guidance import closeness, tilted
 from cdcd_video.data.images import as_array, fit
 from cdcd_video.denoiser import Condition
 from cdcd_video.diffusion.categorical import guided
-from cdcd_video.diffusion.sampler import WALKS, has_order
+from cdcd_video.diffusion.sampler import WALKS, Denoise, has_order
 from cdcd_video.engine.runtime import device_for, generator
 from cdcd_video.errors import UserError
 from cdcd_video.model import Model, load_model
-from cdcd_video.objective import empty_text
-from cdcd_video.records import TextStates, Video
+from cdcd_video.objective import beside_empty
+from cdcd_video.records import Video
+from cdcd_video.rivals.interface import NextFrame
 
 Caption = str | Sequence[tuple[int, str]]
 """One sentence, or (frame, sentence) pairs: the sentence that holds from that frame on."""
@@ -45,6 +47,8 @@ class Drawing:
     top_p: float = 1.0
     order: str = "ancestral"
     """Which codes settle first: one of `cdcd_video.diffusion.sampler.WALKS`."""
+    contrast: float = 0.0
+    """Strength of the contrast as guidance, in nats per nat of `cdcd_video.contrast.guidance.closeness`; 0 is off."""
     seed: int = 0
 
     def __post_init__(self):
@@ -56,6 +60,7 @@ class Drawing:
             "temperature": (0 <= self.temperature <= 10, "from 0 to 10"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "order": (self.order in WALKS, f"one of {', '.join(WALKS)}"),
+            "contrast": (0 <= self.contrast <= 10_000, "from 0 to 10000"),
             "seed": (0 <= self.seed < 2**63, "from 0 to 2**63 - 1"),
         }
         for name, (is_good, words) in allowed.items():
@@ -72,6 +77,7 @@ class ImageToVideo:
 
     def __init__(self, model: Model):
         self.model = model
+        self.way: NextFrame = CodeWalk(model) if model.config.rival is None else model.denoiser
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "sprites", device: str = "auto") -> "ImageToVideo":
@@ -91,10 +97,17 @@ class ImageToVideo:
         """The model's own drawing settings, with those that are given (and not None) changed.
 
         Raises:
-          UserError: a setting out of its range, or an order that the model's process does not have.
+          UserError: a setting out of its range, or one that the model's way of drawing does not have.
         """
         drawing = Drawing(**self.model.config.sample.model_dump())
         drawing = replace(drawing, **{name: value for name, value in changes.items() if value is not None})
+        rival = self.model.config.rival
+        if rival and (drawing.order != "ancestral" or drawing.contrast):
+            raise UserError(
+                f"the model is the rival {rival.kind}, which has no order of codes and no contrast; leave both out"
+            )
+        if rival:
+            return drawing
         if drawing.order != "ancestral" and not has_order(self.model.process):
             kind = self.model.config.diffusion.process.kind
             raise UserError(f"order {drawing.order} needs the process mask, and the model's is {kind}; use ancestral")
@@ -115,6 +128,7 @@ class ImageToVideo:
             told.append(
                 f"the caption that begins at frame {late[0]} is never reached: {drawing.num_frames} frames are drawn"
             )
+        told += self._idle_dials(drawing)
         frame_s, data = 1 / drawing.fps, self.model.config.data
         fps = data.fps if data.kind == "sprites" else None
         if fps and not 1 / fps <= frame_s * 1.001 <= self.model.config.diffusion.max_gap / fps * 1.002:
@@ -123,6 +137,14 @@ class ImageToVideo:
                 f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"
             )
         return told
+
+    def _idle_dials(self, drawing: Drawing) -> list[str]:
+        """Dials that were turned and that the model's rival does not have."""
+        rival, sample = self.model.config.rival, self.model.config.sample
+        idle = {"gaussian": "top_p", "autoregressive": "num_steps"}.get(rival.kind) if rival else None
+        if idle is None or getattr(drawing, idle) == getattr(sample, idle):
+            return []
+        return [f"{idle} is not looked at: the model is the rival {rival.kind}, which has none"]
 
     def __call__(
         self,
@@ -198,15 +220,18 @@ class ImageToVideo:
         drawing: Drawing,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
-    ) -> Int[Tensor, "B F N"]:
-        """Autoregressive in latent space: frame after frame, never decoded and encoded in between."""
-        model, process = self.model, self.model.process
+    ) -> Int[Tensor, "B F N"] | Float[Tensor, "B F P V"]:
+        """Autoregressive in latent space: frame after frame, never decoded and encoded in between.
+
+        Returns codes (B, F, N), or the code values (B, F, P, V) of a rival that walks in those.
+        """
+        model, way = self.model, self.way
         device = model.codec.table.device
         streams = [generator(int(seed), "draw", device=device) for seed in seeds]
         schedules = [dict(_schedule(caption)) for caption in captions]
         said = [schedule[0] for schedule in schedules]
         text = model.clip.read(said)
-        source = first = self.encode(starts)
+        source = first = way.begin(self.encode(starts))
         since = torch.zeros(len(source), device=device)
         gap = torch.full_like(since, 1 / drawing.fps)
         has_first = torch.ones(len(source), dtype=torch.bool, device=device)
@@ -217,19 +242,10 @@ class ImageToVideo:
                 said = [schedule.get(number, before) for schedule, before in zip(schedules, said, strict=True)]
                 text = model.clip.read(said)
                 is_turn = torch.tensor(turns, device=device)
-                first = torch.where(is_turn[:, None], source, first)
+                first = torch.where(is_turn.view(-1, *[1] * (source.ndim - 1)), source, first)
                 since = torch.where(is_turn, 0.0, since)
             condition = Condition(source, first, has_first, gap, since, text)
-            denoise = self._guided(condition, drawing.guidance)
-            source = WALKS[drawing.order](
-                denoise,
-                process,
-                source,
-                drawing.num_steps,
-                streams,
-                temperature=drawing.temperature,
-                top_p=drawing.top_p,
-            )
+            source = way.next_frame(condition, drawing, streams)
             since = since + gap
             frames.append(source)
             if progress:
@@ -249,39 +265,67 @@ class ImageToVideo:
 
     @torch.no_grad()
     def decode(
-        self, codes: Int[Tensor, "B F N"], starts: UInt8[np.ndarray, "B H W 3"]
+        self, latents: Int[Tensor, "B F N"] | Float[Tensor, "B F P V"], starts: UInt8[np.ndarray, "B H W 3"]
     ) -> UInt8[np.ndarray, "B F H W 3"]:
-        """Codes of whole videos and their starting frames -> frames."""
-        start = _as_tensor(starts, codes.device).repeat_interleave(codes.shape[1], 0)
-        pairs = zip(codes.flatten(0, 1).split(DECODE_BATCH), start.split(DECODE_BATCH), strict=True)
-        drawn = torch.cat([self.model.codec.decode(part, beside).float() for part, beside in pairs])
+        """Codes of whole videos, or code values, and their starting frames -> frames."""
+        codec = self.model.codec
+        decode = codec.decode_values if latents.is_floating_point() else codec.decode
+        start = _as_tensor(starts, latents.device).repeat_interleave(latents.shape[1], 0)
+        pairs = zip(latents.flatten(0, 1).split(DECODE_BATCH), start.split(DECODE_BATCH), strict=True)
+        drawn = torch.cat([decode(part, beside).float() for part, beside in pairs])
         frames = drawn.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return frames.reshape(*codes.shape[:2], *frames.shape[1:])
+        return frames.reshape(*latents.shape[:2], *frames.shape[1:])
+
+
+class CodeWalk:
+    """Our way to the next frame: a reverse walk of the discrete diffusion, over codes."""
+
+    def __init__(self, model: Model):
+        self.denoiser, self.process, self.codec = model.denoiser, model.process, model.codec
+
+    def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+        """The walk is over the codes themselves."""
+        return codes
+
+    def next_frame(
+        self, condition: Condition, dials: Drawing, streams: Sequence[torch.Generator]
+    ) -> Int[Tensor, "B N"]:
+        """From the law of the source to the next frame's codes."""
+        denoise = self._guided(condition, dials.guidance)
+        if dials.contrast:
+            denoise = self._contrasted(denoise, condition, dials.contrast)
+        return WALKS[dials.order](
+            denoise,
+            self.process,
+            condition.source,
+            dials.num_steps,
+            streams,
+            temperature=dials.temperature,
+            top_p=dials.top_p,
+        )
 
     def _guided(self, condition: Condition, scale: float):
         """The denoiser with guidance in one batch; what does not change along the walk is computed here, once."""
-        denoiser, num = self.model.denoiser, len(condition.source)
+        denoiser, num = self.denoiser, len(condition.source)
         if scale == 1:
             prepared = denoiser.prepare(condition)
             return lambda x_t, t: denoiser(x_t, t, prepared)
-        empty = empty_text(condition.text)
-        both = TextStates(
-            *(
-                torch.cat([getattr(condition.text, name), getattr(empty, name)])
-                for name in ("tokens", "is_word", "embedding")
-            )
-        )
-        twice = [
-            torch.cat([value, value])
-            for value in (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
-        ]
-        prepared = denoiser.prepare(Condition(*twice, both))
+        prepared = denoiser.prepare(beside_empty(condition))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             logits = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared)
             return guided(logits[:num], logits[num:], scale)
 
         return denoise
+
+    def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:
+        """A denoiser tilted towards the earlier frame and the sentence, as the codec's `embed` sees the soft codes."""
+        near = (self.codec.embed(condition.source), condition.text.embedding)
+
+        def score(soft: Float[Tensor, "B N K"]) -> Float[Tensor, "B"]:
+            return closeness(self.codec.embed_soft(soft), near)
+
+        return lambda x_t, t: tilted(denoise(x_t, t), score, strength)
 
 
 def _as_tensor(frames: UInt8[np.ndarray, "B H W 3"], device: torch.device) -> Tensor:

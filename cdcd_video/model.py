@@ -19,6 +19,9 @@ from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.schedule import SCHEDULES
 from cdcd_video.errors import UserError
 from cdcd_video.pretrained import FrozenClip
+from cdcd_video.rivals.autoregressive import CausalTransformer
+from cdcd_video.rivals.equal import build_rival
+from cdcd_video.rivals.gaussian import FlowDenoiser
 
 FORMAT = 1
 """Version of the model folder's layout."""
@@ -33,7 +36,8 @@ class Model:
     config: Config
     clip: FrozenClip
     codec: Codec
-    denoiser: Denoiser
+    denoiser: Denoiser | FlowDenoiser | CausalTransformer
+    """What predicts the next frame: ours, or the rival that the config names."""
     digest: str
     """sha256 over the model folder's files."""
 
@@ -53,16 +57,13 @@ def build_codec(config: Config, clip: FrozenClip) -> Codec:
     )
 
 
-def build_denoiser(config: Config, codec: Codec, text_width: int) -> Denoiser:
-    """A denoiser with fresh weights for a codec's codes."""
-    return Denoiser(
-        config.denoiser,
-        levels=codec.levels,
-        table=codec.table,
-        num_patches=codec.num_patches,
-        groups=codec.groups,
-        text_width=text_width,
-    )
+def build_denoiser(config: Config, codec: Codec, text_width: int) -> Denoiser | FlowDenoiser | CausalTransformer:
+    """A denoiser with fresh weights for a codec's codes, or the rival that stands in its place."""
+    shape = dict(levels=codec.levels, table=codec.table, num_patches=codec.num_patches, groups=codec.groups)
+    shape |= dict(text_width=text_width)
+    if config.rival is None:
+        return Denoiser(config.denoiser, **shape)
+    return build_rival(config.rival.kind, config.denoiser, **shape)
 
 
 def build_process(config: Config, num_codes: int) -> processes.Chain:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from cdcd_video.codec.codec import Codec
@@ -103,11 +103,11 @@ def token_weights(batch: CodePair, loss: LossConfig) -> Float[Tensor, "B N"]:
     return torch.where(changed.any(1, keepdim=True), weight, weight * loss.still_clip)
 
 
-def jittered(codes: Int[Tensor, "B N"], most: float, generator: torch.Generator) -> Int[Tensor, "B N"]:
-    """Source codes as a roll-out will see them: of each row a share, uniform in [0, most], is taken from another row."""
+def jittered(codes: Shaped[Tensor, "B N *d"], most: float, generator: torch.Generator) -> Shaped[Tensor, "B N *d"]:
+    """Source codes (or their values) as a roll-out will see them: of each row a share, even in [0, most], is another row's."""
     share = most * torch.rand(len(codes), 1, generator=generator, device=codes.device)
-    is_wrong = torch.rand(codes.shape, generator=generator, device=codes.device) < share
-    return torch.where(is_wrong, codes.roll(1, 0), codes)
+    is_wrong = torch.rand(codes.shape[:2], generator=generator, device=codes.device) < share
+    return torch.where(is_wrong.view(*is_wrong.shape, *[1] * (codes.ndim - 2)), codes.roll(1, 0), codes)
 
 
 @torch.no_grad()
@@ -119,15 +119,25 @@ def with_own_source(
     A roll-out stands on its own drawings; a model that has only ever stood on true frames drifts (scheduled sampling,
     Bengio et al. 2015). First frames stay: they are the user's.
     """
-    age_s = (batch.age_s - batch.before_gap_s).clamp_min(0)  # 0 where there is no first frame
-    condition = Condition(batch.before, batch.first, batch.has_first, batch.before_gap_s, age_s, batch.text)
+    condition = condition_before(batch)
     end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)
     x_t = process.prior(batch.before, generator)
     log_p0 = truncate_logits(denoiser(x_t, end.float(), condition).float(), temperature, 1.0, 0)
     drawn = process.sample_reverse(log_p0, x_t, torch.zeros_like(end), end, batch.before, generator)
-    is_own = torch.rand(len(drawn), generator=generator, device=drawn.device) < share
-    is_own &= batch.before_gap_s > 0
+    is_own = stands_on_own(batch, share, generator)
     return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
+
+
+def condition_before(batch: CodePair) -> Condition:
+    """What was known when the source frame was drawn: the frame before it, and the same sentence."""
+    age_s = (batch.age_s - batch.before_gap_s).clamp_min(0)  # 0 where there is no first frame
+    return Condition(batch.before, batch.first, batch.has_first, batch.before_gap_s, age_s, batch.text)
+
+
+def stands_on_own(batch: CodePair, share: float, generator: torch.Generator) -> Bool[Tensor, "B"]:
+    """Which examples stand on a frame that the model drew itself; never where the source is the first frame."""
+    is_own = torch.rand(len(batch.source), generator=generator, device=batch.source.device) < share
+    return is_own & (batch.before_gap_s > 0)
 
 
 def with_dropped_captions(text: TextStates, share: float, generator: torch.Generator) -> TextStates:
@@ -139,6 +149,15 @@ def with_dropped_captions(text: TextStates, share: float, generator: torch.Gener
         torch.where(is_dropped, empty.is_word, text.is_word),
         torch.where(is_dropped, empty.embedding, text.embedding),
     )
+
+
+def beside_empty(condition: Condition) -> Condition:
+    """The condition twice, one batch after the other: with its captions, and without (for classifier-free guidance)."""
+    empty = empty_text(condition.text)
+    parts = [(getattr(condition.text, name), getattr(empty, name)) for name in ("tokens", "is_word", "embedding")]
+    text = TextStates(*(torch.cat(pair) for pair in parts))
+    known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
+    return Condition(*(torch.cat([value, value]) for value in known), text)
 
 
 def empty_text(text: TextStates) -> TextStates:

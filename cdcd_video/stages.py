@@ -1,5 +1,8 @@
 """The three things that are trained, one after the other, each as a task of the engine: CLIP, codec, diffusion."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,13 +16,22 @@ from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import draw_pairs, load_frames
 from cdcd_video.data.store import Clips
-from cdcd_video.denoiser import Denoiser
+from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.process import Chain
 from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.engine.runtime import generator as seeded
 from cdcd_video.engine.runtime import seed_for
+from cdcd_video.generate import CodeWalk, Drawing
+from cdcd_video.metrics.latent import health
+from cdcd_video.metrics.latent.space import space_figures
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import CodePair, FramePair, LossTerms
+
+NUM_WATCHED = 64
+"""Validation examples that are drawn at each evaluation."""
+WATCHED_STEPS = 4
+"""Most reverse steps they are drawn in."""
 
 
 def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
@@ -111,20 +123,38 @@ class CodecStage:
         rng = step_rng(self.config.seed, self.name, step)
         pairs = draw_pairs(self.lengths, self.batch_size, rng, max_gap=None, start_share=0.1)
         frames = load_frames(self.clips, pairs.clip, np.zeros_like(pairs.source), pairs.source, pairs.target)
-        return FramePair(*(frame.to(self.device) for frame in frames))
+        pair = FramePair(*(frame.to(self.device) for frame in frames))
+        return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the objective asks which clip a frame is from, and for its sentence."""
+        return bool(self.config.codec.frame_frame or self.config.codec.frame_text)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
         return codec_objective(self.model, self.clip, batch)
 
     def evaluate(self) -> dict[str, float]:
-        """The codec's figures on 48 validation clips."""
-        return codec_figures(self.model, self.clip, self.val, num_clips=48)
+        """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
+        return codec_figures(
+            self.model, self.clip, self.val, num_clips=48, look=lambda at: space_figures(at.embedding, at.values, at.said)
+        )
+
+    def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
+        """Drawn after the frames: these are the same, whether anybody asks for sentences or not."""
+        captions = [self.clips.captions(int(c)) for c in clip]
+        said = [known[rng.integers(len(known))] for known in captions]
+        number = {caption: i for i, caption in enumerate(sorted(set(said)))}
+        caption = torch.tensor([number[one] for one in said], device=self.device)
+        read = self.clip.read(list(number)).embedding[caption]
+        return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, said=read)
 
 
 class DecoderStage(CodecStage):
     """Trains the decoder on, with the codes settled: the denoiser needs only the codes, so the two can train side by side."""
 
     name = "decoder"
+    has_contrast = False
 
     def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
         super().__init__(codec, clip, config, clips, val, device)
@@ -170,15 +200,40 @@ class DiffusionStage:
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         cfg = self.config
+        if cfg.rival:
+            return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, generator)
         return diffusion_objective(
             self.denoiser, self.process, self.codec, batch, cfg.diffusion, cfg.loss, generator, self.temperatures
         )
 
     def evaluate(self) -> dict[str, float]:
-        """The training terms on 256 validation examples."""
+        """The training terms on 256 validation examples, and the health of frames drawn for 64."""
         examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
-        return {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
+        terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
+        return terms | self._health()
+
+    def alarms(self, evaluation: Mapping[str, float], progress: float) -> list[str]:
+        """Whether the model freezes or its latent space collapses; see `metrics.latent.health`."""
+        return health.alarms(evaluation, progress)
+
+    def _health(self) -> dict[str, float]:
+        """Frames drawn as the user will have them, but in a few steps, beside the true frames in their place."""
+        sample, codec = self.config.sample, self.codec
+        batch = self._examples(self.val, step_rng(self.config.seed, "health", 0), NUM_WATCHED)
+        streams = [seeded(self.config.seed, "health", row, device=self.device) for row in range(NUM_WATCHED)]
+        dials = Drawing(**sample.model_copy(update={"num_steps": min(sample.num_steps, WATCHED_STEPS)}).model_dump())
+        way = self.denoiser if self.config.rival else CodeWalk(self)  # which has all that a walk needs of a model
+        source, first = way.begin(batch.source), way.begin(batch.first)
+        condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
+
+        def seen(latents: Tensor) -> dict[str, np.ndarray]:
+            values = latents if latents.is_floating_point() else codec.values(latents)
+            return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
+
+        drawn = way.next_frame(condition, dials, streams)
+        said = batch.text.embedding.float().cpu().numpy()
+        return health.health(seen(drawn), seen(batch.target), seen(batch.source), said)
 
     def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
         cfg = self.config.diffusion
@@ -213,5 +268,8 @@ class RefineStage(DiffusionStage):
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
+        if self.config.rival:
+            dials = dict(own_share=own_share, temperature=temperature)
+            return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, generator, **dials)
         own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, generator)
         return super().objective(own, generator)

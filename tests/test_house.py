@@ -17,8 +17,9 @@ SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 ORDER = (
     *("errors", "config", "configfile", "protocol", "video", "records"),  # what is said, and what flows
     *("engine", "diffusion", "contrast", "attention", "pretrained", "clip"),  # what knows nothing of the others
-    *("data", "codec", "denoiser", "metrics", "model"),  # the stages
-    *("contrast_terms", "objective", "generate", "stages"),  # how it learns, how it draws
+    *("data", "codec", "denoiser", "metrics"),  # the stages
+    *("contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
+    *("generate", "stages"),  # how it draws, what is trained
     *("report", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

@@ -103,7 +103,13 @@ class Codec(nn.Module):
 
     def decode(self, codes: Int[Tensor, "B N"], start: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Codes of a frame and the video's starting frame -> the frame in [0, 1]."""
-        return self.decoder(self.values(codes), self.decoder.start_features(start)).clamp(0, 1)
+        return self.decode_values(self.values(codes), start)
+
+    def decode_values(
+        self, values: Float[Tensor, "B P V"], start: Float[Tensor, "B 3 H W"]
+    ) -> Float[Tensor, "B 3 H W"]:
+        """Code values of a frame, on the grid or off it, and the video's starting frame -> the frame in [0, 1]."""
+        return self.decoder(values, self.decoder.start_features(start)).clamp(0, 1)
 
     def embed(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B J"]:
         """Codes -> unit-norm joint embedding."""

@@ -79,7 +79,10 @@ class LatentModel:
         seed: int,
         batch_size: int,
     ) -> Int[np.ndarray, "S C F N"] | Float[np.ndarray, "S C F P V"]:
-        """Latents of drawn videos, as the model walks: codes, or code vectors; a video's random stream depends on its image and sentence alone."""
+        """Latents of drawn videos, as the model walks: codes, or code vectors.
+
+        A video's random stream depends on its image and sentence alone.
+        """
         num_images, num_captions = starts.shape[:2]
         told = [caption for row in captions for caption in row[:num_captions]]
         seeds = [seed_for(seed, "latents", i, c) for i in range(num_images) for c in range(num_captions)]

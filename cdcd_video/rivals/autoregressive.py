@@ -1,0 +1,224 @@
+"""A causal transformer over the same codes: patch after patch in raster order, the codes of a patch one after the other.
+
+p(x_0 | c) = prod_n p(x_0^n | x_0^<n, c), exactly: patch p's tokens see the patches before p, and each code of the patch also
+those before it in the patch. The source frame stands in front as a prefix in which every patch sees every other, so that a
+patch may look anywhere in the source frame, also beyond its own place.
+
+What it has in common with the discrete diffusion, piece by piece:
+
+| ours | here |
+|---|---|
+| the reading of codes, caption, dt, age; the pull towards digits of source and first frame; free logits per code | the same |
+| x_t at a place, all places seeing all others | the patch before, places seeing those before; and the prefix |
+| a time t, several passes per frame | none; one pass per patch, with a cache of keys and values |
+| bound and x_0 term | the exact negative log-likelihood, with the token weights of our L_aux |
+| `source_jitter`, `first_dropout`, `caption_dropout`, classifier-free guidance, temperature, top-p | the same |
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cdcd_video.attention import SquaredReLU
+from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
+from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Denoiser, Prepared
+from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
+from cdcd_video.objective import (
+    beside_empty,
+    condition_before,
+    jittered,
+    masked_mean,
+    stands_on_own,
+    token_weights,
+    with_dropped_captions,
+)
+from cdcd_video.records import CodePair, LossTerms
+from cdcd_video.rivals.interface import Dials
+
+Choose = Callable[[Float[Tensor, "B K"], int], Int[Tensor, "B"]]
+"""(logits of a token, its number in the frame) -> its code."""
+
+
+class CausalTransformer(Denoiser):
+    """p(code | codes before it, source, first frame, caption, dt): our denoiser's reading, blocks and heads, made causal.
+
+    Args: as the denoiser's.
+    """
+
+    def __init__(
+        self,
+        cfg: DenoiserConfig,
+        *,
+        levels: tuple[int, ...],
+        table: Float[Tensor, "K d"],
+        num_patches: int,
+        groups: int,
+        text_width: int,
+        mlp_width: int,
+    ):
+        shape = dict(num_patches=num_patches, groups=groups, text_width=text_width, mlp_width=mlp_width)
+        super().__init__(cfg, levels=levels, table=table, **shape)
+        width = cfg.width
+        self.clock_in = nn.Sequential(nn.Linear(2 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
+        self.group = nn.Parameter(torch.randn(groups, width) * 0.02)
+        self.known_in = nn.ModuleList(nn.Embedding(self.num_codes, width) for _ in range(groups - 1))
+        self.chain = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), SquaredReLU(), nn.Linear(2 * width, width)
+        )
+        for table_in in self.known_in:
+            nn.init.normal_(table_in.weight, std=0.02)
+        causal = torch.ones(2 * num_patches, 2 * num_patches, dtype=torch.bool).tril()
+        causal[:num_patches, :num_patches] = True
+        self.register_buffer("is_seen", causal, persistent=False)
+
+    # --------------------------------------------------------------------------------------------------- the network
+
+    def forward(self, codes: Int[Tensor, "B N"], condition: Condition | Prepared) -> Float[Tensor, "B N K"]:
+        """A whole frame's codes -> logits of each, given those before it."""
+        prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
+        x = torch.cat([prepared.positions, prepared.positions + self._read(self._delayed(codes), 0)], 1)
+        x = self._through(x, prepared, [lambda keys_values: (keys_values, self.is_seen)] * len(self.blocks))
+        x = x[:, self.num_patches :]
+        per_patch = codes.unflatten(1, (-1, self.groups))
+        rows = [self._logits_of(g, x, per_patch[..., :g], prepared.copied) for g in range(self.groups)]
+        return torch.stack(rows, 2).flatten(1, 2)
+
+    @torch.no_grad()
+    def unroll(self, prepared: Prepared, choose: Choose) -> Int[Tensor, "B N"]:
+        """A frame, code by code, with a cache of keys and values: as many passes of one token as there are patches."""
+        positions = prepared.positions
+        caches = [_Cache(2 * self.num_patches) for _ in self.blocks]
+        self._through(positions, prepared, caches)
+        before = torch.full((len(positions), self.groups), self.mask_id, device=positions.device)
+        frame = []
+        for place in range(self.num_patches):
+            here = slice(place, place + 1)
+            x = self._through(positions[:, here] + self._read(before, 0), prepared, caches)
+            copied = tuple(onehot[:, here] for onehot in prepared.copied)
+            before = before[:, :0]
+            for group in range(self.groups):
+                logits = self._logits_of(group, x, before[:, None], copied)[:, 0]
+                before = torch.cat([before, choose(logits, place * self.groups + group)[:, None]], 1)
+            frame.append(before)
+        return torch.cat(frame, 1)
+
+    def _delayed(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+        """What each patch is shown of the frame so far: the patch before it; [MASK], which is no code, at the first."""
+        return torch.cat([torch.full_like(codes[:, : self.groups], self.mask_id), codes[:, : -self.groups]], 1)
+
+    def _through(self, x: Float[Tensor, "B M D"], prepared: Prepared, recalls: Sequence) -> Float[Tensor, "B M D"]:
+        modulation = self.to_modulation(nn.functional.silu(self.clock_in(prepared.clocks))).unflatten(-1, (6, -1))
+        is_word = prepared.condition.text.is_word
+        for block, keys_values, recall in zip(self.blocks, prepared.keys_values, recalls, strict=True):
+            x = block(x, modulation=modulation, context=keys_values, is_key=is_word, recall=recall)
+        return self.norm(x)
+
+    def _logits_of(
+        self,
+        group: int,
+        x: Float[Tensor, "B M D"],
+        known: Int[Tensor, "B M g"],
+        copied: tuple[Float[Tensor, "B M Q"], Float[Tensor, "B M Q"]],
+    ) -> Float[Tensor, "B M K"]:
+        """Logits of one code of each patch, given the patch's codes before it; the heads are the denoiser's, cut in groups."""
+        x = x + self.group[group] + sum(table(known[..., g]) for g, table in enumerate(self.known_in[:group]))
+        x = x + self.chain(x)
+
+        def head(layer: nn.Linear, of: int = 1) -> Tensor:
+            weight, bias = (part.unflatten(0, (of, self.groups, -1))[:, group] for part in (layer.weight, layer.bias))
+            return nn.functional.linear(x, weight.flatten(0, 1), bias.flatten()).float()
+
+        per_digit = head(self.to_digits)
+        repeats = torch.tensor(self.levels, device=x.device)
+        for pull, onehot in zip(head(self.to_copy, 2).chunk(2, -1), copied, strict=True):
+            own = onehot.unflatten(-1, (self.groups, -1))[..., group, :]
+            per_digit = per_digit + pull.repeat_interleave(repeats, -1) * own
+        return per_digit @ self.digits.T + head(self.to_codes)
+
+    # -------------------------------------------------------------------------------------------- learning and drawing
+
+    def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+        """Its latents are the codes."""
+        return codes
+
+    def learn(
+        self,
+        batch: CodePair,
+        cfg: DiffusionConfig,
+        loss: LossConfig,
+        generator: torch.Generator,
+        *,
+        own_share: float = 0.0,
+        temperature: float = 1.0,
+    ) -> LossTerms:
+        """The weighted cross-entropy of the true codes, nats per token, on our denoiser's batch; see `Rival.learn`."""
+        if own_share:
+            batch = self._with_own_source(batch, own_share, temperature, generator)
+        source = jittered(batch.source, cfg.source_jitter, generator)
+        text = with_dropped_captions(batch.text, cfg.caption_dropout, generator)
+        condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
+        logits = self(batch.target, condition)
+        nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.target, reduction="none")
+        weight = token_weights(batch, loss)
+        total = (weight * nll).sum() / weight.sum()
+        changed = batch.target != batch.source
+        parts = dict(
+            nll=nll.mean(),
+            nll_changed=masked_mean(nll, changed),
+            nll_still=masked_mean(nll, ~changed),
+            right_changed=masked_mean((logits.argmax(-1) == batch.target).float(), changed),
+        )
+        return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
+
+    @torch.no_grad()
+    def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Int[Tensor, "B N"]:
+        """The next frame's codes, one after the other; `num_steps` has no meaning here."""
+        is_guided = dials.guidance != 1
+        prepared = self.prepare(beside_empty(condition) if is_guided else condition)
+        num_tokens = condition.source.shape[1]
+        rows = [torch.rand(num_tokens, generator=stream, device=condition.source.device) for stream in streams]
+        uniforms = torch.stack(rows)
+
+        def choose(logits: Tensor, token: int) -> Tensor:
+            if is_guided:
+                logits = guided(*logits.chunk(2), dials.guidance)
+            p = truncate_logits(logits, dials.temperature, dials.top_p).softmax(-1)
+            chosen = draw(p, uniforms[:, token])
+            return torch.cat([chosen, chosen]) if is_guided else chosen
+
+        return self.unroll(prepared, choose)[: len(streams)]
+
+    @torch.no_grad()
+    def _with_own_source(
+        self, batch: CodePair, share: float, temperature: float, generator: torch.Generator
+    ) -> CodePair:
+        """A share of the source frames as the model itself draws them from the frame before, all codes in one pass.
+
+        Each code is drawn given the *true* codes before it: as many passes as ours makes there, where drawing code by code
+        would be as many as there are patches (parallel scheduled sampling, Duckworth et al. 2019, with one pass).
+        """
+        logits = truncate_logits(self(batch.source, condition_before(batch)), temperature)
+        uniforms = torch.rand(batch.source.shape, generator=generator, device=batch.source.device)
+        drawn = draw(logits.softmax(-1), uniforms)
+        is_own = stands_on_own(batch, share, generator)
+        return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
+
+
+class _Cache:
+    """Keys and values of one block's self-attention, of all tokens so far; room for `num_tokens`."""
+
+    def __init__(self, num_tokens: int):
+        self.num_tokens, self.length, self.kept = num_tokens, 0, None
+
+    def __call__(self, keys_values: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], None]:
+        """Adds those of the tokens at hand; they may look at all, which is causal when they come one by one."""
+        if self.kept is None:
+            batch, heads, _, width = keys_values[0].shape
+            self.kept = tuple(part.new_empty(batch, heads, self.num_tokens, width) for part in keys_values)
+        begin, self.length = self.length, self.length + keys_values[0].shape[2]
+        for kept, part in zip(self.kept, keys_values, strict=True):
+            kept[:, :, begin : self.length] = part
+        return tuple(kept[:, :, : self.length] for kept in self.kept), None

@@ -1,0 +1,262 @@
+"""The traditional way: Gaussian diffusion on the codes' continuous values, by flow matching (Lipman et al. 2023).
+
+The path from data to noise is straight, x_t = (1 - t) x_0 + t eps with t from 0 (data) to 1 (noise), and the field that is
+learned is its velocity v = eps - x_0. The network tells x_0 and the velocity follows, v = (x_t - x_0) / t: what does not
+move can then be copied from the source, as our denoiser's logits copy its digits, and drawings of few steps end on a
+prediction of the frame itself. What is paid is the squared error of the velocity. Drawing is Euler's method on evenly
+spaced times.
+
+What it has in common with the discrete diffusion, piece by piece:
+
+| ours | here |
+|---|---|
+| codes, read by their place in the table and by a free vector each | the same places in the table, normalised per channel |
+| pull of the logits towards the digits of source and first frame; a fresh one copies the source | gates on values; likewise |
+| t from the chain's steps, `full_share` of the batch at t = 1 | t from a thousand steps, the same share |
+| weights of codes that change, and of clips in which nothing does (L_aux) | the same weights, on the values of those codes |
+| `source_jitter`: a share of the source's codes is another row's | the same, and as much noise: drawn sources are off the grid |
+| `first_dropout`, `caption_dropout`, classifier-free guidance | the same; guidance on x_0, hence on the velocity |
+| `temperature` divides the logits | deviation of the noise that a drawing begins with |
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cdcd_video.attention import Block
+from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
+from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Prepared, clock
+from cdcd_video.diffusion.sampler import even_times
+from cdcd_video.diffusion.schedule import draw_times
+from cdcd_video.objective import (
+    beside_empty,
+    condition_before,
+    jittered,
+    masked_mean,
+    stands_on_own,
+    token_weights,
+    with_dropped_captions,
+)
+from cdcd_video.records import CodePair, LossTerms
+from cdcd_video.rivals.interface import Dials
+
+NUM_TIMES = 1000
+"""t is one of 1/1000, ..., 1 in training."""
+LEAST_T = 0.05
+"""Errors of x_0 are divided by t in the loss, but by no less than this: nearer to the data there is nothing left to say."""
+
+
+class FlowDenoiser(nn.Module):
+    """E[x_0 | x_t, t, source, first frame, caption, dt] in code values: our denoiser's blocks between linear maps.
+
+    Args:
+      cfg: size.
+      table: (K, d) where each code lies; mean and deviation over it normalise each channel.
+      num_patches, groups: patches per frame, and codes per patch: V = groups x d values each.
+      text_width: width of the caption's token states.
+      mlp_width: of the blocks.
+    """
+
+    def __init__(
+        self,
+        cfg: DenoiserConfig,
+        *,
+        levels: tuple[int, ...],
+        table: Float[Tensor, "K d"],
+        num_patches: int,
+        groups: int,
+        text_width: int,
+        mlp_width: int,
+    ):
+        super().__init__()
+        width, self.groups = cfg.width, groups
+        table = table.detach().float()
+        self.register_buffer("table", table.clone(), persistent=False)
+        self.register_buffer("middle", table.mean(0).repeat(groups), persistent=False)
+        self.register_buffer("spread", table.std(0, correction=0).repeat(groups), persistent=False)
+        num_values = groups * table.shape[1]
+
+        self.values_in = nn.Linear(3 * num_values, width)
+        self.no_first = nn.Parameter(torch.zeros(width))
+        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
+        self.clock_in = nn.Sequential(nn.Linear(3 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
+        self.to_modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(
+            Block(width, cfg.num_heads, context_width=text_width, modulated=True, mlp_width=mlp_width)
+            for _ in range(cfg.num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.to_values = nn.Linear(width, num_values)
+        self.to_copy = nn.Linear(width, 3 * num_values)
+        for layer in (self.to_values, self.to_copy):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.to_copy.bias[:num_values] = 1.0  # begin by copying the source
+
+    # --------------------------------------------------------------------------------------------------- the network
+
+    def prepare(self, condition: Condition) -> Prepared:
+        """Everything that depends on the condition alone; source and first frame are code values."""
+        source, first = self._normal(condition.source), self._normal(condition.first)
+        read = torch.where(condition.has_first[:, None, None], self._read(first, 2), self.no_first)
+        clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
+        return Prepared(
+            positions=self._read(source, 1) + read + self.position,
+            keys_values=tuple(block.cross_attention.keys_values(condition.text.tokens) for block in self.blocks),
+            clocks=torch.cat(clocks, -1),
+            copied=(source, first * condition.has_first[:, None, None]),
+            condition=condition,
+        )
+
+    def forward(
+        self, x_t: Float[Tensor, "B P V"], t: Float[Tensor, "B"], condition: Condition | Prepared
+    ) -> Float[Tensor, "B P V"]:
+        """Noisy normalised values at times t in (0, 1] -> the expected clean ones, normalised."""
+        prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
+        x = self._read(x_t, 0) + self.values_in.bias + prepared.positions
+        now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
+        modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
+        is_word = prepared.condition.text.is_word
+        for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
+            x = block(x, modulation=modulation, context=keys_values, is_key=is_word)
+        x = self.norm(x)
+        gates = self.to_copy(x).float().chunk(3, -1)
+        copied = sum(gate * values for gate, values in zip(gates, (*prepared.copied, x_t), strict=True))
+        return self.to_values(x).float() + copied
+
+    def _read(self, values: Float[Tensor, "B P V"], role: int) -> Float[Tensor, "B P D"]:
+        """Normalised values in one of three roles (x_t, source, first) -> their part of the input."""
+        return nn.functional.linear(values, self.values_in.weight.chunk(3, 1)[role])
+
+    def _normal(self, values: Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
+        return (values - self.middle) / self.spread
+
+    # ------------------------------------------------------------------------------------------------ codes and values
+
+    def begin(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
+        """Codes -> code values, patch by patch."""
+        return self.table[codes].unflatten(1, (-1, self.groups)).flatten(2)
+
+    def nearest(self, values: Float[Tensor, "B P V"]) -> Int[Tensor, "B N"]:
+        """The codes that code values are nearest to; for figures and weights, never on the way of a drawing."""
+        apart = torch.cdist(values.float().unflatten(-1, (self.groups, -1)).flatten(1, 2), self.table[None])
+        return apart.argmin(-1)
+
+    # -------------------------------------------------------------------------------------------- learning and drawing
+
+    def learn(
+        self,
+        batch: CodePair,
+        cfg: DiffusionConfig,
+        loss: LossConfig,
+        generator: torch.Generator,
+        *,
+        own_share: float = 0.0,
+        temperature: float = 1.0,
+    ) -> LossTerms:
+        """One step of flow matching, on the batch that our denoiser would be given; see `Rival.learn`.
+
+        L is the mean over values of w |v(x_t, t) - (eps - x_0)|^2 (Lipman et al. 2023, the conditional objective on the
+        straight path), with the token weights w of our L_aux. In normalised values squared.
+        """
+        first, target = self.begin(batch.first), self.begin(batch.target)
+        source = self.begin(batch.source)
+        if own_share:
+            source = self._with_own_source(batch, source, own_share, temperature, generator)
+            batch = replace(batch, source=self.nearest(source))
+        shown = self._worn(source, cfg.source_jitter, generator)
+        text = with_dropped_captions(batch.text, cfg.caption_dropout, generator)
+        condition = Condition(shown, first, batch.has_first, batch.gap_s, batch.age_s, text)
+
+        t = draw_times(len(target), NUM_TIMES, generator, cfg.full_share).index / NUM_TIMES
+        x_0 = self._normal(target)
+        noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
+        x_0_hat = self(noised(x_0, noise, t), t, condition)
+        squared = (x_0_hat - x_0).square().unflatten(-1, (self.groups, -1)).mean(-1).flatten(1)
+        velocity = squared / t.clamp_min(LEAST_T).square()[:, None]
+        weight = token_weights(batch, loss)
+        total = (weight * velocity).sum() / weight.sum()
+        changed = batch.target != batch.source
+        drawn = self.nearest((x_0_hat * self.spread + self.middle).detach())
+        parts = dict(
+            velocity_squared=velocity.mean(),
+            value_squared_changed=masked_mean(squared, changed),
+            value_squared_still=masked_mean(squared, ~changed),
+            right_changed=masked_mean((drawn == batch.target).float(), changed),
+        )
+        return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
+
+    def next_frame(
+        self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]
+    ) -> Float[Tensor, "B P V"]:
+        """The next frame's code values: from noise of the deviation `temperature` to data in `num_steps` Euler steps."""
+        source = condition.source
+        rows = [torch.randn(source.shape[1:], generator=stream, device=source.device) for stream in streams]
+        noise = dials.temperature * torch.stack(rows)
+        x_0 = euler_walk(self._guided(condition, dials.guidance), noise, dials.num_steps)
+        return x_0 * self.spread + self.middle
+
+    def _guided(self, condition: Condition, scale: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """The network with guidance in one batch; what does not change along the walk is computed here, once."""
+        if scale == 1:
+            prepared = self.prepare(condition)
+            return lambda x_t, t: self(x_t, t, prepared)
+        prepared = self.prepare(beside_empty(condition))
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            told, untold = self(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared).chunk(2)
+            return torch.lerp(untold, told, scale)
+
+        return denoise
+
+    def _worn(self, source: Float[Tensor, "B P V"], most: float, generator: torch.Generator) -> Float[Tensor, "B P V"]:
+        """The source as a roll-out will see it: some codes are another row's, and none is quite on the grid."""
+        wrong = jittered(source.unflatten(-1, (self.groups, -1)).flatten(1, 2), most, generator).view_as(source)
+        deviation = most * torch.rand(len(source), 1, 1, generator=generator, device=source.device)
+        noise = torch.randn(source.shape, generator=generator, device=source.device)
+        return wrong + deviation * noise * self.spread
+
+    @torch.no_grad()
+    def _with_own_source(
+        self,
+        batch: CodePair,
+        source: Float[Tensor, "B P V"],
+        share: float,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "B P V"]:
+        """A share of the source frames as the model itself draws them in one step from the frame before."""
+        before = replace(condition_before(batch), source=self.begin(batch.before), first=self.begin(batch.first))
+        noise = temperature * torch.randn(source.shape, generator=generator, device=source.device)
+        drawn = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle
+        return torch.where(stands_on_own(batch, share, generator)[:, None, None], drawn, source)
+
+
+def noised(x_0: Float[Tensor, "B P V"], noise: Float[Tensor, "B P V"], t: Float[Tensor, "B"]) -> Float[Tensor, "B P V"]:
+    """The straight path from data to noise: (1 - t) x_0 + t eps (Lipman et al. 2023, optimal transport, sigma_min = 0)."""
+    return torch.lerp(x_0, noise, t[:, None, None])
+
+
+@torch.no_grad()
+def euler_walk(
+    denoise: Callable[[Tensor, Tensor], Tensor], noise: Float[Tensor, "B P V"], num_steps: int
+) -> Float[Tensor, "B P V"]:
+    """Euler's method along dx/dt = v(x, t) = (x - E[x_0 | x]) / t, from t = 1 to 0 in evenly spaced steps.
+
+    x_s = x_t + (s - t) v is x_0_hat + (s / t) (x_t - x_0_hat): no division by a small t, and the last step is x_0_hat.
+
+    Args:
+      denoise: (x_t, t) -> E[x_0 | x_t].
+      noise: x_1.
+      num_steps: S.
+    """
+    x_t = noise
+    times = even_times(num_steps).tolist()
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        x_0 = denoise(x_t, torch.full((len(noise),), t, device=noise.device))
+        x_t = torch.lerp(x_0, x_t, s / t)
+    return x_t

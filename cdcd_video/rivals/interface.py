@@ -1,0 +1,67 @@
+"""What draws the next frame, and what a rival is beside that: the seam between a video and the model that draws it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cdcd_video.config import DiffusionConfig, LossConfig
+from cdcd_video.denoiser import Condition
+from cdcd_video.records import CodePair, LossTerms
+
+
+class Dials(Protocol):
+    """What a drawing can be told; `generate.Drawing` has all of it."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps per frame, for a way that has steps."""
+
+    @property
+    def guidance(self) -> float:
+        """Classifier-free guidance (Ho & Salimans 2022): 1 is off."""
+
+    @property
+    def temperature(self) -> float:
+        """How far from the likeliest to draw."""
+
+    @property
+    def top_p(self) -> float:
+        """The mass of the likeliest codes that are kept, for a way that draws codes."""
+
+
+class NextFrame(Protocol):
+    """How the next frame's latents are drawn: codes (B, N), or code values (B, P, V) that never meet the grid again."""
+
+    def begin(self, codes: Int[Tensor, "B N"]) -> Tensor:
+        """The user's frame as latents of this way."""
+
+    def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Tensor:
+        """One frame further; every video draws from its own stream, and from nothing else."""
+
+
+class Rival(NextFrame, Protocol):
+    """A network that draws frames and says what it pays: in the place of denoiser, chain and objective at once."""
+
+    def learn(
+        self,
+        batch: CodePair,
+        cfg: DiffusionConfig,
+        loss: LossConfig,
+        generator: torch.Generator,
+        *,
+        own_share: float = 0.0,
+        temperature: float = 1.0,
+    ) -> LossTerms:
+        """What the rival pays for a batch, the same batch that our denoiser would be given.
+
+        Args:
+          batch: code pairs.
+          cfg: jitter of the source, dropout of captions, and whatever else the rival knows of.
+          loss: weights of tokens.
+          generator: of every random draw.
+          own_share: share of examples whose source frame the rival draws itself, in one pass, from the frame before it.
+          temperature: of those drawings.
+        """
