@@ -39,7 +39,11 @@ class Task(Protocol):
         ...
 
     def evaluate(self) -> dict[str, float]:
-        """Scores of the model as it stands (it wears the averaged weights); may be empty."""
+        """Scores of the model as it stands (it wears the averaged weights); may be empty.
+
+        A task may also have `alarms(evaluation, progress)`: sentences on what these scores say is going wrong, with
+        `progress` the share of the steps taken. They are said and written down; training goes on.
+        """
         ...
 
 
@@ -299,8 +303,13 @@ class _Run:
         with self.ema.swapped_in(), _evaluating(self.task.model), torch.no_grad():
             self.evaluation = {name: float(value) for name, value in self.task.evaluate().items()}
         if self.evaluation:
-            self.journal.write(self.step, self.seconds, evaluation=self.evaluation)
+            line: dict[str, Any] = {"evaluation": self.evaluation}
+            if hasattr(self.task, "alarms"):
+                line["alarms"] = self.task.alarms(self.evaluation, self.step / self.settings.num_steps)
+            self.journal.write(self.step, self.seconds, **line)
             self.console.show(self.step, self.evaluation)
+            for alarm in line.get("alarms", ()):
+                self.console.say(f"step {self.step}: ALARM: {alarm}")
 
     def _save(self) -> None:
         parts = {

@@ -28,18 +28,24 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
         "| stage | steps | minutes | at the end |",
         "|---|---|---|---|",
     ]
-    for stage, (last, evaluation) in stages(run / "log.jsonl").items():
+    standing = []
+    for stage, (last, evaluation, alarms) in stages(run / "log.jsonl").items():
+        standing += [f"- **{stage}: {alarm}.**" for alarm in alarms]
         told = ", ".join(f"{name} {value:.4g}" for name, value in evaluation.items() if value is not None)
         lines.append(f"| {stage} | {last['step']} | {last['time_s'] / 60:.1f} | {told} |")
+    if standing:
+        lines += ["", "Alarms that stood at the end (docs/diffusion.md, section 9):", "", *standing]
     path = run / "card.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
-def stages(log: Path) -> dict[str, tuple[dict[str, Any], dict[str, float]]]:
-    """The last line and the last evaluation of every stage in a log, in order of appearance."""
-    found: dict[str, tuple[dict[str, Any], dict[str, float]]] = {}
+def stages(log: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], list[str]]]:
+    """Of every stage in a log, in order of appearance: the last line, the last evaluation, and its alarms."""
+    found: dict[str, tuple[dict[str, Any], dict[str, float], list[str]]] = {}
     for line in map(json.loads, log.read_text().splitlines()):
-        evaluation = line.get("evaluation", found.get(line["task"], ({}, {}))[1])
-        found[line["task"]] = (line, evaluation)
+        _, evaluation, alarms = found.get(line["task"], ({}, {}, []))
+        if "evaluation" in line:
+            evaluation, alarms = line["evaluation"], line.get("alarms", [])
+        found[line["task"]] = (line, evaluation, alarms)
     return found
