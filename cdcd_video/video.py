@@ -153,8 +153,9 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: Fraction) -> None:
     height, width = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 wants even sizes
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        # One thread: the bytes x264 writes depend on the number of threads, hence on the machine.
-        options = {"crf": "16", "preset": "medium", "threads": "1"}
+        # One thread: the bytes x264 writes depend on the number of threads, hence on the machine. No macroblock tree: its
+        # vector code reads memory that nobody wrote where a row has no multiple of 8 blocks, as at 64 px.
+        options = {"crf": "16", "preset": "medium", "threads": "1", "mbtree": "0"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         # Untagged, players guess the matrix from the size of the picture, and colours shift.
