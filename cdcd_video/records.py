@@ -35,6 +35,12 @@ class FramePair:
     """The earlier frame."""
     target: Float[Tensor, "B 3 H W"]
     """The later frame."""
+    clip: Int[Tensor, "B"] | None = None
+    """Which clip each example is from; with `caption` and `said` only where the codec's contrast asks for it."""
+    caption: Int[Tensor, "B"] | None = None
+    """Which distinct caption each example has."""
+    said: Float[Tensor, "B J"] | None = None
+    """That caption's unit-norm embedding in CLIP's joint space."""
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,11 @@ class CodecStage:
     def evaluate(self) -> dict[str, float]:
         """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
         return codec_figures(
-            self.model, self.clip, self.val, num_clips=48, look=lambda at: space_figures(at.embedding, at.values, at.said)
+            self.model,
+            self.clip,
+            self.val,
+            num_clips=48,
+            look=lambda at: space_figures(at.embedding, at.values, at.said),
         )
 
     def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:

@@ -1,9 +1,11 @@
 """What a codec is worth, in figures: fidelity, use of its codes, quiet where nothing moves, agreement with CLIP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cdcd_video.codec.codec import Codec
@@ -15,9 +17,28 @@ ObjectMask = Callable[[int, int], np.ndarray]
 """(clip, frame) -> bool (H, W): where the objects are."""
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Two pairs of neighbouring frames of each of V clips, from its first third or so and from its middle."""
+
+    embedding: Float[np.ndarray, "V 2 2 J"]
+    """Unit-norm joint embeddings of their codes; the third axis is the earlier and the later frame."""
+    clip_embedding: Float[np.ndarray, "V 2 2 J"]
+    """CLIP's own of the frames."""
+    values: Float[np.ndarray, "V 2 2 PV"]
+    """Their code values, patch after patch."""
+    said: Float[np.ndarray, "V J"]
+    """Unit-norm embeddings of the clips' first captions."""
+
+
 @torch.no_grad()
 def codec_figures(
-    codec: Codec, clip: FrozenClip, clips: Clips, num_clips: int, object_mask: ObjectMask | None = None
+    codec: Codec,
+    clip: FrozenClip,
+    clips: Clips,
+    num_clips: int,
+    object_mask: ObjectMask | None = None,
+    look: Callable[["Neighbours"], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
     """Encodes and decodes three frames of each of the first clips, and compares codes of neighbouring frames.
 
@@ -26,15 +47,17 @@ def codec_figures(
       clips: validation clips.
       num_clips: how many of them.
       object_mask: where the objects are; without it, pixels that differ from the clip's first frame stand for them.
+      look: further figures, of where neighbouring frames lie; clips of a single frame have none.
 
     Returns:
       psnr_db (mean over frames), object_psnr_db and background_psnr_db (pooled over pixels), usage (share of the K codes
       seen at all), perplexity (exp of the codes' entropy), flicker (share of codes that change from a frame to the next
-      in patches whose pixels do not), embed_cosine.
+      in patches whose pixels do not), embed_cosine; and what `look` finds.
     """
     device = codec.table.device
     error = {True: [], False: []}
     overall, cosine, counts = [], [], torch.zeros(codec.num_codes)
+    neighbours: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     flickers = still_codes = 0
     for number in range(min(num_clips, len(clips))):
         length = clips.num_frames(number)
@@ -42,7 +65,13 @@ def codec_figures(
         seen = clip.see(frames, codec.cfg.layers)
         codes = codec.encode(seen.patches)
         counts += torch.bincount(codes.flatten().cpu(), minlength=codec.num_codes)
-        cosine.append((codec.embed(codes) * seen.embedding).sum(-1).mean().item())
+        embedded = codec.embed(codes)
+        cosine.append((embedded * seen.embedding).sum(-1).mean().item())
+        if look and length > 1:
+            begin = torch.tensor([min(length // 4, length - 2), min(length * 9 // 16, length - 2)])
+            pairs = torch.stack([begin, begin + 1], 1)
+            said = clip.read(clips.captions(number)[:1]).embedding[0]
+            neighbours.append((embedded[pairs], seen.embedding[pairs], codec.values(codes[pairs.flatten()]), said))
 
         still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5))
         moved = (codes[1:] != codes[:-1]).unflatten(1, (codec.num_patches, codec.groups))
@@ -58,7 +87,7 @@ def codec_figures(
         for on_object in (True, False):
             error[on_object].append(squared[where.to(device) == on_object])
     share = counts / counts.sum()
-    return {
+    figures = {
         "psnr_db": float(np.mean(overall)),
         "object_psnr_db": _decibel(error[True]),
         "background_psnr_db": _decibel(error[False]),
@@ -67,6 +96,12 @@ def codec_figures(
         "flicker": flickers / max(still_codes, 1),
         "embed_cosine": float(np.mean(cosine)),
     }
+    if look and neighbours:
+        embedded, own, values, said = (
+            torch.stack(rows).float().cpu().numpy() for rows in zip(*neighbours, strict=True)
+        )
+        figures |= look(Neighbours(embedded, own, values.reshape(*embedded.shape[:3], -1), said))
+    return figures
 
 
 def _masks(clip: int, frames: list[int], object_mask: ObjectMask) -> Tensor:

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cdcd_video.codec.codec import Codec
+from cdcd_video.config import CodecConfig
+from cdcd_video.contrast.loss import batch_info_nce, info_nce
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import FramePair, LossTerms
 
@@ -19,7 +21,8 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerm
     - reconstruction: L1 + L2 of the target frame decoded beside the starting frame, changed pixels weighted more;
     - still: latents of two frames of a clip agree where the two frames' patches are equal to the pixel, so that codes
       of a static background do not flicker (the bridge process stands on them);
-    - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame.
+    - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame;
+    - frame_frame, frame_text: the contrast in the latent space itself, where it is asked for; see `latent_contrast`.
     """
     cfg = codec.cfg
     seen = clip.see(torch.cat([pair.target, pair.source]), cfg.layers)
@@ -29,11 +32,15 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerm
 
     reconstruction = reconstruction_loss(drawn, pair, cfg.change_weight)
     still = still_loss(latents, pair)
-    embed = 1 - (codec.embed_head(values) * seen.embedding).sum(-1).mean()
+    embedded = codec.embed_head(values)
+    embed = 1 - (embedded * seen.embedding).sum(-1).mean()
     total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
     parts = dict(
         reconstruction=reconstruction, still=still, embed=embed, psnr_db=psnr(drawn.clamp(0, 1), pair.target).mean()
     )
+    if cfg.frame_frame or cfg.frame_text:
+        contrast, apart = latent_contrast(embedded, pair, cfg)
+        total, parts = total + contrast, parts | apart
     return LossTerms(total, {name: value.detach() for name, value in parts.items()})
 
 
@@ -45,6 +52,41 @@ def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTe
     loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight)
     psnr_db = psnr(drawn.detach().clamp(0, 1), pair.target).mean()
     return LossTerms(loss, {"reconstruction": loss.detach(), "psnr_db": psnr_db})
+
+
+def latent_contrast(
+    embedded: Float[Tensor, "BB J"], pair: FramePair, cfg: CodecConfig
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Frame-frame and frame-text InfoNCE of the frames' own codes, with gradients into the projection and the embed head.
+
+    The embeddings are those of the codes after rounding, whose gradient goes straight through it: the head never meets
+    other points than those of the grid (and, later, the soft codes between them), and it is the codes that the diffusion
+    walks in. Frame-frame: two frames of a clip look for each other among the frames of the other clips. Frame-text: each
+    frame looks for its sentence among the batch's other sentences. Frames of one clip, and equal sentences, are no
+    negatives of each other.
+
+    Args:
+      embedded: `embed` of the target frames, then of the source frames.
+      pair: the batch; with clip, caption and sentences.
+      cfg: weights and temperature.
+
+    Returns:
+      The weighted sum in nats per frame, and each term and its accuracy (does the positive win?) by name; a term of weight
+      0 is not computed.
+    """
+    target, source = embedded.chunk(2)
+    total, parts = embedded.new_zeros(()), {}
+    if cfg.frame_frame:
+        is_other = pair.clip[:, None] != pair.clip
+        nats, wins = batch_info_nce(target, source, is_other, cfg.temperature, symmetric=True)
+        total = total + cfg.frame_frame * nats.mean()
+        parts |= dict(frame_frame=nats.mean(), frame_frame_wins=wins.mean())
+    if cfg.frame_text:
+        is_other = (pair.caption[:, None] != pair.caption).repeat(2, 1)
+        nats, wins = info_nce(embedded, pair.said.repeat(2, 1), pair.said, is_other, cfg.temperature)
+        total = total + cfg.frame_text * nats.mean()
+        parts |= dict(frame_text=nats.mean(), frame_text_wins=wins.mean())
+    return total, parts
 
 
 def reconstruction_loss(drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float) -> Float[Tensor, ""]:
