@@ -28,6 +28,8 @@ from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import CodePair, FramePair, LossTerms
 
+NUM_SEEN = 4096
+"""Training frames that a rival fixes its scales by."""
 NUM_WATCHED = 64
 """Validation examples that are drawn at each evaluation."""
 WATCHED_STEPS = 4
@@ -197,6 +199,8 @@ class DiffusionStage:
             self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
         self.cache, self.val, self.device = cache, val, device
         self.batch_size = config.train.diffusion.batch_size
+        if config.rival:
+            denoiser.see(cache.some_codes(NUM_SEEN))
 
     def batch(self, step: int) -> CodePair:
         """Codes of a source frame, a target frame a random gap later, the first frame, a far frame, and a caption."""

@@ -358,6 +358,16 @@ def test_the_best_prediction_is_where_the_loss_is_least():
     assert (means[0.1] > 8 * errors).all() and (means[-0.1] < -8 * errors).all()
 
 
+def test_channels_are_normalised_by_what_is_seen():
+    model = rival("gaussian")
+    codes = codes_of(500, 3) % 3  # the last digit stands still
+    model.see(codes)
+    normal = model._normal(model.begin(codes)).flatten(0, 1)
+    torch.testing.assert_close(normal.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std(0, correction=0), torch.tensor([1.0, 0.0] * GROUPS), atol=1e-5, rtol=0)
+    assert set(model.state_dict()) >= {"middle", "spread"}, "the scales are part of the model"
+
+
 def test_a_fresh_flow_copies_the_source():
     model = rival("gaussian", std=None)
     known = condition(model)

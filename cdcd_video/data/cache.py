@@ -108,6 +108,11 @@ class CodeCache:
         """Codes of one frame of each of several clips."""
         return torch.from_numpy(self.codes[self.offsets[clip] + frame].astype(np.int64))
 
+    def some_codes(self, most: int) -> Int[Tensor, "M N"]:
+        """Codes of at most this many frames, evenly spread over all clips."""
+        every = -(-len(self.codes) // most)
+        return torch.from_numpy(self.codes[::every].astype(np.int64))
+
     def text(self, caption: np.ndarray) -> TextStates:
         """States of several captions, cut to the longest of them."""
         is_word = torch.from_numpy(self.is_word[caption])

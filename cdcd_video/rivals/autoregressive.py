@@ -140,6 +140,9 @@ class CausalTransformer(Denoiser):
 
     # -------------------------------------------------------------------------------------------- learning and drawing
 
+    def see(self, codes: Int[Tensor, "M N"]) -> None:
+        """Nothing here depends on the data but the weights."""
+
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
         """Its latents are the codes."""
         return codes

@@ -10,7 +10,7 @@ What it has in common with the discrete diffusion, piece by piece:
 
 | ours | here |
 |---|---|
-| codes, read by their place in the table and by a free vector each | the same places in the table, normalised per channel |
+| codes, read by their place in the table and by a free vector each | the same places in the table; each channel normalised |
 | pull of the logits towards the digits of source and first frame; a fresh one copies the source | gates on values; likewise |
 | t from the chain's steps, `full_share` of the batch at t = 1 | t from a thousand steps, the same share |
 | weights of codes that change, and of clips in which nothing does (L_aux) | the same weights, on the values of those codes |
@@ -54,7 +54,7 @@ class FlowDenoiser(nn.Module):
 
     Args:
       cfg: size.
-      table: (K, d) where each code lies; mean and deviation over it normalise each channel.
+      table: (K, d) where each code lies.
       num_patches, groups: patches per frame, and codes per patch: V = groups x d values each.
       text_width: width of the caption's token states.
       mlp_width: of the blocks.
@@ -75,8 +75,8 @@ class FlowDenoiser(nn.Module):
         width, self.groups = cfg.width, groups
         table = table.detach().float()
         self.register_buffer("table", table.clone(), persistent=False)
-        self.register_buffer("middle", table.mean(0).repeat(groups), persistent=False)
-        self.register_buffer("spread", table.std(0, correction=0).repeat(groups), persistent=False)
+        self.register_buffer("middle", table.mean(0).repeat(groups))
+        self.register_buffer("spread", table.std(0, correction=0).repeat(groups))
         num_values = groups * table.shape[1]
 
         self.values_in = nn.Linear(3 * num_values, width)
@@ -137,6 +137,16 @@ class FlowDenoiser(nn.Module):
 
     # ------------------------------------------------------------------------------------------------ codes and values
 
+    def see(self, codes: Int[Tensor, "M N"]) -> None:
+        """Fixes the scale of each channel: mean 0 and deviation 1 over these frames, as the noise has.
+
+        A channel that hardly moves keeps a tenth of the deviation of the table, so that nothing is divided by zero.
+        """
+        values = self.begin(codes.to(self.table.device)).flatten(0, 1)
+        least = self.table.std(0, correction=0).repeat(self.groups) / 10
+        self.middle.copy_(values.mean(0))
+        self.spread.copy_(torch.maximum(values.std(0, correction=0), least))
+
     def begin(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
         """Codes -> code values, patch by patch."""
         return self.table[codes].unflatten(1, (-1, self.groups)).flatten(2)
@@ -184,8 +194,8 @@ class FlowDenoiser(nn.Module):
         drawn = self.nearest((x_0_hat * self.spread + self.middle).detach())
         parts = dict(
             velocity_squared=velocity.mean(),
-            value_squared_changed=masked_mean(squared, changed),
-            value_squared_still=masked_mean(squared, ~changed),
+            x0_squared_changed=masked_mean(squared, changed),
+            x0_squared_still=masked_mean(squared, ~changed),
             right_changed=masked_mean((drawn == batch.target).float(), changed),
         )
         return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})

@@ -45,6 +45,9 @@ class NextFrame(Protocol):
 class Rival(NextFrame, Protocol):
     """A network that draws frames and says what it pays: in the place of denoiser, chain and objective at once."""
 
+    def see(self, codes: Int[Tensor, "M N"]) -> None:
+        """Codes of some training frames, once before the first step: what has to be fixed by the data is fixed now."""
+
     def learn(
         self,
         batch: CodePair,

@@ -76,6 +76,12 @@ SCALARS = {
     "auxiliary_changed": "nats per token, over codes that change",
     "auxiliary_still": "nats per token, over codes that stay",
     "right_changed": "share of the changed codes whose likeliest code is right",
+    "velocity_squared": "squared error of the velocity, of a value normalised per channel",
+    "x0_squared_changed": "squared error of x0, over values of codes that change",
+    "x0_squared_still": "squared error of x0, over values of codes that stay",
+    "nll": "nats per token: -log p(code | codes before it)",
+    "nll_changed": "nats per token, over codes that change",
+    "nll_still": "nats per token, over codes that stay",
     "frame_frame": "nats per frame: InfoNCE against the earlier frame",
     "frame_text": "nats per frame: InfoNCE against the caption",
     "frame_frame_wins": "share of frames whose earlier frame is the nearest",
@@ -450,6 +456,7 @@ class _Line:
         codec = self.codec
         table = _Table(B=batch_size, N=codec.num_tokens, K=codec.num_codes, L=self.num_words)
         table.sizes |= dict(Dt=self.clip.text_width, J=self.clip.joint_width, P=codec.num_patches)
+        table.sizes |= dict(V=codec.groups * codec.table.shape[1])
         for part, meaning in dict(
             source="codes of the earlier frame",
             target="codes of the next frame: x0",
@@ -467,17 +474,31 @@ class _Line:
         table.add("token states", batch.text.tokens, "B L Dt", "word embedding and last layer of CLIP's text tower")
         table.add("is word", batch.text.is_word, "B L", "False on padding")
         table.add("caption embedding", batch.text.embedding, "B J", "in the joint space, unit norm")
-        x_t, t, condition = seen["denoiser"].given
-        table.add("jittered source", condition.source, "B N", "what the denoiser is shown of the source")
-        table.add("x_t", x_t, "B N", "corrupted codes, in 0..K; K is [MASK]")
-        table.add("t", t, "B", "diffusion time, 0 is data and 1 the source law")
-        table.add("logits", seen["denoiser"].out, "B N K", "of p(x0 | x_t, ...)")
+        shown, *time, condition = seen["denoiser"].given
+        kind = self.config.rival.kind if self.config.rival else None
+        letters = "B P V" if kind == "gaussian" else "B N"
+        table.add("jittered source", condition.source, letters, "what the denoiser is shown of the source")
+        if kind != "autoregressive":
+            table.add("x_t", shown, letters, SHOWN[kind])
+            table.add("t", *time, "B", "diffusion time, 0 is data and 1 the source law")
+        table.add(*_prediction(kind, seen["denoiser"].out))
         if "embed" in seen:
             table.add(
                 "soft code values", seen["embed"].given[0], "M P V", "expected code values; M is the share judged"
             )
             table.add("embed", seen["embed"].out, "M J", "embed(softmax(logits)), unit norm")
         return table.told(scalars)
+
+
+SHOWN = {None: "corrupted codes, in 0..K; K is [MASK]", "gaussian": "noisy code values, normalised per channel"}
+"""What x_t is, by the rival's kind; a causal transformer has none."""
+
+
+def _prediction(kind: str | None, out: Tensor) -> tuple[str, Tensor, str, str]:
+    """What the denoiser or the rival in its place says: name, tensor, letters, meaning."""
+    if kind == "gaussian":
+        return "x0", out, "B P V", "the expected code values, normalised per channel"
+    return "logits", out, "B N K", "of p(x0 | x_t, ...)" if kind is None else "of p(code | codes before it, ...)"
 
 
 def _told_tensors(stages: Sequence[_Stage]) -> Iterator[str]:
@@ -508,16 +529,29 @@ def _told_drawing(line: _Line) -> str:
     table.add("is word", is_word, "B L", "False on padding")
     table.add("token states", text.tokens, "B L Dt", "what the denoiser reads")
     table.add("caption embedding", text.embedding, "B J", "unit norm")
+    table.sizes |= dict(P=line.codec.num_patches, V=line.codec.groups * line.codec.table.shape[1])
     rows = "2B" if drawing.guidance != 1 else "B"
-    table.add("x_t", seen["denoiser"].given[0], f"{rows} N", "walked codes; twice, with and without caption, if guided")
-    table.add("logits", seen["denoiser"].out, f"{rows} N K", "at each reverse step")
-    table.add("codes", codes, "B F N", "frame after frame; never decoded in between")
+    kind = line.config.rival.kind if line.config.rival else None
+    letters = "P V" if kind == "gaussian" else "N"
+    if kind != "autoregressive":  # which never makes a whole pass when it draws
+        walked = "code values" if kind else "codes"
+        x_t = seen["denoiser"].given[0]
+        table.add("x_t", x_t, f"{rows} {letters}", f"walked {walked}; twice, with and without caption, if guided")
+        name, made, shape, _ = _prediction(kind, seen["denoiser"].out)
+        table.add(name, made, shape.replace("B", rows), "at each reverse step")
+    table.add(
+        "code values" if kind == "gaussian" else "codes",
+        codes,
+        f"B F {letters}",
+        "frame after frame; never decoded in between",
+    )
     table.add("frames", frames, "B F H W 3", "the video, RGB in 0..255; frame 0 is the image itself")
     per_frame, decoded = both - first, decoding / 2
+    steps = "one pass per patch" if kind == "autoregressive" else f"{drawing.num_steps} reverse steps"
     costs = [
         f"  FLOPs: {_scaled(first, 'FLOP')} once (reading image and caption), then for each frame"
         f" {_scaled(per_frame + decoded, 'FLOP')}:",
-        f"  {_scaled(per_frame, 'FLOP')} for {drawing.num_steps} reverse steps (guidance {drawing.guidance:g}),"
+        f"  {_scaled(per_frame, 'FLOP')} for {steps} (guidance {drawing.guidance:g}),"
         f" {_scaled(decoded, 'FLOP')} for the decoder. Counted on a real drawing.",
     ]
     return "\n".join([*_heading("Tensors of a drawing of two frames"), table.told({}), *costs])
