@@ -34,11 +34,11 @@ def main() -> None:
     wanted = [one for one in plan.cells if not args.only or one.arm.name in args.only]
     if not args.table:
         open_cells = [one for one in wanted if not cell.is_done(plan, one.folder)]
-        print(cost.told(plan, open_cells))
+        say(cost.told(plan, open_cells))
         if args.dry_run:
             return
         work(plan, open_cells, args.batch)
-    print(*page.write(plan), sep="\n")
+    say(*map(str, page.write(plan)))
 
 
 def work(plan, cells, batch_size: int) -> None:
@@ -48,14 +48,20 @@ def work(plan, cells, batch_size: int) -> None:
     for one in cells:
         with cell.claimed(one.folder) as is_ours:
             if not is_ours:
-                print(f"{one.folder.name}: another process is at it")
+                say(f"{one.folder.name}: another process is at it")
             elif not cell.is_done(plan, one.folder):
-                print(f"{one.folder.name}: begins", flush=True)
+                say(f"{one.folder.name}: begins")
                 cell.run(plan, one, sys.argv, batch_size)
         references = plan.out / cell.REFERENCE_FOLDER
         with cell.claimed(references) as is_ours:
             if is_ours and cell.is_done(plan, one.folder) and not cell.is_done(plan, references):
                 cell.run_references(plan, one, batch_size)
+
+
+def say(*lines: str) -> None:
+    """Tells the terminal now, also where it is a file."""
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

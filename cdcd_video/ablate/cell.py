@@ -14,7 +14,7 @@ from cdcd_video.ablate.plan import Cell, Plan
 from cdcd_video.engine import runtime
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.metrics import suite
-from cdcd_video.metrics.rows import REFERENCES
+from cdcd_video.metrics.rows import ORACLES, REFERENCES
 from cdcd_video.report.files import write_protocol, write_scores, write_videos
 
 REFERENCE_FOLDER = "references"
@@ -74,7 +74,7 @@ def run_references(plan: Plan, cell: Cell, batch_size: int) -> None:
     pipe, folder = ImageToVideo.from_pretrained(cell.folder), plan.out / REFERENCE_FOLDER
     for name in plan.ablation.measured:
         if not (folder / name / SCORES).is_file():
-            measure(plan, pipe, name, folder / name, REFERENCES, batch_size)
+            measure(plan, pipe, name, folder / name, (*REFERENCES, *ORACLES), batch_size)
 
 
 def measure(
