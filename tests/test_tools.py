@@ -45,4 +45,5 @@ def figures(tiny_model) -> dict:  # noqa: F811
 def test_the_codec_command_prints_every_figure(figures):
     assert figures["clips"] == 2 and len(figures["model_sha256"]) == 64
     assert {"psnr_db", "object_psnr_db", "background_psnr_db", "usage", "flicker", "embed_cosine"} <= set(figures)
+    assert {"alignment", "uniformity", "effective_rank", "value_near_ratio", "clip_caption_retrieval"} <= set(figures)
     assert figures["motion_probe"]["embedding_layer"] > figures["motion_probe"]["chance"]

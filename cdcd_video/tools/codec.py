@@ -21,9 +21,10 @@ def main() -> int:
         raise UserError("--num-clips must be at least 1")
 
     from cdcd_video.build import open_clips
-    from cdcd_video.codec.figures import codec_figures
+    from cdcd_video.codec.figures import Neighbours, codec_figures
     from cdcd_video.data.sprites import truth
     from cdcd_video.data.sprites_render import render_object_mask
+    from cdcd_video.metrics.latent.space import space_figures
     from cdcd_video.model import load_model
     from cdcd_video.tools.probe import motion_probe
 
@@ -39,9 +40,14 @@ def main() -> int:
         ]
         return np.max(masks, axis=0) > 0.5
 
+    def look(at: Neighbours) -> dict[str, float]:
+        known = {f"clip_{name}": x for name, x in space_figures(at.clip_embedding, at.values, at.said).items()}
+        del known["clip_value_near_ratio"]  # CLIP has no codes
+        return space_figures(at.embedding, at.values, at.said) | known
+
     is_sprites = model.config.data.kind == "sprites"
     num_clips = min(args.num_clips, len(clips))
-    figures = codec_figures(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None)
+    figures = codec_figures(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, look)
     line = {"model_sha256": model.digest, "clips": num_clips, **{name: round(x, 4) for name, x in figures.items()}}
     if is_sprites:
         line["motion_probe"] = motion_probe(model.clip)
