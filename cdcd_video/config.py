@@ -415,6 +415,15 @@ class Config(Section):
                 f"loss.cdcd.num_negatives is {cdcd.num_negatives}, but a batch of {smallest} has only {smallest - 1} other "
                 "samples; raise train.diffusion.batch_size and train.refine.batch_size or take fewer"
             )
+        if self.clip.kind == "builtin":  # a published one has patches enough
+            num_tokens = (self.data.size_px // self.clip.patch_size) ** 2 * self.codec.groups
+            chunks = {"cdcd": cdcd.num_chunks if cdcd.intra else 0}
+            chunks["contrast"] = self.loss.contrast.num_chunks if self.loss.contrast.shuffled else 0
+            for name, num_chunks in chunks.items():
+                if num_chunks > num_tokens:
+                    raise ValueError(
+                        f"loss.{name}.num_chunks is {num_chunks}, but a frame has {num_tokens} codes; take fewer chunks"
+                    )
         if self.diffusion.process.kind == "cdcd" and self.diffusion.num_steps < max(2, self.sample.num_steps):
             raise ValueError(
                 f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and as many as "

@@ -19,7 +19,7 @@ from cdcd_video.metrics import fidelity, suite
 from cdcd_video.metrics.footage import SENTENCE_ROWS, ClipFootage, SceneFootage, choose_clips, choose_scenes
 from cdcd_video.metrics.gate import GATE_WORLD, gate
 from cdcd_video.metrics.intervals import around, bootstrap, over_halves
-from cdcd_video.metrics.rows import REFERENCES, ROWS
+from cdcd_video.metrics.rows import ORACLES, REFERENCES, ROWS, faded
 from cdcd_video.metrics.scores import MEASURES, METRICS, checked_metrics
 from cdcd_video.protocol import Protocol
 
@@ -111,6 +111,32 @@ def test_the_batch_does_not_change_the_scores_and_only_what_is_asked_is_measured
     figures = {"psnr", "psnr_retention", "psnr_slope", "psnr_frames_kept"}
     assert {s.metric for s in found.scores} == figures and {s.row for s in found.scores} == {"model", "truth"}
     assert len(pipe.batches) == 1  # no other sentence is drawn where nobody can judge it
+
+
+def test_the_cross_fade_is_told_how_the_video_ends_and_mixes_what_moves():
+    rows = ("model", "copy-first", "truth", *ORACLES)
+    found = evaluated(Oracle(SCENES), metrics=["psnr", "motion"], rows=rows)
+    assert not set(ORACLES) & set(ROWS) and {s.row for s in found.scores} == set(rows)
+    (oracle,) = ORACLES
+    along = [value(found, oracle, "psnr", frame=frame) for frame in range(16)]
+    frozen = [value(found, "copy-first", "psnr", frame=frame) for frame in range(16)]
+    assert along[0] == along[15] == fidelity.BEST_PSNR_DB > max(along[1:15])
+    assert along[15] > frozen[15] and along[14] > frozen[14] + 3
+
+
+def test_a_cross_fade_of_a_still_scene_is_the_truth_and_gets_worse_the_more_moves():
+    world = World(max_objects=1, motions=("stays still",))
+    scene, times = sample_scene(3, 1, "val", world=world), np.arange(16) / 8
+    still = render(scene, times)[None]
+    assert np.array_equal(faded(still), still)
+    assert np.array_equal(faded(still[:, :1]), still[:, :1])
+    errors = []
+    for speed in range(4):  # the scene itself is carried along, so many pixels a frame
+        moved = np.stack([np.roll(still[0, frame], speed * frame, axis=1) for frame in range(16)])[None]
+        mixed = faded(moved)
+        assert np.array_equal(mixed[:, [0, -1]], moved[:, [0, -1]])
+        errors.append(np.abs(mixed.astype(float) - moved).mean())
+    assert errors[0] == 0 and np.all(np.diff(errors) > 0)
 
 
 def test_a_model_of_another_size_is_judged_too():

@@ -8,6 +8,7 @@
 | `copy-first` | the first frame repeated: what freezing earns |
 | `codec-ceiling` | true codes decoded: what no drawing by this codec can beat |
 | `truth` | the true video; against other real videos, the floor at this number of samples |
+| `oracle-cross-fade` | an oracle, shown the true *last* frame: first and last mixed in pixels. Only measured when asked for |
 """
 
 import tempfile
@@ -21,10 +22,13 @@ from jaxtyping import UInt8
 from cdcd_video import protocol, video
 from cdcd_video.data.clips import read_clip
 from cdcd_video.metrics.footage import SENTENCE_ROWS, Footage
+from cdcd_video.metrics.latent.inbetween import cross_fade
 from cdcd_video.metrics.seeing import resized
 
 REFERENCES = ("copy-first", "codec-ceiling", "truth")
 ROWS = ("model", *SENTENCE_ROWS, *REFERENCES)
+ORACLES = ("oracle-cross-fade",)
+"""Rows that are told how the video ends, which no model is: no part of the usual table, and called oracles wherever shown."""
 _USERS = {"model": {"model", "sentence-ignored"}, "counterfactual": {"counterfactual"}}
 """What is drawn, and the rows that use it."""
 
@@ -79,7 +83,7 @@ def make(
       pipe: the model.
       footage: the real videos.
       batch: numbers of the videos.
-      rows: some of `ROWS`.
+      rows: some of `ROWS` and `ORACLES`.
       rule: settled protocol.
       drawing: settings, as the model understands them.
       seeds: one per video of the footage.
@@ -102,6 +106,8 @@ def make(
         made["codec-ceiling"] = codec_ceiling(pipe, given)
     if "truth" in rows:
         made["truth"] = true
+    if "oracle-cross-fade" in rows:
+        made["oracle-cross-fade"] = faded(given)
     judged = {
         row: made[row] if is_ready.get(row) else np.stack([as_judged(frames, rule) for frames in made[row]])
         for row in rows
@@ -117,6 +123,12 @@ def as_judged(frames: UInt8[np.ndarray, "F H W 3"], rule: protocol.Protocol) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = video.save(frames, Path(folder, "video.mp4"), rule.rate)
         return read_clip(path, size_px=rule.size_px, max_frames=len(frames)).frames
+
+
+def faded(videos: Films) -> Films:
+    """True videos with all between their first and last frame replaced by a mixture, even in time, of these two."""
+    shares = np.linspace(0, 1, videos.shape[1])
+    return np.stack([cross_fade(videos[:, 0], videos[:, -1], share) for share in shares], axis=1)
 
 
 def codec_ceiling(pipe: Painter, videos: Films) -> Films:

@@ -103,7 +103,7 @@ def evaluate(
       seeds: one per video.
       metrics: some of `METRICS`.
       tools: the networks that these metrics need.
-      rows: some of `ROWS`; those that this footage or these metrics do not have are left out.
+      rows: some of `ROWS` and `ORACLES`; those that this footage or these metrics do not have are left out.
       batch_size: videos drawn at a time; nothing depends on it.
       num_examples: how many of the first videos are kept for looking at.
       progress: told after every frame drawn of a batch; see `frames_to_draw`.

@@ -72,6 +72,7 @@ ROWS = {
     "copy-first": "the first frame, repeated",
     "codec-ceiling": "the true codes, decoded",
     "truth": "the true video",
+    "oracle-cross-fade": "an oracle: pixels mixed from the first frame to the true last one, which no model is shown",
 }
 """The columns of both tables, and what they are."""
 SENTENCE_TITLES = {

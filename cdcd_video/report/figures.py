@@ -17,7 +17,8 @@ from cdcd_video import video
 from cdcd_video.metrics.scores import Score
 
 COLOURS = {"model": "#2f6fed", "codec-ceiling": "#2a9d6f", "copy-first": "#d9822b", "truth": "#8a8f98"}
-_DASHES = {"model": "-", "codec-ceiling": "--", "copy-first": "-.", "truth": ":"}
+COLOURS |= {"oracle-cross-fade": "#b04aa8"}
+_DASHES = {"model": "-", "codec-ceiling": "--", "copy-first": "-.", "truth": ":", "oracle-cross-fade": "--"}
 _INK = "#7d828c"  # reads on white and on black
 _GAP_PX = 2
 _STRIP_PX, _MOVIE_PX = 96, 192

@@ -100,7 +100,7 @@ def _sentences(scores: Sequence[Score]) -> Table:
     lines = []
     for row, title in SENTENCE_TITLES.items():
         found = [find(scores, row, *column) for column in columns.values()]
-        if any(found):
+        if any(found) and any(score.row == "counterfactual" for score in scores):  # the second line means nothing alone
             lines.append(Line(title, tuple(cell(score, with_n=True) for score in found)))
     note = (
         "The same image with another sentence about one object, judged by that other sentence. The second line judges the"

@@ -49,9 +49,10 @@ def terminal_table(scores: Sequence[Score]) -> str:
                 for row, one in zip(rows, line.cells, strict=True)
             ]
             lines.append([line.title, line.note.split()[2], *cells])
-    for row, title in (("counterfactual", "other sentence obeyed"), ("sentence-ignored", "  if it were ignored")):
-        score = find(scores, row, "does_right_thing", "sentence=changed")
-        if score:
+    titles = ("other sentence obeyed", "  if it were ignored")
+    found = [find(scores, row, "does_right_thing", "sentence=changed") for row in SENTENCE_TITLES]
+    for score, title in zip(found, titles, strict=True):
+        if score and found[0]:
             lines.append([title, str(score.n), f"{shown(score)} [{interval(score)}]", *[""] * (len(rows) - 1)])
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in lines]

@@ -15,7 +15,7 @@ from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
 
 COMPARED = (("model", "all"), ("counterfactual", "sentence=changed"))
 """Rows and groups that get a line."""
-REFERENCES = ("truth", "copy-first", "codec-ceiling")
+REFERENCES = ("truth", "copy-first", "codec-ceiling", "oracle-cross-fade")
 """Rows that stand beside: what the true videos score, what freezing earns, what the codec can show."""
 LEVEL = 0.05
 
