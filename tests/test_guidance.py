@@ -258,7 +258,7 @@ def test_the_shipped_model_draws_nearer_to_sentence_and_earlier_frame(num_steps)
     first, captions = np.stack([render(scene, np.zeros(1))[0] for scene in scenes]), [s.caption for s in scenes]
     found = []
     for strength in (0.0, 100.0, 1000.0):
-        drawing = pipe.defaults(num_frames=6, num_steps=num_steps, contrast=strength)
+        drawing = pipe.defaults(num_frames=4, num_steps=num_steps, contrast=strength)
         found.append(nearness(pipe, pipe.roll_out(first, captions, drawing, range(16)), captions))
     earlier, sentence = zip(*found, strict=True)
     for near in (earlier, sentence):
