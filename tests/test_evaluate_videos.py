@@ -1,0 +1,213 @@
+"""`evaluate.py --videos`: files stand where a model stands, give the very scores it would, and a still video loses."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_model import tiny_model  # noqa: F401 (a fixture)
+from test_foreign import flat, save, table
+
+import data_prep.__main__
+import evaluate
+from cdcd_video import configfile, video
+from cdcd_video.benchmark import reality
+from cdcd_video.benchmark.bench import video_seeds
+from cdcd_video.config import Config
+from cdcd_video.errors import exit_code
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.metrics.comparison.compare import compare
+from cdcd_video.protocol import Protocol
+
+Run = Callable[..., tuple[int, str, str]]
+SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml")
+FILES = ["per_video.jsonl", "protocol.yaml", "report.html", "report.md", "scores.jsonl"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls evaluate.py in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+        code = exit_code(evaluate.main)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def lines_of(folder: str) -> list[dict]:
+    return [json.loads(line) for line in Path(folder, "scores.jsonl").read_text().splitlines()]
+
+
+def values(folder: str) -> dict[tuple, float | None]:
+    names = ("metric", "row", "group", "frame")
+    return {(*(line[name] for name in names), str(line["window"])): line["value"] for line in lines_of(folder)}
+
+
+def put_scenes(
+    folder: Path, rule: Protocol, checkpoint: Path, drawn: Callable[[np.ndarray, str, int], np.ndarray], kind: str
+) -> None:
+    """Files called as the protocol's scenes are, and their table."""
+    footage, rule = reality.scenes(configfile.load(checkpoint / "config.yaml", Config), rule)
+    rows = []
+    for place, (subject, seed) in enumerate(zip(footage.subjects, video_seeds(rule, rule.num_videos), strict=True)):
+        told = footage.captions["model"][place]
+        file = video.save(
+            drawn(footage.film(place, rule.size_px), told, seed), folder / f"{subject.name}{kind}", rule.rate
+        )
+        rows.append({"file": file.name, "prompt": told})
+    table(folder, rows, "prompts.tsv")
+
+
+@pytest.mark.parametrize("kind", [".mp4", ""], ids=["mp4", "pictures"])
+def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_model: Path, kind: str):  # noqa: F811
+    pipe, rule = (
+        ImageToVideo.from_pretrained(tiny_model, "cpu"),
+        Protocol(num_videos=3, num_frames=16, fps=8, size_px=32),
+    )
+    settings = {"num_frames": 16, "fps": 8}
+    put_scenes(
+        Path("theirs"),
+        rule,
+        tiny_model,
+        lambda film, told, seed: pipe(film[0], told, seed=seed, **settings).frames,
+        kind,
+    )
+    how = (*SMALL, "--num-videos", 3, "--storage", "mp4", "--checkpoint", tiny_model, "--no-latents")
+    metrics = ("--metrics", "sprites", "psnr", "flow", "fid", "fvd", "discontinuity", "clip_first")
+    code, _, err = run(*how, *metrics, "--out", "a")
+    assert code == 0, err
+    code, out, err = run(*how, *metrics, "--videos", "theirs", "--out", "b")
+    assert code == 0, err
+    assert sorted(path.name for path in Path("b").iterdir()) == FILES and "counterfactual" not in out
+    ours, theirs = values("a"), values("b")
+    assert {row for _, row, *_ in theirs} == {"model", "sentence-ignored", "copy-first", "truth"}
+    assert len(theirs) > 200 and {key: ours[key] for key in theirs} == theirs
+    assert lines_of("a")[0]["protocol"] == lines_of("b")[0]["protocol"]
+    system = lines_of("b")[0]
+    assert (system["checkpoint"], system["drawing"]["videos"]) == ("theirs", "theirs") and len(
+        system["model_sha256"]
+    ) == 64
+    code, out, err = run("--compare", "a", "b")
+    assert code == 0 and "psnr: a - b = 0.00 dB [0.00 to 0.00]; paired, same videos, n = 3" in out, err
+
+
+def test_still_videos_lose_to_true_ones(run: Run, tiny_model: Path):  # noqa: F811
+    rule = Protocol(num_videos=8, num_frames=16, fps=8, size_px=32)
+    put_scenes(Path("true"), rule, tiny_model, lambda film, told, seed: film, ".mp4")
+    put_scenes(Path("still"), rule, tiny_model, lambda film, told, seed: film[:1].repeat(16, axis=0), ".mp4")
+    how = (*SMALL, "--storage", "mp4", "--checkpoint", tiny_model, "--metrics", "psnr", "motion", "fvd", "video_is")
+    for name in ("true", "still"):
+        code, _, err = run(*how, "--videos", name, "--out", f"e/{name}")
+        assert code == 0, err
+    still = values("e/still")
+    for (metric, row, *where), value in still.items():
+        if row == "model":
+            assert value == still[(metric, "copy-first", *where)], "they earn what freezing earns"
+    lines = {line.metric: line for line in compare(["e/true", "e/still"]).lines}
+    assert lines["psnr"].best == "true" and lines["psnr"].tests[0].how == "paired"
+    assert lines["motion_ratio"].cells["still"].value == 0 < 0.5 < lines["motion_ratio"].cells["true"].value
+    for metric, sign in (("fvd", 1), ("video_is", -1)):
+        assert sign * (lines[metric].cells["still"].value - lines[metric].cells["true"].value) > 0
+
+
+def put(folder: str, num: int = 3, **columns) -> None:
+    rows = []
+    for number in range(num):
+        save(Path(folder, f"{number}.mp4"), np.roll(flat(16, 64, 64), number, axis=0))
+        save(Path(folder, f"true-{number}.webp"), flat(16, 64, 64))
+        told = {name: value.format(number) for name, value in columns.items()}
+        rows.append({"file": f"{number}.mp4", "prompt": f"video {number}"} | told)
+    table(Path(folder), rows, "prompts.csv")
+
+
+def test_the_tables_own_truths(run: Run):
+    put("theirs", 4, truth="true-{}.webp")
+    code, _, err = run(*SMALL, "--videos", "theirs", "--metrics", "psnr", "motion", "fid", "--out", "a")
+    assert code == 0, err
+    assert "the table has 4 videos, where 8 are asked for" in err and "sets compare 2 drawn videos with 2 real" in err
+    assert "know the built-in world alone" in err
+    found = values("a")
+    assert found["psnr", "truth", "all", None, "None"] == 60 and found["psnr", "model", "all", None, "None"] < 40
+    assert {line["data"] for line in lines_of("a")} == {"theirs/prompts.csv"}
+    assert "data: table" in Path("a/protocol.yaml").read_text()
+    again = ("--protocol", "a/protocol.yaml", "--videos", "theirs", "--metrics", "psnr", "--out", "b")
+    assert run(*again)[0] == 0 and lines_of("a")[0]["protocol"] == lines_of("b")[0]["protocol"]
+
+
+def test_no_truth_at_all(run: Run):
+    put("theirs", 9)
+    code, _, err = run(*SMALL, "--videos", "theirs", "--out", "a")
+    assert code == 0, err
+    assert "of 9 videos the first 8 are measured" in err and "the table names no truth" in err
+    found = {(line["row"], line["metric"]) for line in lines_of("a") if line["group"] == "all"}
+    assert {row for row, _ in found} == {"model", "copy-first"} and ("model", "flow") in found
+    assert not {metric for _, metric in found} & {"psnr", "fid", "does_right_thing", "discontinuity"}
+    assert "only what needs none is measured" in Path("a/report.md").read_text()
+    code, _, err = run(*SMALL, "--videos", "theirs", "--metrics", "clip_text", "is", "video_is", "--out", "b")
+    assert code == 0 and {"clip_text", "is"} <= {line["metric"] for line in lines_of("b")}, err
+
+
+def test_real_clips_of_a_folder(run: Run, capsys: pytest.CaptureFixture[str]):
+    made = ["sprites", "--out", "clips", "--num-clips", "4", "--split", "val", "--num-frames", "16", "--size-px", "64"]
+    data_prep.__main__.main(made)
+    capsys.readouterr()
+    rows = [json.loads(line) for line in Path("clips/clips.jsonl").read_text().splitlines()]
+    put("others")
+    code, _, err = run(*SMALL, "--videos", "others", "--data", "clips", "--metrics", "fid", "flow", "--out", "a")
+    assert code == 0 and "none is called as one of clips is" in err, err
+    assert {line["n"] for line in lines_of("a") if line["metric"] == "fid"} == {3}
+    told = [{"file": f"{row['id']}.webp", "prompt": row["captions"][0]} for row in rows]
+    for row in told:
+        save(Path("named", row["file"]), flat(16, 64, 64))
+    table(Path("named"), told)
+    code, _, err = run(*SMALL, "--videos", "named", "--data", "clips", "--metrics", "psnr", "--out", "b")
+    assert code == 0 and values("b")["psnr", "truth", "all", None, "None"] == 60, err
+    table(Path("named"), [row | {"prompt": "something else"} for row in told])
+    code, _, err = run(*SMALL, "--videos", "named", "--data", "clips", "--metrics", "psnr")
+    assert code == 2 and "was drawn from 'something else'" in err and "frame/s" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--metrics", "pnsr"), "there is no metric 'pnsr'"),
+        (("--metrics", "psnr"), "psnr needs the truth of each video; add the column truth"),
+        (("--metrics", "fid"), "fid compares with real videos, and there are none; name a folder"),
+        (("--metrics", "sprites"), "sprites needs the truth of"),
+        (("--metrics", "clip_first", "--clip", "own"), "videos bring no CLIP of their own; name one by --clip"),
+        (("--prompts", "nowhere.tsv"), "nowhere.tsv cannot be read"),
+        (("--videos", "nowhere"), "nowhere holds no such folder"),
+        (("--videos", "bare"), "bare holds none of prompts.tsv, prompts.csv, prompts.jsonl; name the table"),
+        (("--data", "nowhere"), "nowhere does not exist"),
+        (("--num-frames", 17, "--metrics", "flow"), "0.mp4 is too short: 16 frames at 8 per second"),
+        (("--fps", 5, "--metrics", "flow"), "0.mp4 has 8 frames per second, no multiple of the protocol's 5"),
+        (("--checkpoint", "nowhere"), "there is no model 'nowhere'"),
+        (("--batch", 0), "--batch must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_sentence(run: Run, flags: tuple, words: str):
+    put("theirs")
+    Path("bare").mkdir()
+    code, out, err = run(*SMALL, "--videos", "theirs", *flags)
+    assert code == 2 and not out and words in err, err
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_names_that_are_scenes_must_be_those_of_the_protocol(run: Run, tiny_model: Path):  # noqa: F811
+    rule = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
+    put_scenes(Path("theirs"), rule, tiny_model, lambda film, told, seed: film, ".webp")
+    how = (*SMALL, "--num-frames", 4, "--checkpoint", tiny_model, "--videos", "theirs", "--metrics", "psnr")
+    code, _, err = run(*how)
+    assert code == 2 and "5 of 8 videos are missing, the first is sprites-0-val-000003" in err
+    assert run(*how, "--num-videos", 2)[0] == 0
+    code, _, err = run(*how, "--num-videos", 2, "--seed", 5)
+    assert code == 2 and "the first is sprites-5-val-000000; the files must be called as the clips are" in err
+    assert run("--prompts", "x.tsv")[2] == "error: --prompts goes with --videos\n"
+    assert "name them by --videos" in run(*SMALL, "--data", "table", "--metrics", "psnr")[2]
