@@ -32,7 +32,7 @@ NUM_SEEN = 4096
 """Training frames that a rival fixes its scales by."""
 NUM_WATCHED = 64
 """Validation examples that are drawn at each evaluation."""
-WATCHED_STEPS = 4
+WATCHED_STEPS = 2
 """Most reverse steps they are drawn in."""
 
 

@@ -214,6 +214,19 @@ def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model
         (["diffusion.process.kind=cdcd", "diffusion.num_steps=1"], "the process cdcd needs at least 2"),
         (["diffusion.process.kind=cdcd", "diffusion.num_steps=8", "sample.num_steps=9"], r"as sample.num_steps \(9\)"),
         (
+            [
+                "data.size_px=16",
+                "loss.contrast.frame_frame=0.1",
+                "loss.contrast.shuffled=1",
+                "loss.contrast.num_chunks=9",
+            ],
+            "loss.contrast.num_chunks is 9, but a frame has 8 codes; take fewer chunks",
+        ),
+        (
+            ["data.size_px=16", "loss.cdcd.intra=1e-3", "loss.cdcd.num_chunks=9"],
+            "loss.cdcd.num_chunks is 9, but a frame has 8 codes; take fewer chunks",
+        ),
+        (
             ["diffusion.process={kind: bridge}", "sample.order=purity"],
             "orders other than ancestral are for the process mask",
         ),
