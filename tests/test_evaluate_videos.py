@@ -113,7 +113,7 @@ def test_still_videos_lose_to_true_ones(run: Run, tiny_model: Path):  # noqa: F8
             assert value == still[(metric, "copy-first", *where)], "they earn what freezing earns"
     lines = {line.metric: line for line in compare(["e/true", "e/still"]).lines}
     assert lines["psnr"].best == "true" and lines["psnr"].tests[0].how == "paired"
-    assert lines["motion_ratio"].cells["still"].value == 0 < 0.5 < lines["motion_ratio"].cells["true"].value
+    assert lines["motion_ratio"].cells["still"].value < 0.05 < 0.5 < lines["motion_ratio"].cells["true"].value
     for metric, sign in (("fvd", 1), ("video_is", -1)):
         assert sign * (lines[metric].cells["still"].value - lines[metric].cells["true"].value) > 0
 
