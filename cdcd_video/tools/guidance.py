@@ -25,14 +25,15 @@ def main() -> None:
     add("--strengths", type=float, nargs="+", default=[0.0, 10.0, 100.0, 1000.0], metavar="C", help="0 is off")
     add("--steps", type=int, nargs="+", default=[1, 4], metavar="S", help="reverse steps per frame")
     add("--num-videos", type=int, default=64, metavar="N", help="scenes, each drawn with two sentences (default: 64)")
+    add("--num-frames", type=int, default=16, metavar="F", help="the given one included (default: 16)")
     add("--split", choices=("val", "heldout", "train"), default="val")
     add("--seed", type=int, default=0, help="of scenes, drawing and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--out", type=Path, default=Path("out/guidance"), metavar="DIR", help="default: out/guidance")
     args = parser.parse_args()
-    if args.num_videos < 1 or args.batch < 1 or args.seed < 0:
-        raise UserError("--num-videos and --batch must be at least 1, and --seed at least 0")
+    if args.num_videos < 1 or args.batch < 1 or args.num_frames < 2 or args.seed < 0:
+        raise UserError("--num-videos and --batch must be at least 1, --num-frames 2 and --seed 0")
 
     from tqdm import tqdm
 
@@ -41,7 +42,8 @@ def main() -> None:
     from cdcd_video.protocol import OWN, Protocol
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-    rule = Protocol(num_videos=args.num_videos, num_real=0, split=args.split, seed=args.seed, clip=OWN)
+    size = {"num_videos": args.num_videos, "num_frames": args.num_frames, "num_real": 0}
+    rule = Protocol(**size, split=args.split, seed=args.seed, clip=OWN)
     cells = list(product(args.steps, args.strengths))
     benches = [
         benchmark.prepare(pipe, rule, METRICS, args.device, num_steps=steps, contrast=strength)
