@@ -86,6 +86,8 @@ SCALARS = {
     "frame_text": "nats per frame: InfoNCE against the caption",
     "frame_frame_wins": "share of frames whose earlier frame is the nearest",
     "frame_text_wins": "share of frames whose caption is the nearest",
+    "frame_frame_temperature": "of the cosines, learned",
+    "frame_text_temperature": "of the cosines, learned",
 }
 """What the scalars of a training step mean; nats are natural logarithms."""
 
