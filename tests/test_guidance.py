@@ -18,6 +18,7 @@ from cdcd_video.contrast.guidance import TEMPERATURE, closeness, tilted
 from cdcd_video.contrast.loss import info_nce
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
+from cdcd_video.tools import guidance
 
 B, N, K, J = 5, 3, 4, 6
 FRAMES = one_hot(torch.tensor(list(itertools.product(range(K), repeat=N))), K).double()
@@ -263,3 +264,21 @@ def test_the_shipped_model_draws_nearer_to_sentence_and_earlier_frame(num_steps)
     earlier, sentence = zip(*found, strict=True)
     for near in (earlier, sentence):
         assert near[0] < near[1] < near[2], found
+
+
+def test_the_command_prints_a_line_for_every_strength(tiny_model, tmp_path, monkeypatch, capsys):  # noqa: F811
+    words = ["--checkpoint", str(tiny_model), "--num-videos", "2", "--num-frames", "3", "--device", "cpu"]
+    monkeypatch.setattr(
+        "sys.argv", ["guidance", *words, "--strengths", "0", "50", "--steps", "2", "--out", str(tmp_path)]
+    )
+    guidance.main()
+    off, on = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (off["num_steps"], off["contrast"], on["contrast"]) == (2, 0, 50)
+    assert all(len(line[name]) == 4 for line in (off, on) for name in (*guidance.SHOWN, "obeyed"))
+    assert off["clip_text"] != on["clip_text"]
+    for strength, line in ((0, off), (50, on)):
+        rows = map(json.loads, (tmp_path / f"steps-2-contrast-{strength}" / "scores.jsonl").read_text().splitlines())
+        (score,) = [row for row in rows if (row["metric"], row["row"], row["group"]) == ("clip_text", "model", "all")][
+            :1
+        ]
+        assert score["value"] == line["clip_text"][0] and score["drawing"]["contrast"] == strength
