@@ -24,10 +24,11 @@ from cdcd_video.generate import ImageToVideo
 from cdcd_video.model import FORMAT, build_codec, build_denoiser, build_process, clip_folder, load_module, save_module
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.report.card import write_card
-from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, RefineStage, settings_for
+from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
+from cdcd_video.step_eye import StepEye
 from cdcd_video.video import contact_sheet
 
-STAGES = ("clip", "codec", "decoder", "diffusion", "refine")
+STAGES = ("clip", "codec", "decoder", "eye", "diffusion", "refine")
 """In order. `decoder` and `diffusion` need `codec` and not each other: two processes can train them side by side."""
 
 NUM_SAMPLES = 6
@@ -97,13 +98,14 @@ class TrainingRun:
         """Trains the stages that are asked for and not yet finished, each from where it stopped."""
         if self.config.reuse:
             self._reuse(Path(self.config.reuse))
-        for stage in ("diffusion", "refine") if self.config.reuse else STAGES:
+        for stage in ("eye", "diffusion", "refine") if self.config.reuse else STAGES:
             if stage in stages:
                 getattr(self, f"_train_{stage}")()
 
     def _claim(self, command: Sequence[str]) -> None:
         text, file = configfile.dump(self.config), self.out / "config.yaml"
-        if file.is_file() and file.read_text() != text:
+        # Compared as configs: a dial that is newer than the run stands at its default there.
+        if file.is_file() and configfile.load(file, Config) != self.config:
             raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
         runtime.write_run_json(self.out, command, config_sha256=_digest(text))
         runtime.replace_file(file, text)
@@ -139,6 +141,28 @@ class TrainingRun:
         self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip))
         self._save(codec, "codec", clip)
 
+    def _train_eye(self) -> None:
+        if not has_eye(self.config):
+            return
+        clip = self._clip()
+        codec = self._codec(clip)
+        stage = EyeStage(self._fresh_eye(codec, clip), codec, self.config, *self._caches(codec, clip), self.device)
+        temperature = json.dumps(self.config.loss.contrast.temperature)
+        self._fit(stage, self.config.train.eye, codes=codes_digest(codec, clip), temperature=temperature)
+
+    def _fresh_eye(self, codec: Codec, clip: FrozenClip) -> StepEye:
+        width = codec.table.shape[1] * codec.groups
+        shape = (width, codec.num_patches, clip.text_width, self.config.codec.embed_width)
+        return self._fresh("eye", lambda: StepEye(*shape))
+
+    def _trained_eye(self, codec: Codec, clip: FrozenClip) -> StepEye | None:
+        """As it was trained; None where no term looks with it."""
+        if not has_eye(self.config):
+            return None
+        eye = self._fresh_eye(codec, clip)
+        eye.load_state_dict(checkpoint.load_weights(self.out, "eye", "ema"))
+        return eye.to(self.device).eval().requires_grad_(False)
+
     def _train_diffusion(self) -> None:
         clip = self._clip()
         codec = self._codec(clip)
@@ -162,10 +186,10 @@ class TrainingRun:
         start: dict[str, torch.Tensor] | None = None,
     ) -> None:
         config = self.config
-        caches = [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
         process = build_process(config, codec.num_codes)
         sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.rival]))
-        task = stage(denoiser, codec, process, config, *caches, self.device)
+        eye = self._trained_eye(codec, clip)
+        task = stage(denoiser, codec, process, config, *self._caches(codec, clip), self.device, eye)
         if start is not None:
             task.model.load_state_dict(start)
         self._fit(
@@ -173,6 +197,7 @@ class TrainingRun:
             train,
             codes=codes_digest(codec, clip),
             sections="".join(section.model_dump_json() for section in sections),
+            **({"eye": weights_digest(eye)} if eye else {}),
         )
         if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
             self._save(denoiser, "denoiser", clip)
@@ -246,6 +271,10 @@ class TrainingRun:
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)
         shutil.copyfile(source / "codec.safetensors", self.folder / "codec.safetensors")
 
+    def _caches(self, codec: Codec, clip: FrozenClip) -> list[CodeCache]:
+        """Of training and validation clips."""
+        return [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
+
     def _cache(self, codec: Codec, clip: FrozenClip, split: str, clips: Clips) -> CodeCache:
         folder = self.cache / split
 
@@ -268,12 +297,25 @@ class TrainingRun:
         runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")
 
 
+def has_eye(config: Config) -> bool:
+    """Whether a term looks with the eye for steps."""
+    return config.loss.contrast.text_eye == "step" and config.loss.contrast.frame_text > 0
+
+
 def codes_digest(codec: Codec, clip: FrozenClip) -> str:
     """Identity of the codes: the CLIP, and the part of the codec that makes codes (not the decoder)."""
     digest = hashlib.sha256(clip.digest.encode() + codec.cfg.model_dump_json().encode())
     for name, tensor in sorted(codec.state_dict().items()):
         if name.startswith(("projection", "quantizer")):
             digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 over names and values of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -249,6 +249,9 @@ class ContrastConfig(Section):
     """Frame-frame negatives per example from the same frame: the true codes with their chunks in another order."""
     num_chunks: Annotated[int, Field(ge=2, le=16)] = 8
     """Pieces for `shuffled`."""
+    text_eye: Literal["frame", "step"] = "frame"
+    """What the frame-text term looks with: `frame`, the codec's `embed` of the drawn frame alone, or `step`, a head trained
+    on true steps (stage `eye`) that also sees the frame it came from."""
     share: Share = 0.5
     """Share of the batch on which the terms are computed (cost)."""
 
@@ -359,6 +362,8 @@ class TrainStages(Section):
     codec: TrainConfig = TrainConfig()
     decoder: TrainConfig = TrainConfig()
     """The decoder alone, once the codes are settled."""
+    eye: TrainConfig = TrainConfig(num_steps=600, batch_size=64)
+    """The head that tells steps from steps, where `loss.contrast.text_eye` asks for it; otherwise skipped."""
     diffusion: TrainConfig = TrainConfig()
     refine: RefineConfig = RefineConfig()
     """The denoiser once more, standing on frames it drew itself: roll-outs do (against drift)."""

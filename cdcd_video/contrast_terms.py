@@ -13,6 +13,7 @@ from cdcd_video.contrast.loss import batch_info_nce
 from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.diffusion.reverse import Reverse
 from cdcd_video.records import CodePair
+from cdcd_video.step_eye import StepEye
 
 LARGEST_SCALE = 100.0
 """Of a learned 1 / temperature (Radford et al. 2021, sec. 2.5)."""
@@ -74,13 +75,15 @@ def contrast_terms(
     cfg: ContrastConfig,
     temperatures: Temperatures | None,
     generator: torch.Generator,
+    eye: StepEye | None = None,
 ) -> dict[str, ContrastTerm]:
     """The terms that have a weight, on the first `cfg.share` of the batch [ours].
 
     Frame-frame: the positive is the earlier frame; negatives are the earlier frames of other clips (inter), a far frame
     of the same clip, and the true next frame with its chunks in other orders (intra). No negative is what is as good as
     the positive: a frame of the same clip, a far frame that equals the earlier one, an order that changes nothing.
-    Frame-text: the positive is the clip's caption, negatives are other captions. It is the true caption also where the
+    Frame-text: the positive is the clip's caption, negatives are other captions; seen by `embed`, or by an eye for steps
+    that also looks at the true earlier frame. It is the true caption also where the
     model was shown the empty one: the term says where the frame ought to lie, not what the model was told.
 
     Args:
@@ -91,6 +94,7 @@ def contrast_terms(
       cfg: weights, level and negatives.
       temperatures: where they are learned; else `cfg.temperature` holds.
       generator: of the chunks' orders.
+      eye: frozen, for `text_eye: step`.
 
     Returns:
       The terms by name.
@@ -101,14 +105,17 @@ def contrast_terms(
     law = logits[:rows].float().softmax(-1)
     if cfg.level == "step":
         law = reverse.head(rows).code_law(law)
-    drawn = codec.embed_soft(law)
+    frames = codec.embed_soft(law)
     terms = {}
     for name in weighted_terms_of(cfg):
+        drawn = frames
         if name == "frame_frame":
             candidates = earlier_frames(batch, codec, cfg, rows, generator)
+        elif eye is None:
+            candidates = sentences(batch.text.embedding[:rows], batch)
         else:
-            caption = batch.caption[:rows]
-            candidates = Candidates(batch.text.embedding[:rows], caption[:, None] != caption)
+            drawn = eye.see(codec.values(batch.source[:rows]), codec.soft_values(law), batch.gap_s[:rows])
+            candidates = sentences(eye.read(batch.text)[:rows], batch)
         temperature = cfg.temperature if temperatures is None else temperatures(name)
         nats, wins = batch_info_nce(
             drawn,
@@ -121,6 +128,12 @@ def contrast_terms(
         )
         terms[name] = ContrastTerm(getattr(cfg, name) * nats.mean(), nats.mean(), wins.mean(), temperature)
     return terms
+
+
+def sentences(embedded: Float[Tensor, "B J"], batch: CodePair) -> Candidates:
+    """Positives and negatives of the frame-text term: equal captions are not each other's negatives."""
+    caption = batch.caption[: len(embedded)]
+    return Candidates(embedded, caption[:, None] != caption)
 
 
 @torch.no_grad()

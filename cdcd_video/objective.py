@@ -18,6 +18,7 @@ from cdcd_video.diffusion.fused import weighted_terms
 from cdcd_video.diffusion.process import Chain
 from cdcd_video.diffusion.schedule import draw_times
 from cdcd_video.records import CodePair, LossTerms, TextStates
+from cdcd_video.step_eye import StepEye
 
 
 def diffusion_objective(
@@ -29,6 +30,7 @@ def diffusion_objective(
     loss: LossConfig,
     generator: torch.Generator,
     temperatures: Temperatures | None = None,
+    eye: StepEye | None = None,
 ) -> LossTerms:
     """One step: what the denoiser pays for a batch of code pairs.
 
@@ -66,7 +68,7 @@ def diffusion_objective(
     if negatives:
         pushed = kl_weight[..., 1:] * terms.kl[..., 1:] + ce_weight[..., 1:] * terms.cross_entropy[..., 1:]
         parts["cdcd"] = pushed.sum()
-    contrast = contrast_terms(logits, reverse, batch, codec, loss.contrast, temperatures, generator)
+    contrast = contrast_terms(logits, reverse, batch, codec, loss.contrast, temperatures, generator, eye)
     for name, term in contrast.items():
         total = total + term.weighted
         parts |= {name: term.nats, f"{name}_wins": term.wins}

@@ -1,4 +1,4 @@
-"""The three things that are trained, one after the other, each as a task of the engine: CLIP, codec, diffusion."""
+"""What is trained, one after the other, each as a task of the engine: CLIP, codec, the eye for steps, diffusion."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +27,7 @@ from cdcd_video.metrics.latent.space import space_figures
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import CodePair, FramePair, LossTerms
+from cdcd_video.step_eye import StepEye, eye_objective
 
 NUM_SEEN = 4096
 """Training frames that a rival fixes its scales by."""
@@ -173,8 +174,67 @@ class DecoderStage(CodecStage):
         return decoder_objective(self.model, self.clip, batch)
 
 
-class DiffusionStage:
-    """Trains the denoiser on cached codes; neither CLIP nor the decoder is needed."""
+class CodeStage:
+    """What is trained on cached codes; neither CLIP nor the decoder is needed."""
+
+    name: str
+    batch_size: int
+
+    def __init__(self, codec: Codec, config: Config, cache: CodeCache, val: CodeCache, device: torch.device):
+        self.codec, self.config = codec.to(device), config
+        codec.requires_grad_(False)
+        self.cache, self.val, self.device = cache, val, device
+
+    def batch(self, step: int) -> CodePair:
+        """Codes of a source frame, a target frame a random gap later, the first frame, a far frame, and a caption."""
+        return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
+
+    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
+        cfg = self.config.diffusion
+        pairs = draw_pairs(cache.lengths, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
+        caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
+        has_first = torch.from_numpy((rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == 0))
+        text = cache.text(caption)
+        return CodePair(
+            source=cache.frame_codes(pairs.clip, pairs.source).to(self.device),
+            target=cache.frame_codes(pairs.clip, pairs.target).to(self.device),
+            first=cache.frame_codes(pairs.clip, np.zeros_like(pairs.source)).to(self.device),
+            has_first=has_first.to(self.device),
+            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float().to(self.device),
+            age_s=torch.from_numpy(pairs.source / cache.fps).float().to(self.device) * has_first.to(self.device),
+            text=type(text)(*(value.to(self.device) for value in (text.tokens, text.is_word, text.embedding))),
+            clip=torch.from_numpy(pairs.clip).to(self.device),
+            caption=torch.from_numpy(caption).to(self.device),
+            far=cache.frame_codes(pairs.clip, pairs.far).to(self.device),
+            before=cache.frame_codes(pairs.clip, pairs.before).to(self.device),
+            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float().to(self.device),
+        )
+
+
+class EyeStage(CodeStage):
+    """Trains the eye for steps on true steps."""
+
+    name = "eye"
+
+    def __init__(
+        self, eye: StepEye, codec: Codec, config: Config, cache: CodeCache, val: CodeCache, device: torch.device
+    ):
+        super().__init__(codec, config, cache, val, device)
+        self.model = eye.to(device)
+        self.batch_size = config.train.eye.batch_size
+
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
+        return eye_objective(self.model, self.codec, batch, self.config.loss.contrast.temperature)
+
+    def evaluate(self) -> dict[str, float]:
+        """The same on 256 validation examples: how often a step finds its own sentence, and a sentence its step."""
+        examples = self._examples(self.val, step_rng(self.config.seed, "eye-val", 0), 256)
+        found = eye_objective(self.model, self.codec, examples, self.config.loss.contrast.temperature)
+        return {f"val_{name}": float(value) for name, value in found.parts.items()}
+
+
+class DiffusionStage(CodeStage):
+    """Trains the denoiser."""
 
     name = "diffusion"
 
@@ -187,9 +247,10 @@ class DiffusionStage:
         cache: CodeCache,
         val: CodeCache,
         device: torch.device,
+        eye: StepEye | None = None,
     ):
-        self.denoiser, self.codec, self.process, self.config = denoiser.to(device), codec.to(device), process, config
-        codec.requires_grad_(False)
+        super().__init__(codec, config, cache, val, device)
+        self.denoiser, self.process, self.eye = denoiser.to(device), process, eye
         contrast = config.loss.contrast
         self.temperatures = None
         self.model: nn.Module = denoiser
@@ -197,21 +258,24 @@ class DiffusionStage:
             self.temperatures = Temperatures(contrast).to(device)
             # They are trained and checkpointed with the denoiser, and no part of it: drawing needs no temperature.
             self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
-        self.cache, self.val, self.device = cache, val, device
         self.batch_size = config.train.diffusion.batch_size
         if config.rival:
             denoiser.see(cache.some_codes(NUM_SEEN))
-
-    def batch(self, step: int) -> CodePair:
-        """Codes of a source frame, a target frame a random gap later, the first frame, a far frame, and a caption."""
-        return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         cfg = self.config
         if cfg.rival:
             return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, generator)
         return diffusion_objective(
-            self.denoiser, self.process, self.codec, batch, cfg.diffusion, cfg.loss, generator, self.temperatures
+            self.denoiser,
+            self.process,
+            self.codec,
+            batch,
+            cfg.diffusion,
+            cfg.loss,
+            generator,
+            self.temperatures,
+            self.eye,
         )
 
     def evaluate(self) -> dict[str, float]:
@@ -243,35 +307,14 @@ class DiffusionStage:
         said = batch.text.embedding.float().cpu().numpy()
         return health.health(seen(drawn), seen(batch.target), seen(batch.source), said)
 
-    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
-        cfg = self.config.diffusion
-        pairs = draw_pairs(cache.lengths, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
-        caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
-        has_first = torch.from_numpy((rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == 0))
-        text = cache.text(caption)
-        return CodePair(
-            source=cache.frame_codes(pairs.clip, pairs.source).to(self.device),
-            target=cache.frame_codes(pairs.clip, pairs.target).to(self.device),
-            first=cache.frame_codes(pairs.clip, np.zeros_like(pairs.source)).to(self.device),
-            has_first=has_first.to(self.device),
-            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float().to(self.device),
-            age_s=torch.from_numpy(pairs.source / cache.fps).float().to(self.device) * has_first.to(self.device),
-            text=type(text)(*(value.to(self.device) for value in (text.tokens, text.is_word, text.embedding))),
-            clip=torch.from_numpy(pairs.clip).to(self.device),
-            caption=torch.from_numpy(caption).to(self.device),
-            far=cache.frame_codes(pairs.clip, pairs.far).to(self.device),
-            before=cache.frame_codes(pairs.clip, pairs.before).to(self.device),
-            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float().to(self.device),
-        )
-
 
 class RefineStage(DiffusionStage):
     """Trains the denoiser on, standing on frames that it drew itself."""
 
     name = "refine"
 
-    def __init__(self, denoiser: Denoiser, codec: Codec, process: Chain, config: Config, *caches_and_device):
-        super().__init__(denoiser, codec, process, config, *caches_and_device)
+    def __init__(self, denoiser: Denoiser, codec: Codec, process: Chain, config: Config, *others):
+        super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:

@@ -1,0 +1,63 @@
+"""An eye for steps: it sees where a frame came from, so that it can tell whether the step is what the sentence says.
+
+An embedding of single frames cannot: neither a frame nor a sentence's embedding that was learned from single frames knows
+of motion. This small pair of towers is trained on true steps before the diffusion, then frozen, and takes the place of
+`embed` in the frame-text term (`loss.contrast.text_eye: step`).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cdcd_video.attention import Block
+from cdcd_video.codec.codec import Codec
+from cdcd_video.contrast.loss import batch_info_nce
+from cdcd_video.denoiser import CLOCK_WIDTH, clock
+from cdcd_video.records import CodePair, LossTerms, TextStates
+
+NUM_LAYERS = 2
+
+
+class StepEye(nn.Module):
+    """Steps and sentences -> unit-norm embeddings in a space of their own.
+
+    Args:
+      code_width: V, values per patch.
+      num_patches: P.
+      text_width: of the caption's token states.
+      width: of the towers and of the space.
+    """
+
+    def __init__(self, code_width: int, num_patches: int, text_width: int, width: int):
+        super().__init__()
+        self.step_in = nn.Linear(2 * code_width, width)
+        self.gap_in = nn.Linear(CLOCK_WIDTH, width)
+        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, width // 32) for _ in range(NUM_LAYERS))
+        self.norm = nn.LayerNorm(width)
+        self.step_out = nn.Linear(width, width)
+        self.text_in = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, 2 * width), nn.SiLU())
+        self.text_out = nn.Linear(2 * width, width)
+
+    def see(
+        self, source: Float[Tensor, "B P V"], values: Float[Tensor, "B P V"], gap_s: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B J"]:
+        """The step from a source frame to (soft) code values; differentiable in both."""
+        x = self.step_in(torch.cat([source, values - source], -1)) + self.gap_in(clock(gap_s))[:, None] + self.position
+        for block in self.blocks:
+            x = block(x)
+        return F.normalize(self.step_out(self.norm(x).mean(1)).float(), dim=-1)
+
+    def read(self, text: TextStates) -> Float[Tensor, "B J"]:
+        """Sentences, word by word: the layer of word embeddings keeps the words of motion, which the last layer loses."""
+        words = self.text_in(text.tokens) * text.is_word[..., None]
+        return F.normalize(self.text_out(words.sum(1) / text.is_word.sum(1, keepdim=True)).float(), dim=-1)
+
+
+def eye_objective(eye: StepEye, codec: Codec, batch: CodePair, temperature: float) -> LossTerms:
+    """One step of the eye's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
+    seen = eye.see(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
+    is_other = batch.caption[:, None] != batch.caption
+    nats, wins = batch_info_nce(seen, eye.read(batch.text), is_other, temperature, symmetric=True)
+    return LossTerms(nats.mean(), {"eye_nats": nats.mean().detach(), "eye_wins": wins.mean()})
