@@ -200,6 +200,7 @@ class FlowDenoiser(nn.Module):
         )
         return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
 
+    @torch.no_grad()
     def next_frame(
         self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]
     ) -> Float[Tensor, "B P V"]:
