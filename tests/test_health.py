@@ -95,7 +95,7 @@ def test_alarms_wait_for_half_of_the_training_and_for_their_thresholds():
     frozen, collapsed = well | {"motion_ratio": 0.1}, well | {"rank_ratio": 0.2, "drawn_rank": 1.8}
     assert alarms(frozen, 0.99 * JUDGED_FROM) == alarms(collapsed, 0.0) == []
     (told,) = alarms(frozen, JUDGED_FROM)
-    assert told == "the model freezes: its frames move 10% as far from their source as the true ones (alarm below 33%)"
+    assert told == "the model freezes: its frames move 10% as far from their source as the true ones (alarm below 50%)"
     (told,) = alarms(collapsed, 1.0)
     assert told.startswith(
         "the latent space collapses: drawn frames spread over 1.8 directions, the true ones over 9.0"

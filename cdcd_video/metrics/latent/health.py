@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from cdcd_video.metrics.latent.clusters import alignment, potentials, uniformity
 
-FREEZES_BELOW = 1 / 3
+FREEZES_BELOW = 0.5
 """Of `motion_ratio`. A copy of the source has 0, the truth 1; docs/diffusion.md says what trained models have."""
 COLLAPSES_BELOW = 0.5
 """Of `rank_ratio`. Drawn frames that use half as many directions as the true ones, or fewer, have lost content."""
