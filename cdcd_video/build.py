@@ -21,7 +21,16 @@ from cdcd_video.denoiser import Denoiser
 from cdcd_video.engine import checkpoint, loop, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
-from cdcd_video.model import FORMAT, build_codec, build_denoiser, build_process, clip_folder, load_module, save_module
+from cdcd_video.model import (
+    FORMAT,
+    build_codec,
+    build_denoiser,
+    build_eye,
+    build_process,
+    clip_folder,
+    load_module,
+    save_module,
+)
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.report.card import write_card
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
@@ -98,7 +107,7 @@ class TrainingRun:
         """Trains the stages that are asked for and not yet finished, each from where it stopped."""
         if self.config.reuse:
             self._reuse(Path(self.config.reuse))
-        for stage in ("eye", "diffusion", "refine") if self.config.reuse else STAGES:
+        for stage in stages_of(self.config):
             if stage in stages:
                 getattr(self, f"_train_{stage}")()
 
@@ -114,8 +123,6 @@ class TrainingRun:
 
     def _train_clip(self) -> None:
         config = self.config
-        if config.clip.kind == "pretrained":
-            return
         captions = [text for clip in range(len(self.clips)) for text in self.clips.captions(clip)]
         tokenizer = builtin_clip.train_tokenizer(captions, config.clip.vocabulary, config.clip.max_tokens)
         model = self._fresh(
@@ -142,24 +149,18 @@ class TrainingRun:
         self._save(codec, "codec", clip)
 
     def _train_eye(self) -> None:
-        if not has_eye(self.config):
-            return
         clip = self._clip()
         codec = self._codec(clip)
-        stage = EyeStage(self._fresh_eye(codec, clip), codec, self.config, *self._caches(codec, clip), self.device)
+        eye = self._fresh("eye", lambda: build_eye(self.config, codec, clip.text_width))
+        stage = EyeStage(eye, codec, self.config, *self._caches(codec, clip), self.device)
         temperature = json.dumps(self.config.loss.contrast.temperature)
         self._fit(stage, self.config.train.eye, codes=codes_digest(codec, clip), temperature=temperature)
-
-    def _fresh_eye(self, codec: Codec, clip: FrozenClip) -> StepEye:
-        width = codec.table.shape[1] * codec.groups
-        shape = (width, codec.num_patches, clip.text_width, self.config.codec.embed_width)
-        return self._fresh("eye", lambda: StepEye(*shape))
 
     def _trained_eye(self, codec: Codec, clip: FrozenClip) -> StepEye | None:
         """As it was trained; None where no term looks with it."""
         if not has_eye(self.config):
             return None
-        eye = self._fresh_eye(codec, clip)
+        eye = build_eye(self.config, codec, clip.text_width)
         eye.load_state_dict(checkpoint.load_weights(self.out, "eye", "ema"))
         return eye.to(self.device).eval().requires_grad_(False)
 
@@ -295,6 +296,16 @@ class TrainingRun:
         runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))
         facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip.digest, **runtime.git_state()}
         runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")
+
+
+def stages_of(config: Config) -> tuple[str, ...]:
+    """The stages that a config trains, in order."""
+    left_out = {"clip", "codec", "decoder"} if config.reuse else set()
+    if config.clip.kind == "pretrained":
+        left_out.add("clip")
+    if not has_eye(config):
+        left_out.add("eye")
+    return tuple(stage for stage in STAGES if stage not in left_out)
 
 
 def has_eye(config: Config) -> bool:

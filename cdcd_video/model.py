@@ -22,6 +22,7 @@ from cdcd_video.pretrained import FrozenClip
 from cdcd_video.rivals.autoregressive import CausalTransformer
 from cdcd_video.rivals.equal import build_rival
 from cdcd_video.rivals.gaussian import FlowDenoiser
+from cdcd_video.step_eye import StepEye
 
 FORMAT = 1
 """Version of the model folder's layout."""
@@ -64,6 +65,12 @@ def build_denoiser(config: Config, codec: Codec, text_width: int) -> Denoiser | 
     if config.rival is None:
         return Denoiser(config.denoiser, **shape)
     return build_rival(config.rival.kind, config.denoiser, **shape)
+
+
+def build_eye(config: Config, codec: Codec, text_width: int) -> StepEye:
+    """An eye for steps with fresh weights, as wide as the codec's `embed`."""
+    code_width = codec.groups * codec.table.shape[1]
+    return StepEye(code_width, codec.num_patches, text_width, config.codec.embed_width)
 
 
 def build_process(config: Config, num_codes: int) -> processes.Chain:

@@ -86,7 +86,14 @@ def test_reuse_of_nothing_is_refused(start, tmp_path):
 # ------------------------------------------------------------------------------------------------------------- order
 
 
-@pytest.mark.parametrize("reuse, expected", [("", list(STAGES)), ("reuse=x", ["eye", "diffusion", "refine"])])
+@pytest.mark.parametrize(
+    "reuse, expected",
+    [
+        ("", ["clip", "codec", "decoder", "diffusion", "refine"]),
+        ("reuse=x", ["diffusion", "refine"]),
+        ("loss.contrast.text_eye=step", list(STAGES)),
+    ],
+)
 def test_stages_run_in_order_whatever_the_order_asked_for(reuse, expected, start, monkeypatch):
     trained = []
     for stage in STAGES:

@@ -12,7 +12,7 @@ from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
 
 import train
 from cdcd_video import configfile
-from cdcd_video.build import STAGES
+from cdcd_video.build import stages_of
 from cdcd_video.config import Config
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
@@ -58,11 +58,18 @@ def test_a_kind_that_is_not_the_usual_one_is_marked_with_the_usual_one():
 
 
 def test_every_stage_and_every_scalar_is_told_with_its_meaning(told):
-    for stage in STAGES:
+    for stage in stages_of(configfile.load(TINY, Config)):
         assert re.search(rf"^Tensors of a step of .*\b{stage}\b", told, re.MULTILINE)
     scalars = re.findall(r"^  (\w+) +\(\) +(\w+)(.*)$", told, re.MULTILINE)
     assert {"bound", "auxiliary", "frame_frame", "frame_text", "still", "clip_nats", "loss"} <= {s[0] for s in scalars}
     assert [name for name, _, meaning in scalars if not meaning.strip()] == []
+
+
+def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):  # noqa: F811
+    config = configfile.load(TINY, Config, ["loss.contrast.text_eye=step", f"reuse={tiny_model}"])
+    told = explain.explain(config)
+    assert "Tensors of a step of eye" in told
+    assert re.search(r"^  step +\(B E\) +64 x 32 ", told, re.MULTILINE) and "eye_wins" in told
 
 
 def test_shapes_are_those_of_the_config(told):

@@ -18,7 +18,7 @@ ORDER = (
     *("errors", "config", "configfile", "protocol", "video", "records"),  # what is said, and what flows
     *("engine", "diffusion", "contrast", "attention", "pretrained", "clip"),  # what knows nothing of the others
     *("data", "codec", "denoiser", "metrics"),  # the stages
-    *("contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
+    *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
     *("generate", "stages"),  # how it draws, what is trained
     *("report", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances

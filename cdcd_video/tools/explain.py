@@ -43,13 +43,14 @@ from cdcd_video.engine import loop, optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
-from cdcd_video.model import Model, build_codec, build_denoiser, build_process
+from cdcd_video.model import Model, build_codec, build_denoiser, build_eye, build_process
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.stages import (
     ClipStage,
     CodecStage,
     DecoderStage,
     DiffusionStage,
+    EyeStage,
     RefineStage,
     clip_lengths,
     settings_for,
@@ -70,6 +71,8 @@ SCALARS = {
     "reconstruction": "L1 + 4 L2 of the drawn frame, weighted towards what changed",
     "still": "mean squared difference of latents where pixels are equal",
     "embed": "1 - cosine of embed(codes) and CLIP's own embedding",
+    "eye_nats": "nats: symmetric InfoNCE between true steps and their sentences",
+    "eye_wins": "share of steps whose own sentence is the nearest, and the reverse",
     "psnr_db": "dB, drawn frame against the true one",
     "bound": "nats per token: the variational bound L_vb",
     "auxiliary": "nats per token: -log p(x0 | x_t), weighted towards what changes",
@@ -313,9 +316,7 @@ class _Line:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that will be trained, in order."""
-        if self.config.reuse:
-            return ("diffusion", "refine")
-        return build.STAGES if self.config.clip.kind == "builtin" else build.STAGES[1:]
+        return build.stages_of(self.config)
 
     def measure(self, name: str) -> _Stage:
         """Takes training steps of a stage at its batch on fake tensors; where they will not do, on real, smaller ones."""
@@ -383,6 +384,11 @@ class _Line:
             watched |= dict(quantizer=codec.quantizer, decoder=codec.decoder)
             task = kind(codec, self.clip, config, clips, clips, CPU)
             return _Parts(task, [self.clip], watched, self._codec_table)
+        if name == "eye":
+            eye = build_eye(config, codec, self.clip.text_width)
+            watched = dict(step=eye.step_out, text=eye.text_out)
+            task = EyeStage(eye, codec, config, self.cache, self.cache, CPU)
+            return _Parts(task, [self.clip, codec], watched, self._eye_table)
         kind = DiffusionStage if name == "diffusion" else RefineStage
         process = build_process(config, codec.num_codes)
         task = kind(denoiser, codec, process, config, self.cache, self.cache, CPU)
@@ -452,6 +458,16 @@ class _Line:
         table.add("drawn", seen["decoder"].out, "B 3 H W", "decoded frame, about [0, 1]")
         if "embed" in seen:
             table.add("embed", seen["embed"].out, f"{both} J", "embed(codes), unit norm")
+        return table.told(scalars)
+
+    def _eye_table(self, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
+        table = _Table(B=batch_size, N=self.codec.num_tokens, L=self.num_words, Dt=self.clip.text_width)
+        table.add("source", batch.source, "B N", "codes of the earlier frame")
+        table.add("target", batch.target, "B N", "codes of the next frame")
+        table.add("gap", batch.gap_s, "B", "seconds from source to target")
+        table.add("token states", batch.text.tokens, "B L Dt", "word embedding and last layer of CLIP's text tower")
+        table.add("step", seen["step"].out, "B E", "the step, before it is given length 1")
+        table.add("sentence", seen["text"].out, "B E", "its sentence, likewise")
         return table.told(scalars)
 
     def _diffusion_table(self, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
