@@ -14,7 +14,9 @@ def main() -> int:
         "--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat"
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/NAME of the config)")
-    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these: clip codec decoder eye diffusion refine")
+    parser.add_argument(
+        "--stages", nargs="+", metavar="STAGE", help="only these: clip codec decoder eye diffusion refine"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, every tensor, the cost; stop"
     )
