@@ -86,7 +86,7 @@ class Tab:
         self._browser = browser
         self._target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
@@ -128,6 +128,15 @@ class Tab:
         """Types into what has the focus."""
         self.call("Input.insertText", text=text)
 
+    def point_at(self, element: str) -> None:
+        """Moves the mouse onto the middle of an element, given as JavaScript, after scrolling it into view."""
+        self.value(f"{element}.scrollIntoView({{block: 'center'}})")
+        box = self.value(
+            f"(() => {{ const b = {element}.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] }})()"
+        )
+        x, y, width, height = box
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + width / 2, y=y + height / 2)
+
     def picture(self, path: Path) -> None:
         """Saves what is seen as a PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
@@ -142,6 +151,12 @@ class Tab:
         ]
         entries = [event["params"]["entry"] for event in mine if event["method"] == "Log.entryAdded"]
         return errors + [entry["text"] for entry in entries if entry["level"] == "error"]
+
+    def fetched(self) -> list[str]:
+        """Addresses that the page has asked for, apart from those whose content they hold themselves."""
+        mine = [event for event in self._browser.events if event.get("sessionId") == self._session]
+        asked = [event["params"]["request"]["url"] for event in mine if event["method"] == "Network.requestWillBeSent"]
+        return [address for address in asked if not address.startswith("data:")]
 
     def close(self) -> None:
         """Closes the tab, as a rater does."""

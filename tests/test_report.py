@@ -142,7 +142,7 @@ def test_what_is_not_finite_never_reaches_the_file(tmp_path: Path):
 def test_the_page_needs_no_other_file_and_runs_nothing(made: dict[str, Path]):
     text = made["report.html"].read_text()
     page = Page(text)
-    assert page.addresses and all(address.startswith(("data:image/", "data:video/mp4")) for address in page.addresses)
+    assert page.addresses and all(one.startswith(("data:image/", "data:video/mp4", "#")) for one in page.addresses)
     assert not re.search(r"https?://|url\(|@import", re.sub(r'"data:[^"]*"', "", text))
     assert "script" not in page.tags and "b" not in page.tags  # the caption's own tags are text
     assert any("<script>alert(1)</script>" in one for one in page.texts)
@@ -246,11 +246,19 @@ def test_the_figures_along_the_video_are_told(made: dict[str, Path]):
 
 def test_best_and_worst_notes_and_fragments_have_their_place(tmp_path: Path):
     examples = [dataclasses.replace(EXAMPLE, kind="worst", measured=("psnr", 21.234))]
-    more = {"ruler": RULER, "facts": FACTS, "notes": ["nothing is <sure>"], "fragments": ["<h2>Latent space</h2>"]}
+    more = {
+        "ruler": RULER,
+        "facts": FACTS,
+        "notes": ["nothing is <sure>"],
+        "fragments": {"Latent space": "<p>seen</p>"},
+    }
     text = report.write_report(SCORES, examples, tmp_path / "report.html", **more).read_text()
     texts = Page(text).texts
     assert "worst by PSNR: 21.2" in texts and "nothing is <sure>." in texts
-    assert text.index("Best and worst") < text.index("<h2>Latent space</h2>") < text.index("<h2>Protocol</h2>")
+    begins = [text.index(f"{title}</h2>") for title in ("Best and worst", "Latent space", "Protocol")]
+    assert begins == sorted(begins) and text.index("<p>seen</p>") > begins[1]
+    links, ids = re.findall(r'href="#([^"]*)"', text), re.findall(r'<h2 id="([^"]*)"', text)
+    assert links == ids and "latent-space" in ids and len(set(ids)) == len(ids), "the page's parts, in their order"
 
 
 def test_markdown_holds_the_same_tables(made: dict[str, Path]):

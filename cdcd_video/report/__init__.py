@@ -48,7 +48,7 @@ def write(
     cost = dict(cost or {}) | ({"seconds for the latent space": study.seconds} if study else {})
     report = {"facts": facts, "ruler": ruler, "notes": notes, "cost": cost}
     of_latents = study.scores if study else ()
-    fragments = [latents.fragment(study)] if study else []
+    fragments = {"The latent space": latents.fragment(study, level=3)} if study else {}
     return [
         write_scores([*found.scores, *of_latents], facts, folder / "scores.jsonl"),
         write_videos(found.videos, folder / "per_video.jsonl"),

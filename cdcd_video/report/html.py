@@ -44,7 +44,7 @@ def write_report(
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,
-    fragments: Sequence[str] = (),
+    fragments: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes the report of an evaluation, whole or not at all.
 
@@ -56,7 +56,7 @@ def write_report(
       facts: what the scores rest on, as in `scores.jsonl`.
       notes: what the reader must know before anything else.
       cost: commit, machine and seconds.
-      fragments: further parts of the page, as HTML that is put there as it is.
+      fragments: further parts of the page by their titles, as HTML that is put there as it is.
 
     Returns:
       The path.
@@ -72,19 +72,29 @@ def write_report(
         lstrip_blocks=True,
     )
     pictures = _pictures(examples, ruler.protocol.rate)
+    made, curves, facts_by_title = tables(scores), _curves(scores), sections(ruler, facts, cost or {})
+    first, extremes = ([one for one in pictures if bool(one["kind"]) is ends] for ends in (False, True))
+    ids = {title: title.lower().replace(" ", "-") for title in (*(fragments or {}), *facts_by_title)}
+    parts = {name: table.title for name, table in made.items() if name != "along"}
+    parts |= {"along": "Along time"} if "along" in made or curves else {}
+    parts |= {"videos": "Videos"} if first else {}
+    parts |= {"extremes": "Best and worst"} if extremes else {}
+    parts |= {name: title for title, name in ids.items()}
     page = environment.get_template("page.html").render(
         facts=facts,
         num_videos=max((score.n for score in scores if score.counted == "videos"), default=0),
         verdict=verdict(scores),
         notes=notes,
-        tables=tables(scores),
+        tables=made,
+        parts=parts,
+        ids=ids,
         rows=[row for row in ROWS if any(score.row == row for score in scores)],
-        curves=_curves(scores),
+        curves=curves,
         colours=figures.COLOURS,
-        first=[one for one in pictures if not one["kind"]],
-        extremes=[one for one in pictures if one["kind"]],
-        fragments=fragments,
-        sections=sections(ruler, facts, cost or {}),
+        first=first,
+        extremes=extremes,
+        fragments=fragments or {},
+        sections=facts_by_title,
         confidence=f"{100 * CONFIDENCE:.0f}%",
     )
     with whole_file(path) as part:

@@ -126,7 +126,6 @@ def plane(view: View, captions: Sequence[Sequence[str]]) -> dict[str, Any]:
         + (f": the axes hold {shares} of the real frames' variance" if shares else ""),
         "size": (_PLANE_PX[0], tall),
         "parts": [
-            {"colour": f"hsl({360 * place_in / len(parts):.0f} 62% 50%)", "paths": paths}
-            for place_in, paths in enumerate(parts.values())
+            {"hue": round(360 * place_in / len(parts)), "paths": paths} for place_in, paths in enumerate(parts.values())
         ],
     }

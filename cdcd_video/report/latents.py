@@ -20,10 +20,11 @@ from cdcd_video.report.latent_tables import GAP_COLUMNS, OF_SPACE, SPACES, TITLE
 _MOST_GAPS = 4
 
 
-def fragment(study: LatentStudy) -> str:
-    """The study as a piece of HTML: no network, no outside style but colours."""
+def fragment(study: LatentStudy, level: int = 2) -> str:
+    """The study as a piece of HTML, with headings from `level` on: no network, no outside style but colours."""
     groups = list(dict.fromkeys(score.group for score in study.scores))
     return _template("latents.html").render(
+        level=level,
         words=words(study.scores),
         titles=TITLES,
         spaces=[_space(study, group) for group in groups if group.startswith("space=")],
