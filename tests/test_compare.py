@@ -218,6 +218,31 @@ def test_scores_of_whole_sets_are_laid_side_by_side(tmp_path):
     assert "no test" in shown.text(compare([folders["a"], folders["b"]]))
 
 
+def test_the_latent_space_has_lines_of_its_own(tmp_path):
+    """Also where a score of it is called as one of videos is."""
+    folders = []
+    for name, mean, low, high in (("a", 0.9, 0.8, 1.0), ("b", 0.5, 0.4, 0.6)):
+        folder = evaluation(tmp_path / name, {"curvature": varied(0.5, 1)})
+        own = {"metric": "curvature", "group": "space=codes", "better": "real", "unit": "degrees", "counted": "videos"}
+        own |= {"n": 96, "features": "codec-ab", "features_sha256": "a" * 64, "protocol": "a" * 64, "window": None}
+        rows = {"model": (mean, low, high, None), "real": (0.95, 0.9, 1.0, None), "shuffled": (0.0, 0.0, 0.1, None)}
+        lines = [
+            own | dict(zip(("value", "low", "high", "frame"), ends, strict=True), row=row) for row, ends in rows.items()
+        ]
+        lines.append(lines[0] | {"frame": 3})
+        with (folder / "scores.jsonl").open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        folders.append(folder)
+    of_videos, latent = compare(folders).lines
+    assert (of_videos.group, latent.group, latent.is_latent) == ("all", "space=codes", True)
+    assert of_videos.tests[0].how == "paired" and latent.tests[0].how == "intervals" and latent.tests[0].p is None
+    assert latent.right == 0.95 and latent.references.keys() == {"truth"} and latent.best == "a"
+    assert latent.cells["a"].per_frame == ((3.0, 0.9),)
+    text, table = shown.text(compare(folders)), shown.markdown(compare(folders))
+    assert "code vectors" not in text and "## The latent space" in table
+    assert "| curvature [codec-ab], code vectors (the truth is right) | 96 | **0.900** [0.800 to 1.00]" in table
+
+
 def test_what_one_system_lacks_is_a_dash(tmp_path):
     first = evaluation(tmp_path / "a", {"psnr": varied(0.5, 1), "ssim": varied(0.5, 1)})
     found = compare([first, evaluation(tmp_path / "b", {"psnr": varied(0.5, 2)})])

@@ -14,8 +14,10 @@ from cdcd_video.metrics.features import weights
 from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.footage import ClipFootage, SceneFootage
 from cdcd_video.metrics.instruments import Instruments
+from cdcd_video.metrics.seeing import measured
 from cdcd_video.metrics.sets.distribution import frechet_distance
 from cdcd_video.metrics.sets.gallery import REAL, Gallery, set_scores
+from cdcd_video.metrics.summary import per_video
 from cdcd_video.protocol import Protocol
 
 RULE = Protocol(num_videos=12, num_real=12, num_frames=8, fps=8.0, size_px=32, window=4, hop=2)
@@ -201,6 +203,10 @@ def test_several_captions_of_a_clip_are_drawn_and_counted_as_one_clip():
     for video, subject in enumerate(made.subjects):
         gallery.show("model", subject.name, subject.clip, made.film(video, 32))
     assert gallery.samples("model").num_clips == 4 and len(gallery.samples("model").clip) == 8
+    lines = list(
+        per_video("model", [measured("psnr", subject, [9, 1]) for subject in made.subjects], 1, by_frame=False)
+    )
+    assert [line.clip or line.video for line in lines][:3] == ["grey000", "grey000", "grey001"], "pairs of comparisons"
 
 
 def test_too_few_real_videos_are_told_before_anything_is_drawn():

@@ -27,6 +27,8 @@ class PerVideo:
     """None for all frames that count."""
     total: float
     weight: float
+    clip: str | None = None
+    """What it was drawn from, where that is not called as the video is: videos of one clip are no independent evidence."""
 
 
 def scores_of(
@@ -64,10 +66,11 @@ def per_video(row: str, seen: Sequence[Seen], first_counted: int, by_frame: bool
     for (metric, name), ones in sorted(grouped.items(), key=lambda item: (PLACE[item[0][0]], item[0][1])):
         totals, weights = (np.nan_to_num(np.stack(side)).sum(axis=0) for side in _sides(ones))
         counted = slice(first_counted, None) if len(totals) > 1 else slice(None)
-        yield PerVideo(row, metric, name, None, _plain(totals[counted].sum()), _plain(weights[counted].sum()))
+        clip = ones[0].subject.clip if ones[0].subject.clip != name else None
+        yield PerVideo(row, metric, name, None, _plain(totals[counted].sum()), _plain(weights[counted].sum()), clip)
         if by_frame and len(totals) > 1:
             for frame in np.flatnonzero(weights):
-                yield PerVideo(row, metric, name, int(frame), _plain(totals[frame]), _plain(weights[frame]))
+                yield PerVideo(row, metric, name, int(frame), _plain(totals[frame]), _plain(weights[frame]), clip)
 
 
 def _of_group(

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test
 from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.report.latent_tables import SPACES
 from cdcd_video.video import whole_file
 
 _HOW = {
@@ -54,8 +55,8 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
 
 
 def text(comparison: Comparison) -> str:
-    """The table for a terminal, with what is told of each difference below; figures of curves are left to the pages."""
-    lines = [line for line in comparison.lines if not line.is_along]
+    """The table for a terminal, with what is told of each difference below; curves and latents are left to the pages."""
+    lines = [line for line in comparison.lines if not line.is_along and not line.is_latent]
     table = _aligned(_rows(comparison, lines, lambda shown: f"*{shown}"))
     return "\n".join([*table, "", *_differences(lines), "", LEGEND, ""])
 
@@ -86,7 +87,9 @@ def html(comparison: Comparison) -> str:
         folders=comparison.folders,
         references=_references(comparison),
         sections=[(head, [_parts(line, comparison) for line in lines]) for head, lines in _sections(comparison)],
-        curves=[image for line in comparison.lines if (image := _curve(line, comparison.systems))],
+        curves=[
+            image for line in comparison.lines if not line.is_latent and (image := _curve(line, comparison.systems))
+        ],
         colours=dict(zip(comparison.systems, _cycled(len(comparison.systems)), strict=True)),
         protocol=[(name, json.dumps(value, default=str)) for name, value in comparison.protocol.items()],
         protocol_hash=comparison.protocol_hash,
@@ -96,19 +99,27 @@ def html(comparison: Comparison) -> str:
 
 
 def title(line: Line) -> str:
-    """What a line is called: its score, the network behind it, and the sentence where that is not the videos' own."""
+    """What a line is called: its score, the network behind it, and the sentence or the space that it is about."""
     seen = f" [{line.features}]" if line.features else ""
-    return f"{line.metric}{seen}" + ("" if line.row == "model" else ", other sentence")
+    where = SPACES.get(line.group) or line.group.removeprefix("fps=").replace("->", " to ") + " fps"
+    return f"{line.metric}{seen}" + (
+        f", {where}" if line.is_latent else "" if line.row == "model" else ", other sentence"
+    )
 
 
 # Words ------------------------------------------------------------------------------------------------------------
 
 
 def _sections(comparison: Comparison) -> list[tuple[str, list[Line]]]:
-    """Scores of whole videos, then the figures of curves along them, as far as there are any."""
-    scores = [line for line in comparison.lines if not line.is_along]
-    along = [line for line in comparison.lines if line.is_along]
-    return [(heading, lines) for heading, lines in (("Scores", scores), ("Along the video", along)) if lines]
+    """Scores of whole videos, the figures of curves along them, and the latent space, as far as there are any."""
+    latent = [line for line in comparison.lines if line.is_latent]
+    rest = [line for line in comparison.lines if not line.is_latent]
+    sections = {
+        "Scores": [line for line in rest if not line.is_along],
+        "Along the video": [line for line in rest if line.is_along],
+        "The latent space": latent,
+    }
+    return [(heading, lines) for heading, lines in sections.items() if lines]
 
 
 def _rows(comparison: Comparison, lines: Sequence[Line], stressed: Callable[[str], str]) -> list[list[str]]:

@@ -30,8 +30,9 @@ def write_scores(scores: Sequence[Score], facts: Mapping[str, Any], path: Path) 
 
 
 def write_videos(videos: Sequence[PerVideo], path: Path) -> Path:
-    """Writes `per_video.jsonl`: a line per video and metric, and per frame for the model's."""
-    return _write(path, map(dataclasses.asdict, videos))
+    """Writes `per_video.jsonl`: a line per video and metric, and per frame for the model's; the clip only where it is told."""
+    lines = map(dataclasses.asdict, videos)
+    return _write(path, ({name: line[name] for name in line if name != "clip" or line[name]} for line in lines))
 
 
 def write_protocol(ruler: Ruler, path: Path) -> Path:

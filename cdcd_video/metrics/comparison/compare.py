@@ -15,8 +15,12 @@ from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
 
 COMPARED = (("model", "all"), ("counterfactual", "sentence=changed"))
 """Rows and groups that get a line."""
+OF_LATENTS = ("space=", "fps=")
+"""How groups of scores of the latent space begin; those of the row `model` get a line each."""
 REFERENCES = ("truth", "copy-first", "codec-ceiling", "oracle-cross-fade")
 """Rows that stand beside: what the true videos score, what freezing earns, what the codec can show."""
+_ALSO_CALLED = {"truth": "real"}
+"""In the latent space, where the true videos are seen through the codec."""
 LEVEL = 0.05
 
 How = Literal["paired", "unpaired", "intervals"]
@@ -80,6 +84,13 @@ class Line:
     best: str | None
     """The system that is better than each other one by more than chance; None where there is no such one."""
     note: str = ""
+    group: str = "all"
+    """The videos, objects, space or frame rate that the score is of."""
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether this is seen in the latent space."""
+        return self.group.startswith(OF_LATENTS)
 
     @property
     def is_along(self) -> bool:
@@ -146,30 +157,34 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _keys(run: Evaluated) -> Iterator[tuple[str, str, str | None]]:
-    """Row, metric and network of what gets a line: rows in the order of `COMPARED`, metrics as they come."""
-    for row, group in COMPARED:
-        for score in run.scores:
-            if (score["row"], score.get("group", "all")) == (row, group) and _is_whole(score):
-                yield row, score["metric"], score.get("features")
+def _keys(run: Evaluated) -> Iterator[tuple[str, str, str, str | None]]:
+    """Row, group, metric and network of what gets a line: first `COMPARED`, then the latents; metrics as they come."""
+    whole = [score for score in run.scores if _is_whole(score)]
+    groups = dict.fromkeys(score.get("group", "all") for score in whole if score["row"] == "model")
+    latent = [("model", group) for group in groups if group.startswith(OF_LATENTS)]
+    for row, group in (*COMPARED, *latent):
+        for score in whole:
+            if (score["row"], score.get("group", "all")) == (row, group):
+                yield row, group, score["metric"], score.get("features")
 
 
 def _is_whole(score: Mapping[str, Any]) -> bool:
     return score.get("frame") is None and score.get("window") is None
 
 
-def _line(runs: Mapping[str, Evaluated], row: str, metric: str, features: str | None, seed: int) -> Line:
-    group = dict(COMPARED)[row]
+def _line(runs: Mapping[str, Evaluated], row: str, group: str, metric: str, features: str | None, seed: int) -> Line:
     cells = {name: cell for name, run in runs.items() if (cell := _cell(run, row, group, metric, features))}
     references = {}
     for reference in REFERENCES:
-        found = {name: _cell(run, reference, group, metric, features) for name, run in runs.items()}
+        called = _ALSO_CALLED.get(reference, reference) if group.startswith(OF_LATENTS) else reference
+        found = {name: _cell(run, called, group, metric, features) for name, run in runs.items()}
         if any(found.values()):
             references[reference] = {name: cell for name, cell in found.items() if cell}
     first = next(
         score for run in runs.values() for score in run.scores if _matches(score, row, group, metric, features)
     )
-    sums = {name: runs[name].videos.get(metric) for name in cells} if row == "model" else {}
+    is_of_videos = (row, group) == ("model", "all")
+    sums = {name: runs[name].videos.get(metric) for name in cells} if is_of_videos else {}
     kept = {name: videos for name, videos in sums.items() if videos}
     better = str(first.get("better", ""))
     right = _right(better, references)
@@ -187,6 +202,7 @@ def _line(runs: Mapping[str, Evaluated], row: str, metric: str, features: str | 
         tests=tests,
         best=None,
         note=_note(cells, kept),
+        group=group,
     )
 
 
