@@ -159,8 +159,8 @@ def test_umap_says_how_to_get_it_and_sees_others_by_the_real_ones(monkeypatch: p
     monkeypatch.undo()
 
     class Firsts:
-        def __init__(self, n_components: int, random_state: int):
-            assert (n_components, random_state) == (2, 5)
+        def __init__(self, **dials: int):
+            assert dials == {"n_components": 2, "n_neighbors": 5, "random_state": 5, "n_jobs": 1}
 
         def fit_transform(self, points: np.ndarray) -> np.ndarray:
             return points[:, :2]
@@ -172,6 +172,20 @@ def test_umap_says_how_to_get_it_and_sees_others_by_the_real_ones(monkeypatch: p
     monkeypatch.setitem(sys.modules, "umap", library)
     placed, moved = trajectories.umap_view(real, others, 5)
     assert (placed == real[..., :2]).all() and (moved == others[..., :2]).all()
+
+
+def test_the_real_umap_puts_what_is_new_beside_its_like_and_repeats_itself():
+    pytest.importorskip("umap", reason="umap-learn is not installed; pip install '.[umap]'")
+    centres = 5 * rng().normal(size=(6, 1, 1, 20))
+    real, others = (centres + 0.1 * rng(seed).normal(size=(6, 3, 8, 20)) for seed in (1, 2))
+    placed, moved = trajectories.umap_view(real, others, 3)
+    middles = placed.mean(axis=(1, 2))
+    for cluster, points in enumerate(moved.reshape(6, -1, 2)):
+        assert (clusters.distances(points, middles).argmin(axis=1) == cluster).all()
+    for first, again in zip((placed, moved), trajectories.umap_view(real, others, 3), strict=True):
+        np.testing.assert_array_equal(first, again)
+    few = trajectories.umap_view(real[:2, :2, :2], others[:2, :2, :2], 3)
+    assert np.isfinite(few).all()
 
 
 # ------------------------------------------------------------------------------------------------------- between frames

@@ -226,3 +226,14 @@ def test_a_single_frame_shows_no_motion():
 def test_frames_that_cannot_be_judged_are_a_users_mistake(frames, times):
     with pytest.raises(UserError, match="sprites score"):
         score(frames, sprites.sample_scene(0, 0), times)
+
+
+def test_a_circle_seen_twice_is_judged_by_its_chord():
+    """Between two times no area is swept: no quotient of areas may decide."""
+    scene = sprites.sample_scene(11, 0, world=World(motions=("circles clockwise",), max_objects=1))
+    times = TIMES[[0, 5]]
+    frames = sprites_render.render(scene, times)
+    with np.errstate(all="raise"):
+        right, wrong = score(frames, scene, times), score(frames[[0, 0]], scene, times)
+    assert right.does_right_thing == (True,) and right.direction_right == (True,)
+    assert wrong.does_right_thing == (False,) and wrong.direction_right == (False,)

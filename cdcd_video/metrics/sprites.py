@@ -303,7 +303,10 @@ def _judge(scene: Scene, place: int, seen: Track, known: Truth, times: np.ndarra
         right = whole and not bent and off <= DIRECTION_RAD and _within(length, LENGTH_RATIO)
         return right, moved and off <= LOOSE_DIRECTION_RAD
     if motion in sprites.CIRCLE_MOTIONS:
-        share = _swept(path) / _swept(true_path)
+        sweep = _swept(true_path)
+        if not sweep:  # seen at two times only, a circle is a chord: the path says it all
+            return whole, moved and agreement > 0
+        share = _swept(path) / sweep
         return whole and _within(share, SWEEP_RATIO), moved and share > 0 and agreement > 0
     return whole, moved and agreement > 0  # bounces: the path says it all
 

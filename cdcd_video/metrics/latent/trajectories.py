@@ -14,6 +14,8 @@ from cdcd_video.errors import UserError
 
 STILL = 1e-4
 """A step shorter than this share of the longest one has no direction."""
+UMAP_NEIGHBOURS = 15
+"""The library's own choice, as far as there are so many points."""
 
 
 class Plane(NamedTuple):
@@ -46,7 +48,7 @@ def umap_library() -> Any:
       UserError: it is not installed.
     """
     if importlib.util.find_spec("umap") is None:
-        raise UserError("UMAP needs the library umap-learn (pip install umap-learn); without it the plots are PCA's")
+        raise UserError("UMAP needs the library umap-learn (pip install '.[umap]'); without it the plots are PCA's")
     return importlib.import_module("umap")
 
 
@@ -54,8 +56,11 @@ def umap_view(
     real: Float[np.ndarray, "*n D"], others: Float[np.ndarray, "*m D"], seed: int
 ) -> tuple[Float[np.ndarray, "*n 2"], Float[np.ndarray, "*m 2"]]:
     """A UMAP fitted on real points, and where it puts the others; see `umap_library`."""
-    mapping = umap_library().UMAP(n_components=2, random_state=seed)
-    placed = mapping.fit_transform(real.reshape(-1, real.shape[-1]))
+    points = real.reshape(-1, real.shape[-1])
+    # One job: with a seed there is no other, and the library warns whoever does not say so.
+    dials = {"n_neighbors": min(UMAP_NEIGHBOURS, len(points) - 1), "random_state": seed, "n_jobs": 1}
+    mapping = umap_library().UMAP(n_components=2, **dials)
+    placed = mapping.fit_transform(points)
     moved = mapping.transform(others.reshape(-1, others.shape[-1]))
     return np.reshape(placed, (*real.shape[:-1], 2)), np.reshape(moved, (*others.shape[:-1], 2))
 
