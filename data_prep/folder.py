@@ -1,27 +1,25 @@
-"""your own videos: a folder of them and a table of captions.
+"""your own videos: a folder of them and a table of captions, or text files beside them, or WebDataset tars.
 
 Captions come from --captions FILE, with one row per caption:
   .tsv, .csv   a header with the columns `path` and `caption`; other columns are ignored
   .jsonl       objects with `path`, and `caption` or `captions` (a list)
 Paths are relative to DIR; a path may come more than once. Without --captions every video in DIR is taken, with the
-lines of the text file of the same name (clip.mp4, clip.txt) as its captions.
+lines of the text file of the same name (clip.mp4, clip.txt) as its captions, and every video in a .tar in DIR
+(WebDataset), with the lines of the .txt or the `caption` of the .json of the same name in the tar.
 """
 
 import argparse
 import csv
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TextIO
 
 from cdcd_video.errors import UserError
-from data_prep.prepare import Item, Settings, prepare, split_of
-
-VIDEO_SUFFIXES = frozenset(
-    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"]
-)
-"""Files that count as videos where no table names them."""
+from data_prep.items import Item, one_line, split_of
+from data_prep.prepare import Settings, prepare
+from data_prep.tars import clips_in
+from data_prep.videos import VIDEO_SUFFIXES, names_in, within
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,46 +42,36 @@ def run(options: argparse.Namespace) -> str:
 
 
 def read_items(folder: Path, captions: Path | None, val_share: float | int) -> list[Item]:
-    """The clips that a table or the text files in the folder speak of, in their order.
+    """The clips that a table, or the text files and tars in the folder, speak of, in their order.
 
     Args:
       folder: the folder of videos.
-      captions: the table; None for text files beside the videos.
+      captions: the table; None for text files beside the videos, and tars.
       val_share: share of the split "val".
 
     Raises:
       UserError: if the table is missing or not what it should be, or speaks of no clip.
     """
-    named = _from_table(captions) if captions else _from_sidecars(folder)
     root = folder.resolve()
+    named = _from_table(captions) if captions else _from_sidecars(root)
     texts: dict[str, list[str]] = {}
     refusals: dict[str, str | None] = {}
     for number, (path, caption) in enumerate(named, 1):
-        name, refusal = _name_within(root, path, number)
+        name, refusal = within(root, path) if path.strip() else (f"row {number}", "its row has no path")
         refusals[name] = refusal
         kept = texts.setdefault(name, [])
-        caption = " ".join(caption.encode("utf-8", "replace").decode().split())
+        caption = one_line(caption)
         if caption and caption not in kept:
             kept.append(caption)
-    if not texts:
-        raise UserError(f"{captions or folder} speaks of no clip")
-    return [
+    items = [
         Item(name, root / name, name, tuple(kept), split_of(name, val_share), refusal=refusals[name])
         for name, kept in texts.items()
     ]
-
-
-def _name_within(root: Path, path: str, number: int) -> tuple[str, str | None]:
-    """The path relative to the folder, and why it is refused, if it is."""
-    if not path.strip():
-        return f"row {number}", "its row has no path"
-    try:
-        resolved = (root / path).resolve()
-        if not resolved.is_relative_to(root):  # "..", an absolute path, or a link that leads out
-            return path, "its path leaves the folder"
-        return Path(os.path.normpath(root / path)).relative_to(root).as_posix(), None
-    except (OSError, ValueError, RuntimeError) as error:  # a null character, a name too long, links in a circle
-        return path, f"its path cannot be used ({getattr(error, 'strerror', None) or error})"
+    if captions is None:
+        items += _from_tars(root, val_share)
+    if not items:
+        raise UserError(f"{captions or folder} speaks of no clip")
+    return items
 
 
 def _from_table(table: Path) -> Iterator[tuple[str, str]]:
@@ -138,17 +126,24 @@ def _rows_of_jsonl(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
             yield path, caption
 
 
-def _from_sidecars(folder: Path) -> Iterator[tuple[str, str]]:
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
-            video = Path(place, file)
-            if video.suffix.lower() not in VIDEO_SUFFIXES:
-                continue
-            name = PurePath(os.path.relpath(video, folder)).as_posix()
-            try:
-                lines = video.with_suffix(".txt").read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError):
-                lines = []
-            for line in lines or [""]:
-                yield name, line
+def _from_sidecars(root: Path) -> Iterator[tuple[str, str]]:
+    for name in names_in(root, VIDEO_SUFFIXES):
+        try:
+            lines = (root / name).with_suffix(".txt").read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            lines = []
+        for line in lines or [""]:
+            yield name, line
+
+
+def _from_tars(root: Path, val_share: float | int) -> Iterator[Item]:
+    for tar in names_in(root, (".tar",)):
+        _, refusal = within(root, tar)
+        if refusal:
+            yield Item(tar, root / tar, tar, (), "train", refusal=refusal)
+            continue
+        for clip in clips_in(root / tar):
+            name = f"{tar}/{clip.name}"
+            captions = tuple(dict.fromkeys(filter(None, map(one_line, clip.captions))))
+            split = split_of(name, val_share)
+            yield Item(name, root / tar, name, captions, split, refusal=clip.refusal, inside=clip.inside)

@@ -3,14 +3,13 @@
 import argparse
 import collections
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -18,34 +17,12 @@ from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
 from cdcd_video.data.images import FitMode
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
+from data_prep.items import Item, Told, tell
+from data_prep.subset import describe
+from data_prep.tars import taken_out
 
 # A video this much slower than asked for is still taken: 23.976 for 24 is.
 _RATE_KEPT = 0.95
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One clip to prepare.
-
-    Attributes:
-      name: unique id.
-      path: the video file.
-      source: the same, relative to the folder of videos: what is written down.
-      captions: sentences; none is a reason to refuse.
-      split: "train", "val", ...
-      start_s: where the clip begins in the video, seconds.
-      end_s: where it ends; None for the end of the video.
-      refusal: why the item is refused without looking at the video.
-    """
-
-    name: str
-    path: Path
-    source: str
-    captions: tuple[str, ...]
-    split: str
-    start_s: float = 0.0
-    end_s: float | None = None
-    refusal: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +48,9 @@ class Settings:
     workers: int
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Adds the options that become these settings."""
-        parser.add_argument("--out", required=True, type=Path, help="the prepared folder to make")
+    def add_options(cls, parser: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
+        """Adds the options that become these settings; `needs_out` is false where a recipe can do with less."""
+        parser.add_argument("--out", required=needs_out, type=Path, help="the prepared folder to make")
         parser.add_argument("--size-px", type=int, default=64, help="side of the square frames (%(default)s)")
         parser.add_argument("--fps", type=float, default=8.0, help="frames per second (%(default)s)")
         parser.add_argument(
@@ -92,6 +69,8 @@ class Settings:
         Raises:
           UserError: for a number that makes no sense.
         """
+        if options.out is None:
+            raise UserError("say with --out FOLDER which prepared folder to make")
         settings = cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(cls)})
         for name, least in (("size_px", 8), ("min_frames", 1), ("workers", 1)):
             if getattr(settings, name) < least:
@@ -103,13 +82,22 @@ class Settings:
         return settings
 
 
-def prepare(items: Sequence[Item], settings: Settings, recipe: Mapping[str, object]) -> str:
+def prepare(
+    items: Iterable[Item],
+    settings: Settings,
+    recipe: Mapping[str, object],
+    *,
+    told: Told | None = None,
+    subset: Literal["ids", "hash"] | None = None,
+) -> str:
     """Decodes every item into a prepared folder; what cannot be used goes to `rejected.jsonl` and stops nothing.
 
     Args:
-      items: the clips, names unique.
+      items: the clips, names unique; gone through more than once, so no iterator. It need not fit into memory.
       settings: what to make of them.
       recipe: further settings of the recipe, for the manifest.
+      told: `tell(items)`, where it is known already.
+      subset: what the manifest says of the clips that came out: their ids and the hash of these, the hash, or nothing.
 
     Returns:
       One line that says what came out.
@@ -118,19 +106,19 @@ def prepare(items: Sequence[Item], settings: Settings, recipe: Mapping[str, obje
       UserError: if the folder cannot be written or not one clip could be used.
     """
     began = time.monotonic()
-    told = json.dumps([(item.name, item.source, item.captions, item.split, item.start_s, item.end_s) for item in items])
+    told = told or tell(items)
     recipe = {
         **recipe,
         "min_frames": settings.min_frames,
         "max_seconds": settings.max_seconds,
-        "items_sha256": hashlib.sha256(told.encode()).hexdigest(),
+        "items_sha256": told.sha256,
     }
     with StoreWriter(
         settings.out, size_px=settings.size_px, fps=settings.fps, mode=settings.mode, recipe=recipe
     ) as writer:
         done = writer.done
-        todo = [item for item in items if item.name not in done]
-        progress = tqdm(total=len(items), initial=len(done), unit="clip", file=sys.stderr)
+        todo = (item for item in items if item.name not in done)
+        progress = tqdm(total=told.num_items, initial=len(done), unit="clip", file=sys.stderr)
         with progress:
             for item, clip in _decoded(todo, settings):
                 if isinstance(clip, str):
@@ -145,14 +133,16 @@ def prepare(items: Sequence[Item], settings: Settings, recipe: Mapping[str, obje
                         source_width=clip.source_width,
                         source_height=clip.source_height,
                         source_fps=clip.source_fps,
+                        about=item.about,
                     )
                 progress.set_postfix(refused=len(writer.rejected), refresh=False)
                 progress.update()
-        manifest = writer.finish()
+        further = {"subset": describe(writer.rows, with_ids=subset == "ids")} if subset else {}
+        manifest = writer.finish(further)
     if not manifest["num_clips"]:
         reason = writer.rejected[0]["reason"]
         raise UserError(
-            f"none of {len(items)} clips could be used (the first: {reason}); see {settings.out}/rejected.jsonl"
+            f"none of {told.num_items} clips could be used (the first: {reason}); see {settings.out}/rejected.jsonl"
         )
     return summary(settings.out, manifest, time.monotonic() - began)
 
@@ -165,13 +155,7 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
     return f"{out}: {manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames, {size}{refused}; {seconds:.0f} s"
 
 
-def split_of(name: str, val_share: float | int) -> str:
-    """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
-    draw = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
-    return "val" if draw < val_share else "train"
-
-
-def _decoded(items: Sequence[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
+def _decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
     """Each item, in order, with its frames or the reason why it is refused; a few are decoded ahead."""
     waiting = collections.deque()
     with ThreadPoolExecutor(settings.workers) as pool:
@@ -190,20 +174,27 @@ def _decode(item: Item, settings: Settings) -> DecodedClip | str:
         return item.refusal
     if not item.captions:
         return "it has no caption"
+    try:
+        if item.inside is None:
+            return _read(item, item.path, settings)
+        with taken_out(item.path, item.inside) as path:
+            return _read(item, path, settings)
+    except ClipRejected as refused:
+        return refused.reason
+
+
+def _read(item: Item, path: Path, settings: Settings) -> DecodedClip | str:
     ends = [
         end for end in (item.end_s, settings.max_seconds and item.start_s + settings.max_seconds) if end is not None
     ]
-    try:
-        clip = read_clip(
-            item.path,
-            fps=settings.fps,
-            size_px=settings.size_px,
-            mode=settings.mode,
-            start_s=item.start_s,
-            end_s=min(ends, default=None),
-        )
-    except ClipRejected as refused:
-        return refused.reason
+    clip = read_clip(
+        path,
+        fps=settings.fps,
+        size_px=settings.size_px,
+        mode=settings.mode,
+        start_s=item.start_s,
+        end_s=min(ends, default=None),
+    )
     if len(clip.frames) < settings.min_frames:
         return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, at least {settings.min_frames} are needed"
     if clip.source_fps < _RATE_KEPT * settings.fps:

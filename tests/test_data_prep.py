@@ -20,7 +20,7 @@ from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError, exit_code
 from data_prep.__main__ import main
-from data_prep.prepare import split_of
+from data_prep.items import split_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -82,6 +82,7 @@ class ClipRow:
       source_width: width of the source as shown, pixels.
       source_height: height of the source as shown, pixels.
       source_fps: mean frames per second of the source.
+      about: what else the data set says of the clip, such as its category; plain JSON values.
     """
 
     id: str
@@ -96,6 +97,7 @@ class ClipRow:
     source_width: int
     source_height: int
     source_fps: float
+    about: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 class StoredClips:

@@ -93,6 +93,7 @@ class StoreWriter:
         source_width: int,
         source_height: int,
         source_fps: float | int,
+        about: Mapping[str, object] | None = None,
     ) -> None:
         """Stores a clip; `name` becomes its id, and `ClipRow` says what the other arguments mean.
 
@@ -115,13 +116,14 @@ class StoreWriter:
             source_width=source_width,
             source_height=source_height,
             source_fps=round(float(source_fps), 4),
+            about=about or {},
         )
         with refused_by_disk(self.folder):
             # Frames first: a line of clips.jsonl is the promise that its frames are there.
             array = self._open_array(file, offset)
             array.write(np.ascontiguousarray(frames).tobytes())
             array.flush()
-            _append(self._clips, dataclasses.asdict(row))
+            _append(self._clips, _values(row))
         self.rows.append(row)
 
     def reject(self, name: str, source: str, reason: str) -> None:
@@ -131,8 +133,11 @@ class StoreWriter:
             _append(self._rejections, row)
         self.rejected.append(row)
 
-    def finish(self) -> dict:
+    def finish(self, further: Mapping[str, object] | None = None) -> dict:
         """Completes the folder and puts it in its place.
+
+        Args:
+          further: what else the manifest shall say; plain JSON values that follow from what was added.
 
         Returns:
           The manifest.
@@ -155,6 +160,7 @@ class StoreWriter:
                 "num_frames": sum(lengths.values()),
                 "num_rejected": len(self.rejected),
                 "splits": {split: splits.count(split) for split in sorted(set(splits))},
+                **(further or {}),
                 "files": {name: _describe(self.part / name) for name in sorted([*lengths, CLIPS, REJECTED])},
             }
             _write_json(self.part / MANIFEST, manifest)
@@ -197,7 +203,7 @@ class StoreWriter:
                 os.truncate(self.part / name, header + lengths[name] * self._frame_bytes)
             else:
                 (self.part / name).unlink()
-        for name, kept in ((CLIPS, [dataclasses.asdict(row) for row in self.rows]), (REJECTED, self.rejected)):
+        for name, kept in ((CLIPS, [_values(row) for row in self.rows]), (REJECTED, self.rejected)):
             with open(self.part / name, "w", encoding="utf-8", errors="backslashreplace") as file:
                 for values in kept:
                     _append(file, values)
@@ -250,6 +256,12 @@ def _whole_lines(path: Path) -> Iterator[dict]:
         if not line.endswith(b"\n"):
             return
         yield values
+
+
+def _values(row: ClipRow) -> dict[str, object]:
+    """What `clips.jsonl` says of a clip; nothing where there is nothing to say about it."""
+    values = dataclasses.asdict(row)
+    return values if values["about"] else {name: value for name, value in values.items() if name != "about"}
 
 
 def _append(file: io.TextIOBase, values: Mapping[str, object]) -> None:

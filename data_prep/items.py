@@ -1,0 +1,79 @@
+"""What every recipe makes of its source: a list of clips, each a part of a video file with sentences and a split."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """A part of a file that is a video by itself, as a tar keeps it: where it begins, its length, its name's suffix."""
+
+    offset: int
+    num_bytes: int
+    suffix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One clip to prepare.
+
+    Attributes:
+      name: unique id.
+      path: the video file.
+      source: the same, relative to the folder of videos: what is written down.
+      captions: sentences; none is a reason to refuse.
+      split: "train", "val", ...
+      start_s: where the clip begins in the video, seconds.
+      end_s: where it ends; None for the end of the video.
+      refusal: why the item is refused without looking at the video.
+      about: what else is known of the clip; plain JSON values, kept in `clips.jsonl`.
+      inside: where the video lies within `path`, if that is an archive.
+    """
+
+    name: str
+    path: Path
+    source: str
+    captions: tuple[str, ...]
+    split: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    refusal: str | None = None
+    about: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    inside: Slice | None = None
+
+    def told(self) -> tuple[object, ...]:
+        """What names the clip, for the hash of all items."""
+        named = (self.name, self.source, self.captions, self.split, self.start_s, self.end_s)
+        return (*named, dict(self.about)) if self.about else named
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """How many items there are, and the SHA-256 of what names them."""
+
+    num_items: int
+    sha256: str
+
+
+def tell(items: Iterable[Item]) -> Told:
+    """Counts and hashes items in one pass, without holding them."""
+    sha256, num_items = hashlib.sha256(b"["), 0
+    for item in items:
+        sha256.update((", " if num_items else "").encode() + json.dumps(item.told()).encode())
+        num_items += 1
+    sha256.update(b"]")
+    return Told(num_items, sha256.hexdigest())
+
+
+def split_of(name: str, val_share: float | int) -> str:
+    """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
+    draw = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
+    return "val" if draw < val_share else "train"
+
+
+def one_line(caption: str) -> str:
+    """A caption without stray spaces and line breaks, otherwise as it is; half characters become question marks."""
+    return " ".join(caption.encode("utf-8", "replace").decode().split())

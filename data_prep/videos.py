@@ -1,0 +1,70 @@
+"""The video files of a folder by their names, and names that may not lead out of it."""
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePath
+
+from cdcd_video.errors import UserError
+
+VIDEO_SUFFIXES = frozenset(
+    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"]
+)
+"""Files that count as videos where no table names them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+    """Video files of a folder and its subfolders.
+
+    Attributes:
+      root: the folder, links resolved.
+      paths: name without suffix -> path relative to the folder. Of files of one name the first that is found counts.
+      num_repeated: files left out because of that.
+    """
+
+    root: Path
+    paths: dict[str, str]
+    num_repeated: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Videos":
+        """Looks through a folder; links to other folders are not followed.
+
+        Raises:
+          UserError: if there is no such folder.
+        """
+        if not folder.is_dir():
+            raise UserError(f"the folder of videos {folder} does not exist")
+        root = folder.resolve()
+        paths: dict[str, str] = {}
+        num_repeated = 0
+        for name in names_in(root, VIDEO_SUFFIXES):
+            known = paths.setdefault(PurePath(name).stem, name)
+            num_repeated += known != name
+        return cls(root, paths, num_repeated)
+
+
+def names_in(root: Path, suffixes: Collection[str]) -> Iterator[str]:
+    """Files with one of the suffixes, each folder's own first, sorted, as paths relative to the root."""
+    for place, folders, files in os.walk(root):
+        folders.sort()
+        for file in sorted(files):
+            if PurePath(file).suffix.lower() in suffixes:
+                yield PurePath(os.path.relpath(os.path.join(place, file), root)).as_posix()
+
+
+def within(root: Path, path: str) -> tuple[str, str | None]:
+    """The path relative to the folder, and why it is refused, if it is.
+
+    Args:
+      root: the folder, links resolved.
+      path: what somebody wrote down, or a file that was found.
+    """
+    try:
+        resolved = (root / path).resolve()
+        if not resolved.is_relative_to(root):  # "..", an absolute path, or a link that leads out
+            return path, "its path leaves the folder"
+        return Path(os.path.normpath(root / path)).relative_to(root).as_posix(), None
+    except (OSError, ValueError, RuntimeError) as error:  # a null character, a name too long, links in a circle
+        return path, f"its path cannot be used ({getattr(error, 'strerror', None) or error})"

@@ -1,0 +1,172 @@
+"""`python -m data_prep folder` over WebDataset tars: what is read, what is refused, and that nothing is unpacked."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_files import grey_steps, steps_shown, write_clip
+
+from cdcd_video.data.store import StoredClips
+from cdcd_video.errors import UserError, exit_code
+from data_prep import tars
+from data_prep.__main__ import main
+from data_prep.items import Item, Slice, tell
+from data_prep.tars import clips_in, taken_out
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> bytes:
+    """Ten grey frames in a file."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", grey_steps(10)).read_bytes()
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes | str) -> None:
+    content = content.encode() if isinstance(content, str) else content
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def prepared(folder: Path, out: Path) -> tuple[dict[str, dict], dict[str, str]]:
+    arguments = ["folder", str(folder), "--out", str(out), "--size-px", "16", "--val-share", "0", "--workers", "1"]
+    assert exit_code(lambda: main(arguments)) == 0
+    rows, refused = (
+        {row["id"]: row for row in map(json.loads, (out / name).read_text(encoding="utf-8").splitlines())}
+        for name in ("clips.jsonl", "rejected.jsonl")
+    )
+    return rows, {name: row["reason"] for name, row in refused.items()}
+
+
+def test_a_tar_is_a_list_of_captioned_clips(tmp_path, clip):
+    folder = tmp_path / "in"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "beside.mp4").write_bytes(clip)
+    (folder / "beside.txt").write_text("not in a tar")
+    with tarfile.open(folder / "shards" / "00000.tar", "w") as archive:
+        add(archive, "a/000.txt", "  first  \nsecond\nfirst\n")  # before its video, with a folder
+        add(archive, "a/000.mp4", clip)
+        add(archive, "001.json", json.dumps({"caption": "one of json", "url": "x"}))
+        add(archive, "001.MP4", clip)
+        add(archive, "002.mp4", clip)
+        add(archive, "002.json", json.dumps({"captions": ["two", "of json"]}))
+        add(archive, "003.mp4", clip)
+        add(archive, "003.txt", "text goes before json")
+        add(archive, "003.json", json.dumps({"caption": "not this"}))
+        add(archive, "._003.mp4", b"what a Mac leaves behind")
+        add(archive, "004.jpg", b"no video")
+    rows, refused = prepared(folder, tmp_path / "out")
+    assert {name: row["captions"] for name, row in rows.items()} == {
+        "beside.mp4": ["not in a tar"],
+        "shards/00000.tar/a/000.mp4": ["first", "second"],
+        "shards/00000.tar/001.mp4": ["one of json"],
+        "shards/00000.tar/002.mp4": ["two", "of json"],
+        "shards/00000.tar/003.mp4": ["text goes before json"],
+    }
+    assert refused == {}
+    clips = StoredClips(tmp_path / "out")
+    for number in range(len(clips)):
+        assert steps_shown(clips.frames(number, range(10))) == list(range(10))
+        assert np.array_equal(clips.frames(number, range(10)), clips.frames(0, range(10)))
+    assert sorted(path.name for path in folder.rglob("*")) == ["00000.tar", "beside.mp4", "beside.txt", "shards"]
+
+
+def test_what_is_wrong_in_a_tar_is_refused_with_its_reason(tmp_path, clip):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        add(archive, "good.mp4", clip)
+        add(archive, "good.txt", "good")
+        for name in ("../out", "/abs", "a/../../b"):
+            add(archive, f"{name}.mp4", clip)
+            add(archive, f"{name}.txt", "a way out")
+        link = tarfile.TarInfo("link.mp4")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        add(archive, "link.txt", "words")
+        add(archive, "silent.mp4", clip)
+        add(archive, "json.mp4", clip)
+        add(archive, "json.json", "{")
+        add(archive, "nocaption.mp4", clip)
+        add(archive, "nocaption.json", json.dumps({"url": "x"}))
+        add(archive, "latin.mp4", clip)
+        add(archive, "latin.txt", b"\xff\xfe")
+        add(archive, "long.mp4", clip)
+        add(archive, "long.txt", b"x" * 1_100_000)
+        add(archive, "damaged.mp4", clip[:200])
+        add(archive, "damaged.txt", "words")
+    (tmp_path / "outside.tar").write_bytes((folder / "x.tar").read_bytes())
+    (folder / "link.tar").symlink_to(tmp_path / "outside.tar")
+    (folder / "nothing.tar").write_bytes(b"no tar at all" * 100)
+    rows, refused = prepared(folder, tmp_path / "out")
+    assert list(rows) == ["x.tar/good.mp4"]
+    expected = {
+        "link.tar": "leaves the folder",
+        "nothing.tar/*": "the tar is damaged",
+        "x.tar/../out.mp4": "leaves the tar",
+        "x.tar//abs.mp4": "leaves the tar",
+        "x.tar/a/../../b.mp4": "leaves the tar",
+        "x.tar/link.mp4": "not a plain file",
+        "x.tar/silent.mp4": "no caption",
+        "x.tar/json.mp4": "its .json is damaged",
+        "x.tar/nocaption.mp4": "its .json has no caption",
+        "x.tar/latin.mp4": "not UTF-8",
+        "x.tar/long.mp4": "at most 1,048,576 bytes",
+        "x.tar/damaged.mp4": "corrupt",
+    }
+    assert set(refused) == set(expected)
+    for name, reason in expected.items():
+        assert reason in refused[name], name
+    assert str(tmp_path) not in json.dumps(refused)
+
+
+def test_a_cut_tar_gives_what_is_before_the_cut(tmp_path, clip):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for name in ("a", "b"):
+            add(archive, f"{name}.txt", f"clip {name}")
+            add(archive, f"{name}.mp4", clip)
+        last = archive.offset
+    os.truncate(folder / "x.tar", last - len(clip) // 2)
+    rows, refused = prepared(folder, tmp_path / "out")
+    assert list(rows) == ["x.tar/a.mp4"]
+    assert refused["x.tar/b.mp4"] == "the tar ends before it does"
+    assert "the tar is damaged" in refused["x.tar/*"]
+
+
+def test_a_clip_is_taken_out_for_a_moment_only(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr(tars, "_BLOCK_BYTES", 100)
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        add(archive, "a.webm", clip)
+    (found,) = clips_in(tmp_path / "x.tar")
+    with taken_out(tmp_path / "x.tar", found.inside) as path:
+        assert (path.read_bytes(), path.suffix) == (clip, ".webm")
+    assert not path.exists()
+
+    monkeypatch.setattr(tars, "open", lambda *a, **k: _Full(*a, **k) if a[1] == "wb" else open(*a, **k), raising=False)
+    with pytest.raises(UserError, match="set TMPDIR"), taken_out(tmp_path / "x.tar", found.inside):
+        pass
+
+
+class _Full(io.FileIO):
+    def write(self, content):
+        raise OSError(28, "No space left on device")
+
+    def __init__(self, path, mode, **how):
+        super().__init__(path, mode)
+
+
+def test_items_are_told_one_by_one_as_all_at_once():
+    """The hash in a manifest stays what it was when all items were written to one text."""
+    items = [Item(f"c{n}", Path("x"), "x", ("a", "\u00e9"), "train", n / 2, None) for n in range(3)]
+    plain = json.dumps([(i.name, i.source, i.captions, i.split, i.start_s, i.end_s) for i in items])
+    assert tell(items).sha256 == hashlib.sha256(plain.encode()).hexdigest()
+    assert tell([]).sha256 == hashlib.sha256(b"[]").hexdigest()
+    more = [Item("c0", Path("x"), "x", ("a",), "train", about={"category": 3}, inside=Slice(0, 1, ".mp4"))]
+    less = [Item("c0", Path("x"), "x", ("a",), "train")]
+    assert (tell(more).num_items, tell(more) != tell(less)) == (1, True)
