@@ -97,6 +97,11 @@ def test_pointing_at_a_latent_path_reads_its_sentence(browser: Chromium, pages: 
 
 
 def test_the_parts_of_the_page_can_be_jumped_to(browser: Chromium, pages: dict[str, Path]):
+    for page in pages.values():
+        tab = opened(browser, page, 390, dark=False)
+        lost = "[...document.querySelectorAll('nav a')].filter((link) => !document.querySelector(link.getAttribute('href')))"
+        assert tab.value("document.querySelectorAll('nav a').length") > 3 and tab.value(f"{lost}.length") == 0
+        tab.close()
     tab = opened(browser, pages["report"], 390, dark=False)
     links = tab.value("[...document.querySelectorAll('nav a')].map((link) => link.getAttribute('href'))")
     assert {"#headline", "#sets", "#along", "#videos", "#the-latent-space", "#protocol", "#cost"} <= set(links)

@@ -89,7 +89,11 @@ def prepare_videos(
         tools,
         tuple(metrics),
         drawing=None,
-        notes=(*_notes(protocol, rule, footage, len(entries)), *looking.blindness(rule, metrics, rule.data == SPRITES)),
+        notes=(
+            *_notes(protocol, rule, footage, len(entries)),
+            *looking.blindness(rule, metrics, rule.data == SPRITES),
+            *looking.one_window(rule, metrics),
+        ),
         rows=foreign.ROWS if has_truth else foreign.ROWS_WITHOUT_TRUTH,
         num_threads=config.num_threads or None,
     )

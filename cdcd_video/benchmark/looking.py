@@ -49,6 +49,17 @@ def blindness(rule: Protocol, metrics: Sequence[str], are_sprites: bool) -> list
     ]
 
 
+def one_window(rule: Protocol, metrics: Sequence[str]) -> list[str]:
+    """A sentence where videos are so short that a network of videos sees all of them at once."""
+    along = [metric for metric in metrics if SETS.get(metric, "frame") != "frame"]
+    if not along or len(rule.windows()) > 1:
+        return []
+    return [
+        f"videos of {rule.num_frames} frames hold one window of {rule.window}, so {' and '.join(along)} are not followed"
+        " along the video; configs/eval/sprites_long.yaml does that, or more --num-frames and a shorter --hop"
+    ]
+
+
 def _clip_folder(name: str) -> Path:
     """A folder that CLIPModel.save_pretrained wrote, or the CLIP of a model."""
     if (Path(name) / "preprocessor_config.json").is_file():
