@@ -77,3 +77,8 @@ def split_of(name: str, val_share: float | int) -> str:
 def one_line(caption: str) -> str:
     """A caption without stray spaces and line breaks, otherwise as it is; half characters become question marks."""
     return " ".join(caption.encode("utf-8", "replace").decode().split())
+
+
+def refused(name: str, reason: str) -> Item:
+    """A row of an annotation file that leads to no clip: it goes to `rejected.jsonl` as it is."""
+    return Item(name, Path(), "", (), "", refusal=reason)

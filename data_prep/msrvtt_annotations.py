@@ -1,0 +1,152 @@
+"""MSR-VTT's annotation files as they are published, read into videos with captions and a category.
+
+All layouts are an object with `videos` (`video_id`, `split`, `category`, ...) and `sentences` (`video_id`, `caption`):
+two files in 2016, with the splits `train` and `validate`, and `test`; one file in 2017, which writes `val`.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cdcd_video.errors import UserError
+from data_prep.items import Item, one_line, refused
+from data_prep.packed import Packed
+
+CATEGORIES = (
+    "music",
+    "people",
+    "gaming",
+    "sports/actions",
+    "news/events/politics",
+    "education",
+    "tv shows",
+    "movie/comedy",
+    "animation",
+    "vehicles/autos",
+    "howto",
+    "travel",
+    "science/technology",
+    "animals/pets",
+    "kids/family",
+    "documentary",
+    "food/drink",
+    "cooking",
+    "beauty/fashion",
+    "advertisement",
+)
+"""Names of the categories by number, as in the official `category.txt`."""
+
+_SPLITS = {"train": "train", "validate": "val", "validation": "val", "val": "val", "test": "test"}
+
+
+@dataclasses.dataclass
+class Video:
+    """One annotated video.
+
+    Attributes:
+      split: "train", "val" or "test"; None where the file says something else.
+      category: a number, 0 to 19; None where the file has none.
+      captions: in the order of the file; repeated ones are kept, as there are 20 per video.
+    """
+
+    split: str | None
+    category: int | None
+    captions: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What is kept of it beside the captions."""
+        if self.category is None:
+            return {}
+        return {"category": self.category, "category_name": CATEGORIES[self.category]}
+
+
+@dataclasses.dataclass
+class Annotations:
+    """What some annotation files say.
+
+    Attributes:
+      videos: by id, in the order of the files.
+      refused: rows that cannot be used, with the reason.
+    """
+
+    videos: dict[str, Video] = dataclasses.field(default_factory=dict)
+    refused: list[Item] = dataclasses.field(default_factory=list)
+
+
+def read_annotations(files: Sequence[Packed]) -> Annotations:
+    """Reads one or more annotation files.
+
+    Raises:
+      UserError: if a file is no annotation file, or two files have the same video.
+    """
+    read = Annotations()
+    contents = {file: _content(file) for file in files}
+    origins: dict[str, Packed] = {}
+    strangers: set[str] = set()
+    for file, content in contents.items():
+        for number, row in enumerate(content["videos"]):
+            _add_video(row, f"videos[{number}] of {file.name}", file, origins, strangers, read)
+    for file, content in contents.items():
+        for number, row in enumerate(content["sentences"]):
+            _add_caption(row, f"sentences[{number}] of {file.name}", strangers, read)
+    return read
+
+
+def refusal_of_id(name: object) -> str | None:
+    """Why something cannot be the id of a video; None if it can."""
+    if not isinstance(name, str) or not name.strip():
+        return "its row has no video_id"
+    if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
+        return "its id is an absolute path"
+    if re.search(r"[/\\]", name) or name in (".", ".."):
+        return "its id holds a path separator"
+    if re.search(r"[\x00-\x1f\x7f]", name) or len(name) > 200:
+        return "its id is no name of a file"
+    return None
+
+
+def _content(file: Packed) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON ({error}); get another copy") from None
+    if not (isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("videos", "sentences"))):
+        raise UserError(f"{file} is no annotation file of MSR-VTT: it needs the lists videos and sentences")
+    return content
+
+
+def _add_video(
+    row: Any, where: str, file: Packed, origins: dict[str, Packed], strangers: set[str], read: Annotations
+) -> None:
+    name = row.get("video_id") if isinstance(row, dict) else None
+    reason = refusal_of_id(name)
+    if reason is not None:
+        is_told = isinstance(name, str) and name.strip() != "" and name not in strangers
+        strangers.update([name] if is_told else [])
+        read.refused.append(refused(name if is_told else where, reason))
+    elif origins.get(name, file) != file:
+        raise UserError(f"{name} is in {origins[name]} and in {file}; give only one of these files")
+    elif name in origins:
+        read.refused.append(refused(where, f"{name} comes a second time"))
+    else:
+        origins[name] = file
+        split, category = row.get("split"), row.get("category")
+        is_category = type(category) is int and 0 <= category < len(CATEGORIES)
+        read.videos[name] = Video(
+            _SPLITS.get(split) if isinstance(split, str) else None, category if is_category else None
+        )
+
+
+def _add_caption(row: Any, where: str, strangers: set[str], read: Annotations) -> None:
+    name, caption = (row.get("video_id"), row.get("caption")) if isinstance(row, dict) else (None, None)
+    text = one_line(caption) if isinstance(caption, str) else ""
+    if not isinstance(name, str) or not text:
+        read.refused.append(refused(where, "it needs a video_id and a caption"))
+    elif name in read.videos:
+        read.videos[name].captions.append(text)
+    elif name not in strangers:
+        strangers.add(name)
+        read.refused.append(refused(where, f"it speaks of {name[:200]!r}, which is no video of these files"))
