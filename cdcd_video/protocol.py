@@ -95,6 +95,14 @@ class Protocol(Section):
             )
         return [(start, start + self.window - 1) for start in starts]
 
+    def short_windows(self, length: int | None) -> list[tuple[int, int]]:
+        """Shorter windows to follow a video by, where `windows` are only one; none where they move, or `length` is None."""
+        whole = self.windows()
+        if length is None or len(whole) > 1 or length >= self.window:
+            return []
+        begin, end = whole[0][0], self.num_frames
+        return [(start, start + length - 1) for start in range(begin, end - length + 1, max(1, length // 4))]
+
     def settled(self, **found: Any) -> "Protocol":
         """The same with what was open filled in."""
         return Protocol.model_validate(self.model_dump() | found)

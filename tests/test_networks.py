@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from cdcd_video.data.sprites import sample_scene
+from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import i3d, networks, offline, weights
 from cdcd_video.metrics.sets.distribution import frechet_distance
@@ -422,6 +424,24 @@ def test_built_in_networks(name, shape, classes):
 def test_built_in_networks_see_their_world_only_in_whole_windows():
     with pytest.raises(UserError, match="sprites-video sees 16 frames at a time, not 12"):
         networks.load("sprites-video")(noise(1, 12, 64, 64, 3))
+
+
+def test_short_windows_tell_when_a_video_begins_to_freeze():
+    """sprites-video over 8 frames, as it follows videos that one window of 16 holds."""
+    network = networks.load("sprites-video")
+    assert network.short_frames == 8
+    times = np.arange(16) / 8
+    films = np.stack([render(sample_scene(0, index, "val"), times, 64) for index in range(64)])
+    true, others = films[:32], films[32:]
+    late = true.copy()
+    late[:, 8:] = late[:, 8:9]
+
+    def apart(videos: np.ndarray, begin: int) -> float:
+        part = slice(begin, begin + 8)
+        return frechet_distance(network(videos[:, part]).features, network(others[:, part]).features)
+
+    assert apart(late, 0) == apart(true, 0)
+    assert apart(late, 8) > 1.4 * apart(true, 8)
 
 
 def test_a_damaged_built_in_network_is_said(tmp_path):

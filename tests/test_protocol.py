@@ -69,6 +69,13 @@ def test_the_hash_does_not_depend_on_where_things_lie():
         assert first == second
 
 
+def test_shorter_windows_are_only_for_videos_that_one_window_holds():
+    rule = Protocol(num_frames=16, window=16)
+    assert rule.short_windows(8) == [(0, 7), (2, 9), (4, 11), (6, 13), (8, 15)]
+    assert Protocol(num_frames=17, given_frame="left_out").short_windows(8)[0] == (1, 8)
+    assert rule.short_windows(None) == rule.short_windows(16) == Protocol(num_frames=32).short_windows(8) == []
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_a_protocol_whose_videos_hold_a_window(path: Path):
     rule = configfile.load(path, Protocol)

@@ -134,6 +134,33 @@ def test_a_set_against_itself_is_at_zero_and_grows_apart_where_it_is_spoilt():
             assert scores["fid_slope", None] == pytest.approx(scores["fid_over_floor_slope", None], abs=1e-5) != 0
 
 
+def test_where_one_window_holds_the_video_shorter_ones_follow_it(found):
+    """The score is the whole window's; a defect that begins late is seen late."""
+    network = dataclasses.replace(VIDEO, least_frames=8, most_frames=8, short_frames=4)
+    tools = dataclasses.replace(TOOLS, networks={**TOOLS.networks, "video": network})
+    rule = RULE.settled(window=8, hop=8)
+    pipe, seeds = Oracle(SCENES, size_px=32, rule=rule), range(1000, 1012)
+    seen = suite.evaluate(pipe, footage(), rule, None, seeds, metrics=["fvd"], tools=tools).scores
+    windows = {s.window for s in seen if s.metric == "fvd" and s.row == "model"}
+    assert windows == {None, (0, 3), (1, 4), (2, 5), (3, 6), (4, 7)}
+    pair = [np.stack([film(n, 32) for n in range(12)]) for film in (footage().film, footage().other)]
+    assert pick(seen, "fvd").value == pytest.approx(frechet_distance(*(network(v).features for v in pair)), abs=1e-5)
+    first = frechet_distance(*(network(v[:, 1:5]).features for v in pair))
+    assert pick(seen, "fvd", window=(1, 4)).value == pytest.approx(first, abs=1e-5)
+    assert pick(seen, "fvd_frames_kept", "truth").value == 8 and pick(seen, "fvd_slope", "copy-first").value is not None
+    assert pick(found, "fvd", window=(0, 3)).value == pytest.approx(pick(seen, "fvd", window=(0, 3)).value, abs=1e-5)
+
+    gallery = Gallery(network, rule.windows(), rule.short_windows(4))
+    for number in range(12):
+        true, late = footage().film(number, 32), footage().film(number, 32)
+        late[4:] = late[4]
+        for row, frames in (("model", late), ("truth", true), (REAL, footage().other(number, 32))):
+            gallery.show(row, f"{number:02d}", f"{number:02d}", frames)
+    scores = list(set_scores("fvd", gallery, ["model", "truth"], rule, ("a", "b")))
+    beyond = [s.value for s in scores if s.metric == "fvd_over_floor" and s.row == "model" and s.window]
+    assert beyond[0] == 0 < beyond[-1]
+
+
 def test_a_repeated_frame_is_looked_at_once():
     looked = []
     spy = dataclasses.replace(FRAME, run=lambda pixels: (looked.append(len(pixels)), _means(pixels))[1])

@@ -49,9 +49,10 @@ def blindness(rule: Protocol, metrics: Sequence[str], are_sprites: bool) -> list
     ]
 
 
-def one_window(rule: Protocol, metrics: Sequence[str]) -> list[str]:
-    """A sentence where videos are so short that a network of videos sees all of them at once."""
-    along = [metric for metric in metrics if SETS.get(metric, "frame") != "frame"]
+def one_window(rule: Protocol, metrics: Sequence[str], tools: instruments.Instruments) -> list[str]:
+    """A sentence where videos are so short that a network of videos sees all of them at once, and nothing shorter."""
+    of_videos = [metric for metric in metrics if SETS.get(metric, "frame") != "frame"]
+    along = [metric for metric in of_videos if tools.networks[SETS[metric]].short_frames is None]
     if not along or len(rule.windows()) > 1:
         return []
     return [

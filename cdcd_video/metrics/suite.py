@@ -181,7 +181,12 @@ def _asked(rows: Sequence[str], footage: Footage, metrics: Sequence[str]) -> lis
 def _galleries(metrics: Sequence[str], tools: Instruments, rule: Protocol) -> dict[str, Gallery]:
     wanted = dict.fromkeys(SETS[metric] for metric in metrics if metric in SETS)
     frames = [(frame, frame) for frame in range(rule.num_frames)]
-    return {who: Gallery(tools.networks[who], frames if who == "frame" else rule.windows()) for who in wanted}
+    galleries = {}
+    for who in wanted:
+        network = tools.networks[who]
+        places = (frames, []) if who == "frame" else (rule.windows(), rule.short_windows(network.short_frames))
+        galleries[who] = Gallery(network, *places)
+    return galleries
 
 
 def _look_at_real(

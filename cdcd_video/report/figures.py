@@ -38,10 +38,11 @@ def curve(scores: Sequence[Score], metric: str, label: str, of_windows: bool = F
     """
     with matplotlib.rc_context({"svg.hashsalt": "cdcd_video", "font.size": 9, "svg.fonttype": "path"}):
         figure = Figure(figsize=(4.2, 2.5), layout="constrained")
-        axes = figure.subplots()
+        axes, lengths = figure.subplots(), set()
         for row, colour in reversed(COLOURS.items()):  # the model last, on top
             own = [s for s in scores if (s.row, s.metric, s.group) == (row, metric, "all") and s.value is not None]
             points = sorted((_place(s), s.value, s.low, s.high) for s in own if _place(s) is not None)
+            lengths |= {s.window[1] - s.window[0] + 1 for s in own if s.window}
             if len(points) < 2:
                 continue
             times, values, lows, highs = zip(*points, strict=True)
@@ -51,7 +52,8 @@ def curve(scores: Sequence[Score], metric: str, label: str, of_windows: bool = F
                 axes.fill_between(times, lows, highs, color=colour, alpha=0.18, lw=0)
         if not axes.lines:
             return None
-        axes.set_xlabel("middle of the window, frame" if of_windows else "frame", color=_INK)
+        seen = f"middle of the window of {min(lengths)} frames" if lengths else "frame"
+        axes.set_xlabel(seen, color=_INK)
         axes.set_ylabel(label, color=_INK)
         axes.tick_params(colors=_INK)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -147,8 +147,8 @@ def _along(scores: Sequence[Score]) -> Table:
             lines.append(Line(entry.title, tuple(map(cell, found)), note=f"lost: {loss}" if loss else ""))
     note = (
         "Beginning and end are the first and the last quarter of the frames that count (of the windows, for scores of"
-        " videos). Frames kept says when the curve first is farther from its beginning than the loss named; a plus: not"
-        " before the video ended."
+        " videos; of shorter ones where one window holds all of a video). Frames kept says when the curve first is farther"
+        " from its beginning than the loss named; a plus: not before the video ended."
     )
     return Table("From beginning to end", note, tuple(columns), tuple(lines))
 

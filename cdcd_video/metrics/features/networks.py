@@ -58,6 +58,8 @@ class FeatureNetwork:
     """How many are seen at a time; the result does not depend on it beyond rounding."""
     least_frames: int = 1
     most_frames: int | None = None
+    short_frames: int | None = None
+    """Shorter windows that it can see too, to follow a video along which no window moves; None where it should not."""
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[np.ndarray, "n *F H W 3"]) -> Seen:
@@ -69,7 +71,7 @@ class FeatureNetwork:
         assert pixels.dtype == np.uint8 and pixels.ndim == {"frames": 4, "videos": 5}[self.sees] and len(pixels)
         if self.sees == "videos":
             num_frames, most = pixels.shape[1], self.most_frames or pixels.shape[1]
-            if not self.least_frames <= num_frames <= most:
+            if num_frames != self.short_frames and not self.least_frames <= num_frames <= most:
                 wanted = f"{self.least_frames}" + ("" if self.most_frames else " or more")
                 raise UserError(f"{self.name} sees {wanted} frames at a time, not {num_frames}; choose another window")
         seen = [
@@ -204,8 +206,8 @@ def _load_offline(name: str, detail: str, device: torch.device) -> FeatureNetwor
 
     if name == "sprites-frame":
         return FeatureNetwork(name, "frames", digest, run, device, batch_size=256)
-    only = offline.NUM_FRAMES
-    return FeatureNetwork(name, "videos", digest, run, device, 16, least_frames=only, most_frames=only)
+    only, short = offline.NUM_FRAMES, offline.SHORT_FRAMES
+    return FeatureNetwork(name, "videos", digest, run, device, 16, only, only, short)
 
 
 _LOADERS: dict[str, Callable[[str, str, torch.device], FeatureNetwork]] = {

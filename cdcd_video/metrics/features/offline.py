@@ -17,7 +17,8 @@ from cdcd_video.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "features"
 SIZE_PX = 64
-NUM_FRAMES = 16
+NUM_FRAMES, SHORT_FRAMES = 16, 8
+"""What `sprites-video` was trained on, and the shortest windows by which it still tells what is wrong, and when."""
 NUM_FEATURES = 96
 
 FRAME_HEADS = {"identity": 32, "background": 5}

@@ -1,8 +1,9 @@
 """Whole sets of videos: as a network sees them, how far drawn ones are from real ones, and how varied they are.
 
 FID, KID and IS take every frame as a sample, FVD, KVD and video IS every window; along the video, only the frames of one
-index or the windows of one place. All of them depend on how many samples there are: the row `truth` is the same
-measurement of real videos, at the same number, and the least a model could reach.
+index or the windows of one place. Where one window holds the whole video, shorter ones are followed along it. All of them
+depend on how many samples there are: the row `truth` is the same measurement of real videos, at the same number, and the
+least a model could reach.
 """
 
 import math
@@ -53,10 +54,12 @@ class Gallery:
     Args:
       network: who looks, at frames or at windows.
       places: what it looks at in every video: single frames, or windows of one length.
+      shorter: windows of another length that follow the video where `places` are only one; they make the curve alone.
     """
 
-    def __init__(self, network: FeatureNetwork, places: Sequence[Place]):
+    def __init__(self, network: FeatureNetwork, places: Sequence[Place], shorter: Sequence[Place] = ()):
         self.network, self.places = network, list(places)
+        self.along = Gallery(network, shorter) if shorter else self
         self._seen: dict[str, dict[str, tuple[str, Seen]]] = {}
 
     def show(self, row: str, name: str, clip: str, frames: UInt8[np.ndarray, "F H W 3"]) -> None:
@@ -69,6 +72,8 @@ class Gallery:
         seen = self.network(np.stack([parts[place] for place in first_of]))
         logits = None if seen.logits is None else seen.logits[which].astype(np.float32)
         self._seen.setdefault(row, {})[name] = clip, Seen(seen.features[which].astype(np.float32), logits)
+        if self.along is not self:
+            self.along.show(row, name, clip, frames)
 
     def samples(self, row: str) -> Samples:
         """What was seen of a row, by the names of the videos: the order in which they were shown does not matter."""
@@ -100,12 +105,12 @@ def set_scores(
         told = {"row": row, "n": curve.n, "features": features}
         yield from _places(metric, curve.values, curve.halves, gallery, told)
         if len(curve.counted) > 1:
-            yield from _along(metric, curve, gallery.places, rule, told)
+            yield from _along(metric, curve, gallery.along.places, rule, told)
         if floor and row != FLOOR:
             name, beyond, halves = f"{metric}_{OVER_FLOOR}", curve.values - floor.values, curve.halves - floor.halves
             yield from _places(name, beyond, halves, gallery, told)
             if len(curve.counted) > 1:
-                columns, frames = _counted(curve, gallery.places)
+                columns, frames = _counted(curve, gallery.along.places)
                 value = along.slope(beyond[None, columns], frames)
                 slopes = along.slope(halves[:, columns], frames)[:, None] if len(halves) else np.empty((0, 1))
                 low, high = around(value, slopes)
@@ -114,34 +119,41 @@ def set_scores(
 
 @dataclass(frozen=True)
 class _Curve:
-    """A metric of one row: over all that counts, then at each place; of the whole set and of random halves."""
+    """A metric of one row: over all that counts, then at each place along the video; of the whole set and of halves."""
 
     values: Float[np.ndarray, " 1+T"]
     halves: Float[np.ndarray, "R 1+T"]
     counted: list[int]
-    """Places that count."""
+    """Places along the video that count."""
     n: int
     """Videos of the smaller set."""
 
 
 def _measure(metric: str, gallery: Gallery, row: str, rule: Protocol) -> _Curve:
-    sets = [gallery.samples(row)] + ([gallery.samples(REAL)] if metric in NEED_REAL else [])
-    is_frames, places = gallery.network.sees == "frames", gallery.places
-    counted = [place for place, (first, _) in enumerate(places) if not is_frames or first >= rule.first_counted]
-    spans = [counted, *([place] for place in range(len(places)) if len(places) > 1)]
+    rows = [row, REAL] if metric in NEED_REAL else [row]
+    sets, along_sets = ([one.samples(name) for name in rows] for one in (gallery, gallery.along))
+    whole, counted = (_that_count(one, rule) for one in (gallery, gallery.along))
+    places = range(len(gallery.along.places)) if len(gallery.along.places) > 1 else ()
+    spans = [(sets, whole), *((along_sets, [place]) for place in places)]
 
     def values(*kept: np.ndarray) -> np.ndarray:
         found = []
-        for span in spans:
-            rows = [_rows(one, which, span, metric) for one, which in zip(sets, kept, strict=True)]
-            found.append(_STATISTICS[metric](*rows))
+        for seen, span in spans:
+            sides = [_rows(one, which, span, metric) for one, which in zip(seen, kept, strict=True)]
+            found.append(_STATISTICS[metric](*sides))
         return np.array(found)
 
     sizes, n = tuple(one.num_clips for one in sets), min(len(one.clip) for one in sets)
-    samples = len(counted) * n // 2
+    samples = len(whole) * n // 2
     width = sets[0].features.shape[2] if _STATISTICS[metric] is frechet_distance else samples
     halves = over_halves(values, sizes, rule.seed, COSTLY_HALVES if min(samples, width) > COSTLY else HALVES)
     return _Curve(values(*map(np.arange, sizes)), halves, counted, n)
+
+
+def _that_count(gallery: Gallery, rule: Protocol) -> list[int]:
+    """Numbers of a gallery's places: of frames those that the protocol counts, of windows all."""
+    is_frames = gallery.network.sees == "frames"
+    return [place for place, (first, _) in enumerate(gallery.places) if not is_frames or first >= rule.first_counted]
 
 
 def _places(
@@ -149,7 +161,7 @@ def _places(
 ) -> Iterator[Score]:
     """The score of all that counts, and of each place."""
     for number, (value, low, high) in enumerate(zip(values, *around(values, halves), strict=True)):
-        first, last = gallery.places[number - 1] if number else (0, 0)
+        first, last = gallery.along.places[number - 1] if number else (0, 0)
         where = {"frame": first} if gallery.network.sees == "frames" else {"window": (first, last)}
         yield _score(name, value, low, high, len(halves), **told, **(where if number else {}))
 
