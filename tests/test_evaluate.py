@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures_model import tiny_model  # noqa: F401 (a fixture)
+from test_networks import as_file, made_up_weights, pinned, random_inception, weights_folder  # noqa: F401 (fixtures)
 
 import cdcd_video
 import data_prep.__main__
 import evaluate
 from cdcd_video.errors import exit_code
+from cdcd_video.metrics.features import i3d, weights
 from cdcd_video.model import folder_digest
 from cdcd_video.tools import gate
 
@@ -194,6 +197,35 @@ def test_sets_are_measured_offline_by_what_is_shipped(run: Run, tiny_model: Path
     (digest,) = {line["protocol"] for line in lines}
     assert text.startswith(f"# Protocol: {digest}") and "frame_network: sprites-frame" in text
     assert Path("out/eval/per_video.jsonl").read_text() == ""
+
+
+@pytest.mark.slow
+def test_true_weight_files_are_used_without_another_flag(
+    run: Run,
+    tiny_model: Path,  # noqa: F811
+    random_inception,  # noqa: F811
+    weights_folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Files of the true architectures with made-up weights, declared to be the published ones."""
+    with torch.device("meta"):
+        shapes = {name: values.shape for name, values in i3d.I3D().state_dict().items() if "num_batches" not in name}
+    pinned(monkeypatch, "i3d", as_file(made_up_weights(shapes), weights_folder / weights.WEIGHTS["i3d"].file))
+    how = ("--checkpoint", tiny_model, *SHORT, "--num-videos", 2, "--num-frames", 16, "--metrics", "fvd", "fid", "is")
+    code, out, err = run(*how)
+    assert code == 0, err
+    assert "features: fid inception, is inception, fvd i3d" in out
+    assert "note: videos of 16 frames hold one window of 16: no curve along the video for fvd;" in err
+    lines = lines_of(Path("out/eval/scores.jsonl"))
+    for network, metrics in (("inception", ("fid", "is")), ("i3d", ("fvd",))):
+        own = {(s["features"], s["features_sha256"]) for s in lines if s["metric"].startswith(metrics)}
+        assert own == {(network, weights.WEIGHTS[network].sha256)}
+    text = Path("out/eval/protocol.yaml").read_text()
+    assert "frame_network: inception" in text and "video_network: i3d" in text
+    assert weights.WEIGHTS["i3d"].sha256 in Path("out/eval/report.html").read_text()
+    (weights_folder / weights.WEIGHTS["i3d"].file).write_bytes(b"something else")
+    code, _, err = run(*how)
+    assert code == 2 and "is not the i3d_pretrained_400.pt that i3d needs: its sha256 is" in err
 
 
 def test_the_hash_is_of_the_ruler_and_not_of_the_system(run: Run, tiny_model: Path):  # noqa: F811

@@ -56,8 +56,8 @@ def one_window(rule: Protocol, metrics: Sequence[str], tools: instruments.Instru
     if not along or len(rule.windows()) > 1:
         return []
     return [
-        f"videos of {rule.num_frames} frames hold one window of {rule.window}, so {' and '.join(along)} are not followed"
-        " along the video; configs/eval/sprites_long.yaml does that, or more --num-frames and a shorter --hop"
+        f"videos of {rule.num_frames} frames hold one window of {rule.window}: no curve along the video for"
+        f" {', '.join(along)}; configs/eval/sprites_long.yaml has one, or more --num-frames and a shorter --hop"
     ]
 
 
