@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from cdcd_video.errors import exit_code
-from data_prep import folder, msrvtt, sprites
+from data_prep import folder, internvid, msrvtt, sprites
 
-RECIPES = {"folder": folder, "msrvtt": msrvtt, "sprites": sprites}
+RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid, "sprites": sprites}
 
 
 def parser() -> argparse.ArgumentParser:

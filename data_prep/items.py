@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -82,3 +83,16 @@ def one_line(caption: str) -> str:
 def refused(name: str, reason: str) -> Item:
     """A row of an annotation file that leads to no clip: it goes to `rejected.jsonl` as it is."""
     return Item(name, Path(), "", (), "", refusal=reason)
+
+
+def refusal_of_id(name: object) -> str | None:
+    """Why something cannot be the id of a video; None if it can."""
+    if not isinstance(name, str) or not name.strip():
+        return "its row has no id of a video"
+    if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
+        return "its id is an absolute path"
+    if re.search(r"[/\\]", name) or name in (".", ".."):
+        return "its id holds a path separator"
+    if re.search(r"[\x00-\x1f\x7f]", name) or len(name) > 200:
+        return "its id is no name of a file"
+    return None

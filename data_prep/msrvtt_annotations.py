@@ -6,12 +6,11 @@ two files in 2016, with the splits `train` and `validate`, and `test`; one file 
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from cdcd_video.errors import UserError
-from data_prep.items import Item, one_line, refused
+from data_prep.items import Item, one_line, refusal_of_id, refused
 from data_prep.packed import Packed
 
 CATEGORIES = (
@@ -93,19 +92,6 @@ def read_annotations(files: Sequence[Packed]) -> Annotations:
         for number, row in enumerate(content["sentences"]):
             _add_caption(row, f"sentences[{number}] of {file.name}", strangers, read)
     return read
-
-
-def refusal_of_id(name: object) -> str | None:
-    """Why something cannot be the id of a video; None if it can."""
-    if not isinstance(name, str) or not name.strip():
-        return "its row has no video_id"
-    if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
-        return "its id is an absolute path"
-    if re.search(r"[/\\]", name) or name in (".", ".."):
-        return "its id holds a path separator"
-    if re.search(r"[\x00-\x1f\x7f]", name) or len(name) > 200:
-        return "its id is no name of a file"
-    return None
 
 
 def _content(file: Packed) -> dict[str, list[Any]]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdcd_video.errors import UserError
-from data_prep.items import Item, one_line, refused
-from data_prep.msrvtt_annotations import Annotations, refusal_of_id
+from data_prep.items import Item, one_line, refusal_of_id, refused
+from data_prep.msrvtt_annotations import Annotations
 from data_prep.packed import Packed, find
 
 SPLITS = ("official", "9k", "7k")

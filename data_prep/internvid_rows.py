@@ -1,0 +1,187 @@
+"""InternVid's metadata, an object per line, read as a stream: the file may have hundreds of millions of lines."""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cdcd_video.errors import UserError
+from data_prep.items import Item, one_line, refusal_of_id, refused
+
+COLUMNS = {
+    "id": ("YoutubeID", "videoID", "video_id", "youtube_id"),
+    "start": ("Start_timestamp", "start"),
+    "end": ("End_timestamp", "end"),
+    "caption": ("Caption",),
+    "aesthetic": ("Aesthetic_Score",),
+    "umt": ("UMT_Score",),
+}
+"""What a row tells, and the columns that may hold it, the published name first; upper and lower case are the same."""
+
+NEEDED = ("id", "start", "end", "caption")
+
+_MOST_LINE_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One clip as the metadata describe it.
+
+    Attributes:
+      line: number of its line, from 0.
+      video: YouTube's id, 11 characters.
+      start, end: as written, `00:07:33.689`.
+      start_s, end_s: the same in seconds.
+      caption: one sentence.
+      aesthetic, umt: scores; None where there is none.
+    """
+
+    line: int
+    video: str
+    start: str
+    end: str
+    start_s: float
+    end_s: float
+    caption: str
+    aesthetic: float | None
+    umt: float | None
+
+    @property
+    def name(self) -> str:
+        """The clip's id, as its file is named in the wild."""
+        return f"{self.video}_{self.start}_{self.end}"
+
+
+class Metadata:
+    """Rows of a .jsonl or .jsonl.gz file; iterating reads it again.
+
+    Attributes:
+      columns: the file's column for each of `COLUMNS` that it has.
+      sha256: of the content, known after a whole pass.
+      is_packed: whether it is a .gz.
+      on_bytes: told of every piece that is read, by its length.
+    """
+
+    def __init__(self, path: Path, renamed: Mapping[str, str] | None = None):
+        """Looks at the first line.
+
+        Args:
+          path: the file.
+          renamed: columns by other names than the published ones, by the keys of `COLUMNS`.
+
+        Raises:
+          UserError: if the file is missing or its first line is no row.
+        """
+        self.path, self.sha256 = path, ""
+        self.is_packed = path.suffix.lower() == ".gz"
+        self.on_bytes: Callable[[int], object] | None = None
+        with self._open() as file:
+            first = next(_lines(file, len, path), None)
+        try:
+            row = json.loads(first or b"")
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"the first line of {path} is no JSON object; give the .jsonl file as it is published")
+        self.columns = _columns_of(row, renamed or {}, path)
+
+    def __iter__(self) -> Iterator[Row | Item]:
+        """Yields every row, or an item with a refusal for a line that is none."""
+        sha256 = hashlib.sha256()
+
+        def note(piece: bytes) -> None:
+            sha256.update(piece)
+            if self.on_bytes is not None:
+                self.on_bytes(len(piece))
+
+        with self._open() as file:
+            for number, line in enumerate(_lines(file, note, self.path)):
+                if line is None:
+                    yield refused(f"line {number + 1}", f"it has more than {_MOST_LINE_BYTES:,} bytes")
+                elif line.strip():
+                    yield self._row(number, line)
+        self.sha256 = sha256.hexdigest()
+
+    def _open(self) -> BinaryIO:
+        try:
+            return gzip.open(self.path, "rb") if self.is_packed else open(self.path, "rb")
+        except OSError as error:
+            raise UserError(f"the metadata {self.path} cannot be read ({error.strerror})") from None
+
+    def _row(self, number: int, line: bytes) -> Row | Item:
+        where = f"line {number + 1}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            return refused(where, "it is no JSON object")
+        told = {key: values.get(column) for key, column in self.columns.items()}
+        video, caption = told["id"], told["caption"]
+        reason = refusal_of_id(video)
+        if reason is None and not re.fullmatch(r"[A-Za-z0-9_-]{11}", video):
+            reason = "its id is none of YouTube's"
+        if reason is None and not (isinstance(caption, str) and one_line(caption)):
+            reason = "it has no caption"
+        start_s, end_s = seconds_of(told["start"]), seconds_of(told["end"])
+        if reason is None and (start_s is None or end_s is None):
+            reason = "its timestamps are none"
+        elif reason is None and not start_s < end_s:
+            reason = "it ends before it begins"
+        if reason is not None:
+            return refused(f"{where}: {video[:200]}" if isinstance(video, str) else where, reason)
+        scores = (_score(told.get("aesthetic")), _score(told.get("umt")))
+        return Row(number, video, str(told["start"]), str(told["end"]), start_s, end_s, one_line(caption), *scores)
+
+
+def seconds_of(stamp: object) -> float | None:
+    """Seconds of `00:07:33.689`, `7:33`, `"453.689"` or a number; None for anything else."""
+    if isinstance(stamp, int | float) and not isinstance(stamp, bool):
+        return float(stamp) if math.isfinite(stamp) and 0 <= stamp < 1e6 else None
+    if not isinstance(stamp, str) or not re.fullmatch(r"(?:[0-9]{1,3}:){0,2}[0-9]{1,6}(?:\.[0-9]{1,9})?", stamp):
+        return None
+    total = 0.0
+    for part in stamp.split(":"):
+        total = 60 * total + float(part)
+    return round(total, 6)
+
+
+def _columns_of(row: dict[str, Any], renamed: Mapping[str, str], path: Path) -> dict[str, str]:
+    by_lower = {name.lower(): name for name in row}
+    columns = {}
+    for key, names in COLUMNS.items():
+        wanted = (renamed[key],) if key in renamed else names
+        found = next((by_lower[name.lower()] for name in wanted if name.lower() in by_lower), None)
+        if found is not None:
+            columns[key] = found
+        elif key in NEEDED or key in renamed:
+            raise UserError(
+                f"{path} has no column {wanted[0]}; its first line has {', '.join(map(str, row)) or 'none'}: "
+                f"say with --column {key}=NAME which it is"
+            )
+    return columns
+
+
+def _score(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def _lines(file: BinaryIO, note: Callable[[bytes], object], path: Path) -> Iterator[bytes | None]:
+    """Lines; None for one that is too long, which is never held as a whole."""
+    try:
+        while line := file.readline(_MOST_LINE_BYTES):
+            note(line)
+            is_whole = True
+            while len(line) == _MOST_LINE_BYTES and not line.endswith(b"\n"):
+                is_whole = False
+                line = file.readline(_MOST_LINE_BYTES)
+                note(line)
+            yield line if is_whole else None
+    except (OSError, EOFError) as error:
+        raise UserError(f"the metadata {path} cannot be read to the end ({error}); get another copy") from None
