@@ -11,7 +11,7 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics import motion
 from cdcd_video.metrics.features import networks, weights
 from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
-from cdcd_video.metrics.instruments import ClipEye, Instruments
+from cdcd_video.metrics.instruments import CLIP_SEES, ClipEye, Instruments
 from cdcd_video.metrics.seeing import Subject, see_frames, see_scene
 from cdcd_video.metrics.sets import distribution
 from cdcd_video.pretrained import FrozenClip
@@ -106,7 +106,7 @@ class Trial:
         self._metrics = (
             *_OF_FRAMES,
             *(("lpips",) if has_lpips else ()),
-            *(("clip_text", "clip_first") if clip else ()),
+            *(CLIP_SEES if clip else ()),
         )
 
     def look(self, videos: Videos, of: int = 1) -> Look:
