@@ -47,6 +47,11 @@ TITLES = {
     "paths": "Trajectories",
     "rates": "Any frame rate",
 }
+_NOTES = {
+    "images": "Drawn frames by the image they were drawn from, at equal frame index; shuffled: the images dealt out at random.",
+    "captions": "Drawn frames of one image by the sentence they were drawn from; shuffled: the sentences dealt out at random.",
+    "paths": "Every video as a path, from frame to frame; real: the true videos through the same codec.",
+}
 
 
 def tables(scores: Sequence[Score]) -> list[Table]:
@@ -72,7 +77,8 @@ def of_space(scores: Sequence[Score], group: str, part: str) -> Table:
         )
         for metric, by_row in found.items()
     )
-    return Table(TITLES[part], f"In the {SPACES[group]}.", tuple((row, "") for row in columns), made)
+    title = TITLES[part] + (" In the " if TITLES[part].endswith("?") else " in the ") + SPACES[group]
+    return Table(title, _NOTES[part], tuple((row, "") for row in columns), made)
 
 
 def of_rate(scores: Sequence[Score], group: str) -> Table:
@@ -87,8 +93,9 @@ def of_rate(scores: Sequence[Score], group: str) -> Table:
         cells += [cell(find(own, group, row, metric, 0)) for metric in first]
         made.append(Line(row, tuple(cells)))
     words = [GAP_COLUMNS[metric] for metric in columns] + [f"{GAP_COLUMNS[metric]}, first gap" for metric in first]
-    note = f"From {begin} to {end} frames per second; n = {counted(s for s in own if s.frame is None)}."
-    return Table(TITLES["rates"], note, tuple((word, "") for word in words), tuple(made), main=-1)
+    title = f"{TITLES['rates']}: from {begin} to {end} frames per second"
+    note = f"n = {counted(s for s in own if s.frame is None)}; frames halfway between true ones, against the true ones there."
+    return Table(title, note, tuple((word, "") for word in words), tuple(made), main=-1)
 
 
 def words(scores: Sequence[Score]) -> dict[str, str]:

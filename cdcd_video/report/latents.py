@@ -15,7 +15,7 @@ from cdcd_video.metrics.latent.frame_rate import Gap
 from cdcd_video.metrics.latent.latents import LatentStudy
 from cdcd_video.report import figures
 from cdcd_video.report.latent_plots import COLOURS, curves, plane
-from cdcd_video.report.latent_tables import GAP_COLUMNS, OF_SPACE, SPACES, TITLES, of_rate, of_space, words
+from cdcd_video.report.latent_tables import GAP_COLUMNS, OF_SPACE, SPACES, TITLES, counted, of_rate, of_space, words
 
 _MOST_GAPS = 4
 
@@ -70,7 +70,10 @@ def _space(study: LatentStudy, group: str) -> dict[str, Any]:
 
 def _rate(study: LatentStudy, group: str) -> dict[str, Any]:
     """One doubling of the frame rate."""
+    begin, end = group.removeprefix("fps=").split("->")
     return {
+        "title": f"From {begin} to {end} frames per second",
+        "n": counted(score for score in study.scores if score.group == group and score.frame is None),
         "table": of_rate(study.scores, group),
         "note": study.notes.get(group, ""),
         "curves": curves(study.scores, group, {name: (told, "") for name, told in GAP_COLUMNS.items()}),
