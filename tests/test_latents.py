@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -10,13 +11,18 @@ from pathlib import Path
 import chromium
 import numpy as np
 import pytest
+import torch
 from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 
+from cdcd_video import configfile
+from cdcd_video.config import Config
 from cdcd_video.data.sprites import World
+from cdcd_video.engine.runtime import seed_for
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.metrics.latent import clusters, inbetween, latent_scores, latents, trajectories
 from cdcd_video.metrics.latent.counterfactuals import ClipsCases, SpritesCases
+from cdcd_video.model import build_denoiser, load_model, save_module
 from cdcd_video.report import latents as page
 from cdcd_video.tools import latents as tool
 
@@ -389,6 +395,35 @@ def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
     assert ("model", "caption_retrieval@1") not in names and ("model", "inbetween_object_psnr") not in names
     assert {score.group for score in study.scores if score.metric == "inbetween_psnr"} == {"fps=2->4", "fps=4->8"}
     assert "<svg" in page.fragment(study)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "autoregressive"])
+def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):  # noqa: F811
+    """One walks over the codes too, the other in the code vectors, off the grid of the codes."""
+    folder = tmp_path / "rival"
+    shutil.copytree(tiny_model, folder)
+    no_contrast = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
+    config = configfile.load(folder / "config.yaml", Config, [f"rival.kind={kind}", *no_contrast])
+    model = load_model(tiny_model)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_module(build_denoiser(config, model.codec, model.clip.text_width), folder / "denoiser.safetensors", {})
+    (folder / "config.yaml").write_text(configfile.dump(config))
+    pipe = ImageToVideo.from_pretrained(folder, "cpu")
+    cases = SpritesCases(0, 2, 2, num_frames=4, size_px=32, bank_size=2)
+    study = latents.study(pipe, cases, pipe.defaults(num_frames=4))
+    found = {(s.row, s.metric, s.group): s.value for s in study.scores if s.frame is None}
+    assert found["model", "purity", "space=codes"] is not None and found["model", "inbetween_psnr", "fps=4->8"] > 0
+    assert all(np.isfinite(path.points).all() for view in study.views for path in view.paths)
+    latent = latents.LatentModel(pipe, lambda num: None)
+    start = cases.film(0, 0, np.zeros(1))[None]
+    drawn = latent.draw(start, [cases.captions[0][:1]], pipe.defaults(num_frames=4), 0, 1)
+    assert np.issubdtype(drawn.dtype, np.floating) == (kind == "gaussian")
+    shown = pipe.draw(
+        start[0], list(cases.captions[0][:1]), pipe.defaults(num_frames=4), [seed_for(0, "latents", 0, 0)]
+    )
+    decoded = latent.decode(latent.values(drawn)[0, 0], start[0, 0])
+    np.testing.assert_array_equal(decoded[1:], shown[0, 1:], err_msg="the very latents of the video")
 
 
 def test_a_study_needs_something_to_compare(pipe: ImageToVideo):

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from cdcd_video.metrics import fidelity
 from cdcd_video.metrics.latent.counterfactuals import Cases
 from cdcd_video.metrics.latent.inbetween import cross_fade, lerp, masked_psnr, slerp
-from cdcd_video.metrics.latent.latent_model import LatentModel
+from cdcd_video.metrics.latent.latent_model import Drawn, LatentModel
 from cdcd_video.metrics.latent.latent_scores import summed
 from cdcd_video.metrics.scores import Score
 
@@ -89,7 +89,7 @@ class Videos:
     true: UInt8[np.ndarray, "S C F H W 3"]
     latents: Float[np.ndarray, "S C F P V"]
     codes: Int[np.ndarray, "S C F N"]
-    drawn: Int[np.ndarray, "S C F N"]
+    drawn: Drawn
 
 
 def doublings(cases: Cases, drawing: Any) -> list[Doubling]:

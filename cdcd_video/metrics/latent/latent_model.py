@@ -15,6 +15,8 @@ SPACES = ("embedding", "codes")
 BATCH_FRAMES = 64
 
 Progress = Callable[[int], None]
+Drawn = Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"]
+"""What a way of drawing gives: codes, or the code vectors themselves."""
 
 
 class LatentModel:
@@ -51,20 +53,18 @@ class LatentModel:
         return codes.cpu().numpy().reshape(*latents.shape[:-2], -1)
 
     @torch.no_grad()
-    def values(self, codes: Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"]) -> Float[np.ndarray, "*n P V"]:
-        """Codes to their vectors; a model that draws vectors has none, and its drawings are left as they are."""
-        if np.issubdtype(codes.dtype, np.floating):
-            return codes
-        flat = torch.from_numpy(codes.reshape(-1, codes.shape[-1])).to(self.device)
+    def values(self, drawn: Drawn) -> Float[np.ndarray, "*n P V"]:
+        """Codes to their vectors; a rival that walks in the vectors themselves has them already."""
+        if np.issubdtype(drawn.dtype, np.floating):
+            return drawn
+        flat = torch.from_numpy(drawn.reshape(-1, drawn.shape[-1])).to(self.device)
         found = self.codec.values(flat).float().cpu().numpy()
-        return found.reshape(*codes.shape[:-1], *found.shape[1:])
+        return found.reshape(*drawn.shape[:-1], *found.shape[1:])
 
     @torch.no_grad()
-    def points(
-        self, codes: Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"], space: str
-    ) -> Float[np.ndarray, "*n D"]:
+    def points(self, drawn: Drawn, space: str) -> Float[np.ndarray, "*n D"]:
         """Codes, or code vectors, as points of a space."""
-        values = self.values(codes)
+        values = self.values(drawn)
         if space == "codes":
             return values.reshape(*values.shape[:-2], -1)
         flat = torch.from_numpy(values.reshape(-1, *values.shape[-2:])).to(self.device)
