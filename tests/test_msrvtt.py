@@ -479,6 +479,19 @@ def true_files(shared_dir) -> tuple[Files, Annotations]:
     return files, read_annotations(files.annotations)
 
 
+@pytest.fixture(scope="module")
+def true_rows(true_files) -> tuple[dict[str, dict], dict[str, list[str]]]:
+    """The rows of the true videos and their captions, read without the code under test."""
+    videos, captions = {}, {}
+    for file in true_files[0].annotations:
+        with zipfile.ZipFile(file.path) as archive:
+            raw = json.loads(archive.read(file.member))
+        videos |= {row["video_id"]: row for row in raw["videos"]}
+        for row in raw["sentences"]:
+            captions.setdefault(row["video_id"], []).append(row["caption"])
+    return videos, captions
+
+
 PER_CATEGORY = {
     "train": "482 157 308 713 331 183 205 676 211 525 374 172 225 415 360 104 430 212 324 106",
     "val": "25 16 24 71 24 17 17 42 10 46 29 16 21 28 27 8 28 20 17 11",
@@ -506,14 +519,10 @@ def test_true_annotations_are_read_with_every_count_right(true_files, shared_dir
 
 
 @pytest.mark.shared
-def test_true_captions_lose_stray_spaces_and_nothing_else(true_files):
-    files, read = true_files
-    raw: dict[str, list[str]] = {}
-    for file in files.annotations:
-        for row in json.loads(file.read())["sentences"]:
-            raw.setdefault(row["video_id"], []).append(row["caption"])
+def test_true_captions_lose_stray_spaces_and_nothing_else(true_files, true_rows):
+    _, read = true_files
     changed = 0
-    for name, captions in raw.items():
+    for name, captions in true_rows[1].items():
         for before, after in zip(captions, read.videos[name].captions, strict=True):
             assert after.split(" ") == [word for word in before.split(" ") if word]
             changed += before != after
@@ -524,7 +533,7 @@ def test_true_captions_lose_stray_spaces_and_nothing_else(true_files):
 
 
 @pytest.mark.shared
-def test_true_lists_give_the_retrieval_splits(true_files):
+def test_true_lists_give_the_retrieval_splits(true_files, true_rows):
     files, read = true_files
     nine, _ = assign("9k", read, files)
     seven, _ = assign("7k", read, files)
@@ -538,6 +547,24 @@ def test_true_lists_give_the_retrieval_splits(true_files):
     assert assign("9k", read, without)[0] == nine  # the list is what the other two files imply
     strangers = [name for name, (said,) in nine["test"].items() if said not in read.videos[name].captions]
     assert len(strangers) == 12
+    url = {name: row["url"] for name, row in true_rows[0].items()}
+    for parts, official, shared in ((nine, 1990, 372), (seven, 0, 0)):
+        assert sum(read.videos[name].split == "test" for name in parts["train"]) == official
+        trained_on = {url[name] for name in parts["train"]}
+        assert sum(url[name] in trained_on for name in parts["test"]) == shared
+
+
+@pytest.mark.shared
+def test_the_page_of_data_tells_the_truth_about_the_true_files(true_files, true_rows):
+    """docs/data.md: sizes, hashes, seconds."""
+    files, _ = true_files
+    page = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    for file in files.used("9k"):
+        assert f"| `{file.name}` | {len(file.read()):,} | `{file.sha256()}` |" in page
+    seconds = sum(row["end time"] - row["start time"] for row in true_rows[0].values())
+    assert f"by the annotations' {seconds:,.0f} s" in page
+    assert f"{seconds / 3600:.1f} hours" in page
+    assert f"{seconds * 8 * 64**2 * 3 / 1e9:.1f} GB at 64 px, {seconds * 8 * 224**2 * 3 / 1e9:.0f} GB at 224 px" in page
 
 
 @pytest.mark.shared

@@ -1,0 +1,47 @@
+"""The commands of docs/data.md and data_prep/README.md are commands of `python -m data_prep`; links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cdcd_video import configfile
+from cdcd_video.config import Config
+from data_prep.__main__ import RECIPES, parser
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("docs/data.md", "data_prep/README.md")
+
+
+def commands(page: str) -> list[list[str]]:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    return [shlex.split(line) for line in re.findall(r"^python (.*)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_understood(page):
+    found = commands(page)
+    told = {words[2] for words in found if words[:2] == ["-m", "data_prep"]}
+    assert told == set(RECIPES) - ({"sprites"} if page == "docs/data.md" else set())
+    for words in found:
+        if words[:2] == ["-m", "data_prep"]:
+            parser().parse_args(words[2:])  # ends the test where an option is not known
+        else:
+            config = ROOT / words[words.index("--config") + 1]
+            changed = words[words.index("--set") + 1]
+            assert str(configfile.load(config, Config, [changed]).data.path) == changed.removeprefix("data.path=")
+
+
+def test_every_recipe_and_option_of_the_page_is_there():
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    text = re.sub(r"^yt-dlp .*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    helps = "".join(parser()._subparsers._group_actions[0].choices[name].format_help() for name in RECIPES)
+    options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--dry-run", "--config", "--set", "--help"}
+    assert [option for option in sorted(options) if option not in helps] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert "://" in target or ((ROOT / page).parent / target).exists(), target
