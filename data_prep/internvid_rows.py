@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -183,5 +184,5 @@ def _lines(file: BinaryIO, note: Callable[[bytes], object], path: Path) -> Itera
                 line = file.readline(_MOST_LINE_BYTES)
                 note(line)
             yield line if is_whole else None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"the metadata {path} cannot be read to the end ({error}); get another copy") from None
