@@ -73,6 +73,10 @@ def table_of(
         row, more = _part_of_table(part, published, parts[part], videos)
         rows.append(row)
         notes += more
+    if annotations.is_relabelled:
+        notes.append(
+            "the files call more videos train than there are; the official splits are told from the ids instead"
+        )
     official_test = {name for name, video in annotations.videos.items() if video.split == "test"}
     both = official_test & parts["train"].keys()
     if both:

@@ -6,6 +6,7 @@ two files in 2016, with the splits `train` and `validate`, and `test`; one file 
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,10 @@ CATEGORIES = (
     "advertisement",
 )
 """Names of the categories by number, as in the official `category.txt`."""
+
+PUBLISHED_TRAIN = 6513
+_LAST_TRAIN, _LAST_VAL = PUBLISHED_TRAIN - 1, 7009
+"""The official splits by the number in the id, as the official `readme.txt` has them."""
 
 _SPLITS = {"train": "train", "validate": "val", "validation": "val", "val": "val", "test": "test"}
 
@@ -69,14 +74,19 @@ class Annotations:
     Attributes:
       videos: by id, in the order of the files.
       refused: rows that cannot be used, with the reason.
+      is_relabelled: whether the splits come from the ids, because the files call everything "train".
     """
 
     videos: dict[str, Video] = dataclasses.field(default_factory=dict)
     refused: list[Item] = dataclasses.field(default_factory=list)
+    is_relabelled: bool = False
 
 
 def read_annotations(files: Sequence[Packed]) -> Annotations:
     """Reads one or more annotation files.
+
+    `MSRVTT_data.json`, which comes with CLIP4Clip, calls all videos "train". Believing it would train on the test videos,
+    so where more are called so than there are, the splits are told from the ids.
 
     Raises:
       UserError: if a file is no annotation file, or two files have the same video.
@@ -91,7 +101,18 @@ def read_annotations(files: Sequence[Packed]) -> Annotations:
     for file, content in contents.items():
         for number, row in enumerate(content["sentences"]):
             _add_caption(row, f"sentences[{number}] of {file.name}", strangers, read)
+    numbers = [_number(name) for name in read.videos]
+    if sum(video.split == "train" for video in read.videos.values()) > PUBLISHED_TRAIN and None not in numbers:
+        read.is_relabelled = True
+        for video, number in zip(read.videos.values(), numbers, strict=True):
+            video.split = "train" if number <= _LAST_TRAIN else "val" if number <= _LAST_VAL else "test"
     return read
+
+
+def _number(name: str) -> int | None:
+    """N of an official id, `videoN`."""
+    found = re.fullmatch(r"video([0-9]{1,4})", name)
+    return int(found[1]) if found else None
 
 
 def _content(file: Packed) -> dict[str, list[Any]]:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from cdcd_video.errors import UserError
 from data_prep.items import Item, one_line, refusal_of_id, refused
-from data_prep.msrvtt_annotations import Annotations
+from data_prep.msrvtt_annotations import PUBLISHED_TRAIN, Annotations
 from data_prep.packed import Packed, find
 
 SPLITS = ("official", "9k", "7k")
 
 PUBLISHED = {
-    "official": {"train": 6513, "val": 497, "test": 2990},
+    "official": {"train": PUBLISHED_TRAIN, "val": 497, "test": 2990},
     "9k": {"train": 9000, "test": 1000},
     "7k": {"train": 7010, "test": 1000},
 }

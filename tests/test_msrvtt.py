@@ -313,6 +313,28 @@ def test_the_retrieval_splits(tmp_path, clip):
     assert sorted(recipe["files_sha256"]) == ["MSRVTT_JSFUSION_test.csv", "videodatainfo_2017.json"]
 
 
+def test_a_file_that_calls_everything_train_is_not_believed(tmp_path, capsys):
+    """CLIP4Clip's MSRVTT_data.json: believed, it would train on what is tested."""
+    everything = [video(number, "train") for number in range(10_000)]
+    said = [sentence(number, "x") for number in (0, 6512, 6513, 7009, 7010, 9999)]
+    zipped(tmp_path / "msrvtt_data.zip", {"msrvtt_data/MSRVTT_data.json": annotation(everything, said)})
+    files = find_files([tmp_path])
+    read = read_annotations(files.annotations)
+    parts, _ = assign("official", read, files)
+    assert {part: (*list(split)[:1], *list(split)[-1:]) for part, split in parts.items()} == {
+        "train": ("video0", "video6512"),
+        "val": ("video6513", "video7009"),
+        "test": ("video7010", "video9999"),
+    }
+    files.test_list = Packed(tmp_path / "pairs.csv")
+    files.test_list.path.write_text("video_id,sentence\nvideo9999,x\n")
+    assert len(assign("7k", read, files)[0]["train"]) == 7010
+    assert run(tmp_path / "msrvtt_data.zip", tmp_path, "--check-only") == 0
+    assert "the official splits are told from the ids instead" in capsys.readouterr().out
+    (tmp_path / "own.json").write_text(annotation([*everything, video(0, "train", video_id="mine")], []))
+    assert not read_annotations([Packed(tmp_path / "own.json")]).is_relabelled  # not MSR-VTT's ids: left as it is
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [",", ";"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -505,7 +527,7 @@ def test_true_annotations_are_read_with_every_count_right(true_files, shared_dir
     files, read = true_files
     assert [str(file.member) for file in files.annotations] == list(PIECES)
     parts, bad = assign("official", read, files)
-    assert (bad, read.refused) == ([], [])
+    assert (bad, read.refused, read.is_relabelled) == ([], [], False)
     assert {part: len(split) for part, split in parts.items()} == {"train": 6513, "val": 497, "test": 2990}
     count = {part: sum(map(len, split.values())) for part, split in parts.items()}
     assert (count["train"] + count["val"], count["test"]) == (140_200, 59_800)
