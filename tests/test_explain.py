@@ -17,7 +17,13 @@ from cdcd_video.config import Config
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.pretrained import FrozenClip
-from cdcd_video.tools import explain
+from cdcd_video.tools.explain import explain, steps
+from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.explain.meters import MemoryMeter
+from cdcd_video.tools.explain.sections import config_lines
+from cdcd_video.tools.explain.stand_in import look_at_data
+from cdcd_video.tools.explain.table import Table
+from cdcd_video.tools.explain.wording import scaled
 
 TINY = ROOT / "configs" / "tiny.yaml"
 
@@ -53,7 +59,7 @@ def test_what_differs_from_the_default_is_marked_and_nothing_else(told):
 
 def test_a_kind_that_is_not_the_usual_one_is_marked_with_the_usual_one():
     config = configfile.load(TINY, Config, ["diffusion.process.kind=bridge", "diffusion.process.uniform=0.05"])
-    lines = [" ".join(line.split()) for line in explain._config_lines(config, None)]
+    lines = [" ".join(line.split()) for line in config_lines(config, None)]
     assert 'kind: "bridge" # default: "mask"' in lines and "uniform: 0.05" in lines
 
 
@@ -67,7 +73,7 @@ def test_every_stage_and_every_scalar_is_told_with_its_meaning(told):
 
 def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):  # noqa: F811
     config = configfile.load(TINY, Config, ["loss.contrast.text_eye=step", f"reuse={tiny_model}"])
-    told = explain.explain(config)
+    told = explain(config)
     assert "Tensors of a step of eye" in told
     assert re.search(r"^  step +\(B E\) +64 x 32 ", told, re.MULTILINE) and "eye_wins" in told
 
@@ -101,15 +107,15 @@ def test_fake_tensors_tell_what_real_ones_would(monkeypatch, tmp_path):
     config = configfile.load(TINY, Config, [f"train.{stage}.batch_size=32" for stage in ("clip", "codec", "decoder")])
 
     def measured(folder: Path) -> dict:
-        line = explain._Line(config, explain._look_at_data(config), folder)
-        return {name: line.measure(name) for name in ("clip", "codec", "decoder")}
+        line = Line(config, look_at_data(config), folder)
+        return {name: steps.measure(line, name) for name in ("clip", "codec", "decoder")}
 
     def refuse(**_):
-        raise explain.DataDependentOutputException(None)
+        raise steps.DataDependentOutputException(None)
 
     with torch.random.fork_rng():
         fake = measured(tmp_path / "fake")
-        monkeypatch.setattr(explain, "FakeTensorMode", refuse)
+        monkeypatch.setattr(steps, "FakeTensorMode", refuse)
         real = measured(tmp_path / "real")
     for name, stage in fake.items():
         assert stage.is_fake and not real[name].is_fake
@@ -122,7 +128,7 @@ def test_fake_tensors_tell_what_real_ones_would(monkeypatch, tmp_path):
 
 def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):  # noqa: F811
     data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
-    told = explain.explain(configfile.load(TINY, Config, data))
+    told = explain(configfile.load(TINY, Config, data))
     assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told
     assert "Tensors of a step of clip" not in told and re.search(r"CLIP image tower .* frozen", told)
     assert f"its CLIP stays in {tiny_model}/clip" in told
@@ -130,18 +136,18 @@ def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):  #
 
 def test_a_mistake_in_the_data_is_told():
     with pytest.raises(UserError, match="data.motions holds 'flies'"):
-        explain.explain(configfile.load(TINY, Config, ["data.motions=[flies]"]))
+        explain(configfile.load(TINY, Config, ["data.motions=[flies]"]))
 
 
 def test_a_quantiser_that_looks_at_its_data_is_measured_on_real_steps(tmp_path):
     config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}"])
     with torch.random.fork_rng():
-        stage = explain._Line(config, explain._look_at_data(config), tmp_path).measure("codec")
+        stage = steps.measure(Line(config, look_at_data(config), tmp_path), "codec")
     assert not stage.is_fake and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
 
 
 def test_the_meter_counts_what_is_alive_at_once():
-    with explain._Meter() as meter:
+    with MemoryMeter() as meter:
         a = torch.zeros(1000)
         b = a.view(10, 100).t() + 1  # a view holds nothing, its sum holds as much again
         del a
@@ -153,12 +159,12 @@ def test_the_meter_counts_what_is_alive_at_once():
 
 
 def test_numbers_are_readable():
-    shown = [explain._scaled(value, "B") for value in (0, 999, 1000, 12_345, 123_456_789, 2.5e12)]
+    shown = [scaled(value, "B") for value in (0, 999, 1000, 12_345, 123_456_789, 2.5e12)]
     assert shown == ["0 B", "999 B", "1.0 kB", "12.3 kB", "123 MB", "2.5 TB"]
 
 
 def test_a_tensor_of_another_shape_than_told_is_our_mistake():
-    table = explain._Table(B=2)
+    table = Table(B=2)
     table.add("x", torch.zeros(4, 3), "2B Q", "")
     with pytest.raises(AssertionError, match="y has the shape"):
         table.add("y", torch.zeros(2, 4), "B Q", "")

@@ -1,0 +1,50 @@
+"""What a config asks for, told before it is trained: every tensor, what it costs, what it weighs.
+
+Nothing is worked out on paper. The networks and stages are the ones that `build` trains, put together for black
+stand-in clips of the right size; two training steps of each stage are run with `engine.loop.train_step` on fake tensors
+(shapes and types without numbers, so that the configured batch costs nothing) while hooks look at what passes, FLOPs
+are counted and the bytes that are alive at once are added up. So the printout cannot drift from the code.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from cdcd_video.config import Config
+from cdcd_video.tools.explain.costs import disk_section, memory_section, stages_section
+from cdcd_video.tools.explain.drawing import drawing_section
+from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.explain.sections import config_section, line_section, networks_section, tensor_sections
+from cdcd_video.tools.explain.stand_in import look_at_data
+from cdcd_video.tools.explain.steps import measure
+
+
+def explain(config: Config) -> str:
+    """Everything worth knowing about a config before it is trained, as text.
+
+    Args:
+      config: the resolved config.
+
+    Returns:
+      Sections: the config with what differs from the defaults, tensors, networks, stages, drawing, sizes on disk.
+
+    Raises:
+      UserError: the config names data or a CLIP folder that cannot be used; missing prepared clips are only noted.
+    """
+    data = look_at_data(config)
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        line = Line(config, data, Path(folder))
+        stages = [measure(line, name) for name in line.stages]
+        sections = [
+            f"{config.name}: a dry run. Nothing is trained, nothing is written.",
+            config_section(config),
+            line_section(data, line),
+            *tensor_sections(stages),
+            drawing_section(line),
+            networks_section(line, stages),
+            stages_section(config, data, stages),
+            memory_section(stages),
+            disk_section(data, line, stages),
+        ]
+    return "\n\n".join(sections) + "\n"

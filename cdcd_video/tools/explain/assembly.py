@@ -1,0 +1,71 @@
+"""Each stage put together as `build` trains it, with what there is to look at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cdcd_video.config import Config
+from cdcd_video.model import build_eye, build_process
+from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage
+from cdcd_video.tools.explain import tensors
+from cdcd_video.tools.explain.line import Line
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class FixedBatch:
+    """A stage whose batch has already been drawn."""
+
+    name: str
+    model: nn.Module
+    given: Any
+    objective: Callable[..., Any]
+
+    def batch(self, step: int) -> Any:
+        return self.given
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A stage put together: what is trained, beside what, and what to look at meanwhile."""
+
+    task: Any
+    beside: list[nn.Module]
+    watched: dict[str, nn.Module]
+    tell: Callable[..., str]
+
+
+def assemble(line: Line, name: str, batch_size: int) -> Assembly:
+    """A stage with fresh networks at a batch size, as `build` makes it; nothing is trained yet."""
+    config, clips = _with_batch_size(line.config, name, batch_size), line.clips
+    if name == "clip":
+        model = line.fresh_clip()
+        task = ClipStage(model, line.clip.tokenizer, config, clips, clips, CPU)
+        return Assembly(task, [], dict(vision=model.vision_model, text=model.text_model), tensors.clip_table)
+    codec, denoiser = line.fresh_codec_and_denoiser()
+    if name in ("codec", "decoder"):
+        kind = CodecStage if name == "codec" else DecoderStage
+        watched = dict(vision=line.clip.model.vision_model, embed=codec.embed_head, projection=codec.projection)
+        watched |= dict(quantizer=codec.quantizer, decoder=codec.decoder)
+        task = kind(codec, line.clip, config, clips, clips, CPU)
+        return Assembly(task, [line.clip], watched, tensors.codec_table)
+    if name == "eye":
+        eye = build_eye(config, codec, line.clip.text_width)
+        watched = dict(step=eye.step_out, text=eye.text_out)
+        task = EyeStage(eye, codec, config, line.cache, line.cache, CPU)
+        return Assembly(task, [line.clip, codec], watched, tensors.eye_table)
+    kind = DiffusionStage if name == "diffusion" else RefineStage
+    process = build_process(config, codec.num_codes)
+    task = kind(denoiser, codec, process, config, line.cache, line.cache, CPU)
+    watched = dict(denoiser=denoiser, embed=codec.embed_head)
+    return Assembly(task, [line.clip, codec], watched, tensors.diffusion_table)
+
+
+def _with_batch_size(config: Config, stage: str, batch_size: int) -> Config:
+    """The config with another batch in one stage."""
+    section = getattr(config.train, stage).model_copy(update={"batch_size": batch_size})
+    return config.model_copy(update={"train": config.train.model_copy(update={stage: section})})

@@ -1,0 +1,69 @@
+"""The networks of a config, put together for stand-in clips."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cdcd_video import build
+from cdcd_video import clip as builtin_clip
+from cdcd_video.codec.codec import Codec
+from cdcd_video.config import Config
+from cdcd_video.data.cache import CodeCache, write_cache
+from cdcd_video.denoiser import Denoiser
+from cdcd_video.model import build_codec, build_denoiser
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.tools.explain.stand_in import BlackClips, ClipFacts
+
+
+class Line:
+    """The networks of a config, the cache that its stages read, and which stages there are.
+
+    Args:
+      config: the resolved config.
+      data: what is known of its clips.
+      folder: where CLIP and the cache of the stand-in clips may be written.
+    """
+
+    def __init__(self, config: Config, data: ClipFacts, folder: Path):
+        self.config = config
+        self.clip = FrozenClip(self._clip_folder(data.captions, folder))
+        self.clip_bytes = sum(file.stat().st_size for file in (folder / "clip").glob("*"))
+        lengths = self.clip.tokenize(data.captions)[1].sum(1)
+        longest, self.num_words = data.captions[int(lengths.argmax())], int(lengths.max())
+        self.clips = BlackClips(config.data.size_px, data.fps, data.longest, longest)
+        self.codec, self.denoiser = self.fresh_codec_and_denoiser()
+        self.cache = self._cache(folder / "cache")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that will be trained, in order."""
+        return build.stages_of(self.config)
+
+    def fresh_clip(self) -> nn.Module:
+        """An untrained CLIP; only where the config has its own."""
+        cfg = self.config.clip
+        return builtin_clip.build_clip(cfg, self.config.data.size_px, cfg.vocabulary, self.tokenizer.eos_token_id)
+
+    def fresh_codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
+        """An untrained codec, and the denoiser (or the rival in its place) that reads its codes."""
+        codec = build_codec(self.config, self.clip)
+        return codec, build_denoiser(self.config, codec, self.clip.text_width)
+
+    def _clip_folder(self, captions: Sequence[str], folder: Path) -> Path:
+        cfg = self.config.clip
+        if cfg.kind == "pretrained":
+            return Path(cfg.folder)
+        self.tokenizer = builtin_clip.train_tokenizer(captions, cfg.vocabulary, cfg.max_tokens)
+        return builtin_clip.save_clip(self.fresh_clip(), self.tokenizer, captions, folder / "clip")
+
+    def _cache(self, folder: Path) -> CodeCache:
+        def encode(frames: Tensor) -> Tensor:
+            return torch.zeros(len(frames), self.codec.num_tokens, dtype=torch.int64)
+
+        with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
+            write_cache(folder, self.clips, encode, self.clip.read, {}, self.clips.num_frames(0))
+        return CodeCache(folder)

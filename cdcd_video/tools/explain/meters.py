@@ -1,0 +1,97 @@
+"""What looks on while networks run: their calls, the FLOPs, the bytes that are alive at once."""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a network."""
+
+    given: tuple
+    named: dict[str, Any]
+    out: Any
+
+
+@contextlib.contextmanager
+def watching(modules: dict[str, nn.Module]) -> Iterator[dict[str, Call]]:
+    """Keeps a call of each network that is called inside the `with`: the last of the denoiser, of others the first."""
+    seen: dict[str, Call] = {}
+
+    def keep(name: str, module: nn.Module, given: tuple, named: dict[str, Any], out: Any) -> None:
+        if name == "denoiser" or name not in seen:  # a step of `refine` draws frames before it learns
+            seen[name] = Call(given, named, out)
+
+    handles = [module.register_forward_hook(partial(keep, name), with_kwargs=True) for name, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
+    """FLOPs of a call, and what it returned."""
+    with FlopCounterMode(display=False) as counter:
+        result = run()
+    return counter.get_total_flops(), result
+
+
+def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Puts fake tensors in the place of weights and buffers: the same shapes and types, no numbers."""
+    for part in module.modules():
+        for name, value in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(mode.from_tensor(value.detach()), requires_grad=value.requires_grad))
+        for name, value in list(part.named_buffers(recurse=False)):
+            setattr(part, name, mode.from_tensor(value))
+
+
+class MemoryMeter(TorchDispatchMode):
+    """Adds up the bytes of tensors that are made under it and still alive; `peak` is the most there were at once.
+
+    Views and results written in place hold no memory of their own.
+
+    Args:
+      has_checks: whether all that is asked of a tensor's numbers is whether something is wrong with them, such as
+        `bool((s >= t).any())`. A fake tensor has no numbers; then the answer is 0, which is False.
+    """
+
+    def __init__(self, has_checks: bool = False):
+        super().__init__()
+        self.has_checks = has_checks
+        self.alive = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        is_question = func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor)
+        if is_question and self.has_checks:
+            return 0.0 if args[0].is_floating_point() else False
+        out = func(*args, **(kwargs or {}))
+        if not any(result.alias_info for result in func._schema.returns):
+            for tensor in tree_leaves(out):
+                if isinstance(tensor, Tensor):
+                    self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if id(storage) in self._seen:
+            return
+        self._seen.add(id(storage))
+        self.alive += storage.nbytes()
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, id(storage), storage.nbytes())
+
+    def _forget(self, number: int, num_bytes: int) -> None:
+        self._seen.discard(number)
+        self.alive -= num_bytes

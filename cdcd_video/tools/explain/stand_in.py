@@ -1,0 +1,86 @@
+"""What a dry run has to know of the clips, and black clips that stand in for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdcd_video import build
+from cdcd_video.config import Config
+from cdcd_video.errors import UserError
+from cdcd_video.stages import clip_lengths
+
+SAMPLED_CLIPS = 256
+"""Clips whose captions are read to learn how long captions are."""
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What has to be known of the clips: numbers, and some captions."""
+
+    num_clips: int
+    num_frames: tuple[int, int]
+    """Frames that are encoded, of the training and of the validation clips; zeros when the folder is missing."""
+    num_captions: tuple[int, int]
+    """Captions of the two splits, counted with repetitions."""
+    longest: int
+    """Frames of the longest clip, as far as they are encoded."""
+    fps: float
+    captions: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def look_at_data(config: Config) -> ClipFacts:
+    """Opens the clips; where a prepared folder is missing, stands in for it and says so."""
+    data = config.data
+    most = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
+    try:
+        splits = [build.open_clips(config, split) for split in ("train", "val")]
+    except UserError as error:
+        if data.kind == "sprites":
+            raise
+        longest_caption = " ".join(["word"] * 1000)
+        return ClipFacts(0, (0, 0), (0, 0), most, 8.0, (longest_caption,), (f"the clips are not there: {error}",))
+    train = splits[0]
+    lengths = [np.minimum(clip_lengths(clips), most) for clips in splits]
+    sample = np.linspace(0, len(train) - 1, min(SAMPLED_CLIPS, len(train))).astype(int)
+    captions = tuple(caption for clip in sample for caption in train.captions(int(clip)))
+    if data.kind == "sprites":
+        num_captions = tuple(len(clips) for clips in splits)
+    else:
+        num_captions = tuple(sum(len(clips.captions(clip)) for clip in range(len(clips))) for clips in splits)
+    notes = []
+    if train.size_px != data.size_px:
+        notes.append(
+            f"the clips have {train.size_px} pixels a side and data.size_px is {data.size_px}: make them equal"
+        )
+    num_frames = tuple(int(length.sum()) for length in lengths)
+    return ClipFacts(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
+
+
+class BlackClips:
+    """Stand-in clips: black frames of the right size, and one caption."""
+
+    def __init__(self, size_px: int, fps: float, length: int, caption: str):
+        self.size_px, self.fps, self._length, self._caption = size_px, fps, max(2, length), caption
+
+    def __len__(self) -> int:
+        return 8
+
+    def name(self, clip: int) -> str:
+        return f"black-{clip}"
+
+    def caption(self, clip: int) -> str:
+        return self._caption
+
+    def captions(self, clip: int) -> tuple[str, ...]:
+        return (self._caption,)
+
+    def num_frames(self, clip: int) -> int:
+        return self._length
+
+    def frames(self, clip: int, indices: Sequence[int]) -> np.ndarray:
+        return np.zeros((len(indices), self.size_px, self.size_px, 3), np.uint8)
+
+    def digest(self) -> str:
+        return "black"

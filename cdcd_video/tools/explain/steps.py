@@ -1,0 +1,104 @@
+"""Training steps of a stage, taken and measured."""
+
+import contextlib
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from cdcd_video.denoiser import Denoiser
+from cdcd_video.engine import loop, optim
+from cdcd_video.engine.ema import Ema
+from cdcd_video.stages import settings_for
+from cdcd_video.tools.explain.assembly import FixedBatch, assemble
+from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.explain.meters import MemoryMeter, make_fake, watching
+
+REAL_BATCHES = (4, 8)
+"""Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
+
+
+@dataclass(frozen=True)
+class MeasuredStage:
+    """A stage as it was measured; bytes unless said otherwise."""
+
+    name: str
+    is_fake: bool
+    """Whether fake tensors did; else two real steps."""
+    tensors: str
+    flops: float
+    """Of one step."""
+    num_trained: int
+    """Parameters."""
+    trained: frozenset[str]
+    """Their names, each after the class of its network."""
+    weights: int
+    """Of every network in memory, frozen ones too."""
+    activations: float
+    """The most that is alive at once in a step beside weights, gradients, moments and averages."""
+    checkpoint: int
+
+    @property
+    def memory(self) -> float:
+        """Weights, gradients, two moments, the average, and activations."""
+        return self.weights + 16 * self.num_trained + self.activations
+
+
+def measure(line: Line, name: str) -> MeasuredStage:
+    """Takes training steps of a stage at its batch on fake tensors; where they will not do, on real, smaller ones."""
+    batch_size = getattr(line.config.train, name).batch_size
+    try:
+        return _two_steps(line, name, batch_size, FakeTensorMode(allow_non_fake_inputs=True))
+    except (DataDependentOutputException, DynamicOutputShapeException):  # its course depends on the numbers
+        few, more = (_two_steps(line, name, size, None) for size in REAL_BATCHES)
+    ahead = (batch_size - REAL_BATCHES[1]) / (REAL_BATCHES[1] - REAL_BATCHES[0])
+    return replace(
+        more,
+        flops=more.flops + ahead * (more.flops - few.flops),
+        activations=max(0, more.activations + ahead * (more.activations - few.activations)),
+    )
+
+
+def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | None) -> MeasuredStage:
+    """Takes two training steps: one to look at the tensors (and let the optimiser begin), one to count."""
+    train = getattr(line.config.train, name).model_copy(update={"batch_size": batch_size})
+    parts = assemble(line, name, batch_size)
+    model, settings, batch = parts.task.model, settings_for(train, 1), parts.task.batch(0)
+    given = FixedBatch(name, model, batch, parts.task.objective)
+    networks = [model, *parts.beside]
+    if mode is not None:
+        for network in networks:
+            if network is not line.clip:  # it is frozen: its own operations turn its weights into fake ones
+                make_fake(network, mode)
+    with mode or contextlib.nullcontext():
+        optimizer = optim.make_optimizer(model, settings)
+        ema = Ema(model, settings.ema_decay)
+        step = partial(loop.train_step, given, optimizer, ema, settings, seed=line.config.seed)
+        network = getattr(parts.task, "denoiser", model)  # `model` may hold learned temperatures beside it
+        has_checks = isinstance(network, Denoiser)  # a quantiser's course may really depend on its data
+        with watching(parts.watched) as seen, MemoryMeter(has_checks):
+            scalars = step(step=0)
+        tensors = parts.tell(line, name, batch_size, batch, seen, scalars)
+        seen.clear()
+        optimizer.zero_grad(set_to_none=True)
+        with MemoryMeter(has_checks) as memory, FlopCounterMode(display=False) as flops:
+            step(step=1)
+    trained = optim.trained_parameters(model)
+    num_trained = sum(parameter.numel() for parameter in trained.values())
+    return MeasuredStage(
+        name=name,
+        is_fake=mode is not None,
+        tensors=tensors,
+        flops=flops.get_total_flops(),
+        num_trained=num_trained,
+        trained=frozenset(f"{type(network).__name__}.{key}" for key in optim.trained_parameters(network)),
+        weights=sum(_weights_of(network) for network in networks),
+        activations=max(0, memory.peak - 4 * num_trained),
+        checkpoint=2 * sum(tensor.nbytes for tensor in model.state_dict().values()) + 8 * num_trained,
+    )
+
+
+def _weights_of(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
