@@ -127,6 +127,17 @@ def test_values_are_means_over_seeds_of_ratios_over_videos():
     assert found.low < found.value < found.high and found.num_videos == 40
 
 
+def test_shares_stay_between_0_and_1_and_agreement_is_not_certainty():
+    """Three of three videos say that it lies above (1 - 0.975) ** (1 / 3), not that it is 1."""
+    all_right = verdict.value_of(sums(np.ones((3, 3))), is_share=True)
+    assert (all_right.value, all_right.high) == (1, 1) and all_right.low == pytest.approx(0.025 ** (1 / 3))
+    none_right = verdict.value_of(sums(np.zeros((3, 3))), is_share=True)
+    assert (none_right.value, none_right.low) == (0, 0) and none_right.high == pytest.approx(1 - 0.025 ** (1 / 3))
+    nearly = np.ones((3, 20))
+    nearly[0, :6] = 0
+    assert verdict.value_of(sums(nearly)).high > 1 == verdict.value_of(sums(nearly), is_share=True).high
+
+
 def test_with_one_seed_the_interval_is_the_ordinary_bootstrap():
     totals = np.random.default_rng(1).random((1, 200))
     found = verdict.value_of(sums(totals))
@@ -174,14 +185,16 @@ def test_a_real_difference_is_told_apart():
     assert verdict.difference_of(sums(base + 0.5 + 0.1 * rng.normal(size=(3, 1))), sums(base), "higher").is_told_apart
 
 
-def test_seeds_that_disagree_are_not_told_apart_and_one_seed_never_is():
+def test_seeds_that_disagree_are_not_told_apart_and_fewer_than_three_never_are():
     base = np.zeros((3, 50))
+    assert verdict.difference_of(sums(base + 2), sums(base), "higher").is_told_apart
+    assert not verdict.difference_of(sums(base[:2] + 2), sums(base[:2]), "higher").is_told_apart
     assert not verdict.difference_of(sums(base + [[2.0], [2.0], [-0.1]]), sums(base), "higher").is_told_apart
     assert not verdict.difference_of(sums(base[:1] + 2), sums(base[:1]), "higher").is_told_apart
 
 
 def test_likeness_is_compared_by_its_distance_to_what_is_right():
-    base = np.full((2, 30), 0.5)
+    base = np.full((3, 30), 0.5)
     found = verdict.difference_of(sums(base + 1.0), sums(base), "one", right=1.0)
     assert found.value == pytest.approx(0) and not found.is_told_apart  # 1.5 and 0.5 are equally far from 1
     nearer = verdict.difference_of(sums(base + 0.4), sums(base), "one", right=1.0)

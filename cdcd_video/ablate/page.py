@@ -71,9 +71,9 @@ def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
                 difference = None
                 if other is not None and reference != arm:
                     difference = difference_of(of_arm[metric], other, measure.better, figure, right, seed)
-                yield Line(
-                    found.name, metric, figure, arm, reference, value_of(of_arm[metric], figure, seed), difference
-                )
+                is_share = measure.unit == "share" and figure == "whole"
+                value = value_of(of_arm[metric], figure, seed, is_share=is_share)
+                yield Line(found.name, metric, figure, arm, reference, value, difference)
 
 
 def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) -> str:
@@ -102,9 +102,9 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
     compared = [line for line in lines if line.difference is not None]
     apart = [line for line in compared if line.difference.is_told_apart]
     yield (
-        f"Of {len(compared)} differences {len(apart)} are told apart from 0 (interval over videos and seeds, all seeds of"
-        " one mind); where nothing differs, up to one in twenty would be. Differences are of distances to what is right where"
-        " likeness is what counts (motion, flicker, step and turn in CLIP space); bold is told apart."
+        f"Of {len(compared)} differences {len(apart)} are told apart from 0 (interval over videos and seeds, and at least"
+        " three seeds, all of one mind); where nothing differs, up to one in twenty would be. Differences are of distances to"
+        " what is right where likeness is what counts (motion, flicker, step and turn in CLIP space); bold is told apart."
     )
     for line in apart:
         word = "better" if line.difference.is_better else "worse"

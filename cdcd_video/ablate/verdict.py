@@ -4,7 +4,7 @@ All cells draw the same videos, so videos and seeds are crossed: a redraw takes 
 every seed and arm, and seeds with replacement, the same ones for both arms of a difference (the pigeonhole bootstrap of
 Owen 2007, which errs on the wide side). With S seeds a redraw of them scatters too little by S / (S - 1) in variance
 (Davison & Hinkley 1997, sec. 3.8), which is put right. Even so, three seeds say little about a fourth: nothing is called told
-apart unless all seeds agree on the direction as well.
+apart unless there are three at least and all of them agree on the direction as well.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from cdcd_video.ablate.gather import Sums
 from cdcd_video.metrics import along
 from cdcd_video.metrics.intervals import RESAMPLES, TAIL
+
+LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Difference:
 
     @property
     def is_told_apart(self) -> bool:
-        """The interval excludes 0, and all of at least two seeds agree."""
+        """The interval excludes 0, and all of at least `LEAST_SEEDS` seeds agree."""
         signs = {np.sign(value) for value in self.by_seed}
-        return len(self.by_seed) > 1 and len(signs) == 1 and (self.low > 0 or self.high < 0)
+        return len(self.by_seed) >= LEAST_SEEDS and len(signs) == 1 and (self.low > 0 or self.high < 0)
 
     @property
     def is_better(self) -> bool:
@@ -52,16 +54,24 @@ class Difference:
         return self.value * self.better > 0
 
 
-def value_of(sums: Sums, figure: str = "whole", seed: int = 0) -> Value:
+def value_of(sums: Sums, figure: str = "whole", seed: int = 0, *, is_share: bool = False) -> Value:
     """A score of an arm.
 
     Args:
       sums: of a metric.
       figure: `whole` video, its `slope` per frame, or its `end`: the last quarter of the frames.
       seed: of the redraws.
+      is_share: whether it lies between 0 and 1. Where all videos of all seeds agree on an end, redraws agree too; the exact
+        bound for as many trials as videos (Clopper & Pearson 1934) stands in.
     """
     own, redrawn = _redrawn(sums, figure, seed)
-    return Value(*_interval(own, redrawn, seed), tuple(own.tolist()), int((sums.whole[1] > 0).any(axis=0).sum()))
+    num_videos = int((sums.whole[1] > 0).any(axis=0).sum())
+    value, low, high = _interval(own, redrawn, seed)
+    if is_share:
+        far_end = TAIL ** (1 / max(num_videos, 1))
+        low = far_end if value == 1.0 else max(0.0, low)
+        high = 1 - far_end if value == 0.0 else min(1.0, high)
+    return Value(value, low, high, tuple(own.tolist()), num_videos)
 
 
 def difference_of(
