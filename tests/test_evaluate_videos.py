@@ -151,8 +151,13 @@ def test_no_truth_at_all(run: Run):
     assert {row for row, _ in found} == {"model", "copy-first"} and ("model", "flow") in found
     assert not {metric for _, metric in found} & {"psnr", "fid", "does_right_thing", "discontinuity"}
     assert "only what needs none is measured" in Path("a/report.md").read_text()
-    code, _, err = run(*SMALL, "--videos", "theirs", "--metrics", "clip_text", "is", "video_is", "--out", "b")
-    assert code == 0 and {"clip_text", "is"} <= {line["metric"] for line in lines_of("b")}, err
+    code, _, err = run(*SMALL, "--videos", "theirs", "--metrics", "clip_first", "is", "video_is", "--out", "b")
+    assert code == 0 and {"clip_first", "is"} <= {line["metric"] for line in lines_of("b")}, err
+    code, _, err = run(*SMALL, "--videos", "theirs", "--metrics", "clip_text")
+    assert code == 2 and "clip_text looks through the CLIP of sprites, which cannot read 'video 0'; name another" in err
+    put("others", 2, prompt="the red circle explodes {}")
+    code, _, err = run(*SMALL, "--videos", "others", "--metrics", "clip_text", "--out", "c")
+    assert code == 0 and "note: the CLIP of sprites does not know all of 2 of 2 sentences" in err, err
 
 
 def test_real_clips_of_a_folder(run: Run, capsys: pytest.CaptureFixture[str]):

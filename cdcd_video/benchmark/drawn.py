@@ -47,7 +47,7 @@ def prepare(
     settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **drawing)
     ruler, tools = looking.load(metrics, rule, footage, lambda: pipe.model.clip, device)
     notes = [*_too_few(protocol, rule, footage), *looking.blindness(rule, metrics, rule.data == SPRITES)]
-    notes += looking.one_window(rule, metrics, tools)
+    notes += looking.one_window(rule, metrics, tools) + looking.unread(rule, metrics, tools, footage)
     cases = None
     if latents:
         try:

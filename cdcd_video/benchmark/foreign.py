@@ -93,6 +93,7 @@ def prepare_videos(
             *_notes(protocol, rule, footage, len(entries)),
             *looking.blindness(rule, metrics, rule.data == SPRITES),
             *looking.one_window(rule, metrics, tools),
+            *looking.unread(rule, metrics, tools, footage),
         ),
         rows=foreign.ROWS if has_truth else foreign.ROWS_WITHOUT_TRUTH,
         num_threads=config.num_threads or None,

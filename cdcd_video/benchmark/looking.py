@@ -6,6 +6,7 @@ from pathlib import Path
 from cdcd_video import configfile, model
 from cdcd_video.config import Config
 from cdcd_video.engine import runtime
+from cdcd_video.errors import UserError
 from cdcd_video.metrics import instruments
 from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.footage import Footage
@@ -36,6 +37,27 @@ def load(
     tools = instruments.load(metrics, rule, clip=clip, device=runtime.device_for(device))
     digests = {name: instruments.digest_of(getattr(rule, f"{name}_network")) for name in ("frame", "video")}
     return Ruler(rule, digests, footage.digest), tools
+
+
+def unread(rule: Protocol, metrics: Sequence[str], tools: instruments.Instruments, footage: Footage) -> list[str]:
+    """A sentence where the CLIP of `clip_text` does not know all words of the captions.
+
+    Raises:
+      UserError: it cannot read one of them at all, and its agreement would mean nothing.
+    """
+    if "clip_text" not in metrics:
+        return []
+    told = 0
+    captions = footage.captions["model"]
+    for caption in captions:
+        try:
+            told += bool(tools.clip.clip.check_caption(caption))
+        except UserError as error:
+            raise UserError(
+                f"clip_text looks through the CLIP of {rule.clip}, which cannot read {caption[:80]!r}; name another by --clip,"
+                " or leave out clip_text"
+            ) from error
+    return [f"the CLIP of {rule.clip} does not know all of {told} of {len(captions)} sentences"] if told else []
 
 
 def blindness(rule: Protocol, metrics: Sequence[str], are_sprites: bool) -> list[str]:

@@ -159,8 +159,10 @@ def _that_count(gallery: Gallery, rule: Protocol) -> list[int]:
 def _places(
     name: str, values: np.ndarray, halves: np.ndarray, gallery: Gallery, told: Mapping[str, Any]
 ) -> Iterator[Score]:
-    """The score of all that counts, and of each place."""
-    for number, (value, low, high) in enumerate(zip(values, *around(values, halves), strict=True)):
+    """The score of all that counts, and of each place; no interval reaches below what the statistic can be."""
+    low, high = around(values, halves)
+    ends = np.maximum(low, _LEAST.get(_STATISTICS.get(name), -np.inf)), high
+    for number, (value, low, high) in enumerate(zip(values, *ends, strict=True)):
         first, last = gallery.along.places[number - 1] if number else (0, 0)
         where = {"frame": first} if gallery.network.sees == "frames" else {"window": (first, last)}
         yield _score(name, value, low, high, len(halves), **told, **(where if number else {}))
@@ -223,3 +225,5 @@ _STATISTICS: dict[str, Callable[..., float]] = {
     **dict.fromkeys(("kid", "kvd"), kernel_distance),
     **dict.fromkeys(("is", "video_is"), _score_of_classes),
 }
+_LEAST = {frechet_distance: 0.0, _score_of_classes: 1.0}
+"""What a statistic is never below; that of kernels is unbiased, and may fall below 0."""
