@@ -7,8 +7,8 @@ the ruler. Two scores belong in one column only if the hash of their protocols i
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -118,6 +118,9 @@ class Ruler:
     used. CLIP's stands beside the scores that rest on it: no other score should change when it is trained again."""
     real: str
     """Digest of the real clips, or of the world."""
+    clips: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names of the real clips by what is done with them. For people: names differ from place to place, what `real` hashes does
+    not."""
 
     @property
     def hash(self) -> str:
@@ -144,17 +147,19 @@ class Ruler:
         """A file that `--protocol` takes, with what the hash rests on above it."""
         above = {"Protocol": self.hash, "Real videos": self.real}
         above |= {f"Weights of {name}": digest for name, digest in self.networks.items()}
-        return "".join(f"# {name}: {value}\n" for name, value in above.items()) + configfile.dump(self.protocol)
+        told = "".join(f"# {name}: {value}\n" for name, value in above.items())
+        below = "".join(f"# {what}: {' '.join(map(repr, names))}\n" for what, names in self.clips.items() if names)
+        return told + configfile.dump(self.protocol) + below
 
 
 def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
     """`--protocol FILE`, and a flag for each of its fields that overrides the file."""
     parser.add_argument("--protocol", type=Path, default=default, metavar="FILE", help=f"default: {default.name}")
     group = parser.add_argument_group("instead of what the protocol says (which changes its hash)")
-    for name, field in Protocol.model_fields.items():
-        kind, choices = _kind_of(field.annotation)
+    for name, dial in Protocol.model_fields.items():
+        kind, choices = _kind_of(dial.annotation)
         shape = {"choices": choices} if choices else {"type": kind, "metavar": kind.__name__.upper()}
-        group.add_argument(f"--{_flag(name)}", help=" ".join(field.description.split()), **shape)
+        group.add_argument(f"--{_flag(name)}", help=" ".join(dial.description.split()), **shape)
 
 
 def from_flags(args: argparse.Namespace) -> Protocol:

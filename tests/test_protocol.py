@@ -90,6 +90,16 @@ def test_what_is_written_beside_results_is_read_back_as_the_same_protocol(tmp_pa
     assert RULER.as_yaml().splitlines()[0] == f"# Protocol: {RULER.hash}"
 
 
+def test_the_real_clips_are_listed_below_and_no_name_of_theirs_changes_the_protocol(tmp_path: Path):
+    clips = {"Drawn again": ["a", "b\nseed: 9"], "Compared with": ["c d"]}
+    listed = Ruler(SETTLED, NETWORKS, "dd", clips)
+    assert listed.hash == RULER.hash
+    assert listed.as_yaml().splitlines()[-2:] == ["# Drawn again: 'a' 'b\\nseed: 9'", "# Compared with: 'c d'"]
+    path = tmp_path / "protocol.yaml"
+    path.write_text(listed.as_yaml())
+    assert configfile.load(path, Protocol) == SETTLED
+
+
 def from_flags(*flags: object) -> Protocol:
     parser = argparse.ArgumentParser()
     protocol.add_flags(parser, ROOT / "configs" / "eval" / "sprites.yaml")

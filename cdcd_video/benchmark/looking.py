@@ -36,7 +36,8 @@ def load(
 
     tools = instruments.load(metrics, rule, clip=clip, device=runtime.device_for(device))
     digests = {name: instruments.digest_of(getattr(rule, f"{name}_network")) for name in ("frame", "video")}
-    return Ruler(rule, digests, footage.digest), tools
+    clips = {"Drawn again": [subject.name for subject in footage.subjects], "Compared with": footage.other_names}
+    return Ruler(rule, digests, footage.digest, clips), tools
 
 
 def unread(rule: Protocol, metrics: Sequence[str], tools: instruments.Instruments, footage: Footage) -> list[str]:

@@ -29,6 +29,7 @@ class Footage(Protocol):
       subjects: the videos to be drawn.
       captions: for each row that is drawn, a sentence per video.
       num_others: real videos that are compared with.
+      other_names: what they are called.
       compared: numbers of the drawn videos none of whose clips is among the others.
       digest: SHA-256 (hex) that differs wherever scenes, clips or captions do.
     """
@@ -36,6 +37,7 @@ class Footage(Protocol):
     subjects: Sequence[Subject]
     captions: Mapping[str, Sequence[str]]
     num_others: int
+    other_names: Sequence[str]
     compared: Sequence[int]
     digest: str
 
@@ -113,7 +115,7 @@ class SceneFootage:
     ):
         self.scenes, self.others, self.num_others = list(scenes), list(others), len(others)
         self.times = np.arange(num_frames) / fps
-        names = [f"sprites-{scene.seed}-{scene.split}-{scene.index:06d}" for scene in scenes]
+        names, self.other_names = ([_name_of(scene) for scene in side] for side in (scenes, others))
         self.subjects = [Subject(name, name, scene_groups(scene)) for name, scene in zip(names, scenes, strict=True)]
         self.compared = range(len(scenes))
         self.retold = [_other_sentence(scene, seed, world or World()) for scene in scenes]
@@ -144,6 +146,10 @@ class SceneFootage:
         retold = self.retold[video]
         is_kept = [old == new for old, new in zip(scene.objects, retold.objects, strict=True)]
         yield from see_scene(subject, frames, retold, self.times, ["kept" if kept else "changed" for kept in is_kept])
+
+
+def _name_of(scene: Scene) -> str:
+    return f"sprites-{scene.seed}-{scene.split}-{scene.index:06d}"
 
 
 def _other_sentence(scene: Scene, seed: int, world: World) -> Scene:
@@ -209,6 +215,7 @@ class ClipFootage:
         chosen, there = fitting[:num], len(fitting)
         self.num_others = min(num_others, max(there - len(chosen), there // 2))
         self._others = fitting[there - self.num_others :]
+        self.other_names = [clips.name(clip) for clip in self._others]
         drawn = [(clip, told) for clip in chosen for told in clips.captions(clip)[:captions_per_video]]
         self.captions = {"model": [told for _, told in drawn]}
         self._drawn = [clip for clip, _ in drawn]

@@ -189,6 +189,7 @@ class ForeignFootage:
         self._frames = range(0, rule.num_frames * rule.stride, rule.stride)
         chosen = choose_clips(others, num_others, self._frames[-1] + 1, others.size_px) if others is not None else []
         self._chosen, self.num_others = chosen, len(chosen)
+        self.other_names = [others.name(clip) for clip in chosen]
         self.subjects = [Subject(entry.name, entry.name) for entry in videos.entries]
         self.captions = {"model": [entry.prompt for entry in videos.entries]}
         self.compared = range(len(videos))
