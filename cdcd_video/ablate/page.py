@@ -1,6 +1,7 @@
 """The answer as files: table.md with values, differences and verdict; table.json; curves along the video."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ CURVES = ("position_error", "identity_iou", "motion_ratio", "psnr")
 """What is drawn along the video, as far as it was measured."""
 SLOPES = ("position_error", "identity_iou", "psnr")
 """Metrics whose drift is told: the slope of their curve, per frame."""
+_PER_ROW = 2
 _INK = "#7d828c"  # reads on white and on black
 
 
@@ -195,8 +197,12 @@ def _draw(found: Gathered, path: Path) -> bool:
     shown = [name for name in CURVES if any(_has_curve(sums.get(name)) for sums in found.sums.values())]
     if not shown:
         return False
-    figure = Figure(figsize=(4.4 * len(shown), 3.2), layout="constrained")
-    for axes, metric in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+    rows = math.ceil(len(shown) / _PER_ROW)
+    figure = Figure(figsize=(4.4 * _PER_ROW, 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, _PER_ROW, squeeze=False).flat
+    for axes in grid[len(shown) :]:
+        axes.set_visible(False)
+    for axes, metric in zip(grid, shown, strict=False):
         for number, (arm, sums) in enumerate(found.sums.items()):
             curves = curve_of(sums[metric])
             style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
