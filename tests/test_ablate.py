@@ -296,5 +296,7 @@ def test_the_whole_of_it(base: Path, tmp_path: Path):
     weights = [load_file(file) for file in files]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
 
+    early = ablate(path, "--out", tmp_path / "nothing", "--table")
+    assert early.returncode == 2 and "no finished cell" in early.stderr and "Traceback" not in early.stderr
     wrong = ablate(path, "--out", out, "--only", "neither")
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: ") and "neither" in wrong.stderr

@@ -21,6 +21,8 @@ def main() -> None:
     add("--dry-run", action="store_true", help="say what there is to do and what it costs; stop")
     add("--table", action="store_true", help="train nothing; write what the finished cells say")
     args = parser.parse_args()
+    if args.batch < 1:
+        raise UserError("--batch must be at least 1")
 
     from cdcd_video.ablate import plan as plans
 

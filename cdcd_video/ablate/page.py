@@ -13,6 +13,7 @@ from cdcd_video.ablate.gather import Gathered, Sums, gather
 from cdcd_video.ablate.plan import Plan
 from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
 from cdcd_video.engine.runtime import replace_file
+from cdcd_video.errors import UserError
 from cdcd_video.metrics.scores import MEASURES, SLOPE
 from cdcd_video.report.entries import HEADLINE, OF_SETS
 
@@ -47,8 +48,13 @@ def write(plan: Plan, seed: int = 0) -> list[Path]:
 
     Returns:
       The paths.
+
+    Raises:
+      UserError: no cell is finished yet.
     """
     gathered = gather(plan)
+    if not any(found.sums for found in gathered):
+        raise UserError(f"{plan.out} holds no finished cell yet; run the ablation without --table")
     lines = [line for found in gathered for line in _lines(plan, found, seed)]
     paths = [plan.out / "table.md", plan.out / "table.json"]
     replace_file(paths[0], markdown(plan, gathered, lines))
