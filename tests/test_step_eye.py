@@ -99,7 +99,7 @@ def test_its_own_loss_masks_equal_captions(batch, codec):  # noqa: F811
     seen, read = eye.see(codec.values(batch.source), codec.values(batch.target), batch.gap_s), eye.read(batch.text)
     is_other = batch.caption[:, None] != batch.caption
     nats = [batch_info_nce(*pair, is_other, 0.1)[0].mean() for pair in ((seen, read), (read, seen))]
-    assert float(found.total) == pytest.approx(float(sum(nats)) / 2, rel=1e-5)
+    assert found.total.item() == pytest.approx(sum(nats).item() / 2, rel=1e-5)
     found.total.backward()
     assert all(parameter.grad is not None for parameter in eye.parameters())
 
