@@ -15,6 +15,7 @@ from cdcd_video.config import Config, TrainConfig
 from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import draw_pairs, load_frames
+from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
 from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.process import Chain
@@ -119,13 +120,13 @@ class CodecStage:
     def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
         self.model, self.clip, self.config, self.clips, self.val = codec.to(device), clip, config, clips, val
         self.batch_size, self.device = config.train.codec.batch_size, device
-        self.lengths = clip_lengths(clips)
+        self.shots = Shots.of_clips(clips)
 
     def batch(self, step: int) -> FramePair:
-        """Two random frames of a clip, and its first."""
+        """Two random frames of a shot, and its first."""
         rng = step_rng(self.config.seed, self.name, step)
-        pairs = draw_pairs(self.lengths, self.batch_size, rng, max_gap=None, start_share=0.1)
-        frames = load_frames(self.clips, pairs.clip, np.zeros_like(pairs.source), pairs.source, pairs.target)
+        pairs = draw_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
+        frames = load_frames(self.clips, pairs.clip, pairs.first, pairs.source, pairs.target)
         pair = FramePair(*(frame.to(self.device) for frame in frames))
         return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
 
@@ -186,22 +187,23 @@ class CodeStage:
         self.cache, self.val, self.device = cache, val, device
 
     def batch(self, step: int) -> CodePair:
-        """Codes of a source frame, a target frame a random gap later, the first frame, a far frame, and a caption."""
+        """Codes of a source frame, a target frame a random gap later, the shot's first and a far frame, and a caption."""
         return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
 
     def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
         cfg = self.config.diffusion
-        pairs = draw_pairs(cache.lengths, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
+        pairs = draw_pairs(cache.shots, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
-        has_first = torch.from_numpy((rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == 0))
+        has_first = torch.from_numpy((rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first))
         text = cache.text(caption)
         return CodePair(
             source=cache.frame_codes(pairs.clip, pairs.source).to(self.device),
             target=cache.frame_codes(pairs.clip, pairs.target).to(self.device),
-            first=cache.frame_codes(pairs.clip, np.zeros_like(pairs.source)).to(self.device),
+            first=cache.frame_codes(pairs.clip, pairs.first).to(self.device),
             has_first=has_first.to(self.device),
             gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float().to(self.device),
-            age_s=torch.from_numpy(pairs.source / cache.fps).float().to(self.device) * has_first.to(self.device),
+            age_s=torch.from_numpy((pairs.source - pairs.first) / cache.fps).float().to(self.device)
+            * has_first.to(self.device),
             text=type(text)(*(value.to(self.device) for value in (text.tokens, text.is_word, text.embedding))),
             clip=torch.from_numpy(pairs.clip).to(self.device),
             caption=torch.from_numpy(caption).to(self.device),

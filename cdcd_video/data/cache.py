@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
@@ -63,6 +64,8 @@ def write_cache(
     facts = dict(
         identity=wanted, lengths=lengths.tolist(), fps=clips.fps, caption_of=caption_of, num_captions=len(distinct)
     )
+    if any(cuts := [clips.cuts(clip) for clip in range(len(clips))]):
+        facts["cuts"] = cuts
     (temporary / "manifest.json").write_text(json.dumps(facts))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -98,6 +101,7 @@ class CodeCache:
         self.codes, self.tokens, self.is_word = (arrays[name] for name in ("codes", "tokens", "is_word"))
         self.lengths = np.array(facts["lengths"])
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self.shots = Shots.of(self.lengths, facts.get("cuts"))
         self.fps: float = facts["fps"]
         self.caption_of: list[list[int]] = facts["caption_of"]
 

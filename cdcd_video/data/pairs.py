@@ -7,44 +7,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
 
 
 @dataclass(frozen=True)
 class PairIndices:
-    """Frames of a batch: clip number, and frame numbers within the clip; each an int array (B,)."""
+    """Frames of a batch: clip number, and frame numbers within the clip; each an int array (B,). All are of one shot."""
 
     clip: np.ndarray
+    first: np.ndarray
+    """Where the shot begins: 0 in a clip without cuts."""
     source: np.ndarray
     target: np.ndarray
     far: np.ndarray
-    """Another frame of the clip, as far from the target as the clip allows."""
+    """Another frame of the shot, as far from the target as the shot allows."""
     before: np.ndarray
     """A frame before the source, by a gap of the same law, or the first."""
 
 
 def draw_pairs(
-    num_frames: np.ndarray, batch_size: int, rng: np.random.Generator, *, max_gap: int | None, start_share: float
+    shots: Shots, batch_size: int, rng: np.random.Generator, *, max_gap: int | None, start_share: float
 ) -> PairIndices:
-    """Draws source and target frames of random clips.
+    """Draws source and target frames of random clips, never from two sides of a cut.
 
     Args:
-      num_frames: frames of each clip; clips with fewer than two are never drawn.
+      shots: where the clips have shots of two frames or more; others are never drawn.
       batch_size: how many.
       rng: the step's generator.
-      max_gap: largest target - source in frames (uniform from 1); None lets the two be any two frames of the clip.
-      start_share: share of examples whose source is the clip's first frame.
+      max_gap: largest target - source in frames (uniform from 1); None lets the two be any two frames of the shot.
+      start_share: share of examples whose source is the shot's first frame.
     """
-    usable = np.flatnonzero(num_frames >= 2)
-    clip = usable[rng.integers(len(usable), size=batch_size)]
-    length = num_frames[clip]
+    clip, first, length = shots.draw(batch_size, rng)
     gap = 1 + np.floor(rng.random(batch_size) * np.minimum(max_gap or length.max(), length - 1)).astype(np.int64)
     source = np.floor(rng.random(batch_size) * (length - gap)).astype(np.int64)
     source = np.where(rng.random(batch_size) < start_share, 0, source)
     target = source + gap
     far = np.where(target >= length / 2, 0, length - 1)
     before = np.maximum(0, source - rng.permutation(gap))
-    return PairIndices(clip, source, target, far, before)
+    return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before)))
 
 
 def load_frames(clips: Clips, clip: Sequence[int], *frames: Sequence[int]) -> list[Tensor]:

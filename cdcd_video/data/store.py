@@ -56,6 +56,10 @@ class Clips(Protocol):
         """Frames of the clip."""
         ...
 
+    def cuts(self, clip: int) -> tuple[int, ...]:
+        """First frames of the clip's shots after the first one: over 0, ascending; none in a clip of one shot."""
+        ...
+
     def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
         """RGB pixels of some frames of the clip, in the order asked for."""
         ...
@@ -83,6 +87,7 @@ class ClipRow:
       source_height: height of the source as shown, pixels.
       source_fps: mean frames per second of the source.
       about: what else the data set says of the clip, such as its category; plain JSON values.
+      cuts: first frames of its shots after the first one, see `Clips.cuts`; none, too, where nobody looked for them.
     """
 
     id: str
@@ -98,6 +103,12 @@ class ClipRow:
     source_height: int
     source_fps: float
     about: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    cuts: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> "ClipRow":
+        """The row that a line holds."""
+        return cls(**{**values, "captions": tuple(values["captions"]), "cuts": tuple(values.get("cuts", ()))})
 
 
 class StoredClips:
@@ -139,6 +150,9 @@ class StoredClips:
 
     def num_frames(self, clip: int) -> int:
         return self.rows[clip].num_frames
+
+    def cuts(self, clip: int) -> tuple[int, ...]:
+        return self.rows[clip].cuts
 
     def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
         row = self.rows[clip]
@@ -215,6 +229,9 @@ class SpritesClips:
     def num_frames(self, clip: int) -> int:
         return self._num_frames
 
+    def cuts(self, clip: int) -> tuple[int, ...]:
+        return ()
+
     def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
         return render(self.scene(clip), _checked(indices, self._num_frames) / self.fps, self.size_px)
 
@@ -272,4 +289,4 @@ def _read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
     if hashlib.sha256(content).hexdigest() != manifest["files"][CLIPS]["sha256"]:
         raise UserError(f"{path} was changed after it was made; prepare the folder again")
     values = [json.loads(line) for line in content.splitlines()]  # of bytes: text would also break at U+2028
-    return [ClipRow(**{**row, "captions": tuple(row["captions"])}) for row in values]
+    return [ClipRow.of(row) for row in values]

@@ -94,6 +94,7 @@ class StoreWriter:
         source_height: int,
         source_fps: float | int,
         about: Mapping[str, object] | None = None,
+        cuts: Sequence[int] = (),
     ) -> None:
         """Stores a clip; `name` becomes its id, and `ClipRow` says what the other arguments mean.
 
@@ -102,6 +103,8 @@ class StoreWriter:
         """
         if not captions:
             raise ValueError(f"clip {name} has no caption")
+        if any(not before < cut for before, cut in zip([0, *cuts], [*cuts, len(frames)], strict=True)):
+            raise ValueError(f"clip {name} of {len(frames)} frames cannot have cuts at {list(cuts)}")
         file, offset = self._place(len(frames))
         row = ClipRow(
             id=name,
@@ -117,6 +120,7 @@ class StoreWriter:
             source_height=source_height,
             source_fps=round(float(source_fps), 4),
             about=about or {},
+            cuts=tuple(int(cut) for cut in cuts),
         )
         with refused_by_disk(self.folder):
             # Frames first: a line of clips.jsonl is the promise that its frames are there.
@@ -192,7 +196,7 @@ class StoreWriter:
         sizes = {path.name: path.stat().st_size for path in self.part.glob("frames-*.npy")}
         header = _header_bytes(self._settings["size_px"])
         for values in _whole_lines(self.part / CLIPS):
-            row = ClipRow(**{**values, "captions": tuple(values["captions"])})
+            row = ClipRow.of(values)
             if header + (row.offset + row.num_frames) * self._frame_bytes > sizes.get(row.file, 0):
                 break
             self.rows.append(row)
@@ -261,7 +265,7 @@ def _whole_lines(path: Path) -> Iterator[dict]:
 def _values(row: ClipRow) -> dict[str, object]:
     """What `clips.jsonl` says of a clip; nothing where there is nothing to say about it."""
     values = dataclasses.asdict(row)
-    return values if values["about"] else {name: value for name, value in values.items() if name != "about"}
+    return {name: value for name, value in values.items() if value or name not in ("about", "cuts")}
 
 
 def _append(file: io.TextIOBase, values: Mapping[str, object]) -> None:

@@ -79,6 +79,9 @@ class BlackClips:
     def num_frames(self, clip: int) -> int:
         return self._length
 
+    def cuts(self, clip: int) -> tuple[int, ...]:
+        return ()
+
     def frames(self, clip: int, indices: Sequence[int]) -> np.ndarray:
         return np.zeros((len(indices), self.size_px, self.size_px, 3), np.uint8)
 

@@ -1,0 +1,103 @@
+"""The shots of clips: what was filmed in one go, and therefore what two frames must share to be learned from together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class HasShots(Protocol):
+    """Clips of which nothing is asked but where their shots begin."""
+
+    def __len__(self) -> int: ...
+
+    def num_frames(self, clip: int) -> int: ...
+
+    def cuts(self, clip: int) -> tuple[int, ...]: ...
+
+
+def shots_in(num_frames: int, cuts: Sequence[int]) -> list[range]:
+    """Frame numbers of each shot.
+
+    Args:
+      num_frames: frames that are looked at, from the first; cuts at this frame and after do not count.
+      cuts: first frames of the shots after the first one, ascending, each over 0.
+    """
+    edges = [0, *(cut for cut in cuts if cut < num_frames), num_frames]
+    return [range(begin, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def longest_shot(clips: HasShots, clip: int) -> range:
+    """Frame numbers of the longest shot of a clip, the first of equals."""
+    return max(shots_in(clips.num_frames(clip), clips.cuts(clip)), key=len)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Shots that hold a pair of frames, clip after clip; those of a single frame are not among them.
+
+    Attributes:
+      clips: numbers of the clips that hold one, ascending (C,).
+      first_of: index of each such clip's first shot, and at the end the number of shots (C + 1,).
+      begins: first frame of each shot within its clip (S,).
+      lengths: its frames (S,).
+      frames_before: frames of the shots before each, and at the end of all (S + 1,).
+    """
+
+    clips: np.ndarray
+    first_of: np.ndarray
+    begins: np.ndarray
+    lengths: np.ndarray
+    frames_before: np.ndarray
+
+    @classmethod
+    def of(cls, num_frames: Sequence[int], cuts: Sequence[Sequence[int]] | None = None) -> "Shots":
+        """Finds them.
+
+        Args:
+          num_frames: frames of each clip.
+          cuts: of each clip, see `shots_in`; None where there are none.
+        """
+        if cuts is None or not any(cuts):
+            lengths = np.asarray(num_frames, dtype=np.int64)
+            clips = np.flatnonzero(lengths >= 2)
+            begins, lengths, first_of = np.zeros(len(clips), np.int64), lengths[clips], np.arange(len(clips) + 1)
+        else:
+            found = [
+                (clip, shot.start, len(shot))
+                for clip, (length, own) in enumerate(zip(num_frames, cuts, strict=True))
+                for shot in shots_in(int(length), own)
+                if len(shot) >= 2
+            ]
+            clip, begins, lengths = np.array(found, dtype=np.int64).reshape(-1, 3).T
+            clips, first = np.unique(clip, return_index=True)
+            first_of = np.append(first, len(clip))
+        return cls(clips, first_of, begins, lengths, np.concatenate([[0], np.cumsum(lengths)]))
+
+    @classmethod
+    def of_clips(cls, clips: HasShots) -> "Shots":
+        """Those of a set of clips."""
+        every = range(len(clips))
+        return cls.of([clips.num_frames(clip) for clip in every], [clips.cuts(clip) for clip in every])
+
+    def draw(self, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws a clip, each as likely as another, and one of its shots, in proportion to their frames.
+
+        Where no clip has more than one shot, nothing is drawn for the second choice: the generator goes on as if there were
+        no shots.
+
+        Args:
+          batch_size: how many.
+          rng: where from.
+
+        Returns:
+          Clip, first frame of the shot and its number of frames, each (B,).
+        """
+        chosen = rng.integers(len(self.clips), size=batch_size)
+        shot = self.first_of[chosen]
+        if len(self.begins) > len(self.clips):
+            before, after = self.frames_before[shot], self.frames_before[self.first_of[chosen + 1]]
+            frame = before + np.floor(rng.random(batch_size) * (after - before)).astype(np.int64)
+            shot = np.searchsorted(self.frames_before, frame, side="right") - 1
+        return self.clips[chosen], self.begins[shot], self.lengths[shot]
