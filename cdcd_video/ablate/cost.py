@@ -39,7 +39,8 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
         config = configfile.load(file, Config, [*(small if cell.config.data.kind == "sprites" else ()), *steps])
         training = build.TrainingRun(config, Path(folder, "run"), ["probe"])
         training.train(plan.ablation.stages)
-        times = {stage: {} for stage in plan.ablation.stages}
+        # Not every arm has every stage: the eye is trained only for a term that looks with it.
+        times = {stage: {} for stage in build.stages_of(config) if stage in plan.ablation.stages}
         for line in map(json.loads, Path(folder, "run", "log.jsonl").read_text().splitlines()):
             if "loss" in line:
                 times[line["task"]][line["step"]] = line["time_s"]
