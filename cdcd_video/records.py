@@ -81,6 +81,8 @@ class LossTerms:
     shares: Callable[[], dict[str, Tensor]] | None = None
     """Works out each term's share in the gradient. It costs as much as the loss itself, so it is for steps that are logged,
     and before the total is differentiated."""
+    groups: dict[str, Float[Tensor, "2 G"]] = field(default_factory=dict)
+    """What examples pay by group, detached: sums and counts, so that means over many steps weigh every example alike."""
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,16 @@ class Journal:
         with writing_to(self.path.parent):
             replace_file(self.path, "".join(line for line in lines if self._is_kept(line, step)))
 
-    def write(self, step: int, seconds: float, **values: Any) -> None:
-        """Appends one line; what is not a finite number becomes null, so that every reader of JSON can read it."""
-        line = {"task": self.task, "step": step, "time_s": round(seconds, 3), **values}
+    def write(self, step: int, seconds: float, **values: Any) -> dict[str, Any]:
+        """Appends one line; what is not a finite number becomes null, so that every reader of JSON can read it.
+
+        Returns:
+          The line as it was written.
+        """
+        line = _plain({"task": self.task, "step": step, "time_s": round(seconds, 3), **values})
         with writing_to(self.path.parent), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(line)) + "\n")
+            file.write(json.dumps(line) + "\n")
+        return line
 
     def _is_kept(self, line: str, step: int) -> bool:
         try:
@@ -101,11 +106,16 @@ class Averages:
     def __init__(self):
         """Empty."""
         self.waiting: list[tuple[int, str, Tensor]] = []
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
+        self.sums: dict[str, list[float]] = {}
+        self.counts: dict[str, list[float]] = {}
 
     def add(self, step: int, values: Mapping[str, Tensor]) -> None:
-        """Takes the scalars of one step, without waiting for the device to have computed them."""
+        """Takes one step's values, without waiting for the device to have computed them.
+
+        Args:
+          step: number of the step, for the sentence about a value that is not finite.
+          values: scalars, or sums and counts by group, (2, G).
+        """
         self.waiting.extend((step, name, value.detach()) for name, value in values.items())
 
     def settle(self) -> None:
@@ -117,25 +127,46 @@ class Averages:
         if not self.waiting:
             return
         device = self.waiting[0][2].device
-        numbers = torch.stack([value.float().to(device) for _, _, value in self.waiting]).tolist()
-        for (step, name, _), number in zip(self.waiting, numbers, strict=True):
-            if not math.isfinite(number):
-                raise NotFiniteError(step, name, number)
-            self.sums[name] = self.sums.get(name, 0.0) + number
-            self.counts[name] = self.counts.get(name, 0) + 1
+        numbers = iter(torch.cat([value.float().to(device).reshape(-1) for _, _, value in self.waiting]).tolist())
+        for step, name, value in self.waiting:
+            these = [next(numbers) for _ in range(value.numel())]
+            for number in these:
+                if not math.isfinite(number):
+                    raise NotFiniteError(step, name, number)
+            sums, counts = (these[: len(these) // 2], these[len(these) // 2 :]) if value.ndim else (these, [1.0])
+            self.sums[name] = _added(self.sums.get(name), sums)
+            self.counts[name] = _added(self.counts.get(name), counts)
         self.waiting.clear()
 
-    def take(self) -> dict[str, float]:
-        """The means; starts the next interval."""
+    def take(self) -> dict[str, float | list[float | None]]:
+        """The means, of groups a list with None where nothing was; starts the next interval."""
         self.settle()
-        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        means: dict[str, float | list[float | None]] = {}
+        for name, sums in self.sums.items():
+            by_group = [total / count if count else None for total, count in zip(sums, self.counts[name], strict=True)]
+            means[name] = by_group if len(by_group) > 1 else by_group[0]
         self.sums, self.counts = {}, {}
         return means
+
+    def state(self) -> dict[str, Any]:
+        """All that has been read since the last reading, as JSON: a run that is taken up logs what it would have logged."""
+        self.settle()
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+
+
+def _added(before: list[float] | None, now: list[float]) -> list[float]:
+    return now if before is None else [one + other for one, other in zip(before, now, strict=True)]
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

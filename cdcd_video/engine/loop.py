@@ -3,9 +3,9 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from cdcd_video.engine import checkpoint, optim, runtime
 from cdcd_video.engine.ema import Ema
-from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
+from cdcd_video.engine.failures import told_in_a_sentence
+from cdcd_video.engine.log import Averages, Console, Journal
+from cdcd_video.engine.meters import Clock, Fed, memory
 from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.engine.watch import Watchers
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms
+from cdcd_video.video import contact_sheet
 
 
 class Task(Protocol):
@@ -42,7 +46,8 @@ class Task(Protocol):
         """Scores of the model as it stands (it wears the averaged weights); may be empty.
 
         A task may also have `alarms(evaluation, progress)`: sentences on what these scores say is going wrong, with
-        `progress` the share of the steps taken. They are said and written down; training goes on.
+        `progress` the share of the steps taken. They are said and written down; training goes on. One that has
+        `pictures()`, rows of frames and a label for each, gets a contact sheet in `samples/` at each evaluation.
         """
         ...
 
@@ -85,7 +90,8 @@ def train_step(
       is_logged: whether the terms' shares in the gradient are wanted too, where the objective can tell them.
 
     Returns:
-      The scalars of this step, on the device: `loss`, every term apart, and `grad_norm` before clipping.
+      The values of this step, on the device: `loss`, every term apart, and `grad_norm` before clipping; where the step
+      is logged also `param_norm` after it and `update_norm`, how far it went; last the sums and counts by group, (2, G).
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = parameters[0].device
@@ -96,19 +102,30 @@ def train_step(
     batch = task.batch(step)
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         losses = task.objective(batch, rng)
-    values = {**losses.parts, "loss": losses.total}
+    values, groups = {**losses.parts, "loss": losses.total}, losses.groups
     if is_logged and losses.shares is not None:
         values |= losses.shares()
     del losses  # what the shares would be worked out from need not be kept while the gradient is
     optimizer.zero_grad(set_to_none=True)
     values["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
+    values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
+    before = [parameter.detach().clone() for parameter in parameters] if is_logged else None
     optimizer.step()
+    if before is not None:
+        values |= optim.norms(parameters, before)
     ema.update(step)
-    return {**values, "grad_norm": norm}
+    return {**values, **groups}
 
 
-def train(task: Task, settings: TrainSettings, out: Path, *, seed: int, identity: dict[str, str]) -> TrainResult:
+def train(
+    task: Task,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    seed: int,
+    identity: dict[str, str],
+    watch: Sequence[str] = (),
+) -> TrainResult:
     """Trains a task up to `settings.num_steps`, from wherever the newest checkpoint in `out` stands.
 
     On a CPU a run that was stopped and taken up again ends with the same bits as one that was not. SIGINT and SIGTERM
@@ -120,6 +137,7 @@ def train(task: Task, settings: TrainSettings, out: Path, *, seed: int, identity
       out: the run's folder: `checkpoints/TASK/` and `log.jsonl`; several tasks may share it, one after another.
       seed: of every random draw.
       identity: what must not change between starts, such as the hashes of config, data and codec.
+      watch: who is shown the log beside `log.jsonl`, of `engine.watch.WATCHERS`.
 
     Returns:
       How it ended; the task's model holds the last weights, not the averaged ones.
@@ -131,22 +149,15 @@ def train(task: Task, settings: TrainSettings, out: Path, *, seed: int, identity
     runtime.set_threads(settings.num_threads)
     run = _Run(task, settings, out, seed, {"seed": str(seed), **identity})
     run.resume()
+    run.open_watchers(watch)
     devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices), _listening() as stop:
         try:
-            run.go(stop)
-        except NotFiniteError as error:
-            raise UserError(
-                f"training {task.name} stopped: {error}; nothing of it was saved, {run.last_good()}. Lower the learning"
-                " rate or clip_norm, or use precision fp32."
-            ) from None
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"training {task.name} ran out of device memory at step {run.step + 1}; {run.last_good()}."
-                " Lower the batch size."
-            ) from None
+            with told_in_a_sentence(task.name, lambda: run.step + 1, run.last_good):
+                run.go(stop)
         finally:
             run.console.close()
+            run.watchers.close()
     if stop.received is not None:
         raise SystemExit(128 + stop.received)
     is_finished = run.step >= settings.num_steps
@@ -196,6 +207,7 @@ class _Run:
     step: int = 0
     seconds_before: float = 0.0
     saved: Path | None = None
+    saved_step: int = 0
     evaluation: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -204,7 +216,9 @@ class _Run:
         self.ema = Ema(self.task.model, self.settings.ema_decay)
         self.journal = Journal(self.out / "log.jsonl", self.task.name)
         self.averages = Averages()
-        self.started = self.saved_at = self.logged_at = time.monotonic()
+        self.clock = Clock()
+        self.fed = Fed(self.task, self.clock)
+        self.started = self.saved_at = time.monotonic()
         with runtime.writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
 
@@ -227,26 +241,41 @@ class _Run:
                 ) from None
             self.ema.load_state_dict(found.tensors("ema"))
             optim.load_optimizer_tensors(self.task.model, self.optimizer, found.tensors("optimizer"))
-            self.step, self.saved = found.step, found.folder
+            self.step = self.saved_step = found.step
+            self.saved = found.folder
             self.seconds_before = found.facts["seconds"]
             self.evaluation = found.facts["evaluation"]
+            if "averages" in found.facts:  # absent in checkpoints from before they were kept
+                self.averages.load(found.facts["averages"])
         self.journal.rewind(self.step)
         self.console = Console(self.task.name, self.settings.num_steps, self.step)
         if 0 < self.step < self.settings.num_steps:
             self.console.say(f"goes on from step {self.step} ({self.saved}).")
 
+    def open_watchers(self, names: Sequence[str]) -> None:
+        """Lets others see the log; a run that is finished has nothing more to show."""
+        asked = names if self.step < self.settings.num_steps else ()
+        facts = {"seed": self.seed, **asdict(self.settings), **self.identity}
+        self.watchers = Watchers(asked, self.out, self.task.name, self.step, facts)
+
     def go(self, stop: _Stop) -> None:
         """Steps until the last one, a signal, or the end of the time allowed."""
         settings = self.settings
         self.task.model.train()
-        self.logged_step = self.step
+        self.clock.start()
         while self.step < settings.num_steps:
             is_last = self.step + 1 == settings.num_steps
             logs = is_last or self._is_due(settings.log_every, self.step + 1)
-            values = train_step(
-                self.task, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
-            )
+            try:
+                values = train_step(
+                    self.fed, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
+                )
+            except (OSError, UserError):
+                if self.fed.is_reading and self.saved_step < self.step:
+                    self._save()  # the data are gone, the weights are as the last step left them
+                raise
             self.step += 1
+            self.clock.step()
             self.averages.add(self.step, values)
             self.console.advance()
 
@@ -262,16 +291,17 @@ class _Run:
                 self.averages.settle()
             if logs:
                 self._log()
-            if evaluates:
-                self._evaluate()
-            if saves:
-                self._save()
-            if must_stop and not is_last:
-                why = "" if stop.received is not None else f" after {(now - self.started) / 60:.1f} minutes"
-                self.console.say(
-                    f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to go on."
-                )
+            with self.clock.aside():
+                if evaluates:
+                    self._evaluate()
+                if saves:
+                    self._save()
             if must_stop:
+                if not is_last or stop.received is not None:
+                    why = "" if stop.received is not None else f" after {(now - self.started) / 60:.1f} minutes"
+                    self.console.say(
+                        f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to go on."
+                    )
                 break
 
     def last_good(self) -> str:
@@ -283,33 +313,38 @@ class _Run:
         return bool(every) and step % every == 0
 
     def _log(self) -> None:
-        means = self.averages.take()
-        now = time.monotonic()
-        steps_per_s = (self.step - self.logged_step) / max(now - self.logged_at, 1e-9)
-        self.logged_step, self.logged_at = self.step, now
-        loss, norm = means.pop("loss"), means.pop("grad_norm")
-        line = {
-            "lr": optim.learning_rate(self.step - 1, self.settings),
-            "loss": loss,
-            "terms": means,
-            "grad_norm": norm,
-        }
+        means, pace = self.averages.take(), self.clock.take()
+        named = {name: means.pop(name) for name in ("loss", *optim.NORMS) if name in means}
+        groups = {name: means.pop(name) for name in list(means) if isinstance(means[name], list)}
+        line = {"lr": optim.learning_rate(self.step - 1, self.settings), **named, "terms": means}
+        if groups:
+            line["groups"] = groups
         if hasattr(self.task, "batch_size"):
-            line["samples_per_s"] = round(steps_per_s * self.task.batch_size, 2)
-        self.journal.write(self.step, self.seconds, **line)
-        self.console.show(self.step, {"loss": loss, **means})
+            line["samples_per_s"] = round(pace["steps_per_s"] * self.task.batch_size, 2)
+        line["idle_share"] = round(pace["idle_share"], 4)
+        self._tell(**line, **memory(self.device))
+        self.console.show(self.step, {"loss": named["loss"], **means})
+
+    def _tell(self, **values: Any) -> None:
+        """Writes a line, and shows it to whoever watches."""
+        self.watchers.record(self.journal.write(self.step, self.seconds, **values))
 
     def _evaluate(self) -> None:
         with self.ema.swapped_in(), _evaluating(self.task.model), torch.no_grad():
             self.evaluation = {name: float(value) for name, value in self.task.evaluate().items()}
+            pictures = self.task.pictures() if hasattr(self.task, "pictures") else None
         if self.evaluation:
             line: dict[str, Any] = {"evaluation": self.evaluation}
             if hasattr(self.task, "alarms"):
                 line["alarms"] = self.task.alarms(self.evaluation, self.step / self.settings.num_steps)
-            self.journal.write(self.step, self.seconds, **line)
+            self._tell(**line)
             self.console.show(self.step, self.evaluation)
             for alarm in line.get("alarms", ()):
                 self.console.say(f"step {self.step}: ALARM: {alarm}")
+        if pictures is not None:
+            rows, labels = pictures
+            sheet = self.out / "samples" / f"{self.task.name}-{self.step:08d}.png"
+            self.watchers.picture(self.step, contact_sheet(rows, sheet, labels))
 
     def _save(self) -> None:
         parts = {
@@ -317,7 +352,7 @@ class _Run:
             "ema": self.ema.state_dict(self.task.model),
             "optimizer": optim.optimizer_tensors(self.task.model, self.optimizer),
         }
-        facts = {"seconds": self.seconds, "evaluation": self.evaluation}
+        facts = {"seconds": self.seconds, "evaluation": self.evaluation, "averages": self.averages.state()}
         self.saved = checkpoint.save(
             self.out,
             self.task.name,
@@ -327,7 +362,7 @@ class _Run:
             facts=facts,
             keep=self.settings.keep_checkpoints,
         )
-        self.saved_at = time.monotonic()
+        self.saved_step, self.saved_at = self.step, time.monotonic()
 
 
 @contextmanager

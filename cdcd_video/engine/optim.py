@@ -1,6 +1,7 @@
 """AdamW with weight decay where it belongs, the learning rate as a function of the step, and both as plain tensors."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +56,26 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
     fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
     return settings.learning_rate * (settings.final_lr_ratio + (1.0 - settings.final_lr_ratio) * fall)
+
+
+NORMS = ("grad_norm", "param_norm", "update_norm")
+"""Euclidean norms over all trained parameters: of the gradient before clipping, of the weights, of a step."""
+
+
+@torch.no_grad()
+def norms(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> dict[str, Tensor]:
+    """How large the weights are, and how far a step took them.
+
+    Args:
+      parameters: after the step.
+      before: copies from before it.
+
+    Returns:
+      `param_norm` and `update_norm`, scalars on the device.
+    """
+    moved = torch._foreach_sub([parameter.detach() for parameter in parameters], list(before))
+    sizes = nn.utils.get_total_norm([parameter.detach() for parameter in parameters])
+    return {"param_norm": sizes, "update_norm": nn.utils.get_total_norm(moved)}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

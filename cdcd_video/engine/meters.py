@@ -1,0 +1,99 @@
+"""What a run costs while it goes: steps per second, the share of time spent waiting for data, memory."""
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_GIB = 2.0**30
+
+
+class Clock:
+    """Splits the time between two readings into steps, waiting for batches, and what is no step at all."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic):
+        """Starts the first interval.
+
+        Args:
+          now: seconds, never falling.
+        """
+        self.now = now
+        self.start()
+
+    def start(self) -> None:
+        """Begins an interval here; what came before it counts for nothing."""
+        self.began, self.waited_s, self.aside_s, self.num_steps = self.now(), 0.0, 0.0, 0
+
+    def step(self) -> None:
+        """One more step has been taken."""
+        self.num_steps += 1
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside the `with` a step waits for its batch."""
+        began = self.now()
+        try:
+            yield
+        finally:
+            self.waited_s += self.now() - began
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside the `with` no step is taken: scores, pictures, checkpoints."""
+        began = self.now()
+        try:
+            yield
+        finally:
+            self.aside_s += self.now() - began
+
+    def take(self) -> dict[str, float]:
+        """`steps_per_s` and `idle_share` (waiting for batches, of the time of the steps); starts the next interval."""
+        stepping_s = max(self.now() - self.began - self.aside_s, 1e-9)
+        told = {"steps_per_s": self.num_steps / stepping_s, "idle_share": min(1.0, self.waited_s / stepping_s)}
+        self.start()
+        return told
+
+
+class Fed:
+    """A task as a step sees it, with the time of its batches on the clock; everything else is the task's own."""
+
+    def __init__(self, task: Any, clock: Clock):
+        """Hands out the task's batches.
+
+        Args:
+          task: what is trained.
+          clock: which is told how long each batch took.
+        """
+        self._task, self._clock, self.is_reading = task, clock, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def batch(self, step: int) -> Any:
+        """The task's batch; `is_reading` stays True where reading it failed: no weight had been touched by then."""
+        self.is_reading = True
+        with self._clock.waiting():
+            batch = self._task.batch(step)
+        self.is_reading = False
+        return batch
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """GiB in use: of this process, and at most so far of the GPU, where there is one."""
+    used = {"memory_gib": round(_resident_bytes() / _GIB, 3)}
+    if device.type == "cuda":
+        used["device_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / _GIB, 3)
+    return used
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:  # not Linux: the most so far, in bytes there and in KiB elsewhere
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

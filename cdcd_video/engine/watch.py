@@ -1,0 +1,232 @@
+"""Who watches a run beside `log.jsonl`: TensorBoard, Weights & Biases, trackio; all are fed the journal's own lines.
+
+Nothing here is needed to train: a watcher is loaded when it is asked for, and one that fails on the way is named once
+and left out, because a chart is not worth a run.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from cdcd_video.engine.log import say
+from cdcd_video.engine.runtime import replace_file, writing_to
+from cdcd_video.errors import UserError
+
+PROJECT = "cdcd-video"
+"""What the runs are filed under at W&B and trackio, unless WANDB_PROJECT or TRACKIO_PROJECT says otherwise there."""
+_NOT_CHARTED = ("task", "step")
+
+
+class Watcher(Protocol):
+    """One task of one run, as somebody else shows it."""
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the numbers of one line of `log.jsonl`, by names such as `terms/bound`."""
+        ...
+
+    def picture(self, step: int, path: Path) -> None:
+        """Takes a contact sheet."""
+        ...
+
+    def close(self) -> None:
+        """Sends what still waits."""
+        ...
+
+
+def default_watchers() -> tuple[str, ...]:
+    """TensorBoard where it is installed."""
+    return ("tensorboard",) if importlib.util.find_spec("tensorboard") else ()
+
+
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of `log.jsonl` by flat names; words and what was no finite number are left out.
+
+    Args:
+      line: as it was written; mappings and lists may be nested.
+
+    Returns:
+      `{"terms": {"bound": 1.5}, "lr": 0.1}` becomes `{"terms/bound": 1.5, "lr": 0.1}`; entries of lists are numbered.
+    """
+    return dict(_leaves({name: value for name, value in line.items() if name not in _NOT_CHARTED}))
+
+
+class Watchers:
+    """All watchers of a task; none of them can stop it."""
+
+    def __init__(self, names: Sequence[str], out: Path, task: str, step: int, facts: Mapping[str, Any]):
+        """Opens them.
+
+        Args:
+          names: of `WATCHERS`.
+          out: the run's folder.
+          task: what is trained.
+          step: steps taken so far: charts go on from there.
+          facts: what to show beside the charts, such as settings.
+
+        Raises:
+          UserError: a name that is not known or not installed, or a watcher that cannot be started.
+        """
+        self.open: dict[str, Watcher] = {}
+        for name in names:
+            if name not in WATCHERS:
+                raise UserError(f"watcher {name!r} is not known; known are: {', '.join(WATCHERS)}.")
+            try:
+                self.open[name] = WATCHERS[name](out, task, step, facts)
+            except ImportError as error:
+                raise UserError(
+                    f"watcher {name} cannot be loaded ({error}); pip install {name}, or leave it out."
+                ) from None
+            except UserError:
+                raise
+            except Exception as error:  # whatever a foreign library raises, such as a missing login
+                raise UserError(
+                    f"watcher {name} cannot be started ({_line(error)}); leave it out, or see to it."
+                ) from error
+
+    def record(self, line: Mapping[str, Any]) -> None:
+        """Hands one line of the journal to everybody."""
+        values = scalars(line) if self.open else {}
+        self._each(lambda watcher: watcher.record(line["step"], values))
+
+    def picture(self, step: int, path: Path) -> None:
+        """Hands a contact sheet to everybody."""
+        self._each(lambda watcher: watcher.picture(step, path))
+
+    def close(self) -> None:
+        """Lets everybody send what still waits."""
+        self._each(lambda watcher: watcher.close())
+        self.open = {}
+
+    def _each(self, tell: Callable[[Watcher], None]) -> None:
+        for name, watcher in list(self.open.items()):
+            try:
+                tell(watcher)
+            except Exception as error:  # see above: named, and left out
+                del self.open[name]
+                say(
+                    "warning", f"{name} has failed ({_line(error)}); training goes on without it, log.jsonl has it all."
+                )
+
+
+class _TensorBoard:
+    """`OUT/tensorboard/TASK`; what a killed process wrote beyond its last checkpoint is taken back."""
+
+    def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
+        importlib.import_module("tensorboard")  # without it the line below fails in words of its own
+        library = importlib.import_module("torch.utils.tensorboard")
+        with writing_to(out):
+            folder = out / "tensorboard" / task
+            folder.mkdir(parents=True, exist_ok=True)
+            self.writer = library.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        if step == 0:
+            self.writer.add_text("facts", "\n".join(f"- {name}: {value}" for name, value in facts.items()), 0)
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def picture(self, step: int, path: Path) -> None:
+        with Image.open(path) as picture:
+            self.writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class _Wandb:
+    """Weights & Biases: a run for each task, in one group; online or offline as WANDB_MODE says."""
+
+    def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
+        self.library = importlib.import_module("wandb")
+        group = f"{out.resolve().name}-{_token(out)}"
+        self.run = self.library.init(
+            project=_project("WANDB_PROJECT"),
+            group=group,
+            name=f"{out.resolve().name}/{task}",
+            id=f"{group}-{task}",
+            resume="allow",
+            dir=str(out),
+            config=dict(facts),
+        )
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def picture(self, step: int, path: Path) -> None:
+        self.run.log({"samples": self.library.Image(str(path))}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class _Trackio:
+    """trackio: a run for each task, kept on this machine unless trackio is told otherwise."""
+
+    def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
+        self.library = importlib.import_module("trackio")
+        name = f"{out.resolve().name}-{_token(out)}-{task}"
+        self.run = self.library.init(
+            project=_project("TRACKIO_PROJECT"), name=name, resume="allow", config=dict(facts), embed=False
+        )
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def picture(self, step: int, path: Path) -> None:
+        self.run.log({"samples": self.library.Image(str(path))}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+WATCHERS: dict[str, Callable[[Path, str, int, Mapping[str, Any]], Watcher]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
+    "trackio": _Trackio,
+}
+"""Name -> how it is opened: the run's folder, the task, steps taken so far, facts."""
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield name, float(value)
+        return
+    for key, item in items:
+        yield from _leaves(item, f"{name}/{key}" if name else str(key))
+
+
+def _token(out: Path) -> str:
+    """What tells this run from others of its name, over all its starts."""
+    path = out / "watch.json"
+    try:
+        return json.loads(path.read_text())["token"]
+    except (OSError, ValueError, KeyError, TypeError):  # the first start, or a file that says nothing of use
+        token = secrets.token_hex(4)
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json.dumps({"token": token}) + "\n")
+    return token
+
+
+def _project(variable: str) -> str:
+    return os.environ.get(variable, PROJECT)
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
