@@ -14,7 +14,7 @@ from fixtures_model import write_model
 from safetensors.torch import load_file
 
 from cdcd_video import configfile
-from cdcd_video.ablate import cell, plan, verdict
+from cdcd_video.ablate import cell, plan, training, verdict
 from cdcd_video.ablate.gather import Sums
 from cdcd_video.ablate.plan import Ablation
 from cdcd_video.errors import UserError
@@ -216,6 +216,38 @@ def test_only_seeds_that_both_have_are_compared():
     assert found.by_seed == pytest.approx((0, 0)) and len(found.by_seed) == 2
 
 
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def test_what_the_logs_say_of_training(tmp_path: Path):
+    found = plan.read(write_plan(tmp_path), [], tmp_path / "out")
+    for number, one in enumerate(found.of("both")):
+        (one.folder / "along").mkdir(parents=True)
+        (one.folder / "along" / "scores.jsonl").touch()
+        lines = [
+            {
+                "task": "diffusion",
+                "step": step,
+                "loss": 1.0,
+                "terms": {"bound": 1.0, "gradient_share_bound": step / 100 + number},
+            }
+            for step in range(1, 9)
+        ]
+        lines += [{"task": "eye", "step": 1, "terms": {"gradient_share_bound": 99.0}}]
+        lines += [{"task": "diffusion", "step": 8, "evaluation": {}, "alarms": ["it freezes"] * number}]
+        (one.folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    trained = training.read(found)
+    assert list(trained) == ["both"], "the other arm has no finished cell"
+    assert trained["both"].early == {"gradient_share_bound": pytest.approx((0.015, 1.015))}
+    assert trained["both"].late == {"gradient_share_bound": pytest.approx((0.075, 1.075))}
+    assert trained["both"].alarms == ("seed 1, step 8: it freezes",)
+    text = "\n".join(training.markdown(trained))
+    assert "| both (2) | 52 (1.5 to 1e+02); 58 (7.5 to 1.1e+02) | 1 |" in text and "Alarm of both, seed 1" in text
+    (found.of("both")[0].folder / "log.jsonl").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        training.read(found)
+
+
 # ------------------------------------------------------------------------------------------------------------- cells
 
 
@@ -277,6 +309,7 @@ def test_the_whole_of_it(base: Path, tmp_path: Path):
     table = (out / "table.md").read_text()
     assert "| none (2) | both (2) |" in table and "| both - none |" in table and "| truth |" in table
     assert "Not finished" not in table
+    assert "frame frame: share" in table and "| none (2) |" in table.split("## training")[1]
     lines = json.loads((out / "table.json").read_text())
     right = [line for line in lines if line["metric"] == "does_right_thing"]
     assert {line["arm"] for line in right} == {"none", "both"} and all(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from cdcd_video.ablate import training
 from cdcd_video.ablate.gather import Gathered, Sums, gather
 from cdcd_video.ablate.plan import Plan
 from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
@@ -103,6 +104,7 @@ def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) ->
             "",
         ]
         text += [*_tables(found, own), *_sets(found)]
+    text += ["", "## training", "", *training.markdown(training.read(plan))]
     return "\n".join(text) + "\n"
 
 

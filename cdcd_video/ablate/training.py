@@ -1,0 +1,95 @@
+"""What the finished cells' own logs say of their training: who held the gradient, did the positives win, was there an alarm."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdcd_video.ablate.cell import is_done
+from cdcd_video.ablate.plan import Plan
+from cdcd_video.errors import UserError
+
+SHARE, WINS = "gradient_share_", "_wins"
+"""How the log names a term's share in the gradient at the logits, and how often its positive beats every negative."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One arm, over its finished seeds."""
+
+    num_seeds: int
+    early: dict[str, tuple[float, ...]]
+    """Mean over the first quarter of the logged steps, by figure; a value for each seed."""
+    late: dict[str, tuple[float, ...]]
+    """The same over the last quarter."""
+    alarms: tuple[str, ...]
+    """Every alarm raised, with seed and step."""
+
+
+def read(plan: Plan) -> dict[str, Trained]:
+    """Reads `log.jsonl` of every finished cell.
+
+    Returns:
+      By arm; arms without a finished cell are left out.
+
+    Raises:
+      UserError: a log is damaged.
+    """
+    found: dict[str, Trained] = {}
+    for arm in plan.arms:
+        cells = [cell for cell in plan.of(arm) if is_done(plan, cell.folder)]
+        if not cells:
+            continue
+        early, late, alarms = {}, {}, []
+        for cell in cells:
+            lines = list(_of_diffusion(cell.folder / "log.jsonl"))
+            terms = [line["terms"] for line in lines if "terms" in line]
+            quarter = max(1, len(terms) // 4)
+            for means, part in ((early, terms[:quarter]), (late, terms[-quarter:])):
+                for name in (name for name in part[-1] if name.startswith(SHARE) or name.endswith(WINS)):
+                    means.setdefault(name, []).append(sum(line[name] for line in part) / len(part))
+            alarms += [
+                f"seed {cell.seed}, step {line['step']}: {told}" for line in lines for told in line.get("alarms", ())
+            ]
+        first, last = ({name: tuple(values) for name, values in means.items()} for means in (early, late))
+        found[arm] = Trained(len(cells), first, last, tuple(alarms))
+    return found
+
+
+def _of_diffusion(path: Path) -> Iterator[dict]:
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete its folder and run the ablation again") from error
+    return (line for line in lines if line["task"] == "diffusion")
+
+
+def markdown(found: dict[str, Trained]) -> Iterator[str]:
+    """A table, arm by arm: percentages of the first and last quarter of training, means over seeds (least to most)."""
+    columns = list(dict.fromkeys(name for trained in found.values() for name in trained.early))
+    yield "Terms' shares in the gradient at the logits and how often the positive wins, %, first and last quarter of training:"
+    yield "mean over seeds (least to most)."
+    yield ""
+    yield "| arm (seeds) | " + " | ".join(_title(name) for name in columns) + " | alarms |"
+    yield "|---" * (len(columns) + 2) + "|"
+    for arm, trained in found.items():
+        shown = [_quarters(trained.early.get(name), trained.late.get(name)) for name in columns]
+        yield f"| {arm} ({trained.num_seeds}) | " + " | ".join(shown) + f" | {len(trained.alarms)} |"
+    yield ""
+    for arm, trained in found.items():
+        yield from (f"- Alarm of {arm}, {told}" for told in trained.alarms)
+
+
+def _title(name: str) -> str:
+    if name.startswith(SHARE):
+        return f"{name.removeprefix(SHARE).replace('_', ' ')}: share"
+    return f"{name.removesuffix(WINS).replace('_', ' ')}: wins"
+
+
+def _quarters(early: tuple[float, ...] | None, late: tuple[float, ...] | None) -> str:
+    return "-" if not early or not late else f"{_spread(early)}; {_spread(late)}"
+
+
+def _spread(values: tuple[float, ...]) -> str:
+    low, mean, high = (f"{100 * value:.2g}" for value in (min(values), sum(values) / len(values), max(values)))
+    return f"{mean} ({low} to {high})" if len(values) > 1 else mean
