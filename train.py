@@ -20,6 +20,12 @@ def main() -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, every tensor, the cost; stop"
     )
+    parser.add_argument(
+        "--watch",
+        nargs="+",
+        metavar="NAME",
+        help="who is shown the log: tensorboard wandb trackio none (default: tensorboard where it is installed)",
+    )
     args = parser.parse_args()
 
     from cdcd_video import configfile
@@ -33,12 +39,14 @@ def main() -> int:
         return 0
 
     from cdcd_video import build
+    from cdcd_video.engine.watch import chosen
 
+    watch = chosen(args.watch)
     unknown = set(args.stages or ()) - set(build.STAGES)
     if unknown:
         raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(build.STAGES)}")
     out = args.out or Path("runs") / config.name
-    run = build.TrainingRun(config, out, sys.argv)
+    run = build.TrainingRun(config, out, sys.argv, watch=watch)
     run.train(args.stages or build.STAGES)
     sys.stdout.write(f"trained {config.name}; the model is {run.folder}\n")
     return 0

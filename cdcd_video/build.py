@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,6 +22,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.model import (
     FORMAT,
+    Model,
     build_codec,
     build_denoiser,
     build_eye,
@@ -33,6 +33,7 @@ from cdcd_video.model import (
 )
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.report.card import write_card
+from cdcd_video.sheets import decoded_rows, drawn_rows
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
 from cdcd_video.step_eye import StepEye
 from cdcd_video.video import contact_sheet
@@ -42,6 +43,8 @@ STAGES = ("clip", "codec", "decoder", "eye", "diffusion", "refine")
 
 NUM_SAMPLES = 6
 """Validation clips drawn at the end of a run."""
+NUM_SEEN = 2
+"""Validation clips drawn at each evaluation of the denoiser."""
 
 
 def open_clips(config: Config, split: str) -> Clips:
@@ -91,10 +94,19 @@ class TrainingRun:
       out: the run folder; made if missing. A folder that holds another config is refused.
       command: what the user typed, for run.json.
       cache: where the codes of the clips are kept; in the run folder when None. Runs that share data and codec may share it.
+      watch: who is shown the log while it is written, of `engine.watch.WATCHERS`.
     """
 
-    def __init__(self, config: Config, out: Path, command: Sequence[str], cache: Path | None = None):
+    def __init__(
+        self,
+        config: Config,
+        out: Path,
+        command: Sequence[str],
+        cache: Path | None = None,
+        watch: Sequence[str] = (),
+    ):
         self.config, self.out, self.folder, self.cache = config, out, out / "model", cache or out / "cache"
+        self.watch = watch
         self.device = runtime.device_for(config.device)
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
@@ -137,6 +149,7 @@ class TrainingRun:
         clip = self._clip()
         codec = self._fresh("codec", lambda: build_codec(self.config, clip))
         stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
+        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
         self._fit(stage, self.config.train.codec, codec=self.config.codec.model_dump_json(), clip=clip.digest)
         if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
             self._save(codec, "codec", clip)
@@ -145,6 +158,7 @@ class TrainingRun:
         clip = self._clip()
         codec = self._codec(clip)
         stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device)
+        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
         self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip))
         self._save(codec, "codec", clip)
 
@@ -193,6 +207,10 @@ class TrainingRun:
         task = stage(denoiser, codec, process, config, *self._caches(codec, clip), self.device, eye)
         if start is not None:
             task.model.load_state_dict(start)
+        pipe = ImageToVideo(
+            Model(config, clip, codec, denoiser, digest="")
+        )  # as it stands whenever it is asked to draw
+        task.pictures = lambda: drawn_rows(pipe, self.val, range(min(NUM_SEEN, len(self.val))))
         self._fit(
             task,
             train,
@@ -207,16 +225,7 @@ class TrainingRun:
     def _show(self, **networks: nn.Module) -> None:
         """Draws a few validation clips beside the truth into samples/, and writes the card."""
         pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
-        num_clips = min(NUM_SAMPLES, len(self.val))
-        drawing = pipe.defaults(fps=self.val.fps)
-        truth = [
-            self.val.frames(clip, range(min(self.val.num_frames(clip), drawing.num_frames)))
-            for clip in range(num_clips)
-        ]
-        captions = [self.val.caption(clip) for clip in range(num_clips)]
-        drawn = pipe.draw(np.stack([frames[0] for frames in truth]), captions, drawing, range(num_clips))
-        rows = [row for pair in zip(truth, drawn, strict=True) for row in pair]
-        labels = [label for caption in captions for label in (f"true: {caption}", f"drawn: {caption}")]
+        rows, labels = drawn_rows(pipe, self.val, range(min(NUM_SAMPLES, len(self.val))))
         contact_sheet(rows, self.out / "samples" / "validation.png", labels)
         write_card(self.out, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
 
@@ -233,7 +242,7 @@ class TrainingRun:
         facts = {"train": train.model_dump_json(), "data": self.clips.digest(), **identity}
         identity = {name: _digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
-        result = loop.train(stage, settings, self.out, seed=self.config.seed, identity=identity)
+        result = loop.train(stage, settings, self.out, seed=self.config.seed, identity=identity, watch=self.watch)
         stage.model.load_state_dict(checkpoint.load_weights(self.out, stage.name, "ema"))
         stage.model.eval()
         if not result.is_finished:

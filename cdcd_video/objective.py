@@ -80,7 +80,19 @@ def diffusion_objective(
         found = gradient_shares(logits, reverse, candidates, kl_weight, ce_weight, weighted)
         return {f"gradient_share_{name}": share for name, share in found.items()}
 
-    return LossTerms(total, {name: value.detach().float() for name, value in parts.items()}, shares)
+    groups = {
+        "bound_by_time_decile": by_time_decile(t, (importance * terms.kl[..., 0]).mean(1)),
+        "auxiliary_by_time_decile": by_time_decile(t, nll.mean(1)),
+    }
+    return LossTerms(total, {name: value.detach().float() for name, value in parts.items()}, shares, groups)
+
+
+@torch.no_grad()
+def by_time_decile(t: Float[Tensor, "B"], paid: Float[Tensor, "B"]) -> Float[Tensor, "2 10"]:
+    """Sums and counts of what examples pay, by tenths of diffusion time: (0, 0.1], (0.1, 0.2], ... (0.9, 1]."""
+    decile = (10 * t.double() - 1e-9).ceil().long().clamp(1, 10) - 1  # times of a chain lie on the borders
+    of = torch.stack([paid.double(), torch.ones_like(paid, dtype=torch.double)])
+    return torch.zeros(2, 10, dtype=torch.double, device=t.device).index_add(1, decile, of).float()
 
 
 def wrong_codes(

@@ -41,9 +41,26 @@ class Watcher(Protocol):
         ...
 
 
-def default_watchers() -> tuple[str, ...]:
-    """TensorBoard where it is installed."""
-    return ("tensorboard",) if importlib.util.find_spec("tensorboard") else ()
+def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Who watches, as the user says.
+
+    Args:
+      names: of `WATCHERS`, or "none" alone; None is TensorBoard where it is installed.
+
+    Returns:
+      Names of `WATCHERS`, each once.
+
+    Raises:
+      UserError: a name that is not known.
+    """
+    if names is None:
+        return ("tensorboard",) if importlib.util.find_spec("tensorboard") else ()
+    if list(names) == ["none"]:
+        return ()
+    unknown = [name for name in names if name not in WATCHERS]
+    if unknown:
+        raise UserError(f"watcher {unknown[0]!r} is not known; use {', '.join(WATCHERS)}, or none alone.")
+    return tuple(dict.fromkeys(names))
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
@@ -72,12 +89,10 @@ class Watchers:
           facts: what to show beside the charts, such as settings.
 
         Raises:
-          UserError: a name that is not known or not installed, or a watcher that cannot be started.
+          UserError: a watcher that is not installed or cannot be started.
         """
         self.open: dict[str, Watcher] = {}
         for name in names:
-            if name not in WATCHERS:
-                raise UserError(f"watcher {name!r} is not known; known are: {', '.join(WATCHERS)}.")
             try:
                 self.open[name] = WATCHERS[name](out, task, step, facts)
             except ImportError as error:

@@ -1,0 +1,119 @@
+"""Whether two runs are one: their logged losses, bit for bit, and the weights they ended with."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdcd_video.engine import checkpoint
+from cdcd_video.errors import UserError
+
+_OF_THE_MACHINE = ("time_s", "samples_per_s", "idle_share", "memory_gib", "device_memory_gib")
+"""What a line says about the machine and not about the run."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first step of a task at which two runs part."""
+
+    task: str
+    step: int
+    values: dict[str, tuple[Any, Any]]
+    """Name -> what it is in either run."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two logs side by side."""
+
+    num_steps: dict[str, int]
+    """Lines of each task that both have."""
+    differences: list[Difference]
+    """The first of each task that has any."""
+    only: tuple[list[str], list[str]]
+    """Lines, and values of lines, that one of the two has and the other has not."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing that both say differs, and neither has steps that the other lacks."""
+        return not self.differences and not any(name.startswith("step ") for names in self.only for name in names)
+
+
+def compare_logs(one: Path, other: Path) -> Comparison:
+    """Compares what two run folders have logged, value by value; numbers must be equal to the last bit.
+
+    Raises:
+      UserError: a folder has no log, or one that cannot be read.
+    """
+    left, right = read_log(one), read_log(other)
+    only: tuple[list[str], list[str]] = ([], [])
+    for here, there, names in ((left, right, only[0]), (right, left, only[1])):
+        lacking = [key for key in here if key not in there]
+        names.extend(f"step {step} of {task}{' (scores)' if scores else ''}" for task, step, scores in lacking)
+    num_steps: dict[str, int] = {}
+    first: dict[str, Difference] = {}
+    for key in (key for key in left if key in right):
+        task, step, _ = key
+        num_steps[task] = num_steps.get(task, 0) + 1
+        here, there = left[key], right[key]
+        for mine, theirs, names in ((here, there, only[0]), (there, here, only[1])):
+            names.extend(name for name in mine if name not in theirs and name not in names)
+        unequal = {name: (here[name], there[name]) for name in here if name in there and here[name] != there[name]}
+        if unequal and (task not in first or step < first[task].step):
+            first[task] = Difference(task, step, unequal)
+    return Comparison(num_steps, list(first.values()), only)
+
+
+def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
+    """The lines of a run's `log.jsonl`, by task, step, and whether they are scores; values by flat names.
+
+    Raises:
+      UserError: there is none, or a line is not one of a log.
+    """
+    path = run / "log.jsonl"
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        keys = [(entry["task"], entry["step"], "evaluation" in entry) for entry in entries]
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({(error.strerror or str(error)).lower()}); name a run's folder."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is not the log of a run; name a run's folder, and one that no process writes."
+        ) from None
+    return {key: dict(_flat(entry)) for key, entry in zip(keys, entries, strict=True)}
+
+
+def weights(run: Path) -> dict[str, str]:
+    """Hashes of all that a run has learned: of each task's newest checkpoint, part by part, and of its model's files.
+
+    Raises:
+      UserError: a checkpoint is damaged.
+    """
+    found: dict[str, str] = {}
+    home = run / "checkpoints"
+    for task in sorted(path.name for path in home.iterdir()) if home.is_dir() else []:
+        newest = checkpoint.latest(run, task)
+        state = json.loads((newest.folder / "state.json").read_text())
+        found |= {f"{task}, step {newest.step}: {part}": sha256 for part, sha256 in state["sha256"].items()}
+    for path in sorted((run / "model").rglob("*.safetensors")):
+        found[path.relative_to(run).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def unequal_weights(one: Path, other: Path) -> list[str]:
+    """Names of what two runs have learned that is not equal to the last bit, or that only one of them has."""
+    left, right = weights(one), weights(other)
+    return [name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, item in value.items():
+        if name or key not in (*_OF_THE_MACHINE, "task", "step"):
+            yield from _flat(item, f"{name}/{key}" if name else key)

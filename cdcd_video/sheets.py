@@ -1,0 +1,50 @@
+"""Rows of a contact sheet: what is drawn, or decoded, beside the truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cdcd_video.codec.codec import Codec
+from cdcd_video.data.pairs import load_frames
+from cdcd_video.data.store import Clips
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.pretrained import FrozenClip
+
+Rows = tuple[list[np.ndarray], list[str]]
+"""Videos, uint8 (F, H, W, 3), and a line of text for each."""
+
+
+def drawn_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Rows:
+    """Each clip as it is, and as the model draws it from its first frame and its first caption.
+
+    Args:
+      pipe: the model.
+      clips: the truth.
+      numbers: which of the clips; also the seeds.
+    """
+    drawing = pipe.defaults(fps=clips.fps)
+    truth = [clips.frames(clip, range(min(clips.num_frames(clip), drawing.num_frames))) for clip in numbers]
+    captions = [clips.caption(clip) for clip in numbers]
+    drawn = pipe.draw(np.stack([frames[0] for frames in truth]), captions, drawing, list(numbers))
+    rows = [row for pair in zip(truth, drawn, strict=True) for row in pair]
+    return rows, [label for caption in captions for label in (f"true: {caption}", f"drawn: {caption}")]
+
+
+@torch.no_grad()
+def decoded_rows(codec: Codec, clip: FrozenClip, clips: Clips, numbers: Sequence[int]) -> Rows:
+    """The middle frames of some clips, and what remains of them through the codec, which also sees the first frames.
+
+    Args:
+      codec, clip: what is shown.
+      clips: the truth.
+      numbers: which of the clips.
+    """
+    device = codec.table.device
+    middle = np.array([clips.num_frames(number) // 2 for number in numbers])
+    start, frames = (part.to(device) for part in load_frames(clips, np.array(numbers), np.zeros_like(middle), middle))
+    decoded = codec.decode(codec.encode(clip.see(frames, codec.cfg.layers).patches), start)
+    rows = [
+        part.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy() for part in (frames, decoded)
+    ]
+    return rows, ["true", "decoded"]
