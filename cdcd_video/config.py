@@ -4,7 +4,7 @@ A choice among variants is a tagged union (`kind: ...`), so that a combination w
 down. Files are read by `cdcd_video.configfile`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +18,8 @@ class Section(BaseModel):
     """Base of every section: frozen, no unknown keys; the text under a field is its documentation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    shorthand: ClassVar[str] = ""
+    """The field that is meant where a file gives plain text in place of the section; empty: none."""
 
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -58,7 +60,20 @@ class FolderData(Section):
     """Frames of each clip that are encoded, from its beginning."""
 
 
-Data = Annotated[SpritesData | FolderData, Field(discriminator="kind")]
+class LatentsData(Section):
+    """Codes and caption states made by `python -m data_prep encode`; neither pixels nor CLIP are needed any more.
+
+    The stages on codes can be trained: eye, diffusion, refine.
+    """
+
+    kind: Literal["latents"] = "latents"
+    path: str
+    """The cache."""
+    size_px: Annotated[int, Field(ge=16)] = 64
+    """Side of the frames that were encoded."""
+
+
+Data = Annotated[SpritesData | FolderData | LatentsData, Field(discriminator="kind")]
 
 # ---------------------------------------------------------------------------------------------------------- CLIP
 
@@ -82,11 +97,13 @@ class ClipConfig(Section):
 
 
 class PretrainedClip(Section):
-    """CLIP weights from a `save_pretrained` folder, used as they are."""
+    """A CLIP that is there already, used as it is. In short: `clip: openai/clip-vit-base-patch16`, or a folder's path."""
+
+    shorthand: ClassVar[str] = "folder"
 
     kind: Literal["pretrained"] = "pretrained"
-    folder: str
-    """Folder with config.json, model.safetensors, tokenizer and preprocessor_config.json."""
+    folder: Annotated[str, Field(min_length=1)]
+    """A folder of `save_pretrained` or an OpenCLIP export; or the name of a published CLIP in the Hub's cache."""
 
 
 Clip = Annotated[ClipConfig | PretrainedClip, Field(discriminator="kind")]

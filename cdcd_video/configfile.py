@@ -237,6 +237,9 @@ def _complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     completed = dict(given)
     for name, field in model.model_fields.items():
         value = given.get(name)
+        if isinstance(value, str):  # the short form of a section that has one
+            short = [section for section in _sections(field.annotation) if getattr(section, "shorthand", "")]
+            value = {"kind": _kind_of(short[0]), short[0].shorthand: value} if short else value
         if not isinstance(value, dict):
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
@@ -258,6 +261,10 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 def _is_of_kind(section: type[BaseModel], value: Mapping[str, Any]) -> bool:
     kind = section.model_fields.get("kind")
     return kind is None or value.get("kind") in get_args(kind.annotation)
+
+
+def _kind_of(section: type[BaseModel]) -> str:
+    return section.model_fields["kind"].default
 
 
 def _leaves(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

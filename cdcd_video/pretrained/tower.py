@@ -1,17 +1,21 @@
-"""Frozen CLIP towers, from an ordinary `from_pretrained` folder: the shipped small one, or OpenAI's from a cache."""
+"""The two towers, frozen: the shipped small ones, or published ones of any size."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cdcd_video.engine.log import say
 from cdcd_video.errors import UserError
+from cdcd_video.pretrained.files import find, read_json, sha256_of
+from cdcd_video.pretrained.load import check_end, load_model, load_tokenizer
+from cdcd_video.pretrained.pixels import Pixels, pixels_of, resized
+from cdcd_video.pretrained.stand_in import mark_of
 from cdcd_video.records import TextStates
 
 MAX_CAPTION_CHARACTERS = 2_000
@@ -31,44 +35,46 @@ class VisionStates:
 class FrozenClip(nn.Module):
     """A CLIP model whose weights never change; both towers in evaluation mode, no gradients.
 
+    A stand-in (random weights) says so on stderr each time.
+
     Args:
-      folder: a folder written by `save_pretrained` (config.json, model.safetensors, tokenizer, preprocessor_config.json).
+      source: a folder (of `save_pretrained`, or an OpenCLIP export), or a name; see `find`.
 
     Raises:
-      UserError: the folder or a file in it is missing.
+      UserError: there is no such CLIP, a file of it is missing or damaged, or its parts do not fit.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, source: Path | str):
         super().__init__()
-        from transformers import AutoTokenizer, CLIPModel  # eight seconds of import, paid only where CLIP is used
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # a bar for reading one small file is noise
-
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"):
-            if not (folder / name).is_file():
-                raise UserError(
-                    f"CLIP folder {folder} has no {name}; give a folder written by CLIPModel.save_pretrained with"
-                    " safetensors weights, and its tokenizer and image processor"
-                )
-        words = folder / "words.json"
-        try:
-            self.model = CLIPModel.from_pretrained(
-                folder, local_files_only=True, attn_implementation="eager", dtype=torch.float32
+        files = find(source)
+        self.stand_in: str | None = mark_of(files)
+        sha256 = sha256_of(files.weights)
+        if files.sha256 and sha256 != files.sha256:
+            raise UserError(
+                f"{files.weights} is not the published file of {files.source}: its sha256 is {sha256}; delete it and get it"
+                " again"
             )
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
-            mean, std = (torch.tensor(preprocessor[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
-            known = frozenset(json.loads(words.read_text())) if words.is_file() else None
-        except Exception as error:  # broken files are met with whatever exception the readers stumble on
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"CLIP folder {folder} is damaged ({reason}); copy it again or train again") from error
+        model, self.digest = load_model(files, sha256)
+        words = read_json(files.folder / "words.json", list)
+        self._adopt(model, load_tokenizer(files.folder), pixels_of(files), frozenset(words) if words else None)
+        check_end(self.tokenizer, model.config.text_config, str(files.folder))
+        if self.stand_in:
+            say("warning", self.stand_in)
+
+    @classmethod
+    def of_parts(cls, model: nn.Module, tokenizer: Any, pixels: Pixels) -> "FrozenClip":
+        """A CLIP that lies in no folder, such as one without numbers (for a dry run)."""
+        clip = cls.__new__(cls)
+        nn.Module.__init__(clip)
+        clip.digest, clip.stand_in = "", None
+        clip._adopt(model, tokenizer, pixels, None)
+        return clip
+
+    def _adopt(self, model: nn.Module, tokenizer: Any, pixels: Pixels, known_words: frozenset[str] | None) -> None:
+        self.model, self.tokenizer, self.pixels, self.known_words = model, tokenizer, pixels, known_words
         self.model.eval().requires_grad_(False)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-        self.known_words: frozenset[str] | None = known
-        self.digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        self.register_buffer("mean", torch.tensor(pixels.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(pixels.std).view(3, 1, 1), persistent=False)
 
     @property
     def image_size(self) -> int:
@@ -106,9 +112,7 @@ class FrozenClip(nn.Module):
 
     def normalised(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 S S"]:
         """Frames in [0, 1] as the tower wants them: its own size, mean and deviation."""
-        if images.shape[-1] != self.image_size:
-            images = F.interpolate(images, size=(self.image_size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
-        return (images - self.mean) / self.std
+        return (resized(images, self.image_size, self.pixels.mode) - self.mean) / self.std
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions -> token ids (B, L) and mask (B, L); what does not fit into the tower is cut off."""

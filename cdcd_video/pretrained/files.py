@@ -1,0 +1,184 @@
+"""Where a CLIP's files are: in a folder, or in the Hub's cache. Nothing is fetched, and no pickle is ever opened."""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cdcd_video.errors import UserError
+from cdcd_video.pretrained.known import KNOWN, Known, Place
+
+PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
+ON_THE_HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[0-9a-f]{40}))?")
+WEIGHTS = {"transformers": "model.safetensors", "open_clip": "open_clip_model.safetensors"}
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """The files of one CLIP."""
+
+    source: str
+    """As it was asked for: a folder or a name."""
+    folder: Path
+    """Holds config.json or open_clip_config.json, the tokenizer and the image processor."""
+    weights: Path
+    layout: Literal["transformers", "open_clip"]
+    """Whose names the tensors bear."""
+    sha256: str | None = None
+    """What the weights' must be, for a published CLIP."""
+
+
+def find(source: str | Path) -> ClipFiles:
+    """Finds a CLIP by its folder, its name, or `name@revision`.
+
+    Args:
+      source: a folder of `CLIPModel.save_pretrained` or an OpenCLIP export; or a name of `known.KNOWN`; or any other
+        name on the Hub with the 40 hex digits of a commit that lies in the cache.
+
+    Raises:
+      UserError: there is nothing, or nothing that can be loaded without pickle; says how to get it.
+    """
+    source = str(source)
+    if Path(source).is_dir():
+        return in_folder(Path(source), source)
+    asked = ON_THE_HUB.fullmatch(source)
+    if asked is None:
+        raise UserError(
+            f"CLIP folder {source} does not exist; give a folder with safetensors weights, or one of the names"
+            f" {', '.join(KNOWN)}"
+        )
+    name, revision = asked["name"], asked["revision"]
+    if revision is None and name in KNOWN:
+        return _in_cache(source, KNOWN[name])
+    if revision is None:
+        raise UserError(
+            f"clip is {source}, which is neither a folder that exists nor a name known here ({', '.join(KNOWN)}); any"
+            f" other name on the Hub needs the commit that is meant: {source}@ and its 40 hex digits"
+        )
+    places = [Place(name, revision, file) for file in ("config.json", "preprocessor_config.json", "tokenizer.json")]
+    found = _cached(source, [Place(name, revision, "model.safetensors"), *places])
+    return in_folder(found[0].parent, source)
+
+
+def in_folder(folder: Path, source: str) -> ClipFiles:
+    """A CLIP whose files are all in one folder.
+
+    Raises:
+      UserError: a file is missing; or the weights are pickled only, or in several files.
+    """
+    layout = "open_clip" if (folder / WEIGHTS["open_clip"]).is_file() else "transformers"
+    weights = folder / WEIGHTS[layout]
+    if not weights.is_file():
+        _refuse_other_weights(folder)
+        raise UserError(
+            f"CLIP folder {folder} has no {weights.name}; give a folder written by CLIPModel.save_pretrained with"
+            " safetensors weights, and its tokenizer and image processor"
+        )
+    needed = {"transformers": [("config.json",), ("preprocessor_config.json",)]}
+    needed["open_clip"] = [
+        ("open_clip_config.json", "config.json"),
+        ("open_clip_config.json", "preprocessor_config.json"),
+    ]
+    for names in [*needed[layout], ("tokenizer.json",)]:
+        if not any((folder / name).is_file() for name in names):
+            hint = (
+                "the tokenizer of CLIP is the same in all of them: copy tokenizer.json of a published one beside the weights"
+                if names == ("tokenizer.json",) and layout == "open_clip"
+                else "give a folder written by CLIPModel.save_pretrained with safetensors weights, and its tokenizer and"
+                " image processor"
+            )
+            raise UserError(f"CLIP folder {folder} has no {' or '.join(names)}; {hint}")
+    return ClipFiles(source, folder, weights, layout)
+
+
+def read_json(file: Path, kind: type = dict) -> Any:
+    """A JSON file that holds a mapping (or a list, if that is the kind); an empty one where there is no file.
+
+    Raises:
+      UserError: it is damaged, or may not be read.
+    """
+    if not file.is_file():
+        return kind()
+    try:
+        content = json.loads(file.read_bytes())
+    except PermissionError as error:
+        raise not_readable(file) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"CLIP folder {file.parent} is damaged ({file.name}: {error}); copy it again") from error
+    if not isinstance(content, kind):
+        raise UserError(f"CLIP folder {file.parent} is damaged ({file.name} holds no {kind.__name__}); copy it again")
+    return content
+
+
+def not_readable(file: Path) -> UserError:
+    """What to say of a file that belongs to somebody else; transformers writes weights for their owner only."""
+    return UserError(f"{file} may not be read by you; its owner should make it readable: chmod 644 {file}")
+
+
+def sha256_of(file: Path) -> str:
+    """Of a file of any size, read in pieces.
+
+    Raises:
+      UserError: it may not be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 22):
+                digest.update(piece)
+    except PermissionError as error:
+        raise not_readable(file) from error
+    return digest.hexdigest()
+
+
+def _refuse_other_weights(folder: Path) -> None:
+    pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)})
+    if (folder / "model.safetensors.index.json").is_file():
+        raise UserError(
+            f"CLIP folder {folder} has its weights in several files; join them where there is memory for it:"
+            ' CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW, max_shard_size="100GB")'
+        )
+    if pickles:
+        published = "; ".join(
+            f"{name}: {known.weights.repository}@{known.weights.revision}" for name, known in KNOWN.items()
+        )
+        raise UserError(
+            f"CLIP folder {folder} holds its weights as a pickle only ({pickles[0]}), which can run any code and is never"
+            f" opened here; take a revision that has safetensors ({published}), or, if you trust the file, convert it:"
+            " CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW)"
+        )
+
+
+def _in_cache(source: str, known: Known) -> ClipFiles:
+    weights, config, *_ = _cached(source, [known.weights, *known.beside])
+    layout = "open_clip" if known.weights.file == WEIGHTS["open_clip"] else "transformers"
+    return ClipFiles(source, config.parent, weights, layout, known.sha256)
+
+
+def _cached(source: str, places: Sequence[Place]) -> list[Path]:
+    """The files in the Hub's cache; never asks the network."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = [try_to_load_from_cache(place.repository, place.file, revision=place.revision) for place in places]
+    missing = [place for place, path in zip(places, found, strict=True) if not isinstance(path, str)]
+    if not missing:
+        return [Path(path) for path in found]
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for place in places:
+        wanted.setdefault((place.repository, place.revision), []).append(place.file)
+    commands = " && ".join(
+        shlex.join(["hf", "download", repository, *files, "--revision", revision])
+        for (repository, revision), files in wanted.items()
+    )
+    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    raise UserError(
+        f"the weights of CLIP {source} are not in the cache {constants.HF_HUB_CACHE} (no {missing[0].file});"
+        f" {'HF_HUB_OFFLINE is set: unset it, and ' if is_offline else ''}with network run `{commands}`; without, run that"
+        " on another machine and copy the files into one folder here, to be given as clip: FOLDER (or rehearse with"
+        " random weights: python -m cdcd_video.tools.stand_in_clip)"
+    )

@@ -1,0 +1,148 @@
+"""A CLIP's files -> a `transformers.CLIPModel` in 32 bits and its tokenizer."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from cdcd_video.errors import UserError
+from cdcd_video.pretrained import open_clip
+from cdcd_video.pretrained.files import ClipFiles, read_json
+
+WIDE = 512
+"""From this width on a tower attends by torch's fused kernels; small ones keep the plain sums they were trained with."""
+START, END = "<|startoftext|>", "<|endoftext|>"
+LEGACY_END = 2
+"""An end id that transformers reads as "the highest id ends the sentence", whatever the tokenizer says."""
+
+
+def config_of(files: ClipFiles, activation: str = "gelu") -> Any:
+    """The `transformers.CLIPConfig`; `activation` is asked for only where an OpenCLIP config holds everything else.
+
+    Raises:
+      UserError: the config is damaged, or of another model.
+    """
+    from transformers import CLIPConfig
+
+    given = read_json(files.folder / "config.json")
+    if files.layout == "open_clip" and given.get("model_type") != "clip":
+        exported = read_json(files.folder / "open_clip_config.json")
+        return CLIPConfig(**open_clip.config_of(files.folder, exported, activation))
+    if given.get("model_type") != "clip":
+        raise UserError(
+            f"CLIP folder {files.folder} holds another model ({given.get('model_type', 'config.json names none')});"
+            " give a CLIPModel"
+        )
+    return CLIPConfig.from_pretrained(files.folder, local_files_only=True)
+
+
+def attention_of(config: Any) -> str:
+    """How a model of this shape attends."""
+    return "sdpa" if config.vision_config.hidden_size >= WIDE else "eager"
+
+
+def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
+    """The model, and the hash that it is known by.
+
+    Args:
+      files: where it is.
+      sha256: of its weights.
+
+    Returns:
+      A `CLIPModel` in 32 bits, whatever the file holds; and `sha256`, or for an export one that also tells the activation.
+
+    Raises:
+      UserError: a file is damaged, or the weights do not fit the config.
+    """
+    from transformers import CLIPModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for reading one small file is noise
+    try:
+        if files.layout == "transformers":
+            config = config_of(files)
+            how = dict(local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            model, report = CLIPModel.from_pretrained(
+                files.folder, attn_implementation=attention_of(config), output_loading_info=True, **how
+            )
+            _refuse_gaps(files.folder, report["missing_keys"], report.get("mismatched_keys") or ())
+            return model, sha256
+        tensors = load_file(files.weights)
+        exported = read_json(files.folder / "open_clip_config.json")
+        activation = open_clip.activation_of(files.folder, exported, sha256, tensors)
+        config = config_of(files, activation)
+        config._attn_implementation = attention_of(config)
+        model = CLIPModel(config).float()
+        known = open_clip.tensors_of(tensors, files.folder)
+        _refuse_gaps(files.folder, *_differences(model, known))
+        model.load_state_dict(known, strict=False)
+        acts = f"{config.vision_config.hidden_act} {config.text_config.hidden_act}"
+        return model, hashlib.sha256(f"{sha256} {acts}".encode()).hexdigest()
+    except UserError:
+        raise
+    except Exception as error:  # broken files are met with whatever exception the readers stumble on
+        raise _damaged(files.folder, error) from error
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer beside a model.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        if (folder / "tokenizer_config.json").is_file():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        ends = dict(bos_token=START, eos_token=END, pad_token=END)  # an export may lie beside tokenizer.json alone
+        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **ends)
+    except Exception as error:  # as above
+        raise _damaged(folder, error) from error
+
+
+def check_end(tokenizer: Any, text: Any, folder: str) -> None:
+    """Whether the text tower pools where the sentence ends, and knows every id of the tokenizer.
+
+    Args:
+      tokenizer, text: the tokenizer, and the config of the text tower.
+      folder: for messages.
+
+    Raises:
+      UserError: it does not.
+    """
+    num_ids = max(tokenizer.get_vocab().values()) + 1
+    if num_ids != text.vocab_size:
+        raise UserError(
+            f"CLIP folder {folder} has a tokenizer of {num_ids} token ids and a text tower for {text.vocab_size}; the"
+            " tokenizer is of another model: copy the right tokenizer.json beside the weights"
+        )
+    pooled = num_ids - 1 if text.eos_token_id == LEGACY_END else text.eos_token_id
+    if pooled != tokenizer.eos_token_id:
+        raise UserError(
+            f"CLIP folder {folder} would read a sentence at the token id {pooled}, and its tokenizer ends sentences with"
+            f" {tokenizer.eos_token_id}; set text_config.eos_token_id to {tokenizer.eos_token_id} in its config.json"
+        )
+
+
+def _differences(model: nn.Module, tensors: dict[str, torch.Tensor]) -> tuple[list[str], list[str]]:
+    wanted = {key: value for key, value in model.state_dict().items() if not key.endswith("position_ids")}
+    misfits = [key for key, value in wanted.items() if key in tensors and tensors[key].shape != value.shape]
+    return sorted(set(wanted) ^ set(tensors)), misfits
+
+
+def _refuse_gaps(folder: Path, missing: Any, misfits: Any) -> None:
+    wrong = sorted(map(str, [*missing, *misfits]))
+    if wrong:
+        raise UserError(
+            f"CLIP folder {folder} has weights that do not fit its config ({len(wrong)} tensors, {wrong[0]} the first);"
+            " copy both from one place"
+        )
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(f"CLIP folder {folder} is damaged ({reason}); copy it again or train again")

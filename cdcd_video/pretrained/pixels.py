@@ -1,0 +1,63 @@
+"""Frames as a tower wants them: its size, its interpolation, its mean and deviation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from cdcd_video.errors import UserError
+from cdcd_video.pretrained.files import ClipFiles, read_json
+
+_MODES = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
+"""Pillow's numbers, as preprocessor_config.json has them, and OpenCLIP's words."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How frames are prepared."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    mode: str = "bicubic"
+
+
+def pixels_of(files: ClipFiles) -> Pixels:
+    """Reads preprocessor_config.json, or what an OpenCLIP export says.
+
+    Raises:
+      UserError: a number is missing, or an interpolation is asked for that there is none of here.
+    """
+    given = read_json(files.folder / "preprocessor_config.json")
+    names = ("image_mean", "image_std", "resample")
+    if not given:
+        given = read_json(files.folder / "open_clip_config.json").get("preprocess_cfg", {})
+        names = ("mean", "std", "interpolation")
+    return _pixels(given, *names, folder=files.folder)
+
+
+def _pixels(given: dict[str, Any], mean: str, std: str, mode: str, folder: object) -> Pixels:
+    means, stds, asked = given.get(mean), given.get(std), given.get(mode, "bicubic")
+    if given.get("do_normalize", True) is False:
+        means, stds = (0.0,) * 3, (1.0,) * 3
+    if asked not in _MODES:
+        raise UserError(
+            f"CLIP folder {folder} asks for the interpolation {asked!r}; only bilinear and bicubic are here"
+        )
+    for name, values in ((mean, means), (std, stds)):
+        if not (
+            isinstance(values, (list, tuple)) and len(values) == 3 and all(isinstance(x, (int, float)) for x in values)
+        ):
+            raise UserError(f"CLIP folder {folder} is damaged ({name} is {values!r}, not three numbers); copy it again")
+    return Pixels(tuple(means), tuple(stds), _MODES[asked])
+
+
+def resized(images: Float[Tensor, "B 3 H W"], size: int, mode: str) -> Float[Tensor, "B 3 S S"]:
+    """Whole frames in [0, 1] at another size: nothing is cropped, for every patch of a frame must be seen.
+
+    Like Pillow's, the filter is widened where the frame shrinks (antialiasing), and values beyond [0, 1] are cut.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode=mode, antialias=True).clamp(0, 1)

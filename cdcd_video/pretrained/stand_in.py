@@ -1,0 +1,57 @@
+"""Stand-in CLIPs: random weights in a published shape, for rehearsals. They are marked four times and never pass for real.
+
+The marks: a file beside the weights, a key in config.json, a line in the header of the weights' file, and the weights
+themselves, whose temperature is one that no CLIP ends training with. Any one of them is enough.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from cdcd_video.errors import UserError
+from cdcd_video.pretrained.files import ClipFiles, not_readable, read_json, sha256_of
+
+MARK_FILE, MARK = "STAND_IN.json", "stand_in"
+STAMP = -1.0
+"""Their `logit_scale`: a temperature of e, where training begins at 0.07 and ends near 0.01."""
+
+
+def mark_of(files: ClipFiles) -> str | None:
+    """What must be said of a CLIP wherever it is used: one sentence for a stand-in, None for any other.
+
+    Raises:
+      UserError: the marks and the weights do not belong together, or a file is damaged.
+    """
+    beside = read_json(files.folder / MARK_FILE)
+    if beside and beside.get("sha256") != sha256_of(files.weights):
+        raise UserError(
+            f"CLIP folder {files.folder} has a {MARK_FILE} for other weights than it holds; delete the folder and write"
+            " it again"
+        )
+    try:
+        with safe_open(files.weights, "pt") as weights:
+            header = (weights.metadata() or {}).get(MARK)
+            scale = weights.get_tensor("logit_scale") if "logit_scale" in weights.keys() else torch.tensor(0.0)  # noqa: SIM118
+    except PermissionError as error:
+        raise not_readable(files.weights) from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"CLIP folder {files.folder} is damaged ({files.weights.name}: {error}); copy it again"
+        ) from error
+    inside = read_json(files.folder / "config.json").get(MARK)
+    if not (beside or header or inside or float(scale) == STAMP):
+        return None
+    what = beside.get("what") or header or inside or "a shape that its marks no longer tell"
+    return (
+        f"STAND-IN CLIP: {files.source} holds random weights in the shape of {what}; it knows nothing of pictures or words,"
+        " and whatever is trained on it is a rehearsal, not a result"
+    )
+
+
+def write_mark(folder: Path, what: str, seed: int, tokenizer: str) -> None:
+    """Writes `STAND_IN.json` beside the weights of a stand-in."""
+    facts = {"what": what, "seed": seed, "tokenizer": tokenizer, "sha256": sha256_of(folder / "model.safetensors")}
+    note = "Random weights. Made by python -m cdcd_video.tools.stand_in_clip; never to be reported as a CLIP."
+    (folder / MARK_FILE).write_text(json.dumps({"note": note, **facts}, indent=1) + "\n")
