@@ -14,7 +14,9 @@ from typing import Literal
 from tqdm import tqdm
 
 from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
+from cdcd_video.data.cuts import DETECTOR, CutFinder
 from cdcd_video.data.images import FitMode
+from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
 from data_prep.items import Item, Told, tell
@@ -36,6 +38,7 @@ class Settings:
       mode: `crop` or `letterbox`.
       min_frames: clips that give fewer are refused.
       max_seconds: longer clips are cut; None keeps them whole.
+      cuts: whether to look for the places where a shot ends and another begins: `detect` or `off`.
       workers: videos decoded at the same time; has no influence on the result.
     """
 
@@ -45,6 +48,7 @@ class Settings:
     mode: FitMode
     min_frames: int
     max_seconds: float | None
+    cuts: Literal["detect", "off"]
     workers: int
 
     @classmethod
@@ -58,6 +62,12 @@ class Settings:
         )
         parser.add_argument("--min-frames", type=int, default=8, help="refuse clips with fewer (%(default)s)")
         parser.add_argument("--max-seconds", type=float, metavar="S", help="keep the first S seconds of longer clips")
+        parser.add_argument(
+            "--cuts",
+            choices=("detect", "off"),
+            default="detect",
+            help="find where shots begin, so that no example takes its frames from two of them (%(default)s)",
+        )
         parser.add_argument(
             "--workers", type=int, default=os.cpu_count() or 1, help="videos decoded at once (%(default)s)"
         )
@@ -111,6 +121,7 @@ def prepare(
         **recipe,
         "min_frames": settings.min_frames,
         "max_seconds": settings.max_seconds,
+        "cuts": DETECTOR if settings.cuts == "detect" else settings.cuts,
         "items_sha256": told.sha256,
     }
     with StoreWriter(
@@ -134,6 +145,7 @@ def prepare(
                         source_height=clip.source_height,
                         source_fps=clip.source_fps,
                         about=item.about,
+                        cuts=clip.cuts,
                     )
                 progress.set_postfix(refused=len(writer.rejected), refresh=False)
                 progress.update()
@@ -151,8 +163,10 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
     """One line that says what a prepared folder holds."""
     splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
     refused = f"; {manifest['num_rejected']} refused, see {out}/rejected.jsonl" if manifest["num_rejected"] else ""
+    cuts = f", {manifest['num_cuts']} cuts" if manifest["num_cuts"] else ""
     size = f"{manifest['size_px']} px, {manifest['fps']:g} fps"
-    return f"{out}: {manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames, {size}{refused}; {seconds:.0f} s"
+    told = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames{cuts}, {size}"
+    return f"{out}: {told}{refused}; {seconds:.0f} s"
 
 
 def _decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
@@ -194,9 +208,12 @@ def _read(item: Item, path: Path, settings: Settings) -> DecodedClip | str:
         mode=settings.mode,
         start_s=item.start_s,
         end_s=min(ends, default=None),
+        watcher=CutFinder() if settings.cuts == "detect" else None,
     )
     if len(clip.frames) < settings.min_frames:
         return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, at least {settings.min_frames} are needed"
     if clip.source_fps < _RATE_KEPT * settings.fps:
         return f"it has {clip.source_fps:.3g} frames per second, so frames would repeat at {settings.fps:g}"
+    if max(map(len, shots_in(len(clip.frames), clip.cuts))) < 2:
+        return "no two of its frames are of one shot; --cuts off takes it all the same"
     return clip

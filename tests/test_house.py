@@ -31,6 +31,7 @@ ACROSS = {
     ("metrics.foreign", "data.film_table"),
     ("metrics.foreign", "data.images"),
     ("metrics.rows", "data.clips"),
+    ("metrics.footage", "data.shots"),
 }
 """Imports among the stages that are allowed beside those of `TRUTH`."""
 TRUTH = {"data.sprites", "data.sprites_render"}
@@ -41,7 +42,13 @@ RUNS_UPSTREAM = "cdcd_video/tools/upstream.py"
 """The one file that may compile and run text: functions of the user's own checkout of upstream, on the user's word."""
 ENTRANCES = {"demo", "__main__", "ablate", "rate"}
 OWN_RANDOMNESS = {"Generator", "Philox", "SeedSequence"}
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "tomllib": "tomli", "cv2": "opencv_python_headless"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "tomllib": "tomli",
+    "cv2": "opencv_python_headless",
+    "scenedetect": "scenedetect_headless",
+}
 """Where the name that is imported is not the name that is installed (apart from - and _)."""
 
 

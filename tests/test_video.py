@@ -14,7 +14,7 @@ from PIL import Image, ImageSequence
 from video_files import grey_steps, moving_bar, steps_shown, write_clip, write_sound
 
 from cdcd_video import video
-from cdcd_video.data import clips
+from cdcd_video.data import clips, decoding
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.errors import UserError
 
@@ -349,7 +349,7 @@ def test_a_playlist_in_disguise_opens_no_other_file(tmp_path, playlist):
 
 def test_absurd_dimensions_are_refused(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.mp4", grey_steps(4, 64))
-    monkeypatch.setattr(clips, "MAX_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(ClipRejected, match="64 x 64"):
         read_clip(path, size_px=32)
 

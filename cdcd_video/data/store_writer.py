@@ -162,6 +162,7 @@ class StoreWriter:
                 **self._settings,
                 "num_clips": len(self.rows),
                 "num_frames": sum(lengths.values()),
+                "num_cuts": sum(len(row.cuts) for row in self.rows),
                 "num_rejected": len(self.rejected),
                 "splits": {split: splits.count(split) for split in sorted(set(splits))},
                 **(further or {}),

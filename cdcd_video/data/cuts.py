@@ -1,0 +1,84 @@
+"""Where one shot of a video ends and the next begins: PySceneDetect's adaptive detector, shown every frame of the file."""
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+from scenedetect import AdaptiveDetector, FrameTimecode
+
+DETECTOR = {"detector": "adaptive", "threshold": 2.5, "least": 12.0, "window": 2}
+"""What is said of the detection in a manifest. A cut is a frame that differs from the one before by at least `least` (mean
+over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within `window` frames
+around. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a false cut only makes two shots of one, a missed one
+teaches that the world changes at a stroke; so both are a little lower than PySceneDetect's own."""
+
+SIDE_PX = 128
+"""Frames are compared at this size."""
+
+# Animation is drawn on every second or third frame, and a screen recorded at 30 fps may move at 5: the frames in between
+# repeat, and against a neighbourhood of nothing every movement looks like a cut. So repetitions are left out, for so long
+# after the last frame that was not. Not longer, or each picture of a slide show would have the next pictures as its
+# neighbours, and none would be a cut.
+_REPEATED_S = 0.25
+_SAME = 0.5  # mean difference of two frames that are one, of 255: what compression adds
+
+# Sizes by averaging (swscale's `area`), with accurate rounding and the same bits on every processor.
+_AREA_SWSCALE = 0x20 | 0x40000 | 0x80000
+
+
+def shrunk(frame: av.VideoFrame) -> UInt8[np.ndarray, "s s 3"]:
+    """A frame as it is compared: blue, green, red; neither its shape nor its rotation matters for that."""
+    return frame.reformat(width=SIDE_PX, height=SIDE_PX, format="bgr24", interpolation=_AREA_SWSCALE).to_ndarray()
+
+
+class CutFinder:
+    """Sees the frames of one video, one after the other, and tells at which of them a shot begins.
+
+    It must see the video at its own rate: at a few frames a second, ordinary movement differs from frame to frame as much
+    as another shot would.
+    """
+
+    def __init__(self):
+        self._detector = AdaptiveDetector(
+            adaptive_threshold=DETECTOR["threshold"],
+            min_content_val=DETECTOR["least"],
+            window_width=DETECTOR["window"],
+            min_scene_len=0,
+        )
+        self._shown: list[int | None] = []  # number of each frame that the detector has seen
+        self._last: np.ndarray | None = None
+        self._num_seen, self._shown_s = 0, 0.0
+        self._cuts: list[int] = []
+
+    def see(self, frame: av.VideoFrame, time_s: float) -> None:
+        """Takes the next frame, and when it is shown."""
+        self.see_pixels(shrunk(frame), time_s)
+
+    def see_pixels(self, pixels: UInt8[np.ndarray, "s s 3"], time_s: float) -> None:
+        """The same of a frame that is `shrunk` already."""
+        number, last = self._num_seen, self._last
+        self._num_seen += 1
+        self._last = pixels
+        if last is None:
+            self._pad(pixels)
+        elif time_s < self._shown_s + _REPEATED_S and np.abs(pixels.astype(np.int16) - last).mean() < _SAME:
+            return
+        self._shown_s = time_s
+        self._show(pixels, number)
+
+    def finish(self) -> list[int]:
+        """Numbers of the frames at which a new shot begins, ascending, counted from the first one seen."""
+        if self._last is not None:
+            self._pad(self._last)
+        return [number for number in self._cuts if number > 0]
+
+    def _pad(self, pixels: np.ndarray) -> None:
+        """The detector judges no frame without neighbours on both sides: a strip of stillness lies around the video."""
+        for _ in range(DETECTOR["window"]):
+            self._show(pixels, None)
+
+    def _show(self, pixels: np.ndarray, number: int | None) -> None:
+        self._shown.append(number)
+        for found in self._detector.process_frame(FrameTimecode(len(self._shown) - 1, 25.0), pixels):
+            number = self._shown[found.frame_num]
+            if number is not None:
+                self._cuts.append(number)

@@ -1,0 +1,223 @@
+"""The video stream of a file: every frame in the order of its time, upright, or the reason why it cannot be had."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from cdcd_video.data.images import MAX_PIXELS, FitMode, fit, over_white
+
+# Containers that hold their own pictures. Playlists (HLS, concat scripts), which make FFmpeg open whatever file or
+# address they name, are not among them, whatever the suffix of the file says.
+_FORMATS = "mov,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,ivf,yuv4mpegpipe,webp_anim"
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+
+# A file that holds less than this share of the time its header promises, and lacks more than the slack, was cut short.
+_PROMISE_KEPT = Fraction(9, 10)
+_PROMISE_SLACK_S = Fraction(1, 4)
+
+# swscale's default rounding darkens every channel by about 1 of 255; these flags (bilinear chroma at full resolution,
+# accurate rounding, the same bits on every processor) do not.
+_EXACT_SWSCALE = 0x2 | 0x2000 | 0x40000 | 0x80000
+
+
+class Refused(Exception):
+    """The reason why a clip is refused; becomes a `ClipRejected` where the path is known."""
+
+
+def open_video(path: str | os.PathLike[str]) -> av.container.InputContainer:
+    """Opens a file of a container that holds its own pictures.
+
+    Raises:
+      Refused: a gif that was cut short.
+      av.FFmpegError, ValueError, OverflowError: as PyAV raises them for damaged files.
+    """
+    container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, metadata_errors="ignore")
+    try:
+        if container.format.name == "gif":
+            _check_gif_ends(path)
+    except Refused:
+        container.close()
+        raise
+    return container
+
+
+class Clock:
+    """The time of each frame, from whichever of its two stamps has gone back in time less often.
+
+    Containers with B-frames and no reordering information (AVI; some mp4) stamp frames in the order of decoding. This
+    is the rule by which FFmpeg makes its own best-effort timestamp, which PyAV does not show.
+    """
+
+    def __init__(self):
+        self._last = {"pts": None, "dts": None}
+        self._faults = {"pts": 0, "dts": 0}
+
+    def read(self, frame: av.VideoFrame) -> int | None:
+        """Ticks of this frame; None if it carries no time."""
+        stamps = {"pts": frame.pts, "dts": frame.dts}
+        for kind, stamp in stamps.items():
+            if stamp is not None:
+                last = self._last[kind]
+                self._faults[kind] += last is not None and stamp <= last
+                self._last[kind] = stamp
+        if stamps["dts"] is None or (stamps["pts"] is not None and self._faults["pts"] <= self._faults["dts"]):
+            return stamps["pts"]
+        return stamps["dts"]
+
+
+class Source:
+    """The video stream of an open file: frames in the order of their times, counted from the video's beginning.
+
+    Sound and cover pictures are never decoded.
+
+    Args:
+      container: the open file.
+      start: from where frames are wanted, seconds.
+
+    Raises:
+      Refused: there is no video, it is too large, or damaged where it is wanted.
+    """
+
+    def __init__(self, container: av.container.InputContainer, start: Fraction):
+        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not pictures:
+            raise Refused("it has no video stream")
+        self.container, self.stream, self.start = container, pictures[0], start
+        _check_pixels(self.stream.width, self.stream.height)
+        self.shown_width = self.shown_height = 0
+        self.last_s = Fraction(0)  # beginning of the last frame read
+        self.end_s = Fraction(0)  # its end
+        self.first_s: Fraction | None = None
+        self.num_read = 0
+
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """Yields every frame from the last key frame before `start` at the latest, with its time in seconds."""
+        if self.start > 1 and self._seek():  # decoding a second is cheaper than finding it
+            frames = self._decode()
+            first = next(frames, None)
+            if first is not None and first[1] <= self.start:
+                yield first
+                yield from frames
+                return
+            self.num_read, self.first_s = 0, None  # a wrong index led beyond the place: read from the beginning
+            self.container.seek(0)
+        yield from self._decode()
+
+    def _seek(self) -> bool:
+        if self.stream.start_time is None:
+            return False
+        try:
+            ticks = self.stream.start_time + int(self.start / self.stream.time_base)
+            self.container.seek(ticks, stream=self.stream)
+        except av.FFmpegError:  # no index
+            return False
+        return True
+
+    def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        origin = None if self.stream.start_time is None else self.stream.start_time * self.stream.time_base
+        clock = Clock()
+        for frame in self.container.decode(self.stream):
+            _check_pixels(frame.width, frame.height)
+            ticks = clock.read(frame)
+            if ticks is None:
+                raise Refused("its frames carry no times")
+            time = ticks * frame.time_base
+            origin = time if origin is None else origin
+            time -= origin
+            if self.num_read and time <= self.last_s:  # damage may still send a frame back in time
+                continue
+            if (
+                frame.is_corrupt and time >= self.start
+            ):  # after a seek, frames before the start may lack their references
+                raise Refused(f"its picture is damaged at {float(time):.2f} s")
+            self._note(frame, time)
+            yield frame, time
+
+    def _note(self, frame: av.VideoFrame, time: Fraction) -> None:
+        step = time - self.last_s if self.num_read else Fraction(0)
+        if self.first_s is None:
+            self.first_s = time
+            turned = frame.rotation % 180 != 0
+            width = round(frame.width * self.pixel_aspect)
+            self.shown_width, self.shown_height = (frame.height, width) if turned else (width, frame.height)
+        self.num_read += 1
+        self.last_s = time
+        own = frame.duration * frame.time_base if frame.duration else Fraction(0)
+        rate = self.stream.average_rate
+        self.end_s = time + (own or (1 / rate if rate else step))
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height; 1 where the file says nothing that can be true."""
+        aspect = self.stream.sample_aspect_ratio
+        return float(aspect) if aspect and Fraction(1, 16) <= aspect <= 16 else 1.0
+
+    def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
+        """RGB pixels of a frame as shown, at the size wanted."""
+        has_alpha = any(component.is_alpha for component in frame.format.components)
+        layout = "rgba" if has_alpha else "rgb24"
+        rgb = frame.reformat(format=layout, interpolation=_EXACT_SWSCALE).to_ndarray()
+        if has_alpha:
+            rgb = over_white(rgb)
+        # FFmpeg counts counterclockwise, as numpy does. Anything but quarter turns is somebody's joke.
+        quarters = round(frame.rotation / 90) % 4
+        aspect = self.pixel_aspect if quarters % 2 == 0 else 1 / self.pixel_aspect
+        return fit(np.ascontiguousarray(np.rot90(rgb, quarters)), size_px, mode, aspect)
+
+    def check_promise(self) -> None:
+        """Refuses a file that ended long before the time its header tells.
+
+        Raises:
+          Refused: it did.
+        """
+        promised = Fraction(0)
+        if self.stream.duration:
+            promised = self.stream.duration * self.stream.time_base
+        elif self.container.duration and not self.container.streams.audio:  # Matroska knows only the longest stream
+            promised = Fraction(self.container.duration, av.time_base)
+        if self.end_s + _PROMISE_SLACK_S < promised and self.end_s < _PROMISE_KEPT * promised:
+            raise Refused(f"it is cut short: {float(self.end_s):.1f} s of {float(promised):.1f} s can be read")
+
+    def mean_fps(self) -> float:
+        """Frames per second, over what was read."""
+        if self.num_read > 1 and self.first_s is not None:
+            return float((self.num_read - 1) / (self.last_s - self.first_s))
+        return float(self.stream.average_rate or 1)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Refuses what cannot be opened at all.
+
+    Raises:
+      Refused: it is missing, no file, or empty, or its name is none.
+    """
+    file = Path(path)
+    try:
+        if not file.is_file():
+            raise Refused("it does not exist" if not file.exists() else "it is not a file")
+        if file.stat().st_size == 0:
+            raise Refused("it is empty (0 bytes)")
+    except (OSError, ValueError) as error:  # a name too long, or with a null character in it
+        raise Refused(f"its name cannot be used ({plain(error)})") from error
+
+
+def plain(error: Exception) -> str:
+    """FFmpeg's or the system's words, without number and path, so that a report does not depend on the machine."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _check_gif_ends(path: str | os.PathLike[str]) -> None:
+    """Refuses a gif without its closing mark: FFmpeg drops what is missing without a word."""
+    with open(path, "rb") as file:
+        file.seek(-min(64, os.path.getsize(path)), os.SEEK_END)
+        if not file.read().rstrip(b"\0\r\n ").endswith(b";"):
+            raise Refused("it is cut short: the end mark of a gif is missing")
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Refused(f"it is {width} x {height}, more than {MAX_PIXELS:,} pixels")

@@ -1,0 +1,160 @@
+"""Cuts: found at the video's own rate, kept with the prepared clip, and never between the frames of an example."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_files import moving_bar, write_clip
+
+from cdcd_video.data.clips import read_clip
+from cdcd_video.data.cuts import CutFinder
+from cdcd_video.data.pairs import draw_pairs
+from cdcd_video.data.shots import Shots
+from cdcd_video.data.store import StoredClips
+from cdcd_video.errors import exit_code
+from data_prep.__main__ import main
+
+
+def other_place(num_frames: int) -> np.ndarray:
+    """A dark disc that sinks before a light ground: nothing of `moving_bar`."""
+    down, right = np.mgrid[0:48, 0:64]
+    frames = np.empty((num_frames, 48, 64, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        inside = (down - 8 - index) ** 2 + (right - 40) ** 2 < 90
+        frame[:] = np.where(inside[..., None], (20, 30, 60), (235, 200, 210))
+    return frames
+
+
+def found(frames: np.ndarray, fps: float = 24) -> list[int]:
+    finder = CutFinder()
+    for index, frame in enumerate(frames):
+        finder.see_pixels(np.ascontiguousarray(frame[..., ::-1]), index / fps)
+    return finder.finish()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 20, 37, 38, 39])
+def test_a_cut_is_found_wherever_it_is(at):
+    """The library's detector judges no frame within two of the ends; ours must, for trimmed clips begin with a stray frame."""
+    assert found(np.concatenate([moving_bar(at), other_place(40 - at)])) == [at]
+
+
+def test_movement_and_a_turning_light_are_no_cuts():
+    assert found(moving_bar(40)) == []
+    brighter = np.clip(moving_bar(40).astype(int) + 2 * np.arange(40)[:, None, None, None], 0, 255).astype(np.uint8)
+    assert found(brighter) == []
+
+
+def panning(num_frames: int) -> np.ndarray:
+    """Stripes that move by, so that every frame differs much from the one before."""
+    right = np.arange(64)[None, :] + 5 * np.arange(num_frames)[:, None]
+    stripes = (right // 16 % 2 * 160 + 40).astype(np.uint8)
+    return np.broadcast_to(stripes[:, None, :, None], (num_frames, 48, 64, 3))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_frames_that_repeat_make_no_cuts_of_movement(times):
+    """Animation on twos and threes: between repeated frames every movement would stand alone."""
+    frames = np.repeat(panning(20), times, axis=0)
+    assert found(frames) == []
+    cut = np.concatenate([frames, np.repeat(other_place(20), times, axis=0)])
+    assert found(cut) == [20 * times]
+
+
+def test_each_picture_of_a_slide_show_is_a_shot():
+    pictures = [np.roll(panning(1)[0], 8 * turn, axis=1) // (1 + turn % 2) for turn in range(4)]
+    assert found(np.repeat(np.stack(pictures), 24, axis=0)) == [24, 48, 72]
+
+
+def test_nothing_seen_nothing_found():
+    assert CutFinder().finish() == []
+
+
+# ------------------------------------------------------------------------------------------------- in prepared clips
+
+
+@pytest.mark.parametrize(
+    ("fps", "cuts"),
+    [
+        (None, (17, 31)),
+        (24, (17, 31)),
+        (8, (6, 11)),  # shown from 17/24 s: the frames at 6/8 s and after; and from 31/24 s
+        (0.5, (1,)),  # nothing of the middle shot is shown: one cut between what is
+        (48, (34, 62)),
+    ],
+)
+def test_cuts_are_told_in_frames_of_the_prepared_clip(tmp_path, fps, cuts):
+    frames = np.concatenate([moving_bar(17), other_place(14), moving_bar(33)[::-1]])
+    path = write_clip(tmp_path / "a.mp4", frames, fps=24)
+    clip = read_clip(path, fps=fps, size_px=32, watcher=CutFinder())
+    assert clip.cuts == cuts
+    assert read_clip(path, fps=fps, size_px=32).cuts == ()
+    jumps = np.abs(np.diff(clip.frames.astype(int), axis=0)).mean(axis=(1, 2, 3))
+    assert fps == 0.5 or set(np.flatnonzero(jumps > 40) + 1) == set(cuts), "the frame before a cut is of another shot"
+
+
+def test_cuts_are_counted_from_where_the_part_begins(tmp_path):
+    frames = np.concatenate([other_place(30), moving_bar(30), other_place(30)])
+    path = write_clip(tmp_path / "a.mp4", frames, fps=24)
+    part = read_clip(path, fps=8, size_px=32, start_s=1.5, end_s=3.5, watcher=CutFinder())
+    assert (len(part.frames), part.cuts) == (16, (8,))
+    before = read_clip(path, fps=8, size_px=32, start_s=1.25, end_s=2, watcher=CutFinder())
+    assert before.cuts == (), "the cut at its first frame lies outside"
+
+
+def prepare(folder: Path, out: Path, *options: str) -> list[dict]:
+    arguments = ["folder", str(folder), "--out", str(out), "--size-px", "32", "--val-share", "0", "--workers", "1"]
+    assert exit_code(lambda: main([*arguments, *options])) == 0
+    return [json.loads(line) for line in (out / "clips.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    write_clip(folder / "a.mp4", np.concatenate([moving_bar(30), other_place(42)]), fps=24)
+    write_clip(folder / "b.mp4", moving_bar(72), fps=24)
+    for name in "ab":
+        (folder / f"{name}.txt").write_text("words")
+    return folder
+
+
+def test_a_prepared_folder_says_where_its_cuts_are_and_how_they_were_found(videos, tmp_path, capsys):
+    rows = prepare(videos, tmp_path / "out")
+    assert [row.get("cuts") for row in rows] == [[10], None]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["num_cuts"] == 1
+    assert manifest["recipe"]["cuts"]["detector"] == "adaptive" and manifest["recipe"]["cuts"]["threshold"] == 2.5
+    assert "48 frames, 1 cuts, 32 px" in capsys.readouterr().out
+
+
+def test_no_pair_of_a_prepared_clip_straddles_its_cut(videos, tmp_path):
+    prepare(videos, tmp_path / "out")
+    clips = StoredClips(tmp_path / "out")
+    rng = np.random.Generator(np.random.Philox(key=0))
+    pairs = draw_pairs(Shots.of_clips(clips), 500, rng, max_gap=None, start_share=0.2)
+    is_light = np.array([[clips.frames(clip, [frame]).mean() > 150 for frame in range(24)] for clip in range(2)])
+    assert is_light[0].tolist() == [False] * 10 + [True] * 14 and not is_light[1].any()
+    sides = [is_light[pairs.clip, frames] for frames in (pairs.first, pairs.source, pairs.target, pairs.far)]
+    assert (np.stack(sides) == sides[0]).all() and 0.2 < sides[0].mean() < 0.4
+
+
+def test_looking_for_cuts_can_be_switched_off(videos, tmp_path):
+    rows = prepare(videos, tmp_path / "out", "--cuts", "off")
+    assert all("cuts" not in row for row in rows)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["recipe"]["cuts"], manifest["num_cuts"]) == ("off", 0)
+
+
+def test_a_clip_of_nothing_but_cuts_is_refused(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    places = [moving_bar(1), other_place(1), 255 - moving_bar(1), other_place(1) // 3]
+    write_clip(folder / "a.mp4", np.repeat(np.concatenate([places[turn % 4] for turn in range(8)]), 48, axis=0), fps=24)
+    write_clip(folder / "b.mp4", moving_bar(72), fps=24)
+    for name in "ab":
+        (folder / f"{name}.txt").write_text("words")
+    slow = ("--fps", "0.5", "--min-frames", "2")
+    assert [row["id"] for row in prepare(folder, tmp_path / "out", *slow)] == ["b.mp4"]
+    rejected = json.loads((tmp_path / "out" / "rejected.jsonl").read_text())
+    assert rejected["id"] == "a.mp4" and "no two of its frames are of one shot" in rejected["reason"]
+    assert len(prepare(folder, tmp_path / "off", *slow, "--cuts", "off")) == 2
