@@ -7,6 +7,7 @@ import torch
 
 from cdcd_video.codec.codec import Codec
 from cdcd_video.data.pairs import load_frames
+from cdcd_video.data.shots import LongestShots
 from cdcd_video.data.store import Clips
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.pretrained import FrozenClip
@@ -23,7 +24,7 @@ def drawn_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Rows
       clips: the truth.
       numbers: which of the clips; also the seeds.
     """
-    drawing = pipe.defaults(fps=clips.fps)
+    drawing, clips = pipe.defaults(fps=clips.fps), LongestShots(clips)
     truth = [clips.frames(clip, range(min(clips.num_frames(clip), drawing.num_frames))) for clip in numbers]
     captions = [clips.caption(clip) for clip in numbers]
     drawn = pipe.draw(np.stack([frames[0] for frames in truth]), captions, drawing, list(numbers))
@@ -40,7 +41,7 @@ def decoded_rows(codec: Codec, clip: FrozenClip, clips: Clips, numbers: Sequence
       clips: the truth.
       numbers: which of the clips.
     """
-    device = codec.table.device
+    device, clips = codec.table.device, LongestShots(clips)
     middle = np.array([clips.num_frames(number) // 2 for number in numbers])
     start, frames = (part.to(device) for part in load_frames(clips, np.array(numbers), np.zeros_like(middle), middle))
     decoded = codec.decode(codec.encode(clip.see(frames, codec.cfg.layers).patches), start)

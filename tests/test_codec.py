@@ -157,6 +157,9 @@ class TwoClips:
     def num_frames(self, clip):
         return 8
 
+    def cuts(self, clip):
+        return ()
+
     def frames(self, clip, indices):
         frames = np.full((8, 32, 32, 3), 100, np.uint8)
         frames[::2, :8, :8] += 100 * clip

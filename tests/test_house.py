@@ -26,12 +26,12 @@ ORDER = (
 """Each name of the package may import those before it."""
 STAGES = {"data", "codec", "metrics"}
 ACROSS = {
+    ("codec.figures", "data.shots"),
     ("codec.figures", "data.store"),
     ("metrics.foreign", "data.films"),
     ("metrics.foreign", "data.film_table"),
     ("metrics.foreign", "data.images"),
     ("metrics.rows", "data.clips"),
-    ("metrics.footage", "data.shots"),
 }
 """Imports among the stages that are allowed beside those of `TRUTH`."""
 TRUTH = {"data.sprites", "data.sprites_render"}

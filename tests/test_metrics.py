@@ -162,7 +162,7 @@ def test_clips_are_compared_with_how_they_go_on():
     assert {s.row for s in found.scores} == {"model", *REFERENCES}
     assert value(found, "model", "psnr") == 60 > value(found, "copy-first", "psnr")
     assert value(found, "model", "psnr", frame=9) == 60
-    with pytest.raises(UserError, match="no clip has 11 frames, the longest has 10"):
+    with pytest.raises(UserError, match="no clip has 11 frames in one shot, the longest has 10"):
         choose_clips(clips, 4, 11, 64)
     with pytest.raises(UserError, match="64 px and 32 px are wanted"):
         choose_clips(clips, 4, 10, 32)

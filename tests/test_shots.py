@@ -2,17 +2,26 @@
 
 import hashlib
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from cdcd_video import sheets
+from cdcd_video.benchmark import reality
+from cdcd_video.codec.figures import codec_figures
+from cdcd_video.config import Config, SpritesData
 from cdcd_video.data.cache import CodeCache, write_cache
 from cdcd_video.data.pairs import PairIndices, draw_pairs
-from cdcd_video.data.shots import Shots, longest_shot, shots_in
+from cdcd_video.data.shots import LongestShots, Shots, longest_shot, shots_in
 from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.data.store_writer import StoreWriter
+from cdcd_video.errors import UserError
+from cdcd_video.protocol import Protocol
 from cdcd_video.records import TextStates
+from cdcd_video.stages import CodecStage, CodeStage
 
 LENGTHS = np.array([16, 8, 1, 12, 2, 0])
 
@@ -78,11 +87,13 @@ def test_shots_of_a_part_of_a_clip():
     assert shots_in(3, (4, 7)) == [range(3)]
 
 
-def folder(path, cuts: list[tuple[int, ...]]) -> StoredClips:
-    with StoreWriter(path, size_px=8, fps=8, mode="crop", recipe={}) as writer:
+def folder(path: Path, cuts: list[tuple[int, ...]]) -> StoredClips:
+    """Clips of ten frames, each of one grey: 100 times the clip and 20 times the shot, and one more for every frame."""
+    with StoreWriter(path, size_px=16, fps=8, mode="crop", recipe={}) as writer:
         for index, own in enumerate(cuts):
-            frames = np.full((10, 8, 8, 3), index, np.uint8)
-            size = dict(source_width=8, source_height=8, source_fps=8)
+            greys = [100 * index + 20 * sum(frame >= cut for cut in own) + frame for frame in range(10)]
+            frames = np.broadcast_to(np.uint8(greys)[:, None, None, None], (10, 16, 16, 3))
+            size = dict(source_width=16, source_height=16, source_fps=8)
             writer.add(f"c{index}", frames, [f"caption {index}"], "train", **size, cuts=own)
         writer.finish()
     return StoredClips(path)
@@ -103,10 +114,10 @@ def test_a_clip_without_cuts_is_written_as_before_there_were_any(tmp_path):
 
 
 def test_a_killed_run_keeps_the_cuts_it_had_found(tmp_path):
-    with StoreWriter(tmp_path / "out", size_px=8, fps=8, mode="crop", recipe={}) as first:
-        frames = np.zeros((10, 8, 8, 3), np.uint8)
-        first.add("c0", frames, ["x"], "train", source_width=8, source_height=8, source_fps=8, cuts=(2,))
-    with StoreWriter(tmp_path / "out", size_px=8, fps=8, mode="crop", recipe={}) as second:
+    with StoreWriter(tmp_path / "out", size_px=16, fps=8, mode="crop", recipe={}) as first:
+        frames = np.zeros((10, 16, 16, 3), np.uint8)
+        first.add("c0", frames, ["x"], "train", source_width=16, source_height=16, source_fps=8, cuts=(2,))
+    with StoreWriter(tmp_path / "out", size_px=16, fps=8, mode="crop", recipe={}) as second:
         assert second.done == {"c0"}
         second.finish()
     assert StoredClips(tmp_path / "out").cuts(0) == (2,)
@@ -129,3 +140,123 @@ def test_the_cache_of_codes_draws_within_shots(tmp_path):
     shots = CodeCache(tmp_path / "cache").shots
     assert shots.clips.tolist() == [0, 1, 2] and shots.begins.tolist() == [0, 3, 0, 0]
     assert shots.lengths.tolist() == [3, 4, 8, 8]  # a shot of one frame holds no pair; nine is beyond the eight encoded
+
+
+# ------------------------------------------------------------------------------------------- who learns from clips
+
+
+def shot_of(grey: torch.Tensor) -> list[tuple[int, int]]:
+    """Clip and shot of frames of `folder`."""
+    return [(int(value) // 100, int(value) % 100 // 20) for value in grey]
+
+
+def test_the_codec_and_its_decoder_see_frames_of_one_shot(tmp_path):
+    clips = folder(tmp_path / "out", [(3, 7), (5,)])
+    codec = SimpleNamespace(to=lambda device: None)
+    stage = CodecStage(codec, None, Config(name="test", data=SpritesData()), clips, clips, torch.device("cpu"))
+    seen = set()
+    for step in range(20):
+        pair = stage.batch(step)
+        first, source, target = ((frame[:, 0, 0, 0] * 255).round() for frame in (pair.first, pair.source, pair.target))
+        assert shot_of(first) == shot_of(source) == shot_of(target) and (source < target).all()
+        starts = {
+            (clip, shot): 100 * clip + 20 * shot + (0, 3, 7)[shot] for clip, shot in ((0, 0), (0, 1), (0, 2), (1, 0))
+        }
+        starts[1, 1] = 125
+        assert first.tolist() == [starts[place] for place in shot_of(first)], "the starting frame is the shot's first"
+        seen |= set(shot_of(first))
+    assert seen == set(starts)
+
+
+class CutCache:
+    """The code of a frame says in which clip and shot it is: 10 times the clip and the number of cuts before."""
+
+    fps = 8.0
+    cuts = ((3, 7), (5,))
+    shots = Shots.of([10, 10], cuts)
+    caption_of = ((0,), (1,))
+    sentence = np.arange(2)
+
+    def frame_codes(self, clip, frame):
+        shot = [10 * c + sum(f >= cut for cut in self.cuts[c]) for c, f in zip(clip, frame, strict=True)]
+        return torch.tensor(shot)[:, None].expand(-1, 4).clone()
+
+    def text(self, caption):
+        num = len(caption)
+        return TextStates(torch.ones(num, 3, 8), torch.ones(num, 3, dtype=torch.bool), torch.ones(num, 4))
+
+
+def test_eye_diffusion_and_refinement_see_codes_of_one_shot():
+    codec = SimpleNamespace(to=lambda device: None, requires_grad_=lambda needed: None)
+    cache, config = CutCache(), Config(name="test", data=SpritesData())
+    stage = CodeStage(codec, config, cache, cache, torch.device("cpu"))
+    batch = stage._examples(cache, rng(5), 2000)
+    for frame in (batch.target, batch.first, batch.far, batch.before):
+        assert torch.equal(frame, batch.source)
+    assert set(batch.source[:, 0].tolist()) == {0, 1, 2, 10, 11}
+    age = (batch.age_s[batch.has_first] * 8).round()
+    assert age.max() == 3, (
+        "the age is counted from where the shot begins: the longest has five frames, the last is a target"
+    )
+    assert (batch.before_gap_s <= batch.age_s + 1e-6)[batch.has_first].all()
+
+
+# --------------------------------------------------------------------------------------- who follows clips, and judges
+
+
+def test_of_each_clip_the_longest_shot_is_followed(tmp_path):
+    clips = folder(tmp_path / "out", [(3, 7), (), (6,)])
+    shots = LongestShots(clips)
+    assert [shots.num_frames(clip) for clip in range(3)] == [4, 10, 6]
+    assert [shots.cuts(clip) for clip in range(3)] == [()] * 3
+    assert np.array_equal(shots.frames(0, [0, 3, 1]), clips.frames(0, [3, 6, 4]))
+    assert np.array_equal(shots.frames(1, range(10)), clips.frames(1, range(10)))
+    assert (shots.name(2), shots.captions(2), shots.digest()) == ("c2", ("caption 2",), clips.digest())
+    for outside in (-1, 4):
+        with pytest.raises(IndexError):
+            shots.frames(0, [outside])
+
+
+def test_an_evaluations_real_windows_lie_in_one_shot(tmp_path):
+    folder(tmp_path / "out", [(3, 7), (2,), (9,)])
+    rule = Protocol(data=str(tmp_path / "out"), split="train", num_videos=2, num_real=1, size_px=16, num_frames=6)
+    footage, settled = reality.clips(reality.stored(rule), rule)
+    assert [subject.name for subject in footage.subjects] == ["c1", "c2"]  # no shot of c0 has six frames
+    assert footage.film(0, 16)[:, 0, 0, 0].tolist() == [122, 123, 124, 125, 126, 127]
+    assert footage.film(1, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
+    assert footage.other(0, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
+    assert (settled.num_videos, settled.num_real) == (2, 1)
+    strided = rule.settled(num_frames=5, stride=2)
+    assert reality.clips(reality.stored(strided), strided)[0].subjects[0].name == "c2"
+    with pytest.raises(UserError, match="no clip has 10 frames in one shot, the longest has 9"):
+        reality.clips(reality.stored(rule), rule.settled(num_frames=10))
+
+
+class GreyClip:
+    """Sees nothing but how bright a frame is, and remembers which it has seen."""
+
+    def __init__(self):
+        self.seen: list[int] = []
+
+    def see(self, frames, layers):
+        self.seen += (frames[:, 0, 0, 0] * 255).round().int().tolist()
+        return SimpleNamespace(patches=frames, embedding=torch.ones(len(frames), 2))
+
+
+def test_figures_and_sheets_of_the_codec_look_at_one_shot(tmp_path):
+    clips, clip = folder(tmp_path / "out", [(3, 7), (4,)]), GreyClip()
+    codec = SimpleNamespace(
+        table=torch.zeros(3, 1),
+        num_codes=3,
+        num_patches=16,
+        groups=1,
+        cfg=SimpleNamespace(layers=()),
+        encode=lambda patches: torch.zeros(len(patches), 16).long(),
+        embed=lambda codes: torch.ones(len(codes), 2),
+        decode=lambda codes, start: start,
+    )
+    figures = codec_figures(codec, clip, clips, num_clips=2)
+    assert clip.seen == [23, 24, 25, 26, 124, 125, 126, 127, 128, 129]
+    assert figures["flicker"] == 0
+    rows, _ = sheets.decoded_rows(codec, clip, clips, [0, 1])
+    assert rows[0][:, 0, 0, 0].tolist() == [25, 127] and rows[1][:, 0, 0, 0].tolist() == [23, 124]

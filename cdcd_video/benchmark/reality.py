@@ -3,6 +3,7 @@
 from cdcd_video import build
 from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
+from cdcd_video.data.shots import LongestShots
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.footage import ClipFootage, Clips, SceneFootage, choose_scenes
 from cdcd_video.protocol import Protocol
@@ -35,13 +36,13 @@ def scenes(config: Config, rule: Protocol) -> tuple[SceneFootage, Protocol]:
     return SceneFootage(drawn, others, world=world, seed=rule.seed, **length), rule
 
 
-def stored(rule: Protocol) -> store.StoredClips:
-    """The prepared clips of the protocol.
+def stored(rule: Protocol) -> LongestShots:
+    """The prepared clips of the protocol, of each its longest shot: what is drawn from one frame has no cuts either.
 
     Raises:
       UserError: they are not there, or at another rate.
     """
-    clips = store.StoredClips(rule.data, rule.split)
+    clips = LongestShots(store.StoredClips(rule.data, rule.split))
     if rule.fps not in (None, clips.fps):
         raise UserError(
             f"the clips of {rule.data} are stored at {clips.fps:g} frames per second and the protocol says {rule.fps:g};"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cdcd_video.codec.codec import Codec
 from cdcd_video.codec.fit import has_changed, is_patch_changed, psnr
+from cdcd_video.data.shots import LongestShots
 from cdcd_video.data.store import Clips
 from cdcd_video.pretrained import FrozenClip
 
@@ -44,7 +45,7 @@ def codec_figures(
 
     Args:
       codec, clip: what is judged.
-      clips: validation clips.
+      clips: validation clips, of each its longest shot is looked at.
       num_clips: how many of them.
       object_mask: where the objects are; without it, pixels that differ from the clip's first frame stand for them.
       look: further figures, of where neighbouring frames lie; clips of a single frame have none.
@@ -59,6 +60,7 @@ def codec_figures(
     overall, cosine, counts = [], [], torch.zeros(codec.num_codes)
     neighbours: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     flickers = still_codes = 0
+    clips = LongestShots(clips)
     for number in range(min(num_clips, len(clips))):
         length = clips.num_frames(number)
         frames = torch.from_numpy(clips.frames(number, range(length))).permute(0, 3, 1, 2).float().div(255).to(device)

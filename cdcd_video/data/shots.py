@@ -2,19 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
+from jaxtyping import UInt8
 
-
-class HasShots(Protocol):
-    """Clips of which nothing is asked but where their shots begin."""
-
-    def __len__(self) -> int: ...
-
-    def num_frames(self, clip: int) -> int: ...
-
-    def cuts(self, clip: int) -> tuple[int, ...]: ...
+from cdcd_video.data.store import Clips
 
 
 def shots_in(num_frames: int, cuts: Sequence[int]) -> list[range]:
@@ -28,7 +20,7 @@ def shots_in(num_frames: int, cuts: Sequence[int]) -> list[range]:
     return [range(begin, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def longest_shot(clips: HasShots, clip: int) -> range:
+def longest_shot(clips: Clips, clip: int) -> range:
     """Frame numbers of the longest shot of a clip, the first of equals."""
     return max(shots_in(clips.num_frames(clip), clips.cuts(clip)), key=len)
 
@@ -76,7 +68,7 @@ class Shots:
         return cls(clips, first_of, begins, lengths, np.concatenate([[0], np.cumsum(lengths)]))
 
     @classmethod
-    def of_clips(cls, clips: HasShots) -> "Shots":
+    def of_clips(cls, clips: Clips) -> "Shots":
         """Those of a set of clips."""
         every = range(len(clips))
         return cls.of([clips.num_frames(clip) for clip in every], [clips.cuts(clip) for clip in every])
@@ -101,3 +93,50 @@ class Shots:
             frame = before + np.floor(rng.random(batch_size) * (after - before)).astype(np.int64)
             shot = np.searchsorted(self.frames_before, frame, side="right") - 1
         return self.clips[chosen], self.begins[shot], self.lengths[shot]
+
+
+class LongestShots:
+    """Clips cut down to the longest shot of each: for whoever follows a clip from its first frame on.
+
+    Args:
+      clips: the whole ones. Names and captions stay, and frames are counted from where the shot begins.
+    """
+
+    def __init__(self, clips: Clips):
+        self._clips, self.size_px, self.fps = clips, clips.size_px, clips.fps
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def name(self, clip: int) -> str:
+        """That of the whole clip."""
+        return self._clips.name(clip)
+
+    def caption(self, clip: int) -> str:
+        """The first of its captions."""
+        return self._clips.caption(clip)
+
+    def captions(self, clip: int) -> tuple[str, ...]:
+        """Those of the whole clip."""
+        return self._clips.captions(clip)
+
+    def num_frames(self, clip: int) -> int:
+        """Frames of the shot."""
+        return len(longest_shot(self._clips, clip))
+
+    def cuts(self, clip: int) -> tuple[int, ...]:
+        """None: it is one shot."""
+        return ()
+
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+        """Some frames of the shot.
+
+        Raises:
+          IndexError: one lies outside.
+        """
+        shot = longest_shot(self._clips, clip)
+        return self._clips.frames(clip, [shot[index] if index >= 0 else index for index in indices])
+
+    def digest(self) -> str:
+        """That of the whole clips, in which the cuts are."""
+        return self._clips.digest()

@@ -176,7 +176,7 @@ def choose_clips(clips: Clips, num: int, num_frames: int, size_px: int) -> list[
     chosen = [clip for clip in range(len(clips)) if clips.num_frames(clip) >= num_frames][:num]
     if not chosen:
         longest = max(clips.num_frames(clip) for clip in range(len(clips)))
-        raise UserError(f"no clip has {num_frames} frames, the longest has {longest}; lower --num-frames")
+        raise UserError(f"no clip has {num_frames} frames in one shot, the longest has {longest}; lower --num-frames")
     return chosen
 
 

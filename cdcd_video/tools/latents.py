@@ -42,6 +42,7 @@ def main() -> None:
 
     from cdcd_video import build
     from cdcd_video.data import store
+    from cdcd_video.data.shots import LongestShots
     from cdcd_video.engine import runtime
     from cdcd_video.generate import ImageToVideo
     from cdcd_video.metrics.latent import counterfactuals, latents
@@ -57,7 +58,7 @@ def main() -> None:
         chosen = {"fps": drawing.fps, "split": args.split, "world": world}
         cases = counterfactuals.SpritesCases(args.seed, args.num_images, args.captions_per_image, **sizes, **chosen)
     else:
-        clips = store.StoredClips(args.data, args.split)
+        clips = LongestShots(store.StoredClips(args.data, args.split))
         drawing = replace(drawing, fps=clips.fps)
         cases = counterfactuals.ClipsCases(clips, args.num_images, args.captions_per_image, fps=clips.fps, **sizes)
     with tqdm(total=latents.frames_of_work(cases, drawing), desc="latents", unit="frame") as bar:
