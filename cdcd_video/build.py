@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,12 +12,14 @@ from torch import nn
 
 from cdcd_video import clip as builtin_clip
 from cdcd_video import configfile
-from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.config import Config, TrainConfig
-from cdcd_video.data.cache import CodeCache, write_cache
+from cdcd_video.data.cache import CodeCache
+from cdcd_video.data.cache_writer import write_private_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips
 from cdcd_video.denoiser import Denoiser
+from cdcd_video.encoder import Eyes, codes_digest, codes_of_folder, load_space
 from cdcd_video.engine import checkpoint, loop, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
@@ -41,6 +44,9 @@ from cdcd_video.video import contact_sheet
 STAGES = ("clip", "codec", "decoder", "eye", "diffusion", "refine")
 """In order. `decoder` and `diffusion` need `codec` and not each other: two processes can train them side by side."""
 
+ON_CODES = ("eye", "diffusion", "refine")
+"""The stages that see no pixel: a cache of latents is enough for them."""
+
 NUM_SAMPLES = 6
 """Validation clips drawn at the end of a run."""
 NUM_SEEN = 2
@@ -48,8 +54,14 @@ NUM_SEEN = 2
 
 
 def open_clips(config: Config, split: str) -> Clips:
-    """The clips of a config; `split` is "train" or "val"."""
+    """The clips of a config; `split` is "train" or "val".
+
+    Raises:
+      UserError: they are not there, of another size, or only their latents are.
+    """
     data = config.data
+    if data.kind == "latents":
+        raise UserError(f"{data.path} holds latents and no pixels; for what needs pixels, name a prepared folder")
     if data.kind == "folder":
         clips = StoredClips(Path(data.path), split)
         if clips.size_px != data.size_px:
@@ -60,6 +72,48 @@ def open_clips(config: Config, split: str) -> Clips:
     num_clips = data.num_clips if split == "train" else data.num_val_clips
     world = sprites_world(config)
     return SpritesClips(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the stages on codes are trained with.
+
+    Attributes:
+      space: what the codes mean; the whole codec, where it is at hand.
+      text_width: of the captions' states.
+      codes: SHA-256 of what made the codes.
+      clip_sha256: of the CLIP's weights.
+      caches: of training and of validation clips.
+      clip: both towers, where they are at hand.
+    """
+
+    space: CodeSpace
+    text_width: int
+    codes: str
+    clip_sha256: str
+    caches: tuple[CodeCache, CodeCache]
+    clip: FrozenClip | None = None
+
+
+def open_latents(config: Config, device: torch.device) -> Latents:
+    """The cache that a config names.
+
+    Raises:
+      UserError: it is not there, of frames of another size, or of another kind of codec than the config's.
+    """
+    caches = tuple(CodeCache(Path(config.data.path), split) for split in ("train", "val"))
+    plan = caches[0].manifest["plan"]
+    if plan["size_px"] != config.data.size_px:
+        raise UserError(
+            f"{config.data.path} was made of frames of {plan['size_px']} px and data.size_px is {config.data.size_px}; "
+            "make them equal"
+        )
+    space = load_space(caches[0]).to(device)
+    if space.cfg != config.codec:
+        raise UserError(
+            f"the section `codec` of what made {config.data.path} differs from this config's; make them equal"
+        )
+    return Latents(space, plan["text_width"], plan["codes"], plan["clip"], caches)
 
 
 def sprites_world(config: Config) -> World:
@@ -110,17 +164,37 @@ class TrainingRun:
         self.device = runtime.device_for(config.device)
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
+        self.latents = open_latents(config, self.device) if config.data.kind == "latents" else None
         self._claim(command)
+        if self.latents is not None:
+            self.data_digest = self.latents.caches[0].digest
+            return
         self.clips, self.val = open_clips(config, "train"), open_clips(config, "val")
         if min(len(self.clips), len(self.val)) == 0:
             raise UserError("the data has no training or no validation clips; prepare more clips, or raise --val-share")
+        self.data_digest = self.clips.digest()
 
-    def train(self, stages: Sequence[str] = STAGES) -> None:
-        """Trains the stages that are asked for and not yet finished, each from where it stopped."""
+    @property
+    def can_draw(self) -> bool:
+        """Whether the model folder holds CLIP and codec too; with `data: latents` only where `reuse` brings them."""
+        return (self.folder / "codec.safetensors").is_file()
+
+    def train(self, stages: Sequence[str] | None = None) -> None:
+        """Trains the stages that are asked for (None: all) and not yet finished, each from where it stopped.
+
+        Raises:
+          UserError: a stage needs pixels, and there are only latents; or see `engine.loop.train`.
+        """
+        blind = [stage for stage in stages or () if self.latents is not None and stage not in ON_CODES]
+        if blind:
+            raise UserError(
+                f"the stage {blind[0]} needs pixels, and {self.config.data.path} holds only their latents; train it on a "
+                f"prepared folder, and {', '.join(ON_CODES)} on the latents"
+            )
         if self.config.reuse:
             self._reuse(Path(self.config.reuse))
         for stage in stages_of(self.config):
-            if stage in stages:
+            if stages is None or stage in stages:
                 getattr(self, f"_train_{stage}")()
 
     def _claim(self, command: Sequence[str]) -> None:
@@ -152,7 +226,7 @@ class TrainingRun:
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
         self._fit(stage, self.config.train.codec, codec=self.config.codec.model_dump_json(), clip=clip.digest)
         if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
-            self._save(codec, "codec", clip)
+            self._save(codec, "codec", clip.digest)
 
     def _train_decoder(self) -> None:
         clip = self._clip()
@@ -160,74 +234,72 @@ class TrainingRun:
         stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device)
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
         self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip))
-        self._save(codec, "codec", clip)
+        self._save(codec, "codec", clip.digest)
 
     def _train_eye(self) -> None:
-        clip = self._clip()
-        codec = self._codec(clip)
-        eye = self._fresh("eye", lambda: build_eye(self.config, codec, clip.text_width))
-        stage = EyeStage(eye, codec, self.config, *self._caches(codec, clip), self.device)
+        at = self._encoded()
+        eye = self._fresh("eye", lambda: build_eye(self.config, at.space, at.text_width))
+        stage = EyeStage(eye, at.space, self.config, *at.caches, self.device)
         temperature = json.dumps(self.config.loss.contrast.temperature)
-        self._fit(stage, self.config.train.eye, codes=codes_digest(codec, clip), temperature=temperature)
+        self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature)
 
-    def _trained_eye(self, codec: Codec, clip: FrozenClip) -> StepEye | None:
+    def _trained_eye(self, at: Latents) -> StepEye | None:
         """As it was trained; None where no term looks with it."""
         if not has_eye(self.config):
             return None
-        eye = build_eye(self.config, codec, clip.text_width)
+        eye = build_eye(self.config, at.space, at.text_width)
         eye.load_state_dict(checkpoint.load_weights(self.out, "eye", "ema"))
         return eye.to(self.device).eval().requires_grad_(False)
 
     def _train_diffusion(self) -> None:
-        clip = self._clip()
-        codec = self._codec(clip)
-        denoiser = self._fresh("diffusion", lambda: build_denoiser(self.config, codec, clip.text_width))
-        self._fit_denoiser(DiffusionStage, denoiser, clip, codec, self.config.train.diffusion)
+        at = self._encoded()
+        denoiser = self._fresh("diffusion", lambda: build_denoiser(self.config, at.space, at.text_width))
+        self._fit_denoiser(DiffusionStage, denoiser, at, self.config.train.diffusion)
 
     def _train_refine(self) -> None:
-        clip = self._clip()
-        codec = self._codec(clip)
-        denoiser = build_denoiser(self.config, codec, clip.text_width)
+        at = self._encoded()
         start = checkpoint.load_weights(self.out, "diffusion", "ema")
-        self._fit_denoiser(RefineStage, denoiser, clip, codec, self.config.train.refine, start)
+        denoiser = build_denoiser(self.config, at.space, at.text_width)
+        self._fit_denoiser(RefineStage, denoiser, at, self.config.train.refine, start)
 
     def _fit_denoiser(
         self,
         stage: type[DiffusionStage],
         denoiser: Denoiser,
-        clip: FrozenClip,
-        codec: Codec,
+        at: Latents,
         train: TrainConfig,
         start: dict[str, torch.Tensor] | None = None,
     ) -> None:
         config = self.config
-        process = build_process(config, codec.num_codes)
+        process = build_process(config, at.space.num_codes)
         sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.rival]))
-        eye = self._trained_eye(codec, clip)
-        task = stage(denoiser, codec, process, config, *self._caches(codec, clip), self.device, eye)
+        eye = self._trained_eye(at)
+        task = stage(denoiser, at.space, process, config, *at.caches, self.device, eye)
         if start is not None:
             task.model.load_state_dict(start)
-        pipe = ImageToVideo(
-            Model(config, clip, codec, denoiser, digest="")
-        )  # as it stands whenever it is asked to draw
-        task.pictures = lambda: drawn_rows(pipe, self.val, range(min(NUM_SEEN, len(self.val))))
+        if at.clip is not None:
+            pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))  # as it stands when it draws
+            task.pictures = lambda: drawn_rows(pipe, self.val, range(min(NUM_SEEN, len(self.val))))
         self._fit(
             task,
             train,
-            codes=codes_digest(codec, clip),
+            codes=at.codes,
             sections="".join(section.model_dump_json() for section in sections),
             **({"eye": weights_digest(eye)} if eye else {}),
         )
         if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
-            self._save(denoiser, "denoiser", clip)
-            self._show(clip=clip, codec=codec, denoiser=denoiser)
+            self._save(denoiser, "denoiser", at.clip_sha256)
+            if self.latents is None:
+                self._show()
+            networks = {"clip": at.clip} if at.clip else {}
+            networks |= {"codec": at.space, "denoiser": denoiser}
+            write_card(self.out, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
 
-    def _show(self, **networks: nn.Module) -> None:
-        """Draws a few validation clips beside the truth into samples/, and writes the card."""
+    def _show(self) -> None:
+        """Draws a few validation clips beside the truth into samples/."""
         pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
         rows, labels = drawn_rows(pipe, self.val, range(min(NUM_SAMPLES, len(self.val))))
         contact_sheet(rows, self.out / "samples" / "validation.png", labels)
-        write_card(self.out, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
 
     # ----------------------------------------------------------------------------------------------- plumbing
 
@@ -239,7 +311,7 @@ class TrainingRun:
 
     def _fit(self, stage: loop.Task, train: TrainConfig, **identity: str) -> None:
         """Trains a stage to its end and leaves the averaged weights in its model."""
-        facts = {"train": train.model_dump_json(), "data": self.clips.digest(), **identity}
+        facts = {"train": train.model_dump_json(), "data": self.data_digest, **identity}
         identity = {name: _digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
         result = loop.train(stage, settings, self.out, seed=self.config.seed, identity=identity, watch=self.watch)
@@ -276,40 +348,47 @@ class TrainingRun:
                 raise UserError(
                     f"reuse: the section `{section}` of {source} differs from this config's; make them equal"
                 )
+        if self.latents is not None:
+            codes = codes_of_folder(source, self.config.codec)
+            if codes != self.latents.codes:
+                raise UserError(
+                    f"reuse: the codec of {source} ({codes[:16]}) is not the one that made {self.config.data.path} "
+                    f"({self.latents.codes[:16]}); name the model that did, or encode again"
+                )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)
         shutil.copyfile(source / "codec.safetensors", self.folder / "codec.safetensors")
 
-    def _caches(self, codec: Codec, clip: FrozenClip) -> list[CodeCache]:
-        """Of training and validation clips."""
-        return [self._cache(codec, clip, split, clips) for split, clips in (("train", self.clips), ("val", self.val))]
+    def _encoded(self) -> Latents:
+        """The cache that the config names, or that the run makes of its clips."""
+        if self.latents is not None:
+            return self.latents
+        clip = self._clip()
+        codec = self._codec(clip)
+        eyes = Eyes(clip, codec, self.config.data.size_px, self.device)
+        caches = self._cache(eyes, "train", self.clips), self._cache(eyes, "val", self.val)
+        return Latents(codec, clip.text_width, codes_digest(codec, clip), clip.digest, caches, clip)
 
-    def _cache(self, codec: Codec, clip: FrozenClip, split: str, clips: Clips) -> CodeCache:
-        folder = self.cache / split
-
-        @torch.no_grad()
-        def encode(frames: torch.Tensor) -> torch.Tensor:
-            return codec.encode(clip.see(frames.to(self.device), codec.cfg.layers).patches)
-
-        identity = {"codes": codes_digest(codec, clip), "data": clips.digest()}
-        data = self.config.data
+    def _cache(self, eyes: Eyes, split: str, clips: Clips) -> CodeCache:
+        data, folder = self.config.data, self.cache / split
         longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
-        write_cache(folder, clips, encode, clip.read, identity, longest)
+        facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
+        write_private_cache(folder, clips, eyes.encoder(), eyes.plan(**facts, recipe={}), eyes.space(), split)
         return CodeCache(folder)
 
-    def _save(self, module: nn.Module, name: str, clip: FrozenClip) -> None:
+    def _save(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         """Writes one network into the model folder, with the config and the facts beside it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         save_module(module, self.folder / f"{name}.safetensors", {"config": _digest(configfile.dump(self.config))})
         runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))
-        facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip.digest, **runtime.git_state()}
+        facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip_sha256, **runtime.git_state()}
         runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")
 
 
 def stages_of(config: Config) -> tuple[str, ...]:
     """The stages that a config trains, in order."""
-    left_out = {"clip", "codec", "decoder"} if config.reuse else set()
+    left_out = {"clip", "codec", "decoder"} if config.reuse or config.data.kind == "latents" else set()
     if config.clip.kind == "pretrained":
         left_out.add("clip")
     if not has_eye(config):
@@ -320,15 +399,6 @@ def stages_of(config: Config) -> tuple[str, ...]:
 def has_eye(config: Config) -> bool:
     """Whether a term looks with the eye for steps."""
     return config.loss.contrast.text_eye == "step" and config.loss.contrast.frame_text > 0
-
-
-def codes_digest(codec: Codec, clip: FrozenClip) -> str:
-    """Identity of the codes: the CLIP, and the part of the codec that makes codes (not the decoder)."""
-    digest = hashlib.sha256(clip.digest.encode() + codec.cfg.model_dump_json().encode())
-    for name, tensor in sorted(codec.state_dict().items()):
-        if name.startswith(("projection", "quantizer")):
-            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def weights_digest(module: nn.Module) -> str:

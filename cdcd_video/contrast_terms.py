@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.codec import CodeSpace
 from cdcd_video.config import ContrastConfig
 from cdcd_video.contrast.loss import batch_info_nce
 from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.engine import distributed
 from cdcd_video.records import CodePair
 from cdcd_video.step_eye import StepEye
 
@@ -24,7 +25,8 @@ class Candidates:
     """What drawn frames choose from; see `contrast.loss.batch_info_nce`."""
 
     positive: Float[Tensor, "B J"]
-    is_negative: Bool[Tensor, "B B"]
+    is_negative: Bool[Tensor, "B M"]
+    """Its columns are the rows of all processes that share the batch."""
     own: Float[Tensor, "B O J"] | None = None
     is_own_negative: Bool[Tensor, "B O"] | None = None
 
@@ -71,7 +73,7 @@ def contrast_terms(
     logits: Float[Tensor, "B N K"],
     reverse: Reverse,
     batch: CodePair,
-    codec: Codec,
+    codec: CodeSpace,
     cfg: ContrastConfig,
     temperatures: Temperatures | None,
     generator: torch.Generator,
@@ -101,7 +103,8 @@ def contrast_terms(
     """
     if not weighted_terms_of(cfg):
         return {}
-    rows = max(2, round(cfg.share * len(logits)))
+    num_rows = max(2, round(cfg.share * distributed.num_all(len(logits))))
+    rows = distributed.num_own(num_rows)
     law = logits[:rows].float().softmax(-1)
     if cfg.level == "step":
         law = reverse.head(rows).code_law(law)
@@ -110,12 +113,12 @@ def contrast_terms(
     for name in weighted_terms_of(cfg):
         drawn = frames
         if name == "frame_frame":
-            candidates = earlier_frames(batch, codec, cfg, rows, generator)
+            candidates = earlier_frames(batch, codec, cfg, num_rows, generator)
         elif eye is None:
-            candidates = sentences(batch.text.embedding[:rows], batch)
+            candidates = sentences(batch.text.embedding[:rows], batch, num_rows)
         else:
             drawn = eye.see(codec.values(batch.source[:rows]), codec.soft_values(law), batch.gap_s[:rows])
-            candidates = sentences(eye.read(batch.text)[:rows], batch)
+            candidates = sentences(eye.read(batch.text)[:rows], batch, num_rows)
         temperature = cfg.temperature if temperatures is None else temperatures(name)
         nats, wins = batch_info_nce(
             drawn,
@@ -125,31 +128,49 @@ def contrast_terms(
             candidates.own,
             candidates.is_own_negative,
             symmetric=cfg.symmetric,
+            among=all_of(drawn, candidates.positive, num_rows),
         )
-        terms[name] = ContrastTerm(getattr(cfg, name) * nats.mean(), nats.mean(), wins.mean(), temperature)
+        nats, wins = mean_of(nats, num_rows), mean_of(wins, num_rows)
+        terms[name] = ContrastTerm(getattr(cfg, name) * nats, nats, wins, temperature)
     return terms
 
 
-def sentences(embedded: Float[Tensor, "B J"], batch: CodePair) -> Candidates:
+def sentences(embedded: Float[Tensor, "B J"], batch: CodePair, num_rows: int) -> Candidates:
     """Positives and negatives of the frame-text term: equal captions are not each other's negatives."""
     caption = batch.caption[: len(embedded)]
-    return Candidates(embedded, caption[:, None] != caption)
+    return Candidates(embedded, caption[:, None] != distributed.everyones(caption, num_rows))
+
+
+def all_of(
+    anchor: Float[Tensor, "B J"], positive: Float[Tensor, "B J"], num_rows: int
+) -> tuple[Float[Tensor, "M J"], Float[Tensor, "M J"]] | None:
+    """Anchors and positives of all processes that share the batch; None where this one has it to itself."""
+    if distributed.world().size == 1:
+        return None
+    return distributed.everyones(anchor, num_rows), distributed.everyones(positive, num_rows)
+
+
+def mean_of(values: Float[Tensor, "B"], num_rows: int) -> Float[Tensor, ""]:
+    """The part in it of this process's rows: averaged over the processes it is the mean over `num_rows` rows."""
+    world = distributed.world()
+    return values.mean() if world.size == 1 else values.sum() * (world.size / num_rows)
 
 
 @torch.no_grad()
 def earlier_frames(
-    batch: CodePair, codec: Codec, cfg: ContrastConfig, rows: int, generator: torch.Generator
+    batch: CodePair, codec: CodeSpace, cfg: ContrastConfig, num_rows: int, generator: torch.Generator
 ) -> Candidates:
     """Positives and negatives of the frame-frame term; see `contrast_terms`."""
+    rows = distributed.num_own(num_rows)
     source, target, far, clip = (value[:rows] for value in (batch.source, batch.target, batch.far, batch.clip))
     own = [far[:, None]] if cfg.far else []
     is_wrong = [(far != source).any(1, keepdim=True)] if cfg.far else []
     if cfg.shuffled:
-        orders = chunk_orders(rows, cfg.shuffled, cfg.num_chunks, generator)
+        orders = distributed.own(chunk_orders(num_rows, cfg.shuffled, cfg.num_chunks, generator))
         shuffled = reordered(target, orders)
         own.append(shuffled)
         is_wrong.append((shuffled != target[:, None]).any(-1) & (shuffled != source[:, None]).any(-1))
-    is_other = (clip[:, None] != clip) & cfg.inter
+    is_other = (clip[:, None] != distributed.everyones(clip, num_rows)) & cfg.inter
     if not own:
         return Candidates(codec.embed(source), is_other)
     codes = torch.cat([source[:, None], *own], 1)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cdcd_video import configfile
-from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.config import Config
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion import process as processes
@@ -58,7 +58,7 @@ def build_codec(config: Config, clip: FrozenClip) -> Codec:
     )
 
 
-def build_denoiser(config: Config, codec: Codec, text_width: int) -> Denoiser | FlowDenoiser | CausalTransformer:
+def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoiser | FlowDenoiser | CausalTransformer:
     """A denoiser with fresh weights for a codec's codes, or the rival that stands in its place."""
     shape = dict(levels=codec.levels, table=codec.table, num_patches=codec.num_patches, groups=codec.groups)
     shape |= dict(text_width=text_width)
@@ -67,7 +67,7 @@ def build_denoiser(config: Config, codec: Codec, text_width: int) -> Denoiser | 
     return build_rival(config.rival.kind, config.denoiser, **shape)
 
 
-def build_eye(config: Config, codec: Codec, text_width: int) -> StepEye:
+def build_eye(config: Config, codec: CodeSpace, text_width: int) -> StepEye:
     """An eye for steps with fresh weights, as wide as the codec's `embed`."""
     code_width = codec.groups * codec.table.shape[1]
     return StepEye(code_width, codec.num_patches, text_width, config.codec.embed_width)

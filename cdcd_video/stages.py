@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from cdcd_video.clip import PIXEL_MEAN, PIXEL_STD, clip_objective
-from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.codec.figures import codec_figures
 from cdcd_video.codec.fit import codec_objective, decoder_objective
 from cdcd_video.config import Config, TrainConfig
 from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
-from cdcd_video.data.pairs import draw_pairs, load_frames
+from cdcd_video.data.pairs import PairIndices, draw_pairs, load_frames
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
 from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.process import Chain
+from cdcd_video.engine import distributed
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.runtime import generator as seeded
 from cdcd_video.engine.runtime import seed_for
@@ -93,8 +94,10 @@ class ClipStage:
         return {"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])}
 
     def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator):
-        (images,) = load_frames(clips, clip, frame)
         captions = [clips.captions(int(c))[rng.integers(len(clips.captions(int(c))))] for c in clip]
+        number = {caption: i for i, caption in enumerate(sorted(set(captions)))}
+        clip, frame, captions = map(distributed.own, (clip, frame, captions))
+        (images,) = load_frames(clips, clip, frame)
         tokens = self.tokenizer(
             captions,
             padding=True,
@@ -102,7 +105,6 @@ class ClipStage:
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
-        number = {caption: i for i, caption in enumerate(sorted(set(captions)))}
         caption = torch.tensor([number[caption] for caption in captions])
         size = self.model.config.vision_config.image_size
         if images.shape[-1] != size:
@@ -126,7 +128,9 @@ class CodecStage:
         """Two random frames of a shot, and its first."""
         rng = step_rng(self.config.seed, self.name, step)
         pairs = draw_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
-        frames = load_frames(self.clips, pairs.clip, pairs.first, pairs.source, pairs.target)
+        frames = load_frames(
+            self.clips, *map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target))
+        )
         pair = FramePair(*(frame.to(self.device) for frame in frames))
         return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
 
@@ -153,8 +157,10 @@ class CodecStage:
         captions = [self.clips.captions(int(c)) for c in clip]
         said = [known[rng.integers(len(known))] for known in captions]
         number = {caption: i for i, caption in enumerate(sorted(set(said)))}
+        said, clip = distributed.own(said), distributed.own(clip)
         caption = torch.tensor([number[one] for one in said], device=self.device)
-        read = self.clip.read(list(number)).embedding[caption]
+        own, row = np.unique(said, return_inverse=True)
+        read = self.clip.read(own.tolist()).embedding[row]
         return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, said=read)
 
 
@@ -181,7 +187,7 @@ class CodeStage:
     name: str
     batch_size: int
 
-    def __init__(self, codec: Codec, config: Config, cache: CodeCache, val: CodeCache, device: torch.device):
+    def __init__(self, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device):
         self.codec, self.config = codec.to(device), config
         codec.requires_grad_(False)
         self.cache, self.val, self.device = cache, val, device
@@ -194,7 +200,9 @@ class CodeStage:
         cfg = self.config.diffusion
         pairs = draw_pairs(cache.shots, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
-        has_first = torch.from_numpy((rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first))
+        has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
+        caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
+        pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
         text = cache.text(caption)
         return CodePair(
             source=cache.frame_codes(pairs.clip, pairs.source).to(self.device),
@@ -206,7 +214,7 @@ class CodeStage:
             * has_first.to(self.device),
             text=type(text)(*(value.to(self.device) for value in (text.tokens, text.is_word, text.embedding))),
             clip=torch.from_numpy(pairs.clip).to(self.device),
-            caption=torch.from_numpy(caption).to(self.device),
+            caption=torch.from_numpy(cache.sentence[caption]).to(self.device),
             far=cache.frame_codes(pairs.clip, pairs.far).to(self.device),
             before=cache.frame_codes(pairs.clip, pairs.before).to(self.device),
             before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float().to(self.device),
@@ -219,7 +227,7 @@ class EyeStage(CodeStage):
     name = "eye"
 
     def __init__(
-        self, eye: StepEye, codec: Codec, config: Config, cache: CodeCache, val: CodeCache, device: torch.device
+        self, eye: StepEye, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device
     ):
         super().__init__(codec, config, cache, val, device)
         self.model = eye.to(device)
@@ -243,7 +251,7 @@ class DiffusionStage(CodeStage):
     def __init__(
         self,
         denoiser: Denoiser,
-        codec: Codec,
+        codec: CodeSpace,
         process: Chain,
         config: Config,
         cache: CodeCache,
@@ -315,7 +323,7 @@ class RefineStage(DiffusionStage):
 
     name = "refine"
 
-    def __init__(self, denoiser: Denoiser, codec: Codec, process: Chain, config: Config, *others):
+    def __init__(self, denoiser: Denoiser, codec: CodeSpace, process: Chain, config: Config, *others):
         super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
 

@@ -1,12 +1,13 @@
-"""`python -m data_prep RECIPE ...`: makes a prepared folder, which `cdcd_video.data.store.StoredClips` opens."""
+"""`python -m data_prep RECIPE ...`: makes a prepared folder, which `cdcd_video.data.store.StoredClips` opens; or encodes one."""
 
 import argparse
 import sys
 
 from cdcd_video.errors import exit_code
-from data_prep import folder, internvid, msrvtt, sprites
+from data_prep import encode, folder, internvid, msrvtt, sprites
+from data_prep.prepare import Plan, prepare
 
-RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid, "sprites": sprites}
+RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid, "sprites": sprites, "encode": encode}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser().print_help()
         return 0
-    print(options.run(options))
+    told = options.run(options)
+    print(prepare(told) if isinstance(told, Plan) else told)
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from cdcd_video.errors import UserError
 from data_prep.items import Item, one_line, split_of
-from data_prep.prepare import Settings, prepare
+from data_prep.prepare import Plan, Settings
 from data_prep.tars import clips_in
 from data_prep.videos import VIDEO_SUFFIXES, names_in, within
 
@@ -30,15 +30,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-share", type=float, default=0.1, help="share of the split val (%(default)s)")
 
 
-def run(options: argparse.Namespace) -> str:
-    """Prepares the folder and says what came out."""
+def run(options: argparse.Namespace) -> Plan:
+    """Finds the clips of the folder."""
     settings = Settings.of(options)
     if not options.dir.is_dir():
         raise UserError(f"{options.dir} is not a folder")
     if not 0 <= options.val_share < 1:
         raise UserError(f"--val-share must be 0 or more and under 1, not {options.val_share}")
     items = read_items(options.dir, options.captions, options.val_share)
-    return prepare(items, settings, {"recipe": "folder", "val_share": options.val_share})
+    return Plan(items, settings, {"recipe": "folder", "val_share": options.val_share})
 
 
 def read_items(folder: Path, captions: Path | None, val_share: float | int) -> list[Item]:

@@ -20,7 +20,7 @@ from cdcd_video.video import refused_by_disk
 from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import COLUMNS, Metadata
 from data_prep.items import tell
-from data_prep.prepare import Settings, prepare
+from data_prep.prepare import Plan, Settings
 from data_prep.tables import layout
 from data_prep.videos import Videos
 
@@ -48,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Settings.add_options(parser, needs_out=False)
 
 
-def run(options: argparse.Namespace) -> str:
-    """Prepares what is there and says what came out; or says only what is there."""
+def run(options: argparse.Namespace) -> Plan | str:
+    """Finds what is there; or says only what is there."""
     is_dry = options.check_only or options.download_list is not None
     settings = None if is_dry else Settings.of(options)
     if not 0 <= options.val_share < 1:
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> str:
         "val_share": options.val_share,
         **dataclasses.asdict(wanted),
     }
-    return prepare(clips, settings, recipe, told=told, subset="hash")
+    return Plan(clips, settings, recipe, counted=told, subset="hash")
 
 
 def table_of(clips: Clips) -> str:

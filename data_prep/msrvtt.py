@@ -15,7 +15,7 @@ from cdcd_video.errors import UserError
 from data_prep.items import Item
 from data_prep.msrvtt_annotations import Annotations, read_annotations
 from data_prep.msrvtt_splits import PIECES, PUBLISHED, SPLITS, Files, Split, assign, find_files
-from data_prep.prepare import Settings, prepare
+from data_prep.prepare import Plan, Settings
 from data_prep.tables import layout, ranges
 from data_prep.videos import Videos, within
 
@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Settings.add_options(parser, needs_out=False)
 
 
-def run(options: argparse.Namespace) -> str:
-    """Prepares what is there and says what came out; or says only what is there."""
+def run(options: argparse.Namespace) -> Plan | str:
+    """Finds what is there; or says only what is there."""
     settings = None if options.check_only else Settings.of(options)
     files = find_files(options.annotations)
     annotations = read_annotations(files.annotations)
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> str:
         raise UserError(f"no video of the split {options.split} in {options.videos} can be used; see the table above")
     hashes = {file.name: file.sha256() for file in files.used(options.split)}
     recipe = {"recipe": "msrvtt", "split": options.split, "files_sha256": hashes}
-    return prepare(items, settings, recipe, subset="ids")
+    return Plan(items, settings, recipe, subset="ids")
 
 
 def _items(parts: Mapping[str, Split], annotations: Annotations, videos: Videos) -> list[Item]:

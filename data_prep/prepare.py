@@ -3,6 +3,7 @@
 import argparse
 import collections
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -92,22 +93,42 @@ class Settings:
         return settings
 
 
-def prepare(
-    items: Iterable[Item],
-    settings: Settings,
-    recipe: Mapping[str, object],
-    *,
-    told: Told | None = None,
-    subset: Literal["ids", "hash"] | None = None,
-) -> str:
-    """Decodes every item into a prepared folder; what cannot be used goes to `rejected.jsonl` and stops nothing.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a recipe makes of its source: clips that are still files, and what is wanted of them.
 
-    Args:
+    Attributes:
       items: the clips, names unique; gone through more than once, so no iterator. It need not fit into memory.
       settings: what to make of them.
       recipe: further settings of the recipe, for the manifest.
-      told: `tell(items)`, where it is known already.
+      counted: `tell(items)`, where it is known already.
       subset: what the manifest says of the clips that came out: their ids and the hash of these, the hash, or nothing.
+    """
+
+    items: Iterable[Item]
+    settings: Settings
+    recipe: Mapping[str, object]
+    counted: Told | None = None
+    subset: Literal["ids", "hash"] | None = None
+
+    @functools.cached_property
+    def told(self) -> Told:
+        """How many items there are, and what names them."""
+        return self.counted or tell(self.items)
+
+    def facts(self) -> dict[str, object]:
+        """All that decides which clips come out, beside size, rate and mode."""
+        return {
+            **self.recipe,
+            "min_frames": self.settings.min_frames,
+            "max_seconds": self.settings.max_seconds,
+            "cuts": DETECTOR if self.settings.cuts == "detect" else self.settings.cuts,
+            "items_sha256": self.told.sha256,
+        }
+
+
+def prepare(plan: Plan) -> str:
+    """Decodes every item into a prepared folder; what cannot be used goes to `rejected.jsonl` and stops nothing.
 
     Returns:
       One line that says what came out.
@@ -116,22 +137,15 @@ def prepare(
       UserError: if the folder cannot be written or not one clip could be used.
     """
     began = time.monotonic()
-    told = told or tell(items)
-    recipe = {
-        **recipe,
-        "min_frames": settings.min_frames,
-        "max_seconds": settings.max_seconds,
-        "cuts": DETECTOR if settings.cuts == "detect" else settings.cuts,
-        "items_sha256": told.sha256,
-    }
+    settings, told, recipe = plan.settings, plan.told, plan.facts()
     with StoreWriter(
         settings.out, size_px=settings.size_px, fps=settings.fps, mode=settings.mode, recipe=recipe
     ) as writer:
         done = writer.done
-        todo = (item for item in items if item.name not in done)
+        todo = (item for item in plan.items if item.name not in done)
         progress = tqdm(total=told.num_items, initial=len(done), unit="clip", file=sys.stderr)
         with progress:
-            for item, clip in _decoded(todo, settings):
+            for item, clip in decoded(todo, settings):
                 if isinstance(clip, str):
                     writer.reject(item.name, item.source, clip)
                 else:
@@ -149,7 +163,7 @@ def prepare(
                     )
                 progress.set_postfix(refused=len(writer.rejected), refresh=False)
                 progress.update()
-        further = {"subset": describe(writer.rows, with_ids=subset == "ids")} if subset else {}
+        further = {"subset": describe(writer.rows, with_ids=plan.subset == "ids")} if plan.subset else {}
         manifest = writer.finish(further)
     if not manifest["num_clips"]:
         reason = writer.rejected[0]["reason"]
@@ -169,7 +183,7 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
     return f"{out}: {told}{refused}; {seconds:.0f} s"
 
 
-def _decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
+def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
     """Each item, in order, with its frames or the reason why it is refused; a few are decoded ahead."""
     waiting = collections.deque()
     with ThreadPoolExecutor(settings.workers) as pool:

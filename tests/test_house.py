@@ -16,10 +16,10 @@ SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
     *("errors", "config", "configfile", "protocol", "video", "records"),  # what is said, and what flows
-    *("engine", "diffusion", "contrast", "attention", "pretrained", "clip"),  # what knows nothing of the others
+    *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows nothing of the others
     *("data", "codec", "denoiser", "metrics"),  # the stages
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
-    *("generate", "stages", "sheets"),  # how it draws, what is trained, what is shown
+    *("encoder", "generate", "stages", "sheets"),  # how it draws, what is trained, what is shown
     *("report", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

@@ -27,6 +27,7 @@ class FakeCache:
     lengths = np.array([16, 8, 1, 12])
     shots = Shots.of(lengths)
     caption_of = ((0,), (1,), (2,), (3, 4))
+    sentence = np.arange(5)
 
     def frame_codes(self, clip, frame):
         return torch.from_numpy((clip + frame) % NUM_CODES)[:, None].expand(-1, TOKENS).clone()

@@ -41,27 +41,22 @@ class EmbedHead(nn.Module):
         return F.normalize(self.out(self.norm(x).mean(1)).float(), dim=-1)
 
 
-class Codec(nn.Module):
-    """CLIP patch states <-> codes <-> pixels. N = patches x groups codes per frame, position by position.
+class CodeSpace(nn.Module):
+    """What codes mean, without pixels: where each lies, and the way from there into CLIP's joint space.
+
+    It is all of a codec that the diffusion is trained with. N = patches x groups codes per frame, position by position.
 
     Args:
       cfg: the codec's section.
-      clip_width, num_patches, joint_width: of the CLIP whose states are read.
-      size_px: side of the frames.
+      num_patches, joint_width: of the CLIP whose states were encoded.
     """
 
-    def __init__(self, cfg: CodecConfig, *, clip_width: int, num_patches: int, joint_width: int, size_px: int):
+    def __init__(self, cfg: CodecConfig, *, num_patches: int, joint_width: int):
         super().__init__()
         self.cfg = cfg
         self.quantizer = build_quantizer(cfg.quantizer)
         self.groups, self.num_patches = cfg.groups, num_patches
-        code_width = cfg.groups * self.quantizer.width
-        grid = round(num_patches**0.5)
-        self.projection = Projection(clip_width, len(cfg.layers), cfg.projection_width, code_width)
-        self.decoder = Decoder(
-            code_width, grid, size_px // grid, cfg.decoder_width, cfg.decoder_layers, cfg.pixel_width
-        )
-        self.embed_head = EmbedHead(code_width, num_patches, cfg.embed_width, joint_width)
+        self.embed_head = EmbedHead(cfg.groups * self.quantizer.width, num_patches, cfg.embed_width, joint_width)
 
     @property
     def num_codes(self) -> int:
@@ -83,15 +78,6 @@ class Codec(nn.Module):
         """Where each code lies: the geometry of the codes."""
         return self.quantizer.table
 
-    def quantize(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> tuple[Float[Tensor, "B P V"], Quantized]:
-        """Patch states -> latents before rounding, and what rounding makes of them."""
-        latents = self.projection(patches).float()
-        return latents, self.quantizer(latents.unflatten(-1, (self.groups, -1)))
-
-    def encode(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> Int[Tensor, "B N"]:
-        """Patch states of the layers in the config -> codes in [0, K)."""
-        return self.quantize(patches)[1].codes.flatten(1)
-
     def values(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
         """Codes -> code values, patch by patch."""
         return self.table[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
@@ -100,6 +86,46 @@ class Codec(nn.Module):
         """Expected code values under a distribution over codes: the differentiable way in."""
         values = probabilities @ self.table.to(probabilities.dtype)
         return values.unflatten(1, (self.num_patches, self.groups)).flatten(2)
+
+    def embed(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B J"]:
+        """Codes -> unit-norm joint embedding."""
+        return self.embed_head(self.values(codes))
+
+    def embed_soft(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B J"]:
+        """Soft codes -> unit-norm joint embedding, with gradients to the probabilities."""
+        return self.embed_head(self.soft_values(probabilities))
+
+
+class Codec(CodeSpace):
+    """CLIP patch states <-> codes <-> pixels.
+
+    Args:
+      cfg: the codec's section.
+      clip_width, num_patches, joint_width: of the CLIP whose states are read.
+      size_px: side of the frames.
+    """
+
+    def __init__(self, cfg: CodecConfig, *, clip_width: int, num_patches: int, joint_width: int, size_px: int):
+        nn.Module.__init__(self)  # its parts draw their first weights in this order
+        self.cfg = cfg
+        self.quantizer = build_quantizer(cfg.quantizer)
+        self.groups, self.num_patches = cfg.groups, num_patches
+        code_width = cfg.groups * self.quantizer.width
+        grid = round(num_patches**0.5)
+        self.projection = Projection(clip_width, len(cfg.layers), cfg.projection_width, code_width)
+        self.decoder = Decoder(
+            code_width, grid, size_px // grid, cfg.decoder_width, cfg.decoder_layers, cfg.pixel_width
+        )
+        self.embed_head = EmbedHead(code_width, num_patches, cfg.embed_width, joint_width)
+
+    def quantize(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> tuple[Float[Tensor, "B P V"], Quantized]:
+        """Patch states -> latents before rounding, and what rounding makes of them."""
+        latents = self.projection(patches).float()
+        return latents, self.quantizer(latents.unflatten(-1, (self.groups, -1)))
+
+    def encode(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> Int[Tensor, "B N"]:
+        """Patch states of the layers in the config -> codes in [0, K)."""
+        return self.quantize(patches)[1].codes.flatten(1)
 
     def decode(self, codes: Int[Tensor, "B N"], start: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Codes of a frame and the video's starting frame -> the frame in [0, 1]."""
@@ -110,11 +136,3 @@ class Codec(nn.Module):
     ) -> Float[Tensor, "B 3 H W"]:
         """Code values of a frame, on the grid or off it, and the video's starting frame -> the frame in [0, 1]."""
         return self.decoder(values, self.decoder.start_features(start)).clamp(0, 1)
-
-    def embed(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B J"]:
-        """Codes -> unit-norm joint embedding."""
-        return self.embed_head(self.values(codes))
-
-    def embed_soft(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B J"]:
-        """Soft codes -> unit-norm joint embedding, with gradients to the probabilities."""
-        return self.embed_head(self.soft_values(probabilities))

@@ -1,112 +1,154 @@
-"""Encode once, train many times: codes of every frame and states of every caption, memory-mapped."""
+"""Encode once, train many times: codes of every frame and states of every caption, memory-mapped.
 
+A cache is a folder of plain arrays. Clips lie one after another, in the order in which they were encoded:
+
+| file | holds |
+|---|---|
+| `codes.npy` | codes of every frame, uint16 (uint32 where K asks for it), (frames, N) |
+| `words.npy` | states of every word of every caption, float16, (words, Dt); padding is not kept |
+| `embeddings.npy` | caption embeddings in CLIP's joint space, float32, (captions, J) |
+| `captions.npy` | int64, a row per caption: its words, and a number that equal sentences share |
+| `clips.npy` | int32, a row per clip: its frames, captions, cuts, and the number of its split in the manifest |
+| `cuts.npy` | int32, first frames of the shots after a clip's first one |
+| `index.jsonl` | a line per clip: id, split, source, frames, captions, cuts; for people, training does not read it |
+| `rejected.jsonl` | a line per clip that was refused, with the reason |
+| `space.safetensors` | what codes mean: the quantiser and the codec's `embed` head, in 16 bits |
+| `manifest.json` | the plan (hashes of codec, CLIP and data), counts, and size and SHA-256 of every file |
+
+Nothing in it depends on the time, the machine or the place.
+"""
+
+import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from tqdm import tqdm
 
 from cdcd_video.data.shots import Shots
-from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
 
-FORMAT = 1
+FORMAT, VERSION = "cdcd_video latents", 2
+MANIFEST, INDEX, REJECTED, SPACE = "manifest.json", "index.jsonl", "rejected.jsonl", "space.safetensors"
+ARRAYS = ("codes", "words", "embeddings", "captions", "clips", "cuts")
 
 
-def write_cache(
-    folder: Path,
-    clips: Clips,
-    encode: Callable[[Float[Tensor, "F 3 H W"]], Int[Tensor, "F N"]],
-    read: Callable[[list[str]], TextStates],
-    identity: dict[str, str],
-    max_frames: int,
-) -> None:
-    """Writes the cache of a set of clips, unless `folder` already holds the one asked for.
+@dataclass(frozen=True)
+class CachePlan:
+    """What a cache is going to hold, told before the first clip is encoded; two of one plan are equal, byte for byte.
 
-    Args:
-      folder: where; written under another name first, so that a killed run leaves no half cache.
-      clips: the frames and captions.
-      encode: frames of one clip -> codes.
-      read: captions -> text states.
-      identity: what the codes depend on (codec, CLIP and data hashes); another identity is written anew.
-      max_frames: frames of each clip that are encoded.
+    Attributes:
+      codes: SHA-256 of what makes the codes: the CLIP and the codec's part before the decoder.
+      clip: SHA-256 of the CLIP's weights.
+      data: SHA-256 of what names the clips.
+      num_items: clips that are asked for, those that will be refused included.
+      num_codes: K.
+      num_tokens: N, codes per frame.
+      num_patches: patches per frame.
+      text_width: Dt, width of a caption's token states.
+      joint_width: J, width of CLIP's joint space.
+      size_px: side of the frames that are encoded.
+      fps: frames per second.
+      max_frames: frames of each clip that are encoded, from its first; None for all.
+      codec: the codec's section of its config.
+      recipe: what else decides which clips come out; plain JSON values.
     """
-    manifest = folder / "manifest.json"
-    wanted = {"format": FORMAT, "max_frames": max_frames, **identity}
-    if manifest.is_file() and json.loads(manifest.read_text())["identity"] == wanted:
-        return
-    temporary = folder.with_name(folder.name + f".{os.getpid()}.tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
-    lengths = np.array([min(clips.num_frames(clip), max_frames) for clip in range(len(clips))])
-    distinct = sorted({caption for clip in range(len(clips)) for caption in clips.captions(clip)})
-    number = {caption: i for i, caption in enumerate(distinct)}
-    caption_of = [[number[caption] for caption in clips.captions(clip)] for clip in range(len(clips))]
 
-    codes = None
-    for clip in tqdm(range(len(clips)), desc="encode clips", unit="clip", mininterval=5):
-        frames = torch.from_numpy(clips.frames(clip, range(lengths[clip]))).permute(0, 3, 1, 2).float().div(255)
-        row = encode(frames).cpu().numpy().astype(np.uint16)
-        if codes is None:
-            codes = np.lib.format.open_memmap(
-                temporary / "codes.npy", "w+", np.uint16, (int(lengths.sum()), row.shape[1])
-            )
-        start = int(lengths[:clip].sum())
-        codes[start : start + len(row)] = row
-    codes.flush()
-    _write_captions(temporary, distinct, read)
-    facts = dict(
-        identity=wanted, lengths=lengths.tolist(), fps=clips.fps, caption_of=caption_of, num_captions=len(distinct)
-    )
-    if any(cuts := [clips.cuts(clip) for clip in range(len(clips))]):
-        facts["cuts"] = cuts
-    (temporary / "manifest.json").write_text(json.dumps(facts))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    codes: str
+    clip: str
+    data: str
+    num_items: int
+    num_codes: int
+    num_tokens: int
+    num_patches: int
+    text_width: int
+    joint_width: int
+    size_px: int
+    fps: float
+    max_frames: int | None
+    codec: dict[str, Any]
+    recipe: dict[str, Any]
 
+    def values(self) -> dict[str, Any]:
+        """As JSON gives it back."""
+        return json.loads(json.dumps({"version": VERSION, **asdict(self)}))
 
-def _write_captions(folder: Path, captions: list[str], read: Callable[[list[str]], TextStates]) -> None:
-    batches = [
-        read(captions[i : i + 256]) for i in tqdm(range(0, len(captions), 256), desc="read captions", mininterval=5)
-    ]
-    longest = max(batch.tokens.shape[1] for batch in batches)
-    pad = torch.nn.functional.pad
-    tokens = torch.cat([pad(batch.tokens, (0, 0, 0, longest - batch.tokens.shape[1])) for batch in batches])
-    is_word = torch.cat([pad(batch.is_word, (0, longest - batch.is_word.shape[1])) for batch in batches])
-    np.save(folder / "tokens.npy", tokens.half().cpu().numpy())
-    np.save(folder / "is_word.npy", is_word.cpu().numpy())
-    np.save(folder / "embeddings.npy", torch.cat([batch.embedding for batch in batches]).cpu().numpy())
+    def check(self, other: dict[str, Any], where: Path, way_out: str) -> None:
+        """Refuses a cache, or the beginning of one, that was made by another plan.
+
+        Args:
+          other: that plan.
+          where: its folder.
+          way_out: what the user can do, the end of the sentence.
+
+        Raises:
+          UserError: the plans differ; the sentence names both hashes.
+        """
+        if other == self.values():
+            return
+        words = {"codes": "codec", "clip": "CLIP", "data": "data"}
+        for name, word in reversed(words.items()):
+            if name == "codes" and other.get("clip") != self.clip:
+                continue  # the codes' hash tells of the CLIP too
+            theirs = str(other.get(name))
+            if theirs != getattr(self, name):
+                raise UserError(
+                    f"{where} was made with the {word} {theirs[:16]}, and this is the {word} "
+                    f"{getattr(self, name)[:16]}; {way_out}"
+                )
+        names = [name for name, value in self.values().items() if other.get(name) != value]
+        raise UserError(
+            f"{where} was made with {names[0]} {other.get(names[0])!r}, and this is with "
+            f"{self.values()[names[0]]!r}; {way_out}"
+        )
 
 
 class CodeCache:
-    """A written cache, memory-mapped.
+    """A written cache, memory-mapped: what is held in memory are a few numbers per clip and per caption.
+
+    Args:
+      folder: the cache.
+      split: "train", "val", ...; None for all clips.
 
     Raises:
-      UserError: the folder holds no cache, or a file of it is cut short.
+      UserError: the folder holds no cache, one of another version, no clip of the split, or a file of it is cut short.
     """
 
-    def __init__(self, folder: Path):
-        try:
-            facts = json.loads((folder / "manifest.json").read_text())
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("codes", "tokens", "is_word")}
-            self.embeddings = torch.from_numpy(np.load(folder / "embeddings.npy"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"code cache {folder} cannot be read ({error}); delete it and run again") from error
-        self.codes, self.tokens, self.is_word = (arrays[name] for name in ("codes", "tokens", "is_word"))
-        self.lengths = np.array(facts["lengths"])
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        self.shots = Shots.of(self.lengths, facts.get("cuts"))
-        self.fps: float = facts["fps"]
-        self.caption_of: list[list[int]] = facts["caption_of"]
+    def __init__(self, folder: Path, split: str | None = None):
+        self.folder, self.manifest = folder, read_manifest(folder)
+        arrays = {name: self._open(name) for name in ARRAYS}
+        self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
+        self.fps: float = self.manifest["plan"]["fps"]
+        frames, captions, cuts, splits = arrays["clips"].T.astype(np.int64)
+        chosen = np.arange(len(frames))
+        if split is not None:
+            known = list(self.manifest["splits"])
+            if split not in known:
+                raise UserError(f"the cache {folder} has no clips of the split {split!r}; it has {', '.join(known)}")
+            chosen = np.flatnonzero(splits == known.index(split))
+        self.lengths, self.offsets = frames[chosen], _begins(frames)[chosen]
+        self._first_caption, self._num_captions = _begins(captions)[chosen], captions[chosen]
+        self._first_cut, self._num_cuts, self._cuts = _begins(cuts)[chosen], cuts[chosen], arrays["cuts"]
+        self._num_words, self.sentence = arrays["captions"].T
+        self._first_word = _begins(self._num_words)
+        self.caption_of = _CaptionsOf(self._first_caption, self._num_captions)
+        """Numbers of each clip's captions; `sentence[number]` is equal for captions that are the same sentence."""
+        self.shots = Shots.of(self.lengths, [self.cuts(clip) for clip in range(len(self))] if cuts.any() else None)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def cuts(self, clip: int) -> tuple[int, ...]:
+        """First frames of the clip's shots after the first one."""
+        begin = self._first_cut[clip]
+        return tuple(self._cuts[begin : begin + self._num_cuts[clip]].tolist())
 
     def frame_codes(self, clip: np.ndarray, frame: np.ndarray) -> Int[Tensor, "B N"]:
         """Codes of one frame of each of several clips."""
@@ -114,12 +156,73 @@ class CodeCache:
 
     def some_codes(self, most: int) -> Int[Tensor, "M N"]:
         """Codes of at most this many frames, evenly spread over all clips."""
-        every = -(-len(self.codes) // most)
-        return torch.from_numpy(self.codes[::every].astype(np.int64))
+        before = _begins(self.lengths)
+        wanted = np.arange(0, self.lengths.sum(), -(-self.lengths.sum() // most))
+        clip = np.searchsorted(before, wanted, side="right") - 1
+        return self.frame_codes(clip, wanted - before[clip])
 
     def text(self, caption: np.ndarray) -> TextStates:
-        """States of several captions, cut to the longest of them."""
-        is_word = torch.from_numpy(self.is_word[caption])
-        longest = int(is_word.sum(1).max())
-        tokens = torch.from_numpy(self.tokens[caption][:, :longest].astype(np.float32))
-        return TextStates(tokens, is_word[:, :longest], self.embeddings[caption])
+        """States of several captions, padded to the longest of them."""
+        num_words = self._num_words[caption]
+        is_word = np.arange(num_words.max()) < num_words[:, None]
+        tokens = np.zeros((*is_word.shape, self.words.shape[1]), np.float32)
+        tokens[is_word] = self.words[(self._first_word[caption][:, None] + np.arange(is_word.shape[1]))[is_word]]
+        return TextStates(*map(torch.from_numpy, (tokens, is_word, self.embeddings[caption])))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the manifest, which holds those of every file."""
+        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+
+    def _open(self, name: str) -> np.ndarray:
+        """The array, if it is as long as the manifest says."""
+        path = self.folder / f"{name}.npy"
+        try:
+            if path.stat().st_size != self.manifest["files"][path.name]["bytes"]:
+                raise UserError(f"{path} is cut short or was changed; encode the clips again")
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path} cannot be read ({error}); encode the clips again") from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a cache says of itself.
+
+    Raises:
+      UserError: the folder holds no cache, one of another version, or a damaged manifest.
+    """
+    path = folder / MANIFEST
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        is_ours = facts["format"] == FORMAT
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no cache of latents; make one with `python -m data_prep encode`") from None
+    except (OSError, ValueError, TypeError, KeyError):
+        is_ours = False
+    if not is_ours:
+        raise UserError(f"{path} is not that of a cache of latents, or damaged; encode the clips again")
+    if facts["plan"].get("version") != VERSION:
+        version = facts["plan"].get("version")
+        raise UserError(f"the cache {folder} has version {version} and this reads {VERSION}; encode the clips again")
+    return facts
+
+
+def _begins(lengths: np.ndarray) -> np.ndarray:
+    """Where each begins when all lie one after another."""
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else np.zeros(0, np.int64)
+
+
+class _CaptionsOf(Sequence[range]):
+    """Numbers of each clip's captions, without a list of them."""
+
+    def __init__(self, first: np.ndarray, count: np.ndarray):
+        self._first, self._count = first, count
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __getitem__(self, clip: int) -> range:
+        return range(self._first[clip], self._first[clip] + self._count[clip])
+
+    def __iter__(self) -> Iterator[range]:
+        return (self[clip] for clip in range(len(self)))

@@ -12,10 +12,14 @@ from cdcd_video import build
 from cdcd_video import clip as builtin_clip
 from cdcd_video.codec.codec import Codec
 from cdcd_video.config import Config
-from cdcd_video.data.cache import CodeCache, write_cache
+from cdcd_video.data.cache import CodeCache
+from cdcd_video.data.cache_blocks import Encoder
+from cdcd_video.data.cache_writer import write_cache
 from cdcd_video.denoiser import Denoiser
+from cdcd_video.encoder import Eyes
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.pretrained import FrozenClip
+from cdcd_video.tools.explain.shape_only import shape_only
 from cdcd_video.tools.explain.stand_in import BlackClips, ClipFacts
 
 
@@ -30,7 +34,9 @@ class Line:
 
     def __init__(self, config: Config, data: ClipFacts, folder: Path):
         self.config = config
-        self.clip = FrozenClip(self._clip_folder(data.captions, folder))
+        self.notes: list[str] = []
+        """What the reader should know of the CLIP."""
+        self.clip = self._clip(data.captions, folder)
         self.clip_bytes = sum(file.stat().st_size for file in (folder / "clip").glob("*"))
         lengths = self.clip.tokenize(data.captions)[1].sum(1)
         longest, self.num_words = data.captions[int(lengths.argmax())], int(lengths.max())
@@ -53,17 +59,21 @@ class Line:
         codec = build_codec(self.config, self.clip)
         return codec, build_denoiser(self.config, codec, self.clip.text_width)
 
-    def _clip_folder(self, captions: Sequence[str], folder: Path) -> Path:
+    def _clip(self, captions: Sequence[str], folder: Path) -> FrozenClip:
         cfg = self.config.clip
         if cfg.kind == "pretrained":
-            return Path(cfg.folder)
+            clip, self.notes = shape_only(cfg.folder, captions)
+            return clip
         self.tokenizer = builtin_clip.train_tokenizer(captions, cfg.vocabulary, cfg.max_tokens)
-        return builtin_clip.save_clip(self.fresh_clip(), self.tokenizer, captions, folder / "clip")
+        return FrozenClip(builtin_clip.save_clip(self.fresh_clip(), self.tokenizer, captions, folder / "clip"))
 
     def _cache(self, folder: Path) -> CodeCache:
         def encode(frames: Tensor) -> Tensor:
             return torch.zeros(len(frames), self.codec.num_tokens, dtype=torch.int64)
 
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
-            write_cache(folder, self.clips, encode, self.clip.read, {}, self.clips.num_frames(0))
+            eyes = Eyes(self.clip, self.codec, self.config.data.size_px, torch.device("cpu"))
+            facts = dict(data="black", num_items=len(self.clips), fps=self.clips.fps, max_frames=None)
+            encoder = Encoder(encode, self.clip.read)
+            write_cache(folder, self.clips, encoder, eyes.plan(**facts, recipe={}), eyes.space(), split="train")
         return CodeCache(folder)

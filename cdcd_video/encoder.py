@@ -1,0 +1,134 @@
+"""A trained CLIP and codec as what fills a cache of latents, and the little of them that training on a cache needs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from cdcd_video import configfile
+from cdcd_video.codec.codec import Codec, CodeSpace
+from cdcd_video.config import CodecConfig, Config
+from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
+from cdcd_video.data.cache_blocks import Encoder
+from cdcd_video.errors import UserError
+from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module
+from cdcd_video.pretrained import FrozenClip
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What frames and sentences are turned into latents with.
+
+    Attributes:
+      clip: both towers, frozen.
+      codec: as it was written, in 16 bits.
+      size_px: side of the frames that the codec was trained on.
+      device: where they are.
+    """
+
+    clip: FrozenClip
+    codec: Codec
+    size_px: int
+    device: torch.device
+
+    def encoder(self) -> Encoder:
+        """Frames -> codes, captions -> states."""
+        return Encoder(self._encode, self.clip.read)
+
+    def plan(
+        self, *, data: str, num_items: int, fps: float, max_frames: int | None, recipe: dict[str, object]
+    ) -> CachePlan:
+        """What a cache that is made with these will hold; see `CachePlan` for the arguments."""
+        return CachePlan(
+            codes=codes_digest(self.codec, self.clip),
+            clip=self.clip.digest,
+            data=data,
+            num_items=num_items,
+            num_codes=self.codec.num_codes,
+            num_tokens=self.codec.num_tokens,
+            num_patches=self.codec.num_patches,
+            text_width=self.clip.text_width,
+            joint_width=self.clip.joint_width,
+            size_px=self.size_px,
+            fps=float(fps),
+            max_frames=max_frames,
+            codec=self.codec.cfg.model_dump(mode="json"),
+            recipe=dict(recipe),
+        )
+
+    def space(self) -> bytes:
+        """What the cache keeps of the codec: the parts of `CodeSpace`, in 16 bits like the codec itself."""
+        parts = {
+            name: tensor.detach().half().cpu().contiguous()
+            for name, tensor in self.codec.state_dict().items()
+            if name.startswith(("quantizer", "embed_head"))
+        }
+        return save(parts)
+
+    @torch.no_grad()
+    def _encode(self, frames: Tensor) -> Tensor:
+        return self.codec.encode(self.clip.see(frames.to(self.device), self.codec.cfg.layers).patches)
+
+
+def open_eyes(name_or_path: str | Path, device: torch.device) -> Eyes:
+    """CLIP and codec of a shipped model, a model folder, or a run folder; its diffusion need not be trained yet.
+
+    Raises:
+      UserError: there are none, or they are damaged.
+    """
+    path = Path(name_or_path)
+    places = (SHIPPED / str(name_or_path), path, path / "model")
+    folder = next((place for place in places if (place / "codec.safetensors").is_file()), None)
+    if folder is None:
+        raise UserError(
+            f"{name_or_path} holds no trained codec; name a run folder whose stage `codec` is trained, or a model"
+        )
+    config = configfile.load(folder / "config.yaml", Config)
+    clip = FrozenClip(clip_folder(config, folder)).to(device)
+    codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval().requires_grad_(False)
+    return Eyes(clip, codec, config.data.size_px, device)
+
+
+def load_space(cache: CodeCache) -> CodeSpace:
+    """What the codes of a cache mean, from the cache alone.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    plan = cache.manifest["plan"]
+    cfg = CodecConfig.model_validate(plan["codec"])
+    space = CodeSpace(cfg, num_patches=plan["num_patches"], joint_width=plan["joint_width"])
+    return load_module(space, cache.folder / SPACE).eval().requires_grad_(False)
+
+
+def codes_digest(codec: Codec, clip: FrozenClip) -> str:
+    """Identity of the codes: the CLIP, and the part of the codec that makes codes (not the decoder)."""
+    return _digest(clip.digest, codec.cfg, codec.state_dict())
+
+
+def codes_of_folder(folder: Path, cfg: CodecConfig) -> str:
+    """The same of a model folder, without building anything; another value where the folder does not tell its CLIP.
+
+    Raises:
+      UserError: the codec is damaged.
+    """
+    try:
+        tensors = load_file(folder / "codec.safetensors")
+        clip_sha256 = json.loads((folder / "model.json").read_text()).get("clip_sha256")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"the codec of {folder} cannot be read ({error}); copy it again or train again") from error
+    return _digest(str(clip_sha256), cfg, tensors)
+
+
+def _digest(clip_sha256: str, cfg: CodecConfig, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(clip_sha256.encode() + cfg.model_dump_json().encode())
+    for name, tensor in sorted(tensors.items()):
+        if name.startswith(("projection", "quantizer")):
+            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+    return digest.hexdigest()

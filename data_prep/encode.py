@@ -1,0 +1,81 @@
+"""encode once, train many times: clips -> codes and caption states, which training reads without CLIP and decoder.
+
+  python -m data_prep encode --model runs/mine --out data/latents --data data/clips64
+  python -m data_prep encode --model runs/mine --out data/latents folder videos/ --captions captions.tsv
+
+The first encodes a prepared folder; the second the videos of a recipe (folder, msrvtt, internvid, with its own options),
+of which no pixels are kept. With --num-shards N, N processes or machines that see the same folder OUT each do a part
+(--shard 0 to N - 1), and whoever is last puts the parts together. A run that was killed goes on where it was.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from cdcd_video.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is asked for.
+
+    Attributes:
+      model: a run folder, a model folder or a shipped model: whose CLIP and codec.
+      out: the cache to make.
+      data: a prepared folder; or
+      recipe: a recipe's name and its options.
+      max_frames: frames of each clip that are encoded; None for all.
+      device: `auto`, `cpu`, `cuda`, ...
+      shard: which part of the work.
+      num_shards: how many parts there are.
+    """
+
+    model: str
+    out: Path
+    data: Path | None
+    recipe: tuple[str, ...]
+    max_frames: int | None
+    device: str
+    shard: int = 0
+    num_shards: int = 1
+
+    def __post_init__(self):
+        if bool(self.recipe) == (self.data is not None):
+            raise UserError("say what to encode: either --data FOLDER or, after the options, a recipe with its own")
+        if self.num_shards < 1 or not 0 <= self.shard < self.num_shards:
+            raise UserError(f"--shard must be from 0 to --num-shards - 1, not {self.shard} of {self.num_shards}")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise UserError(f"--max-frames must be at least 1, not {self.max_frames}")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe."""
+    parser.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="whose CLIP and codec")
+    parser.add_argument("--out", required=True, type=Path, help="the cache to make")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="a prepared folder, all its splits")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="encode the first N frames of each clip (all)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
+    parser.add_argument("--shard", type=int, default=0, metavar="I", help="which part of the work (%(default)s)")
+    parser.add_argument("--num-shards", type=int, default=1, metavar="N", help="how many parts (%(default)s)")
+    parser.add_argument("--engine", choices=("datatrove",), help="runs all parts as tasks of this engine")
+    parser.add_argument("--processes", type=int, default=2, metavar="P", help="of the engine at a time (%(default)s)")
+    parser.add_argument("recipe", nargs=argparse.REMAINDER, metavar="RECIPE ...", help="a recipe and its options")
+
+
+def run(options: argparse.Namespace) -> str:
+    """Encodes, and says what came out."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Job)}
+    job = Job(**{**values, "recipe": tuple(options.recipe)})
+    if options.engine is None:
+        from data_prep.encoding import encode  # torch, for those who encode
+
+        return encode(job)
+    if job.shard:
+        raise UserError("--engine runs all shards itself; leave --shard out")
+    if options.processes < 1:
+        raise UserError(f"--processes must be at least 1, not {options.processes}")
+    try:
+        from data_prep import cluster
+    except ImportError as error:
+        raise UserError(f"--engine needs datatrove ({error}); install it: pip install 'cdcd-video[cluster]'") from None
+    return cluster.run(job, options.processes)

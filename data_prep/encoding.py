@@ -1,0 +1,123 @@
+"""Clips -> a cache of latents, or the shard of one that this process is to do."""
+
+import argparse
+import hashlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from tqdm import tqdm
+
+from cdcd_video.data.cache import read_manifest
+from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Refused, Shown, encode_block
+from cdcd_video.data.cache_writer import CacheWriter, counted, write_cache
+from cdcd_video.data.clips import DecodedClip
+from cdcd_video.data.store import StoredClips
+from cdcd_video.encoder import Eyes, open_eyes
+from cdcd_video.engine.runtime import device_for
+from cdcd_video.errors import UserError
+from data_prep import folder, internvid, msrvtt
+from data_prep.encode import Job
+from data_prep.items import Item
+from data_prep.prepare import Plan, decoded
+
+RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid}
+"""Those that read videos."""
+
+
+def encode(job: Job) -> str:
+    """Does a shard of the work, or all of it, as far as it is not done yet.
+
+    Returns:
+      One line that says what came out, or what is missing.
+
+    Raises:
+      UserError: the model, the clips or the place cannot be used, or the place holds the cache of another plan.
+    """
+    began = time.monotonic()
+    eyes = open_eyes(job.model, device_for(job.device))
+    if job.data is not None:
+        writer = _of_folder(job, eyes)
+    else:
+        plan = plan_of(job, eyes.size_px)
+        if isinstance(plan, str):
+            return plan
+        writer = _of_videos(job, eyes, plan)
+    if not writer.is_finished:
+        return (
+            f"shard {job.shard} of {job.num_shards} is done; {len(writer.missing())} of {writer.num_blocks} blocks of other "
+            "shards are missing, and the last one to finish makes the cache"
+        )
+    return summary(job, time.monotonic() - began)
+
+
+def plan_of(job: Job, size_px: int) -> Plan | str:
+    """What a recipe makes of its options, for frames of this size; or what it says instead (`--check-only`).
+
+    Raises:
+      UserError: there is no such recipe, or it is asked for another size.
+    """
+    name, *rest = job.recipe
+    if name not in RECIPES:
+        raise UserError(f"there is no recipe {name!r} of videos; the recipes are {', '.join(RECIPES)}")
+    parser = argparse.ArgumentParser(prog=f"python -m data_prep encode ... {name}", description=RECIPES[name].__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    RECIPES[name].add_options(parser)
+    options = parser.parse_args(["--size-px", str(size_px), *rest, "--out", str(job.out)])
+    if options.size_px != size_px:
+        raise UserError(f"--size-px is {options.size_px}, and {job.model} was trained on {size_px} px; leave it out")
+    return RECIPES[name].run(options)
+
+
+def summary(job: Job, seconds: float) -> str:
+    """One line that says what a cache holds."""
+    manifest = read_manifest(job.out)
+    splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
+    refused = f"; {manifest['num_rejected']} refused, see {job.out}/rejected.jsonl" if manifest["num_rejected"] else ""
+    told = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames of {manifest['plan']['num_tokens']} codes"
+    return f"{job.out}: {told}, {manifest['num_captions']} captions{refused}; {seconds:.0f} s"
+
+
+def _of_folder(job: Job, eyes: Eyes) -> CacheWriter:
+    clips = StoredClips(job.data)
+    if clips.size_px != eyes.size_px:
+        raise UserError(
+            f"{job.data} holds frames of {clips.size_px} px and {job.model} was trained on {eyes.size_px}; prepare the "
+            f"clips with --size-px {eyes.size_px}"
+        )
+    facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=job.max_frames)
+    shards = dict(shard=job.shard, num_shards=job.num_shards)
+    plan = eyes.plan(**facts, recipe=clips.manifest["recipe"])
+    return write_cache(job.out, clips, eyes.encoder(), plan, eyes.space(), split=None, **shards)
+
+
+def _of_videos(job: Job, eyes: Eyes, source: Plan) -> CacheWriter:
+    settings = source.settings
+    recipe = {"mode": settings.mode, **source.facts()}
+    named = json.dumps([settings.size_px, settings.fps, recipe], sort_keys=True)
+    data = hashlib.sha256(named.encode()).hexdigest()
+    facts = dict(data=data, num_items=source.told.num_items, fps=settings.fps, max_frames=job.max_frames)
+    writer = CacheWriter(job.out, eyes.plan(**facts, recipe=recipe), eyes.space())
+    missing = writer.missing(job.shard, job.num_shards)
+    sizes = [min(BLOCK_CLIPS, writer.plan.num_items - block * BLOCK_CLIPS) for block in missing]
+    todo, encoder = _items_of(source.items, frozenset(missing)), eyes.encoder()
+    with tqdm(total=sum(sizes), unit="clip", file=sys.stderr, mininterval=5) as progress:
+        entries = counted((_entry(item, clip, job.max_frames) for item, clip in decoded(todo, settings)), progress)
+        for block, size in zip(missing, sizes, strict=True):
+            writer.add(block, encode_block(itertools.islice(entries, size), encoder, writer.plan))
+    writer.join()
+    return writer
+
+
+def _items_of(items: Iterable[Item], blocks: frozenset[int]) -> Iterator[Item]:
+    return (item for place, item in enumerate(items) if place // BLOCK_CLIPS in blocks)
+
+
+def _entry(item: Item, clip: DecodedClip | str, max_frames: int | None) -> Shown | Refused:
+    if isinstance(clip, str):
+        return Refused(item.name, item.source, clip)
+    frames = clip.frames[:max_frames]
+    cuts = tuple(int(cut) for cut in clip.cuts if cut < len(frames))
+    return Shown(item.name, item.split, item.source, item.captions, cuts, frames, item.about)
