@@ -120,22 +120,20 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
         word = "better" if line.difference.is_better else "worse"
         yield (
             f"- **{line.arm}** is {word} than {line.reference} by {_title(line)} ({line.measured}):"
-            f" {_interval(line.difference)}"
+            f" {_interval(line.difference, line.metric, '+')}"
         )
 
 
 def _tables(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
-    """Values and differences of every reference and what is held against it, quantity by quantity; then the references."""
+    """Every reference beside what is held against it, quantity by quantity; then what no training changes."""
     rows = list(dict.fromkeys((line.metric, line.figure) for line in lines))
     cells = {(line.arm, line.metric, line.figure): line for line in lines}
     for reference in dict.fromkeys(line.reference for line in lines):
         arms = list(dict.fromkeys(line.arm for line in lines if line.reference == reference))
         titles = [f"{arm} ({len(_any(found.sums[arm]).seeds)})" for arm in arms]
-        yield from _table(["value [95 %] (seeds)", *titles], rows, [_values(cells, arm) for arm in arms])
-        others = [arm for arm in arms if arm != reference]
-        if reference in arms and others:
-            titles = [f"{arm} - {reference}" for arm in others]
-            yield from _table(["difference [95 %]", *titles], rows, [_differences(cells, arm) for arm in others])
+        yield from _table(
+            ["value [95 %]; minus the first (seeds)", *titles], rows, [_cells(cells, arm) for arm in arms]
+        )
     if found.references:
         columns = [_of_reference(scores) for scores in found.references.values()]
         yield from _table(["without training", *found.references], rows, columns)
@@ -151,21 +149,16 @@ def _table(
     yield ""
 
 
-def _values(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
+def _cells(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
     def shown(metric: str, figure: str) -> str:
         line = cells.get((arm, metric, figure))
-        return _interval(line.value) if line else "-"
-
-    return shown
-
-
-def _differences(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
-    def shown(metric: str, figure: str) -> str:
-        line = cells.get((arm, metric, figure))
-        if line is None or line.difference is None:
+        if line is None:
             return "-"
+        value = _interval(line.value, metric)
+        if line.difference is None:
+            return value
         mark = "**" if line.difference.is_told_apart else ""
-        return f"{mark}{_interval(line.difference)}{mark}"
+        return f"{value}; {mark}{_interval(line.difference, metric, '+')}{mark}"
 
     return shown
 
@@ -173,7 +166,7 @@ def _differences(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callab
 def _of_reference(scores: Mapping[str, float | None]) -> Callable[[str, str], str]:
     def shown(metric: str, figure: str) -> str:
         value = scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}")
-        return "-" if value is None else _number(value)
+        return "-" if value is None else _number(value, metric)
 
     return shown
 
@@ -192,11 +185,11 @@ def _sets(found: Gathered) -> Iterator[str]:
         row = []
         for name in columns:
             values = [value for value in of_arm.get(name, {}).values() if value is not None]
-            spread = f" ({_number(min(values))} to {_number(max(values))})" if len(values) > 1 else ""
-            row.append(_number(float(np.mean(values))) + spread if values else "-")
+            spread = f" ({_number(min(values), name)} to {_number(max(values), name)})" if len(values) > 1 else ""
+            row.append(_number(float(np.mean(values)), name) + spread if values else "-")
         yield f"| {arm} | " + " | ".join(row) + " |"
     for name, scores in found.references.items():
-        row = ["-" if scores.get(column) is None else _number(scores[column]) for column in columns]
+        row = ["-" if scores.get(column) is None else _number(scores[column], column) for column in columns]
         yield f"| *{name}* | " + " | ".join(row) + " |"
 
 
@@ -244,16 +237,24 @@ def _title(line: Line) -> str:
 
 
 def _named(metric: str, figure: str) -> str:
-    title = {entry.metric: entry.title for entry in HEADLINE}[metric]
+    title = {entry.metric: entry.title for entry in HEADLINE}[metric] + (", %" if _is_share(metric) else "")
     return title if figure == "whole" else f"{title}, drift per frame"
 
 
-def _interval(found: Value | Difference) -> str:
-    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+def _interval(found: Value | Difference, metric: str, sign: str = "") -> str:
+    value = _number(found.value, metric)
+    sign = sign if found.value > 0 else ""
+    return f"{sign}{value} [{_number(found.low, metric)}, {_number(found.high, metric)}]"
 
 
-def _number(value: float) -> str:
+def _number(value: float, metric: str) -> str:
+    if _is_share(metric):
+        return f"{100 * value:.1f}"
     return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
+
+
+def _is_share(metric: str) -> bool:
+    return MEASURES[metric].unit == "share"
 
 
 def _plain(line: Line) -> dict:
