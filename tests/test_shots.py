@@ -13,7 +13,6 @@ from cdcd_video import sheets
 from cdcd_video.benchmark import reality
 from cdcd_video.codec.figures import codec_figures
 from cdcd_video.config import Config, SpritesData
-from cdcd_video.data.cache import CodeCache, write_cache
 from cdcd_video.data.pairs import PairIndices, draw_pairs
 from cdcd_video.data.shots import LongestShots, Shots, longest_shot, shots_in
 from cdcd_video.data.store import SpritesClips, StoredClips
@@ -127,19 +126,6 @@ def test_a_killed_run_keeps_the_cuts_it_had_found(tmp_path):
 def test_cuts_that_cannot_be_are_a_mistake_of_the_program(tmp_path, cuts):
     with pytest.raises(ValueError, match="cannot have cuts"):
         folder(tmp_path / "out", [cuts])
-
-
-def test_the_cache_of_codes_draws_within_shots(tmp_path):
-    clips = folder(tmp_path / "out", [(3, 7), (), (9,)])
-
-    def read(captions):
-        shape = (len(captions), 2)
-        return TextStates(torch.ones(*shape, 4), torch.ones(shape, dtype=torch.bool), torch.ones(len(captions), 4))
-
-    write_cache(tmp_path / "cache", clips, lambda frames: torch.zeros(len(frames), 4).long(), read, {}, 8)
-    shots = CodeCache(tmp_path / "cache").shots
-    assert shots.clips.tolist() == [0, 1, 2] and shots.begins.tolist() == [0, 3, 0, 0]
-    assert shots.lengths.tolist() == [3, 4, 8, 8]  # a shot of one frame holds no pair; nine is beyond the eight encoded
 
 
 # ------------------------------------------------------------------------------------------- who learns from clips
