@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cdcd_video.attention import Block
 from cdcd_video.config import DenoiserConfig
+from cdcd_video.kernels.products import linear
 from cdcd_video.records import TextStates
 
 
@@ -32,7 +33,8 @@ class Prepared:
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     clocks: Float[Tensor, "B 65"]
     """Sinusoids of dt and age, and whether there is a first frame."""
-    copied: tuple[Float[Tensor, "B P Q"], Float[Tensor, "B P Q"]]
+    copied: tuple[Tensor, Tensor]
+    """What copying the source and the first frame would score: (B, P, Q) digits, or codes (B, P, g) where they have none."""
     condition: Condition
 
 
@@ -52,6 +54,9 @@ class Denoiser(nn.Module):
       mlp_width: of the blocks; four times their width when not given.
     """
 
+    needs_digits = False
+    """Whether codes without digits count as one digit all the same (for who reads `digits`)."""
+
     def __init__(
         self,
         cfg: DenoiserConfig,
@@ -68,10 +73,13 @@ class Denoiser(nn.Module):
         self.num_codes = len(table)
         self.mask_id = self.num_codes
         self.levels = tuple(levels)
+        self.has_digits = len(self.levels) > 1 or self.needs_digits
         with_mask = torch.cat([table.float(), torch.zeros(1, table.shape[1])])
         is_mask = (torch.arange(self.num_codes + 1) == self.mask_id).float()[:, None]
         self.register_buffer("geometry", torch.cat([with_mask, is_mask], 1), persistent=False)
-        self.register_buffer("digits", digit_rows(self.levels), persistent=False)
+        if self.has_digits:
+            self.register_buffer("digits", digit_rows(self.levels), persistent=False)
+            self.register_buffer("repeats", torch.tensor(self.levels * groups), persistent=False)
 
         read = groups * self.geometry.shape[1]
         self.geometry_in = nn.Linear(3 * read, width)
@@ -103,11 +111,12 @@ class Denoiser(nn.Module):
         context = condition.text.tokens
         clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
         copied = tuple(self._copied(codes) for codes in (condition.source, condition.first))
+        is_there = condition.has_first[:, None, None]
         return Prepared(
             positions=read[0] + first + self.position,
             keys_values=tuple(block.cross_attention.keys_values(context) for block in self.blocks),
             clocks=torch.cat(clocks, -1),
-            copied=(copied[0], copied[1] * condition.has_first[:, None, None]),
+            copied=(copied[0], copied[1] * is_there if self.has_digits else copied[1].where(is_there, -1)),
             condition=condition,
         )
 
@@ -133,19 +142,34 @@ class Denoiser(nn.Module):
         bias = self.geometry_in.bias if role == 0 else None
         return nn.functional.linear(geometry, weight, bias) + self.code_in(per_patch + offset).sum(2)
 
-    def _copied(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P Q"]:
-        """One-hot digits of codes, patch by patch: what a copy would score."""
+    def _copied(self, codes: Int[Tensor, "B N"]) -> Tensor:
+        """One-hot digits of codes, patch by patch (the codes themselves, where they have no digits): what a copy would score."""
+        if not self.has_digits:
+            return codes.unflatten(1, (self.num_patches, self.groups))
         return self.digits[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
 
     def _logits(self, x: Float[Tensor, "B P D"], copied: tuple[Tensor, Tensor]) -> Float[Tensor, "B N K"]:
         pulls = self.to_copy(x).chunk(2, -1)
+        if not self.has_digits:
+            return self._logits_of_codes(x, pulls, copied)
         per_digit = self.to_digits(x).float()
-        repeats = torch.tensor(self.levels * self.groups, device=x.device)
         for pull, onehot in zip(pulls, copied, strict=True):
-            per_digit = per_digit + pull.float().repeat_interleave(repeats, -1) * onehot
+            spread = pull.float().repeat_interleave(self.repeats, -1, output_size=onehot.shape[-1])
+            per_digit = per_digit + spread * onehot
         per_digit = per_digit.unflatten(-1, (self.groups, -1))
         per_code = self.to_codes(x).float().unflatten(-1, (self.groups, -1))
         return (per_digit @ self.digits.T + per_code).flatten(1, 2)
+
+    def _logits_of_codes(
+        self, x: Float[Tensor, "B P D"], pulls: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor]
+    ) -> Float[Tensor, "B N K"]:
+        """The same where a code is its one digit: the two maps to codes are one, and a pull is on one code."""
+        weight, bias = self.to_digits.weight + self.to_codes.weight, self.to_digits.bias + self.to_codes.bias
+        logits = linear(x, weight, bias).float().unflatten(-1, (self.groups, -1))
+        for pull, codes in zip(pulls, copied, strict=True):
+            is_there = codes >= 0
+            logits.scatter_add_(-1, codes.clamp(min=0)[..., None], (pull.float() * is_there)[..., None])
+        return logits.flatten(1, 2)
 
 
 CLOCK_WIDTH = 32

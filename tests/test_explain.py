@@ -14,13 +14,17 @@ import train
 from cdcd_video import configfile
 from cdcd_video.build import stages_of
 from cdcd_video.config import Config
+from cdcd_video.data.sprites import VOCABULARY
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.pretrained import FrozenClip
+from cdcd_video.tools import stand_in_clip
 from cdcd_video.tools.explain import explain, steps
+from cdcd_video.tools.explain.drawing import drawing_section
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.meters import MemoryMeter
 from cdcd_video.tools.explain.sections import config_lines
+from cdcd_video.tools.explain.shape_only import shape_only
 from cdcd_video.tools.explain.stand_in import look_at_data
 from cdcd_video.tools.explain.table import Table
 from cdcd_video.tools.explain.wording import scaled
@@ -132,6 +136,47 @@ def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):  #
     assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told
     assert "Tensors of a step of clip" not in told and re.search(r"CLIP image tower .* frozen", told)
     assert f"its CLIP stays in {tiny_model}/clip" in told
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clip") / "tiny"
+    stand_in_clip.write(stand_in_clip.TINY, folder, 0, None, list(VOCABULARY))
+    return folder
+
+
+def test_a_clip_without_its_numbers_costs_what_it_costs(stand_in, monkeypatch, tmp_path):
+    """Tensors, FLOPs and bytes of a step and of a drawing are those of the CLIP with its weights, and none is read."""
+    config = configfile.load(TINY, Config, [f"clip={stand_in}", "codec.layers=[0, 1]", "train.codec.batch_size=4"])
+
+    def told(name: str) -> tuple:
+        with torch.random.fork_rng():
+            line = Line(config, look_at_data(config), tmp_path / name)
+            stage = steps.measure(line, "codec")
+            return stage.tensors, stage.flops, stage.weights, stage.checkpoint, drawing_section(line), line.notes
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cdcd_video.pretrained.load.load_file", lambda *_: pytest.fail("weights were read"))
+        patch.setattr("cdcd_video.pretrained.files.hashlib", None)
+        *shapes, (note,) = told("shapes")
+    assert note.startswith("STAND-IN CLIP")
+    monkeypatch.setattr("cdcd_video.tools.explain.line.shape_only", lambda folder, _: (FrozenClip(folder), []))
+    assert shapes == list(told("numbers")[:-1])
+
+
+def test_without_the_weights_the_shape_is_known_by_the_name(monkeypatch):
+    """The true ViT-B/16, asked for its shapes; its cost is another test's."""
+    captions = ["a man plays the guitar", "a dog"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "nowhere")
+    clip, notes = shape_only("openai/clip-vit-base-patch16", captions)
+    assert len(notes) == 1 and "known by its shape alone" in notes[0] and "hf download" in notes[0]
+    assert (clip.image_size, clip.num_patches, clip.vision_width, clip.joint_width) == (224, 196, 768, 512)
+    assert {parameter.device.type for parameter in clip.parameters()} == {"meta"}
+    seen = clip.see(torch.zeros(1, 3, 224, 224), (0, 12))
+    assert [tuple(states.shape) for states in seen.patches] == [(1, 196, 768)] * 2
+    assert clip.read(captions).tokens.shape[::2] == (2, 1024)
+    with pytest.raises(UserError, match="neither a folder that exists nor a name known here"):
+        shape_only("openai/none", captions)
 
 
 def test_a_mistake_in_the_data_is_told():

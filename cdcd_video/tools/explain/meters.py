@@ -49,12 +49,19 @@ def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
 
 
 def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Puts fake tensors in the place of weights and buffers: the same shapes and types, no numbers."""
+    """Puts fake tensors of a mode in the place of weights and buffers: the same shapes and types, no numbers."""
+
+    def faked(value: Tensor) -> Tensor:
+        if value.is_meta or isinstance(value, FakeTensor):  # it has none already, or was made for another mode
+            with mode:
+                return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+        return mode.from_tensor(value.detach())
+
     for part in module.modules():
         for name, value in list(part.named_parameters(recurse=False)):
-            setattr(part, name, nn.Parameter(mode.from_tensor(value.detach()), requires_grad=value.requires_grad))
+            setattr(part, name, nn.Parameter(faked(value), requires_grad=value.requires_grad))
         for name, value in list(part.named_buffers(recurse=False)):
-            setattr(part, name, mode.from_tensor(value))
+            setattr(part, name, faked(value))
 
 
 class MemoryMeter(TorchDispatchMode):

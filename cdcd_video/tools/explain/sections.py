@@ -67,7 +67,7 @@ def line_section(data: ClipFacts, line: Line) -> str:
         )
     if config.reuse:
         lines.append(f"  CLIP and codec come from {config.reuse} as they are; here are fresh ones of the same config.")
-    lines += [f"  Note: {note}" for note in data.notes]
+    lines += [f"  Note: {note}" for note in (*line.notes, *data.notes)]
     return "\n".join(lines)
 
 

@@ -1,0 +1,91 @@
+"""A published CLIP without its numbers: what a dry run needs of it, whether the weights are there or not."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from cdcd_video.errors import UserError
+from cdcd_video.pretrained import FrozenClip, VisionStates, find, mark_of
+from cdcd_video.pretrained.known import KNOWN
+from cdcd_video.pretrained.load import attention_of, check_end, config_of, load_tokenizer
+from cdcd_video.pretrained.pixels import Pixels, pixels_of
+from cdcd_video.records import TextStates
+from cdcd_video.tools.explain.meters import make_fake
+from cdcd_video.tools.stand_in_clip import OPENAI_MEAN, OPENAI_STD, learned_tokenizer
+
+
+class ShapeOnlyClip(FrozenClip):
+    """Every layer has its shape and costs what it costs, and what comes out is noise."""
+
+    made_for: FakeTensorMode | None = None
+    """The mode whose fake tensors stand in the place of the weights."""
+
+    def _mode(self, active: FakeTensorMode | None) -> FakeTensorMode:
+        mode = active or FakeTensorMode(allow_non_fake_inputs=True)
+        if self.made_for is not mode:
+            make_fake(self.model, mode)
+            self.made_for = mode
+        return mode
+
+    @torch.no_grad()
+    def see(self, images: Tensor, layers: Sequence[int]) -> VisionStates:
+        """As `FrozenClip.see`, on fake tensors; where the caller has real ones, it gets noise of the right shape."""
+        active = detect_fake_mode(images)
+        with self._mode(active):
+            seen = super().see(images, layers)
+        if active:
+            return seen
+        return VisionStates(tuple(map(_noise, seen.patches)), F.normalize(_noise(seen.embedding), dim=-1))
+
+    @torch.no_grad()
+    def read(self, captions: Sequence[str]) -> TextStates:
+        """As `FrozenClip.read`, likewise."""
+        active = detect_fake_mode()
+        with self._mode(active):
+            read = super().read(captions)
+        if active:
+            return read
+        is_word = self.tokenize(captions)[1]
+        return TextStates(_noise(read.tokens), is_word, F.normalize(_noise(read.embedding), dim=-1))
+
+
+def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, list[str]]:
+    """A published CLIP's shape, tokenizer and pixels; no weight is read.
+
+    Args:
+      source: as in the config.
+      captions: from which a tokenizer is learned where the true one is not there.
+
+    Returns:
+      The CLIP, and what the reader should know of it, one sentence each.
+
+    Raises:
+      UserError: its files are missing and its shape is not known, or they are damaged.
+    """
+    from transformers import CLIPConfig, CLIPModel
+
+    try:
+        files = find(source)
+    except UserError as error:
+        if source not in KNOWN:
+            raise
+        config = CLIPConfig(**KNOWN[source].shape)
+        tokenizer = learned_tokenizer(list(captions), config.text_config.vocab_size)
+        eyes, notes = Pixels(OPENAI_MEAN, OPENAI_STD), [f"CLIP is known by its shape alone: {error}"]
+    else:
+        config, tokenizer, eyes = config_of(files), load_tokenizer(files.folder), pixels_of(files)
+        check_end(tokenizer, config.text_config, str(files.folder))
+        mark = mark_of(files, trust=True)
+        notes = [mark] if mark else []
+    config._attn_implementation = attention_of(config)
+    with torch.device("meta"):
+        model = CLIPModel(config)
+    return ShapeOnlyClip.of_parts(model, tokenizer, eyes), notes
+
+
+def _noise(like: Tensor) -> Tensor:
+    return torch.randn(tuple(like.shape), generator=torch.Generator().manual_seed(0), dtype=like.dtype)
