@@ -190,17 +190,17 @@ def test_a_cache_of_nothing_is_refused(tmp_path):
 def test_memory_does_not_grow_with_the_clips(tmp_path, small_blocks):
     def peak(num_clips: int) -> int:
         clips = Clips(num_clips)
-        clips.lengths[:] = 3
+        clips.lengths[:] = 100
         tracemalloc.start()
         write(tmp_path / f"{num_clips}", clips)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
 
-    few, many = peak(240), peak(1200)
-    written = [sum(path.stat().st_size for path in (tmp_path / name).iterdir()) for name in ("240", "1200")]
-    assert many - few < 960 * 100, (few, many)
-    assert written[1] - written[0] > 960 * 200, written
+    few, many = peak(150), peak(600)
+    written = [sum(path.stat().st_size for path in (tmp_path / name).iterdir()) for name in ("150", "600")]
+    assert many - few < 450 * 250, (few, many)
+    assert written[1] - written[0] > 450 * 1000, written
 
 
 # ------------------------------------------------------------------------------------------- killed, shared, raced for
