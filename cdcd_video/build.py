@@ -34,7 +34,7 @@ from cdcd_video.model import (
     load_module,
     save_module,
 )
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.pretrained import STAND_IN, FrozenClip, find, mark_of
 from cdcd_video.report.card import write_card
 from cdcd_video.sheets import decoded_rows, drawn_rows
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
@@ -165,6 +165,7 @@ class TrainingRun:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         self.latents = open_latents(config, self.device) if config.data.kind == "latents" else None
+        self.stand_in = self._stand_in()
         self._claim(command)
         if self.latents is not None:
             self.data_digest = self.latents.caches[0].digest
@@ -202,8 +203,18 @@ class TrainingRun:
         # Compared as configs: a dial that is newer than the run stands at its default there.
         if file.is_file() and configfile.load(file, Config) != self.config:
             raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
-        runtime.write_run_json(self.out, command, config_sha256=_digest(text))
+        runtime.write_run_json(self.out, command, config_sha256=_digest(text), **self.stand_in)
         runtime.replace_file(file, text)
+
+    def _stand_in(self) -> dict[str, str]:
+        """What run.json, model.json and the card say of a CLIP with random weights; nothing of any other."""
+        if self.latents is not None:
+            told = self.latents.caches[0].manifest["plan"]["recipe"].get(STAND_IN)
+        elif self.config.clip.kind == "pretrained":
+            told = mark_of(find(self.config.clip.folder))
+        else:
+            told = None
+        return {STAND_IN: told} if told else {}
 
     # ------------------------------------------------------------------------------------------------ stages
 
@@ -322,7 +333,7 @@ class TrainingRun:
 
     def _clip(self) -> FrozenClip:
         folder = clip_folder(self.config, self.folder)
-        if self.config.clip.kind == "builtin" and not (folder / "model.safetensors").is_file():
+        if self.config.clip.kind == "builtin" and not (Path(folder) / "model.safetensors").is_file():
             raise UserError(
                 f"{self.out} holds no trained CLIP yet; train the stage `clip` first, or leave out --stages"
             )
@@ -383,6 +394,7 @@ class TrainingRun:
         save_module(module, self.folder / f"{name}.safetensors", {"config": _digest(configfile.dump(self.config))})
         runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))
         facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip_sha256, **runtime.git_state()}
+        facts |= self.stand_in
         runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")
 
 

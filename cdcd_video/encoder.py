@@ -18,7 +18,7 @@ from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.errors import UserError
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.pretrained import STAND_IN, FrozenClip
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,21 @@ class Eyes:
     """What frames and sentences are turned into latents with.
 
     Attributes:
+      config: of the codec.
       clip: both towers, frozen.
       codec: as it was written, in 16 bits.
-      size_px: side of the frames that the codec was trained on.
       device: where they are.
     """
 
+    config: Config
     clip: FrozenClip
     codec: Codec
-    size_px: int
     device: torch.device
+
+    @property
+    def size_px(self) -> int:
+        """Side of the frames that the codec was trained on."""
+        return self.config.data.size_px
 
     def encoder(self) -> Encoder:
         """Frames -> codes, captions -> states."""
@@ -59,7 +64,7 @@ class Eyes:
             fps=float(fps),
             max_frames=max_frames,
             codec=self.codec.cfg.model_dump(mode="json"),
-            recipe=dict(recipe),
+            recipe={**recipe, **({STAND_IN: self.clip.stand_in} if self.clip.stand_in else {})},
         )
 
     def space(self) -> bytes:
@@ -92,7 +97,7 @@ def open_eyes(name_or_path: str | Path, device: torch.device) -> Eyes:
     config = configfile.load(folder / "config.yaml", Config)
     clip = FrozenClip(clip_folder(config, folder)).to(device)
     codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval().requires_grad_(False)
-    return Eyes(clip, codec, config.data.size_px, device)
+    return Eyes(config, clip, codec, device)
 
 
 def load_space(cache: CodeCache) -> CodeSpace:

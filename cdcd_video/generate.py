@@ -22,6 +22,7 @@ from cdcd_video.engine.runtime import device_for, generator
 from cdcd_video.errors import UserError
 from cdcd_video.model import Model, load_model
 from cdcd_video.objective import beside_empty
+from cdcd_video.pretrained import STAND_IN
 from cdcd_video.records import Video
 from cdcd_video.rivals.interface import NextFrame
 
@@ -182,6 +183,7 @@ class ImageToVideo:
             **asdict(drawing),
             "model": self.model.config.name,
             "model_sha256": self.model.digest,
+            **({STAND_IN: self.model.clip.stand_in} if self.model.clip.stand_in else {}),
             "versions": {
                 "cdcd_video": cdcd_video.__version__,
                 "torch": torch.__version__,

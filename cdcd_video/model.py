@@ -136,9 +136,9 @@ def folder_of(name_or_path: str | Path) -> Path:
     )
 
 
-def clip_folder(config: Config, folder: Path) -> Path:
-    """Where a model's CLIP is: in the model folder when it was trained here, else where the config says."""
-    return folder / "clip" if config.clip.kind == "builtin" else Path(config.clip.folder)
+def clip_folder(config: Config, folder: Path) -> Path | str:
+    """Where a model's CLIP is: in the model folder when it was trained here, else the folder or name in the config."""
+    return folder / "clip" if config.clip.kind == "builtin" else config.clip.folder
 
 
 def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -152,13 +152,19 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     if not facts.is_file():
         raise UserError(f"model folder {folder} has no model.json; copy it again or train again")
     try:
-        version = json.loads(facts.read_text()).get("format")
+        known = json.loads(facts.read_text())
+        version = known.get("format")
     except (json.JSONDecodeError, AttributeError, UnicodeDecodeError) as error:
         raise UserError(f"{facts} is damaged ({error}); copy it again or train again") from error
     if version != FORMAT:
         raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")
     config = configfile.load(folder / "config.yaml", Config)
     clip = FrozenClip(clip_folder(config, folder))
+    if known.get("clip_sha256", clip.digest) != clip.digest:
+        raise UserError(
+            f"model folder {folder} was trained with another CLIP (sha256 {known['clip_sha256'][:12]}...) than"
+            f" {clip_folder(config, folder)} is now ({clip.digest[:12]}...); put that one back, or train again"
+        )
     codec = load_module(build_codec(config, clip), folder / "codec.safetensors")
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), folder / "denoiser.safetensors")
     for module in (clip, codec, denoiser):

@@ -55,6 +55,8 @@ class Record(BaseModel, extra="ignore"):
     checkpoint: str
     model: str
     model_sha256: str
+    clip_stand_in: str | None = None
+    """What must be said of a model whose CLIP holds random weights; None, and left out, for every other."""
     text: list[tuple[int, str]]
     num_frames: int
     fps: float
@@ -259,7 +261,7 @@ def write(made: "Video", target: Target, request: Request, **facts: Any) -> list
     if target.frames:
         written.append(made.save(target.frames))
     with video.whole_file(target.json) as part:
-        part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.write_text(record.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return [*written, target.json]
 
 

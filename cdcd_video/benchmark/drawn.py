@@ -11,6 +11,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.metrics import instruments, suite
 from cdcd_video.metrics.footage import Footage
+from cdcd_video.pretrained import STAND_IN
 from cdcd_video.protocol import SPRITES, TABLE, Protocol
 
 
@@ -46,7 +47,8 @@ def prepare(
     suite.check(footage, rule, metrics)
     settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **drawing)
     ruler, tools = looking.load(metrics, rule, footage, lambda: pipe.model.clip, device)
-    notes = [*_too_few(protocol, rule, footage), *looking.blindness(rule, metrics, rule.data == SPRITES)]
+    notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
+    notes += [*_too_few(protocol, rule, footage), *looking.blindness(rule, metrics, rule.data == SPRITES)]
     notes += looking.one_window(rule, metrics, tools) + looking.unread(rule, metrics, tools, footage)
     cases = None
     if latents:
@@ -60,6 +62,7 @@ def prepare(
         "seed": rule.seed,
         "checkpoint": pipe.model.config.name,
         "model_sha256": pipe.model.digest,
+        **({STAND_IN: pipe.model.clip.stand_in} if pipe.model.clip.stand_in else {}),
         "drawing": asdict(settings),
         "versions": pipe.settings("", settings)["versions"],
     }

@@ -84,7 +84,7 @@ def one_window(rule: Protocol, metrics: Sequence[str], tools: instruments.Instru
     ]
 
 
-def _clip_folder(name: str) -> Path:
+def _clip_folder(name: str) -> Path | str:
     """A folder that CLIPModel.save_pretrained wrote, or the CLIP of a model."""
     if (Path(name) / "preprocessor_config.json").is_file():
         return Path(name)

@@ -14,6 +14,8 @@ from cdcd_video.errors import UserError
 from cdcd_video.pretrained.files import ClipFiles, not_readable, read_json, sha256_of
 
 MARK_FILE, MARK = "STAND_IN.json", "stand_in"
+STAND_IN = "clip_stand_in"
+"""Under this key whatever came of one says so: run.json, model.json, a video's .json, scores, a cache's recipe."""
 STAMP = -1.0
 """Their `logit_scale`: a temperature of e, where training begins at 0.07 and ends near 0.01."""
 

@@ -17,9 +17,11 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
     """
     facts = json.loads((run / "run.json").read_text())
     machine = facts["machine"]
+    stand_in = facts.get("clip_stand_in")
     lines = [
         f"# {run.name}",
         "",
+        *([f"**{stand_in}.**", ""] if stand_in else []),
         f"- command: `{' '.join(facts['command'])}`",
         f"- commit: {facts['commit']}{' with uncommitted changes' if facts['dirty'] is True else ''}",
         f"- machine: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}",

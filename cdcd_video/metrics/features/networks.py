@@ -188,7 +188,9 @@ def _load_clip(name: str, folder: str, device: torch.device) -> FeatureNetwork:
         raise UserError("clip needs a folder that CLIPModel.save_pretrained wrote: name it as clip:FOLDER")
     from cdcd_video.pretrained import FrozenClip
 
-    clip = FrozenClip(Path(folder)).to(device)
+    clip = FrozenClip(folder).to(device)
+    if clip.stand_in:
+        raise UserError(f"{name} measures nothing: {clip.stand_in}")
 
     def run(frames: Tensor) -> tuple[Tensor, None]:
         return clip.see(frames.permute(0, 3, 1, 2).float() / 255, ()).embedding, None
