@@ -26,6 +26,12 @@ def main() -> int:
         metavar="NAME",
         help="who is shown the log: tensorboard wandb trackio none (default: tensorboard where it is installed)",
     )
+    parser.add_argument(
+        "--shard",
+        choices=("ddp", "fsdp"),
+        default="ddp",
+        help="under torchrun: whole copies of a model, or shares of it",
+    )
     args = parser.parse_args()
 
     from cdcd_video import configfile
@@ -39,6 +45,7 @@ def main() -> int:
         return 0
 
     from cdcd_video import build
+    from cdcd_video.engine import distributed
     from cdcd_video.engine.watch import chosen
 
     watch = chosen(args.watch)
@@ -46,9 +53,16 @@ def main() -> int:
     if unknown:
         raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(build.STAGES)}")
     out = args.out or Path("runs") / config.name
-    run = build.TrainingRun(config, out, sys.argv, watch=watch)
-    run.train(args.stages or build.STAGES)
-    sys.stdout.write(f"trained {config.name}; the model is {run.folder}\n")
+    with distributed.joined(config.device):
+        run = build.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
+        run.train(args.stages)
+        lacks = (
+            ""
+            if run.can_draw
+            else "; before it can draw it lacks CLIP and codec: name with reuse the run that has them"
+        )
+        if distributed.is_main():
+            sys.stdout.write(f"trained {config.name}; the model is {run.folder}{lacks}\n")
     return 0
 
 

@@ -101,19 +101,29 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     Raises:
       UserError: it is not there, of frames of another size, or of another kind of codec than the config's.
     """
-    caches = tuple(CodeCache(Path(config.data.path), split) for split in ("train", "val"))
-    plan = caches[0].manifest["plan"]
-    if plan["size_px"] != config.data.size_px:
+    at = latents_in(Path(config.data.path), ("train", "val"), device)
+    size_px = at.caches[0].manifest["plan"]["size_px"]
+    if size_px != config.data.size_px:
         raise UserError(
-            f"{config.data.path} was made of frames of {plan['size_px']} px and data.size_px is {config.data.size_px}; "
+            f"{config.data.path} was made of frames of {size_px} px and data.size_px is {config.data.size_px}; "
             "make them equal"
         )
-    space = load_space(caches[0]).to(device)
-    if space.cfg != config.codec:
+    if at.space.cfg != config.codec:
         raise UserError(
             f"the section `codec` of what made {config.data.path} differs from this config's; make them equal"
         )
-    return Latents(space, plan["text_width"], plan["codes"], plan["clip"], caches)
+    return at
+
+
+def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> Latents:
+    """A cache, for training on one of its splits and validating on the other.
+
+    Raises:
+      UserError: it is not there, or damaged.
+    """
+    caches = tuple(CodeCache(folder, split) for split in splits)
+    plan = caches[0].manifest["plan"]
+    return Latents(load_space(caches[0]).to(device), plan["text_width"], plan["codes"], plan["clip"], caches)
 
 
 def sprites_world(config: Config) -> World:
@@ -377,7 +387,7 @@ class TrainingRun:
             return self.latents
         clip = self._clip()
         codec = self._codec(clip)
-        eyes = Eyes(clip, codec, self.config.data.size_px, self.device)
+        eyes = Eyes(self.config, clip, codec, self.device)
         caches = self._cache(eyes, "train", self.clips), self._cache(eyes, "val", self.val)
         return Latents(codec, clip.text_width, codes_digest(codec, clip), clip.digest, caches, clip)
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import ClipConfig
+from cdcd_video.engine import distributed
 from cdcd_video.pretrained import split_words, vision_states
 from cdcd_video.records import LossTerms
 
@@ -90,12 +91,16 @@ def contrastive_loss(
     Returns:
       Loss in nats, with the share of rows whose own caption wins.
     """
-    logits = scale * image @ text.T
-    same = caption[:, None] == caption[None, :]
-    is_other_positive = same & ~torch.eye(len(caption), dtype=torch.bool, device=same.device)
-    logits = logits.masked_fill(is_other_positive, float("-inf"))
-    truth = torch.arange(len(caption), device=logits.device)
-    loss = (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+    captions = distributed.everyones(caption)
+    truth = distributed.own(torch.arange(len(captions), device=caption.device))
+    same = caption[:, None] == captions[None, :]
+    is_other_positive = same & (truth[:, None] != torch.arange(len(captions), device=same.device))
+    logits = (scale * image @ distributed.everyones(text).T).masked_fill(is_other_positive, float("-inf"))
+    if distributed.world().size == 1:
+        back = logits.T
+    else:
+        back = (scale * text @ distributed.everyones(image).T).masked_fill(is_other_positive, float("-inf"))
+    loss = (F.cross_entropy(logits, truth) + F.cross_entropy(back, truth)) / 2
     return LossTerms(
         loss,
         {

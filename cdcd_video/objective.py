@@ -16,7 +16,8 @@ from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.fused import weighted_terms
 from cdcd_video.diffusion.process import Chain
-from cdcd_video.diffusion.schedule import draw_times
+from cdcd_video.diffusion.schedule import Times, draw_times
+from cdcd_video.engine import distributed
 from cdcd_video.records import CodePair, LossTerms, TextStates
 from cdcd_video.step_eye import StepEye
 
@@ -38,10 +39,10 @@ def diffusion_objective(
     two contrastive terms [ours, in the place of CDCD's] on embedded soft codes (`contrast_terms`). Bound and auxiliary are
     nats per token, the contrasts nats per frame. CDCD's own contrast can be switched on beside them (`loss.cdcd`).
     """
-    times = draw_times(len(batch.target), cfg.num_steps, generator, cfg.full_share)
+    times = own_times(len(batch.target), cfg.num_steps, generator, cfg.full_share)
     s, t = times.spans(cfg.num_steps)
     source = jittered(batch.source, cfg.source_jitter, generator)
-    x_t = process.sample(batch.target, t, source, generator)
+    x_t = process.corrupt(batch.target, t, source, uniforms(2, batch.target, generator))
     text = with_dropped_captions(batch.text, cfg.caption_dropout, generator)
     condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
     logits = denoiser(x_t, t.float(), condition)
@@ -51,7 +52,7 @@ def diffusion_objective(
     weight = token_weights(batch, loss).double()
     kl_weight, ce_weight = push_weights(batch.target, s, importance / weight.numel(), negatives)
     kl_weight[..., 0] = loss.bound * importance / weight.numel()
-    ce_weight[..., 0] = loss.auxiliary * weight / weight.sum()
+    ce_weight[..., 0] = loss.auxiliary * weight / distributed.mean(weight.sum())
     reverse = process.reverse(x_t, s, t, source)
     candidates = with_negatives(batch.target, negatives)
     terms = weighted_terms(reverse, logits, candidates, kl_weight, ce_weight)
@@ -60,7 +61,7 @@ def diffusion_objective(
     changed = batch.target != batch.source
     parts = dict(
         bound=(importance * terms.kl[..., 0]).mean(),
-        auxiliary=(weight * nll).sum() / weight.sum(),
+        auxiliary=(weight * nll).sum() / distributed.mean(weight.sum()),
         auxiliary_changed=masked_mean(nll, changed),
         auxiliary_still=masked_mean(nll, ~changed),
         right_changed=masked_mean((logits.argmax(-1) == batch.target).double(), changed),
@@ -77,7 +78,7 @@ def diffusion_objective(
 
     def shares() -> dict[str, Tensor]:
         weighted = {name: term.weighted for name, term in contrast.items()}
-        found = gradient_shares(logits, reverse, candidates, kl_weight, ce_weight, weighted)
+        found = gradient_shares(logits, reverse, candidates, kl_weight, ce_weight, weighted, distributed.total)
         return {f"gradient_share_{name}": share for name, share in found.items()}
 
     groups = {
@@ -103,10 +104,13 @@ def wrong_codes(
     if cfg.intra and cfg.chunks == "shift":
         groups.append(Negatives(shifted(target, cfg.num_chunks), cfg.intra, cfg.intra_mode))
     elif cfg.intra:
-        orders = chunk_orders(len(target), cfg.num_negatives, cfg.num_chunks, generator)
+        num_all = distributed.num_all(len(target))
+        orders = distributed.own(chunk_orders(num_all, cfg.num_negatives, cfg.num_chunks, generator))
         groups.append(Negatives(reordered(target, orders), cfg.intra, cfg.intra_mode))
     if cfg.inter:
-        groups.append(Negatives(others(target, min(cfg.num_negatives, len(target) - 1)), cfg.inter, cfg.inter_mode))
+        everyone = distributed.everyones(target)
+        wrong = distributed.own(others(everyone, min(cfg.num_negatives, len(everyone) - 1)))
+        groups.append(Negatives(wrong, cfg.inter, cfg.inter_mode))
     return tuple(groups)
 
 
@@ -119,9 +123,10 @@ def token_weights(batch: CodePair, loss: LossConfig) -> Float[Tensor, "B N"]:
 
 def jittered(codes: Shaped[Tensor, "B N *d"], most: float, generator: torch.Generator) -> Shaped[Tensor, "B N *d"]:
     """Source codes (or their values) as a roll-out will see them: of each row a share, even in [0, most], is another row's."""
-    share = most * torch.rand(len(codes), 1, generator=generator, device=codes.device)
-    is_wrong = torch.rand(codes.shape[:2], generator=generator, device=codes.device) < share
-    return torch.where(is_wrong.view(*is_wrong.shape, *[1] * (codes.ndim - 2)), codes.roll(1, 0), codes)
+    share = most * distributed.drawn(torch.rand, (len(codes), 1), generator=generator, device=codes.device)
+    is_wrong = distributed.drawn(torch.rand, codes.shape[:2], generator=generator, device=codes.device) < share
+    others = distributed.own(distributed.everyones(codes).roll(1, 0))
+    return torch.where(is_wrong.view(*is_wrong.shape, *[1] * (codes.ndim - 2)), others, codes)
 
 
 @torch.no_grad()
@@ -135,9 +140,10 @@ def with_own_source(
     """
     condition = condition_before(batch)
     end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)
-    x_t = process.prior(batch.before, generator)
+    x_t = process.start(batch.before, uniforms(2, batch.before, generator))
     log_p0 = truncate_logits(denoiser(x_t, end.float(), condition).float(), temperature, 1.0, 0)
-    drawn = process.sample_reverse(log_p0, x_t, torch.zeros_like(end), end, batch.before, generator)
+    reverse = process.reverse(x_t, torch.zeros_like(end), end, batch.before)
+    drawn = reverse.sample(log_p0, uniforms(3, x_t, generator))
     is_own = stands_on_own(batch, share, generator)
     return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
 
@@ -150,13 +156,15 @@ def condition_before(batch: CodePair) -> Condition:
 
 def stands_on_own(batch: CodePair, share: float, generator: torch.Generator) -> Bool[Tensor, "B"]:
     """Which examples stand on a frame that the model drew itself; never where the source is the first frame."""
-    is_own = torch.rand(len(batch.source), generator=generator, device=batch.source.device) < share
+    device = batch.source.device
+    is_own = distributed.drawn(torch.rand, batch.source.shape[:1], generator=generator, device=device) < share
     return is_own & (batch.before_gap_s > 0)
 
 
 def with_dropped_captions(text: TextStates, share: float, generator: torch.Generator) -> TextStates:
     """A share of the captions becomes the empty caption: one word of zeros."""
-    is_dropped = torch.rand(len(text.tokens), 1, generator=generator, device=text.tokens.device) < share
+    shape, device = (len(text.tokens), 1), text.tokens.device
+    is_dropped = distributed.drawn(torch.rand, shape, generator=generator, device=device) < share
     empty = empty_text(text)
     return TextStates(
         torch.where(is_dropped[..., None], empty.tokens, text.tokens),
@@ -182,5 +190,17 @@ def empty_text(text: TextStates) -> TextStates:
 
 
 def masked_mean(values: Float[Tensor, "B N"], mask: Tensor) -> Float[Tensor, ""]:
-    """Mean where `mask` holds; 0 where it holds nowhere."""
-    return (values * mask).sum() / mask.sum().clamp_min(1)
+    """Mean where `mask` holds; 0 where it holds nowhere. Its mean over the processes is that of the whole batch."""
+    return (values * mask).sum() / distributed.counted(mask.sum())
+
+
+def own_times(batch: int, num_steps: int, generator: torch.Generator, full_share: float) -> Times:
+    """The times of this process's rows, out of those that are drawn for the whole batch; see `draw_times`."""
+    times = draw_times(distributed.num_all(batch), num_steps, generator, full_share)
+    return Times(*map(distributed.own, times))
+
+
+def uniforms(count: int, like: Shaped[Tensor, "B N"], generator: torch.Generator) -> Float[Tensor, "count B N"]:
+    """Numbers in [0, 1) for each token of this process's rows."""
+    shape = (count, *like.shape)
+    return distributed.drawn(torch.rand, shape, dim=1, generator=generator, device=like.device)

@@ -128,9 +128,7 @@ class CodecStage:
         """Two random frames of a shot, and its first."""
         rng = step_rng(self.config.seed, self.name, step)
         pairs = draw_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
-        frames = load_frames(
-            self.clips, *map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target))
-        )
+        frames = load_frames(self.clips, *map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target)))
         pair = FramePair(*(frame.to(self.device) for frame in frames))
         return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from cdcd_video.codec.codec import Codec
 from cdcd_video.config import CodecConfig
 from cdcd_video.contrast.loss import batch_info_nce, info_nce
+from cdcd_video.engine import distributed
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import FramePair, LossTerms
 
@@ -77,13 +78,15 @@ def latent_contrast(
     target, source = embedded.chunk(2)
     total, parts = embedded.new_zeros(()), {}
     if cfg.frame_frame:
-        is_other = pair.clip[:, None] != pair.clip
-        nats, wins = batch_info_nce(target, source, is_other, cfg.temperature, symmetric=True)
+        is_other = pair.clip[:, None] != distributed.everyones(pair.clip)
+        every = None if distributed.world().size == 1 else tuple(map(distributed.everyones, (target, source)))
+        nats, wins = batch_info_nce(target, source, is_other, cfg.temperature, symmetric=True, among=every)
         total = total + cfg.frame_frame * nats.mean()
         parts |= dict(frame_frame=nats.mean(), frame_frame_wins=wins.mean())
     if cfg.frame_text:
-        is_other = (pair.caption[:, None] != pair.caption).repeat(2, 1)
-        nats, wins = info_nce(embedded, pair.said.repeat(2, 1), pair.said, is_other, cfg.temperature)
+        is_other = (pair.caption[:, None] != distributed.everyones(pair.caption)).repeat(2, 1)
+        negatives = distributed.everyones(pair.said)
+        nats, wins = info_nce(embedded, pair.said.repeat(2, 1), negatives, is_other, cfg.temperature)
         total = total + cfg.frame_text * nats.mean()
         parts |= dict(frame_text=nats.mean(), frame_text_wins=wins.mean())
     return total, parts
@@ -93,7 +96,7 @@ def reconstruction_loss(drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change
     """L1 + 4 L2, with pixels that differ from the starting frame weighted 1 + `change_weight` times."""
     error = drawn - pair.target
     weight = 1 + change_weight * has_changed(pair.target, pair.first).to(error.dtype)
-    return (weight * (error.abs() + 4 * error.square())).mean() / weight.mean()
+    return (weight * (error.abs() + 4 * error.square())).mean() / distributed.mean(weight.mean())
 
 
 def still_loss(latents: Float[Tensor, "BB P V"], pair: FramePair) -> Float[Tensor, ""]:
@@ -101,7 +104,7 @@ def still_loss(latents: Float[Tensor, "BB P V"], pair: FramePair) -> Float[Tenso
     of_target, of_source = latents.chunk(2)
     grid = round(latents.shape[1] ** 0.5)
     same = (~is_patch_changed(pair.target, pair.source, grid)).to(latents.dtype)
-    return ((of_target - of_source).square().mean(-1) * same).sum() / same.sum().clamp_min(1)
+    return ((of_target - of_source).square().mean(-1) * same).sum() / distributed.counted(same.sum())
 
 
 def has_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"]) -> Tensor:

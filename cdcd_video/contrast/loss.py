@@ -42,28 +42,33 @@ def info_nce(
 def batch_info_nce(
     anchor: Float[Tensor, "B J"],
     positive: Float[Tensor, "B J"],
-    is_negative: Bool[Tensor, "B B"],
+    is_negative: Bool[Tensor, "B M"],
     temperature: float | Float[Tensor, ""],
     own: Float[Tensor, "B O J"] | None = None,
     is_own_negative: Bool[Tensor, "B O"] | None = None,
     *,
     symmetric: bool = False,
+    among: tuple[Float[Tensor, "M J"], Float[Tensor, "M J"]] | None = None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
     """Anchors look for their positives among all positives of the batch; or the mean of that and of positives looking for
     their anchors among all anchors (Radford et al. 2021, the loss of CLIP).
 
     Args:
       anchor, positive: unit-norm rows that belong together.
-      is_negative: [i, j] says whether positive j is a negative of anchor i, and anchor i one of positive j.
+      is_negative: [i, j] says whether positive j is a negative of anchor i, and anchor i one of positive j. With `among`
+        its columns are all M rows, and it says both of anchor j and positive i, too: being alike is mutual.
       temperature: of the cosines.
       own, is_own_negative: as for `info_nce`. They are no anchors, so only the first direction knows them.
       symmetric: whether both directions count.
+      among: all anchors and all positives of a batch, of which the rows at hand are a part; None where they are all.
 
     Returns:
       As `info_nce`; averaged over the directions.
     """
-    nats, wins = info_nce(anchor, positive, positive, is_negative, temperature, own, is_own_negative)
+    anchors, positives = (anchor, positive) if among is None else among
+    nats, wins = info_nce(anchor, positive, positives, is_negative, temperature, own, is_own_negative)
     if symmetric:
-        back, is_found = info_nce(positive, anchor, anchor, is_negative.T, temperature)
+        is_looked_for = is_negative.T if among is None else is_negative
+        back, is_found = info_nce(positive, anchor, anchors, is_looked_for, temperature)
         nats, wins = (nats + back) / 2, (wins + is_found) / 2
     return nats, wins

@@ -1,6 +1,6 @@
 """Which term moves the model: each term's part in the gradient at the logits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,6 +17,7 @@ def gradient_shares(
     kl_weight: Float[Tensor, "B N C"],
     ce_weight: Float[Tensor, "B N C"],
     others: Mapping[str, Float[Tensor, ""]],
+    over_all: Callable[[Tensor], Tensor] = lambda own: own,
 ) -> dict[str, Tensor]:
     """Norm of each weighted term's gradient at the logits, over the sum of these norms.
 
@@ -29,6 +30,7 @@ def gradient_shares(
       candidates: codes as for `weighted_terms`: the true ones first, then those of CDCD's negatives.
       kl_weight, ce_weight: their weights: of the truth those of `bound` and `auxiliary`, of the rest those of `cdcd`.
       others: further weighted terms by name, differentiable in `logits`.
+      over_all: sums over the processes that share a batch, where several do.
 
     Returns:
       The shares by name; all 0 where no term has a gradient.
@@ -47,5 +49,6 @@ def gradient_shares(
         norms[name] = torch.autograd.grad(total, at)[0].norm()
     for name, term in others.items():
         norms[name] = torch.autograd.grad(term, logits, retain_graph=True)[0].norm()
+    norms = {name: over_all(norm.square()).sqrt() for name, norm in norms.items()}
     whole = torch.stack(list(norms.values())).sum().clamp_min(torch.finfo(torch.float32).tiny)
     return {name: norm / whole for name, norm in norms.items()}

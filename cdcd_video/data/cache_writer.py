@@ -211,12 +211,22 @@ def write_cache(
 
 
 def write_private_cache(
-    folder: Path, clips: Clips, encoder: Encoder, plan: CachePlan, space: bytes, split: str
+    folder: Path, clips: Clips, encoder: Encoder, plan: CachePlan, space: bytes, split: str, **part: int
 ) -> None:
     """The same for the cache that a run keeps for itself: one of another plan is made anew.
 
     Raises:
       UserError: the folder holds something that is no cache, or see `CacheWriter`.
+    """
+    clear_private_cache(folder, plan)
+    write_cache(folder, clips, encoder, plan, space, split=split, **part)
+
+
+def clear_private_cache(folder: Path, plan: CachePlan) -> None:
+    """Takes away a cache that a run keeps for itself, and the beginning of one, where it is of another plan.
+
+    Raises:
+      UserError: the disk refuses.
     """
     for place, file in ((folder, MANIFEST), (folder.with_name(folder.name + ".part"), _PLAN)):
         if place.is_dir() and (place / file).is_file() and not _is_of(plan, place / file):
@@ -224,7 +234,6 @@ def write_private_cache(
                 old = place.with_name(f"{place.name}.old-{uuid.uuid4().hex}")
                 os.rename(place, old)
             shutil.rmtree(old, ignore_errors=True)
-    write_cache(folder, clips, encoder, plan, space, split=split)
 
 
 def counted(entries: Iterable[Any], progress: tqdm) -> Iterator[Any]:

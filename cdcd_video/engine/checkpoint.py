@@ -55,6 +55,11 @@ def home(out: Path, task: str) -> Path:
     return out / "checkpoints" / task
 
 
+def name_of(step: int) -> str:
+    """What the checkpoint of a step is called."""
+    return f"step-{step:08d}"
+
+
 def save(
     out: Path,
     task: str,
@@ -82,7 +87,7 @@ def save(
     Raises:
       UserError: the folder cannot be written to, or the disk is full; earlier checkpoints are untouched.
     """
-    folder = home(out, task) / f"step-{step:08d}"
+    folder = home(out, task) / name_of(step)
     aside = folder.with_name(f".writing-{folder.name}")
     earlier = _folders(folder.parent)
     kept = f"The checkpoint {earlier[0]} is safe." if earlier else ""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cdcd_video.engine.optim import trained_parameters
+from cdcd_video.engine.parallel import share, shared_like
 
 
 class Ema:
@@ -30,7 +31,8 @@ class Ema:
         The decay is min(decay, (1 + step) / (10 + step)), so that the random start is forgotten at once.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), list(self.followed.values()), 1.0 - decay)
+        average, followed = ([share(value) for value in side.values()] for side in (self.average, self.followed))
+        torch._foreach_lerp_(average, followed, 1.0 - decay)
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -55,4 +57,4 @@ class Ema:
 @torch.no_grad()
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
     for name, value in target.items():
-        value.copy_(source[name])
+        value.copy_(shared_like(source[name], value))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from cdcd_video.engine import distributed
 from cdcd_video.engine.log import NotFiniteError
 from cdcd_video.errors import UserError
 
@@ -52,6 +53,8 @@ def told_in_a_sentence(task: str, step: Callable[[], int], saved: Callable[[], s
                 f"training {task} ran out of memory at step {step()}; {saved()}. Free some memory and run the same command"
                 " again to go on, or take a smaller batch_size and a new --out."
             ) from error
+        if distributed.is_lost(error):
+            raise UserError(_went_wrong(task, step(), distributed.LOST, saved())) from error
         if isinstance(error, OSError):
             where = f" {error.filename}" if error.filename else ""
             reason = f"cannot read or write{where} ({(error.strerror or str(error)).lower()})"

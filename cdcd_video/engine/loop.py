@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cdcd_video.engine import checkpoint, optim, runtime
+from cdcd_video.engine import checkpoint, distributed, optim, parallel, runtime
+from cdcd_video.engine.distributed import Mute
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.failures import told_in_a_sentence
 from cdcd_video.engine.log import Averages, Console, Journal
@@ -96,7 +97,8 @@ def train_step(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = parameters[0].device
     rng = runtime.generator(seed, task.name, step, device=device)
-    runtime.seed_layers(runtime.seed_for(seed, task.name, step, "layers"), device)
+    others = [distributed.world().rank] if not distributed.is_main() else []
+    runtime.seed_layers(runtime.seed_for(seed, task.name, step, "layers", *others), device)
     optim.set_learning_rate(optimizer, optim.learning_rate(step, settings))
 
     batch = task.batch(step)
@@ -108,13 +110,13 @@ def train_step(
     del losses  # what the shares would be worked out from need not be kept while the gradient is
     optimizer.zero_grad(set_to_none=True)
     values["loss"].backward()
-    values["grad_norm"] = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
-    before = [parameter.detach().clone() for parameter in parameters] if is_logged else None
+    values["grad_norm"] = parallel.clip_grad_norm(parameters, settings.clip_norm or float("inf"))
+    before = [parallel.share(parameter.detach()).clone() for parameter in parameters] if is_logged else None
     optimizer.step()
     if before is not None:
         values |= optim.norms(parameters, before)
     ema.update(step)
-    return {**values, **groups}
+    return distributed.means({**values, **groups})
 
 
 def train(
@@ -125,6 +127,7 @@ def train(
     seed: int,
     identity: dict[str, str],
     watch: Sequence[str] = (),
+    shard: str = "ddp",
 ) -> TrainResult:
     """Trains a task up to `settings.num_steps`, from wherever the newest checkpoint in `out` stands.
 
@@ -138,6 +141,7 @@ def train(
       seed: of every random draw.
       identity: what must not change between starts, such as the hashes of config, data and codec.
       watch: who is shown the log beside `log.jsonl`, of `engine.watch.WATCHERS`.
+      shard: how several processes share the model, of `engine.parallel.SHARDS`; a run may change it, and their number.
 
     Returns:
       How it ended; the task's model holds the last weights, not the averaged ones.
@@ -147,7 +151,7 @@ def train(
       SystemExit: stopped by a signal, after saving.
     """
     runtime.set_threads(settings.num_threads)
-    run = _Run(task, settings, out, seed, {"seed": str(seed), **identity})
+    run = _Run(task, settings, out, seed, {"seed": str(seed), **identity}, shard)
     run.resume()
     run.open_watchers(watch)
     devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
@@ -155,6 +159,7 @@ def train(
         try:
             with told_in_a_sentence(task.name, lambda: run.step + 1, run.last_good):
                 run.go(stop)
+                run.leave()
         finally:
             run.console.close()
             run.watchers.close()
@@ -204,6 +209,7 @@ class _Run:
     out: Path
     seed: int
     identity: dict[str, str]
+    shard: str = "ddp"
     step: int = 0
     seconds_before: float = 0.0
     saved: Path | None = None
@@ -212,12 +218,13 @@ class _Run:
 
     def __post_init__(self):
         self.device = next(iter(optim.trained_parameters(self.task.model).values())).device
+        self.spread = parallel.Spread(self.task, self.shard) if distributed.world().size > 1 else None
         self.optimizer = optim.make_optimizer(self.task.model, self.settings)
         self.ema = Ema(self.task.model, self.settings.ema_decay)
-        self.journal = Journal(self.out / "log.jsonl", self.task.name)
+        self.journal = Journal(self.out / "log.jsonl", self.task.name) if distributed.is_main() else Mute()
         self.averages = Averages()
         self.clock = Clock()
-        self.fed = Fed(self.task, self.clock)
+        self.fed = Fed(self.spread or self.task, self.clock)
         self.started = self.saved_at = time.monotonic()
         with runtime.writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
@@ -228,11 +235,14 @@ class _Run:
 
     def resume(self) -> None:
         """Takes up the newest valid checkpoint, if there is one."""
-        found = checkpoint.newest(self.out, self.task.name, set_aside=True)
+        found = distributed.by_main(lambda: checkpoint.newest(self.out, self.task.name, set_aside=True))
+        if not distributed.is_main():
+            found = checkpoint.newest(self.out, self.task.name)
+        distributed.check_alike(f"the newest checkpoint of {self.task.name}", found.step if found else 0)
         if found is not None:
             checkpoint.check_identity(found, self.identity)
             try:
-                self.task.model.load_state_dict(found.tensors("model"))
+                parallel.load_whole(self.task.model, found.tensors("model"))
             except RuntimeError as error:
                 why = str(error).splitlines()[-1].strip()
                 raise UserError(
@@ -248,13 +258,13 @@ class _Run:
             if "averages" in found.facts:  # absent in checkpoints from before they were kept
                 self.averages.load(found.facts["averages"])
         self.journal.rewind(self.step)
-        self.console = Console(self.task.name, self.settings.num_steps, self.step)
+        self.console = Console(self.task.name, self.settings.num_steps, self.step) if distributed.is_main() else Mute()
         if 0 < self.step < self.settings.num_steps:
             self.console.say(f"goes on from step {self.step} ({self.saved}).")
 
     def open_watchers(self, names: Sequence[str]) -> None:
         """Lets others see the log; a run that is finished has nothing more to show."""
-        asked = names if self.step < self.settings.num_steps else ()
+        asked = names if self.step < self.settings.num_steps and distributed.is_main() else ()
         facts = {"seed": self.seed, **asdict(self.settings), **self.identity}
         self.watchers = Watchers(asked, self.out, self.task.name, self.step, facts)
 
@@ -281,10 +291,13 @@ class _Run:
 
             now = time.monotonic()
             is_late = settings.max_minutes is not None and now - self.started >= 60 * settings.max_minutes
-            must_stop = is_last or is_late or stop.received is not None
+            is_old = settings.checkpoint_every_s is not None and now - self.saved_at >= settings.checkpoint_every_s
+            is_late, is_old, heard = distributed.most(is_late, is_old, stop.received or 0)
+            if heard:  # what one process was told, all have heard
+                stop.received = int(heard)
+            must_stop = is_last or bool(is_late) or stop.received is not None
             evaluates = is_last or self._is_due(settings.eval_every, self.step)
-            saves = must_stop or self._is_due(settings.checkpoint_every, self.step)
-            saves |= settings.checkpoint_every_s is not None and now - self.saved_at >= settings.checkpoint_every_s
+            saves = must_stop or bool(is_old) or self._is_due(settings.checkpoint_every, self.step)
 
             # Reading a loss makes the processor wait for a GPU, so there it is read only when something depends on it.
             if self.device.type == "cpu" or logs or evaluates or saves:
@@ -303,6 +316,11 @@ class _Run:
                         f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to go on."
                     )
                 break
+
+    def leave(self) -> None:
+        """Leaves a plain model behind, whoever shared it."""
+        if self.spread is not None:
+            self.spread.close()
 
     def last_good(self) -> str:
         """A clause on what can be gone back to."""
@@ -330,7 +348,9 @@ class _Run:
         self.watchers.record(self.journal.write(self.step, self.seconds, **values))
 
     def _evaluate(self) -> None:
-        with self.ema.swapped_in(), _evaluating(self.task.model), torch.no_grad():
+        # Everybody looks, alike: what a share of the weights looks like nobody can tell, and nobody waits for long.
+        whole = self.spread.whole() if self.spread else nullcontext()
+        with self.ema.swapped_in(), whole, _evaluating(self.task.model), torch.no_grad():
             self.evaluation = {name: float(value) for name, value in self.task.evaluate().items()}
             pictures = self.task.pictures() if hasattr(self.task, "pictures") else None
         if self.evaluation:
@@ -341,27 +361,30 @@ class _Run:
             self.console.show(self.step, self.evaluation)
             for alarm in line.get("alarms", ()):
                 self.console.say(f"step {self.step}: ALARM: {alarm}")
-        if pictures is not None:
+        if pictures is not None and distributed.is_main():
             rows, labels = pictures
             sheet = self.out / "samples" / f"{self.task.name}-{self.step:08d}.png"
             self.watchers.picture(self.step, contact_sheet(rows, sheet, labels))
 
     def _save(self) -> None:
         parts = {
-            "model": self.task.model.state_dict(),
-            "ema": self.ema.state_dict(self.task.model),
-            "optimizer": optim.optimizer_tensors(self.task.model, self.optimizer),
+            "model": parallel.collected(self.task.model.state_dict()),
+            "ema": parallel.collected(self.ema.state_dict(self.task.model)),
+            "optimizer": parallel.collected(optim.optimizer_tensors(self.task.model, self.optimizer)),
         }
         facts = {"seconds": self.seconds, "evaluation": self.evaluation, "averages": self.averages.state()}
-        self.saved = checkpoint.save(
-            self.out,
-            self.task.name,
-            self.step,
-            parts,
-            identity=self.identity,
-            facts=facts,
-            keep=self.settings.keep_checkpoints,
+        saved = distributed.by_main(
+            lambda: checkpoint.save(
+                self.out,
+                self.task.name,
+                self.step,
+                parts,
+                identity=self.identity,
+                facts=facts,
+                keep=self.settings.keep_checkpoints,
+            )
         )
+        self.saved = saved or checkpoint.home(self.out, self.task.name) / checkpoint.name_of(self.step)
         self.saved_step, self.saved_at = self.step, time.monotonic()
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cdcd_video.engine import parallel
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -68,14 +70,15 @@ def norms(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> dict[str, T
 
     Args:
       parameters: after the step.
-      before: copies from before it.
+      before: copies from before it, of what this process holds of each.
 
     Returns:
       `param_norm` and `update_norm`, scalars on the device.
     """
-    moved = torch._foreach_sub([parameter.detach() for parameter in parameters], list(before))
-    sizes = nn.utils.get_total_norm([parameter.detach() for parameter in parameters])
-    return {"param_norm": sizes, "update_norm": nn.utils.get_total_norm(moved)}
+    held = [parallel.share(parameter.detach()) for parameter in parameters]
+    moved = torch._foreach_sub(held, list(before))
+    sizes = parallel.total_norm(held, parameters)
+    return {"param_norm": sizes, "update_norm": parallel.total_norm(moved, parameters)}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -95,6 +98,12 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
     for name, parameter in trained_parameters(model).items():
         (decayed if _is_decayed(model, name, parameter) else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    # A kernel over many parameters takes either shares of them or whole ones.
+    groups = [
+        {**group, "params": [one for one in group["params"] if parallel.is_share(one) is is_share]}
+        for group in groups
+        for is_share in (False, True)
+    ]
     groups = [group for group in groups if group["params"]]
     try:
         return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
@@ -118,7 +127,11 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
     for group, numbered in zip(optimizer.param_groups, state["param_groups"], strict=True):
         for parameter, number in zip(group["params"], numbered["params"], strict=True):
             name = names[id(parameter)]
-            memory = {key.split("/", 1)[0]: value for key, value in tensors.items() if key.split("/", 1)[1] == name}
+            memory = {
+                key.split("/", 1)[0]: parallel.shared_like(value, parameter) if value.ndim else value
+                for key, value in tensors.items()
+                if key.split("/", 1)[1] == name
+            }
             if memory:
                 state["state"][number] = memory
     optimizer.load_state_dict(state)

@@ -30,12 +30,13 @@ from cdcd_video.attention import Block
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
 from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Prepared, clock
 from cdcd_video.diffusion.sampler import even_times
-from cdcd_video.diffusion.schedule import draw_times
+from cdcd_video.engine import distributed
 from cdcd_video.objective import (
     beside_empty,
     condition_before,
     jittered,
     masked_mean,
+    own_times,
     stands_on_own,
     token_weights,
     with_dropped_captions,
@@ -182,14 +183,14 @@ class FlowDenoiser(nn.Module):
         text = with_dropped_captions(batch.text, cfg.caption_dropout, generator)
         condition = Condition(shown, first, batch.has_first, batch.gap_s, batch.age_s, text)
 
-        t = draw_times(len(target), NUM_TIMES, generator, cfg.full_share).index / NUM_TIMES
+        t = own_times(len(target), NUM_TIMES, generator, cfg.full_share).index / NUM_TIMES
         x_0 = self._normal(target)
-        noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
+        noise = distributed.drawn(torch.randn, x_0.shape, generator=generator, device=x_0.device)
         x_0_hat = self(noised(x_0, noise, t), t, condition)
         squared = (x_0_hat - x_0).square().unflatten(-1, (self.groups, -1)).mean(-1).flatten(1)
         velocity = squared / t.clamp_min(LEAST_T).square()[:, None]
         weight = token_weights(batch, loss)
-        total = (weight * velocity).sum() / weight.sum()
+        total = (weight * velocity).sum() / distributed.mean(weight.sum())
         changed = batch.target != batch.source
         drawn = self.nearest((x_0_hat * self.spread + self.middle).detach())
         parts = dict(
@@ -227,8 +228,9 @@ class FlowDenoiser(nn.Module):
     def _worn(self, source: Float[Tensor, "B P V"], most: float, generator: torch.Generator) -> Float[Tensor, "B P V"]:
         """The source as a roll-out will see it: some codes are another row's, and none is quite on the grid."""
         wrong = jittered(source.unflatten(-1, (self.groups, -1)).flatten(1, 2), most, generator).view_as(source)
-        deviation = most * torch.rand(len(source), 1, 1, generator=generator, device=source.device)
-        noise = torch.randn(source.shape, generator=generator, device=source.device)
+        how = {"generator": generator, "device": source.device}
+        deviation = most * distributed.drawn(torch.rand, (len(source), 1, 1), **how)
+        noise = distributed.drawn(torch.randn, source.shape, **how)
         return wrong + deviation * noise * self.spread
 
     @torch.no_grad()
@@ -242,7 +244,8 @@ class FlowDenoiser(nn.Module):
     ) -> Float[Tensor, "B P V"]:
         """A share of the source frames as the model itself draws them in one step from the frame before."""
         before = replace(condition_before(batch), source=self.begin(batch.before), first=self.begin(batch.first))
-        noise = temperature * torch.randn(source.shape, generator=generator, device=source.device)
+        how = {"generator": generator, "device": source.device}
+        noise = temperature * distributed.drawn(torch.randn, source.shape, **how)
         drawn = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle
         return torch.where(stands_on_own(batch, share, generator)[:, None, None], drawn, source)
 

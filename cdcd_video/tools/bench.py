@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench_loss
+from cdcd_video.tools import bench_data, bench_loss
 
-WORKS = {"loss": bench_loss}
+WORKS = {"loss": bench_loss, "data": bench_data}
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
 

@@ -72,7 +72,7 @@ class Line:
             return torch.zeros(len(frames), self.codec.num_tokens, dtype=torch.int64)
 
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
-            eyes = Eyes(self.clip, self.codec, self.config.data.size_px, torch.device("cpu"))
+            eyes = Eyes(self.config, self.clip, self.codec, torch.device("cpu"))
             facts = dict(data="black", num_items=len(self.clips), fps=self.clips.fps, max_frames=None)
             encoder = Encoder(encode, self.clip.read)
             write_cache(folder, self.clips, encoder, eyes.plan(**facts, recipe={}), eyes.space(), split="train")

@@ -1,0 +1,214 @@
+"""How a model is spread over processes: whole copies that average gradients (DDP), or shares of every weight (FSDP2).
+
+The loss goes through the wrapper as one module's forward, whatever networks it calls on the way. Where nobody shares a
+batch, and for tensors that are whole, everything here hands back what it was given.
+"""
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cdcd_video.engine import distributed
+from cdcd_video.errors import UserError
+from cdcd_video.records import LossTerms
+
+SHARDS = ("ddp", "fsdp")
+
+
+class Spread:
+    """A task as one of several processes sees it: its own rows of each batch, a loss whose gradients are the whole batch's."""
+
+    def __init__(self, task: Any, shard: str):
+        """Wraps the task's model; parameters are replaced by shares of them where `shard` is "fsdp".
+
+        Args:
+          task: what is trained; `batch_size` is that of the whole batch.
+          shard: one of `SHARDS`.
+
+        Raises:
+          UserError: the batch cannot be dealt out evenly.
+        """
+        size = distributed.world().size
+        if task.batch_size % size:
+            raise UserError(
+                f"batch_size {task.batch_size} of {task.name} cannot be dealt out to {size} processes; take a multiple of"
+                f" {size}"
+            )
+        self._task, self._whole = task, None
+        paid = _Paid(task)
+        if shard == "fsdp":
+            self._whole = copy.deepcopy(task.model).cpu()
+            self._paid = _sharded(paid)
+        else:
+            # Buffers that learn are kept alike by who owns them (a codebook by its own exchange), the others never change.
+            how = {"broadcast_buffers": False, "static_graph": True, "gradient_as_bucket_view": True}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # its newer name is unknown to older torch
+                self._paid = nn.parallel.DistributedDataParallel(paid, **how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def batch(self, step: int) -> Any:
+        """The task's batch. Where one process cannot read its own, all stop here, with no weight touched.
+
+        Raises:
+          UserError: another process could not; or whatever reading it raises.
+        """
+        failure = None
+        try:
+            batch = self._task.batch(step)
+        except (OSError, UserError) as error:
+            failure = error
+        is_failed = distributed.most(failure is not None)[0]
+        if failure is not None:
+            raise failure
+        if is_failed:
+            raise UserError(distributed.LOST)
+        return batch
+
+    def objective(self, batch: Any, generator: torch.Generator) -> LossTerms:
+        """The task's, so that differentiating it averages the gradients over the processes."""
+        total, losses = self._paid(batch, generator)
+        return replace(losses, total=total)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside the `with` the model can be called outside the objective; all processes must do alike."""
+        if self._whole is not None:
+            self._paid.unshard()
+        with distributed.alone():
+            yield
+        if self._whole is not None:
+            self._paid.reshard()
+
+    def close(self) -> None:
+        """Leaves a whole plain model with the weights as they stand."""
+        if self._whole is None:
+            return
+        model = self._task.model
+        device = next(model.parameters()).device
+        weights = {name: whole(value) for name, value in model.state_dict().items()}
+        self._whole.to(device).load_state_dict(weights)
+        # The wrapper has no way back: each module becomes what it was before, in place, since others hold on to it.
+        for module, plain in zip(list(model.modules()), list(self._whole.modules()), strict=True):
+            mode = module.training
+            module.__class__, module.__dict__ = plain.__class__, plain.__dict__
+            module.training = mode
+        self._whole = None
+
+
+class _Paid(nn.Module):
+    """The objective as a module's forward, which is what both wrappers hook into."""
+
+    def __init__(self, task: Any):
+        super().__init__()
+        self.model = task.model
+        self.pay = task.objective
+
+    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
+        losses = self.pay(batch, generator)
+        return losses.total, losses
+
+
+def _sharded(paid: _Paid) -> nn.Module:
+    """FSDP2 (Zhao et al. 2023): the parts of repeated layers are gathered one at a time, everything else at once.
+
+    Scalars cannot be cut: every process keeps them whole, see `clip_grad_norm`. A part may be called by other methods than
+    `forward`; it names them in `also_forward`.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    device = next(paid.parameters()).device
+    mesh = init_device_mesh(device.type, (distributed.world().size,))
+    scalars = {parameter for parameter in paid.parameters() if parameter.ndim == 0}
+    layers = (layer for stack in paid.modules() if isinstance(stack, nn.ModuleList) for layer in stack)
+    parts = [part for layer in layers for part in layer.children() if list(part.children())]
+    for part in parts:
+        if any(parameter.requires_grad for parameter in part.parameters()):
+            fully_shard(part, mesh=mesh, ignored_params=scalars)
+            for method in getattr(part, "also_forward", ()):
+                register_fsdp_forward_method(part, method)
+    return fully_shard(paid, mesh=mesh, ignored_params=scalars)
+
+
+# ---------------------------------------------------------------------------------------------------------- shares of tensors
+
+
+def is_share(tensor: Tensor) -> bool:
+    """Whether this process holds a share of the tensor only."""
+    return hasattr(tensor, "to_local")
+
+
+def share(tensor: Tensor) -> Tensor:
+    """The share that is held here, in the same memory; the tensor itself where it is whole."""
+    return tensor.to_local() if is_share(tensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole tensor, of all processes' shares; all of them must ask."""
+    return tensor.detach().full_tensor() if is_share(tensor) else tensor
+
+
+def shared_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """A whole tensor, cut as another one is; nothing is sent."""
+    if not is_share(model) or is_share(tensor):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, cuts = model.device_mesh, model.placements
+    return distribute_tensor(tensor.to(model.device, model.dtype), mesh, cuts, src_data_rank=None)
+
+
+def collected(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors, for writing: in the main process, where they have left the GPU if they were cut; none in the others."""
+    found = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if distributed.is_main():
+            found[name] = full.cpu() if is_share(tensor) else full
+    return found
+
+
+def load_whole(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """`module.load_state_dict` of whole tensors."""
+    state = module.state_dict()
+    known = {name: shared_like(value, state[name]) if name in state else value for name, value in tensors.items()}
+    module.load_state_dict(known)
+
+
+@torch.no_grad()
+def clip_grad_norm(parameters: Sequence[Tensor], most: float) -> Tensor:
+    """`nn.utils.clip_grad_norm_`, of gradients that may be cut."""
+    if not any(map(is_share, parameters)):
+        return nn.utils.clip_grad_norm_(parameters, most)
+    for parameter in parameters:
+        if not is_share(parameter) and parameter.grad is not None:
+            parameter.grad.copy_(distributed.mean(parameter.grad))
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    size = total_norm([share(grad) for grad in grads], grads)
+    torch._foreach_mul_([share(grad) for grad in grads], (most / (size + 1e-6)).clamp(max=1.0))
+    return size
+
+
+@torch.no_grad()
+def total_norm(parts: Sequence[Tensor], of: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of many tensors as one.
+
+    Args:
+      parts: what is held here of each.
+      of: tensors that are cut in the same way.
+    """
+    if not any(map(is_share, of)):
+        return nn.utils.get_total_norm(parts)
+    sums = [torch.zeros((), device=parts[0].device) for _ in range(2)]
+    for part, like in zip(parts, of, strict=True):
+        sums[is_share(like)] += part.float().square().sum()
+    return (sums[0] + distributed.total(sums[1])).sqrt()

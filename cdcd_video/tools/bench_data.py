@@ -1,0 +1,287 @@
+"""What data costs: decoding, resizing and encoding per core, how long a training step waits, and whether memory grows.
+
+Three tables. One core is used throughout, and times are its processor seconds, so that other work on the machine counts
+little. Clips come from --videos (any folder; every file that is a video) and from the built-in world.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdcd_video import build, configfile
+from cdcd_video.config import Config
+from cdcd_video.data.cache_blocks import shown
+from cdcd_video.data.cache_writer import write_cache
+from cdcd_video.data.clips import ClipRejected, read_clip
+from cdcd_video.data.cuts import CutFinder
+from cdcd_video.data.decoding import Source
+from cdcd_video.data.store import SpritesClips
+from cdcd_video.encoder import Eyes, open_eyes
+from cdcd_video.engine import loop
+from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.errors import UserError
+from cdcd_video.model import build_codec, build_denoiser, build_process
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.stages import DiffusionStage
+
+WARM_UP_STEPS = 8
+"""Training steps that are not counted."""
+LOG_EVERY = 8
+_MEBI = 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this work."""
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="real clips, at any depth; default: sprites alone")
+    parser.add_argument("--num-videos", type=int, default=20, help="so many of them, evenly spread (%(default)s)")
+    parser.add_argument("--max-seconds", type=float, default=5.0, help="of each (%(default)s)")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second that are kept (%(default)s)")
+    parser.add_argument("--model", default="sprites", help="whose CLIP and codec encode (%(default)s)")
+    parser.add_argument("--config", type=Path, help="in place of --model: a config with a CLIP that is there")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="of --config")
+    parser.add_argument("--num-sprites", type=int, default=64, help="clips of the built-in world (%(default)s)")
+    parser.add_argument("--steps", type=int, default=48, help="training steps to watch (%(default)s; 0: none)")
+    parser.add_argument(
+        "--batches", type=int, default=5000, help="batches to draw for the memory (%(default)s; 0: none)"
+    )
+
+
+def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measures; see `table` for what."""
+    torch.set_num_threads(1)
+    config, eyes = _eyes_of(args)
+    result: dict[str, Any] = {"size_px": eyes.size_px, "fps": args.fps, "num_tokens": eyes.codec.num_tokens}
+    with _on_one_core(), tempfile.TemporaryDirectory() as folder:
+        sprites = SpritesClips(0, args.num_sprites, "train", size_px=eyes.size_px)
+        _encode_sprites(SpritesClips(1, 2, "train", size_px=eyes.size_px), eyes)  # the first calls are slower
+        say("encoding sprites ...")
+        result["sprites"] = _encode_sprites(sprites, eyes)
+        if args.videos:
+            say("decoding and encoding videos ...")
+            result["videos"] = _encode_videos(args, eyes)
+        if args.steps or args.batches:
+            say("filling a cache of sprites ...")
+            stage = _stage_on(config, eyes, sprites, Path(folder, "latents"))
+        if args.steps:
+            say("training on it ...")
+            result["training"] = _train(stage, args.steps, Path(folder, "run"))
+        if args.batches:
+            say("drawing batches ...")
+            result["memory"] = _memory(stage, args.batches)
+    return result
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """The figures for people."""
+    lines = [f"one core; frames of {result['size_px']} px, {result['num_tokens']} codes each"]
+    for name in ("sprites", "videos"):
+        if name in result:
+            found = result[name]
+            total = sum(found["seconds"].values())
+            lines += [
+                "",
+                f"{name}: {found['num_clips']} clips, {found['num_frames']} frames kept of {found['num_read']} decoded; "
+                f"{found['num_frames'] / total:.0f} frames kept per core second, {found['clip_s'] / total:.1f} s of video",
+                f"  {'part':<10}{'share':>8}{'ms per frame kept':>20}",
+            ]
+            lines += [
+                f"  {part:<10}{seconds / total:>8.1%}{1000 * seconds / found['num_frames']:>20.2f}"
+                for part, seconds in found["seconds"].items()
+            ]
+    if "training" in result:
+        found = result["training"]
+        lines += [
+            "",
+            f"training on the cache: {1000 * found['step_s']:.0f} ms a step of {found['batch_size']}, of which "
+            f"{found['idle_share']:.2%} waiting for the batch ({1000 * found['step_s'] * found['idle_share']:.2f} ms)",
+        ]
+    if "memory" in result:
+        found = result["memory"]
+        lines += ["", f"  {'batches':>8}{'own memory':>14}{'with mapped files':>20}   MiB"]
+        lines += [f"  {row[0]:>8}{row[1]:>14.1f}{row[2]:>20.1f}" for row in found]
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------------ encoding
+
+
+def _eyes_of(args: argparse.Namespace) -> tuple[Config, Eyes]:
+    """CLIP and codec of a model; or of a config, with a fresh codec, which is as fast as a trained one."""
+    device = torch.device("cpu")
+    if args.config is None:
+        eyes = open_eyes(args.model, device)
+        return eyes.config, eyes
+    config = configfile.load(args.config, Config, args.set)
+    if config.clip.kind == "builtin":
+        raise UserError(f"{args.config} trains its own CLIP, so there is none yet; name a trained run with --model")
+    clip = FrozenClip(config.clip.folder)
+    codec = build_codec(config, clip).eval().requires_grad_(False)
+    return config, Eyes(config, clip, codec, device)
+
+
+def _encode_sprites(clips: SpritesClips, eyes: Eyes) -> dict[str, Any]:
+    watch = _Watch()
+    encoder = eyes.encoder()
+    num_frames = 0
+    for number in range(len(clips)):
+        with watch("render"):
+            (clip,) = shown(clips, [number], "train", None)
+        num_frames += len(clip.frames)
+        _encode(clip.frames, watch, encoder)
+        with watch("captions"):
+            encoder.read(clip.captions)
+    facts = dict(num_clips=len(clips), num_frames=num_frames, num_read=num_frames, clip_s=num_frames / clips.fps)
+    return {**facts, "seconds": dict(watch.seconds)}
+
+
+def _encode_videos(args: argparse.Namespace, eyes: Eyes) -> dict[str, Any]:
+    files = sorted(path for path in args.videos.rglob("*") if path.is_file() and path.suffix.lower() not in _NO_VIDEO)
+    files = files[:: max(1, len(files) // max(1, args.num_videos))][: args.num_videos]
+    watch, encoder = _Watch(), eyes.encoder()
+    num_clips = num_frames = num_read = 0
+    clip_s = 0.0
+    for file in files:
+        finder = _TimedFinder(watch)
+        try:
+            with watch("decode"), _timed(Source, "pixels", watch, "resize"):
+                read = dict(fps=args.fps, size_px=eyes.size_px, end_s=args.max_seconds, watcher=finder)
+                clip = read_clip(file, **read)
+        except ClipRejected:
+            continue
+        num_clips, num_frames, num_read = num_clips + 1, num_frames + len(clip.frames), num_read + finder.num_seen
+        clip_s += len(clip.frames) / args.fps
+        _encode(clip.frames, watch, encoder)
+        with watch("captions"):
+            encoder.read([f"a video of {file.stem}"])
+    if not num_clips:
+        raise UserError(f"--videos {args.videos}: none of {len(files)} files is a video that can be used")
+    facts = dict(num_clips=num_clips, num_frames=num_frames, num_read=num_read, clip_s=clip_s)
+    return {**facts, "seconds": dict(watch.seconds)}
+
+
+_NO_VIDEO = {".tsv", ".csv", ".json", ".jsonl", ".txt", ".md", ".tar", ".zip", ".gz"}
+
+
+def _encode(frames: Any, watch: "_Watch", encoder: Any) -> None:
+    with watch("encode"):
+        for begin in range(0, len(frames), 64):
+            part = torch.from_numpy(frames[begin : begin + 64].copy()).permute(0, 3, 1, 2).float().div(255)
+            encoder.encode(part)
+
+
+class _Watch:
+    """Processor seconds of parts; inside another part, an inner one's seconds are taken off the outer's."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner = [0.0]
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        began = time.process_time()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            spent = time.process_time() - began
+            self.seconds[part] += spent - self._inner.pop()
+            self._inner[-1] += spent
+
+
+class _TimedFinder:
+    """A `CutFinder` with its time told apart."""
+
+    def __init__(self, watch: _Watch):
+        self._finder, self._watch, self.num_seen = CutFinder(), watch, 0
+
+    def see(self, frame: Any, time_s: float) -> None:
+        self.num_seen += 1
+        with self._watch("cuts"):
+            self._finder.see(frame, time_s)
+
+    def finish(self) -> list[int]:
+        with self._watch("cuts"):
+            return self._finder.finish()
+
+
+@contextlib.contextmanager
+def _timed(owner: type, name: str, watch: _Watch, part: str) -> Iterator[None]:
+    """Inside the `with`, a method's time is told apart."""
+    method = getattr(owner, name)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        with watch(part):
+            return method(*args, **kwargs)
+
+    setattr(owner, name, timed)
+    try:
+        yield
+    finally:
+        setattr(owner, name, method)
+
+
+# ---------------------------------------------------------------------------------------------------- loading, training
+
+
+def _stage_on(config: Config, eyes: Eyes, clips: SpritesClips, folder: Path) -> DiffusionStage:
+    """The real stage on a cache of sprites, which has their first clips as validation clips."""
+    plan = eyes.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
+    with contextlib.redirect_stderr(io.StringIO()):
+        write_cache(folder, clips, eyes.encoder(), plan, eyes.space(), split="train")
+    at = build.latents_in(folder, ("train", "train"), torch.device("cpu"))
+    denoiser = build_denoiser(config, at.space, at.text_width)
+    process = build_process(config, at.space.num_codes)
+    return DiffusionStage(denoiser, at.space, process, config, *at.caches, torch.device("cpu"))
+
+
+def _train(stage: DiffusionStage, num_steps: int, out: Path) -> dict[str, float]:
+    """The engine's own log tells what share of the steps it waited."""
+    steps = WARM_UP_STEPS + num_steps
+    settings = TrainSettings(
+        num_steps=steps, log_every=LOG_EVERY, eval_every=None, checkpoint_every=None, num_threads=1
+    )
+    with contextlib.redirect_stderr(io.StringIO()):
+        loop.train(stage, settings, out, seed=0, identity={})
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    counted = [line for line in lines if "idle_share" in line and line["step"] > WARM_UP_STEPS]
+    step_s = (counted[-1]["time_s"] - lines[0]["time_s"]) / (counted[-1]["step"] - lines[0]["step"])
+    idle_share = sum(line["idle_share"] for line in counted) / len(counted)
+    return {"step_s": step_s, "idle_share": idle_share, "batch_size": stage.batch_size, "num_steps": num_steps}
+
+
+def _memory(stage: DiffusionStage, num_batches: int) -> list[tuple[int, float, float]]:
+    """Memory in MiB after so many batches: the process's own, and with the files that are mapped into it."""
+    rows = []
+    for number in range(num_batches + 1):
+        stage.batch(number)
+        if number % max(1, num_batches // 5) == 0:
+            own, mapped = _resident()
+            rows.append((number, own / _MEBI, (own + mapped) / _MEBI))
+    return rows
+
+
+def _resident() -> tuple[int, int]:
+    """Bytes of this process in memory: anonymous, and of files."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return tuple(1024 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
+
+
+@contextlib.contextmanager
+def _on_one_core() -> Iterator[None]:
+    """Inside the `with`, threads that libraries start by themselves share one core with everything else."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
