@@ -15,12 +15,12 @@ from cdcd_video import configfile
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.config import Config, TrainConfig
 from cdcd_video.data.cache import CodeCache
-from cdcd_video.data.cache_writer import write_private_cache
+from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.encoder import Eyes, codes_digest, codes_of_folder, load_space
-from cdcd_video.engine import checkpoint, loop, runtime
+from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.model import (
@@ -159,6 +159,7 @@ class TrainingRun:
       command: what the user typed, for run.json.
       cache: where the codes of the clips are kept; in the run folder when None. Runs that share data and codec may share it.
       watch: who is shown the log while it is written, of `engine.watch.WATCHERS`.
+      shard: how several processes share a model, of `engine.parallel.SHARDS`; no part of what is trained.
     """
 
     def __init__(
@@ -168,15 +169,16 @@ class TrainingRun:
         command: Sequence[str],
         cache: Path | None = None,
         watch: Sequence[str] = (),
+        shard: str = "ddp",
     ):
         self.config, self.out, self.folder, self.cache = config, out, out / "model", cache or out / "cache"
-        self.watch = watch
+        self.watch, self.shard = watch, shard
         self.device = runtime.device_for(config.device)
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         self.latents = open_latents(config, self.device) if config.data.kind == "latents" else None
         self.stand_in = self._stand_in()
-        self._claim(command)
+        distributed.by_main(lambda: self._claim(command))
         if self.latents is not None:
             self.data_digest = self.latents.caches[0].digest
             return
@@ -203,7 +205,7 @@ class TrainingRun:
                 f"prepared folder, and {', '.join(ON_CODES)} on the latents"
             )
         if self.config.reuse:
-            self._reuse(Path(self.config.reuse))
+            distributed.by_main(lambda: self._reuse(Path(self.config.reuse)))
         for stage in stages_of(self.config):
             if stages is None or stage in stages:
                 getattr(self, f"_train_{stage}")()
@@ -238,7 +240,7 @@ class TrainingRun:
         )
         stage = ClipStage(model, tokenizer, config, self.clips, self.val, self.device)
         self._fit(stage, config.train.clip, clip=config.clip.model_dump_json())
-        builtin_clip.save_clip(model.cpu(), tokenizer, captions, self.folder / "clip")
+        distributed.by_main(lambda: builtin_clip.save_clip(model.cpu(), tokenizer, captions, self.folder / "clip"))
 
     def _train_codec(self) -> None:
         clip = self._clip()
@@ -311,10 +313,11 @@ class TrainingRun:
         if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
             self._save(denoiser, "denoiser", at.clip_sha256)
             if self.latents is None:
-                self._show()
+                distributed.by_main(self._show)
             networks = {"clip": at.clip} if at.clip else {}
             networks |= {"codec": at.space, "denoiser": denoiser}
-            write_card(self.out, {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
+            sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()}
+            distributed.by_main(lambda: write_card(self.out, sizes))
 
     def _show(self) -> None:
         """Draws a few validation clips beside the truth into samples/."""
@@ -335,7 +338,8 @@ class TrainingRun:
         facts = {"train": train.model_dump_json(), "data": self.data_digest, **identity}
         identity = {name: _digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
-        result = loop.train(stage, settings, self.out, seed=self.config.seed, identity=identity, watch=self.watch)
+        how = {"seed": self.config.seed, "identity": identity, "watch": self.watch, "shard": self.shard}
+        result = loop.train(stage, settings, self.out, **how)
         stage.model.load_state_dict(checkpoint.load_weights(self.out, stage.name, "ema"))
         stage.model.eval()
         if not result.is_finished:
@@ -395,11 +399,19 @@ class TrainingRun:
         data, folder = self.config.data, self.cache / split
         longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
         facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
-        write_private_cache(folder, clips, eyes.encoder(), eyes.plan(**facts, recipe={}), eyes.space(), split)
+        what = (eyes.plan(**facts, recipe={}), eyes.space())
+        distributed.by_main(lambda: clear_private_cache(folder, what[0]))
+        world = distributed.world()
+        part = {"shard": world.rank, "num_shards": world.size}
+        write_private_cache(folder, clips, eyes.encoder(), *what, split, **part)
+        distributed.barrier()  # whoever was last has joined the parts
         return CodeCache(folder)
 
     def _save(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         """Writes one network into the model folder, with the config and the facts beside it."""
+        distributed.by_main(lambda: self._write(module, name, clip_sha256))
+
+    def _write(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         save_module(module, self.folder / f"{name}.safetensors", {"config": _digest(configfile.dump(self.config))})
         runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))

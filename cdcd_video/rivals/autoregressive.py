@@ -26,6 +26,7 @@ from cdcd_video.attention import SquaredReLU
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
 from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Denoiser, Prepared
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
+from cdcd_video.engine import distributed
 from cdcd_video.objective import (
     beside_empty,
     condition_before,
@@ -166,7 +167,7 @@ class CausalTransformer(Denoiser):
         logits = self(batch.target, condition)
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.target, reduction="none")
         weight = token_weights(batch, loss)
-        total = (weight * nll).sum() / weight.sum()
+        total = (weight * nll).sum() / distributed.mean(weight.sum())
         changed = batch.target != batch.source
         parts = dict(
             nll=nll.mean(),
@@ -204,7 +205,8 @@ class CausalTransformer(Denoiser):
         would be as many as there are patches (parallel scheduled sampling, Duckworth et al. 2019, with one pass).
         """
         logits = truncate_logits(self(batch.source, condition_before(batch)), temperature)
-        uniforms = torch.rand(batch.source.shape, generator=generator, device=batch.source.device)
+        places = {"generator": generator, "device": batch.source.device}
+        uniforms = distributed.drawn(torch.rand, batch.source.shape, **places)
         drawn = draw(logits.softmax(-1), uniforms)
         is_own = stands_on_own(batch, share, generator)
         return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
