@@ -27,6 +27,7 @@ FORMAT = 1
 """Raised when a reader of the old form could no longer make sense of the new one."""
 _PARTS = ("model", "ema", "optimizer")
 _NAME = re.compile(r"step-(\d{8,})")
+_WRITING = ".writing-"
 
 
 class DamagedError(Exception):
@@ -88,7 +89,7 @@ def save(
       UserError: the folder cannot be written to, or the disk is full; earlier checkpoints are untouched.
     """
     folder = home(out, task) / name_of(step)
-    aside = folder.with_name(f".writing-{folder.name}")
+    aside = folder.with_name(f"{_WRITING}{folder.name}")
     earlier = _folders(folder.parent)
     kept = f"The checkpoint {earlier[0]} is safe." if earlier else ""
     with writing_to(folder.parent, kept):
@@ -143,6 +144,12 @@ def newest(out: Path, task: str, *, set_aside: bool = False) -> Checkpoint | Non
             " train anew, or copy a good one back."
         )
     return None
+
+
+def sweep(out: Path, task: str) -> None:
+    """Removes what a process left behind that was killed while it wrote a checkpoint."""
+    for half in home(out, task).glob(f"{_WRITING}*"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def latest(out: Path, task: str) -> Checkpoint:

@@ -235,6 +235,7 @@ class _Run:
 
     def resume(self) -> None:
         """Takes up the newest valid checkpoint, if there is one."""
+        distributed.by_main(lambda: checkpoint.sweep(self.out, self.task.name))
         found = distributed.by_main(lambda: checkpoint.newest(self.out, self.task.name, set_aside=True))
         if not distributed.is_main():
             found = checkpoint.newest(self.out, self.task.name)

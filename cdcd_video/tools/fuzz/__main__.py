@@ -1,0 +1,59 @@
+"""Feeds broken inputs to everything that reads what users bring; whatever is no clear refusal is a defect.
+
+    python -m cdcd_video.tools.fuzz --inputs 100000
+
+The inputs are valid examples changed by a seeded generator, so a defect comes again with the same seed. An input that
+crashed its reader is kept, and so is one over which a reader sat for long.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from cdcd_video.errors import UserError, exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=100_000, help="how many, over all targets (100000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--targets", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="where crashing inputs are kept (out/fuzz)")
+    args = parser.parse_args()
+    if args.inputs < 1 or args.seed < 0:
+        raise UserError("--inputs must be at least 1, and --seed at least 0")
+
+    from cdcd_video.tools.fuzz.run import all_targets, fuzz
+
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        known = all_targets(Path(scratch))
+        unknown = sorted(set(args.targets or ()) - {target.name for target in known})
+        if unknown:
+            raise UserError(
+                f"there is no target {unknown[0]!r}; there are {', '.join(target.name for target in known)}"
+            )
+        chosen = [target for target in known if not args.targets or target.name in args.targets]
+        total = sum(target.share for target in chosen)
+        tallies = []
+        for target in chosen:
+            tally = fuzz(target, max(1, round(args.inputs * target.share / total)), args.seed, Path(scratch), args.out)
+            sys.stdout.write(f"{tally.line}\n")
+            sys.stdout.flush()
+            tallies.append(tally)
+    num_defects = sum(len(tally.defects) for tally in tallies)
+    for tally in tallies:
+        for defect in tally.defects.values():
+            sys.stdout.write(
+                f"DEFECT in {tally.target}, {defect.times} times: {defect.what}\n  input kept in {defect.kept}\n"
+            )
+    num_inputs, seconds = sum(tally.num_inputs for tally in tallies), sum(tally.seconds for tally in tallies)
+    sys.stdout.write(f"{num_inputs:,} inputs in {seconds:.0f} s, {num_defects} defects\n")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "tally.json").write_text(json.dumps([tally.facts for tally in tallies], indent=1) + "\n")
+    return 1 if num_defects else 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
