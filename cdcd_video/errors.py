@@ -3,9 +3,27 @@
 import sys
 from collections.abc import Callable
 
+_MOST_LETTERS = 3000
+"""Of a message: a list of mistakes may be long, what a broken file holds is not repeated whole."""
+
 
 class UserError(Exception):
     """Something the user can put right. The message is one sentence that names the thing and the way out."""
+
+    def __init__(self, message: str):
+        """Takes the sentence.
+
+        Args:
+          message: what is quoted in it may come from a broken file; signs that would steer a terminal or cannot be written
+            out are spelled, and what is very long is cut in its middle.
+        """
+        if len(message) > _MOST_LETTERS:
+            message = f"{message[: _MOST_LETTERS // 2]} ... {message[-_MOST_LETTERS // 2 :]}"
+        super().__init__("".join(letter if _is_plain(letter) else ascii(letter)[1:-1] for letter in message))
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isprintable() or letter in "\n\t"
 
 
 def exit_code(main: Callable[[], int | None]) -> int:

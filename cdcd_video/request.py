@@ -145,12 +145,14 @@ def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
       texts: sentences; one that begins with a number and a colon, as in "8: it stops", holds from that frame on.
 
     Raises:
-      UserError: an empty caption.
+      UserError: an empty caption, or one that is no text.
     """
     pairs = []
     for text in texts:
         numbered = re.fullmatch(r"\s*(\d{1,9}):(.*)", text, re.DOTALL)
         pairs.append((int(numbered[1]), numbered[2].strip()) if numbered else (0, text))
+    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+        raise UserError("the caption holds bytes that are no text; give it in UTF-8")
     if not all(sentence.strip() for _, sentence in pairs):
         raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
     return pairs
@@ -283,7 +285,7 @@ def _from_base64(text: str) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
             return np.array(image.convert("RGB"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"the starting frame in the .json is damaged ({error}); give it again: --frame x.png"
         ) from error

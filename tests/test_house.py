@@ -112,7 +112,8 @@ def test_imports_point_one_way(path: Path):
     here = module_name(path)
     place = ORDER.index(here.split(".")[0]) if here else -1
     for name in imports(parsed(path)):
-        assert not name.startswith(("patches", "tests", "data_prep")), f"{here} imports {name}"
+        is_fed = here == "tools.fuzz.rows" and name.startswith("data_prep")  # an entrance that feeds the other entrance
+        assert is_fed or not name.startswith(("patches", "tests", "data_prep")), f"{here} imports {name}"
         there = name.removeprefix("cdcd_video.") if name.startswith("cdcd_video.") else ""
         top = there.split(".")[0]
         if not there or not here or top == here.split(".")[0]:

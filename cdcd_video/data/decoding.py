@@ -87,6 +87,8 @@ class Source:
         if not pictures:
             raise Refused("it has no video stream")
         self.container, self.stream, self.start = container, pictures[0], start
+        if self.stream.codec_context is None:
+            raise Refused("nothing here can decode its video")
         _check_pixels(self.stream.width, self.stream.height)
         self.shown_width = self.shown_height = 0
         self.last_s = Fraction(0)  # beginning of the last frame read

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,7 +108,13 @@ class ClipRow:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "ClipRow":
-        """The row that a line holds."""
+        """The row that a line holds.
+
+        Raises:
+          TypeError, KeyError: it holds none.
+        """
+        if not isinstance(values["captions"], list) or not isinstance(values.get("cuts", []), list):
+            raise TypeError("captions and cuts are lists")
         return cls(**{**values, "captions": tuple(values["captions"]), "cuts": tuple(values.get("cuts", ()))})
 
 
@@ -166,7 +173,7 @@ class StoredClips:
     def _open(self, name: str) -> np.ndarray:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # NumPy meets a broken header with whatever exception it stumbles on
             raise UserError(f"{self.folder / name} cannot be read ({error}); prepare the folder again") from error
         needed = max(row.offset + row.num_frames for row in self.rows if row.file == name)
         frame_shape = (self.size_px, self.size_px, 3)
@@ -274,6 +281,8 @@ def _read_manifest(folder: Path) -> dict:
         raise UserError(
             f"{folder} has format version {manifest.get('version')}, this is for version {VERSION}; prepare it again"
         )
+    if not _is_whole(manifest):
+        raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
     for name, entry in manifest["files"].items():
         path = folder / name
         if not path.is_file():
@@ -288,5 +297,46 @@ def _read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != manifest["files"][CLIPS]["sha256"]:
         raise UserError(f"{path} was changed after it was made; prepare the folder again")
-    values = [json.loads(line) for line in content.splitlines()]  # of bytes: text would also break at U+2028
-    return [ClipRow.of(row) for row in values]
+    try:
+        values = [json.loads(line) for line in content.splitlines()]  # of bytes: text would also break at U+2028
+        rows = [ClipRow.of(row) for row in values]
+        bad = next((number for number, row in enumerate(rows, 1) if not _is_sound(row, manifest["files"])), None)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); prepare the folder again") from None
+    if bad is not None:
+        raise UserError(f"{path} is damaged (line {bad} describes no clip); prepare the folder again")
+    return rows
+
+
+def _is_whole(manifest: dict) -> bool:
+    """Whether all that is read of a manifest is there, and of its type; files have bare names."""
+    files, size_px, fps = (manifest.get(name) for name in ("files", "size_px", "fps"))
+    return (
+        type(size_px) is int
+        and size_px > 0
+        and type(fps) in (int, float)
+        and 0 < fps < math.inf
+        and isinstance(files, dict)
+        and CLIPS in files
+        and all(
+            Path(name).name == name
+            and "\0" not in name
+            and isinstance(entry, dict)
+            and type(entry.get("bytes")) is int
+            and isinstance(entry.get("sha256"), str)
+            for name, entry in files.items()
+        )
+    )
+
+
+def _is_sound(row: ClipRow, files: Mapping[str, object]) -> bool:
+    """Whether a row describes frames that can be read, and says something of them."""
+    numbers = (row.offset, row.num_frames, *row.cuts)
+    return (
+        all(isinstance(text, str) for text in (row.id, row.split, row.source, row.file, *row.captions))
+        and len(row.captions) > 0
+        and row.file in files
+        and all(type(number) is int and 0 <= number < 2**62 for number in numbers)
+        and row.num_frames > 0
+        and list(row.cuts) == sorted({cut for cut in row.cuts if 0 < cut < row.num_frames})
+    )

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from cdcd_video.engine.log import say
@@ -47,8 +48,18 @@ class Checkpoint:
     """Small things that are not tensors, such as the seconds spent."""
 
     def tensors(self, part: Literal["model", "ema", "optimizer"]) -> dict[str, Tensor]:
-        """One of the three files, on the CPU."""
-        return safetensors.torch.load_file(self.folder / f"{part}.safetensors")
+        """One of the three files, on the CPU.
+
+        Raises:
+          UserError: its hash was right, and yet it holds no tensors: whoever wrote it was not this code.
+        """
+        path = self.folder / f"{part}.safetensors"
+        try:
+            return safetensors.torch.load_file(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); delete {self.folder} to use the one before it, or copy it again."
+            ) from error
 
 
 def home(out: Path, task: str) -> Path:
@@ -227,18 +238,32 @@ def _state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads((folder / "state.json").read_bytes())
         version = state["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DamagedError("state.json is missing or unreadable") from None
     if version != FORMAT:
         raise UserError(
             f"{folder} has checkpoint format {version}, this version of the code reads format {FORMAT}; use the version"
             f" that wrote it, choose a new --out, or delete {folder.parent}."
         )
-    if state.pop("state_sha256", None) != _digest(state):
+    if state.pop("state_sha256", None) != _digest(state) or not _is_whole(state):
         raise DamagedError("state.json has been altered")
     if _step_of(folder) != state["step"]:
         raise DamagedError(f"state.json says step {state['step']}")
     return state
+
+
+def _is_whole(state: Mapping[str, Any]) -> bool:
+    """Whether all that is read of a state is there, and of its type."""
+    hashes, identity, facts = (state.get(name) for name in ("sha256", "identity", "facts"))
+    return (
+        type(state.get("step")) is int
+        and isinstance(hashes, dict)
+        and all(isinstance(hashes.get(name), str) for name in _PARTS)
+        and isinstance(identity, dict)
+        and isinstance(facts, dict)
+        and isinstance(facts.get("evaluation"), dict)
+        and type(facts.get("seconds")) in (int, float)
+    )
 
 
 def _check(path: Path, expected: str) -> None:

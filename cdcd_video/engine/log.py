@@ -57,7 +57,7 @@ class Journal:
         try:
             entry = json.loads(line)
             return line.endswith("\n") and (entry["task"] != self.task or entry["step"] <= step)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
 
 

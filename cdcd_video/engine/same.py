@@ -80,7 +80,7 @@ def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
         raise UserError(
             f"{path} cannot be read ({(error.strerror or str(error)).lower()}); name a run's folder."
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path} is not the log of a run; name a run's folder, and one that no process writes."
         ) from None

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import json
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from cdcd_video.tools.fuzz.target import Target
 from data_prep.folder import read_items
 from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import Metadata
+from data_prep.items import Item
 from data_prep.msrvtt_annotations import read_annotations
 from data_prep.msrvtt_splits import TEST_LIST, assign, find_files
 from data_prep.tars import clips_in
@@ -103,15 +106,19 @@ def targets(scratch: Path) -> list[Target]:
     def read_msrvtt(folder: Path) -> object:
         files = find_files([folder])
         annotations = read_annotations(files.annotations)
-        return [assign(split, annotations, files) for split in ("official", "9k")]
+        for split in ("official", "9k"):
+            parts, bad = assign(split, annotations, files)
+            _check(bad, there.root)
+            for name, captions in [pair for listed in parts.values() for pair in listed.items()]:
+                _check([Item(name, there.root / f"{name}.mp4", name, captions, split)], there.root)
 
     def read_internvid(folder: Path) -> object:
         (path,) = folder.iterdir()
-        return list(Clips(Metadata(path), Wanted(min_aesthetic=4.0), there, by_line=False, val_share=0.1))
+        _check(Clips(Metadata(path), Wanted(min_aesthetic=4.0), there, by_line=False, val_share=0.1), there.root)
 
     def read_table(folder: Path) -> object:
         (path,) = folder.iterdir()
-        return read_items(videos, path, 0.1)
+        _check(read_items(videos, path, 0.1), there.root)
 
     def read_prompts(folder: Path) -> object:
         (path,) = folder.iterdir()
@@ -124,6 +131,16 @@ def targets(scratch: Path) -> list[Target]:
         Target("table of prompts", 4, put_table, read_prompts),
         Target("WebDataset tar", 4, put_tar, lambda folder: list(clips_in(folder / "x.tar"))),
     ]
+
+
+def _check(items: Iterable[Item], root: Path) -> None:
+    """What is taken stays in its folder, has a name that can be written down, and captions of one line of text."""
+    for item in items:
+        json.dumps(item.told())
+        if item.refusal is None:
+            assert item.path.resolve().is_relative_to(root), f"{item.path} leaves {root}"
+            for caption in item.captions:
+                assert caption.strip() and caption.encode().decode().splitlines() == [caption], repr(caption)
 
 
 def _maybe(content: bytes, rng: np.random.Generator) -> bytes:
