@@ -307,7 +307,11 @@ def test_the_whole_of_it(base: Path, tmp_path: Path):
     done = ablate(path, "--out", out)
     assert done.returncode == 0, done.stderr
     table = (out / "table.md").read_text()
-    assert "| none (2) | both (2) |" in table and "; " in table.split("| right kind")[1].split("\n")[0] and "| truth |" in table
+    assert (
+        "| none (2) | both (2) |" in table
+        and "; " in table.split("| right kind")[1].split("\n")[0]
+        and "| truth |" in table
+    )
     assert "Not finished" not in table
     assert "frame frame: share" in table and "| none (2) |" in table.split("## training")[1]
     lines = json.loads((out / "table.json").read_text())

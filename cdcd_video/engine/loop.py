@@ -282,8 +282,10 @@ class _Run:
                     self.fed, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
                 )
             except (OSError, UserError):
-                if self.fed.is_reading and self.saved_step < self.step:
-                    self._save()  # the data are gone, the weights are as the last step left them
+                # The data are gone, the weights are as the last step left them. Saving together would wait for processes
+                # that may have lost nothing.
+                if self.fed.is_reading and self.saved_step < self.step and distributed.world().size == 1:
+                    self._save()
                 raise
             self.step += 1
             self.clock.step()
