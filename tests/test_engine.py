@@ -89,8 +89,9 @@ IDENTITY = {"config": "c0ffee"}
 
 
 def go(out: Path, task: Toy | None = None, **changes):
-    seed, identity = changes.pop("seed", 0), changes.pop("identity", IDENTITY)
-    return train(task or Toy(), replace(SETTINGS, **changes), out, seed=seed, identity=identity)
+    asked = {"seed": 0, "identity": IDENTITY, "watch": ()}
+    asked |= {name: changes.pop(name) for name in asked if name in changes}
+    return train(task or Toy(), replace(SETTINGS, **changes), out, **asked)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
