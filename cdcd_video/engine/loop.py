@@ -266,7 +266,7 @@ class _Run:
     def open_watchers(self, names: Sequence[str]) -> None:
         """Lets others see the log; a run that is finished has nothing more to show."""
         asked = names if self.step < self.settings.num_steps and distributed.is_main() else ()
-        facts = {"seed": self.seed, **asdict(self.settings), **self.identity}
+        facts = {**self.identity, **asdict(self.settings), "seed": self.seed}
         self.watchers = Watchers(asked, self.out, self.task.name, self.step, facts)
 
     def go(self, stop: _Stop) -> None:
