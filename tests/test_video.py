@@ -6,6 +6,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -218,6 +219,32 @@ def test_uneven_times_are_honoured(tmp_path, suffix):
     clip = read_clip(path, fps=4, size_px=32)  # at 0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5 s
     assert steps_shown(clip.frames)[:6] == [0, 2, 2, 2, 4, 4]
     assert read_clip(path, size_px=32).times_s == pytest.approx(times, abs=1e-3)
+
+
+STAMPS = {
+    # pts and dts of frames in the order in which they are shown, as two kinds of AVI have them
+    "every third frame early": [(1, 1), (2, 2), (4, 3), (3, 4), (5, 5), (7, 6), (6, 7), (8, None)],
+    "in the order of decoding": [(1, 2), (2, 3), (4, 4), (3, 5), (6, 6), (5, 7), (8, None), (7, None)],
+}
+
+
+@pytest.mark.parametrize("kind", STAMPS)
+def test_stamps_in_the_order_of_decoding_lose_no_frame(kind):
+    frames = [SimpleNamespace(pts=pts, dts=dts, duration=1) for pts, dts in STAMPS[kind]]
+    clock = decoding.Clock(frames[:4])
+    ticks = [clock.read(frame) for frame in frames]
+    assert np.array_equal(np.diff(ticks), np.ones(len(frames) - 1))
+
+
+def test_an_avi_with_b_frames_has_every_frame_at_its_time(tmp_path):
+    noise = np.random.Generator(np.random.Philox(key=4)).integers(0, 60, (1, 48, 64, 3), dtype=np.uint8)
+    path = write_clip(tmp_path / "a.avi", moving_bar(30) // 2 + noise, fps=25)
+    with av.open(str(path)) as container:
+        stamps = [frame.pts for frame in container.decode(video=0)]
+    assert stamps != sorted(set(stamps)), "this file should be one of those"
+    read = read_clip(path, size_px=64)
+    assert len(read.frames) == 30
+    assert np.diff(read.times_s) == pytest.approx(np.full(29, 1 / 25), abs=1e-3)
 
 
 def test_a_rate_that_matroska_rounds_loses_and_doubles_nothing(tmp_path):

@@ -35,14 +35,20 @@ class CutFinder:
 
     It must see the video at its own rate: at a few frames a second, ordinary movement differs from frame to frame as much
     as another shot would.
+
+    Args:
+      threshold, least, window: see `DETECTOR`.
     """
 
-    def __init__(self):
+    def __init__(
+        self,
+        threshold: float = DETECTOR["threshold"],
+        least: float = DETECTOR["least"],
+        window: int = DETECTOR["window"],
+    ):
+        self._window = window
         self._detector = AdaptiveDetector(
-            adaptive_threshold=DETECTOR["threshold"],
-            min_content_val=DETECTOR["least"],
-            window_width=DETECTOR["window"],
-            min_scene_len=0,
+            adaptive_threshold=threshold, min_content_val=least, window_width=window, min_scene_len=0
         )
         self._shown: list[int | None] = []  # number of each frame that the detector has seen
         self._last: np.ndarray | None = None
@@ -73,7 +79,7 @@ class CutFinder:
 
     def _pad(self, pixels: np.ndarray) -> None:
         """The detector judges no frame without neighbours on both sides: a strip of stillness lies around the video."""
-        for _ in range(DETECTOR["window"]):
+        for _ in range(self._window):
             self._show(pixels, None)
 
     def _show(self, pixels: np.ndarray, number: int | None) -> None:

@@ -1,7 +1,8 @@
 """The video stream of a file: every frame in the order of its time, upright, or the reason why it cannot be had."""
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from cdcd_video.data.images import MAX_PIXELS, FitMode, fit, over_white
 # address they name, are not among them, whatever the suffix of the file says.
 _FORMATS = "mov,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,ivf,yuv4mpegpipe,webp_anim"
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+
+# Frames that are decoded before the first one is given out: B-frames in a row are rarely more than three.
+_AHEAD = 8
 
 # A file that holds less than this share of the time its header promises, and lacks more than the slack, was cut short.
 _PROMISE_KEPT = Fraction(9, 10)
@@ -49,24 +53,50 @@ class Clock:
     """The time of each frame, from whichever of its two stamps has gone back in time less often.
 
     Containers with B-frames and no reordering information (AVI; some mp4) stamp frames in the order of decoding. This
-    is the rule by which FFmpeg makes its own best-effort timestamp, which PyAV does not show.
+    is the rule by which FFmpeg makes its own best-effort timestamp, which PyAV does not show. FFmpeg learns as it goes; here
+    the first frames are looked at in advance, so that none of them is timed by one stamp and its neighbour by the other.
+
+    Args:
+      first: the first frames that will be read.
     """
 
-    def __init__(self):
-        self._last = {"pts": None, "dts": None}
+    def __init__(self, first: Sequence[av.VideoFrame]):
+        self._last: dict[str, int | None] = {"pts": None, "dts": None}
         self._faults = {"pts": 0, "dts": 0}
+        for frame in first:
+            self._look(frame)
+        self._num_known = len(first)
+        self._ticks: int | None = None
+        self._step = 1
 
     def read(self, frame: av.VideoFrame) -> int | None:
         """Ticks of this frame; None if it carries no time."""
-        stamps = {"pts": frame.pts, "dts": frame.dts}
-        for kind, stamp in stamps.items():
+        if self._num_known:
+            self._num_known -= 1
+        else:
+            self._look(frame)
+        ticks = self._read(frame)
+        if ticks is not None:
+            self._step = frame.duration or max(1, ticks - (ticks if self._ticks is None else self._ticks))
+            self._ticks = ticks
+        return ticks
+
+    def _look(self, frame: av.VideoFrame) -> None:
+        for kind, stamp in (("pts", frame.pts), ("dts", frame.dts)):
             if stamp is not None:
                 last = self._last[kind]
                 self._faults[kind] += last is not None and stamp <= last
                 self._last[kind] = stamp
-        if stamps["dts"] is None or (stamps["pts"] is not None and self._faults["pts"] <= self._faults["dts"]):
-            return stamps["pts"]
-        return stamps["dts"]
+
+    def _read(self, frame: av.VideoFrame) -> int | None:
+        has_dts = self._last["dts"] is not None
+        if not has_dts or (frame.pts is not None and self._faults["pts"] <= self._faults["dts"]):
+            return frame.pts
+        if (
+            frame.dts is None and self._ticks is not None
+        ):  # at the end, decoders give frames without the packet they came in
+            return self._ticks + self._step
+        return frame.pts if frame.dts is None else frame.dts
 
 
 class Source:
@@ -121,8 +151,16 @@ class Source:
 
     def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         origin = None if self.stream.start_time is None else self.stream.start_time * self.stream.time_base
-        clock = Clock()
-        for frame in self.container.decode(self.stream):
+        frames = self.container.decode(self.stream)
+        ahead: list[av.VideoFrame] = []
+        damage = None
+        try:
+            for frame in itertools.islice(frames, _AHEAD):
+                ahead.append(frame)
+        except (av.FFmpegError, ValueError, OverflowError) as error:  # to be told when all before it has been given out
+            damage = error
+        clock = Clock(ahead)
+        for frame in itertools.chain(ahead, frames):
             _check_pixels(frame.width, frame.height)
             ticks = clock.read(frame)
             if ticks is None:
@@ -138,6 +176,8 @@ class Source:
                 raise Refused(f"its picture is damaged at {float(time):.2f} s")
             self._note(frame, time)
             yield frame, time
+        if damage is not None:
+            raise damage
 
     def _note(self, frame: av.VideoFrame, time: Fraction) -> None:
         step = time - self.last_s if self.num_read else Fraction(0)
