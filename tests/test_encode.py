@@ -25,6 +25,8 @@ from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.pretrained import FrozenClip
+from cdcd_video.tools import explain
+from cdcd_video.tools.explain.stand_in import look_at_data
 from data_prep import encoding
 from data_prep.__main__ import main
 
@@ -295,6 +297,15 @@ def test_a_config_that_does_not_fit_the_latents_is_refused(latents, tmp_path, ch
     with pytest.raises(UserError, match=told):
         build.TrainingRun(of_latents(latents, *changes), tmp_path / "run", ["test"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_of_the_latents(latents, tmp_path):
+    told = explain.explain(of_latents(latents))
+    cache = CodeCache(latents)
+    assert f"({len(CodeCache(latents, 'train'))} clips)" in told and f"{len(cache.codes):,} frames of 32 codes" in told
+    assert re.search(r"^  diffusion +4 +8 ", told, re.MULTILINE) and not re.search(r"^  codec +\d", told, re.MULTILINE)
+    (note,) = look_at_data(of_latents(tmp_path / "nothing")).notes
+    assert note.startswith("the latents are not there: ")
 
 
 def test_what_needs_pixels_says_so(latents):

@@ -1,12 +1,16 @@
 """What a dry run has to know of the clips, and black clips that stand in for them."""
 
+import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from cdcd_video import build
 from cdcd_video.config import Config
+from cdcd_video.data.cache import INDEX, CodeCache
 from cdcd_video.errors import UserError
 from cdcd_video.stages import clip_lengths
 
@@ -33,6 +37,8 @@ class ClipFacts:
 def look_at_data(config: Config) -> ClipFacts:
     """Opens the clips; where a prepared folder is missing, stands in for it and says so."""
     data = config.data
+    if data.kind == "latents":
+        return _look_at_latents(Path(data.path))
     most = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
     try:
         splits = [build.open_clips(config, split) for split in ("train", "val")]
@@ -56,6 +62,22 @@ def look_at_data(config: Config) -> ClipFacts:
         )
     num_frames = tuple(int(length.sum()) for length in lengths)
     return ClipFacts(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
+
+
+def _look_at_latents(folder: Path) -> ClipFacts:
+    """The same of a cache of latents."""
+    try:
+        train, val = (CodeCache(folder, split) for split in ("train", "val"))
+    except UserError as error:
+        return ClipFacts(
+            0, (0, 0), (0, 0), 64, 8.0, (" ".join(["word"] * 1000),), (f"the latents are not there: {error}",)
+        )
+    with (folder / INDEX).open(encoding="utf-8") as index:
+        rows = [json.loads(line) for line in itertools.islice(index, SAMPLED_CLIPS)]
+    captions = tuple(caption for row in rows for caption in row["captions"])
+    num_frames = tuple(int(cache.lengths.sum()) for cache in (train, val))
+    num_captions = tuple(sum(map(len, cache.caption_of)) for cache in (train, val))
+    return ClipFacts(len(train), num_frames, num_captions, int(train.lengths.max()), train.fps, captions)
 
 
 class BlackClips:
