@@ -136,6 +136,26 @@ def test_what_cannot_be_used_is_listed_and_stops_nothing(latents, videos):
     assert str(videos) not in (latents / "manifest.json").read_text()
 
 
+def test_annotations_are_encoded_with_their_bad_rows_listed(videos, tiny_model, tmp_path):  # noqa: F811
+    ids = ["video0", "../video1", "a/b", "/etc/passwd", "video3"]
+    facts = {
+        "videos": [{"video_id": name, "split": "train", "category": 3} for name in ids],
+        "sentences": [{"video_id": name, "caption": "a bar moves right"} for name in ids],
+    }
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "train_val_videodatainfo.json").write_text(json.dumps(facts))
+    shutil.copy(videos / "in" / "bar0.mp4", tmp_path / "in" / "video0.mp4")
+    (tmp_path / "in" / "video3.mp4").write_bytes(b"no video")
+    recipe = ["msrvtt", "--annotations", str(tmp_path / "in"), "--videos", str(tmp_path / "in"), "--workers", "1"]
+    assert encode(tiny_model, tmp_path / "out", *recipe) == 0
+    reasons = {row["id"]: row["reason"] for row in lines(tmp_path / "out" / "rejected.jsonl")}
+    assert reasons.pop("/etc/passwd").endswith("an absolute path") and reasons.pop("video3").startswith("it is corrupt")
+    assert set(reasons) == {"../video1", "a/b"} and all("path separator" in reason for reason in reasons.values())
+    (row,) = lines(tmp_path / "out" / "index.jsonl")
+    assert row["id"] == "video0" and row["about"]["category"] == 3
+    assert encode(tiny_model, tmp_path / "check", *recipe, "--check-only") == 0 and not (tmp_path / "check").exists()
+
+
 def test_shards_make_the_same_bytes(latents, videos, tiny_model, tmp_path, small_blocks, capsys):  # noqa: F811
     assert encode(tiny_model, tmp_path / "whole", *recipe_of(videos)) == 0
     capsys.readouterr()
