@@ -7,6 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from cdcd_video.kernels import feed_forward
+from cdcd_video.kernels.blockwise import blockwise, serves
+from cdcd_video.kernels.products import linear
+
 PLAIN_UP_TO = 256
 """On CPU below this many keys the written-out product beats the fused kernel (64 tokens, bf16: about six times)."""
 
@@ -28,6 +32,8 @@ def attend(
 
     With `by_query`, `is_key` is (Nq, Nk): which query sees which key.
     """
+    if serves(q, k) and (is_key is None or not by_query):
+        return blockwise(q, k, v, is_key)
     mask = None if is_key is None else is_key[None, None] if by_query else is_key[:, None, None, :]
     if q.is_cuda or k.shape[2] > PLAIN_UP_TO:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -40,6 +46,9 @@ def attend(
 class Attention(nn.Module):
     """Multi-head attention from `x` to `context` (to itself when `context` is None)."""
 
+    also_forward = ("keys_values",)
+    """Called from outside, never from `forward`; see `engine.parallel`."""
+
     def __init__(self, width: int, num_heads: int, context_width: int | None = None):
         super().__init__()
         self.num_heads = num_heads
@@ -49,7 +58,10 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Float[Tensor, "B Nk Dc"]) -> tuple[Tensor, Tensor]:
         """Keys and values of a context, each (B, h, Nk, d): computed once where the context does not change."""
-        k, v = self.key_value(context).chunk(2, -1)
+        return self._keys_values(context)
+
+    def _keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = linear(context, self.key_value.weight, self.key_value.bias).chunk(2, -1)
         return self._heads(k), self._heads(v)
 
     def forward(
@@ -60,9 +72,10 @@ class Attention(nn.Module):
         *,
         by_query: bool = False,
     ) -> Float[Tensor, "B N D"]:
-        k, v = self.keys_values(x) if keys_values is None else keys_values
-        mixed = attend(self._heads(self.query(x)), k, v, is_key, by_query=by_query)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        k, v = self._keys_values(x) if keys_values is None else keys_values
+        q = linear(x, self.query.weight, self.query.bias)
+        mixed = attend(self._heads(q), k, v, is_key, by_query=by_query)
+        return linear(mixed.transpose(1, 2).flatten(2), self.out.weight, self.out.bias)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -73,6 +86,19 @@ class SquaredReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.relu().square()
+
+
+class FeedForward(nn.Sequential):
+    """The MLP of a block, with squared ReLU; a part of its rows at a time where that pays."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__(nn.Linear(width, hidden), SquaredReLU(), nn.Linear(hidden, width))
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        up, activation, down = self
+        if feed_forward.serves(x, up.out_features):
+            return feed_forward.squared_relu_mlp(x, up.weight, up.bias, down.weight, down.bias)
+        return linear(activation(linear(x, up.weight, up.bias)), down.weight, down.bias)
 
 
 class Block(nn.Module):
@@ -101,8 +127,7 @@ class Block(nn.Module):
             self.norm_cross = nn.LayerNorm(width)
             self.cross_attention = Attention(width, num_heads, context_width)
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=not modulated)
-        mlp_width = mlp_width or 4 * width
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), SquaredReLU(), nn.Linear(mlp_width, width))
+        self.mlp = FeedForward(width, mlp_width or 4 * width)
         self.modulation = nn.Parameter(torch.randn(6, width) * width**-0.5) if modulated else None
 
     def forward(

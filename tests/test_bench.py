@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from test_upstream import fake_checkout
+from torch.utils.flop_counter import FlopCounterMode
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench, bench_loss, bench_process
+from cdcd_video.tools import bench, bench_loss, bench_process, bench_train, bench_train_side
+from cdcd_video.tools.bench_flops import step_flops
 from cdcd_video.tools.bench_loss_side import SIDES, measured
-from cdcd_video.tools.bench_process import in_child, measure, peak_over_base
+from cdcd_video.tools.bench_process import in_child, measure, peak_over_base, product_rate
 from cdcd_video.tools.bench_shapes import Shape
 
 CPU = torch.device("cpu")
@@ -127,3 +129,49 @@ def test_the_table_names_the_bars_only_where_they_hold():
     lines = "\n".join(bench_loss.table(result))
     assert "asked: at least 200x" in lines and "asked: at most 1/25" in lines and "1/25.0" in lines
     assert "asked" not in "\n".join(bench_loss.table(result | {"other_is": "plain"}))
+
+
+# ------------------------------------------------------------------------------------------------------ bench train
+
+
+def test_bench_train_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
+    file = tmp_path / "train.json"
+    options = ["bench", "train", "--shape", "tiny", "--repeats", "1", "--negatives", "2", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*options, "--json", str(file)])
+    monkeypatch.setattr(
+        bench_process, "in_child", lambda module, request, keep_pages=False: bench_train_side.measured(request)
+    )
+    rate = {"cpu": 1e9, "wall": 1e9}
+    monkeypatch.setattr(bench_train_side, "product_rate", lambda *_: {"mm": rate, "best": rate})
+    assert exit_code(bench.main) == 0
+    out, found = capsys.readouterr().out, json.loads(file.read_text())
+    assert found["other_is"] == "plain" and found["machine"]["threads"] == 1
+    assert [row["name"] for row in found["configurations"]] == [case.name for case in bench_train.CASES]
+    for row in found["configurations"]:
+        beside = found["other"] if row["has_contrast"] else found["other_without_contrast"]
+        assert row["ratio"] == beside["cpu_s"] / row["cpu_s"] and row["flops"] > 0
+        assert row["share_mm"] == pytest.approx(row["flops"] / row["cpu_s"] / 1e9)
+    assert found["ratio"] == found["configurations"][0]["ratio"] and "memory_ratio" in found
+    assert "plain reference" in out and "heads of 32" in out and "asked" not in out
+
+
+def test_both_sides_of_a_step_have_the_same_network():
+    request = {"precision": "fp32", "negatives": 2, "device": "cpu", "mlp": 64}
+    shape, trunk = Shape(batch=4, num_tokens=16, num_codes=11, num_steps=4), bench_train_side.TRUNKS["tiny"]
+    ours, plain = (bench_train_side.SIDES[name](shape, trunk, request) for name in ("ours", "plain"))
+    assert ours.num_weights == plain.num_weights and ours.flops == plain.flops
+
+
+def test_the_flops_are_those_that_torch_counts():
+    shape, trunk = Shape(batch=2, num_tokens=64, num_codes=37, num_steps=4), bench_train_side.TRUNKS["tiny"]
+    request = {"device": "cpu", "negatives": 0, "precision": "fp32"}
+    task = bench_train_side.CubTask(shape, trunk, request, 96)
+    with FlopCounterMode(display=False) as counter:
+        task.objective(task.examples, torch.Generator().manual_seed(0)).total.backward()
+    # Clocks, modulation and the three reads are the small part that the formula leaves out; at this size they are seen.
+    assert step_flops(shape, trunk, 96) == pytest.approx(counter.get_total_flops(), rel=0.08)
+
+
+def test_the_product_rate_is_a_rate():
+    found = product_rate(torch.float32, CPU, side=64, repeats=2)
+    assert found["best"]["cpu"] >= found["mm"]["cpu"] > 1e6 and found["best"]["wall"] >= found["mm"]["wall"] > 1e6

@@ -49,6 +49,8 @@ class CausalTransformer(Denoiser):
     Args: as the denoiser's.
     """
 
+    needs_digits = True
+
     def __init__(
         self,
         cfg: DenoiserConfig,

@@ -1,7 +1,7 @@
 """How fast this project is beside upstream CDCD, measured in one run on this machine.
 
-Each side runs in processes of its own, with one thread. With `--upstream DIR` the other side is CDCD itself, from your
-own checkout; without, it is this project's plain reference of the same thing.
+Each side runs in processes of its own. With `--upstream DIR` the other side is CDCD itself, from your own checkout;
+without, it is this project's plain reference of the same thing.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench_data, bench_loss
+from cdcd_video.tools import bench_data, bench_loss, bench_train
 
-WORKS = {"loss": bench_loss, "data": bench_data}
+WORKS = {"loss": bench_loss, "train": bench_train, "data": bench_data}
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
 
@@ -31,7 +31,8 @@ def main() -> int:
     if args.json and not args.json.parent.is_dir():
         raise UserError(f"--json {args.json}: there is no folder {args.json.parent}; make it or choose another.")
 
-    result = WORKS[args.work].compare(args, _say) | conditions()
+    result = conditions() | WORKS[args.work].compare(args, _say)
+    result["machine"]["threads"] = getattr(args, "threads", 1)
     print("\n".join(WORKS[args.work].table(result)))
     if args.json:
         from cdcd_video.engine.runtime import replace_file, writing_to

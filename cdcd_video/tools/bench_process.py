@@ -9,6 +9,7 @@ once, so code with large temporaries pays for the same pages again and again. `k
 time is reported both ways, because the first is what users see and the second is what the arithmetic costs.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 
 from cdcd_video.errors import UserError
+from cdcd_video.kernels.products import times_transposed
 from cdcd_video.tools.upstream import COMMIT, DIFFUSION, Upstream
 
 KEEP_PAGES = {
@@ -42,11 +44,11 @@ def can_keep_pages() -> bool:
 
 
 def in_child(module: str, request: dict[str, Any], keep_pages: bool = False) -> dict[str, Any]:
-    """Runs one side in a fresh process with one thread.
+    """Runs one side in a fresh process.
 
     Args:
       module: what to run, as `python -m` takes it.
-      request: handed over as JSON.
+      request: handed over as JSON; its `threads`, or one, is the number of threads.
       keep_pages: sets `KEEP_PAGES`.
 
     Returns:
@@ -55,7 +57,9 @@ def in_child(module: str, request: dict[str, Any], keep_pages: bool = False) -> 
     Raises:
       UserError: it failed; its own sentence or traceback is on stderr.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | (KEEP_PAGES if keep_pages else {})
+    threads = str(request.get("threads", 1))
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment |= KEEP_PAGES if keep_pages else {}
     command = [sys.executable, "-m", module, json.dumps(request)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 0:
@@ -63,6 +67,12 @@ def in_child(module: str, request: dict[str, Any], keep_pages: bool = False) -> 
     # A process that the system ends for want of memory dies of SIGKILL.
     why = "ran out of memory" if done.returncode == -9 else f"ended with exit code {done.returncode}"
     raise UserError(f"the measurement of {request['side']} {why}; see above, or choose a smaller --shape.")
+
+
+def first_to_go() -> None:
+    """Where memory runs out, the system ends this process before any other: a measurement is the least of a machine's work."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def checkout(folder: Path | None, say: Callable[[str], None]) -> str | None:
@@ -132,6 +142,41 @@ def peak_over_base(call: Callable[[], None], device: torch.device) -> int:
     base = _status_bytes("VmRSS")
     call()
     return _status_bytes("VmHWM") - base
+
+
+def product_rate(dtype: torch.dtype, device: torch.device, side: int = 2048, repeats: int = 5) -> dict[str, Any]:
+    """FLOP/s of the product of two square matrices, the best of a few: what the machine can do.
+
+    Returns:
+      `mm` of `torch.mm`, `best` of the fastest way known here; each `cpu`, by seconds of this process, all threads
+      together, and `wall`.
+    """
+    first, second = torch.randn(2, side, side, device=device).to(dtype).unbind()
+    out = torch.empty_like(first)
+    ways = {"mm": lambda: torch.mm(first, second, out=out), "other": lambda: times_transposed(first, second)}
+    rates = {}
+    for way, call in ways.items():
+        times = [_once(call, device) for _ in range(repeats)]
+        rates[way] = {name: 2 * side**3 / min(one[f"{name}_s"] for one in times) for name in ("cpu", "wall")}
+    best = {name: max(rate[name] for rate in rates.values()) for name in ("cpu", "wall")}
+    return {"mm": rates["mm"], "best": best}
+
+
+def profile(call: Callable[[], None], most: int = 12) -> list[dict[str, Any]]:
+    """Where the time of a call goes by torch's operators, the dearest first: each one's own CPU seconds and calls."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        call()
+    rows = sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    total = sum(row.self_cpu_time_total for row in rows)
+    return [
+        {
+            "name": row.key,
+            "share": row.self_cpu_time_total / total,
+            "calls": row.count,
+            "s": row.self_cpu_time_total / 1e6,
+        }
+        for row in rows[:most]
+    ]
 
 
 def _once(call: Callable[[], None], device: torch.device) -> dict[str, float]:

@@ -1,0 +1,26 @@
+"""FLOPs that a model asks for, by formula: two per multiply-add of matrix products, and nothing else.
+
+They are those of the mathematics, not of the code: what is computed a second time to save memory, or added for the sake
+of alignment, does not count. A test holds them against what torch's FlopCounterMode finds.
+"""
+
+from cdcd_video.tools.bench_shapes import Shape, Trunk
+
+
+def forward_flops(shape: Shape, trunk: Trunk, mlp_width: int) -> int:
+    """Of the transformer once: blocks with self-attention, cross-attention and an MLP, and the head.
+
+    Upstream's 3 x 3 convolutions count as an MLP of hidden width `trunk.equal_mlp`. Embeddings, clocks and modulations are
+    below a thousandth and left out.
+    """
+    per_place = 4 * trunk.width**2 + 2 * trunk.width**2 + 2 * trunk.width * mlp_width
+    mixing = 2 * trunk.width * (shape.num_tokens + trunk.text_tokens)
+    per_word = 2 * trunk.text_width * trunk.width
+    in_blocks = trunk.num_layers * (shape.num_tokens * (per_place + mixing) + trunk.text_tokens * per_word)
+    head = shape.num_tokens * trunk.width * shape.num_codes
+    return 2 * shape.batch * (in_blocks + head)
+
+
+def step_flops(shape: Shape, trunk: Trunk, mlp_width: int) -> int:
+    """Of a training step: backward asks for two products where forward had one."""
+    return 3 * forward_flops(shape, trunk, mlp_width)
