@@ -40,12 +40,20 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     if args.compare:
-        return show_comparison(args.compare, args.out or Path("out/compare"))
+        from cdcd_video.report.compare import told
 
-    from tqdm import tqdm
+        sys.stdout.write(told(args.compare, args.out or Path("out/compare")))
+        return
 
+    from cdcd_video.engine import distributed
+
+    with distributed.joined(args.device):
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
     from cdcd_video import benchmark, model, report
-    from cdcd_video.engine import runtime
+    from cdcd_video.engine import distributed, runtime
     from cdcd_video.generate import ImageToVideo
 
     is_run = not args.videos and model.folder_of(args.checkpoint) == Path(args.checkpoint) / "model"
@@ -59,21 +67,13 @@ def main() -> None:
         pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
         dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "latents")}
         bench = benchmark.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
-    sys.stderr.writelines(f"note: {note}\n" for note in bench.notes)
-    with tqdm(total=bench.frames_to_draw, desc="reading" if args.videos else "drawing", unit="frame") as bar:
-        found, study = bench.run(args.batch, bar.update), bench.look(args.batch, bar.update)
+    sys.stderr.writelines(f"note: {note}\n" for note in (bench.notes if distributed.is_main() else ()))
+    found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
+    if not distributed.is_main():
+        return  # the main process has it all
     cost = runtime.git_state() | {"machine": runtime.machine(), "seconds": found.seconds}
     paths = report.write(found, bench.ruler, bench.facts(), out, notes=bench.notes, cost=cost, study=study)
     sys.stdout.write("\n".join([report.terminal_table(found.scores), *map(str, paths), ""]))
-    return None
-
-
-def show_comparison(folders: list[str], out: Path) -> None:
-    from cdcd_video.metrics.comparison.compare import compare
-    from cdcd_video.report import compare as pages
-
-    found = compare(folders)
-    sys.stdout.write("\n".join([pages.text(found), *map(str, pages.write(found, out)), ""]))
 
 
 if __name__ == "__main__":

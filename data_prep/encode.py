@@ -5,11 +5,13 @@
 
 The first encodes a prepared folder; the second the videos of a recipe (folder, msrvtt, internvid, with its own options),
 of which no pixels are kept. With --num-shards N, N processes or machines that see the same folder OUT each do a part
-(--shard 0 to N - 1), and whoever is last puts the parts together. A run that was killed goes on where it was.
+(--shard 0 to N - 1), and whoever is last puts the parts together; under torchrun every process does its own. A run that
+was killed goes on where it was.
 """
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 
 from cdcd_video.errors import UserError
@@ -55,8 +57,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="a prepared folder, all its splits")
     parser.add_argument("--max-frames", type=int, metavar="N", help="encode the first N frames of each clip (all)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
-    parser.add_argument("--shard", type=int, default=0, metavar="I", help="which part of the work (%(default)s)")
-    parser.add_argument("--num-shards", type=int, default=1, metavar="N", help="how many parts (%(default)s)")
+    rank, size = (int(os.environ.get(name, other)) for name, other in (("RANK", 0), ("WORLD_SIZE", 1)))  # torchrun's
+    parser.add_argument("--shard", type=int, default=rank, metavar="I", help="which part of the work (%(default)s)")
+    parser.add_argument("--num-shards", type=int, default=size, metavar="N", help="how many parts (%(default)s)")
     parser.add_argument("--engine", choices=("datatrove",), help="runs all parts as tasks of this engine")
     parser.add_argument("--processes", type=int, default=2, metavar="P", help="of the engine at a time (%(default)s)")
     parser.add_argument("recipe", nargs=argparse.REMAINDER, metavar="RECIPE ...", help="a recipe and its options")

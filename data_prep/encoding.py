@@ -16,6 +16,7 @@ from cdcd_video.data.cache_writer import CacheWriter, counted, write_cache
 from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.store import StoredClips
 from cdcd_video.encoder import Eyes, open_eyes
+from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
 from data_prep import folder, internvid, msrvtt
@@ -37,6 +38,7 @@ def encode(job: Job) -> str:
       UserError: the model, the clips or the place cannot be used, or the place holds the cache of another plan.
     """
     began = time.monotonic()
+    distributed.take_gpu(job.device)
     eyes = open_eyes(job.model, device_for(job.device))
     if job.data is not None:
         writer = _of_folder(job, eyes)

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cdcd_video.engine import runtime
+from tqdm import tqdm
+
+from cdcd_video.engine import distributed, runtime
 from cdcd_video.generate import Drawing
 from cdcd_video.metrics import instruments, suite
 from cdcd_video.metrics.features import offline
@@ -43,6 +45,24 @@ class Benchmark:
         """For a progress bar over `run` and `look`."""
         frames = suite.frames_to_draw(self.footage, self.ruler.protocol, self.metrics, self.rows)
         return frames + (latents.frames_of_work(self.cases, self.drawing) if self.cases else 0)
+
+    def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latents.LatentStudy | None]:
+        """`run` and `look` with a progress bar; of several processes, each runs a part and the main one looks.
+
+        Args:
+          batch_size: videos drawn at a time; nothing depends on it.
+          doing: what the bar says.
+
+        Returns:
+          What was found; nothing in a process that is not the main one.
+        """
+        is_main, study = distributed.is_main(), None
+        with tqdm(total=self.frames_to_draw, desc=doing, unit="frame", disable=not is_main) as bar:
+            found = self.run(batch_size, bar.update)
+            if is_main:
+                with distributed.alone():
+                    study = self.look(batch_size, bar.update)
+        return found, study
 
     def run(
         self, batch_size: int = 32, progress: Progress | None = None, rows: Sequence[str] | None = None

@@ -72,9 +72,7 @@ def joined(device: str = "auto") -> Iterator[World]:
         yield _ALONE
         return
     own = World(int(place["RANK"]), int(place["WORLD_SIZE"]))
-    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if on_gpu:
-        _take_gpu(int(place["LOCAL_RANK"]), device)
+    on_gpu = take_gpu(device)
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
@@ -82,7 +80,6 @@ def joined(device: str = "auto") -> Iterator[World]:
     _world = own
     try:
         yield own
-        barrier()
         dist.destroy_process_group()
     except UserError as error:
         raise UserError(f"process {own.rank} of {own.size}: {error}") from error
@@ -259,15 +256,22 @@ def by_main(work: Callable[[], Made]) -> Made | None:
             raise UserError("process 0 has stopped, and says why")
 
 
-def texts(content: bytes) -> list[bytes]:
-    """What every process says, in order; bytes, so that nobody need trust what they are made of."""
-    if _world.size == 1:
-        return [content]
-    lengths = everyones(torch.tensor([len(content)]))
-    padded = torch.zeros(int(lengths.max()), dtype=torch.uint8)
-    padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    rows = everyones(padded[None])
-    return [rows[number, :length].numpy().tobytes() for number, length in enumerate(lengths.tolist())]
+def to_main(content: bytes) -> None:
+    """Sends bytes to the main process, which awaits them by `from_others`."""
+    with _answered():
+        dist.send(torch.tensor([len(content)]), 0)
+        dist.send(torch.frombuffer(bytearray(content), dtype=torch.uint8), 0)
+
+
+def from_others() -> Iterator[bytes]:
+    """What each of the other processes sends, in their order; bytes, so that nobody need trust what they are made of."""
+    for rank in range(1, _world.size):
+        with _answered():
+            length = torch.zeros(1, dtype=torch.int64)
+            dist.recv(length, rank)
+            content = torch.empty(int(length), dtype=torch.uint8)
+            dist.recv(content, rank)
+        yield content.numpy().tobytes()
 
 
 def is_lost(error: BaseException) -> bool:
@@ -286,15 +290,27 @@ def _answered() -> Iterator[None]:
         raise UserError(LOST) from error
 
 
-def _take_gpu(number: int, device: str) -> None:
-    if ":" in device:
+def take_gpu(device: str) -> bool:
+    """Gives each process that `torchrun` has started on a machine a GPU of its own, where the device's name asks for GPUs.
+
+    Returns:
+      Whether there is one.
+
+    Raises:
+      UserError: there are more processes than GPUs, or one GPU is named for all.
+    """
+    number, is_gpu = os.environ.get("LOCAL_RANK"), device.startswith("cuda")
+    if number is None or not (is_gpu or (device == "auto" and torch.cuda.is_available())):
+        return is_gpu
+    if ":" in device and os.environ.get("WORLD_SIZE") != "1":
         raise UserError(f"device {device!r} is one GPU for all processes; use cuda or auto")
-    if number >= torch.cuda.device_count():
+    if int(number) >= torch.cuda.device_count():
         raise UserError(
             f"there are more processes than GPUs on this machine ({torch.cuda.device_count()}); use --nproc-per-node"
             f" {torch.cuda.device_count()}, or device=cpu"
         )
-    torch.cuda.set_device(number)
+    torch.cuda.set_device(device if ":" in device else int(number))
+    return True
 
 
 def _first_line(error: BaseException) -> str:

@@ -282,9 +282,10 @@ class _Run:
                     self.fed, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
                 )
             except (OSError, UserError):
-                # The data are gone, the weights are as the last step left them. Saving together would wait for processes
-                # that may have lost nothing.
-                if self.fed.is_reading and self.saved_step < self.step and distributed.world().size == 1:
+                # The data are gone, the weights are as the last step left them. Several processes save together if all of
+                # them are here because they have told each other.
+                all_here = self.spread is None or self.spread.is_told
+                if self.fed.is_reading and self.saved_step < self.step and all_here:
                     self._save()
                 raise
             self.step += 1

@@ -40,7 +40,7 @@ class Spread:
                 f"batch_size {task.batch_size} of {task.name} cannot be dealt out to {size} processes; take a multiple of"
                 f" {size}"
             )
-        self._task, self._whole = task, None
+        self._task, self._whole, self.is_told = task, None, False
         paid = _Paid(task)
         if shard == "fsdp":
             self._whole = copy.deepcopy(task.model).cpu()
@@ -56,17 +56,18 @@ class Spread:
         return getattr(self._task, name)
 
     def batch(self, step: int) -> Any:
-        """The task's batch. Where one process cannot read its own, all stop here, with no weight touched.
+        """The task's batch. Where one process cannot read its own, all stop here, with no weight touched (`is_told`).
 
         Raises:
           UserError: another process could not; or whatever reading it raises.
         """
-        failure = None
+        failure, self.is_told = None, False
         try:
             batch = self._task.batch(step)
         except (OSError, UserError) as error:
             failure = error
         is_failed = distributed.most(failure is not None)[0]
+        self.is_told = True
         if failure is not None:
             raise failure
         if is_failed:
@@ -75,7 +76,10 @@ class Spread:
 
     def objective(self, batch: Any, generator: torch.Generator) -> LossTerms:
         """The task's, so that differentiating it averages the gradients over the processes."""
-        total, losses = self._paid(batch, generator)
+        with warnings.catch_warnings():
+            # FSDP2 warns of outputs that are views: nothing here changes one in place.
+            warnings.filterwarnings("ignore", message=".*returned a view tensor", category=UserWarning)
+            total, losses = self._paid(batch, generator)
         return replace(losses, total=total)
 
     @contextlib.contextmanager
@@ -208,7 +212,8 @@ def total_norm(parts: Sequence[Tensor], of: Sequence[Tensor]) -> Tensor:
     """
     if not any(map(is_share, of)):
         return nn.utils.get_total_norm(parts)
-    sums = [torch.zeros((), device=parts[0].device) for _ in range(2)]
-    for part, like in zip(parts, of, strict=True):
-        sums[is_share(like)] += part.float().square().sum()
-    return (sums[0] + distributed.total(sums[1])).sqrt()
+    cut, uncut = (
+        [part for part, like in zip(parts, of, strict=True) if is_share(like) is kind] for kind in (True, False)
+    )
+    square = distributed.total(nn.utils.get_total_norm(cut).square())
+    return (square + nn.utils.get_total_norm(uncut).square()).sqrt() if uncut else square.sqrt()

@@ -10,39 +10,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
+from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import motion, seeing
+from cdcd_video.metrics import merge, motion, seeing
 from cdcd_video.metrics.footage import SENTENCE_ROWS, Clips, Footage, choose_clips
 from cdcd_video.metrics.instruments import Instruments
 from cdcd_video.metrics.rows import ROWS, Painter, Progress, as_judged, drawn_rows, make
-from cdcd_video.metrics.scores import MEASURES, METRICS, NEED_REAL, SETS, Score
-from cdcd_video.metrics.seeing import Seen
+from cdcd_video.metrics.scores import NEED_REAL, SETS, Score
 from cdcd_video.metrics.sets.gallery import REAL, Gallery, set_scores
+from cdcd_video.metrics.shown import Example, Kept
 from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
 from cdcd_video.protocol import Protocol
 
 __all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_draw"]
 
-NUM_EXAMPLES, NUM_EXTREMES = 8, 3
-"""Videos kept for looking at: the first ones, and as many of the best and of the worst."""
-CASE_METRICS = ("psnr", "identity_iou", "ssim", "lpips", "clip_text")
-"""The first of these that was measured says which videos are the best and the worst."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One video in every row, to be looked at."""
-
-    captions: dict[str, str]
-    """The sentence of each row that was drawn."""
-    videos: dict[str, UInt8[np.ndarray, "F H W 3"]]
-    name: str = ""
-    kind: str = ""
-    """`best` or `worst` of all; empty for the first ones, which nobody chose."""
-    measured: tuple[str, float] | None = None
-    """By what it is the best or the worst, and how much."""
+NUM_EXAMPLES = 8
+"""Of the first videos, kept for looking at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +93,9 @@ def evaluate(
       num_examples: how many of the first videos are kept for looking at.
       progress: told after every frame drawn of a batch; see `frames_to_draw`.
 
+    Returns:
+      What was found; nothing in a process that has brought it to the main one.
+
     Raises:
       UserError: a metric does not fit the footage.
     """
@@ -116,10 +104,9 @@ def evaluate(
     galleries = _galleries(metrics, tools, rule)
     with clock("real videos"):
         real_gaps = _look_at_real(footage, rule, galleries, metrics)
-    seen: dict[str, list[Seen]] = {row: [] for row in rows}
-    kept = _Kept(num_examples, metrics, rule.first_counted)
-    for begin in range(0, len(seeds), batch_size):
-        batch = range(begin, min(begin + batch_size, len(seeds)))
+    seen: merge.ByNumber = {}
+    kept = Kept(num_examples, metrics, rule.first_counted)
+    for batch in merge.own_batches(len(seeds), batch_size):
         with clock("drawing"):
             made, true = make(pipe, footage, batch, rows, rule, drawing, seeds, progress)
         for place, number in enumerate(batch):
@@ -139,17 +126,19 @@ def evaluate(
                 for gallery in galleries.values() if number in footage.compared else ():
                     for row in plain:
                         gallery.show(row, subject.name, subject.clip, videos[row])
-            for row in rows:
-                seen[row] += found[row]
+            seen[number] = found
             captions = {row: footage.captions[row][number] for row in drawn_rows(rows)}
             shown = {row: frames for row, frames in videos.items() if row != "sentence-ignored"}
-            kept.offer(Example(captions, shown, subject.name), found.get("model", []))
+            kept.offer(number, Example(captions, shown, subject.name), found.get("model", []))
+    if not merge.at_main(seen, galleries, kept):
+        return Evaluation([], [])
+    by_row = {row: [one for number in sorted(seen) for one in seen[number][row]] for row in rows}
     scores: list[Score] = []
     lines: list[PerVideo] = []
     with clock("intervals"):
         for row in rows:
-            scores += scores_of(row, seen[row], rule.first_counted, rule.seed, tools.features)
-            lines += per_video(row, seen[row], rule.first_counted, by_frame=row == "model")
+            scores += scores_of(row, by_row[row], rule.first_counted, rule.seed, tools.features)
+            lines += per_video(row, by_row[row], rule.first_counted, by_frame=row == "model")
         plain = [row for row in rows if row not in SENTENCE_ROWS]
         for metric in (name for name in metrics if name in SETS):
             scores += set_scores(metric, galleries[SETS[metric]], plain, rule, tools.features[metric])
@@ -193,61 +182,10 @@ def _look_at_real(
     footage: Footage, rule: Protocol, galleries: Mapping[str, Gallery], metrics: Sequence[str]
 ) -> Float[np.ndarray, " R"]:
     """Shows the other real videos to everybody who compares with them; returns their first gaps."""
-    gaps = []
-    for number in range(footage.num_others) if NEED_REAL & set(metrics) else ():
+    gaps, count = [], footage.num_others if NEED_REAL & set(metrics) else 0
+    for number in distributed.own(list(range(count))):
         frames = as_judged(footage.other(number, rule.size_px), rule)
         gaps.append(motion.first_gap(frames))
         for gallery in galleries.values():
             gallery.show(REAL, f"{number:09d}", f"{number:09d}", frames)
-    return np.array(gaps)
-
-
-class _Kept:
-    """The videos that are shown: the first ones, the best and the worst."""
-
-    def __init__(self, num_first: int, metrics: Sequence[str], first_counted: int):
-        names = {name for metric in metrics for name in METRICS[metric]}
-        self.metric = next((name for name in CASE_METRICS if name in names), None)
-        self._num_first, self._first_counted = num_first, first_counted
-        self._first: list[Example] = []
-        self._ends: dict[str, list[tuple[float, Example]]] = {"best": [], "worst": []}
-        self._num = 0
-
-    def offer(self, example: Example, seen: Sequence[Seen]) -> None:
-        """Keeps a video if it is among those; what is not kept is let go, with the batch it lies in."""
-        self._num += 1
-        if len(self._first) < self._num_first:
-            self._first.append(_copied(example))
-        value = self._value(seen)
-        if value is None:
-            return
-        sign = 1 if MEASURES[self.metric].better == "lower" else -1
-        for kind, turn in (("best", sign), ("worst", -sign)):
-            kept = self._ends[kind]
-            if len(kept) < NUM_EXTREMES or turn * value < kept[-1][0]:
-                told = dataclasses.replace(_copied(example), kind=kind, measured=(self.metric, value))
-                kept.append((turn * value, told))
-                kept.sort(key=lambda pair: pair[0])
-                del kept[NUM_EXTREMES:]
-
-    def examples(self) -> list[Example]:
-        """All of them; best and worst only where there are more videos than are shown anyway."""
-        if self._num <= max(self._num_first, 2 * NUM_EXTREMES):
-            return self._first
-        return self._first + [example for kept in self._ends.values() for _, example in kept]
-
-    def _value(self, seen: Sequence[Seen]) -> float | None:
-        ones = [one for one in seen if one.metric == self.metric]
-        total, weight = (
-            (
-                sum(float(np.nansum(side[self._first_counted if len(side) > 1 else 0 :])) for side in sides)
-                for sides in zip(*((one.total, one.weight) for one in ones), strict=True)
-            )
-            if ones
-            else (0.0, 0.0)
-        )
-        return total / weight if weight else None
-
-
-def _copied(example: Example) -> Example:
-    return dataclasses.replace(example, videos={row: frames.copy() for row, frames in example.videos.items()})
+    return merge.everyones_numbers(gaps, count)

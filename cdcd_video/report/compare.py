@@ -12,7 +12,7 @@ import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test
+from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.report.latent_tables import SPACES
 from cdcd_video.video import whole_file
@@ -31,6 +31,12 @@ LEGEND = (
     f" below {LEVEL}; where no test is possible, the two intervals do not overlap. Differences are first minus second;"
     f" where one value is right, of the distances to it."
 )
+
+
+def told(folders: Sequence[str], out: Path) -> str:
+    """Lays finished evaluations side by side: what the terminal shows, after everything is written."""
+    found = compare(folders)
+    return "\n".join([text(found), *map(str, write(found, out)), ""])
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:

@@ -75,6 +75,22 @@ class Gallery:
         if self.along is not self:
             self.along.show(row, name, clip, frames)
 
+    def entries(self) -> list[Any]:
+        """All that was seen, plain: by row and video its clip, features and logits; then that of `along`."""
+        own = {
+            row: {name: [clip, one.features, one.logits] for name, (clip, one) in seen.items()}
+            for row, seen in self._seen.items()
+        }
+        return [own, *(self.along.entries() if self.along is not self else ())]
+
+    def add(self, entries: Sequence[Any]) -> None:
+        """Takes over what another gallery of the same kind has seen of other videos."""
+        own, *along = entries
+        for row, seen in own.items():
+            self._seen.setdefault(row, {}).update({name: (clip, Seen(*sides)) for name, (clip, *sides) in seen.items()})
+        if along:
+            self.along.add(along)
+
     def samples(self, row: str) -> Samples:
         """What was seen of a row, by the names of the videos: the order in which they were shown does not matter."""
         seen = [self._seen[row][name] for name in sorted(self._seen[row])]

@@ -1,0 +1,104 @@
+"""The videos that are kept for looking at: the first ones, the best and the worst."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cdcd_video.metrics.scores import MEASURES, METRICS
+from cdcd_video.metrics.seeing import Seen
+
+NUM_EXTREMES = 3
+"""As many of the best and of the worst."""
+CASE_METRICS = ("psnr", "identity_iou", "ssim", "lpips", "clip_text")
+"""The first of these that was measured says which videos are the best and the worst."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One video in every row, to be looked at."""
+
+    captions: dict[str, str]
+    """The sentence of each row that was drawn."""
+    videos: dict[str, UInt8[np.ndarray, "F H W 3"]]
+    name: str = ""
+    kind: str = ""
+    """`best` or `worst` of all; empty for the first ones, which nobody chose."""
+    measured: tuple[str, float] | None = None
+    """By what it is the best or the worst, and how much."""
+
+
+class Kept:
+    """The videos that are shown, out of those that are offered in the order of their numbers.
+
+    Args:
+      num_first: how many of the first.
+      metrics: what is measured.
+      first_counted: first frame that counts.
+    """
+
+    def __init__(self, num_first: int, metrics: Sequence[str], first_counted: int):
+        names = {name for metric in metrics for name in METRICS[metric]}
+        self.metric = next((name for name in CASE_METRICS if name in names), None)
+        self._num_first, self._first_counted = num_first, first_counted
+        self._first: list[tuple[int, Example]] = []
+        self._ends: dict[str, list[tuple[float, int, Example]]] = {"best": [], "worst": []}
+        self._num = 0
+
+    def offer(self, number: int, example: Example, seen: Sequence[Seen]) -> None:
+        """Keeps a video if it is among those; what is not kept is let go, with the batch it lies in."""
+        self._num += 1
+        if len(self._first) < self._num_first:
+            self._first.append((number, _copied(example)))
+        value = self._value(seen)
+        if value is None:
+            return
+        sign = 1 if MEASURES[self.metric].better == "lower" else -1
+        for kind, turn in (("best", sign), ("worst", -sign)):
+            kept = self._ends[kind]
+            if len(kept) < NUM_EXTREMES or turn * value < kept[-1][0]:
+                told = dataclasses.replace(_copied(example), kind=kind, measured=(self.metric, value))
+                kept.append((turn * value, number, told))
+                kept.sort(key=lambda entry: entry[0])
+                del kept[NUM_EXTREMES:]
+
+    def candidates(self) -> dict[int, Example]:
+        """All that is kept, by number and as it was offered."""
+        found = [*self._first, *((number, example) for kept in self._ends.values() for _, number, example in kept)]
+        return {number: dataclasses.replace(example, kind="", measured=None) for number, example in found}
+
+    def choose_again(self, candidates: Mapping[int, Example], seen: Mapping[int, Sequence[Seen]]) -> None:
+        """Chooses anew among what several have kept, each of a part of the videos.
+
+        Args:
+          candidates: of all of them.
+          seen: what was seen in every video, kept or not.
+        """
+        self._first, self._ends = [], {"best": [], "worst": []}
+        for number in sorted(candidates):
+            self.offer(number, candidates[number], seen[number])
+        self._num = len(seen)
+
+    def examples(self) -> list[Example]:
+        """All of them; best and worst only where there are more videos than are shown anyway."""
+        first = [example for _, example in self._first]
+        if self._num <= max(self._num_first, 2 * NUM_EXTREMES):
+            return first
+        return first + [example for kept in self._ends.values() for _, _, example in kept]
+
+    def _value(self, seen: Sequence[Seen]) -> float | None:
+        ones = [one for one in seen if one.metric == self.metric]
+        total, weight = (
+            (
+                sum(float(np.nansum(side[self._first_counted if len(side) > 1 else 0 :])) for side in sides)
+                for sides in zip(*((one.total, one.weight) for one in ones), strict=True)
+            )
+            if ones
+            else (0.0, 0.0)
+        )
+        return total / weight if weight else None
+
+
+def _copied(example: Example) -> Example:
+    return dataclasses.replace(example, videos={row: frames.copy() for row, frames in example.videos.items()})
