@@ -13,7 +13,7 @@ from torch import nn
 from cdcd_video import clip as builtin_clip
 from cdcd_video import configfile
 from cdcd_video.codec.codec import Codec, CodeSpace
-from cdcd_video.config import Config, TrainConfig
+from cdcd_video.config import Config, PictureConfig, TrainConfig
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
@@ -27,6 +27,7 @@ from cdcd_video.model import (
     FORMAT,
     Model,
     build_codec,
+    build_critic,
     build_denoiser,
     build_eye,
     build_process,
@@ -247,16 +248,18 @@ class TrainingRun:
         codec = self._fresh("codec", lambda: build_codec(self.config, clip))
         stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
-        self._fit(stage, self.config.train.codec, codec=self.config.codec.model_dump_json(), clip=clip.digest)
+        made_of = dict(codec=self.config.codec.model_dump_json(), clip=clip.digest)
+        self._fit(stage, self.config.train.codec, **made_of, **self._paid_beside())
         if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
             self._save(codec, "codec", clip.digest)
 
     def _train_decoder(self) -> None:
         clip = self._clip()
         codec = self._codec(clip)
-        stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device)
+        critic = self._fresh("critic", lambda: build_critic(self.config))
+        stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device, critic)
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
-        self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip))
+        self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip), **self._paid_beside())
         self._save(codec, "codec", clip.digest)
 
     def _train_eye(self) -> None:
@@ -265,6 +268,11 @@ class TrainingRun:
         stage = EyeStage(eye, at.space, self.config, *at.caches, self.device)
         temperature = json.dumps(self.config.loss.contrast.temperature)
         self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature)
+
+    def _paid_beside(self) -> dict[str, str]:
+        """The section `picture`, where it says anything: part of what a checkpoint is of."""
+        picture = self.config.picture
+        return {"picture": picture.model_dump_json()} if picture != PictureConfig() else {}
 
     def _trained_eye(self, at: Latents) -> StepEye | None:
         """As it was trained; None where no term looks with it."""

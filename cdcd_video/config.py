@@ -160,6 +160,19 @@ class CodecConfig(Section):
     """Of these two terms."""
 
 
+class PictureConfig(Section):
+    """What decoded frames pay beside L1 and L2. Off unless asked for; the codes do not depend on it once they are settled."""
+
+    perceptual: NonNegative = 0.0
+    """Weight of LPIPS (Zhang et al. 2018) in the stages codec and decoder; its trunk's weights are a download."""
+    trunk: Literal["alex", "vgg"] = "vgg"
+    """Whose features LPIPS compares."""
+    adversarial: NonNegative = 0.0
+    """Weight of a critic's opinion (Isola et al. 2017) in the stage decoder, where the codes no longer move."""
+    critic_width: Count = 64
+    """Channels of the critic's first layer."""
+
+
 # ----------------------------------------------------------------------------------------------------- diffusion
 
 
@@ -421,6 +434,7 @@ class Config(Section):
     data: Data
     clip: Clip = ClipConfig()
     codec: CodecConfig = CodecConfig()
+    picture: PictureConfig = PictureConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     rival: Rival | None = None
     """Another way to predict the next frame in the place of the discrete diffusion, of the denoiser's size; for comparison."""

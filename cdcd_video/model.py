@@ -12,6 +12,7 @@ from torch import nn
 
 from cdcd_video import configfile
 from cdcd_video.codec.codec import Codec, CodeSpace
+from cdcd_video.codec.picture import Critic
 from cdcd_video.config import Config
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion import process as processes
@@ -56,6 +57,11 @@ def build_codec(config: Config, clip: FrozenClip) -> Codec:
         joint_width=clip.joint_width,
         size_px=config.data.size_px,
     )
+
+
+def build_critic(config: Config) -> Critic | None:
+    """The decoder's critic with fresh weights; None where the config has none."""
+    return Critic(config.picture.critic_width) if config.picture.adversarial else None
 
 
 def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoiser | FlowDenoiser | CausalTransformer:

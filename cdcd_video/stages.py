@@ -11,6 +11,7 @@ from cdcd_video.clip import PIXEL_MEAN, PIXEL_STD, clip_objective
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.codec.figures import codec_figures
 from cdcd_video.codec.fit import codec_objective, decoder_objective
+from cdcd_video.codec.picture import Critic, Picture
 from cdcd_video.config import Config, TrainConfig
 from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
@@ -24,6 +25,7 @@ from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.runtime import generator as seeded
 from cdcd_video.engine.runtime import seed_for
 from cdcd_video.generate import CodeWalk, Drawing
+from cdcd_video.metrics.features.networks import lpips_network
 from cdcd_video.metrics.latent import health
 from cdcd_video.metrics.latent.space import space_figures
 from cdcd_video.objective import diffusion_objective, with_own_source
@@ -65,6 +67,20 @@ def step_rng(seed: int, stage: str, step: int) -> np.random.Generator:
 def clip_lengths(clips: Clips) -> np.ndarray:
     """Frames of each clip."""
     return np.array([clips.num_frames(clip) for clip in range(len(clips))])
+
+
+def picture_of(config: Config, critic: Critic | None, device: torch.device) -> Picture | None:
+    """What drawn frames pay beside L1 and L2; None where nothing has a weight.
+
+    Raises:
+      UserError: LPIPS is asked for and its weights are not here.
+    """
+    cfg = config.picture
+    if not cfg.perceptual and critic is None:
+        return None
+    network = lpips_network(cfg.trunk, device) if cfg.perceptual else None
+    distance = (lambda drawn, truth: network(drawn, truth).flatten()) if network else None
+    return Picture(cfg, distance, critic)
 
 
 class ClipStage:
@@ -120,8 +136,10 @@ class CodecStage:
     name = "codec"
 
     def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
-        self.model, self.clip, self.config, self.clips, self.val = codec.to(device), clip, config, clips, val
+        self.codec, self.clip, self.config, self.clips, self.val = codec.to(device), clip, config, clips, val
+        self.model: nn.Module = self.codec
         self.batch_size, self.device = config.train.codec.batch_size, device
+        self.picture = picture_of(config, None, device)
         self.shots = Shots.of_clips(clips)
 
     def batch(self, step: int) -> FramePair:
@@ -138,12 +156,12 @@ class CodecStage:
         return bool(self.config.codec.frame_frame or self.config.codec.frame_text)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
-        return codec_objective(self.model, self.clip, batch)
+        return codec_objective(self.codec, self.clip, batch, self.picture)
 
     def evaluate(self) -> dict[str, float]:
         """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
         return codec_figures(
-            self.model,
+            self.codec,
             self.clip,
             self.val,
             num_clips=48,
@@ -168,15 +186,27 @@ class DecoderStage(CodecStage):
     name = "decoder"
     has_contrast = False
 
-    def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
+    def __init__(
+        self,
+        codec: Codec,
+        clip: FrozenClip,
+        config: Config,
+        clips: Clips,
+        val: Clips,
+        device: torch.device,
+        critic: Critic | None = None,
+    ):
         super().__init__(codec, clip, config, clips, val, device)
         self.batch_size = config.train.decoder.batch_size
         codec.requires_grad_(False)
         codec.decoder.requires_grad_(True)
+        if critic is not None:  # trained and checkpointed with the codec, and no part of it
+            self.model = nn.ModuleDict({"codec": codec, "critic": critic.to(device)})
+            self.picture = picture_of(config, critic, device)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
-        self.model.quantizer.eval()  # a learned codebook would go on moving, even without gradients
-        return decoder_objective(self.model, self.clip, batch)
+        self.codec.quantizer.eval()  # a learned codebook would go on moving, even without gradients
+        return decoder_objective(self.codec, self.clip, batch, self.picture)
 
 
 class CodeStage:

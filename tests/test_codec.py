@@ -182,7 +182,7 @@ def test_a_learned_codebook_stands_still_while_the_decoder_learns(pair):
     )
     codec = Codec(cfg, clip_width=192, num_patches=16, joint_width=3, size_px=32)
     stage = DecoderStage.__new__(DecoderStage)
-    stage.model, stage.clip = codec, PixelClip()
+    stage.codec, stage.clip, stage.picture = codec, PixelClip(), None
     codec.encode(PixelClip().see(pair.target, (0,)).patches)  # the codebook begins at its first data
     before = codec.table.clone()
     codec.train()

@@ -203,6 +203,15 @@ def test_the_meter_counts_what_is_alive_at_once():
     assert meter.alive == 0
 
 
+def test_a_drawing_on_noise_costs_what_a_real_one_costs(tmp_path, monkeypatch):
+    config = configfile.load(TINY, Config)
+    with torch.random.fork_rng():
+        line = Line(config, look_at_data(config), tmp_path)
+        told = drawing_section(line)
+        monkeypatch.setattr("cdcd_video.tools.explain.drawing.unreal", lambda *_: contextlib.nullcontext())
+        assert told == drawing_section(line) and "forward" not in vars(line.denoiser)
+
+
 def test_numbers_are_readable():
     shown = [scaled(value, "B") for value in (0, 999, 1000, 12_345, 123_456_789, 2.5e12)]
     assert shown == ["0 B", "999 B", "1.0 kB", "12.3 kB", "123 MB", "2.5 TB"]

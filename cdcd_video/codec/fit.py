@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.picture import Picture
 from cdcd_video.config import CodecConfig
 from cdcd_video.contrast.loss import batch_info_nce, info_nce
 from cdcd_video.engine import distributed
@@ -16,14 +17,15 @@ CHANGED = 8 / 255
 """A pixel that differs from the starting frame by more than this has changed."""
 
 
-def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerms:
+def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None) -> LossTerms:
     """One step of the codec alone.
 
     - reconstruction: L1 + L2 of the target frame decoded beside the starting frame, changed pixels weighted more;
     - still: latents of two frames of a clip agree where the two frames' patches are equal to the pixel, so that codes
       of a static background do not flicker (the bridge process stands on them);
     - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame;
-    - frame_frame, frame_text: the contrast in the latent space itself, where it is asked for; see `latent_contrast`.
+    - frame_frame, frame_text: the contrast in the latent space itself, where it is asked for; see `latent_contrast`;
+    - what `picture` adds for the drawn frame, where it is given.
     """
     cfg = codec.cfg
     seen = clip.see(torch.cat([pair.target, pair.source]), cfg.layers)
@@ -42,17 +44,24 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerm
     if cfg.frame_frame or cfg.frame_text:
         contrast, apart = latent_contrast(embedded, pair, cfg)
         total, parts = total + contrast, parts | apart
+    if picture:
+        further, apart = picture(drawn, pair.target)
+        total, parts = total + further, parts | apart
     return LossTerms(total, {name: value.detach() for name, value in parts.items()})
 
 
-def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair) -> LossTerms:
-    """One step of the decoder alone, once the codes are settled: the reconstruction term of `codec_objective`."""
+def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None) -> LossTerms:
+    """One step of the decoder alone, once the codes are settled: the terms of `codec_objective` that see the drawn frame."""
     with torch.no_grad():
         values = codec.values(codec.encode(clip.see(pair.target, codec.cfg.layers).patches))
     drawn = codec.decoder(values, codec.decoder.start_features(pair.first))
     loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight)
     psnr_db = psnr(drawn.detach().clamp(0, 1), pair.target).mean()
-    return LossTerms(loss, {"reconstruction": loss.detach(), "psnr_db": psnr_db})
+    parts = {"reconstruction": loss.detach(), "psnr_db": psnr_db}
+    if picture:
+        further, apart = picture(drawn, pair.target)
+        loss, parts = loss + further, parts | apart
+    return LossTerms(loss, parts)
 
 
 def latent_contrast(

@@ -227,7 +227,16 @@ _LOADERS: dict[str, Callable[[str, str, torch.device], FeatureNetwork]] = {
 def lpips(
     trunk: Literal["alex", "vgg"] = "alex", device: str | torch.device = "cpu"
 ) -> Callable[[UInt8[np.ndarray, "n H W 3"], UInt8[np.ndarray, "n H W 3"]], Float[np.ndarray, " n"]]:
-    """Learned perceptual distance of pairs of frames (Zhang et al. 2018), from 0 for equal ones.
+    """Learned perceptual distance of pairs of frames, from 0 for equal ones; see `lpips_network`.
+
+    Raises:
+      UserError: the trunk's weights are not here.
+    """
+    return partial(_pairs, lpips_network(trunk, device), torch.device(device))
+
+
+def lpips_network(trunk: Literal["alex", "vgg"], device: str | torch.device) -> nn.Module:
+    """LPIPS (Zhang et al. 2018): two batches of frames in [-1, 1] -> a distance for each pair (B, 1, 1, 1); frozen.
 
     The linear heads are those in torchmetrics (version 0.1); the trunk's weights come from a file, see `weights`.
 
@@ -242,8 +251,7 @@ def lpips(
     network = _NoTrainLpips(net=trunk, pnet_rand=True)
     # Its slices number their layers as torchvision's `features` do.
     network.net.load_state_dict(_in_slices(state, network.net))
-    network.to(device)
-    return partial(_pairs, network, torch.device(device))
+    return network.to(device).eval().requires_grad_(False)
 
 
 def _in_slices(state: dict[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:

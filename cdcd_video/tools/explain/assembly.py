@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cdcd_video.config import Config
-from cdcd_video.model import build_eye, build_process
+from cdcd_video.model import build_critic, build_eye, build_process
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage
 from cdcd_video.tools.explain import tensors
 from cdcd_video.tools.explain.line import Line
@@ -51,7 +51,8 @@ def assemble(line: Line, name: str, batch_size: int) -> Assembly:
         kind = CodecStage if name == "codec" else DecoderStage
         watched = dict(vision=line.clip.model.vision_model, embed=codec.embed_head, projection=codec.projection)
         watched |= dict(quantizer=codec.quantizer, decoder=codec.decoder)
-        task = kind(codec, line.clip, config, clips, clips, CPU)
+        critic = [build_critic(config)] if name == "decoder" else []
+        task = kind(codec, line.clip, config, clips, clips, CPU, *critic)
         return Assembly(task, [line.clip], watched, tensors.codec_table)
     if name == "eye":
         eye = build_eye(config, codec, line.clip.text_width)

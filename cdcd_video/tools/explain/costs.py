@@ -11,6 +11,9 @@ from cdcd_video.tools.explain.stand_in import ClipFacts
 from cdcd_video.tools.explain.steps import REAL_BATCHES, MeasuredStage
 from cdcd_video.tools.explain.wording import scaled, underlined
 
+ASSUMED_FLOPS = 30e12
+"""FLOPs per second that the hours are told for: what a 24 GB card that states 70 to 165 for 16-bit products may keep up."""
+
 
 def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredStage]) -> str:
     """Length and FLOPs of each stage, and how they were counted."""
@@ -21,14 +24,20 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
     lines.append(head)
     for stage in stages:
         train = getattr(config.train, stage.name)
-        samples = train.num_steps * train.batch_size
+        samples = train.num_steps * train.batch_size * train.accumulate
         lines.append(
             f"  {stage.name:<11}{train.num_steps:>7}{train.batch_size:>7}{samples:>11,}{stage.num_trained:>12,}"
             f"{scaled(stage.flops, 'FLOP'):>15}{scaled(stage.flops * train.num_steps, 'FLOP'):>15}"
         )
+    hours = [stage.flops * getattr(config.train, stage.name).num_steps / ASSUMED_FLOPS / 3600 for stage in stages]
+    told = ", ".join(f"{stage.name} {spent:.1f}" for stage, spent in zip(stages, hours, strict=True))
+    lines += [
+        f"  Hours at an assumed {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s kept up all the time (counted, not measured): {told};"
+        f" {sum(hours):.1f} in all.",
+    ]
     if data.num_clips:
         sections = [getattr(config.train, stage.name) for stage in stages]
-        passes = [f"{train.num_steps * train.batch_size / data.num_clips:.1f}" for train in sections]
+        passes = [f"{train.num_steps * train.batch_size * train.accumulate / data.num_clips:.1f}" for train in sections]
         lines.append(f"  Samples per training clip ({data.num_clips:,} clips): {', '.join(passes)}.")
     lines += [
         "  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode: matrix products,",

@@ -1,4 +1,4 @@
-"""A drawing that really takes place, with untrained networks: its tensors and its FLOPs."""
+"""A drawing that takes place with noise in the place of what large networks say: its tensors and its FLOPs."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from cdcd_video.generate import Drawing, ImageToVideo
 from cdcd_video.model import Model
 from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.meters import Call, count_flops, watching
+from cdcd_video.tools.explain.meters import Call, count_flops, unreal, watching
 from cdcd_video.tools.explain.table import Table
 from cdcd_video.tools.explain.tensors import prediction
 from cdcd_video.tools.explain.wording import scaled, underlined
@@ -43,7 +43,7 @@ def drawing_section(line: Line) -> str:
         f"  FLOPs: {scaled(drawn.once, 'FLOP')} once (reading image and caption), then for each frame"
         f" {scaled(drawn.walked + drawn.decoded, 'FLOP')}:",
         f"  {scaled(drawn.walked, 'FLOP')} for {steps} (guidance {drawn.dials.guidance:g}),"
-        f" {scaled(drawn.decoded, 'FLOP')} for the decoder. Counted on a real drawing.",
+        f" {scaled(drawn.decoded, 'FLOP')} for the decoder. Counted on a drawing with noise for logits.",
     ]
     return "\n".join([*underlined("Tensors of a drawing of two frames"), _table(line, drawn).told({}), *costs])
 
@@ -53,10 +53,11 @@ def _draw(line: Line) -> _Drawn:
     dials = replace(pipe.defaults(), num_frames=2)
     size, caption = line.config.data.size_px, line.clips.caption(0)
     starts = np.zeros((1, size, size, 3), np.uint8)
-    once, _ = count_flops(lambda: pipe.roll_out(starts, [caption], replace(dials, num_frames=1), [0]))
-    with watching(dict(denoiser=line.denoiser)) as calls:
+    large = [line.codec.decoder, *([] if line.config.rival else [line.denoiser])]
+    with unreal(*large), watching(dict(denoiser=line.denoiser)) as calls:
+        once, _ = count_flops(lambda: pipe.roll_out(starts, [caption], replace(dials, num_frames=1), [0]))
         both, latents = count_flops(lambda: pipe.roll_out(starts, [caption], dials, [0]))
-    decoding, frames = count_flops(lambda: pipe.decode(latents, starts))
+        decoding, frames = count_flops(lambda: pipe.decode(latents, starts))
     return _Drawn(dials, starts, latents, frames, calls, once, walked=both - once, decoded=decoding / 2)
 
 

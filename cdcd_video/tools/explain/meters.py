@@ -64,6 +64,29 @@ def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
             setattr(part, name, faked(value))
 
 
+def noise(like: Tensor) -> Tensor:
+    """Standard normal numbers in the shape of a fake tensor; the same every time."""
+    return torch.randn(tuple(like.shape), generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+
+
+@contextlib.contextmanager
+def unreal(*modules: nn.Module) -> Iterator[None]:
+    """Inside the `with`, a call of these modules is run on fake tensors, where FLOPs are counted, and gives noise."""
+
+    def run(forward: Callable[..., Tensor], *given: Any) -> Tensor:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            out = forward(*given)
+        return noise(out)
+
+    for module in modules:
+        module.forward = partial(run, module.forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
 class MemoryMeter(TorchDispatchMode):
     """Adds up the bytes of tensors that are made under it and still alive; `peak` is the most there were at once.
 

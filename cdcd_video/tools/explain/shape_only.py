@@ -14,7 +14,7 @@ from cdcd_video.pretrained.known import KNOWN
 from cdcd_video.pretrained.load import attention_of, check_end, config_of, load_tokenizer
 from cdcd_video.pretrained.pixels import Pixels, pixels_of
 from cdcd_video.records import TextStates
-from cdcd_video.tools.explain.meters import make_fake
+from cdcd_video.tools.explain.meters import make_fake, noise
 from cdcd_video.tools.stand_in_clip import OPENAI_MEAN, OPENAI_STD, learned_tokenizer
 
 
@@ -39,7 +39,7 @@ class ShapeOnlyClip(FrozenClip):
             seen = super().see(images, layers)
         if active:
             return seen
-        return VisionStates(tuple(map(_noise, seen.patches)), F.normalize(_noise(seen.embedding), dim=-1))
+        return VisionStates(tuple(map(noise, seen.patches)), F.normalize(noise(seen.embedding), dim=-1))
 
     @torch.no_grad()
     def read(self, captions: Sequence[str]) -> TextStates:
@@ -50,7 +50,7 @@ class ShapeOnlyClip(FrozenClip):
         if active:
             return read
         is_word = self.tokenize(captions)[1]
-        return TextStates(_noise(read.tokens), is_word, F.normalize(_noise(read.embedding), dim=-1))
+        return TextStates(noise(read.tokens), is_word, F.normalize(noise(read.embedding), dim=-1))
 
 
 def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, list[str]]:
@@ -85,7 +85,3 @@ def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, lis
     with torch.device("meta"):
         model = CLIPModel(config)
     return ShapeOnlyClip.of_parts(model, tokenizer, eyes), notes
-
-
-def _noise(like: Tensor) -> Tensor:
-    return torch.randn(tuple(like.shape), generator=torch.Generator().manual_seed(0), dtype=like.dtype)

@@ -76,7 +76,8 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
         optimizer = optim.make_optimizer(model, settings)
         ema = Ema(model, settings.ema_decay)
         step = partial(loop.train_step, given, optimizer, ema, settings, seed=line.config.seed)
-        network = getattr(parts.task, "denoiser", model)  # `model` may hold learned temperatures beside it
+        # `model` may hold learned temperatures beside the denoiser, or a critic beside the codec.
+        network = getattr(parts.task, "denoiser", getattr(parts.task, "codec", model))
         has_checks = isinstance(network, Denoiser)  # a quantiser's course may really depend on its data
         with watching(parts.watched) as seen, MemoryMeter(has_checks):
             scalars = step(step=0)

@@ -1,0 +1,167 @@
+"""What a drawn frame pays beside L1 and L2: the perceptual and the adversarial term, their gradients, and that they are off."""
+
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+
+from cdcd_video import configfile
+from cdcd_video.build import TrainingRun
+from cdcd_video.codec.codec import Codec
+from cdcd_video.codec.fit import decoder_objective
+from cdcd_video.codec.picture import Critic, Picture
+from cdcd_video.config import CodecConfig, Config, PictureConfig
+from cdcd_video.engine import load_weights
+from cdcd_video.errors import UserError
+from cdcd_video.metrics.features import weights
+from cdcd_video.model import build_critic
+from cdcd_video.stages import picture_of
+
+CPU = torch.device("cpu")
+
+
+def tiny(*changes: str) -> Config:
+    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, changes)
+
+
+@pytest.fixture
+def frames() -> tuple[torch.Tensor, torch.Tensor]:
+    """Drawn and true ones."""
+    drawn, truth = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return drawn.requires_grad_(), truth
+
+
+@pytest.fixture
+def critic() -> Critic:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return Critic(4)
+
+
+def test_both_are_off_unless_asked_for():
+    config = tiny()
+    assert picture_of(config, build_critic(config), CPU) is None
+    assert config.picture.perceptual == config.picture.adversarial == 0
+
+
+def test_the_critic_learns_from_what_it_says_and_the_frame_from_what_it_hears(frames, critic):
+    """One backward pass gives both the gradients of two separate ones."""
+    drawn, truth = frames
+    picture = Picture(PictureConfig(adversarial=0.3), critic=critic)
+    total, parts = picture(drawn, truth)
+    total.backward()
+    parameters = list(critic.parameters())
+    got = drawn.grad.clone(), [parameter.grad.clone() for parameter in parameters]
+
+    seen = critic(drawn * 2 - 1)
+    (of_frame,) = torch.autograd.grad(-0.3 * seen.mean(), drawn)
+    of_truth, of_drawn = critic(truth * 2 - 1), critic(drawn.detach() * 2 - 1)
+    hinge = torch.where(of_truth < 1, 1 - of_truth, 0).mean() + torch.where(of_drawn > -1, 1 + of_drawn, 0).mean()
+    torch.testing.assert_close(got[0], of_frame)
+    torch.testing.assert_close(got[1], list(torch.autograd.grad(hinge, parameters)))
+    torch.testing.assert_close(total, -0.3 * seen.mean() + hinge)
+    assert set(parts) == {"adversarial", "critic"} and got[0].abs().max() > 0
+
+
+def test_the_critic_tells_true_from_blurred_after_a_few_steps(frames, critic):
+    _, truth = frames
+    blurred = F.avg_pool2d(truth, 5, 1, 2)
+    picture = Picture(PictureConfig(adversarial=1.0), critic=critic)
+    optimizer = torch.optim.AdamW(critic.parameters(), 3e-3)
+    paid = []
+    for _ in range(40):
+        total, parts = picture(blurred, truth)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        paid.append(float(parts["critic"]))
+    assert paid[0] > 1.5 and paid[-1] < 0.5
+    assert critic(truth * 2 - 1).mean() > 0.5 > -0.5 > critic(blurred * 2 - 1).mean()
+
+
+def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, monkeypatch):
+    from torchmetrics.functional.image import lpips as functional
+
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        trunk = functional._NoTrainLpips(net="alex", pnet_rand=True).net.state_dict()
+    state = {f"features.{key.split('.', 1)[1]}": value for key, value in trunk.items()}
+    monkeypatch.setattr(weights, "read", lambda name: {"lpips-alex": state}[name])
+    config = tiny("picture.perceptual=0.5", "picture.trunk=alex")
+    picture = picture_of(config, None, CPU)
+    drawn, truth = (F.interpolate(side.detach(), scale_factor=2.0) for side in frames)
+    drawn.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        total, parts = picture(drawn, truth)
+    network = functional._NoTrainLpips(net="alex", pnet_rand=True)
+    network.net.load_state_dict(trunk)
+    expected = network(drawn * 2 - 1, truth * 2 - 1).mean()
+    torch.testing.assert_close(parts["perceptual"], expected)
+    torch.testing.assert_close(total, 0.5 * expected)
+    (gradient,) = torch.autograd.grad(total, drawn)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(0.5 * expected, drawn))
+    assert gradient.abs().max() > 0 and picture(truth, truth)[0] == 0
+
+
+def test_lpips_without_its_weights_is_told_in_one_sentence(tmp_path, monkeypatch, tiny_model):  # noqa: F811
+    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "none"))
+    run = TrainingRun(tiny("picture.perceptual=1"), tmp_path / "run", ["test"])
+    shutil.copytree(tiny_model, run.folder)
+    with pytest.raises(UserError, match="lpips-vgg needs .*python -m cdcd_video.tools.weights get lpips-vgg") as told:
+        run.train(["codec"])
+    assert "\n" not in str(told.value)
+
+
+def test_a_decoder_with_a_critic_is_trained_resumed_and_handed_on_without_it(tmp_path, tiny_model, monkeypatch):  # noqa: F811
+    dials = ("num_steps=6", "checkpoint_every=2")
+    config = tiny("picture.adversarial=0.1", "picture.critic_width=4", *(f"train.decoder.{dial}" for dial in dials))
+
+    def start(name: str) -> TrainingRun:
+        run = TrainingRun(config, tmp_path / name, ["test"])
+        if not run.folder.exists():
+            shutil.copytree(tiny_model, run.folder)
+        return run
+
+    runs = [start("whole"), start("broken")]
+    runs[0].train(["decoder"])
+    steps = iter(range(6))
+
+    def dying(*given):
+        if next(steps) == 4:
+            raise RuntimeError("power cut")
+        return decoder_objective(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cdcd_video.stages.decoder_objective", dying)
+        with pytest.raises(RuntimeError, match="power cut"):
+            runs[1].train(["decoder"])
+    start("broken").train(["decoder"])
+    kept = [load_weights(run.out, "decoder", "ema") for run in runs]
+    assert any(name.startswith("critic.") for name in kept[0])
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    from safetensors.torch import load_file
+
+    model = load_file(runs[0].folder / "codec.safetensors")
+    assert not [name for name in model if "critic" in name]
+    before = load_file(tiny_model / "codec.safetensors")
+    moved = {name.split(".")[0] for name, value in model.items() if not torch.equal(value, before[name])}
+    assert moved == {"decoder"}
+
+
+def test_the_decoder_works_at_224_pixels():
+    """ViT-B/16's 14 x 14 patches of 16 pixels; it begins by carrying the starting frame over."""
+    cfg = CodecConfig(layers=(0,), projection_width=32, groups=1, decoder_width=32, decoder_layers=1, pixel_width=8)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        codec = Codec(cfg, clip_width=768, num_patches=196, joint_width=512, size_px=224)
+    start = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    codes = codec.encode((torch.randn(2, 196, 768, generator=torch.Generator().manual_seed(4)),))
+    assert codes.shape == (2, 196) and codec.num_tokens == 196
+    with torch.no_grad():
+        drawn = codec.decode(codes, start)
+        carried = codec.decode(codes, 1 - start)
+    assert drawn.shape == (2, 3, 224, 224)
+    assert (drawn - start).abs().mean() < (drawn - (1 - start)).abs().mean()
+    assert (carried - (1 - start)).abs().mean() < (carried - start).abs().mean()
