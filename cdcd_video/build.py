@@ -388,6 +388,8 @@ class TrainingRun:
                     f"reuse: the codec of {source} ({codes[:16]}) is not the one that made {self.config.data.path} "
                     f"({self.latents.codes[:16]}); name the model that did, or encode again"
                 )
+        if other.picture.sees_start != self.config.picture.sees_start:
+            raise UserError(f"reuse: picture.sees_start of {source} differs from this config's; make them equal")
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)

@@ -171,6 +171,8 @@ class PictureConfig(Section):
     """Weight of a critic's opinion (Isola et al. 2017) in the stage decoder, where the codes no longer move."""
     critic_width: Count = 64
     """Channels of the critic's first layer."""
+    sees_start: bool = True
+    """Whether the decoder sees the starting frame; without, it is shown plain grey, and codes must tell everything."""
 
 
 # ----------------------------------------------------------------------------------------------------- diffusion

@@ -165,3 +165,28 @@ def test_the_decoder_works_at_224_pixels():
     assert drawn.shape == (2, 3, 224, 224)
     assert (drawn - start).abs().mean() < (drawn - (1 - start)).abs().mean()
     assert (carried - (1 - start)).abs().mean() < (carried - start).abs().mean()
+
+
+def test_without_the_starting_frame_nothing_of_it_reaches_the_picture():
+    """And the weights, their number and their first values, are those of a decoder that sees it."""
+    cfg = CodecConfig(layers=(0,), projection_width=32, groups=1, decoder_width=32, decoder_layers=1, pixel_width=8)
+    codecs = []
+    for sees_start in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            sizes = dict(clip_width=16, num_patches=16, joint_width=8, size_px=32)
+            codecs.append(Codec(cfg, **sizes, sees_start=sees_start))
+    seeing, blind = codecs
+    assert all(torch.equal(value, blind.state_dict()[name]) for name, value in seeing.state_dict().items())
+    codes = torch.randint(240, (2, 16), generator=torch.Generator().manual_seed(0))
+    start = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(blind.decode(codes, start), blind.decode(codes, 1 - start))
+        assert torch.equal(blind.decode(codes, start), seeing.decode(codes, torch.full_like(start, 0.5)))
+        assert not torch.equal(seeing.decode(codes, start), seeing.decode(codes, 1 - start))
+
+
+def test_a_codec_that_does_not_see_the_start_is_not_reused_by_one_that_does(tmp_path, tiny_model):  # noqa: F811
+    run = TrainingRun(tiny("picture.sees_start=false", f"reuse={tiny_model}"), tmp_path / "run", ["test"])
+    with pytest.raises(UserError, match="picture.sees_start of .* differs from this config's"):
+        run.train([])

@@ -103,9 +103,19 @@ class Codec(CodeSpace):
       cfg: the codec's section.
       clip_width, num_patches, joint_width: of the CLIP whose states are read.
       size_px: side of the frames.
+      sees_start: whether the decoder sees the starting frame.
     """
 
-    def __init__(self, cfg: CodecConfig, *, clip_width: int, num_patches: int, joint_width: int, size_px: int):
+    def __init__(
+        self,
+        cfg: CodecConfig,
+        *,
+        clip_width: int,
+        num_patches: int,
+        joint_width: int,
+        size_px: int,
+        sees_start: bool = True,
+    ):
         nn.Module.__init__(self)  # its parts draw their first weights in this order
         self.cfg = cfg
         self.quantizer = build_quantizer(cfg.quantizer)
@@ -113,9 +123,8 @@ class Codec(CodeSpace):
         code_width = cfg.groups * self.quantizer.width
         grid = round(num_patches**0.5)
         self.projection = Projection(clip_width, len(cfg.layers), cfg.projection_width, code_width)
-        self.decoder = Decoder(
-            code_width, grid, size_px // grid, cfg.decoder_width, cfg.decoder_layers, cfg.pixel_width
-        )
+        sizes = dict(width=cfg.decoder_width, num_layers=cfg.decoder_layers, pixel_width=cfg.pixel_width)
+        self.decoder = Decoder(code_width, grid, size_px // grid, **sizes, sees_start=sees_start)
         self.embed_head = EmbedHead(code_width, num_patches, cfg.embed_width, joint_width)
 
     def quantize(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> tuple[Float[Tensor, "B P V"], Quantized]:
