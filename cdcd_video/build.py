@@ -343,7 +343,9 @@ class TrainingRun:
 
     def _fit(self, stage: loop.Task, train: TrainConfig, **identity: str) -> None:
         """Trains a stage to its end and leaves the averaged weights in its model."""
-        facts = {"train": train.model_dump_json(), "data": self.data_digest, **identity}
+        # What changes no number is not asked for, nor what is as it was before there was such a dial.
+        left_out = {"compile", "checkpoint_activations"} | ({"accumulate"} if train.accumulate == 1 else set())
+        facts = {"train": train.model_dump_json(exclude=left_out), "data": self.data_digest, **identity}
         identity = {name: _digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
         how = {"seed": self.config.seed, "identity": identity, "watch": self.watch, "shard": self.shard}

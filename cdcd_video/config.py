@@ -380,7 +380,16 @@ class TrainConfig(Section):
     """Steps between checkpoints."""
 
 
-class RefineConfig(TrainConfig):
+class DenoiserTrainConfig(TrainConfig):
+    """The denoiser's optimisation."""
+
+    checkpoint_activations: bool = False
+    """Whether each block is worked out again for its gradient: less memory, about a third more time, the same numbers."""
+    compile: bool = False
+    """Whether the blocks go through torch.compile: for a GPU. The first steps take minutes; last bits may differ."""
+
+
+class RefineConfig(DenoiserTrainConfig):
     """The denoiser on its own drawings."""
 
     own_share: Share = 0.5
@@ -393,10 +402,13 @@ class TrainStages(Section):
     clip: TrainConfig = TrainConfig()
     codec: TrainConfig = TrainConfig()
     decoder: TrainConfig = TrainConfig()
+    accumulate: Count = 1
+    """Batches whose gradients are averaged into one step. Losses that are means learn as from one batch so many times as
+    large; contrasts with other samples of the batch still have those of one small batch only."""
     """The decoder alone, once the codes are settled."""
     eye: TrainConfig = TrainConfig(num_steps=600, batch_size=64)
     """The head that tells steps from steps, where `loss.contrast.text_eye` asks for it; otherwise skipped."""
-    diffusion: TrainConfig = TrainConfig()
+    diffusion: DenoiserTrainConfig = DenoiserTrainConfig()
     refine: RefineConfig = RefineConfig()
     """The denoiser once more, standing on frames it drew itself: roll-outs do (against drift)."""
 
@@ -483,3 +495,5 @@ class Config(Section):
                 "ancestral are for the process mask"
             )
         return self
+        if self.rival and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
+            raise ValueError(f"checkpoint_activations is for the denoiser; the rival {self.rival.kind} goes without it")

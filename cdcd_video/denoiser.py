@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cdcd_video.attention import Block
 from cdcd_video.config import DenoiserConfig
@@ -54,6 +55,8 @@ class Denoiser(nn.Module):
       mlp_width: of the blocks; four times their width when not given.
     """
 
+    keeps_activations = True
+    """Whether what the blocks work out is kept for the gradient, or worked out again (Chen et al. 2016)."""
     needs_digits = False
     """Whether codes without digits count as one digit all the same (for who reads `digits`)."""
 
@@ -130,7 +133,11 @@ class Denoiser(nn.Module):
         modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
         for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
-            x = block(x, modulation=modulation, context=keys_values, is_key=is_word)
+            given = dict(modulation=modulation, context=keys_values, is_key=is_word)
+            if self.keeps_activations or not torch.is_grad_enabled():
+                x = block(x, **given)
+            else:
+                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **given)
         return self._logits(self.norm(x), prepared.copied)
 
     def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:

@@ -12,7 +12,7 @@ from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.codec.figures import codec_figures
 from cdcd_video.codec.fit import codec_objective, decoder_objective
 from cdcd_video.codec.picture import Critic, Picture
-from cdcd_video.config import Config, TrainConfig
+from cdcd_video.config import Config, DenoiserTrainConfig, TrainConfig
 from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import PairIndices, draw_pairs, load_frames
@@ -45,6 +45,7 @@ def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
     """A stage's section of the config -> the engine's settings."""
     return TrainSettings(
         num_steps=train.num_steps,
+        accumulate=train.accumulate,
         learning_rate=train.learning_rate,
         warmup_steps=train.warmup_steps,
         final_lr_ratio=train.final_lr_ratio,
@@ -297,8 +298,17 @@ class DiffusionStage(CodeStage):
             # They are trained and checkpointed with the denoiser, and no part of it: drawing needs no temperature.
             self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
         self.batch_size = config.train.diffusion.batch_size
+        self._spare(config.train.diffusion)
         if config.rival:
             denoiser.see(cache.some_codes(NUM_SEEN))
+
+    def _spare(self, train: DenoiserTrainConfig) -> None:
+        """How the blocks save memory or time in this stage."""
+        if not self.config.rival:
+            self.denoiser.keeps_activations = not train.checkpoint_activations
+        if train.compile:
+            for block in self.denoiser.blocks:
+                block.compile()
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         cfg = self.config
@@ -354,6 +364,7 @@ class RefineStage(DiffusionStage):
     def __init__(self, denoiser: Denoiser, codec: CodeSpace, process: Chain, config: Config, *others):
         super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
+        self._spare(config.train.refine)
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature

@@ -156,7 +156,7 @@ def test_bench_train_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys,
 
 
 def test_both_sides_of_a_step_have_the_same_network():
-    request = {"precision": "fp32", "negatives": 2, "device": "cpu", "mlp": 64}
+    request = {"precision": "fp32", "negatives": 2, "device": "cpu", "mlp": 64, "checkpoint_activations": False}
     shape, trunk = Shape(batch=4, num_tokens=16, num_codes=11, num_steps=4), bench_train_side.TRUNKS["tiny"]
     ours, plain = (bench_train_side.SIDES[name](shape, trunk, request) for name in ("ours", "plain"))
     assert ours.num_weights == plain.num_weights and ours.flops == plain.flops
@@ -164,7 +164,7 @@ def test_both_sides_of_a_step_have_the_same_network():
 
 def test_the_flops_are_those_that_torch_counts():
     shape, trunk = Shape(batch=2, num_tokens=64, num_codes=37, num_steps=4), bench_train_side.TRUNKS["tiny"]
-    request = {"device": "cpu", "negatives": 0, "precision": "fp32"}
+    request = {"device": "cpu", "negatives": 0, "precision": "fp32", "checkpoint_activations": False}
     task = bench_train_side.CubTask(shape, trunk, request, 96)
     with FlopCounterMode(display=False) as counter:
         task.objective(task.examples, torch.Generator().manual_seed(0)).total.backward()

@@ -81,6 +81,9 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One optimiser step: draw a batch, pay, differentiate, clip, move, average.
 
+    With `settings.accumulate` n, batches n step to n step + n - 1 pay in turn, each with random streams of its own, and
+    the gradient is the mean of theirs.
+
     Args:
       task: what is trained.
       optimizer: over the task's trained parameters.
@@ -96,20 +99,13 @@ def train_step(
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = parameters[0].device
-    rng = runtime.generator(seed, task.name, step, device=device)
-    others = [distributed.world().rank] if not distributed.is_main() else []
-    runtime.seed_layers(runtime.seed_for(seed, task.name, step, "layers", *others), device)
     optim.set_learning_rate(optimizer, optim.learning_rate(step, settings))
-
-    batch = task.batch(step)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        losses = task.objective(batch, rng)
-    values, groups = {**losses.parts, "loss": losses.total}, losses.groups
-    if is_logged and losses.shares is not None:
-        values |= losses.shares()
-    del losses  # what the shares would be worked out from need not be kept while the gradient is
     optimizer.zero_grad(set_to_none=True)
-    values["loss"].backward()
+    paid = [
+        _pay(task, settings, number, seed, device, is_logged)
+        for number in range(step * settings.accumulate, (step + 1) * settings.accumulate)
+    ]
+    values, groups = paid[0] if len(paid) == 1 else _together(paid)
     values["grad_norm"] = parallel.clip_grad_norm(parameters, settings.clip_norm or float("inf"))
     before = [parallel.share(parameter.detach()).clone() for parameter in parameters] if is_logged else None
     optimizer.step()
@@ -117,6 +113,34 @@ def train_step(
         values |= optim.norms(parameters, before)
     ema.update(step)
     return distributed.means({**values, **groups})
+
+
+def _pay(
+    task: Task, settings: TrainSettings, number: int, seed: int, device: torch.device, is_logged: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Adds to the gradient what batch `number` asks for; returns its values, and its sums and counts by group."""
+    rng = runtime.generator(seed, task.name, number, device=device)
+    others = [distributed.world().rank] if not distributed.is_main() else []
+    runtime.seed_layers(runtime.seed_for(seed, task.name, number, "layers", *others), device)
+    batch = task.batch(number)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        losses = task.objective(batch, rng)
+    values, groups = {**losses.parts, "loss": losses.total}, losses.groups
+    if is_logged and losses.shares is not None:
+        values |= losses.shares()
+    del losses  # what the shares would be worked out from need not be kept while the gradient is
+    total = values["loss"] if settings.accumulate == 1 else values["loss"] / settings.accumulate
+    total.backward()
+    return {name: value.detach() for name, value in values.items()}, groups
+
+
+def _together(
+    paid: Sequence[tuple[dict[str, Tensor], dict[str, Tensor]]],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Means of the values of several batches, and sums of their sums and counts."""
+    values, groups = ([part[i] for part in paid] for i in range(2))
+    means = {name: torch.stack([part[name].float() for part in values]).mean(0) for name in values[0]}
+    return means, {name: torch.stack([part[name] for part in groups]).sum(0) for name in groups[0]}
 
 
 def train(
@@ -342,7 +366,7 @@ class _Run:
         if groups:
             line["groups"] = groups
         if hasattr(self.task, "batch_size"):
-            line["samples_per_s"] = round(pace["steps_per_s"] * self.task.batch_size, 2)
+            line["samples_per_s"] = round(pace["steps_per_s"] * self.task.batch_size * self.settings.accumulate, 2)
         line["idle_share"] = round(pace["idle_share"], 4)
         self._tell(**line, **memory(self.device))
         self.console.show(self.step, {"loss": named["loss"], **means})

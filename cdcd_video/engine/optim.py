@@ -16,6 +16,8 @@ class TrainSettings:
     """Every dial of the engine; none of them knows what is being trained."""
 
     num_steps: int
+    accumulate: int = 1
+    """Batches per step; their gradients are averaged."""
     learning_rate: float = 1e-3
     warmup_steps: int = 0
     """The rate rises in a straight line over so many steps."""

@@ -153,7 +153,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 
 def _side(name: str, precision: str, negatives: int, repeats: int) -> dict[str, Any]:
     side = {"side": name, "precision": precision, "negatives": negatives, "repeats": repeats, "heads": None}
-    return side | {"compile": False, "checkpoint_activations": False, "profile": False}
+    return side | {"checkpoint_activations": False, "profile": False}
 
 
 def _used(found: dict[str, Any], clock: str) -> dict[str, Any]:

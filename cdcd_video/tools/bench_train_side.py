@@ -58,8 +58,7 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
     Args:
       request: `side`, a key of `SIDES`; `shape`, one of `SHAPES`; `heads`, or None for upstream's; `mlp`, hidden width of our
         MLP or None for ours; `negatives`, 0 for no contrast; `precision`; `upstream`, a folder or None; `device`;
-        `threads`; `compile` and `checkpoint_activations`; `warm_up` and `repeats`; `profile`, whether to say where the
-        time goes.
+        `threads`; `checkpoint_activations`; `warm_up` and `repeats`; `profile`, whether to say where the time goes.
 
     Returns:
       `peak_bytes` of the first step, `times`, `num_weights`, `flops` of one step as the model asks for them, and the
@@ -112,6 +111,7 @@ class CubTask:
             text_width=trunk.text_width,
             mlp_width=mlp_width,
         ).to(device)
+        self.model.keeps_activations = not request["checkpoint_activations"]
         self.chain = cdcd_chain(shape.num_codes, shape.num_steps)
         self.examples = examples(shape, trunk, device)
         self.diffusion = DiffusionConfig(
