@@ -161,7 +161,7 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     try:
         known = json.loads(facts.read_text())
         version = known.get("format")
-    except (json.JSONDecodeError, AttributeError, UnicodeDecodeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{facts} is damaged ({error}); copy it again or train again") from error
     if version != FORMAT:
         raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")

@@ -20,6 +20,7 @@ Nothing in it depends on the time, the machine or the place.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -124,6 +125,8 @@ class CodeCache:
     def __init__(self, folder: Path, split: str | None = None):
         self.folder, self.manifest = folder, read_manifest(folder)
         arrays = {name: self._open(name) for name in ARRAYS}
+        if not _are_sound(arrays, len(self.manifest["splits"])):
+            raise UserError(f"the arrays of {folder} do not fit each other; encode the clips again")
         self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
         self.fps: float = self.manifest["plan"]["fps"]
         frames, captions, cuts, splits = arrays["clips"].T.astype(np.int64)
@@ -181,7 +184,9 @@ class CodeCache:
             if path.stat().st_size != self.manifest["files"][path.name]["bytes"]:
                 raise UserError(f"{path} is cut short or was changed; encode the clips again")
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # NumPy meets a broken header with whatever exception it stumbles on
             raise UserError(f"{path} cannot be read ({error}); encode the clips again") from error
 
 
@@ -197,14 +202,55 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         is_ours = facts["format"] == FORMAT
     except FileNotFoundError:
         raise UserError(f"{folder} is no cache of latents; make one with `python -m data_prep encode`") from None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
-    if not is_ours:
+    if not is_ours or not isinstance(facts.get("plan"), dict):
         raise UserError(f"{path} is not that of a cache of latents, or damaged; encode the clips again")
     if facts["plan"].get("version") != VERSION:
         version = facts["plan"].get("version")
         raise UserError(f"the cache {folder} has version {version} and this reads {VERSION}; encode the clips again")
+    if not _is_whole(facts):
+        raise UserError(f"{path} is not that of a cache of latents, or damaged; encode the clips again")
     return facts
+
+
+def _is_whole(facts: dict[str, Any]) -> bool:
+    """Whether what is read of a manifest is there, and of its type."""
+    files, splits, fps = facts.get("files"), facts.get("splits"), facts["plan"].get("fps")
+    return (
+        type(fps) in (int, float)
+        and 0 < fps < math.inf
+        and isinstance(splits, dict)
+        and isinstance(files, dict)
+        and all(
+            isinstance(files.get(f"{name}.npy"), dict) and type(files[f"{name}.npy"].get("bytes")) is int
+            for name in ARRAYS
+        )
+    )
+
+
+def _are_sound(arrays: dict[str, np.ndarray], num_splits: int) -> bool:
+    """Whether the arrays have their shapes, and none speaks of more than another holds."""
+    shapes = {name: arrays[name].shape for name in ARRAYS}
+    widths = {"codes": None, "words": None, "embeddings": None, "captions": 2, "clips": 4}
+    whole = {name: np.issubdtype(arrays[name].dtype, np.integer) for name in ARRAYS}
+    if not all(len(shapes[name]) == 2 and width in (None, shapes[name][1]) for name, width in widths.items()):
+        return False
+    if len(shapes["cuts"]) != 1 or [name for name in ARRAYS if whole[name]] != ["codes", "captions", "clips", "cuts"]:
+        return False
+    if not all(arrays[name].dtype.kind == "f" for name in ("words", "embeddings")):
+        return False
+    counts, num_words = arrays["clips"].astype(np.int64), arrays["captions"][:, 0].astype(np.int64)
+    held = [shapes["codes"][0], shapes["captions"][0], shapes["cuts"][0]]
+    return (
+        (counts >= 0).all()
+        and (num_words > 0).all()
+        and counts[:, :3].sum(0).tolist() == held
+        and bool((counts[:, :2] > 0).all())
+        and bool((counts[:, 3] < max(1, num_splits)).all())
+        and num_words.sum() == shapes["words"][0]
+        and shapes["embeddings"][0] == shapes["captions"][0]
+    )
 
 
 def _begins(lengths: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ crashed its reader is kept, and so is one over which a reader sat for long.
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -38,7 +39,7 @@ def main() -> int:
         total = sum(target.share for target in chosen)
         tallies = []
         for target in chosen:
-            tally = fuzz(target, max(1, round(args.inputs * target.share / total)), args.seed, Path(scratch), args.out)
+            tally = fuzz(target, math.ceil(args.inputs * target.share / total), args.seed, Path(scratch), args.out)
             sys.stdout.write(f"{tally.line}\n")
             sys.stdout.flush()
             tallies.append(tally)

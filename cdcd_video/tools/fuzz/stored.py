@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from cdcd_video.data import cache
 from cdcd_video.data.store import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, StoredClips
 from cdcd_video.engine import checkpoint, load_weights
-from cdcd_video.model import load_module, save_module
+from cdcd_video.model import SHIPPED, load_model, load_module, save_module
 from cdcd_video.tools.fuzz.mutate import as_json, mutated, mutated_json
 from cdcd_video.tools.fuzz.target import Target
 
@@ -40,6 +41,7 @@ def targets(scratch: Path) -> list[Target]:
     save_module(network, scratch / "net.safetensors", {"config": "x"})
     weights, network_file = (good / "model.safetensors").read_bytes(), (scratch / "net.safetensors").read_bytes()
     manifest, rows, array = _prepared(scratch / "clips")
+    cache_manifest, arrays = _encoded(scratch / "latents")
 
     def put_checkpoint(folder: Path, rng: np.random.Generator) -> None:
         here = checkpoint.home(folder, "toy") / good.name
@@ -86,7 +88,37 @@ def targets(scratch: Path) -> list[Target]:
         clips.digest()
         return [(clips.frames(clip, [0]), clips.captions(clip), clips.cuts(clip)) for clip in range(len(clips))]
 
+    def put_latents(folder: Path, rng: np.random.Generator) -> None:
+        told = cache_manifest if rng.random() < 0.5 else mutated_json(cache_manifest, rng)
+        told = json.loads(json.dumps(told))
+        broken = list(arrays)[int(rng.integers(len(arrays)))]
+        files = told.get("files") if isinstance(told, dict) else None
+        for name, content in arrays.items():
+            if name == broken and rng.random() < 0.7:
+                content = _broken_array(content, rng)
+            if isinstance(files, dict) and isinstance(files.get(name), dict) and rng.random() < 0.9:
+                files[name] = {"bytes": len(content), "sha256": "0" * 64}
+            (folder / name).write_bytes(content)
+        (folder / cache.MANIFEST).write_bytes(as_json(told, rng))
+
+    def read_latents(folder: Path) -> object:
+        latents = cache.CodeCache(folder, "train")
+        every = np.arange(len(latents))
+        captions = np.array([caption for own in latents.caption_of for caption in own])
+        return latents.frame_codes(every, latents.lengths - 1), latents.text(captions), latents.some_codes(4)
+
+    def put_facts(folder: Path, rng: np.random.Generator) -> None:
+        for name in ("denoiser.safetensors", "codec.safetensors"):
+            (folder / name).touch()
+        facts, config = (SHIPPED / "sprites" / name for name in ("model.json", "config.yaml"))
+        told = json.loads(facts.read_text())
+        (folder / "model.json").write_bytes(as_json(mutated_json(told, rng) if rng.random() < 0.7 else told, rng))
+        content = config.read_bytes()
+        (folder / "config.yaml").write_bytes(mutated(content, [content], rng) if rng.random() < 0.3 else content)
+
     return [
+        Target("cache of latents", 8, put_latents, read_latents),
+        Target("model folder", 1, put_facts, load_model),
         Target("checkpoint", 10, put_checkpoint, read_checkpoint),
         Target("model file", 8, put_model, lambda folder: load_module(network, folder / "net.safetensors")),
         Target("prepared folder", 10, put_clips, read_clips),
@@ -102,6 +134,35 @@ def _broken_safetensors(content: bytes, rng: np.random.Generator) -> bytes:
     told = as_json(mutated_json(header, rng), rng)
     size = len(told) if rng.random() < 0.9 else int(rng.integers(2**62))
     return struct.pack("<Q", size) + told + (data if rng.random() < 0.8 else data[: int(rng.integers(len(data) + 1))])
+
+
+def _broken_array(content: bytes, rng: np.random.Generator) -> bytes:
+    """An array with its header changed, or some of its numbers."""
+    if rng.random() < 0.5:
+        return mutated(content[:128], [content[:128]], rng) + content[128:]
+    data = bytearray(content)
+    for _ in range(int(rng.integers(1, 4))):
+        data[int(rng.integers(128, len(data)))] = int(rng.integers(256))
+    return bytes(data)
+
+
+def _encoded(folder: Path) -> tuple[dict, dict[str, bytes]]:
+    """Manifest and arrays of a cache of two clips of two frames and a caption each."""
+    folder.mkdir()
+    values = {
+        "codes": np.zeros((4, 6), np.uint16),
+        "words": np.zeros((5, 3), np.float16),
+        "embeddings": np.zeros((2, 3), np.float32),
+        "captions": np.array([[2, 0], [3, 1]], np.int64),
+        "clips": np.array([[2, 1, 1, 0], [2, 1, 0, 0]], np.int32),
+        "cuts": np.array([1], np.int32),
+    }
+    for name, value in values.items():
+        np.save(folder / f"{name}.npy", value)
+    arrays = {f"{name}.npy": (folder / f"{name}.npy").read_bytes() for name in values}
+    files = {name: {"bytes": len(content), "sha256": "0" * 64} for name, content in arrays.items()}
+    plan = {"version": cache.VERSION, "fps": 8.0, "size_px": 32, "codec": {}, "recipe": {}}
+    return {"format": cache.FORMAT, "plan": plan, "splits": {"train": 2}, "files": files}, arrays
 
 
 def _prepared(folder: Path) -> tuple[dict, list[dict], bytes]:
