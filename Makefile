@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint audit clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,8 +27,13 @@ lint: $(READY)  ## style, as the test-suite checks it
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
+audit: $(READY)  ## known vulnerabilities of the installed packages; asks PyPI's advisory service, so it needs the network
+	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install -qq --disable-pip-version-check "pip-audit>=2.9"
+	@$(VENV)-audit/bin/pip-audit --strict --path $$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || \
+	  { echo "error: the audit found something, or could not ask about every package (see above)" >&2; exit 1; }
+
 clean:  ## removes .venv, the demo's files and caches; keeps runs/
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit out .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The mark is written last: an installation that was interrupted, or a changed requirements.txt, is taken up again.

@@ -8,11 +8,9 @@ folder is compared as it is. The first step that differs is named, with all valu
 """
 
 import argparse
-import io
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,13 +70,15 @@ def _run_of(name: str, scratch: Path, config: Path, dials: Sequence[str], stages
 
 
 def _unpacked(commit: str, folder: Path) -> Path:
-    """The files of a commit of this repository."""
-    command = ["git", "-C", str(ROOT), "archive", "--format=tar", "--end-of-options", commit]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise UserError(f"{commit} is no checkout (a folder with train.py), no run's folder and no commit of {ROOT}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    """The files of a commit of this repository, by an index of its own: nothing of the repository changes."""
+    environment = {**os.environ, "GIT_INDEX_FILE": str(folder.with_name("index"))}
+    for words in (["read-tree", f"{commit}^{{tree}}"], ["checkout-index", "--all", f"--prefix={folder}/"]):
+        command = ["git", "-C", str(ROOT), *words]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        if commit.startswith("-") or done.returncode != 0:
+            raise UserError(
+                f"{commit} is no checkout (a folder with train.py), no run's folder and no commit of {ROOT}"
+            )
     return folder
 
 

@@ -139,13 +139,8 @@ def _fault_of_words(sentence: str) -> str:
 
 
 def _note(tally: Tally, error: Exception, fault: str, folder: Path, out: Path) -> None:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    ours = [
-        step
-        for step in traceback.extract_tb(error.__traceback__)
-        if "cdcd_video" in step.filename or "data_prep" in step.filename
-    ]
-    where = ours[-1] if ours else place
+    steps = traceback.extract_tb(error.__traceback__)
+    where = next((step for step in reversed(steps) if _is_ours(step.filename)), steps[-1])
     key = fault + f" {type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
     if key in tally.defects:
         tally.defects[key].times += 1
@@ -154,6 +149,12 @@ def _note(tally: Tally, error: Exception, fault: str, folder: Path, out: Path) -
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(folder, kept)
     tally.defects[key] = Defect(f"{key.strip()}: {str(error)[:200]!r}", kept)
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file is of this project, and not of the fuzzer itself."""
+    parts = Path(file).parts
+    return ("cdcd_video" in parts or "data_prep" in parts) and "fuzz" not in parts
 
 
 @contextlib.contextmanager
