@@ -23,6 +23,7 @@ from cdcd_video.encoder import Eyes, codes_digest, codes_of_folder, load_space
 from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
+from cdcd_video.identity import identity_text
 from cdcd_video.model import (
     FORMAT,
     Model,
@@ -240,7 +241,7 @@ class TrainingRun:
             lambda: builtin_clip.build_clip(config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id),
         )
         stage = ClipStage(model, tokenizer, config, self.clips, self.val, self.device)
-        self._fit(stage, config.train.clip, clip=config.clip.model_dump_json())
+        self._fit(stage, config.train.clip, clip=identity_text(config.clip))
         distributed.by_main(lambda: builtin_clip.save_clip(model.cpu(), tokenizer, captions, self.folder / "clip"))
 
     def _train_codec(self) -> None:
@@ -248,7 +249,7 @@ class TrainingRun:
         codec = self._fresh("codec", lambda: build_codec(self.config, clip))
         stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
-        made_of = dict(codec=self.config.codec.model_dump_json(), clip=clip.digest)
+        made_of = dict(codec=identity_text(self.config.codec), clip=clip.digest)
         self._fit(stage, self.config.train.codec, **made_of, **self._paid_beside())
         if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
             self._save(codec, "codec", clip.digest)
@@ -315,7 +316,7 @@ class TrainingRun:
             task,
             train,
             codes=at.codes,
-            sections="".join(section.model_dump_json() for section in sections),
+            sections="".join(map(identity_text, sections)),
             **({"eye": weights_digest(eye)} if eye else {}),
         )
         if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
@@ -343,9 +344,9 @@ class TrainingRun:
 
     def _fit(self, stage: loop.Task, train: TrainConfig, **identity: str) -> None:
         """Trains a stage to its end and leaves the averaged weights in its model."""
-        # What changes no number is not asked for, nor what is as it was before there was such a dial.
-        left_out = {"compile", "checkpoint_activations"} | ({"accumulate"} if train.accumulate == 1 else set())
-        facts = {"train": train.model_dump_json(exclude=left_out), "data": self.data_digest, **identity}
+        # What changes no number is not asked for.
+        told = identity_text(train, but={"compile", "checkpoint_activations"})
+        facts = {"train": told, "data": self.data_digest, **identity}
         identity = {name: _digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
         how = {"seed": self.config.seed, "identity": identity, "watch": self.watch, "shard": self.shard}

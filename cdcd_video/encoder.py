@@ -17,6 +17,7 @@ from cdcd_video.config import CodecConfig, Config
 from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.errors import UserError
+from cdcd_video.identity import identity_text
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module
 from cdcd_video.pretrained import STAND_IN, FrozenClip
 
@@ -132,7 +133,7 @@ def codes_of_folder(folder: Path, cfg: CodecConfig) -> str:
 
 
 def _digest(clip_sha256: str, cfg: CodecConfig, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(clip_sha256.encode() + cfg.model_dump_json().encode())
+    digest = hashlib.sha256(clip_sha256.encode() + identity_text(cfg).encode())
     for name, tensor in sorted(tensors.items()):
         if name.startswith(("projection", "quantizer")):
             digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cdcd_video"
 SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
-    *("errors", "config", "configfile", "protocol", "video", "records"),  # what is said, and what flows
+    *("errors", "config", "configfile", "identity", "protocol", "video", "records"),  # what is said, and what flows
     *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
     *("data", "codec", "denoiser", "metrics"),  # the stages
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
