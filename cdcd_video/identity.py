@@ -56,7 +56,8 @@ def identity_text(section: BaseModel, but: Collection[str] = ()) -> str:
 
 def _newer(section: BaseModel) -> dict[str, Any]:
     """In pydantic's form: name -> True, or what is left out of the section that it holds."""
-    first = FIRST.get(type(section).__name__, "kind").split()
+    known = next((kind.__name__ for kind in type(section).__mro__ if kind.__name__ in FIRST), "")
+    first = FIRST.get(known, "kind").split()
     left_out: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)

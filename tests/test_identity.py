@@ -73,7 +73,7 @@ def test_a_section_that_came_later_tells_what_is_turned():
 
 
 def test_what_changes_no_number_is_not_told():
-    one, other = (dials.TrainConfig(checkpoint_activations=is_on) for is_on in (True, False))
+    one, other = (dials.DenoiserTrainConfig(checkpoint_activations=is_on) for is_on in (True, False))
     assert identity_text(one) != identity_text(other)
     assert identity_text(one, but={"checkpoint_activations"}) == identity_text(other, but={"checkpoint_activations"})
 
