@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -15,6 +16,8 @@ from torch import nn
 from cdcd_video import configfile
 from cdcd_video.config import Config
 from cdcd_video.errors import UserError
+from cdcd_video.metrics.features import networks
+from cdcd_video.model import load_model as load_whole
 from cdcd_video.pretrained import FrozenClip, find, known, load, mark_of, open_clip, pixels
 from cdcd_video.pretrained.stand_in import MARK_FILE, STAMP
 from cdcd_video.tools import stand_in_clip
@@ -525,6 +528,23 @@ def test_saved_again_it_is_still_one(stand_in, tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         shutil.copy(stand_in / name, tmp_path)
     assert "STAND-IN CLIP" in FrozenClip(tmp_path).stand_in
+
+
+def test_a_model_refuses_another_clip_than_its_own(tiny_model, tmp_path):  # noqa: F811
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    edit(folder / "model.json", clip_sha256=FrozenClip(folder / "clip").digest)
+    load_whole(folder)
+    tensors = load_file(folder / "clip" / "model.safetensors")
+    save_file(
+        tensors | {"logit_scale": torch.tensor(1.0).half()}, folder / "clip" / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match="was trained with another CLIP .* put that one back, or train again"):
+        load_whole(folder)
+
+
+def test_a_stand_in_is_no_measure(stand_in):
+    with pytest.raises(UserError, match="clip:.* measures nothing: STAND-IN CLIP"):
+        networks.load(f"clip:{stand_in}")
 
 
 def test_a_mark_beside_other_weights_is_refused(stand_in, plain):

@@ -12,6 +12,7 @@ from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.footage import Footage
 from cdcd_video.metrics.scores import SETS
 from cdcd_video.pretrained import FrozenClip
+from cdcd_video.pretrained.known import KNOWN
 from cdcd_video.protocol import OWN, Protocol, Ruler
 
 
@@ -85,8 +86,9 @@ def one_window(rule: Protocol, metrics: Sequence[str], tools: instruments.Instru
 
 
 def _clip_folder(name: str) -> Path | str:
-    """A folder that CLIPModel.save_pretrained wrote, or the CLIP of a model."""
-    if (Path(name) / "preprocessor_config.json").is_file():
-        return Path(name)
+    """A published CLIP's name, a folder with one, or the CLIP of a model."""
+    is_clip = any((Path(name) / file).is_file() for file in ("preprocessor_config.json", "open_clip_config.json"))
+    if name in KNOWN or is_clip:
+        return name
     folder = model.folder_of(name)
     return model.clip_folder(configfile.load(folder / "config.yaml", Config), folder)
