@@ -128,7 +128,7 @@ def contrast_terms(
             candidates.own,
             candidates.is_own_negative,
             symmetric=cfg.symmetric,
-            among=all_of(drawn, candidates.positive, num_rows),
+            among=all_of(drawn, candidates.positive, num_rows, cfg.symmetric),
         )
         nats, wins = mean_of(nats, num_rows), mean_of(wins, num_rows)
         terms[name] = ContrastTerm(getattr(cfg, name) * nats, nats, wins, temperature)
@@ -142,12 +142,13 @@ def sentences(embedded: Float[Tensor, "B J"], batch: CodePair, num_rows: int) ->
 
 
 def all_of(
-    anchor: Float[Tensor, "B J"], positive: Float[Tensor, "B J"], num_rows: int
-) -> tuple[Float[Tensor, "M J"], Float[Tensor, "M J"]] | None:
-    """Anchors and positives of all processes that share the batch; None where this one has it to itself."""
+    anchor: Float[Tensor, "B J"], positive: Float[Tensor, "B J"], num_rows: int, symmetric: bool
+) -> tuple[Float[Tensor, "M J"] | None, Float[Tensor, "M J"]] | None:
+    """Anchors (where somebody looks for them) and positives of all processes; None where this one has all rows itself."""
     if distributed.world().size == 1:
         return None
-    return distributed.everyones(anchor, num_rows), distributed.everyones(positive, num_rows)
+    anchors = distributed.everyones(anchor, num_rows) if symmetric else None
+    return anchors, distributed.everyones(positive, num_rows)
 
 
 def mean_of(values: Float[Tensor, "B"], num_rows: int) -> Float[Tensor, ""]:

@@ -63,7 +63,7 @@ def test_two_processes_do_what_one_does(tmp_path):
 @pytest.mark.slow
 def test_two_processes_encode_and_measure_as_one(tiny_model, tmp_path):  # noqa: F811
     """Through the entrances, with what torchrun sets: every score is the same, digit by digit."""
-    asked = ["--checkpoint", tiny_model, "--num-videos", 5, "--num-frames", 8, "--metrics", "psnr", "fid", "is", "fvd"]
+    asked = ["--checkpoint", tiny_model, "--num-videos", 5, "--num-frames", 16, "--metrics", "psnr", "fid", "is", "fvd"]
     asked += ["discontinuity", "sprites", "--batch", 4, "--device", "cpu"]
     for num in (1, 2):
         ends = processes("evaluate.py", *asked, "--out", tmp_path / f"by{num}", num=num)

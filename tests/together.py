@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from cdcd_video.clip import contrastive_loss
 from cdcd_video.codec.codec import Codec
 from cdcd_video.codec.fit import codec_objective, decoder_objective
+from cdcd_video.codec.picture import Critic, Picture
 from cdcd_video.config import (
     CdcdContrastConfig,
     CodecConfig,
@@ -27,6 +28,7 @@ from cdcd_video.config import (
     DiffusionConfig,
     FsqConfig,
     LossConfig,
+    PictureConfig,
 )
 from cdcd_video.contrast_terms import Temperatures
 from cdcd_video.denoiser import Denoiser
@@ -165,9 +167,14 @@ class OnFrames:
     batch_size = BATCH
 
     def __init__(self, name: str):
-        self.name, self.model = name, uneven(codec())
-        if name == "decoder":
-            self.model.requires_grad_(False).decoder.requires_grad_(True)
+        self.name, self.codec, self.picture = name, uneven(codec()), None
+        self.model: nn.Module = self.codec
+        if name != "codec":
+            self.codec.requires_grad_(False).decoder.requires_grad_(True)
+        if name == "critic":
+            critic = uneven(Critic(4))
+            self.model = nn.ModuleDict({"codec": self.codec, "critic": critic})
+            self.picture = Picture(PictureConfig(adversarial=0.3), None, critic)
         self.map = torch.randn(3 * 64, 16 + JOINT, generator=generator("clip"))
 
     def batch(self, step: int) -> FramePair:
@@ -181,8 +188,8 @@ class OnFrames:
         return own(FramePair(first, source, target, clip, caption, said))
 
     def objective(self, batch: FramePair, stream: torch.Generator) -> LossTerms:
-        pay = decoder_objective if self.name == "decoder" else codec_objective
-        return pay(self.model, SimpleNamespace(see=self._see), batch)
+        pay = codec_objective if self.name == "codec" else decoder_objective
+        return pay(self.codec, SimpleNamespace(see=self._see), batch, self.picture)
 
     def _see(self, frames: Tensor, layers: tuple[int, ...]) -> SimpleNamespace:
         patches = frames.unflatten(2, (2, 8)).unflatten(4, (2, 8)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
@@ -237,6 +244,7 @@ TASKS: dict[str, Callable[[], OnCodes | OnFrames | Towers]] = {
     "eye": stepping,
     "codec": lambda: OnFrames("codec"),
     "decoder": lambda: OnFrames("decoder"),
+    "critic": lambda: OnFrames("critic"),
     "clip": Towers,
 }
 
@@ -293,12 +301,13 @@ def gradients_of(task, shard: str | None) -> tuple[dict[str, Tensor], dict[str, 
     stream = generator("draws", task.name)
     spread = parallel.Spread(task, shard) if shard else task
     losses = spread.objective(spread.batch(3), stream)
+    parameters = optim.trained_parameters(task.model)
+    assert any(map(parallel.is_share, parameters.values())) == (shard == "fsdp")
     values = {**losses.parts, "total": losses.total.detach()}
     if losses.shares is not None:
         values |= losses.shares()
     values |= losses.groups
     losses.total.backward()
-    parameters = optim.trained_parameters(task.model)
     if shard:
         values = distributed.means(values)
         parallel.clip_grad_norm(list(parameters.values()), float("inf"))  # which averages what is not cut
@@ -345,10 +354,25 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
 
 
-def check_training(name: str, shard: str, out: Path) -> float:
+def check_what_is_sent() -> None:
+    """A step shows everybody what `tools.scaling` counts, and no more: source codes, embeddings, numbers of clips or captions."""
+    sent, gather = [], distributed.dist.all_gather
+
+    def counting(found, rows):
+        sent.append(rows.nbytes * len(found))
+        gather(found, rows)
+
+    distributed.dist.all_gather = counting
+    gradients_of(TASKS["diffusion"](), "ddp")
+    distributed.dist.all_gather = gather
+    padded = 8  # of the 7 rows that are judged, four here and three there
+    assert sum(sent) == BATCH * TOKENS * 8 + 2 * padded * (2 * JOINT * 4 + 8), sent
+
+
+def check_training(name: str, shard: str, out: Path, **changes) -> float:
     """A few steps together end where the same steps alone end, are logged once and alike, and can be taken up by fewer."""
     together, lone = out / f"{name}-{shard}", out / f"{name}-alone"
-    result, task = fit(name, together, shard=shard)
+    result, task = fit(name, together, shard=shard, **changes)
     assert result.is_finished and result.checkpoint.name == "step-00000006"
     assert not any(parallel.is_share(one) for one in task.model.parameters())
     for key, value in weights(together, name, "model").items():
@@ -357,7 +381,7 @@ def check_training(name: str, shard: str, out: Path) -> float:
     if distributed.is_main():
         with distributed.alone():
             if not lone.exists():
-                fit(name, lone)
+                fit(name, lone, **changes)
         gap = max(apart(weights(together, name, part), weights(lone, name, part)) for part in ("ema", "model"))
         assert gap < NEAR[name], (name, shard, gap)
         lines = [[json.loads(line) for line in (at / "log.jsonl").read_text().splitlines()] for at in (together, lone)]
@@ -461,12 +485,14 @@ def all_checks(out: Path) -> None:
         told = {}
         for name in TASKS:
             told[name] = check_gradients(name, "ddp")
-        for name in ("diffusion", "step", "refine", "codec", "clip"):
+        for name in ("diffusion", "step", "refine", "codec", "critic", "clip"):
             told[f"{name} fsdp"] = check_gradients(name, "fsdp")
         for shard in parallel.SHARDS:
             for name in NEAR:
                 told[f"training {name} {shard}"] = check_training(name, shard, out)
                 check_resume(name, shard, out)
+        told["training clip accumulating"] = check_training("clip", "ddp", out / "accumulating", accumulate=2)
+        check_what_is_sent()
         check_a_signal(out / "signal")
         check_bad_ends(out)
         if distributed.is_main():

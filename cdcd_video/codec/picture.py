@@ -69,7 +69,7 @@ class Picture:
                 parts["perceptual"] = self.distance(drawn, truth).mean()
             total = total + self.cfg.perceptual * parts["perceptual"]
         if self.critic is not None:
-            fixed = {name: value.detach() for name, value in self.critic.state_dict().items()}
+            fixed = {name: value.detach() for name, value in self.critic.named_parameters()}
             parts["adversarial"] = -functional_call(self.critic, fixed, (drawn,)).mean()
             of_truth, of_drawn = self.critic(truth), self.critic(drawn.detach())
             parts["critic"] = F.relu(1 - of_truth).mean() + F.relu(1 + of_drawn).mean()

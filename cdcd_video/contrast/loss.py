@@ -48,7 +48,7 @@ def batch_info_nce(
     is_own_negative: Bool[Tensor, "B O"] | None = None,
     *,
     symmetric: bool = False,
-    among: tuple[Float[Tensor, "M J"], Float[Tensor, "M J"]] | None = None,
+    among: tuple[Float[Tensor, "M J"] | None, Float[Tensor, "M J"]] | None = None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
     """Anchors look for their positives among all positives of the batch; or the mean of that and of positives looking for
     their anchors among all anchors (Radford et al. 2021, the loss of CLIP).
@@ -60,7 +60,8 @@ def batch_info_nce(
       temperature: of the cosines.
       own, is_own_negative: as for `info_nce`. They are no anchors, so only the first direction knows them.
       symmetric: whether both directions count.
-      among: all anchors and all positives of a batch, of which the rows at hand are a part; None where they are all.
+      among: all anchors (where `symmetric`) and all positives of a batch, of which the rows at hand are a part; None where
+        they are all.
 
     Returns:
       As `info_nce`; averaged over the directions.
