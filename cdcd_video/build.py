@@ -59,7 +59,7 @@ def open_clips(config: Config, split: str) -> Clips:
     """The clips of a config; `split` is "train" or "val".
 
     Raises:
-      UserError: they are not there, of another size, or only their latents are.
+      UserError: they are not there, of another size or made square in another way, or only their latents are.
     """
     data = config.data
     if data.kind == "latents":
@@ -69,6 +69,10 @@ def open_clips(config: Config, split: str) -> Clips:
         if clips.size_px != data.size_px:
             raise UserError(
                 f"{data.path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
+            )
+        if clips.mode != data.mode:
+            raise UserError(
+                f"{data.path} was made with --mode {clips.mode} and data.mode is {data.mode}; make them equal"
             )
         return clips
     num_clips = data.num_clips if split == "train" else data.num_val_clips
@@ -109,6 +113,11 @@ def open_latents(config: Config, device: torch.device) -> Latents:
         raise UserError(
             f"{config.data.path} was made of frames of {size_px} px and data.size_px is {config.data.size_px}; "
             "make them equal"
+        )
+    mode = at.caches[0].manifest["plan"]["recipe"].get("mode", config.data.mode)
+    if mode != config.data.mode:
+        raise UserError(
+            f"{config.data.path} was made with --mode {mode} and data.mode is {config.data.mode}; make them equal"
         )
     if at.space.cfg != config.codec:
         raise UserError(

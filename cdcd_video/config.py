@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdcd_video.errors import UserError
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -21,6 +23,9 @@ class Section(BaseModel):
     shorthand: ClassVar[str] = ""
     """The field that is meant where a file gives plain text in place of the section; empty: none."""
 
+
+FitMode = Literal["crop", "letterbox"]
+"""How a frame becomes square: `crop` takes the centre, `letterbox` shows all of it on black; see `data.images.fit`."""
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -56,6 +61,8 @@ class FolderData(Section):
     """The prepared folder."""
     size_px: Annotated[int, Field(ge=16)] = 64
     """Must agree with the prepared folder."""
+    mode: FitMode = "crop"
+    """Must agree with the prepared folder. Starting frames are made square the same way."""
     max_frames_per_clip: Count = 64
     """Frames of each clip that are encoded, from its beginning."""
 
@@ -71,6 +78,8 @@ class LatentsData(Section):
     """The cache."""
     size_px: Annotated[int, Field(ge=16)] = 64
     """Side of the frames that were encoded."""
+    mode: FitMode = "crop"
+    """How they were made square; starting frames are made so too."""
 
 
 Data = Annotated[SpritesData | FolderData | LatentsData, Field(discriminator="kind")]
@@ -346,16 +355,34 @@ class DiffusionConfig(Section):
     """S, steps of the training chain; drawing may use any subset."""
     full_share: Share = 0.4
     """Share of examples at t = 1 (fully corrupted)."""
-    max_gap: Count = 4
-    """Largest gap between source and target, in frames of the data."""
+    max_gap: Count | Annotated[str, Field(pattern=r"^\d+(\.\d+)? s$", examples=["0.5 s"])] = 4
+    """Largest gap between source and target: 4 is four frames of the data, `0.5 s` half a second at any frame rate."""
     start_share: Share = 0.3
-    """Share of examples whose source is the clip's first frame: where only the sentence says what comes next."""
+    """Share of examples whose source is the shot's first frame: where only the sentence says what comes next."""
     first_dropout: Share = 0.3
     """Share of examples without first-frame codes (seen motion is a shortcut around the sentence)."""
     caption_dropout: Share = 0.1
     """Share of examples without caption (for guidance)."""
     source_jitter: Share = 0.1
     """Up to this share of source codes is replaced, against drift in long roll-outs."""
+
+    def max_gap_frames(self, fps: float) -> int:
+        """`max_gap` in frames of data of this rate.
+
+        Args:
+          fps: frames per second.
+
+        Raises:
+          UserError: it is shorter than a frame.
+        """
+        if isinstance(self.max_gap, int):
+            return self.max_gap
+        gap = float(self.max_gap.removesuffix(" s")) * fps
+        if gap < 1 - 1e-6:
+            raise UserError(
+                f"diffusion.max_gap is {self.max_gap}, and the data have a frame every {1 / fps:.4g} s; raise it"
+            )
+        return int(gap + 1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------ training
@@ -366,6 +393,9 @@ class TrainConfig(Section):
 
     num_steps: Count = 1000
     batch_size: Annotated[int, Field(ge=2)] = 32
+    accumulate: Count = 1
+    """Batches whose gradients are averaged into one step. Losses that are means learn as from one batch so many times as
+    large; contrasts with other samples of the batch still have those of one small batch only."""
     learning_rate: Positive = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     final_lr_ratio: Share = 0.02
@@ -402,9 +432,6 @@ class TrainStages(Section):
     clip: TrainConfig = TrainConfig()
     codec: TrainConfig = TrainConfig()
     decoder: TrainConfig = TrainConfig()
-    accumulate: Count = 1
-    """Batches whose gradients are averaged into one step. Losses that are means learn as from one batch so many times as
-    large; contrasts with other samples of the batch still have those of one small batch only."""
     """The decoder alone, once the codes are settled."""
     eye: TrainConfig = TrainConfig(num_steps=600, batch_size=64)
     """The head that tells steps from steps, where `loss.contrast.text_eye` asks for it; otherwise skipped."""
@@ -485,6 +512,8 @@ class Config(Section):
         asked = [name for name, weight in idle.items() if weight]
         if self.rival and asked:
             raise ValueError(f"{asked[0]} has a weight, but the rival {self.rival.kind} has no contrast; set it to 0")
+        if self.rival and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
+            raise ValueError(f"checkpoint_activations is for the denoiser; the rival {self.rival.kind} goes without it")
         if self.rival and self.sample.order != "ancestral":
             raise ValueError(
                 f"sample.order is {self.sample.order}, but a rival has no order of codes; leave it ancestral"
@@ -495,5 +524,3 @@ class Config(Section):
                 "ancestral are for the process mask"
             )
         return self
-        if self.rival and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
-            raise ValueError(f"checkpoint_activations is for the denoiser; the rival {self.rival.kind} goes without it")

@@ -406,6 +406,8 @@ class _Schema:
         match node.get("type"):
             case "integer" | "number" as kind:
                 return " ".join(["a whole number" if kind == "integer" else "a number", *_bounds(node)])
+            case "string" if "examples" in node:
+                return f"text such as {' or '.join(node['examples'])}"
             case "string":
                 return f"text matching {node['pattern']}" if "pattern" in node else "text"
             case "boolean":

@@ -132,8 +132,9 @@ class ImageToVideo:
         told += self._idle_dials(drawing)
         frame_s, data = 1 / drawing.fps, self.model.config.data
         fps = data.fps if data.kind == "sprites" else None
-        if fps and not 1 / fps <= frame_s * 1.001 <= self.model.config.diffusion.max_gap / fps * 1.002:
-            slowest = fps / self.model.config.diffusion.max_gap
+        most = self.model.config.diffusion.max_gap_frames(fps) if fps else 0
+        if fps and not 1 / fps <= frame_s * 1.001 <= most / fps * 1.002:
+            slowest = fps / most
             told.append(
                 f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"
             )
@@ -158,8 +159,9 @@ class ImageToVideo:
         """Draws one video.
 
         Args:
-          image: the starting frame: a path, a Pillow image or a uint8 array; brought to the model's size by resizing the
-            short side and cropping the centre. One that has that size is frame 0 of the video, unchanged.
+          image: the starting frame: a path, a Pillow image or a uint8 array; made square and of the model's size as
+            the frames were that it learned from (`data.mode`: crop the centre, or letterbox). One that has that size is frame
+            0 of the video, unchanged.
           text: what happens; or [(frame, sentence), ...] for sentences that change along the way.
           progress: called with 1 after every frame.
           **changes: any field of `Drawing`.
@@ -172,7 +174,8 @@ class ImageToVideo:
         """
         drawing = self.defaults(**changes)
         self.warnings(text, drawing)
-        start = fit(as_array(image), self.size_px)
+        data = self.model.config.data
+        start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
         frames = self.draw(start[None], [text], drawing, [drawing.seed], progress)[0]
         return Video(frames, drawing.fps, self.settings(text, drawing))
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from cdcd_video import configfile
-from cdcd_video.config import Count, Positive, Section
+from cdcd_video.config import Count, FitMode, Positive, Section
 from cdcd_video.errors import UserError
 
 OWN = "own"
@@ -47,6 +47,8 @@ class Protocol(Section):
     """side of the frames that are judged (null: the model's)"""
     resize: Literal["area", "bicubic", "lanczos"] = "area"
     """how frames of another size are brought to it"""
+    mode: FitMode | None = None
+    """how frames that are not square are made so (null: as the prepared clips were, else crop); they must agree"""
     given_frame: Literal["counts", "in_windows", "left_out"] = "in_windows"
     """whether frame 0 counts: everywhere, only as the beginning of windows, or nowhere"""
     storage: Literal["raw", "mp4"] = "raw"
@@ -130,6 +132,8 @@ class Ruler:
         """
         rule = self.protocol.model_dump(mode="json")
         rule["data"] = SPRITES if self.protocol.data == SPRITES else "clips"
+        if rule["mode"] in (None, "crop"):  # as all were before there was a choice
+            del rule["mode"]
         rule["clip"] = OWN if self.protocol.clip == OWN else "given"
         for name in ("frame_network", "video_network"):
             kind, _, detail = rule[name].partition(":")

@@ -227,7 +227,9 @@ class CodeStage:
 
     def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
         cfg = self.config.diffusion
-        pairs = draw_pairs(cache.shots, batch_size, rng, max_gap=cfg.max_gap, start_share=cfg.start_share)
+        pairs = draw_pairs(
+            cache.shots, batch_size, rng, max_gap=cfg.max_gap_frames(cache.fps), start_share=cfg.start_share
+        )
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))

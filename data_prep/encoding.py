@@ -91,7 +91,7 @@ def _of_folder(job: Job, eyes: Eyes) -> CacheWriter:
         )
     facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=job.max_frames)
     shards = dict(shard=job.shard, num_shards=job.num_shards)
-    plan = eyes.plan(**facts, recipe=clips.manifest["recipe"])
+    plan = eyes.plan(**facts, recipe={"mode": clips.mode, **clips.manifest["recipe"]})
     return write_cache(job.out, clips, eyes.encoder(), plan, eyes.space(), split=None, **shards)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
 from cdcd_video.data.cuts import DETECTOR, CutFinder
-from cdcd_video.data.images import FitMode
+from cdcd_video.data.images import RESIZE, FitMode
 from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
@@ -123,6 +123,7 @@ class Plan:
             "min_frames": self.settings.min_frames,
             "max_seconds": self.settings.max_seconds,
             "cuts": DETECTOR if self.settings.cuts == "detect" else self.settings.cuts,
+            "resize": RESIZE,
             "items_sha256": self.told.sha256,
         }
 

@@ -33,6 +33,7 @@ OTHER = {
     "fps": 7.0,
     "size_px": 32,
     "resize": "bicubic",
+    "mode": "letterbox",
     "given_frame": "counts",
     "storage": "mp4",
     "frame_network": "sprites-frame",

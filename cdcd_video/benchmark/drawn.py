@@ -48,7 +48,11 @@ def prepare(
     settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **drawing)
     ruler, tools = looking.load(metrics, rule, footage, lambda: pipe.model.clip, device)
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
-    notes += [*_too_few(protocol, rule, footage), *looking.blindness(rule, metrics, rule.data == SPRITES)]
+    notes += [
+        *_other_mode(pipe, rule),
+        *_too_few(protocol, rule, footage),
+        *looking.blindness(rule, metrics, rule.data == SPRITES),
+    ]
     notes += looking.one_window(rule, metrics, tools) + looking.unread(rule, metrics, tools, footage)
     cases = None
     if latents:
@@ -68,6 +72,13 @@ def prepare(
     }
     more = {"num_threads": pipe.model.config.num_threads or None, "cases": cases}
     return Benchmark(pipe, system, ruler, footage, tools, tuple(metrics), settings, tuple(notes), **more)
+
+
+def _other_mode(pipe: ImageToVideo, rule: Protocol) -> list[str]:
+    data = pipe.model.config.data
+    if rule.mode is None or data.kind == "sprites" or data.mode == rule.mode:
+        return []
+    return [f"the model learned from frames made square by {data.mode}, and these are made so by {rule.mode}"]
 
 
 def _too_few(asked: Protocol, rule: Protocol, footage: Footage) -> list[str]:

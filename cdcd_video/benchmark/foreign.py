@@ -146,7 +146,7 @@ def _without_truth(
 ) -> tuple[Footage, ForeignVideos, Protocol, Sequence[str]]:
     """The videos alone, beside other real ones where `data` is a folder of clips."""
     others = None if rule.data in (SPRITES, TABLE) else reality.stored(rule)
-    rule = rule.settled(fps=others.fps) if others else _with_rate(rule.settled(data=TABLE))
+    rule = rule.settled(fps=others.fps, mode=others.mode) if others else _with_rate(rule.settled(data=TABLE))
     rule = rule.settled(num_videos=min(rule.num_videos, len(entries)), captions_per_video=1)
     if metrics is None:
         missing = {*foreign.NEED_TRUTH, *(NEED_REAL if others is None else ())}

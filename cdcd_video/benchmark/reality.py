@@ -40,13 +40,18 @@ def stored(rule: Protocol) -> LongestShots:
     """The prepared clips of the protocol, of each its longest shot: what is drawn from one frame has no cuts either.
 
     Raises:
-      UserError: they are not there, or at another rate.
+      UserError: they are not there, at another rate, or made square in another way.
     """
     clips = LongestShots(store.StoredClips(rule.data, rule.split))
     if rule.fps not in (None, clips.fps):
         raise UserError(
             f"the clips of {rule.data} are stored at {clips.fps:g} frames per second and the protocol says {rule.fps:g};"
             f" prepare them with --fps {rule.fps:g}, or set --fps {clips.fps:g}"
+        )
+    if rule.mode not in (None, clips.mode):
+        raise UserError(
+            f"the clips of {rule.data} were prepared with --mode {clips.mode} and the protocol says {rule.mode}; prepare them"
+            f" with --mode {rule.mode}, or set --mode {clips.mode}"
         )
     return clips
 
@@ -64,7 +69,9 @@ def clips(found: Clips, rule: Protocol) -> tuple[ClipFootage, Protocol]:
         )
     shape = {"num_frames": rule.num_frames, "stride": rule.stride, "size_px": rule.size_px, "resize": rule.resize}
     footage = ClipFootage(found, rule.num_videos, num_real(rule), captions_per_video=rule.captions_per_video, **shape)
-    return footage, rule.settled(fps=found.fps, num_videos=footage.num_chosen, num_real=footage.num_others)
+    return footage, rule.settled(
+        fps=found.fps, mode=found.mode, num_videos=footage.num_chosen, num_real=footage.num_others
+    )
 
 
 def num_real(rule: Protocol) -> int:

@@ -3,19 +3,19 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, features
 
+from cdcd_video.config import FitMode
 from cdcd_video.errors import UserError
 
 MAX_PIXELS = 100_000_000
 """Pictures and clips with more pixels than this are refused from their header, before anything is decoded."""
 
-FitMode = Literal["crop", "letterbox"]
-"""`crop`: the centre square fills the frame. `letterbox`: all of it is seen, the rest is black."""
+RESIZE = "bicubic, antialiased"
+"""How `fit` brings pixels to another size, as manifests call it."""
 
 # Decoders of still pictures only: Pillow also knows formats that start other programs (EPS runs Ghostscript).
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())

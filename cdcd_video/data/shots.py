@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.config import FitMode
 from cdcd_video.data.store import Clips
 
 
@@ -107,6 +108,11 @@ class LongestShots:
 
     def __len__(self) -> int:
         return len(self._clips)
+
+    @property
+    def mode(self) -> FitMode:
+        """How the frames were made square."""
+        return self._clips.mode
 
     def name(self, clip: int) -> str:
         """That of the whole clip."""

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.config import FitMode
 from cdcd_video.data.sprites import Scene, Split, World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
@@ -34,10 +35,12 @@ class Clips(Protocol):
     Attributes:
       size_px: height and width of every frame.
       fps: frames per second of every clip.
+      mode: how frames that were not square were made so.
     """
 
     size_px: int
     fps: float
+    mode: FitMode
 
     def __len__(self) -> int: ...
 
@@ -136,6 +139,7 @@ class StoredClips:
         self.manifest = _read_manifest(self.folder)
         self.size_px = int(self.manifest["size_px"])
         self.fps = float(self.manifest["fps"])
+        self.mode: FitMode = self.manifest["mode"]
         rows = _read_rows(self.folder, self.manifest)
         self.rows = [row for row in rows if split is None or row.split == split]
         if not self.rows:
@@ -184,6 +188,8 @@ class StoredClips:
 
 class SpritesClips:
     """Clips of the built-in world, rendered when asked for."""
+
+    mode: FitMode = "crop"
 
     def __init__(
         self,
@@ -273,7 +279,7 @@ def _read_manifest(folder: Path) -> dict:
         is_ours = manifest["format"] == FORMAT
     except FileNotFoundError:
         raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         is_ours = False
     if not is_ours:
         raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.config import FitMode
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, World
 from cdcd_video.data.sprites_render import render
@@ -57,6 +58,8 @@ class Clips(Protocol):
 
     size_px: int
     fps: float
+    mode: FitMode
+    """How frames that were not square were made so."""
 
     def __len__(self) -> int:
         """How many there are."""

@@ -38,11 +38,11 @@ class ForeignVideos:
     Args:
       entries: which videos.
       rule: the protocol, with rate and size settled.
-      mode: how a frame that is not square is made so.
     """
 
-    def __init__(self, entries: Sequence[Entry], rule: Protocol, mode: FitMode = "crop"):
-        self.entries, self.rule, self.mode = list(entries), rule, mode
+    def __init__(self, entries: Sequence[Entry], rule: Protocol):
+        self.entries, self.rule = list(entries), rule
+        self.mode: FitMode = rule.mode or "crop"
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -60,7 +60,7 @@ class ForeignVideos:
                 f"{len(missing)} of {len(names)} videos are missing, the first is {missing[0]}; the files must be called"
                 " as the clips are, from the first on: add them, or lower --num-videos"
             )
-        return ForeignVideos([by_name[name] for name in names], self.rule, self.mode)
+        return ForeignVideos([by_name[name] for name in names], self.rule)
 
     def check_prompts(self, captions: Sequence[str], first: int = 0) -> None:
         """Holds the videos from `first` on against the sentences they are to be judged by.
@@ -97,7 +97,7 @@ class ForeignVideos:
         Raises:
           UserError: one has no truth.
         """
-        return ForeignTruths(self.entries, self.rule, self.mode)
+        return ForeignTruths(self.entries, self.rule)
 
     def painter(self, seeds: Sequence[int]) -> "ForeignPainter":
         """Draws by reading; `seeds` are those that the evaluation gives the videos, in their order."""
@@ -110,20 +110,20 @@ class ForeignTruths:
     Args:
       entries: of the table; each must have a truth.
       rule: the protocol, with rate and size settled.
-      mode: how a frame that is not square is made so.
 
     Raises:
       UserError: one has none.
     """
 
-    def __init__(self, entries: Sequence[Entry], rule: Protocol, mode: FitMode = "crop"):
+    def __init__(self, entries: Sequence[Entry], rule: Protocol):
         without = [entry.name for entry in entries if entry.truth is None]
         if without:
             raise UserError(
                 f"{without[0]} has no truth; add the column truth to the table, or give --data with clips that are called"
                 " as the videos are"
             )
-        self.entries, self.rule, self.mode = list(entries), rule, mode
+        self.entries, self.rule = list(entries), rule
+        self.mode: FitMode = rule.mode or "crop"
         self.size_px, self.fps = rule.size_px, rule.fps
 
     def __len__(self) -> int:

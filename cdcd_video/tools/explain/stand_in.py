@@ -83,6 +83,8 @@ def _look_at_latents(folder: Path) -> ClipFacts:
 class BlackClips:
     """Stand-in clips: black frames of the right size, and one caption."""
 
+    mode = "crop"
+
     def __init__(self, size_px: int, fps: float, length: int, caption: str):
         self.size_px, self.fps, self._length, self._caption = size_px, fps, max(2, length), caption
 
