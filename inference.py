@@ -58,8 +58,9 @@ def main() -> None:
     for note in request.differences(order.again, made_with) + pipe.warnings(order.captions, drawing):
         sys.stderr.write(f"note: {note}\n")
     with tqdm(total=drawing.num_frames - 1, desc="drawing", unit="frame") as bar:
-        video = pipe(order.start, order.captions, progress=bar.update, **order.drawing)
-    for path in request.write(video, target, order, **machine):
+        parts = pipe.stream(order.start, order.captions, drawing, bar.update)
+        written = request.write(parts, pipe.settings(order.captions, drawing), target, order, **machine)
+    for path in written:
         sys.stdout.write(f"{path}\n")
 
 

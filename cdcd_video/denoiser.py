@@ -107,8 +107,8 @@ class Denoiser(nn.Module):
         with torch.no_grad():
             self.to_copy.bias[: groups * len(self.levels)] = 2.0  # begin by copying the source
 
-    def prepare(self, condition: Condition) -> Prepared:
-        """Everything that depends on the condition alone."""
+    def prepare(self, condition: Condition, said: tuple[tuple[Tensor, Tensor], ...] | None = None) -> Prepared:
+        """Everything that depends on the condition alone; `said` are the keys and values of its caption, where known already."""
         read = [self._read(condition.source, 1), self._read(condition.first, 2)]
         first = torch.where(condition.has_first[:, None, None], read[1], self.no_first.to(read[1].dtype))
         context = condition.text.tokens
@@ -117,7 +117,7 @@ class Denoiser(nn.Module):
         is_there = condition.has_first[:, None, None]
         return Prepared(
             positions=read[0] + first + self.position,
-            keys_values=tuple(block.cross_attention.keys_values(context) for block in self.blocks),
+            keys_values=said or tuple(block.cross_attention.keys_values(context) for block in self.blocks),
             clocks=torch.cat(clocks, -1),
             copied=(copied[0], copied[1] * is_there if self.has_digits else copied[1].where(is_there, -1)),
             condition=condition,

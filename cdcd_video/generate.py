@@ -1,7 +1,8 @@
 """How it draws: image + sentence -> codes -> one reverse walk per frame, all in latent space -> frames -> Video."""
 
+import itertools
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 import cdcd_video
 from cdcd_video.contrast.guidance import closeness, tilted
 from cdcd_video.data.images import as_array, fit
-from cdcd_video.denoiser import Condition
+from cdcd_video.denoiser import Condition, Prepared
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.sampler import WALKS, Denoise, has_order
 from cdcd_video.engine.runtime import device_for, generator
@@ -23,7 +24,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.model import Model, load_model
 from cdcd_video.objective import beside_empty
 from cdcd_video.pretrained import STAND_IN
-from cdcd_video.records import Video
+from cdcd_video.records import TextStates, Video
 from cdcd_video.rivals.interface import NextFrame
 
 Caption = str | Sequence[tuple[int, str]]
@@ -173,11 +174,38 @@ class ImageToVideo:
           UserError: an image, caption or setting that cannot be used.
         """
         drawing = self.defaults(**changes)
+        frames = np.concatenate(list(self.stream(image, text, drawing, progress)))
+        return Video(frames, drawing.fps, self.settings(text, drawing))
+
+    def stream(
+        self,
+        image: str | Path | Image.Image | np.ndarray,
+        text: Caption,
+        drawing: Drawing,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
+        """The same video part after part, each as soon as it is drawn: never more than a part of the frames is in memory.
+
+        Args:
+          image, text, progress: as for calling.
+          drawing: of `defaults`.
+
+        Yields:
+          At most `DECODE_BATCH` frames, in order.
+
+        Raises:
+          UserError: an image or caption that cannot be used.
+        """
         self.warnings(text, drawing)
         data = self.model.config.data
         start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
-        frames = self.draw(start[None], [text], drawing, [drawing.seed], progress)[0]
-        return Video(frames, drawing.fps, self.settings(text, drawing))
+        latents = self._latents(start[None], [text], drawing, [drawing.seed], progress)
+        is_first = True
+        while part := list(itertools.islice(latents, DECODE_BATCH)):
+            frames = self.decode(torch.stack(part, 1), start[None])[0]
+            if is_first:
+                frames[0], is_first = start, False
+            yield frames
 
     def settings(self, text: Caption, drawing: Drawing) -> dict[str, Any]:
         """What is written beside a video: enough to draw it again."""
@@ -230,6 +258,18 @@ class ImageToVideo:
 
         Returns codes (B, F, N), or the code values (B, F, P, V) of a rival that walks in those.
         """
+        return torch.stack(list(self._latents(starts, captions, drawing, seeds, progress)), 1)
+
+    @torch.no_grad()
+    def _latents(
+        self,
+        starts: UInt8[np.ndarray, "B H W 3"],
+        captions: Sequence[Caption],
+        drawing: Drawing,
+        seeds: Sequence[int],
+        progress: Callable[[int], None] | None,
+    ) -> Iterator[Int[Tensor, "B N"] | Float[Tensor, "B P V"]]:
+        """Frame after frame of `roll_out`."""
         model, way = self.model, self.way
         device = model.codec.table.device
         streams = [generator(int(seed), "draw", device=device) for seed in seeds]
@@ -240,7 +280,7 @@ class ImageToVideo:
         since = torch.zeros(len(source), device=device)
         gap = torch.full_like(since, 1 / drawing.fps)
         has_first = torch.ones(len(source), dtype=torch.bool, device=device)
-        frames = [source]
+        yield source
         for number in range(1, drawing.num_frames):
             turns = [number in schedule for schedule in schedules]
             if any(turns):  # the new sentence begins here: its first frame is the one we stand on
@@ -252,10 +292,9 @@ class ImageToVideo:
             condition = Condition(source, first, has_first, gap, since, text)
             source = way.next_frame(condition, drawing, streams)
             since = since + gap
-            frames.append(source)
             if progress:
                 progress(len(source))
-        return torch.stack(frames, 1)
+            yield source
 
     @torch.no_grad()
     def encode(self, frames: UInt8[np.ndarray, "B H W 3"]) -> Int[Tensor, "B N"]:
@@ -287,9 +326,11 @@ class CodeWalk:
 
     def __init__(self, model: Model):
         self.denoiser, self.process, self.codec = model.denoiser, model.process, model.codec
+        self._said: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
-        """The walk is over the codes themselves."""
+        """The walk is over the codes themselves. No caption of an earlier video is remembered."""
+        self._said = None
         return codes
 
     def next_frame(
@@ -313,15 +354,23 @@ class CodeWalk:
         """The denoiser with guidance in one batch; what does not change along the walk is computed here, once."""
         denoiser, num = self.denoiser, len(condition.source)
         if scale == 1:
-            prepared = denoiser.prepare(condition)
+            prepared = self._prepared(condition, condition)
             return lambda x_t, t: denoiser(x_t, t, prepared)
-        prepared = denoiser.prepare(beside_empty(condition))
+        prepared = self._prepared(condition, beside_empty(condition))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             logits = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared)
             return guided(logits[:num], logits[num:], scale)
 
         return denoise
+
+    def _prepared(self, condition: Condition, shown: Condition) -> Prepared:
+        """What the denoiser makes of `shown`, which is `condition` or holds it; a caption is read once, while it holds."""
+        known = self._said if self._said and self._said[0] is condition.text else None
+        is_known = known is not None and known[1] == len(shown.source)
+        prepared = self.denoiser.prepare(shown, known[2] if is_known else None)
+        self._said = (condition.text, len(shown.source), prepared.keys_values)
+        return prepared
 
     def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:
         """A denoiser tilted towards the earlier frame and the sentence, as the codec's `embed` sees the soft codes."""

@@ -7,12 +7,13 @@ drawn again, bit for bit, from this one file and the model.
 import base64
 import hashlib
 import io
+import itertools
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,9 +24,6 @@ from cdcd_video import video
 from cdcd_video.config import Order
 from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
-
-if TYPE_CHECKING:
-    from cdcd_video.records import Video
 
 SUFFIXES = (".mp4", ".gif", ".webp")
 """Video files that can be written; see `cdcd_video.video.save`."""
@@ -241,11 +239,18 @@ def read_record(path: Path) -> Record:
         ) from error
 
 
-def write(made: "Video", target: Target, request: Request, **facts: Any) -> list[Path]:
-    """Writes a video, its exact frames where a folder was asked for, and last the `.json`.
+def write(
+    parts: Iterator[UInt8[np.ndarray, "_ H W 3"]],
+    settings: Mapping[str, Any],
+    target: Target,
+    request: Request,
+    **facts: Any,
+) -> list[Path]:
+    """Writes a video while it is drawn, its exact frames where a folder was asked for, and last the `.json`.
 
     Args:
-      made: the video; its frame 0 is the starting frame at the model's size.
+      parts: the video's frames, part after part; frame 0 is the starting frame at the model's size.
+      settings: what it is drawn with.
       target: where.
       request: what was asked for.
       facts: device and threads that were used.
@@ -253,15 +258,15 @@ def write(made: "Video", target: Target, request: Request, **facts: Any) -> list
     Returns:
       The paths written.
     """
+    begin = next(parts)
     scale = request.scale
     if scale is None:  # .webp is exact unless something else is asked for
-        scale = 1 if target.video.suffix.lower() == ".webp" else max(1, VIEW_PX // made.frames.shape[1])
-    frame = FrameRecord(file=request.file, sha256=request.sha256, png_base64=_to_base64(made.frames[0]))
+        scale = 1 if target.video.suffix.lower() == ".webp" else max(1, VIEW_PX // begin.shape[1])
+    frame = FrameRecord(file=request.file, sha256=request.sha256, png_base64=_to_base64(begin[0]))
     name, checkpoint = target.video.name, request.checkpoint
-    record = Record(video=name, checkpoint=checkpoint, **made.settings, scale=scale, **facts, frame=frame)
-    written = [made.save(target.video, scale=scale)]
-    if target.frames:
-        written.append(made.save(target.frames))
+    record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, **facts, frame=frame)
+    places = [(target.video, scale), *([(target.frames, 1)] if target.frames else [])]
+    written = video.save_while_drawn(itertools.chain([begin], parts), places, settings["fps"])
     with video.whole_file(target.json) as part:
         part.write_text(record.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return [*written, target.json]

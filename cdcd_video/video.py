@@ -5,10 +5,13 @@ import errno
 import itertools
 import math
 import os
+import queue
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +22,7 @@ from cdcd_video.errors import UserError
 
 _BT709 = 1  # the number FFmpeg gives to BT.709 as matrix, as primaries and as transfer function alike
 _LIMITED = 1  # FFmpeg's number for luma in 16..235
+Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
 
 def save(
@@ -46,13 +50,25 @@ def save(
     Raises:
       UserError: for an unknown suffix, or when the place cannot be written or the disk is full.
     """
-    target = Path(path)
     if len(frames) == 0 or min(frames.shape[1:3]) == 0:
         raise ValueError(f"there is nothing to save in frames of shape {frames.shape}")
+    return save_parts([frames], path, fps, scale=scale)
+
+
+def save_parts(
+    parts: Iterable[UInt8[np.ndarray, "_ H W 3"]], path: str | os.PathLike[str], fps: float, *, scale: int = 1
+) -> Path:
+    """`save`, of frames that come part after part. Mp4 and PNG hold one part at a time; gif and webp need all frames at once.
+
+    Args and returns: as for `save`.
+
+    Raises:
+      UserError: as for `save`, and whatever making the parts raises; then nothing is left behind.
+    """
+    target = Path(path)
     if not (math.isfinite(fps) and fps > 0):
         raise UserError(f"fps must be over 0, not {fps}")
-    if scale != 1:
-        frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    frames = (frame.repeat(scale, axis=0).repeat(scale, axis=1) for part in parts for frame in part)
     write = _WRITERS.get(target.suffix.lower())
     if target.suffix == "" or os.fspath(path).endswith(("/", os.sep)) or (write is None and target.is_dir()):
         _write_folder(frames, target)
@@ -63,6 +79,69 @@ def save(
     with whole_file(target) as part:
         write(frames, part, Fraction(fps).limit_denominator(1001))
     return target
+
+
+def save_while_drawn(
+    parts: Iterable[UInt8[np.ndarray, "_ H W 3"]],
+    places: Sequence[tuple[str | os.PathLike[str], int]],
+    fps: float,
+) -> list[Path]:
+    """Writes a video to one or more places, each in a thread of its own, while its later parts are still being made.
+
+    Args:
+      parts: made here, in the calling thread; a writer that lags holds them up, so that only a few wait in memory.
+      places: paths, each with its `scale`.
+      fps: frames per second, over 0.
+
+    Returns:
+      The paths.
+
+    Raises:
+      UserError: as for `save`, and whatever making the parts raises; of what is not yet whole nothing is left behind.
+    """
+    waiting = [queue.Queue(_MOST_WAITING) for _ in places]
+    with ThreadPoolExecutor(len(places)) as pool:
+        writers = [
+            pool.submit(save_parts, _taken(line), path, fps, scale=scale)
+            for line, (path, scale) in zip(waiting, places, strict=True)
+        ]
+        pairs = list(zip(waiting, writers, strict=True))
+        try:
+            for part in parts:
+                for line, writer in pairs:
+                    _hand_over(part, line, writer)
+            last = None
+        except BaseException as error:
+            last = error
+        for line, writer in pairs:
+            _hand_over(last, line, writer)
+        if last is not None:
+            raise next((writer.exception() for writer in writers if writer.done() and writer.exception()), last)
+    return [writer.result() for writer in writers]
+
+
+_MOST_WAITING = 2
+"""Parts that may wait for a writer."""
+
+
+def _hand_over(part: Any, line: queue.Queue, writer: Future) -> None:
+    """Waits until the writer has room; if it has failed, its failure is raised, but for the last word, which it need not hear."""
+    while not writer.done():
+        try:
+            line.put(part, timeout=0.1)
+        except queue.Full:
+            continue
+        return
+    if isinstance(part, np.ndarray):
+        writer.result()
+
+
+def _taken(line: queue.Queue) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
+    """What is handed over, until None; an exception is raised here as it was where the parts are made."""
+    while (part := line.get()) is not None:
+        if isinstance(part, BaseException):
+            raise part
+        yield part
 
 
 def contact_sheet(
@@ -149,27 +228,29 @@ def refused_by_disk(target: Path) -> Iterator[None]:
         raise UserError(f"cannot write {target}: {error.strerror or error}; write to another place") from error
 
 
-def _write_mp4(frames: np.ndarray, path: Path, fps: Fraction) -> None:
-    height, width = frames.shape[1:3]
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 wants even sizes
+def _write_mp4(frames: Frames, path: Path, fps: Fraction) -> None:
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         # One thread: the bytes x264 writes depend on the number of threads, hence on the machine. No macroblock tree: its
         # vector code reads memory that nobody wrote where a row has no multiple of 8 blocks, as at 64 px.
         options = {"crf": "16", "preset": "medium", "threads": "1", "mbtree": "0"}
         stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        first = next(frames)
+        height, width = first.shape[:2]
+        margin = ((0, height % 2), (0, width % 2), (0, 0))  # 4:2:0 wants even sizes
+        stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
         # Untagged, players guess the matrix from the size of the picture, and colours shift.
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
-        for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        for pixels in itertools.chain([first], frames):
+            frame = av.VideoFrame.from_ndarray(np.pad(pixels, margin, mode="edge"), format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def _write_gif(frames: np.ndarray, path: Path, fps: Fraction) -> None:
+def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
+    frames = np.stack(list(parts))
     # One palette for all frames: a palette of its own for each makes still areas flicker. A few frames, spread over
     # the video, are enough to find the colours.
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, 16).round().astype(int))]
@@ -180,13 +261,13 @@ def _write_gif(frames: np.ndarray, path: Path, fps: Fraction) -> None:
     images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
 
 
-def _write_webp(frames: np.ndarray, path: Path, fps: Fraction) -> None:
+def _write_webp(frames: Frames, path: Path, fps: Fraction) -> None:
     images = [Image.fromarray(frame) for frame in frames]
-    durations = _durations_ms(len(frames), fps, tick_ms=1)
+    durations = _durations_ms(len(images), fps, tick_ms=1)
     images[0].save(path, "WEBP", save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
 
 
-_WRITERS: dict[str, Callable[[np.ndarray, Path, Fraction], None]] = {
+_WRITERS: dict[str, Callable[[Frames, Path, Fraction], None]] = {
     ".mp4": _write_mp4,
     ".gif": _write_gif,
     ".webp": _write_webp,
@@ -199,7 +280,7 @@ def _durations_ms(num_frames: int, fps: Fraction, tick_ms: int) -> list[int]:
     return [max(1, end - start) * tick_ms for start, end in itertools.pairwise(ends)]
 
 
-def _write_folder(frames: np.ndarray, target: Path) -> None:
+def _write_folder(frames: Frames, target: Path) -> None:
     if target.name in ("", ".."):
         raise UserError(f"frames cannot replace the folder {target}; name a new one")
     with refused_by_disk(target):
