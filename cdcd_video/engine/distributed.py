@@ -79,7 +79,11 @@ def joined(device: str = "auto") -> Iterator[World]:
         raise UserError(f"process {own.rank} of {own.size} cannot reach the others: {_first_line(error)}") from error
     _world = own
     try:
-        yield own
+        try:
+            yield own
+        except SystemExit:  # all have been told to stop, and leave alike
+            dist.destroy_process_group()
+            raise
         dist.destroy_process_group()
     except UserError as error:
         raise UserError(f"process {own.rank} of {own.size}: {error}") from error
@@ -237,7 +241,7 @@ class Mute:
 
 
 def by_main(work: Callable[[], Made]) -> Made | None:
-    """Does something in the main process, while the others wait.
+    """Does something in the main process, by itself, while the others wait.
 
     Returns:
       What the work returned; None in the others.
@@ -247,7 +251,10 @@ def by_main(work: Callable[[], Made]) -> Made | None:
     """
     failed = False
     try:
-        return work() if is_main() else None
+        if not is_main():
+            return None
+        with alone():
+            return work()
     except BaseException:
         failed = True
         raise

@@ -46,12 +46,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Speeds:
-    """What is assumed of each process's device, per second.
+    """What is assumed, per second.
 
     Attributes:
-      flops: FLOPs that it keeps up.
+      flops: FLOPs that each process keeps up.
       link: bytes it sends to others of its machine.
-      network: bytes it sends to other machines.
+      network: bytes that a machine sends to others: a ring leaves each machine once, however many processes it has.
       per_node: processes on a machine.
     """
 
@@ -164,16 +164,24 @@ def work_of(config, stage: str) -> Work:
     )
 
 
+def _counted(text: str) -> Work:
+    try:
+        return Work(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--counted takes what stands behind 'Counted:' in this command's output ({error})") from None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.scaling", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, required=True, help="a file of configs/")
     add("--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat")
     add("--stage", default="diffusion", help="which stage (%(default)s)")
+    add("--counted", metavar="JSON", help="what an earlier call has counted, in the place of taking a step again")
     add("--processes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 64], metavar="W", help="how many share the batch")
     add("--flops", type=float, default=300e12, help="FLOPs a second that each keeps up (%(default)g)")
     add("--link", type=float, default=200e9, help="bytes a second to others of its machine (%(default)g)")
-    add("--network", type=float, default=25e9, help="bytes a second to other machines (%(default)g)")
+    add("--network", type=float, default=100e9, help="bytes a second from machine to machine (%(default)g)")
     add("--per-node", type=int, default=8, metavar="G", help="processes on a machine (%(default)s)")
     args = parser.parse_args()
 
@@ -181,13 +189,14 @@ def main() -> int:
     from cdcd_video.config import Config
 
     config = configfile.load(args.config, Config, args.set)
-    rows = getattr(getattr(config.train, args.stage, None), "batch_size", None)
+    work = _counted(args.counted) if args.counted else None
+    rows = work.rows if work else getattr(getattr(config.train, args.stage, None), "batch_size", None)
     uneven = [size for size in args.processes if rows and (size < 1 or rows % size)]
     if uneven:
         raise UserError(
             f"a batch of {rows} cannot be dealt out to {uneven[0]} processes; name divisors, or set the batch"
         )
-    work = work_of(config, args.stage)
+    work = work or work_of(config, args.stage)
     speeds = Speeds(args.flops, args.link, args.network, args.per_node)
     facts = [
         f"{config.name}, stage {args.stage}, {work.rows} rows: {work.flops / 1e12:.2f} TFLOP a step;"
