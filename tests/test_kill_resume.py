@@ -136,7 +136,7 @@ def test_a_training_that_fails_by_itself_is_told(tmp_path):
         return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
 
     with pytest.raises(UserError, match="ended by itself, with exit code 3"):
-        list(kill_resume.torment(start, tmp_path, kill_resume.planned(1, 5, 1.0, 0)))
+        list(kill_resume.torment(start, tmp_path, [kill_resume.Kill(99, 0.0, False)]))
 
 
 def test_logs_that_are_none(tmp_path):

@@ -1,5 +1,6 @@
 """What the stages draw as examples, and what refining changes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,3 +115,19 @@ def test_refining_trains_every_weight_in_16_bits(stage):
         logits = model(torch.full_like(own.target, model.mask_id), torch.ones(16), condition)
         logits.float().square().sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+
+
+def test_examples_are_a_function_of_the_step_whoever_asks_and_in_whatever_order(stage):
+    """Any number of workers that fetch ahead would bring the same bits: nothing is drawn from a stream that goes on."""
+
+    def flat(step: int) -> list[torch.Tensor]:
+        batch = stage.batch(step)
+        return [value for value in vars(batch).values() if isinstance(value, torch.Tensor)] + [batch.text.tokens]
+
+    in_order = [flat(step) for step in range(12)]
+    for num_workers in (1, 2, 5):
+        with ThreadPoolExecutor(num_workers) as workers:
+            fetched = dict(zip(range(11, -1, -1), workers.map(flat, range(11, -1, -1)), strict=True))
+        for step, batch in enumerate(in_order):
+            assert all(torch.equal(one, other) for one, other in zip(batch, fetched[step], strict=True)), step
+    assert not torch.equal(in_order[0][0], in_order[1][0])

@@ -14,9 +14,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cdcd_video.engine.same import Comparison, compare_logs, unequal_weights
 from cdcd_video.errors import UserError, exit_code
+
+if TYPE_CHECKING:
+    from cdcd_video.engine.same import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHOWN = 6
@@ -33,6 +36,8 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", default=["clip", "codec", "decoder", "diffusion", "refine"])
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     args = parser.parse_args()
+
+    from cdcd_video.engine.same import compare_logs, unequal_weights
 
     with tempfile.TemporaryDirectory(prefix="compare-loss-") as scratch:
         runs = []
@@ -82,7 +87,7 @@ def _unpacked(commit: str, folder: Path) -> Path:
     return folder
 
 
-def _told(found: Comparison, unequal: Sequence[str], names: tuple[str, str]) -> str:
+def _told(found: "Comparison", unequal: Sequence[str], names: tuple[str, str]) -> str:
     lines = [f"{task}: {number} lines compared" for task, number in found.num_steps.items()]
     for difference in found.differences:
         lines.append(f"{difference.task}: step {difference.step} is the first that differs:")

@@ -20,8 +20,6 @@ from typing import Protocol
 
 import numpy as np
 
-from cdcd_video.engine.runtime import seed_for
-from cdcd_video.engine.same import compare_logs, unequal_weights
 from cdcd_video.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +79,7 @@ def planned(num_kills: int, num_lines: int, seconds: float, seed: int) -> list[K
     Returns:
       The kills, in order; a delay is anywhere within the time of two lines, or of a few milliseconds in a checkpoint.
     """
-    rng = np.random.Generator(np.random.Philox(key=seed_for(seed, "kills")))
+    rng = np.random.Generator(np.random.Philox(key=seed))
     at = np.sort(rng.integers(0, num_lines, size=num_kills))
     gap_s = 2 * seconds / max(1, num_lines)
     kinds = [number % 3 == 2 for number in range(num_kills)]
@@ -124,6 +122,8 @@ def torment(start: Callable[[], Running], out: Path, kills: Sequence[Kill]) -> I
 
 def differences(whole: Path, killed: Path) -> list[str]:
     """All in which two runs differ, by name: losses, weights, pictures."""
+    from cdcd_video.engine.same import compare_logs, unequal_weights
+
     found = compare_logs(whole, killed)
     named = [f"{parting.task} at step {parting.step}: {', '.join(parting.values)}" for parting in found.differences]
     named += [
@@ -175,8 +175,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--out", type=Path, help="where both runs stay; thrown away when not given")
     args = parser.parse_args()
-    if args.kills < 1:
-        raise UserError("--kills must be at least 1")
+    if args.kills < 1 or args.seed < 0:
+        raise UserError("--kills must be at least 1, and --seed at least 0")
     with tempfile.TemporaryDirectory(prefix="kill-resume-") as scratch:
         return _show(args, args.out or Path(scratch))
 
