@@ -56,10 +56,10 @@ def test_every_figure_is_told(tiny_model, tmp_path):  # noqa: F811
     assert set(sprites["seconds"]) == {"render", "encode", "captions"} and sprites["num_frames"] == 32
     assert min([*videos["seconds"].values(), *sprites["seconds"].values()]) > 0
     assert 0 < training["idle_share"] < 0.5 and training["step_s"] > 0
-    assert [row[0] for row in result["memory"]] == [0, 2, 4, 6, 8, 10]
-    assert all(row[2] > row[1] > 0 for row in result["memory"])
+    assert [row[0] for row in result["memory"]["rows"]] == [0, 2, 4, 6, 8, 10]
+    assert all(row[2] > row[1] > 0 for row in result["memory"]["rows"]) and result["memory"]["batch_ms"] > 0
     told = "\n".join(bench_data.table(result))
-    for word in ("render", "decode", "resize", "cuts", "encode", "waiting for the batch", "mapped files"):
+    for word in ("render", "decode", "resize", "cuts", "encode", "waiting for the batch", "processor ms", "mapped files"):
         assert word in told
 
 

@@ -107,8 +107,9 @@ def table(result: dict[str, Any]) -> list[str]:
         ]
     if "memory" in result:
         found = result["memory"]
-        lines += ["", f"  {'batches':>8}{'own memory':>14}{'with mapped files':>20}   MiB"]
-        lines += [f"  {row[0]:>8}{row[1]:>14.1f}{row[2]:>20.1f}" for row in found]
+        lines += ["", f"drawing batches of {found['batch_size']}: {found['batch_ms']:.2f} processor ms each"]
+        lines += [f"  {'batches':>8}{'own memory':>14}{'with mapped files':>20}   MiB"]
+        lines += [f"  {row[0]:>8}{row[1]:>14.1f}{row[2]:>20.1f}" for row in found["rows"]]
     return lines
 
 
@@ -259,15 +260,17 @@ def _train(stage: DiffusionStage, num_steps: int, out: Path) -> dict[str, float]
     return {"step_s": step_s, "idle_share": idle_share, "batch_size": stage.batch_size, "num_steps": num_steps}
 
 
-def _memory(stage: DiffusionStage, num_batches: int) -> list[tuple[int, float, float]]:
-    """Memory in MiB after so many batches: the process's own, and with the files that are mapped into it."""
-    rows = []
+def _memory(stage: DiffusionStage, num_batches: int) -> dict[str, Any]:
+    """What a batch costs, and memory in MiB after so many: the process's own, and with the files mapped into it."""
+    rows, spent_s = [], 0.0
     for number in range(num_batches + 1):
+        began = time.process_time()
         stage.batch(number)
+        spent_s += time.process_time() - began
         if number % max(1, num_batches // 5) == 0:
             own, mapped = _resident()
             rows.append((number, own / _MEBI, (own + mapped) / _MEBI))
-    return rows
+    return {"batch_size": stage.batch_size, "batch_ms": 1000 * spent_s / (num_batches + 1), "rows": rows}
 
 
 def _resident() -> tuple[int, int]:
