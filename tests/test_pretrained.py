@@ -326,7 +326,7 @@ def test_so_are_real_pictures(plain, shared_dir):
     ours = clip.normalised(torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255)
     theirs = processor(list(frames), return_tensors="pt").pixel_values
     in_steps = (ours - theirs).abs() * clip.std * 255
-    assert len(files) == 12 and in_steps.max() < 6 and in_steps.mean() < 0.35
+    assert len(files) == 12 and in_steps.max() < 12 and in_steps.mean() < 0.35
 
 
 def test_frames_that_are_not_square_are_seen_whole(frozen):
