@@ -12,7 +12,7 @@ from test_upstream import fake_checkout
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench, bench_loss, bench_process, bench_train, bench_train_side
+from cdcd_video.tools import bench, bench_draw_side, bench_loss, bench_process, bench_train, bench_train_side
 from cdcd_video.tools.bench_flops import step_flops
 from cdcd_video.tools.bench_loss_side import SIDES, measured
 from cdcd_video.tools.bench_process import in_child, measure, peak_over_base, product_rate
@@ -175,3 +175,41 @@ def test_the_flops_are_those_that_torch_counts():
 def test_the_product_rate_is_a_rate():
     found = product_rate(torch.float32, CPU, side=64, repeats=2)
     assert found["best"]["cpu"] >= found["mm"]["cpu"] > 1e6 and found["best"]["wall"] >= found["mm"]["wall"] > 1e6
+
+
+# ------------------------------------------------------------------------------------------------------- bench draw
+
+
+def test_bench_draw_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
+    file = tmp_path / "draw.json"
+    options = ["bench", "draw", "--shape", "tiny", "--steps", "1", "4", "--other-steps", "2", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", [*options, "--videos", "2", "--device", "cpu", "--json", str(file)])
+    rate = {"cpu": 1e9, "wall": 1e9}
+    monkeypatch.setattr(bench_draw_side, "product_rate", lambda *_: {"mm": rate, "best": rate})
+    monkeypatch.setattr(
+        bench_process, "in_child", lambda module, request, keep_pages=False: bench_draw_side.measured(request)
+    )
+    assert exit_code(bench.main) == 0
+    out, found = capsys.readouterr().out, json.loads(file.read_text())
+    assert found["other_is"] == "plain" and found["steps"] == [1, 2, 4] and found["default_steps"] == 1
+    ours, other = found["ours"]["default"]["times"], found["other"]["default"]["times"]
+    assert found["ratio"] == other[0]["cpu_s"] / ours[1]["cpu_s"]
+    assert found["ratio_truncated"] == other[1]["cpu_s"] / ours[3]["cpu_s"]
+    assert found["ratio_of_defaults"] == pytest.approx(80 * other[0]["cpu_s"] / 2 / ours[0]["cpu_s"])
+    assert [row["steps"] for row in found["sprites"]] == [1, 4]
+    for row in found["sprites"]:
+        assert row["right"]["n"] == 2 and row["right"]["low"] <= row["right"]["value"] <= row["right"]["high"]
+        assert row["single"]["cpu_ms_per_frame"] > 0 and row["together"]["videos_per_s"] > 0
+    assert [row["is_default"] for row in found["sprites"]] == [True, False]
+    assert "asked" not in out and "sprites, the shipped model" in out and "[" in out
+
+
+def test_both_walks_draw_codes():
+    shape, trunk = Shape(batch=2, num_tokens=16, num_codes=11, num_steps=8), bench_train_side.TRUNKS["tiny"]
+    request = {"device": "cpu", "precision": "fp32", "mlp": None}
+    for name in ("ours", "plain"):
+        draw = bench_draw_side.SIDES[name](shape, trunk, request)
+        for is_truncated in (False, True):
+            codes = draw(4, is_truncated)
+            assert codes.shape == (2, 16) and codes.min() >= 0 and codes.max() < 11
+            assert len(codes.unique()) > 3, "a model that knows nothing draws everything"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench_data, bench_loss, bench_train
+from cdcd_video.tools import bench_data, bench_draw, bench_loss, bench_train
 
-WORKS = {"loss": bench_loss, "train": bench_train, "data": bench_data}
+WORKS = {"loss": bench_loss, "train": bench_train, "draw": bench_draw, "data": bench_data}
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
 

@@ -1,0 +1,142 @@
+"""One side of `bench draw` in a process of its own: the reverse walk of one frame (of one image, for upstream), codes only.
+
+Ours reads caption, source and first frame once, then walks; upstream's sampler takes the caption's word states likewise.
+Random weights: what is drawn has no meaning here, only what it costs.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdcd_video.denoiser import Condition
+from cdcd_video.diffusion.sampler import even_times, walk
+from cdcd_video.engine.runtime import generator
+from cdcd_video.errors import exit_code
+from cdcd_video.objective import condition_before
+from cdcd_video.tools.bench_flops import forward_flops
+from cdcd_video.tools.bench_process import first_to_go, measure, peak_over_base, product_rate
+from cdcd_video.tools.bench_shapes import SHAPES, TRUNKS, Shape, Trunk
+from cdcd_video.tools.bench_train_side import CubTask, examples
+from cdcd_video.tools.plain import plain_chain
+from cdcd_video.tools.upstream import Upstream
+from cdcd_video.tools.upstream_model import UpstreamModel
+
+TRUNCATION = 0.85
+"""Of upstream's inference scripts ("top0.85r")."""
+Draw = Callable[[int, bool], torch.Tensor]
+"""(steps, whether x_0 is truncated) -> codes (B, N)."""
+
+
+def main() -> int:
+    request = json.loads(sys.argv[1])
+    torch.set_num_threads(request["threads"])
+    first_to_go()
+    sys.stdout.write(json.dumps(measured(request)) + "\n")
+    return 0
+
+
+def measured(request: dict[str, Any]) -> dict[str, Any]:
+    """Measures one side.
+
+    Args:
+      request: `side`, a key of `SIDES`; `shape`, one of `SHAPES`; `batch`; `mlp`, hidden width of our MLP; `works`, a list of
+        (steps, whether truncated); `precision`; `upstream`, a folder or None; `device`; `threads`; `warm_up` and `repeats`.
+
+    Returns:
+      `peak_bytes` of the first of the works, `times` of each, `flops` of one evaluation of the network, and `product_rate`.
+    """
+    device, shape = torch.device(request["device"]), SHAPES[request["shape"]]
+    shape = Shape(request["batch"], shape.num_tokens, shape.num_codes, shape.num_steps)
+    trunk, tiny = TRUNKS[request["shape"]], SHAPES["tiny"]
+    SIDES[request["side"]](tiny, TRUNKS["tiny"], {**request, "mlp": None, "works": [(2, True)]})(2, True)
+    torch.manual_seed(0)
+    draw = SIDES[request["side"]](shape, trunk, request)
+    calls = [partial(draw, *work) for work in request["works"]]
+    peak = peak_over_base(calls[0], device)
+    times = measure(calls, request["warm_up"], request["repeats"], device)
+    dtype = torch.bfloat16 if request["precision"] == "bf16" else torch.float32
+    flops = forward_flops(shape, trunk, request["mlp"] or 4 * trunk.width)
+    return {"peak_bytes": peak, "times": times, "flops": flops, "product_rate": product_rate(dtype, device)}
+
+
+def _ours(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
+    task = CubTask(shape, trunk, request | {"negatives": 0, "checkpoint_activations": False}, request["mlp"])
+    batch, model, device = task.examples, task.model.eval(), request["device"]
+    streams = [generator("bench", row, device=device) for row in range(shape.batch)]
+    condition = condition_before(batch)
+
+    @torch.no_grad()
+    def draw(num_steps: int, is_truncated: bool) -> torch.Tensor:
+        # The chain exists at whole eightieths only.
+        times = (even_times(num_steps) * shape.num_steps).round() / shape.num_steps
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=request["precision"] == "bf16"):
+            prepared = model.prepare(condition)
+            return walk(
+                lambda x_t, t: model(x_t, t, prepared),
+                task.chain,
+                condition.source,
+                num_steps,
+                streams,
+                top_p=TRUNCATION if is_truncated else 1.0,
+                times=times,
+            )
+
+    return draw
+
+
+def _plain(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
+    """Our network, everything read again at every step, and a dense draw from log tensors over all states."""
+    task = CubTask(shape, trunk, request | {"negatives": 0, "checkpoint_activations": False}, request["mlp"])
+    batch, model, draws = task.examples, task.model.eval(), generator("bench", 0, device=request["device"])
+    condition = Condition(batch.source, batch.first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
+
+    @torch.no_grad()
+    def draw(num_steps: int, is_truncated: bool) -> torch.Tensor:
+        chain = plain_chain(shape.num_codes, max(2, num_steps), torch.float32, request["device"])
+        x_t = torch.full_like(batch.target, shape.num_codes)
+        for step in range(max(2, num_steps), 0, -1):
+            index = torch.full((shape.batch,), step, device=x_t.device)
+            log_p0 = model(x_t, index / max(2, num_steps), condition).float().log_softmax(-1)
+            if is_truncated:
+                ranked, order = log_p0.sort(-1, descending=True)
+                is_cut = ranked.exp().cumsum(-1) - ranked.exp() >= TRUNCATION
+                log_p0 = log_p0.masked_fill(is_cut.gather(-1, order.argsort(-1)), -70.0)
+            states = torch.cat([log_p0.transpose(1, 2), log_p0.new_full((shape.batch, 1, shape.num_tokens), -70.0)], 1)
+            log_p = chain.posterior(states, x_t, index)
+            noise = torch.empty_like(log_p).exponential_(generator=draws)
+            x_t = (log_p - noise.log()).argmax(1)
+        return x_t
+
+    return draw
+
+
+def _upstream(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
+    text = examples(shape, trunk, torch.device(request["device"])).text.tokens
+
+    def built(num_steps: int, is_truncated: bool) -> UpstreamModel:
+        """Its sampler takes the steps that its model was built with."""
+        sizes = Shape(shape.batch, shape.num_tokens, shape.num_codes, num_steps)
+        whole = UpstreamModel(Upstream(Path(request["upstream"])), sizes, trunk, device=request["device"])
+        whole.model.eval()
+        if is_truncated:
+            whole.truncate(TRUNCATION)
+        return whole
+
+    models = {(steps, truncated): built(steps, truncated) for steps, truncated in request["works"]}
+    return lambda num_steps, is_truncated: models[num_steps, is_truncated].draw(text)
+
+
+SIDES: dict[str, Callable[[Shape, Trunk, dict[str, Any]], Draw]] = {
+    "ours": _ours,
+    "plain": _plain,
+    "upstream": _upstream,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
