@@ -20,6 +20,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import networks
 from cdcd_video.model import load_model as load_whole
 from cdcd_video.pretrained import FrozenClip, find, known, load, mark_of, open_clip, pixels
+from cdcd_video.pretrained.files import sha256_of
 from cdcd_video.pretrained.stand_in import MARK_FILE, STAMP
 from cdcd_video.tools import stand_in_clip
 
@@ -94,31 +95,37 @@ def test_the_command_that_is_named_is_there():
     assert "download" in hf.app.commands
 
 
-def test_a_published_clip_is_read_from_the_cache_at_its_commit_and_its_hash(plain, tmp_path, monkeypatch):
-    place = known.Place("some/body", "1" * 40, "open_clip_model.safetensors")
-    other = known.Place("open/export", "2" * 40, "model.safetensors")
-    beside = tuple(known.Place(place.repository, place.revision, file.name) for file in plain.glob("*.json"))
-    beside = tuple(sorted(beside, key=lambda at: at.file != "config.json"))
-    digest = find_sha(plain)
-    entry = known.Known(other, digest, beside, known.KNOWN["openai/clip-vit-base-patch16"].shape)
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_published_clip_is_read_from_the_cache_at_its_commit_and_its_hash(
+    is_whole, plain, stand_in, tmp_path, monkeypatch
+):
+    """As ViT-B/16: weights of an export in one repository, config and tokenizer in another."""
+    export = write_export(tmp_path / "export", stand_in, "quick_gelu", None)
+    weights = known.Place("open/export", "2" * 40, "open_clip_model.safetensors")
+    names = ["config.json", *sorted(file.name for file in plain.glob("*.json") if file.name != "config.json")]
+    beside = tuple(known.Place("some/body", "1" * 40, name) for name in names)
+    digest = sha256_of(tmp_path / "export" / weights.file)
+    entry = known.Known(weights, digest, beside, known.KNOWN["openai/clip-vit-base-patch16"].shape)
     monkeypatch.setattr("cdcd_video.pretrained.files.KNOWN", {"some/body": entry})
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    for at, files in ((other, ["model.safetensors"]), (beside[0], [one.file for one in beside])):
-        home = tmp_path / "hub" / f"models--{at.repository.replace('/', '--')}" / "snapshots" / at.revision
-        home.mkdir(parents=True)
-        for name in files:
-            shutil.copy(plain / name, home / name)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", in_cache(tmp_path / "hub"))
+    for at, source in ((weights, tmp_path / "export"), *((place, plain) for place in beside)):
+        home = tmp_path / "hub" / f"models--{at.repository.replace('/', '--')}" / "snapshots" / at.revision
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / at.file, home / at.file)
     files = find("some/body")
-    assert files.weights.parent != files.folder and files.sha256 == digest
-    (files.weights.parent / "model.safetensors").write_bytes(b"another file")
-    with pytest.raises(UserError, match="damaged|is not the published file"):
-        FrozenClip("some/body")
+    assert files.weights.parent != files.folder and (files.layout, files.sha256) == ("open_clip", digest)
+    if not is_whole:
+        save_file({"logit_scale": torch.tensor(4.6)}, files.weights)
+        with pytest.raises(UserError, match="is not the published file of some/body: its sha256 is .* delete it"):
+            FrozenClip("some/body")
+        return
+    clip = FrozenClip("some/body")
+    ids, _ = clip.tokenize(CAPTIONS)
+    with torch.no_grad():
+        torch.testing.assert_close(clip.read(CAPTIONS).embedding, export.read(ids), atol=1e-5, rtol=1e-4)
 
 
 def find_sha(folder: Path) -> str:
-    from cdcd_video.pretrained.files import sha256_of
-
     return sha256_of(folder / "model.safetensors")
 
 
