@@ -59,7 +59,16 @@ def test_every_figure_is_told(tiny_model, tmp_path):  # noqa: F811
     assert [row[0] for row in result["memory"]["rows"]] == [0, 2, 4, 6, 8, 10]
     assert all(row[2] > row[1] > 0 for row in result["memory"]["rows"]) and result["memory"]["batch_ms"] > 0
     told = "\n".join(bench_data.table(result))
-    for word in ("render", "decode", "resize", "cuts", "encode", "waiting for the batch", "processor ms", "mapped files"):
+    for word in (
+        "render",
+        "decode",
+        "resize",
+        "cuts",
+        "encode",
+        "waiting for the batch",
+        "processor ms",
+        "mapped files",
+    ):
         assert word in told
 
 
