@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +10,10 @@ from pathlib import Path
 import pytest
 from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
 
+import evaluate
 from cdcd_video.engine import distributed
+from cdcd_video.errors import exit_code
+from data_prep.__main__ import main as data_prep_main
 
 TOGETHER = Path(__file__).with_name("together.py")
 
@@ -61,39 +63,40 @@ def test_two_processes_do_what_one_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_encode_and_measure_as_one(tiny_model, tmp_path):  # noqa: F811
-    """Through the entrances, with what torchrun sets: every score is the same, digit by digit."""
-    asked = ["--checkpoint", tiny_model, "--num-videos", 5, "--num-frames", 16, "--metrics", "psnr", "fid", "is", "fvd"]
-    asked += ["discontinuity", "sprites", "--batch", 4, "--device", "cpu"]
-    for num in (1, 2):
-        ends = processes("evaluate.py", *asked, "--out", tmp_path / f"by{num}", num=num)
-        assert [code for code, _ in ends] == [0] * num, ends
-    assert sum("scores.jsonl" in said for _, said in ends) == 1, "one process speaks"
-    one, two = ([json.loads(row) for row in (tmp_path / f"by{num}" / "scores.jsonl").open()] for num in (1, 2))
-    assert one == two and {"psnr", "fid", "is", "fvd"} <= {score["metric"] for score in one}
-
-    data = [
-        "-m",
-        "data_prep",
-        "sprites",
-        "--out",
-        tmp_path / "clips",
-        "--num-clips",
-        130,
+def test_two_processes_encode_and_measure_as_one(tiny_model, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Through the entrances, with what torchrun sets: every score is the same, digit by digit, and every file of a cache."""
+    by = {num: tmp_path / f"by{num}" for num in (1, 2)}
+    metrics = ["psnr", "fid", "discontinuity", "sprites"]
+    asked = [
+        "evaluate.py",
+        "--checkpoint",
+        tiny_model,
+        "--num-videos",
+        5,
         "--num-frames",
+        8,
+        "--batch",
         4,
-        "--size-px",
-        32,
+        "--no-latents",
     ]
-    assert subprocess.run([sys.executable, *map(str, data)], cwd=ROOT, check=False).returncode == 0
-    for num in (1, 2):
-        out = tmp_path / f"latents{num}"
-        ends = processes(
-            "-m", "data_prep", "encode", "--model", tiny_model, "--out", out, "--data", tmp_path / "clips", num=num
-        )
-        assert [code for code, _ in ends] == [0] * num, ends
-    names = sorted(path.name for path in (tmp_path / "latents1").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "latents2").iterdir())
-    for name in names:
-        assert (tmp_path / "latents1" / name).read_bytes() == (tmp_path / "latents2" / name).read_bytes(), name
-    shutil.rmtree(tmp_path / "latents1")
+    asked += ["--device", "cpu", "--metrics", *metrics]
+    encoded = ["-m", "data_prep", "encode", "--model", tiny_model, "--data", tmp_path / "clips", "--device", "cpu"]
+    prepared = ["--out", tmp_path / "clips", "--num-clips", 130, "--num-frames", 2, "--size-px", 32]
+    for entrance, words in (
+        (evaluate.main, [*asked, "--out", by[1]]),
+        (data_prep_main, ["data_prep", "sprites", *prepared]),
+        (data_prep_main, [*encoded[1:], "--out", by[1] / "latents"]),
+    ):
+        monkeypatch.setattr(sys, "argv", list(map(str, words)))
+        assert exit_code(entrance) == 0, capsys.readouterr().err
+    for words in ([*asked, "--out", by[2]], [*encoded, "--out", by[2] / "latents"]):
+        ends = processes(*words)
+        assert [code for code, _ in ends] == [0, 0], ends
+        assert words[0] == "-m" or sum("scores.jsonl" in said for _, said in ends) == 1, "one process speaks"
+
+    for name in ("scores.jsonl", "per_video.jsonl"):
+        assert (by[1] / name).read_bytes() == (by[2] / name).read_bytes(), name
+    found = {json.loads(row)["metric"] for row in (by[1] / "scores.jsonl").open()}
+    assert {"psnr", "fid", "discontinuity", "does_right_thing"} <= found
+    one, two = ({path.name: path.read_bytes() for path in (by[num] / "latents").iterdir()} for num in (1, 2))
+    assert one == two and len(one) > 5
