@@ -216,9 +216,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _is_whole(facts: dict[str, Any]) -> bool:
     """Whether what is read of a manifest is there, and of its type."""
-    files, splits, fps = facts.get("files"), facts.get("splits"), facts["plan"].get("fps")
+    plan, files, splits = facts["plan"], facts.get("files"), facts.get("splits")
+    fps, whole = plan.get("fps"), ("size_px", "num_patches", "joint_width", "text_width")
     return (
-        type(fps) in (int, float)
+        all(type(plan.get(name)) is int and plan[name] > 0 for name in whole)
+        and all(isinstance(plan.get(name), str) for name in ("codes", "clip", "data"))
+        and all(isinstance(plan.get(name), dict) for name in ("codec", "recipe"))
+        and type(fps) in (int, float)
         and 0 < fps < math.inf
         and isinstance(splits, dict)
         and isinstance(files, dict)

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -322,6 +322,7 @@ def _is_whole(manifest: dict) -> bool:
         and size_px > 0
         and type(fps) in (int, float)
         and 0 < fps < math.inf
+        and manifest.get("mode") in get_args(FitMode)
         and isinstance(files, dict)
         and CLIPS in files
         and all(

@@ -50,7 +50,7 @@ def main() -> int:
                 f"DEFECT in {tally.target}, {defect.times} times: {defect.what}\n  input kept in {defect.kept}\n"
             )
     num_inputs, seconds = sum(tally.num_inputs for tally in tallies), sum(tally.seconds for tally in tallies)
-    sys.stdout.write(f"{num_inputs:,} inputs in {seconds:.0f} s, {num_defects} defects\n")
+    sys.stdout.write(f"{num_inputs:,} inputs in {seconds:.0f} s of the processor, {num_defects} defects\n")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "tally.json").write_text(json.dumps([tally.facts for tally in tallies], indent=1) + "\n")
     return 1 if num_defects else 0

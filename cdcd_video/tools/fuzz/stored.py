@@ -161,7 +161,17 @@ def _encoded(folder: Path) -> tuple[dict, dict[str, bytes]]:
         np.save(folder / f"{name}.npy", value)
     arrays = {f"{name}.npy": (folder / f"{name}.npy").read_bytes() for name in values}
     files = {name: {"bytes": len(content), "sha256": "0" * 64} for name, content in arrays.items()}
-    plan = {"version": cache.VERSION, "fps": 8.0, "size_px": 32, "codec": {}, "recipe": {}}
+    plan = {
+        "version": cache.VERSION,
+        "fps": 8.0,
+        "size_px": 32,
+        "codec": {},
+        "recipe": {},
+        "codes": "",
+        "clip": "",
+        "data": "",
+    }
+    plan |= {"num_patches": 6, "joint_width": 3, "text_width": 3}
     return {"format": cache.FORMAT, "plan": plan, "splits": {"train": 2}, "files": files}, arrays
 
 
@@ -181,4 +191,4 @@ def _prepared(folder: Path) -> tuple[dict, list[dict], bytes]:
     files = {
         name: {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()} for name in (CLIPS, "frames-00000.npy", REJECTED)
     }
-    return {"format": FORMAT, "version": VERSION, "size_px": 4, "fps": 8.0, "files": files}, rows, array
+    return {"format": FORMAT, "version": VERSION, "size_px": 4, "fps": 8.0, "mode": "crop", "files": files}, rows, array
