@@ -151,8 +151,23 @@ def test_who_looks_on_sees_torchs_own_operators(monkeypatch: pytest.MonkeyPatch)
     assert not products.may_serve(x.double()) and not products.may_serve(torch.empty(1, device="meta"))
 
 
+@pytest.mark.skipif(not products.has_onednn(), reason="torch without oneDNN")
+def test_in_drawing_no_row_depends_on_the_others():
+    draws = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(700, 192, generator=draws), torch.randn(1400, 192, generator=draws)
+    assert weight.numel() >= products.LARGE_WEIGHT
+    with torch.no_grad():
+        together = products.linear(x, weight)
+        assert torch.allclose(together, x @ weight.T, atol=1e-3)
+        for rows in (1, 16, 64, 333):
+            if rows == 1:
+                assert torch.equal(products.linear(x[:1], weight), nn.functional.linear(x[:1], weight))
+                continue
+            assert torch.equal(products.linear(x[:rows], weight), together[:rows])
+
+
 def test_drawing_never_meets_the_kernels_of_training(monkeypatch: pytest.MonkeyPatch):
-    """A linear layer or an MLP gives the same bits at any batch size where no gradient is wanted, large or small."""
+    """A small linear layer and every MLP are torch's own where no gradient is wanted, at any batch size."""
     monkeypatch.setattr(products, "_Linear", None)
     monkeypatch.setattr(feed_forward, "_Mlp", None)
     with torch.no_grad():

@@ -11,7 +11,11 @@ from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 LARGE = 1 << 26
-"""Multiply-adds from which a product is worth the detour."""
+"""Multiply-adds from which a product is worth the detour in training."""
+FEWEST_ROWS = 16
+"""Of each sample, in drawing."""
+LARGE_WEIGHT = 1 << 18
+"""Numbers in a weight from which it is in drawing, where the rows have no say: no sample may depend on its batch."""
 
 
 def may_serve(x: Tensor) -> bool:
@@ -38,7 +42,10 @@ def linear(
     x: Float[Tensor, "*rows In"], weight: Float[Tensor, "Out In"], bias: Float[Tensor, "Out"] | None = None
 ) -> Float[Tensor, "*rows Out"]:
     """x weight^T + bias, like torch's, differentiable once."""
-    is_large = x.numel() * len(weight) >= LARGE and torch.is_grad_enabled()
+    if torch.is_grad_enabled():
+        is_large = x.numel() * len(weight) >= LARGE
+    else:  # a single row is added up in another order than many
+        is_large = weight.numel() >= LARGE_WEIGHT and x.ndim > 1 and x.shape[-2] >= FEWEST_ROWS
     is_single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     if is_large and is_single and may_serve(x) and has_onednn():
         return _Linear.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
