@@ -279,7 +279,7 @@ def _read_manifest(folder: Path) -> dict:
         is_ours = manifest["format"] == FORMAT
     except FileNotFoundError:
         raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
     if not is_ours:
         raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
