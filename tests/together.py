@@ -300,9 +300,9 @@ def gradients_of(task, shard: str | None) -> tuple[dict[str, Tensor], dict[str, 
     """Values and whole gradients of one step; `shard` None: by oneself."""
     stream = generator("draws", task.name)
     spread = parallel.Spread(task, shard) if shard else task
-    losses = spread.objective(spread.batch(3), stream)
-    parameters = optim.trained_parameters(task.model)
+    parameters = optim.trained_parameters(task.model)  # as an optimiser sees them: within a step FSDP2 shows others
     assert any(map(parallel.is_share, parameters.values())) == (shard == "fsdp")
+    losses = spread.objective(spread.batch(3), stream)
     values = {**losses.parts, "total": losses.total.detach()}
     if losses.shares is not None:
         values |= losses.shares()
