@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn.functional import normalize, one_hot
 
 from cdcd_video.codec.codec import Codec
 from cdcd_video.config import CodecConfig, Config, FsqConfig, SpritesData
+from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
 from cdcd_video.engine import loop
 from cdcd_video.metrics.latent.clusters import potentials, uniformity
@@ -114,7 +116,9 @@ class Moving:
 
     fps = 8.0
     lengths = np.full(30, 8)
+    shots = Shots.of(lengths, None)
     caption_of = tuple((clip,) for clip in range(30))
+    sentence = np.arange(30)
 
     def frame_codes(self, clip, frame):
         begins = np.random.Generator(np.random.Philox(key=5)).integers(NUM_CODES, size=(30, TOKENS))
@@ -133,10 +137,11 @@ class Forced(nn.Module):
         super().__init__()
         self.say, self.weight = say, nn.Parameter(torch.zeros(()))
 
-    def prepare(self, condition):
-        return condition
+    def prepare(self, condition, said=None):
+        return SimpleNamespace(condition=condition, keys_values=())
 
-    def forward(self, x_t: Tensor, t: Tensor, condition) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, shown) -> Tensor:
+        condition = shown.condition if isinstance(shown, SimpleNamespace) else shown
         return 15.0 * one_hot(self.say(condition), NUM_CODES) + self.weight
 
 

@@ -218,7 +218,7 @@ def _draw(found: Gathered, path: Path) -> bool:
         axes.spines[["left", "bottom"]].set_color(_INK)
         axes.grid(color=_INK, alpha=0.18)
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, labelcolor=_INK
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, labelcolor=_INK
     )
     figure.savefig(path, transparent=True, metadata={"Date": None})
     return True
