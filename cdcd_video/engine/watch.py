@@ -158,50 +158,47 @@ class _TensorBoard:
         self.writer.close()
 
 
-class _Wandb:
+class _Online:
+    """What W&B and trackio have in common: a run of their package, told values and pictures."""
+
+    package: str
+
+    def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
+        self.module = importlib.import_module(self.package)
+        self.run = self.module.init(resume="allow", config=dict(facts), **self._named(out, task))
+
+    def _named(self, out: Path, task: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def picture(self, step: int, path: Path) -> None:
+        self.run.log({"samples": self.module.Image(str(path))}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class _Wandb(_Online):
     """Weights & Biases: a run for each task, in one group; online or offline as WANDB_MODE says."""
 
-    def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
-        self.library = importlib.import_module("wandb")
+    package = "wandb"
+
+    def _named(self, out: Path, task: str) -> dict[str, Any]:
         group = f"{out.resolve().name}-{_token(out)}"
-        self.run = self.library.init(
-            project=_project("WANDB_PROJECT"),
-            group=group,
-            name=f"{out.resolve().name}/{task}",
-            id=f"{group}-{task}",
-            resume="allow",
-            dir=str(out),
-            config=dict(facts),
-        )
-
-    def record(self, step: int, values: Mapping[str, float]) -> None:
-        self.run.log(dict(values), step=step)
-
-    def picture(self, step: int, path: Path) -> None:
-        self.run.log({"samples": self.library.Image(str(path))}, step=step)
-
-    def close(self) -> None:
-        self.run.finish()
+        name, run_id = f"{out.resolve().name}/{task}", f"{group}-{task}"
+        return dict(project=_project("WANDB_PROJECT"), group=group, name=name, id=run_id, dir=str(out))
 
 
-class _Trackio:
+class _Trackio(_Online):
     """trackio: a run for each task, kept on this machine unless trackio is told otherwise."""
 
-    def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
-        self.library = importlib.import_module("trackio")
+    package = "trackio"
+
+    def _named(self, out: Path, task: str) -> dict[str, Any]:
         name = f"{out.resolve().name}-{_token(out)}-{task}"
-        self.run = self.library.init(
-            project=_project("TRACKIO_PROJECT"), name=name, resume="allow", config=dict(facts), embed=False
-        )
-
-    def record(self, step: int, values: Mapping[str, float]) -> None:
-        self.run.log(dict(values), step=step)
-
-    def picture(self, step: int, path: Path) -> None:
-        self.run.log({"samples": self.library.Image(str(path))}, step=step)
-
-    def close(self) -> None:
-        self.run.finish()
+        return dict(project=_project("TRACKIO_PROJECT"), name=name, embed=False)
 
 
 WATCHERS: dict[str, Callable[[Path, str, int, Mapping[str, Any]], Watcher]] = {
