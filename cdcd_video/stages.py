@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cdcd_video import checkup
 from cdcd_video.clip import PIXEL_MEAN, PIXEL_STD, clip_objective
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.codec.figures import codec_figures
@@ -18,13 +19,12 @@ from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import PairIndices, draw_pairs, load_frames
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
-from cdcd_video.denoiser import Condition, Denoiser
+from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion.process import Chain
 from cdcd_video.engine import distributed
 from cdcd_video.engine.optim import TrainSettings
-from cdcd_video.engine.runtime import generator as seeded
 from cdcd_video.engine.runtime import seed_for
-from cdcd_video.generate import CodeWalk, Drawing
+from cdcd_video.generate import CodeWalk
 from cdcd_video.metrics.features.networks import lpips_network
 from cdcd_video.metrics.latent import health
 from cdcd_video.metrics.latent.space import space_figures
@@ -35,10 +35,6 @@ from cdcd_video.step_eye import StepEye, eye_objective
 
 NUM_SEEN = 4096
 """Training frames that a rival fixes its scales by."""
-NUM_WATCHED = 64
-"""Validation examples that are drawn at each evaluation."""
-WATCHED_STEPS = 2
-"""Most reverse steps they are drawn in."""
 
 
 def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
@@ -329,33 +325,18 @@ class DiffusionStage(CodeStage):
         )
 
     def evaluate(self) -> dict[str, float]:
-        """The training terms on 256 validation examples, and the health of frames drawn for 64."""
+        """The training terms on 256 validation examples, and the health of single frames and roll-outs drawn for others."""
         examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
-        return terms | self._health()
+        way = self.denoiser if self.config.rival else CodeWalk(self)  # which has all that a walk needs of a model
+        watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), checkup.NUM_WATCHED)
+        given = (way, self.codec, self.config)
+        return terms | checkup.single_frames(*given, watched) | checkup.roll_outs(*given, self.val, self.device)
 
     def alarms(self, evaluation: Mapping[str, float], progress: float) -> list[str]:
-        """Whether the model freezes or its latent space collapses; see `metrics.latent.health`."""
+        """Whether the model or its roll-outs freeze or its latent space collapses; see `metrics.latent.health`."""
         return health.alarms(evaluation, progress)
-
-    def _health(self) -> dict[str, float]:
-        """Frames drawn as the user will have them, but in a few steps, beside the true frames in their place."""
-        sample, codec = self.config.sample, self.codec
-        batch = self._examples(self.val, step_rng(self.config.seed, "health", 0), NUM_WATCHED)
-        streams = [seeded(self.config.seed, "health", row, device=self.device) for row in range(NUM_WATCHED)]
-        dials = Drawing(**sample.model_copy(update={"num_steps": min(sample.num_steps, WATCHED_STEPS)}).model_dump())
-        way = self.denoiser if self.config.rival else CodeWalk(self)  # which has all that a walk needs of a model
-        source, first = way.begin(batch.source), way.begin(batch.first)
-        condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
-
-        def seen(latents: Tensor) -> dict[str, np.ndarray]:
-            values = latents if latents.is_floating_point() else codec.values(latents)
-            return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
-
-        drawn = way.next_frame(condition, dials, streams)
-        said = batch.text.embedding.float().cpu().numpy()
-        return health.health(seen(drawn), seen(batch.target), seen(batch.source), said)
 
 
 class RefineStage(DiffusionStage):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
+from cdcd_video.checkup import NUM_WATCHED, ROLLED_FRAMES
 from cdcd_video.codec.codec import Codec
 from cdcd_video.config import CodecConfig, Config, FsqConfig, SpritesData
 from cdcd_video.data.shots import Shots
@@ -20,16 +21,18 @@ from cdcd_video.engine import loop
 from cdcd_video.metrics.latent.clusters import potentials, uniformity
 from cdcd_video.metrics.latent.health import (
     COLLAPSES_BELOW,
+    FADES_BELOW,
     FREEZES_BELOW,
     JUDGED_FROM,
     alarms,
     effective_rank,
     health,
     motion,
+    rolled_motion,
 )
 from cdcd_video.records import TextStates
 from cdcd_video.report.card import write_card
-from cdcd_video.stages import NUM_WATCHED, DiffusionStage, settings_for
+from cdcd_video.stages import DiffusionStage, settings_for
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (5, 4), 9, 2, 20
 TOKENS = PATCHES * GROUPS
@@ -91,6 +94,20 @@ def test_figures_of_the_truth_itself_of_a_copy_and_of_one_frame_for_all():
     assert "motion_ratio" not in still, "nothing moves in truth: there is nothing to compare with"
 
 
+def test_the_motion_of_roll_outs_is_that_into_their_later_half():
+    real = np.zeros((1, 6, 2, 1))
+    real[0, :, 0, 0] = [0, 1, 2, 3, 5, 7]
+    drawn = np.zeros_like(real)
+    drawn[0, :, 0, 0] = [0, 9, 9, 9, 8, 8]
+    found = rolled_motion(drawn, real)  # into frames 3, 4 and 5, over two patches
+    assert found["rolled_real_motion"] == pytest.approx((1 + 2 + 2) / 6)
+    assert found["rolled_motion"] == pytest.approx((0 + 1 + 0) / 6)
+    assert found["rolled_motion_ratio"] == pytest.approx(1 / 5)
+    assert rolled_motion(real, real)["rolled_motion_ratio"] == 1
+    assert "rolled_motion_ratio" not in rolled_motion(real, drawn[:, [0] * 6]), "the truth stands still"
+    assert rolled_motion(drawn[:, :2], real[:, :2])["rolled_motion_ratio"] == 9, "of two frames the second counts"
+
+
 def test_alarms_wait_for_half_of_the_training_and_for_their_thresholds():
     well = dict(motion_ratio=1.0, rank_ratio=1.0, drawn_rank=9.0, real_rank=9.0)
     assert alarms(well, 1.0) == []
@@ -102,7 +119,13 @@ def test_alarms_wait_for_half_of_the_training_and_for_their_thresholds():
     assert told.startswith(
         "the latent space collapses: drawn frames spread over 1.8 directions, the true ones over 9.0"
     )
-    edge = well | {"motion_ratio": FREEZES_BELOW, "rank_ratio": COLLAPSES_BELOW}
+    fading = well | {"rolled_motion_ratio": 0.3}
+    (told,) = alarms(fading, 1.0)
+    assert told == "roll-outs freeze: after a few frames they move 30% as far from frame to frame as the true ones " + (
+        "(alarm below 45%)"
+    )
+    assert alarms(fading, 0.0) == [] and alarms(fading | frozen, 1.0) == alarms(frozen, 1.0)
+    edge = well | {"motion_ratio": FREEZES_BELOW, "rank_ratio": COLLAPSES_BELOW, "rolled_motion_ratio": FADES_BELOW}
     assert alarms(edge, 1.0) == []
     assert len(alarms(frozen | {"rank_ratio": 0.1}, 1.0)) == 2
     assert alarms({"rank_ratio": 1.0}, 1.0) == [], "a world in which nothing moves freezes nobody"
@@ -153,6 +176,13 @@ def copy(condition) -> Tensor:
     return condition.source
 
 
+def tire(condition) -> Tensor:
+    """Follows the truth, but for one place; on a frame that no clip has, stands still."""
+    shift = (condition.source - condition.first) % NUM_CODES
+    is_true = (shift == shift[:, :1]).all(1, keepdim=True)
+    return torch.where(is_true & (torch.arange(TOKENS) > 0), follow(condition), condition.source)
+
+
 def constant(condition) -> Tensor:
     return torch.arange(TOKENS).expand_as(condition.source) % NUM_CODES
 
@@ -178,34 +208,44 @@ def stage_of(say, kind: str) -> DiffusionStage:
 
 
 @pytest.mark.parametrize("kind", ["mask", "bridge"])
-@pytest.mark.parametrize("say, word", [(follow, ""), (copy, "freezes"), (constant, "collapses")])
+@pytest.mark.parametrize(
+    "say, word", [(follow, ""), (copy, "freezes"), (tire, "roll-outs freeze"), (constant, "collapses")]
+)
 def test_a_run_that_freezes_or_collapses_says_so_and_a_healthy_one_does_not(say, word, kind, tmp_path, capsys):
     stage = stage_of(say, kind)
     settings = replace(settings_for(stage.config.train.diffusion, 1), num_steps=4, learning_rate=1e-9, eval_every=1)
     result = loop.train(stage, settings, tmp_path, seed=0, identity={})
     figures = result.evaluation
-    expected = {"": (1.0, 1.0), "freezes": (0.0, None), "collapses": (None, 1 / figures["real_rank"])}[word]
-    for name, value in zip(("motion_ratio", "rank_ratio"), expected, strict=True):
+    expected = {
+        "": (1.0, 1.0, 1.0),
+        "freezes": (0.0, None, 0.0),
+        "roll-outs freeze": (None, None, 0.0),
+        "collapses": (None, 1 / figures["real_rank"], 0.0),
+    }[word]
+    for name, value in zip(("motion_ratio", "rank_ratio", "rolled_motion_ratio"), expected, strict=True):
         if value is not None:
             assert figures[name] == pytest.approx(value, abs=0.02), name
+
+    assert word != "roll-outs freeze" or figures["motion_ratio"] > 0.9, "in single steps nothing shows"
 
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     judged = [line["alarms"] for line in lines if "evaluation" in line]
     assert judged[0] == [], "too early"
-    assert [len(found) for found in judged[1:]] == [1 if word else 0] * 3
+    number = {"": 0, "collapses": 2}.get(word, 1)  # one frame for all that is said is one that does not move
+    assert [len(found) for found in judged[1:]] == [number] * 3
     (tmp_path / "run.json").write_text(
         json.dumps(dict(command=[], commit="", dirty=False, machine=dict(gpu=None, cpu="", cores=1, torch="")))
     )
     card, told = write_card(tmp_path, {}).read_text(), capsys.readouterr().err
-    assert told.count("ALARM") == (3 if word else 0) and ("Alarms" in card) == bool(word)
+    assert told.count("ALARM") == 3 * number and ("Alarms" in card) == bool(word)
     if word:
-        assert word in told and f"- **diffusion: {judged[-1][0]}.**" in card and word in judged[-1][0]
+        assert word in told and f"- **diffusion: {judged[-1][-1]}.**" in card and word in judged[-1][-1]
 
 
 def test_watching_changes_no_bit_of_the_training_and_gives_the_same_figures_again(tmp_path):
     stage = stage_of(follow, "mask")
     once, again = stage.evaluate(), stage.evaluate()
-    assert once == again and NUM_WATCHED == 64
+    assert once == again and (NUM_WATCHED, ROLLED_FRAMES) == (64, 8)
     ends = []
     for every in (1, 4):
         settings = replace(settings_for(stage.config.train.diffusion, 1), num_steps=4, eval_every=every)

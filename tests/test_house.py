@@ -19,7 +19,7 @@ ORDER = (
     *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
     *("data", "codec", "denoiser", "metrics"),  # the stages
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
-    *("encoder", "generate", "stages", "sheets"),  # how it draws, what is trained, what is shown
+    *("encoder", "generate", "checkup", "stages", "sheets"),  # how it draws, what is trained, what is shown
     *("report", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

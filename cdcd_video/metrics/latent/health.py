@@ -1,4 +1,4 @@
-"""Does a model freeze, or its space collapse? Figures of frames drawn from known sources, beside those of the true frames.
+"""Does a model freeze, or its space collapse? Figures of frames that it draws, beside those of the true frames.
 
 Attraction to the earlier frame is cheapest by not moving, attraction to a sentence by drawing one and the same frame for
 it. Both look fine to the terms themselves; these figures are what would show it.
@@ -13,6 +13,8 @@ from cdcd_video.metrics.latent.clusters import alignment, potentials, uniformity
 
 FREEZES_BELOW = 0.5
 """Of `motion_ratio`. A copy of the source has 0, the truth 1; docs/diffusion.md says what trained models have."""
+FADES_BELOW = 0.45
+"""Of `rolled_motion_ratio`, likewise. Lower, because a roll-out leaves the truth, where even good models slow down."""
 COLLAPSES_BELOW = 0.5
 """Of `rank_ratio`. Drawn frames that use half as many directions as the true ones, or fewer, have lost content."""
 JUDGED_FROM = 0.5
@@ -37,7 +39,7 @@ def effective_rank(points: Float[np.ndarray, "n D"]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def motion(values: Float[np.ndarray, "n P V"], before: Float[np.ndarray, "n P V"]) -> float:
+def motion(values: Float[np.ndarray, "*n P V"], before: Float[np.ndarray, "*n P V"]) -> float:
     """Mean distance between a patch's code values and those of an earlier frame, in units of the codebook; 0 for a copy."""
     return float(np.linalg.norm(np.asarray(values, np.float64) - before, axis=-1).mean())
 
@@ -73,21 +75,45 @@ def health(
     return figures
 
 
+def rolled_motion(drawn: Float[np.ndarray, "n F P V"], real: Float[np.ndarray, "n F P V"]) -> dict[str, float]:
+    """How far roll-outs still move from frame to frame once they stand on frames of their own; beside the truth.
+
+    A model that moves a little less than it should at each step need not freeze in one step, and yet does in a roll-out,
+    where each frame stands on the one before. So the motion (see `motion`) into the later half of the frames is what counts.
+
+    Args:
+      drawn: code values of roll-outs, the first frame given; at least two frames.
+      real: those of the true frames.
+
+    Returns:
+      `rolled_motion`, `rolled_real_motion` and, where the truth moves, their ratio `rolled_motion_ratio`.
+    """
+    later = real.shape[1] // 2
+    moved, should = (motion(frames[:, later:], frames[:, later - 1 : -1]) for frames in (drawn, real))
+    figures = {"rolled_motion": moved, "rolled_real_motion": should}
+    return figures | ({"rolled_motion_ratio": moved / should} if should > 0 else {})
+
+
 def alarms(figures: Mapping[str, float], progress: float) -> list[str]:
     """What is wrong with a model, in sentences; nothing before `JUDGED_FROM` of its training.
 
     Args:
-      figures: of `health`, and possibly others.
+      figures: of `health` and `rolled_motion`, and possibly others.
       progress: share of the training that is done.
     """
     if progress < JUDGED_FROM:
         return []
     found = []
-    moved, spread = figures.get("motion_ratio"), figures.get("rank_ratio")
+    moved, spread, rolled = (figures.get(f"{name}_ratio") for name in ("motion", "rank", "rolled_motion"))
     if moved is not None and moved < FREEZES_BELOW:
         found.append(
             f"the model freezes: its frames move {moved:.0%} as far from their source as the true ones (alarm below "
             f"{FREEZES_BELOW:.0%})"
+        )
+    elif rolled is not None and rolled < FADES_BELOW:  # who freezes in a step does in a roll-out too
+        found.append(
+            f"roll-outs freeze: after a few frames they move {rolled:.0%} as far from frame to frame as the true ones (alarm "
+            f"below {FADES_BELOW:.0%})"
         )
     if spread is not None and spread < COLLAPSES_BELOW:
         found.append(

@@ -1,0 +1,89 @@
+"""What a denoiser draws while it trains, for `metrics.latent.health` to judge: single frames, and short roll-outs.
+
+Frames are drawn as the user will have them, but in a few steps, and all in latent space: nothing is decoded.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cdcd_video.codec.codec import CodeSpace
+from cdcd_video.config import Config
+from cdcd_video.data.cache import CodeCache
+from cdcd_video.denoiser import Condition
+from cdcd_video.engine.runtime import generator
+from cdcd_video.generate import Drawing
+from cdcd_video.metrics.latent import health
+from cdcd_video.records import CodePair, TextStates
+from cdcd_video.rivals.interface import NextFrame
+
+NUM_WATCHED = 64
+"""Validation examples that are drawn, and shots that are rolled out, at each evaluation."""
+MOST_STEPS = 2
+"""Reverse steps of a frame, unless the config asks for fewer."""
+ROLLED_FRAMES = 8
+"""Frames of a roll-out, the first given; fewer where no shot has so many."""
+
+
+def single_frames(way: NextFrame, codec: CodeSpace, config: Config, batch: CodePair) -> dict[str, float]:
+    """Health of frames that are drawn from true ones; see `health.health`.
+
+    Args:
+      way: how frames are drawn.
+      codec: what codes mean.
+      config: whose `sample` says how to draw, and whose seed from which streams.
+      batch: examples.
+    """
+    streams = [generator(config.seed, "health", row, device=batch.source.device) for row in range(len(batch.source))]
+    source, first = way.begin(batch.source), way.begin(batch.first)
+    condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
+
+    def seen(latents: Tensor) -> dict[str, np.ndarray]:
+        values = _values(codec, latents)
+        return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
+
+    drawn = way.next_frame(condition, _dials(config), streams)
+    said = batch.text.embedding.float().cpu().numpy()
+    return health.health(seen(drawn), seen(batch.target), seen(batch.source), said)
+
+
+def roll_outs(
+    way: NextFrame, codec: CodeSpace, config: Config, cache: CodeCache, device: torch.device
+) -> dict[str, float]:
+    """Whether roll-outs go on moving; see `health.rolled_motion`.
+
+    Args:
+      way, codec, config: as for `single_frames`.
+      cache: validation clips, of which shots are followed from their first frames.
+      device: where the model is.
+    """
+    shots = cache.shots
+    num_frames = min(ROLLED_FRAMES, int(shots.lengths.max()))
+    long = np.flatnonzero(shots.lengths >= num_frames)
+    shot = long[np.linspace(0, len(long) - 1, min(NUM_WATCHED, len(long))).astype(int)]
+    clip = shots.clips[np.searchsorted(shots.first_of, shot, side="right") - 1]
+    truth = [cache.frame_codes(clip, shots.begins[shot] + frame).to(device) for frame in range(num_frames)]
+    text = cache.text(np.array([cache.caption_of[one][0] for one in clip]))
+    text = TextStates(*(value.to(device) for value in (text.tokens, text.is_word, text.embedding)))
+
+    streams = [generator(config.seed, "roll-out", row, device=device) for row in range(len(clip))]
+    gap = torch.full((len(clip),), 1 / cache.fps, device=device)
+    has_first, dials = torch.ones(len(clip), dtype=torch.bool, device=device), _dials(config)
+    drawn = [way.begin(truth[0])]
+    for number in range(num_frames - 1):
+        drawn.append(way.next_frame(Condition(drawn[-1], drawn[0], has_first, gap, number * gap, text), dials, streams))
+
+    def values(frames: list[Tensor]) -> Float[np.ndarray, "n F P V"]:
+        return torch.stack([_values(codec, latents) for latents in frames], 1).cpu().numpy()
+
+    return health.rolled_motion(values(drawn), values(truth))
+
+
+def _dials(config: Config) -> Drawing:
+    sample = config.sample
+    return Drawing(**sample.model_copy(update={"num_steps": min(sample.num_steps, MOST_STEPS)}).model_dump())
+
+
+def _values(codec: CodeSpace, latents: Tensor) -> Float[Tensor, "n P V"]:
+    return latents if latents.is_floating_point() else codec.values(latents)
