@@ -5,20 +5,36 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_upstream import fake_checkout
+from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
+from cdcd_video import configfile
+from cdcd_video.config import Config
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench, bench_draw_side, bench_loss, bench_process, bench_train, bench_train_side
+from cdcd_video.tools import (
+    bench,
+    bench_config_parts,
+    bench_draw_side,
+    bench_loss,
+    bench_process,
+    bench_train,
+    bench_train_side,
+)
 from cdcd_video.tools.bench_flops import step_flops
 from cdcd_video.tools.bench_loss_side import SIDES, measured
 from cdcd_video.tools.bench_process import in_child, measure, peak_over_base, product_rate
 from cdcd_video.tools.bench_shapes import Shape
+from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.explain.stand_in import look_at_data
+from cdcd_video.tools.explain.steps import measure as measure_shapes
 
 CPU = torch.device("cpu")
+TINY = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
 
 
 @pytest.fixture
@@ -213,3 +229,87 @@ def test_both_walks_draw_codes():
             codes = draw(4, is_truncated)
             assert codes.shape == (2, 16) and codes.min() >= 0 and codes.max() < 11
             assert len(codes.unique()) > 3, "a model that knows nothing draws everything"
+
+
+# ----------------------------------------------------------------------------------------------------- bench config
+
+
+def test_bench_config_measures_the_stages_and_drawings_of_a_config(
+    monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
+):
+    file = tmp_path / "config.json"
+    options = ["--stages", "codec", "diffusion", "--steps", "1", "2", "99", "--together", "2", "--repeats", "1"]
+    monkeypatch.setattr(bench_config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
+    given = ["--config", str(TINY), "--round", "2", "--device", "cpu", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", ["bench", "config", *given, *options])
+    assert exit_code(bench.main) == 0
+    out, found = capsys.readouterr().out, json.loads(file.read_text())
+    assert [row["stage"] for row in found["stages"]] == ["codec", "diffusion"]
+    config = configfile.load(TINY, Config)
+    line = Line(config, look_at_data(config), tmp_path)
+    for row in found["stages"]:
+        train = getattr(config.train, row["stage"])
+        assert row["flops"] == measure_shapes(line, row["stage"]).flops > 0 and row["n"] == 2
+        assert row["share_mm"] == pytest.approx(row["flops"] / row["s"] / 2e9)
+        assert row["examples_per_s"] * row["s"] == pytest.approx(train.batch_size)
+        assert row["profile"] and row["idle"] is None and row["peak_bytes"] > 0
+    assert [(row["steps"], row["videos"], row["is_default"]) for row in found["drawings"]] == [
+        (1, 1, False), (1, 2, False), (2, 1, True), (2, 2, True), (99, 1, False), (99, 2, False)
+    ]  # fmt: skip
+    for row in found["drawings"]:
+        assert row["frames"] == 8 and row["s_per_frame"] * 7 * row["videos_per_s"] == pytest.approx(1)
+    assert "tiny; " in out and "(the default)" in out and "diffusion: aten::" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["--repeats", "0"], "at least 1"), (["--stages", "eye"], "tiny has no stage 'eye'; it has clip, codec")],
+)
+def test_bench_config_answers_mistakes(monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], sentence: str):
+    monkeypatch.setattr(bench_config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
+    monkeypatch.setattr(sys, "argv", ["bench", "config", "--config", str(TINY), "--device", "cpu", *arguments])
+    assert exit_code(bench.main) == 2 and sentence in capsys.readouterr().err
+
+
+def test_kernels_are_told_by_kind_and_by_name(monkeypatch: pytest.MonkeyPatch):
+    add = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, std::array<char*, 3ul> >(int)"
+    named = {
+        add: 3e6,
+        add.replace("add", "mul"): 2e6,
+        "void at::native::(anonymous namespace)::CatArrayBatchedCopy<4u, unsigned int>": 1e6,
+        "nvjet_sm90_tst_192x192_64x4_2x1_v_bz_coopB_bias_TNN": 1e6,
+        "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm>(x)": 1e6,
+        "triton_poi_fused__to_copy_add_mul_3": 1e6,
+        "void pytorch_flash::flash_fwd_kernel<x>": 1e6,
+    }
+    rows = [(name, DeviceType.CUDA, spent, False) for name, spent in named.items()]
+    rows += [("aten::add", DeviceType.CPU, 9e6, False), ("Optimizer.step#AdamW.step", DeviceType.CUDA, 9e6, True)]
+
+    class Profile:
+        def __init__(self, activities):
+            assert torch.profiler.ProfilerActivity.CUDA in activities
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def key_averages(self):
+            names = ("key", "device_type", "self_device_time_total", "is_user_annotation")
+            return [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in rows]
+
+    called: list[int] = []
+    monkeypatch.setattr(torch.profiler, "profile", Profile)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    kinds, kernels, seconds = bench_config_parts.kernels_of(lambda: called.append(1))
+    assert seconds == pytest.approx(10) and called == [1]
+    assert {row["name"]: round(row["s"]) for row in kinds} == {
+        "elementwise": 5,
+        "matrix products": 2,
+        "copies": 1,
+        "compiled": 1,
+        "attention": 1,
+    }
+    assert kernels[0] == {"name": "vectorized_elementwise_kernel", "share": 0.5, "s": 5.0}
+    assert {"CatArrayBatchedCopy", "Kernel2", "flash_fwd_kernel"} <= {row["name"] for row in kernels}

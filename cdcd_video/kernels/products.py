@@ -33,7 +33,7 @@ def times_transposed(
     a: Float[Tensor, "m k"], b: Float[Tensor, "n k"], bias: Float[Tensor, "n"] | None = None
 ) -> Float[Tensor, "m n"]:
     """a b^T + bias, not differentiable. `a` should lie row after row; `b` may be a transposed view."""
-    if a.dtype == torch.float32 and has_onednn():
+    if a.dtype == torch.float32 and a.device.type == "cpu" and has_onednn():
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return nn.functional.linear(a, b, bias)
 

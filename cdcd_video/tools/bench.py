@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench_data, bench_draw, bench_loss, bench_train
+from cdcd_video.tools import bench_config, bench_data, bench_draw, bench_loss, bench_train
 
-WORKS = {"loss": bench_loss, "train": bench_train, "draw": bench_draw, "data": bench_data}
+WORKS = {"loss": bench_loss, "train": bench_train, "draw": bench_draw, "data": bench_data, "config": bench_config}
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
 
@@ -32,7 +32,7 @@ def main() -> int:
         raise UserError(f"--json {args.json}: there is no folder {args.json.parent}; make it or choose another.")
 
     result = conditions() | WORKS[args.work].compare(args, _say)
-    result["machine"]["threads"] = getattr(args, "threads", 1)
+    result["machine"]["threads"] = result.get("threads", getattr(args, "threads", 1))
     print("\n".join(WORKS[args.work].table(result)))
     if args.json:
         from cdcd_video.engine.runtime import replace_file, writing_to

@@ -122,7 +122,13 @@ def measure(
 
 
 def peak_over_base(call: Callable[[], None], device: torch.device) -> int:
-    """Bytes that a piece of work needs at its height beyond what the process holds before it.
+    """Bytes that a piece of work needs at its height beyond what the process holds before it; see `base_and_peak`."""
+    base, peak = base_and_peak(call, device)
+    return peak - base
+
+
+def base_and_peak(call: Callable[[], None], device: torch.device) -> tuple[int, int]:
+    """Bytes that the process holds before a piece of work, and at its height.
 
     On a CPU these are pages in memory (resident set): Linux keeps a high-water mark, which is first put back to the
     present level. Where that cannot be done the mark is read before and after: then an earlier, higher mark hides part
@@ -132,16 +138,16 @@ def peak_over_base(call: Callable[[], None], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         base = torch.cuda.memory_allocated(device)
         call()
-        return torch.cuda.max_memory_allocated(device) - base
+        return base, torch.cuda.max_memory_allocated(device)
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:
         base = _maximum_resident()
         call()
-        return _maximum_resident() - base
+        return base, _maximum_resident()
     base = _status_bytes("VmRSS")
     call()
-    return _status_bytes("VmHWM") - base
+    return base, _status_bytes("VmHWM")
 
 
 def product_rate(dtype: torch.dtype, device: torch.device, side: int = 2048, repeats: int = 5) -> dict[str, Any]:

@@ -39,12 +39,12 @@ class Assembly:
     tell: Callable[..., str]
 
 
-def assemble(line: Line, name: str, batch_size: int) -> Assembly:
-    """A stage with fresh networks at a batch size, as `build` makes it; nothing is trained yet."""
+def assemble(line: Line, name: str, batch_size: int, device: torch.device = CPU) -> Assembly:
+    """A stage with fresh networks at a batch size, as `build` makes it; nothing is trained yet. The CLIP is where it was."""
     config, clips = _with_batch_size(line.config, name, batch_size), line.clips
     if name == "clip":
         model = line.fresh_clip()
-        task = ClipStage(model, line.clip.tokenizer, config, clips, clips, CPU)
+        task = ClipStage(model, line.clip.tokenizer, config, clips, clips, device)
         return Assembly(task, [], dict(vision=model.vision_model, text=model.text_model), tensors.clip_table)
     codec, denoiser = line.fresh_codec_and_denoiser()
     if name in ("codec", "decoder"):
@@ -52,16 +52,16 @@ def assemble(line: Line, name: str, batch_size: int) -> Assembly:
         watched = dict(vision=line.clip.model.vision_model, embed=codec.embed_head, projection=codec.projection)
         watched |= dict(quantizer=codec.quantizer, decoder=codec.decoder)
         critic = [build_critic(config)] if name == "decoder" else []
-        task = kind(codec, line.clip, config, clips, clips, CPU, *critic)
+        task = kind(codec, line.clip, config, clips, clips, device, *critic)
         return Assembly(task, [line.clip], watched, tensors.codec_table)
     if name == "eye":
         eye = build_eye(config, codec, line.clip.text_width)
         watched = dict(step=eye.step_out, text=eye.text_out)
-        task = EyeStage(eye, codec, config, line.cache, line.cache, CPU)
+        task = EyeStage(eye, codec, config, line.cache, line.cache, device)
         return Assembly(task, [line.clip, codec], watched, tensors.eye_table)
     kind = DiffusionStage if name == "diffusion" else RefineStage
     process = build_process(config, codec.num_codes)
-    task = kind(denoiser, codec, process, config, line.cache, line.cache, CPU)
+    task = kind(denoiser, codec, process, config, line.cache, line.cache, device)
     watched = dict(denoiser=denoiser, embed=codec.embed_head)
     return Assembly(task, [line.clip, codec], watched, tensors.diffusion_table)
 

@@ -1,0 +1,217 @@
+"""The measurements of `bench config`: training steps of a stage as the engine takes them, and whole drawings."""
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import DeviceType
+
+from cdcd_video.engine import loop, optim
+from cdcd_video.engine.ema import Ema
+from cdcd_video.engine.runtime import generator
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.model import Model, clip_folder
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.stages import settings_for
+from cdcd_video.tools.bench_process import base_and_peak, measure, product_rate, profile
+from cdcd_video.tools.explain.assembly import FixedBatch, assemble
+from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.explain.steps import measure as measure_shapes
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRODUCT_SIDES = {"cuda": 8192, "cpu": 2048}
+"""Of the square matrices whose product is the measure of a device: large enough to fill it."""
+NUM_KERNELS = 6
+"""Dearest kernels that are named."""
+KINDS = {
+    "compiled": "triton",
+    "attention": "flash|fmha|attention|mha_",
+    "convolutions": "conv|wgrad|dgrad|fprop|winograd",
+    "matrix products": "gemm|nvjet|cutlass|xmma|splitk",
+    "optimiser and average": "multi_tensor|foreach|adam",
+    "norms, softmax and sums": "norm|softmax|reduce|sum",
+    "gathering and scattering": "index|gather|scatter|embedding|sort|scan",
+    "copies": "copy|memcpy|memset|catarray|fill",
+    "elementwise": "elementwise",
+}
+"""Words in the names of GPU kernels by what the kernels do; the first that fits counts."""
+
+
+class WholeLine(Line):
+    """Networks with weights, the config's CLIP too."""
+
+    def _clip(self, captions: Sequence[str], folder: Path) -> FrozenClip:
+        if self.config.clip.kind == "builtin":
+            return super()._clip(captions, folder)
+        return FrozenClip(clip_folder(self.config, folder))
+
+
+def rates(device: torch.device) -> dict[str, float]:
+    """FLOP/s of torch.mm by precision, in wall-clock seconds on a GPU and seconds of a core elsewhere."""
+    side, clock = PRODUCT_SIDES.get(device.type, 2048), "wall" if device.type == "cuda" else "cpu"
+    return {name: product_rate(dtype, device, side)["mm"][clock] for name, dtype in DTYPES.items()}
+
+
+def stage_costs(
+    shapes: Line, line: WholeLine, name: str, device: torch.device, steps: int, repeats: int, rate: dict[str, float]
+) -> dict[str, Any]:
+    """Time, FLOPs, memory and profile of a stage's training step.
+
+    Args:
+      shapes: whose FLOPs are counted.
+      line: whose steps are taken.
+      name: the stage.
+      device: where.
+      steps: in a timed round; on a GPU nobody waits between them.
+      repeats: rounds.
+      rate: FLOP/s of a matrix product by precision.
+    """
+    train = getattr(line.config.train, name)
+    line.clip.to(device)
+    task = assemble(line, name, train.batch_size, device).task
+    given = FixedBatch(name, task.model, _noisy(task.batch(0), line.codec.num_codes), task.objective)
+    settings = settings_for(train, line.config.num_threads)
+    optimizer, average, count = (
+        optim.make_optimizer(task.model, settings),
+        Ema(task.model, settings.ema_decay),
+        itertools.count(),
+    )
+
+    def step() -> None:
+        loop.train_step(given, optimizer, average, settings, step=next(count), seed=line.config.seed)
+
+    def round_of_steps() -> None:
+        for _ in range(steps):
+            step()
+
+    step()  # lets the optimiser begin
+    _, peak = base_and_peak(step, device)
+    (times,) = measure([round_of_steps], 1, repeats, device)
+    seconds = times["wall_s" if device.type == "cuda" else "cpu_s"] / steps
+    flops = measure_shapes(shapes, name).flops * train.accumulate
+    found = {
+        "stage": name,
+        "precision": train.precision,
+        "batch": train.batch_size * train.accumulate,
+        "s": seconds,
+        "n": steps * repeats,
+        "examples_per_s": train.batch_size * train.accumulate / seconds,
+        "flops": flops,
+        "share_mm": flops / seconds / rate[train.precision],
+        "peak_bytes": peak,
+    }
+    if device.type != "cuda":
+        return found | {"profile": profile(step), "kernels": [], "idle": None}
+    by_kind, kernels, busy_s = kernels_of(step)
+    return found | {"profile": by_kind, "kernels": kernels[:NUM_KERNELS], "idle": max(0.0, 1 - busy_s / seconds)}
+
+
+def kernels_of(call: Callable[[], None]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
+    """What a call does on the GPU.
+
+    Returns:
+      Shares of the kernels' time by kind, and by kernel, the dearest first; and that time in seconds.
+    """
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as seen:
+        call()
+        torch.cuda.synchronize()
+    rows = [row for row in seen.key_averages() if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
+    named: dict[str, float] = defaultdict(float)
+    for row in rows:
+        named[row.key] += row.self_device_time_total / 1e6
+    return _shares(named, kind_of), _shares(named, _short), sum(named.values())
+
+
+def kind_of(kernel: str) -> str:
+    """What a GPU kernel does, by its name."""
+    return next((kind for kind, words in KINDS.items() if re.search(words, kernel, re.IGNORECASE)), "other")
+
+
+def drawings(
+    line: WholeLine, device: torch.device, steps: Sequence[int], together: int, repeats: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Whole drawings at several numbers of steps, of one video and of several at once.
+
+    Returns:
+      Rows: `s_per_frame` of a whole drawing over the frames that are drawn, and videos; `first_frame_s`, from image and
+      sentence to the first frame that is drawn; `decode_s_per_frame`, the decoder's part.
+    """
+    line.clip.to(device)
+    model = Model(line.config, line.clip, line.codec.to(device).eval(), line.denoiser.to(device).eval(), digest="")
+    pipe = ImageToVideo(model)
+    most = getattr(model.process, "num_steps", None) or max(steps)
+    rows = []
+    for num_steps in (one for one in steps if one <= most):
+        say(f"drawing in {num_steps} step(s) a frame ...")
+        for videos in sorted({1, together}):
+            rows.append(_drawn(pipe, line.clips.caption(0), num_steps, videos, repeats, device))
+    return rows
+
+
+def _drawn(
+    pipe: ImageToVideo, caption: str, num_steps: int, videos: int, repeats: int, device: torch.device
+) -> dict[str, Any]:
+    """One row of `drawings`."""
+    dials = pipe.defaults(num_steps=num_steps)
+    short = replace(dials, num_frames=2)
+    draws = np.random.Generator(np.random.Philox(key=0))
+    starts = draws.integers(256, size=(videos, pipe.size_px, pipe.size_px, 3), dtype=np.uint8)
+    given, seeds = (starts, [caption] * videos), range(videos)
+    last = pipe.roll_out(*given, short, seeds)[:, -1:]
+    calls = [
+        lambda: pipe.draw(*given, dials, seeds),
+        lambda: pipe.draw(*given, short, seeds),
+        lambda: pipe.decode(last, starts),
+    ]
+    clock = "wall_s" if device.type == "cuda" else "cpu_s"
+    whole, first, decoded = (one[clock] for one in measure(calls, 1, repeats, device))
+    return {
+        "steps": num_steps,
+        "is_default": num_steps == pipe.defaults().num_steps,
+        "videos": videos,
+        "frames": dials.num_frames,
+        "n": repeats,
+        "s_per_frame": whole / videos / max(1, dials.num_frames - 1),
+        "first_frame_s": first,
+        "decode_s_per_frame": decoded / videos,
+        "videos_per_s": videos / whole,
+    }
+
+
+def _noisy(batch: Any, num_codes: int) -> Any:
+    """Random frames and codes in the place of black ones, whose arithmetic can be faster."""
+    if not is_dataclass(batch):  # CLIP's, whose frames are normalised
+        return batch
+    draws = generator("bench", "noise")
+
+    def noise(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim == 4:
+            return torch.rand(value.shape, generator=draws).to(value)
+        if isinstance(value, Tensor) and value.ndim == 2 and value.dtype == torch.int64:
+            return torch.randint(num_codes, value.shape, generator=draws).to(value)
+        return value
+
+    return replace(batch, **{field.name: noise(getattr(batch, field.name)) for field in fields(batch)})
+
+
+def _short(kernel: str) -> str:
+    """A kernel's name without what its templates were filled with."""
+    plain = kernel.removeprefix("void ").replace("(anonymous namespace)::", "")
+    return re.sub(r"[<(].*", "", plain).rpartition("::")[2]
+
+
+def _shares(seconds: dict[str, float], name_of: Callable[[str], str]) -> list[dict[str, Any]]:
+    total: dict[str, float] = defaultdict(float)
+    for name, spent in seconds.items():
+        total[name_of(name)] += spent
+    whole = sum(total.values())
+    rows = [{"name": name, "share": spent / whole, "s": spent} for name, spent in total.items()]
+    return sorted(rows, key=lambda row: -row["share"])
