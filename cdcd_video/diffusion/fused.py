@@ -32,6 +32,8 @@ from cdcd_video.diffusion.reverse import Reverse
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits worked on at a time: 4 MB in float32. Small enough for a cache, large enough that calls cost little beside work."""
+GPU_CHUNK_ELEMENTS = 1 << 26
+"""The same on a GPU, 256 MB: a chunk is over a hundred calls, and there a call takes longer than a small chunk's work."""
 
 
 class Terms(NamedTuple):
@@ -110,7 +112,7 @@ class _Weighted(torch.autograd.Function):
         grad = torch.empty_like(flat) if ctx.needs_input_grad[0] else None
         kl = torch.empty(candidates.shape, dtype=torch.float64, device=logits.device)
         cross_entropy, per_token = torch.empty_like(kl), torch.empty_like(kl[:, 0])
-        size = max(1, CHUNK_ELEMENTS // flat.shape[-1])
+        size = max(1, (GPU_CHUNK_ELEMENTS if logits.is_cuda else CHUNK_ELEMENTS) // flat.shape[-1])
         work = torch.float64 if logits.dtype == torch.float64 else torch.float32
         # Fresh memory for every chunk would come in fresh pages, each of which costs a fault.
         scratch = torch.empty_like(flat[:size], dtype=work) if reverse.has_uniform else None
