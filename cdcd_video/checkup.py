@@ -12,10 +12,10 @@ from cdcd_video.codec.codec import CodeSpace
 from cdcd_video.config import Config
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.denoiser import Condition
-from cdcd_video.engine.runtime import generator
+from cdcd_video.engine.runtime import generator, to_device
 from cdcd_video.generate import Drawing
 from cdcd_video.metrics.latent import health
-from cdcd_video.records import CodePair, TextStates
+from cdcd_video.records import CodePair
 from cdcd_video.rivals.interface import NextFrame
 
 NUM_WATCHED = 64
@@ -64,8 +64,7 @@ def roll_outs(
     shot = long[np.linspace(0, len(long) - 1, min(NUM_WATCHED, len(long))).astype(int)]
     clip = shots.clips[np.searchsorted(shots.first_of, shot, side="right") - 1]
     truth = [cache.frame_codes(clip, shots.begins[shot] + frame).to(device) for frame in range(num_frames)]
-    text = cache.text(np.array([cache.caption_of[one][0] for one in clip]))
-    text = TextStates(*(value.to(device) for value in (text.tokens, text.is_word, text.embedding)))
+    text = to_device(cache.text(np.array([cache.caption_of[one][0] for one in clip])), device)
 
     streams = [generator(config.seed, "roll-out", row, device=device) for row in range(len(clip))]
     gap = torch.full((len(clip),), 1 / cache.fps, device=device)

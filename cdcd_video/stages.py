@@ -23,7 +23,7 @@ from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion.process import Chain
 from cdcd_video.engine import distributed
 from cdcd_video.engine.optim import TrainSettings
-from cdcd_video.engine.runtime import seed_for
+from cdcd_video.engine.runtime import seed_for, to_device
 from cdcd_video.generate import CodeWalk
 from cdcd_video.metrics.features.networks import lpips_network
 from cdcd_video.metrics.latent import health
@@ -110,7 +110,7 @@ class ClipStage:
         captions = [clips.captions(int(c))[rng.integers(len(clips.captions(int(c))))] for c in clip]
         number = {caption: i for i, caption in enumerate(sorted(set(captions)))}
         clip, frame, captions = map(distributed.own, (clip, frame, captions))
-        (images,) = load_frames(clips, clip, frame)
+        (images,) = load_frames(clips, clip, frame, device=self.device)
         tokens = self.tokenizer(
             captions,
             padding=True,
@@ -122,9 +122,9 @@ class ClipStage:
         size = self.model.config.vision_config.image_size
         if images.shape[-1] != size:
             images = nn.functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
-        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
-        examples = ((images - mean) / std, tokens.input_ids, tokens.attention_mask.bool(), caption)
-        return tuple(tensor.to(self.device) for tensor in examples)
+        mean, std = (torch.tensor(value, device=self.device).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
+        said = (tokens.input_ids, tokens.attention_mask.bool(), caption)
+        return ((images - mean) / std, *(to_device(tensor, self.device) for tensor in said))
 
 
 class CodecStage:
@@ -143,8 +143,8 @@ class CodecStage:
         """Two random frames of a shot, and its first."""
         rng = step_rng(self.config.seed, self.name, step)
         pairs = draw_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
-        frames = load_frames(self.clips, *map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target)))
-        pair = FramePair(*(frame.to(self.device) for frame in frames))
+        rows = map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target))
+        pair = FramePair(*load_frames(self.clips, *rows, device=self.device))
         return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
 
     @property
@@ -230,22 +230,22 @@ class CodeStage:
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
         pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
-        text = cache.text(caption)
-        return CodePair(
-            source=cache.frame_codes(pairs.clip, pairs.source).to(self.device),
-            target=cache.frame_codes(pairs.clip, pairs.target).to(self.device),
-            first=cache.frame_codes(pairs.clip, pairs.first).to(self.device),
-            has_first=has_first.to(self.device),
-            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float().to(self.device),
-            age_s=torch.from_numpy((pairs.source - pairs.first) / cache.fps).float().to(self.device)
-            * has_first.to(self.device),
-            text=type(text)(*(value.to(self.device) for value in (text.tokens, text.is_word, text.embedding))),
-            clip=torch.from_numpy(pairs.clip).to(self.device),
-            caption=torch.from_numpy(cache.sentence[caption]).to(self.device),
-            far=cache.frame_codes(pairs.clip, pairs.far).to(self.device),
-            before=cache.frame_codes(pairs.clip, pairs.before).to(self.device),
-            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float().to(self.device),
+        age_s = torch.from_numpy((pairs.source - pairs.first) / cache.fps).float()
+        pair = CodePair(
+            source=cache.frame_codes(pairs.clip, pairs.source),
+            target=cache.frame_codes(pairs.clip, pairs.target),
+            first=cache.frame_codes(pairs.clip, pairs.first),
+            has_first=has_first,
+            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float(),
+            age_s=age_s * has_first,
+            text=cache.text(caption),
+            clip=torch.from_numpy(pairs.clip),
+            caption=torch.from_numpy(cache.sentence[caption]),
+            far=cache.frame_codes(pairs.clip, pairs.far),
+            before=cache.frame_codes(pairs.clip, pairs.before),
+            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float(),
         )
+        return to_device(pair, self.device)
 
 
 class EyeStage(CodeStage):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
+from cdcd_video.engine.runtime import to_device
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ def draw_pairs(
     return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before)))
 
 
-def load_frames(clips: Clips, clip: Sequence[int], *frames: Sequence[int]) -> list[Tensor]:
-    """Frames of several clips -> one tensor (B, 3, H, W) in [0, 1] per argument of frame numbers."""
+def load_frames(
+    clips: Clips, clip: Sequence[int], *frames: Sequence[int], device: torch.device | None = None
+) -> list[Tensor]:
+    """Frames of several clips -> one tensor (B, 3, H, W) in [0, 1] per argument of frame numbers; on `device`, or the CPU.
+
+    They go over as bytes, and what is asked of every pixel is done there.
+    """
     per_clip = [clips.frames(int(c), [int(f) for f in row]) for c, *row in zip(clip, *frames, strict=True)]
-    stacked = torch.from_numpy(np.stack(per_clip)).permute(1, 0, 4, 2, 3)
-    return list(stacked.float().div(255))
+    stacked = to_device(torch.from_numpy(np.stack(per_clip)), device or torch.device("cpu"))
+    return list(stacked.permute(1, 0, 4, 2, 3).float().div(255))

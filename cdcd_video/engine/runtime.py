@@ -9,6 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def device_for(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:1 or mps.")
     return device
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Tensors on a device, those in a record (a dataclass) too, without waiting for the work that the device has in hand.
+
+    From ordinary memory a copy to a GPU begins when all that was asked of it before is done, and until then the processor
+    stands still; from pinned memory it takes its place in the queue.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
+    if is_dataclass(value):
+        return replace(value, **{field.name: to_device(getattr(value, field.name), device) for field in fields(value)})
+    return value
 
 
 def set_threads(num_threads: int | None) -> None:
