@@ -145,6 +145,26 @@ def test_codecs_are_compared_on_held_out_clips(line, capsys):
         assert picture.width > 6 * 64 and picture.height > 3 * 64, "a row each for truth, first frame and run"
 
 
+def test_codecs_are_compared_clip_by_clip():
+    draws = np.random.Generator(np.random.Philox(key=3))
+    truth = [draws.integers(256, size=(frames, 24, 24, 3), dtype=np.uint8) for frames in (3, 2, 3, 3)]
+
+    def noisy(size: int) -> list[np.ndarray]:
+        return [np.clip(clip + draws.normal(0, size, clip.shape), 0, 255).astype(np.uint8) for clip in truth]
+
+    good, bad = noisy(10), noisy(30)
+    better, worse = reconstruct.scored(good, truth), reconstruct.scored(bad, truth, good)
+    for name in reconstruct.METRICS:
+        value, low, high = worse[f"{name}_more"]
+        assert value == pytest.approx(worse[name][0] - better[name][0], abs=2e-4) and low <= value <= high < 0
+        assert high - low < worse[name][2] - worse[name][0] + 0.05, "what clips have in common cancels"
+    same = reconstruct.scored(good, truth, good)
+    assert same["psnr_db_more"] == same["ssim_more"] == [0, 0, 0] and not any("more" in name for name in better)
+    rows = [{"run": "runs/a", **better}, {"run": "runs/b", **worse}]
+    first, second = reconstruct.table(rows).splitlines()[2:]
+    assert first.count("[") == 2 and second.count("[") == 4 and f" {worse['psnr_db_more'][0]:+.2f} [-" in second
+
+
 def places(clips: LongestShots, number: int) -> list[int]:
     """A quarter and nine sixteenths of the way, and the end."""
     length = clips.num_frames(number)

@@ -1,7 +1,8 @@
 """How well codecs give back held-out clips: PSNR and SSIM with intervals, beside the first frame again, and a picture.
 
-Each run needs its stage `codec` only. Frames come from the longest shot of each clip: a quarter and nine sixteenths of the
-way through it, and its last; the decoder sees the first. Prints a table, writes `reconstruct.jsonl` and `reconstruct.png`.
+Each run needs its stage `codec` only; the first is what the others are compared with, clip by clip. Frames come from
+the longest shot of each clip: a quarter and nine sixteenths of the way through it, and its last; the decoder sees the
+first. Prints a table, writes `reconstruct.jsonl` and `reconstruct.png`.
 """
 
 import argparse
@@ -51,6 +52,7 @@ def main() -> int:
     truth, again = _frames(clips, numbers), [np.repeat(_first(clips, n)[None], 3, axis=0) for n in numbers]
     shown: dict[str, list[np.ndarray]] = {"true": truth, "the first frame again": again}
     rows = [{"run": "the first frame again", "clips": len(numbers), **scored(again, truth)}]
+    others: list[np.ndarray] | None = None
     for run in args.runs:
         eyes = open_eyes(run, device)
         if eyes.size_px != clips.size_px:
@@ -58,7 +60,9 @@ def main() -> int:
                 f"{run} has frames of {eyes.size_px} px and {args.data} of {clips.size_px}; prepare them anew"
             )
         shown[Path(run).name] = decoded(eyes, clips, numbers, truth)
-        rows.append({"run": run, "clips": len(numbers), **_facts(eyes), **scored(shown[Path(run).name], truth)})
+        made = shown[Path(run).name]
+        rows.append({"run": run, "clips": len(numbers), **_facts(eyes), **scored(made, truth, others)})
+        others = others or made
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "reconstruct.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     few = range(min(SHOWN, len(numbers)))
@@ -68,23 +72,32 @@ def main() -> int:
     return 0
 
 
-def scored(made: list[np.ndarray], truth: list[np.ndarray]) -> dict[str, list[float]]:
+def scored(
+    made: list[np.ndarray], truth: list[np.ndarray], others: list[np.ndarray] | None = None
+) -> dict[str, list[float]]:
     """PSNR in dB and SSIM over all frames, each with the ends of its interval over clips.
 
     Args:
       made: uint8 (F, H, W, 3), a clip each.
       truth: likewise.
+      others: what another codec made of the same frames.
 
     Returns:
-      By metric: value, low, high.
+      By metric: value, low, high; and with `others` by `METRIC_more` the same of the difference, clip by clip.
     """
     from cdcd_video.metrics.fidelity import psnr, ssim
     from cdcd_video.metrics.intervals import bootstrap
 
-    totals = np.array([[psnr(a, b).sum(), ssim(a, b).sum()] for a, b in zip(made, truth, strict=True)])
+    def totals(frames: list[np.ndarray]) -> np.ndarray:
+        return np.array([[psnr(a, b).sum(), ssim(a, b).sum()] for a, b in zip(frames, truth, strict=True)])
+
     weights = np.array([[len(b)] * 2 for b in truth], dtype=np.float64)
-    ends = np.stack(bootstrap(totals, weights), axis=1)
-    return {name: [round(float(end), 4) for end in three] for name, three in zip(METRICS, ends, strict=True)}
+    found = {"": totals(made)} | ({} if others is None else {"_more": totals(made) - totals(others)})
+    return {
+        f"{name}{suffix}": [round(float(end), 4) for end in three]
+        for suffix, sums in found.items()
+        for name, three in zip(METRICS, np.stack(bootstrap(sums, weights), axis=1), strict=True)
+    }
 
 
 def decoded(eyes: "Eyes", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
@@ -105,17 +118,25 @@ def decoded(eyes: "Eyes", clips: "Clips", numbers: range, truth: list[np.ndarray
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
-    lines = ["| run | layers | N | K | bits a frame | start | PSNR dB | SSIM |", "|---|---|---|---|---|---|---|---|"]
+    """The rows as Markdown; differences are to the first run."""
+    lines = ["| run | layers | N | K | bits a frame | start | PSNR dB | more | SSIM | more |", "|---" * 10 + "|"]
     for row in rows:
         facts = [str(row.get(name, "")) for name in ("layers", "N", "K", "bits", "sees_start")]
-        values = [
-            "{} [{} to {}]".format(*(f"{end:.{digits}f}" for end in row[name]))
+        cells = [
+            _interval(row.get(f"{name}{suffix}"), digits, "+" if suffix else "")
             for name, digits in zip(METRICS, (2, 3), strict=True)
+            for suffix in ("", "_more")
         ]
-        lines.append(f"| {Path(row['run']).name} | {' | '.join([*facts, *values])} |")
+        lines.append(f"| {Path(row['run']).name} | {' | '.join([*facts, *cells])} |")
     told = {row["clip_stand_in"] for row in rows if row.get("clip_stand_in")}
     return "\n".join([*lines, *sorted(told)])
+
+
+def _interval(three: list[float] | None, digits: int, sign: str) -> str:
+    if three is None:
+        return ""
+    value, low, high = (f"{end:{sign}.{digits}f}" for end in three)
+    return f"{value} [{low} to {high}]"
 
 
 def _facts(eyes: "Eyes") -> dict[str, Any]:
