@@ -1,14 +1,20 @@
-"""The probe, the run's card, and the codec's figures as a command."""
+"""The probe, the run's card, the codec's figures as a command, and who stands still."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from safetensors.torch import load_file, save_file
 
+from cdcd_video.data import cache_writer
+from cdcd_video.data.cache_writer import write_cache
+from cdcd_video.metrics.latent.health import FADES_BELOW
 from cdcd_video.report.card import write_card
+from cdcd_video.tools import frozen
 from cdcd_video.tools.probe import probe_accuracy
 
 
@@ -47,3 +53,22 @@ def test_the_codec_command_prints_every_figure(figures):
     assert {"psnr_db", "object_psnr_db", "background_psnr_db", "usage", "flicker", "embed_cosine"} <= set(figures)
     assert {"alignment", "uniformity", "effective_rank", "value_near_ratio", "clip_caption_retrieval"} <= set(figures)
     assert figures["motion_probe"]["embedding_layer"] > figures["motion_probe"]["chance"]
+
+
+def test_a_model_that_copies_is_found_frozen(tiny_model, tmp_path, monkeypatch, capsys):  # noqa: F811
+    awake = shutil.copytree(tiny_model, tmp_path / "awake")
+    codec = load_file(awake / "codec.safetensors")
+    for name in (name for name in codec if name.startswith("projection") and name.endswith("weight")):
+        codec[name] *= 30  # else a fresh codec has one code for all that it sees
+    save_file(codec, awake / "codec.safetensors")
+    told = []
+    monkeypatch.setattr(
+        cache_writer, "write_cache", lambda *given, **named: told.append(1) or write_cache(*given, **named)
+    )
+    monkeypatch.setattr(sys, "argv", ["frozen", str(awake), f"{awake}/", str(tiny_model), "--device", "cpu"])
+    assert frozen.main() == 0
+    first, again, dull = capsys.readouterr().out.splitlines()
+    assert first == again and told == [1, 1], "models of one codec share the codes"
+    ratio = float(first.split()[2])
+    assert 0 <= ratio < FADES_BELOW and "roll-outs freeze" in first, "a fresh denoiser begins by copying"
+    assert dull.endswith("nothing moves in its clips")

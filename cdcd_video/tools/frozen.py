@@ -1,0 +1,48 @@
+"""Do a model's roll-outs go on moving? The alarm's own figure, for models that are trained already."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from cdcd_video.errors import exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.frozen", description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="shipped models, model folders or run folders")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    args = parser.parse_args()
+
+    import torch
+
+    from cdcd_video import build, checkup
+    from cdcd_video.data.cache import CodeCache
+    from cdcd_video.data.cache_writer import write_cache
+    from cdcd_video.encoder import Eyes
+    from cdcd_video.engine.runtime import device_for
+    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.metrics.latent import health
+
+    device = device_for(args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.models:
+            pipe = ImageToVideo.from_pretrained(name, str(device))
+            model, config = pipe.model, pipe.model.config
+            clips = build.open_clips(config, "val")
+            eyes = Eyes(config, model.clip, model.codec, device)
+            most = config.data.num_frames if config.data.kind == "sprites" else config.data.max_frames_per_clip
+            plan = eyes.plan(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={})
+            cache = Path(folder, plan.codes, plan.data)  # models of one codec and the same clips share it
+            if not cache.exists():
+                write_cache(cache, clips, eyes.encoder(), plan, eyes.space(), split="val")
+            with torch.no_grad():
+                found = checkup.roll_outs(pipe.way, model.codec, config, CodeCache(cache), device)
+            ratio = found.get("rolled_motion_ratio")
+            told = "nothing moves in its clips" if ratio is None else f"{ratio:.3f}"
+            print(f"{Path(name).name:<24} rolled_motion_ratio {told}", *health.alarms(found, 1.0), sep="  ", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
