@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--compare", nargs="+", metavar="DIR", help="draw nothing; lay finished evaluations side by side")
     protocol.add_flags(parser, DEFAULT)
     args = parser.parse_args()
-    args.protocol = protocol.from_flags(args)
+    args.protocol = protocol.from_flags(args, DEFAULT)
     if args.videos is None:
         args.metrics = checked_metrics(args.metrics, has_scenes=args.protocol.data == protocol.SPRITES)
     if args.batch < 1 or (args.prompts and not args.videos):

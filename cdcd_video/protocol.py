@@ -158,7 +158,7 @@ class Ruler:
 
 def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
     """`--protocol FILE`, and a flag for each of its fields that overrides the file."""
-    parser.add_argument("--protocol", type=Path, default=default, metavar="FILE", help=f"default: {default.name}")
+    parser.add_argument("--protocol", type=Path, metavar="FILE", help=f"default: {default.name}")
     group = parser.add_argument_group("instead of what the protocol says (which changes its hash)")
     for name, dial in Protocol.model_fields.items():
         kind, choices = _kind_of(dial.annotation)
@@ -166,13 +166,22 @@ def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
         group.add_argument(f"--{_flag(name)}", help=" ".join(dial.description.split()), **shape)
 
 
-def from_flags(args: argparse.Namespace) -> Protocol:
+def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
     """The protocol of the file that `--protocol` names, with what other flags say.
+
+    Size and rate of the default file are those of the built-in world; where `--data` names clips and no other file is
+    named, they are the clips' own.
+
+    Args:
+      args: of a parser that has been through `add_flags`.
+      default: the file where none is named.
 
     Raises:
       UserError: the file or a flag is not what it should be.
     """
-    read = configfile.load(args.protocol, Protocol)
+    read = configfile.load(args.protocol or default, Protocol)
+    if args.protocol is None and args.data not in (None, read.data):
+        read = read.settled(size_px=None, fps=None)
     given = {name: getattr(args, name) for name in Protocol.model_fields}
     try:
         return read.settled(**{name: value for name, value in given.items() if value is not None})

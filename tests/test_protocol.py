@@ -101,17 +101,20 @@ def test_the_real_clips_are_listed_below_and_no_name_of_theirs_changes_the_proto
     assert configfile.load(path, Protocol) == SETTLED
 
 
+DEFAULT = ROOT / "configs" / "eval" / "sprites.yaml"
+
+
 def from_flags(*flags: object) -> Protocol:
     parser = argparse.ArgumentParser()
-    protocol.add_flags(parser, ROOT / "configs" / "eval" / "sprites.yaml")
-    return protocol.from_flags(parser.parse_args(list(map(str, flags))))
+    protocol.add_flags(parser, DEFAULT)
+    return protocol.from_flags(parser.parse_args(list(map(str, flags))), DEFAULT)
 
 
 def test_flags_override_single_fields():
     plain = from_flags()
-    assert plain == configfile.load(ROOT / "configs" / "eval" / "sprites.yaml", Protocol)
+    assert plain == configfile.load(DEFAULT, Protocol)
     changed = from_flags("--num-videos", 3, "--data", "2024", "--fps", 4, "--given-frame", "counts")
-    assert changed == plain.settled(num_videos=3, data="2024", fps=4.0, given_frame="counts")
+    assert changed == plain.settled(num_videos=3, data="2024", fps=4.0, given_frame="counts", size_px=None)
     for flags, words in (
         (("--num-videos", 0), "--num-videos is 0: input should be greater than or equal to 1"),
         (("--num-frames", 1), "--num-frames is 1"),
@@ -120,6 +123,15 @@ def test_flags_override_single_fields():
     ):
         with pytest.raises(UserError, match=words):
             from_flags(*flags)
+
+
+def test_size_and_rate_of_named_clips_are_their_own_unless_a_protocol_says_otherwise():
+    plain = from_flags()
+    assert (plain.size_px, plain.fps) == (64, 8) == (from_flags("--data", "sprites").size_px, plain.fps)
+    clips = from_flags("--data", "clips")
+    assert clips == plain.settled(data="clips", size_px=None, fps=None)
+    assert from_flags("--data", "clips", "--size-px", 32).size_px == 32
+    assert from_flags("--data", "clips", "--protocol", DEFAULT) == plain.settled(data="clips")
 
 
 def test_windows_begin_with_the_given_frame_unless_it_is_left_out():

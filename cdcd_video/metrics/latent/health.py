@@ -19,6 +19,8 @@ COLLAPSES_BELOW = 0.5
 """Of `rank_ratio`. Drawn frames that use half as many directions as the true ones, or fewer, have lost content."""
 JUDGED_FROM = 0.5
 """Share of the training before which nothing is judged: a denoiser begins by copying its source, so all freeze at first."""
+ROLLED_FROM = 0.9
+"""The same for roll-outs, in which what little is missing from each step adds up: they go on waking up to the end."""
 
 
 def effective_rank(points: Float[np.ndarray, "n D"]) -> float:
@@ -95,7 +97,7 @@ def rolled_motion(drawn: Float[np.ndarray, "n F P V"], real: Float[np.ndarray, "
 
 
 def alarms(figures: Mapping[str, float], progress: float) -> list[str]:
-    """What is wrong with a model, in sentences; nothing before `JUDGED_FROM` of its training.
+    """What is wrong with a model, in sentences; nothing before `JUDGED_FROM` of its training, of roll-outs `ROLLED_FROM`.
 
     Args:
       figures: of `health` and `rolled_motion`, and possibly others.
@@ -110,7 +112,9 @@ def alarms(figures: Mapping[str, float], progress: float) -> list[str]:
             f"the model freezes: its frames move {moved:.0%} as far from their source as the true ones (alarm below "
             f"{FREEZES_BELOW:.0%})"
         )
-    elif rolled is not None and rolled < FADES_BELOW:  # who freezes in a step does in a roll-out too
+    elif (
+        rolled is not None and rolled < FADES_BELOW and progress >= ROLLED_FROM
+    ):  # who freezes in a step does in a roll-out too
         found.append(
             f"roll-outs freeze: after a few frames they move {rolled:.0%} as far from frame to frame as the true ones (alarm "
             f"below {FADES_BELOW:.0%})"
