@@ -233,14 +233,14 @@ def test_a_run_that_freezes_or_collapses_says_so_and_a_healthy_one_does_not(say,
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     judged = [line["alarms"] for line in lines if "evaluation" in line]
     assert judged[0] == [], "too early"
-    number = {"": 0, "collapses": 2}.get(word, 1)  # one frame for all that is said is one that does not move
-    late = word == "roll-outs freeze"
-    assert [len(found) for found in judged[1:]] == ([0, 0, 1] if late else [number] * 3)
+    # Roll-outs are judged at the end alone; one frame for all that is said is one that does not move.
+    expected = {"": [0, 0, 0], "freezes": [1, 1, 1], "roll-outs freeze": [0, 0, 1], "collapses": [1, 1, 2]}[word]
+    assert [len(found) for found in judged[1:]] == expected
     (tmp_path / "run.json").write_text(
         json.dumps(dict(command=[], commit="", dirty=False, machine=dict(gpu=None, cpu="", cores=1, torch="")))
     )
     card, told = write_card(tmp_path, {}).read_text(), capsys.readouterr().err
-    assert told.count("ALARM") == (1 if late else 3 * number) and ("Alarms" in card) == bool(word)
+    assert told.count("ALARM") == sum(expected) and ("Alarms" in card) == bool(word)
     if word:
         assert word in told and f"- **diffusion: {judged[-1][-1]}.**" in card and word in judged[-1][-1]
 

@@ -112,9 +112,7 @@ def alarms(figures: Mapping[str, float], progress: float) -> list[str]:
             f"the model freezes: its frames move {moved:.0%} as far from their source as the true ones (alarm below "
             f"{FREEZES_BELOW:.0%})"
         )
-    elif (
-        rolled is not None and rolled < FADES_BELOW and progress >= ROLLED_FROM
-    ):  # who freezes in a step does in a roll-out too
+    elif progress >= ROLLED_FROM and rolled is not None and rolled < FADES_BELOW:  # who freezes in a step does here too
         found.append(
             f"roll-outs freeze: after a few frames they move {rolled:.0%} as far from frame to frame as the true ones (alarm "
             f"below {FADES_BELOW:.0%})"
