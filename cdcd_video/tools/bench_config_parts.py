@@ -78,11 +78,8 @@ def stage_costs(
     task = assemble(line, name, train.batch_size, device).task
     given = FixedBatch(name, task.model, _noisy(task.batch(0), line.codec.num_codes), task.objective)
     settings = settings_for(train, line.config.num_threads)
-    optimizer, average, count = (
-        optim.make_optimizer(task.model, settings),
-        Ema(task.model, settings.ema_decay),
-        itertools.count(),
-    )
+    optimizer, average = optim.make_optimizer(task.model, settings), Ema(task.model, settings.ema_decay)
+    count = itertools.count()
 
     def step() -> None:
         loop.train_step(given, optimizer, average, settings, step=next(count), seed=line.config.seed)
@@ -95,7 +92,7 @@ def stage_costs(
     _, peak = base_and_peak(step, device)
     (times,) = measure([round_of_steps], 1, repeats, device)
     seconds = times["wall_s" if device.type == "cuda" else "cpu_s"] / steps
-    flops = measure_shapes(shapes, name).flops * train.accumulate
+    flops = measure_shapes(shapes, name).flops
     found = {
         "stage": name,
         "precision": train.precision,
