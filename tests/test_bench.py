@@ -238,7 +238,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
 ):
     file = tmp_path / "config.json"
-    options = ["--stages", "codec", "diffusion", "--steps", "1", "2", "99", "--together", "2", "--repeats", "1"]
+    options = ["--stages", "codec", "diffusion", "--steps", "1", "2", "--together", "2", "--repeats", "1"]
     monkeypatch.setattr(bench_config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
     given = ["--config", str(TINY), "--round", "2", "--device", "cpu", "--json", str(file)]
     given += ["--set", "train.diffusion.accumulate=2"]
@@ -247,9 +247,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     out, found = capsys.readouterr().out, json.loads(file.read_text())
     assert [row["stage"] for row in found["stages"]] == ["codec", "diffusion"]
     config = configfile.load(TINY, Config, ["train.diffusion.accumulate=2"])
-    line, plain = Line(config, look_at_data(config), tmp_path), configfile.load(TINY, Config)
-    once = measure_shapes(Line(plain, look_at_data(plain), tmp_path / "plain"), "diffusion").flops
-    assert found["stages"][1]["flops"] == 2 * once, "of all batches of a step"
+    line = Line(config, look_at_data(config), tmp_path)
     for row in found["stages"]:
         train = getattr(config.train, row["stage"])
         assert row["flops"] == measure_shapes(line, row["stage"]).flops > 0 and row["n"] == 2
@@ -257,7 +255,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
         assert row["examples_per_s"] * row["s"] == pytest.approx(train.batch_size * train.accumulate) == row["batch"]
         assert row["profile"] and row["idle"] is None and row["peak_bytes"] > 0
     assert [(row["steps"], row["videos"], row["is_default"]) for row in found["drawings"]] == [
-        (1, 1, False), (1, 2, False), (2, 1, True), (2, 2, True), (99, 1, False), (99, 2, False)
+        (1, 1, False), (1, 2, False), (2, 1, True), (2, 2, True)
     ]  # fmt: skip
     for row in found["drawings"]:
         assert row["frames"] == 8 and row["s_per_frame"] * 7 * row["videos_per_s"] == pytest.approx(1)
