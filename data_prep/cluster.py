@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
-from data_prep.encode import Job
 from data_prep.encoding import encode, summary
+from data_prep.job import Job
 
 
 class EncodeShard(PipelineStep):

@@ -20,8 +20,8 @@ from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
 from data_prep import folder, internvid, msrvtt
-from data_prep.encode import Job
 from data_prep.items import Item
+from data_prep.job import Job
 from data_prep.prepare import Plan, decoded
 
 RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid}
