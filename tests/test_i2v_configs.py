@@ -72,6 +72,20 @@ def line(shared_dir, tmp_path_factory) -> Path:
     return home
 
 
+def draws(line: Path, name: str, video: str) -> None:
+    """Three frames of a run, from a clip that no run has seen."""
+    frame = line / "frame.png"
+    Image.fromarray(StoredClips(line / "data", "test").frames(0, [0])[0]).save(frame)
+    words = ["--checkpoint", str(line / name), "--num-frames", "3", "--out", str(line / video), "--device", "cpu"]
+    run(inference, "--frame", str(frame), "--text", "a horse runs", *words)
+
+
+def is_measured(line: Path, name: str) -> None:
+    """Scores of a run on the test clips, at their own rate and the model's size."""
+    words = ["--data", str(line / "data"), "--split", "test", "--num-videos", "2", "--num-frames", "4", "--window", "4"]
+    run(evaluate, "--checkpoint", str(line / name), "--metrics", "psnr", "ssim", *words, "--hop", "4", "--no-latents")
+
+
 @pytest.mark.shared
 def test_from_annotations_to_a_trained_model(line):
     manifest = json.loads((line / "data" / "manifest.json").read_text())
@@ -92,25 +106,11 @@ def test_whatever_came_of_a_stand_in_says_so(line, capsys):
     told = "STAND-IN CLIP"
     for file in ("run.json", "card.md", "model/model.json"):
         assert told in (line / "run" / file).read_text(), file
-    frame = line / "frame.png"
-    Image.fromarray(StoredClips(line / "data", "test").frames(0, [0])[0]).save(frame)
-    words = [
-        "--checkpoint",
-        str(line / "run"),
-        "--num-frames",
-        "3",
-        "--out",
-        str(line / "drawn.mp4"),
-        "--device",
-        "cpu",
-    ]
-    run(inference, "--frame", str(frame), "--text", "a horse runs", *words)
+    draws(line, "run", "drawn.mp4")
     assert told in capsys.readouterr().err and told in (line / "drawn.json").read_text()
     run(inference, "--from-json", str(line / "drawn.json"), "--out", str(line / "again.mp4"))
     assert (line / "again.mp4").read_bytes() == (line / "drawn.mp4").read_bytes()
-    words = ["--data", str(line / "data"), "--num-videos", "2", "--num-frames", "4", "--window", "4", "--no-latents"]
-    words += ["--fps", "4", "--hop", "4"]
-    run(evaluate, "--checkpoint", str(line / "run"), "--metrics", "psnr", "ssim", *words, "--split", "test")
+    is_measured(line, "run")
     for file in ("scores.jsonl", "report.md", "report.html"):
         assert told in (line / "run" / file).read_text(), file
     assert f"note: {told}" in capsys.readouterr().err
@@ -123,7 +123,9 @@ def test_internvid_goes_on_from_there_on_latents(line):
     out = line / "internvid"
     run(train, "--config", str(INTERNVID), "--out", str(out), *(f"--set={dial}" for dial in dials))
     assert (out / "model" / "denoiser.safetensors").is_file()
-    for file in ("run.json", "card.md", "model/model.json"):
+    draws(line, "internvid", "internvid.mp4")
+    is_measured(line, "internvid")
+    for file in ("run.json", "card.md", "model/model.json", "scores.jsonl", "report.html", "../internvid.json"):
         assert "STAND-IN CLIP" in (out / file).read_text(), file
 
 
