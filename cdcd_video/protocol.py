@@ -180,7 +180,7 @@ def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
       UserError: the file or a flag is not what it should be.
     """
     read = configfile.load(args.protocol or default, Protocol)
-    if args.protocol is None and args.data not in (None, read.data):
+    if args.protocol is None and args.data not in (None, SPRITES, TABLE):
         read = read.settled(size_px=None, fps=None)
     given = {name: getattr(args, name) for name in Protocol.model_fields}
     try:

@@ -180,6 +180,37 @@ def test_real_clips_of_a_folder(run: Run, capsys: pytest.CaptureFixture[str]):
     assert code == 2 and "was drawn from 'something else'" in err and "frame/s" not in err
 
 
+def test_clips_are_judged_at_their_own_size_and_rate(run: Run, capsys: pytest.CaptureFixture[str]):
+    made = ["sprites", "--out", "clips", "--num-clips", "2", "--split", "val", "--num-frames", "6", "--size-px", "48"]
+    data_prep.__main__.main([*made, "--fps", "4"])
+    capsys.readouterr()
+    rows = [json.loads(line) for line in Path("clips/clips.jsonl").read_text().splitlines()]
+    told = [{"file": f"{row['id']}.webp", "prompt": row["captions"][0]} for row in rows]
+    for row in told:
+        save(Path("named", row["file"]), flat(12, 48, 48))  # at 8 per second
+    table(Path("named"), told)
+    asked = (
+        "--num-videos",
+        2,
+        "--num-frames",
+        6,
+        "--videos",
+        "named",
+        "--data",
+        "clips",
+        "--metrics",
+        "psnr",
+        "--out",
+        "a",
+    )
+    code, _, err = run(*asked)
+    assert code == 0, err
+    rule = configfile.load(Path("a/protocol.yaml"), Protocol)
+    assert (rule.size_px, rule.fps) == (48, 4)
+    code, _, err = run(*asked, "--size-px", 64)
+    assert code == 2 and "the clips of clips are 48 px and the protocol judges at 64 px" in err
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

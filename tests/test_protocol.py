@@ -128,6 +128,7 @@ def test_flags_override_single_fields():
 def test_size_and_rate_of_named_clips_are_their_own_unless_a_protocol_says_otherwise():
     plain = from_flags()
     assert (plain.size_px, plain.fps) == (64, 8) == (from_flags("--data", "sprites").size_px, plain.fps)
+    assert from_flags("--data", "table") == plain.settled(data="table")
     clips = from_flags("--data", "clips")
     assert clips == plain.settled(data="clips", size_px=None, fps=None)
     assert from_flags("--data", "clips", "--size-px", 32).size_px == 32

@@ -46,8 +46,8 @@ def prepare_videos(
       protocol: as read.
       metrics: some of `scores.METRICS`; None means all that can be measured without a download.
       device: where feature networks run.
-      checkpoint: the model beside which they are measured. It draws nothing: where the protocol leaves size and rate open,
-        and for the words of the built-in world, its settings hold, as they do where it is measured itself.
+      checkpoint: the model beside which they are measured. It draws nothing: where neither protocol nor clips say size and
+        rate, and for the words of the built-in world, its settings hold, as they do where it is measured itself.
 
     Raises:
       UserError: the table or a video cannot be used, weights are missing, or a metric needs what is not there.
@@ -55,7 +55,7 @@ def prepare_videos(
     table = prompts or _table_in(folder)
     entries = read_entries(folder, table)
     config = configfile.load(model.folder_of(checkpoint) / "config.yaml", Config)
-    rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or config.data.size_px)
+    rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or _size_px(protocol, config))
     if metrics is not None:
         checked_metrics(metrics, has_scenes=True)  # whether they exist is told before anything is read
     if _are_named(entries, rule):
@@ -154,6 +154,11 @@ def _without_truth(
     videos = ForeignVideos(entries[: rule.num_videos], rule)
     footage = ForeignFootage(videos, others, reality.num_real(rule), metrics)
     return footage, videos, rule.settled(num_real=footage.num_others), metrics
+
+
+def _size_px(rule: Protocol, config: Config) -> int:
+    """That of the clips to stand beside, where there are some."""
+    return config.data.size_px if rule.data in (SPRITES, TABLE) else reality.stored(rule).size_px
 
 
 def _with_rate(rule: Protocol) -> Protocol:
