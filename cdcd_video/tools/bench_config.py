@@ -56,6 +56,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     from cdcd_video.config import Config
     from cdcd_video.engine.runtime import device_for
     from cdcd_video.tools.bench_config_parts import WholeLine, drawings, rates, stage_costs
+    from cdcd_video.tools.bench_process import clock_of
     from cdcd_video.tools.explain.line import Line
     from cdcd_video.tools.explain.stand_in import look_at_data
 
@@ -83,7 +84,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         "set": args.set,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "clock": "wall_s" if device.type == "cuda" else "cpu_s",
+        "clock": clock_of(device),
         "product_rate": rate,
         "stages": rows,
         "drawings": drawn,

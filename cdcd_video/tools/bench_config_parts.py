@@ -20,7 +20,7 @@ from cdcd_video.generate import ImageToVideo
 from cdcd_video.model import Model, clip_folder
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.stages import settings_for
-from cdcd_video.tools.bench_process import base_and_peak, measure, product_rate, profile
+from cdcd_video.tools.bench_process import base_and_peak, clock_of, measure, product_rate, profile
 from cdcd_video.tools.explain.assembly import FixedBatch, assemble
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.steps import measure as measure_shapes
@@ -55,7 +55,7 @@ class WholeLine(Line):
 
 def rates(device: torch.device) -> dict[str, float]:
     """FLOP/s of torch.mm by precision, in wall-clock seconds on a GPU and seconds of a core elsewhere."""
-    side, clock = PRODUCT_SIDES.get(device.type, 2048), "wall" if device.type == "cuda" else "cpu"
+    side, clock = PRODUCT_SIDES.get(device.type, 2048), clock_of(device).removesuffix("_s")
     return {name: product_rate(dtype, device, side)["mm"][clock] for name, dtype in DTYPES.items()}
 
 
@@ -91,7 +91,7 @@ def stage_costs(
     step()  # lets the optimiser begin
     _, peak = base_and_peak(step, device)
     (times,) = measure([round_of_steps], 1, repeats, device)
-    seconds = times["wall_s" if device.type == "cuda" else "cpu_s"] / steps
+    seconds = times[clock_of(device)] / steps
     flops = measure_shapes(shapes, name).flops
     found = {
         "stage": name,
@@ -168,8 +168,7 @@ def _drawn(
         lambda: pipe.draw(*given, short, seeds),
         lambda: pipe.decode(last, starts),
     ]
-    clock = "wall_s" if device.type == "cuda" else "cpu_s"
-    whole, first, decoded = (one[clock] for one in measure(calls, 1, repeats, device))
+    whole, first, decoded = (one[clock_of(device)] for one in measure(calls, 1, repeats, device))
     return {
         "steps": num_steps,
         "is_default": num_steps == pipe.defaults().num_steps,

@@ -58,11 +58,11 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         raise UserError("--steps and --repeats must be at least 1, --other-steps 2, --videos and --seed 0.")
 
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.tools.bench_process import can_keep_pages, checkout, in_child
+    from cdcd_video.tools.bench_process import can_keep_pages, checkout, clock_of, in_child
     from cdcd_video.tools.bench_sprites import curve
 
     device = device_for(args.device)
-    clock = "wall_s" if device.type == "cuda" else "cpu_s"
+    clock = clock_of(device)
     commit = checkout(args.upstream, say)
     shape, trunk = SHAPES[args.shape], TRUNKS[args.shape]
     if max(*args.steps, args.other_steps) > shape.num_steps:

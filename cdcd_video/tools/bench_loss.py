@@ -58,10 +58,10 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         raise UserError("--negatives and --repeats must be at least 1.")
 
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.tools.bench_process import can_keep_pages, checkout, in_child
+    from cdcd_video.tools.bench_process import can_keep_pages, checkout, clock_of, in_child
 
     device = device_for(args.device)
-    clock = "wall_s" if device.type == "cuda" else "cpu_s"
+    clock = clock_of(device)
     commit = checkout(args.upstream, say)
     other_side = "upstream" if commit else "plain"
     request = {"shape": args.shape, "upstream": str(args.upstream) if commit else None, "device": str(device)}

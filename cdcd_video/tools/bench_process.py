@@ -99,6 +99,11 @@ def checkout(folder: Path | None, say: Callable[[str], None]) -> str | None:
     return upstream.commit() or ("unknown" if warning else f"{COMMIT}, by its text")
 
 
+def clock_of(device: torch.device) -> str:
+    """Which time of `measure` counts: the processor's own seconds, on a GPU those of the clock on the wall."""
+    return "wall_s" if device.type == "cuda" else "cpu_s"
+
+
 def measure(
     calls: Sequence[Callable[[], None]], warm_up: int, repeats: int, device: torch.device
 ) -> list[dict[str, float]]:

@@ -84,10 +84,10 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         raise UserError("--negatives, --repeats and --threads must be at least 1.")
 
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.tools.bench_process import can_keep_pages, checkout, in_child
+    from cdcd_video.tools.bench_process import can_keep_pages, checkout, clock_of, in_child
 
     device = device_for(args.device)
-    clock = "wall_s" if device.type == "cuda" else "cpu_s"
+    clock = clock_of(device)
     commit = checkout(args.upstream, say)
     keeps = device.type == "cpu" and can_keep_pages()
     trunk = TRUNKS[args.shape]
