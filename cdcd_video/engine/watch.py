@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -158,7 +159,7 @@ class _TensorBoard:
         self.writer.close()
 
 
-class _Online:
+class _Online(ABC):
     """What W&B and trackio have in common: a run of their package, told values and pictures."""
 
     package: str
@@ -167,8 +168,9 @@ class _Online:
         self.module = importlib.import_module(self.package)
         self.run = self.module.init(resume="allow", config=dict(facts), **self._named(out, task))
 
+    @abstractmethod
     def _named(self, out: Path, task: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """What the run is called, and where it belongs, in the words of the package."""
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
