@@ -172,11 +172,11 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "B N K"]:
         """The same where a code is its one digit: the two maps to codes are one, and a pull is on one code."""
         weight, bias = self.to_digits.weight + self.to_codes.weight, self.to_digits.bias + self.to_codes.bias
-        logits = linear(x, weight, bias).float().unflatten(-1, (self.groups, -1))
-        for pull, codes in zip(pulls, copied, strict=True):
-            is_there = codes >= 0
-            logits.scatter_add_(-1, codes.clamp(min=0)[..., None], (pull.float() * is_there)[..., None])
-        return logits.flatten(1, 2)
+        logits = linear(x, weight, bias).to(torch.float32, copy=True)
+        start = torch.arange(self.groups, device=x.device) * self.num_codes
+        for pull, codes in zip(pulls, copied, strict=True):  # into no view, whose whole gradient autograd would copy
+            logits.scatter_add_(-1, codes.clamp(min=0) + start, pull.float() * (codes >= 0))
+        return logits.unflatten(-1, (self.groups, -1)).flatten(1, 2)
 
 
 CLOCK_WIDTH = 32

@@ -1,16 +1,26 @@
 """The CPU kernels compute what their plain counterparts do, forward and backward, and stand back where they are looked at."""
 
+import re
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdcd_video.attention import Block, FeedForward
-from cdcd_video.kernels import blockwise, feed_forward, products
+from cdcd_video.kernels import blockwise, compiled, feed_forward, products, tiled
 
 KINDS = (torch.float32, torch.bfloat16)
 LOOSE = {torch.float32: 5e-6, torch.bfloat16: 2e-2}
 """Relative errors (norm over norm) allowed against float64."""
+
+
+needs_library = pytest.mark.skipif(
+    compiled.library() is None, reason="no AVX-512, or no C++ compiler to build attention.cpp"
+)
+WAYS = [pytest.param(tiled, marks=needs_library), blockwise]
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +57,11 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, is_key: Tensor | None) -> Tenso
     return scores.softmax(-1) @ v
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1.0, 9.0], ids=["calm", "sharp"])
 @pytest.mark.parametrize("has_mask", [False, True])
-def test_blockwise_is_attention(kind: torch.dtype, scale: float, has_mask: bool):
+def test_it_is_attention(way: ModuleType, kind: torch.dtype, scale: float, has_mask: bool):
     draws = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 3, n, 12, generator=draws) for n in (40, 23, 23))
     is_key = torch.ones(2, 23, dtype=torch.bool)
@@ -58,20 +69,141 @@ def test_blockwise_is_attention(kind: torch.dtype, scale: float, has_mask: bool)
     is_key = is_key if has_mask else None
     q, k = q * scale, k * scale
     assert blockwise._is_small(q.flatten(0, 1), k.flatten(0, 1)) == (scale == 1.0)
-    kernel = lambda *given: blockwise.blockwise(*given, is_key)  # noqa: E731
+    kernel = lambda *given: way.attention(*given, is_key)  # noqa: E731
     found = errors(kernel, lambda *given: written_out(*given, is_key), [q, k, v], kind)
     # Scores of hundreds, rounded to 8 bits, are off by ones: half precision is not for those.
     if kind is torch.float32 or scale == 1.0:
         assert max(found) < LOOSE[kind] * scale**2, found
 
 
-def test_far_scores_that_nobody_may_see_harm_nothing():
+@needs_library
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("width", [1, 5, 16, 17, 32, 47, 64])
+def test_compiled_attention_at_all_widths(kind: torch.dtype, width: int):
+    """Also where queries fill one tile and the next in part, and keys several, in odd numbers."""
+    if kind is torch.bfloat16 and not compiled.knows(kind):
+        pytest.skip("a processor without bfloat16")
+    draws = torch.Generator().manual_seed(width)
+    for num_queries, num_keys in ((64, 64), (83, 131), (1, 1), (16, 33)):
+        q, k, v = (torch.randn(2, 2, n, width, generator=draws) for n in (num_queries, num_keys, num_keys))
+        is_key = torch.rand(2, num_keys, generator=draws) < 0.5
+        is_key[:, -1] = True
+        for mask in (None, is_key):
+            given = lambda *x, mask=mask: tiled.attention(*x, mask)  # noqa: E731
+            found = errors(given, lambda *x, mask=mask: written_out(*x, mask), [q, k, v], kind)
+            if num_keys > 1:
+                assert max(found) < LOOSE[kind], (num_queries, num_keys, found)
+            else:  # one key has all the weight: what is right for q and k is 0
+                assert max(found[0], found[3]) < LOOSE[kind]
+
+
+@needs_library
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_attention_takes_tensors_as_they_lie(kind: torch.dtype):
+    """Heads side by side as a linear layer makes them, keys and values in one tensor, gradients spread from one number."""
+    if not compiled.knows(kind):
+        pytest.skip("a processor without bfloat16")
+    draws = torch.Generator().manual_seed(0)
+    joined = torch.randn(2, 40, 3 * 24, generator=draws).to(kind)
+    q, k, v = (x.unflatten(-1, (2, 12)).transpose(1, 2) for x in joined.chunk(3, -1))
+    apart = [x.clone(memory_format=torch.contiguous_format).requires_grad_() for x in (q, k, v)]
+    lying = [x.detach().requires_grad_() for x in (q, k, v)]
+    turned = [x.detach().transpose(-1, -2).contiguous().transpose(-1, -2).requires_grad_() for x in (q, k, v)]
+    outs = [tiled.attention(*x) for x in (apart, lying, turned)]
+    assert torch.equal(outs[0], outs[1]) and torch.equal(outs[0], outs[2])
+    for out in outs:
+        out.float().sum().backward()
+    for one, two, three in zip(apart, lying, turned, strict=True):
+        assert torch.equal(one.grad, two.grad) and torch.equal(one.grad, three.grad)
+
+
+@needs_library
+def test_compiled_attention_is_the_same_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch):
+    draws = torch.Generator().manual_seed(0)
+    given = [torch.randn(3, 5, 70, 12, generator=draws) for _ in range(3)]
+    found = []
+    for threads in (1, 2, 4, 99):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        mine = [x.clone().requires_grad_() for x in given]
+        out = tiled.attention(*mine)
+        out.square().sum().backward()
+        found.append([out.detach(), *(x.grad for x in mine)])
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+@needs_library
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_ruined_sample_ruins_no_other(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    """Nor one that is worked on after it in the same memory."""
+    if not compiled.knows(kind):
+        pytest.skip("a processor without bfloat16")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    draws = torch.Generator().manual_seed(0)
+    given = [torch.randn(2, 2, 37, 12, generator=draws).to(kind) for _ in range(3)]
+    is_key = torch.ones(2, 37, dtype=torch.bool)
+    is_key[1, 7:] = False
+    alone = [x[1:].clone().requires_grad_() for x in given]
+    right = tiled.attention(*alone, is_key[1:])
+    right.square().sum().backward()
+    for number in (torch.nan, torch.inf):
+        both = [x.clone() for x in given]
+        for x in both:
+            x[0] = number
+        out = tiled.attention(*(x.requires_grad_() for x in both), is_key)
+        out.square().sum().backward()
+        assert not out[0].isfinite().any() and torch.equal(out[1:], right)
+        assert all(torch.equal(one.grad[1:], two.grad) for one, two in zip(both, alone, strict=True))
+
+
+def test_small_models_draw_without_a_compiler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiled, "library", lambda: pytest.fail("the library was asked for"))
+    x = torch.randn(1, 2, 64, 12)
+    with torch.no_grad():
+        assert not tiled.serves(x, x)
+    assert not tiled.serves(x.double(), x.double()) and not tiled.serves(x.repeat(1, 1, 1, 6), x.repeat(1, 1, 1, 6))
+
+
+@needs_library
+def test_the_library_is_built_once_and_done_without_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    folder, fresh = tmp_path / "kernels", compiled.library.__wrapped__
+    monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(folder))
+    assert fresh().knows_half() in (0, 1)
+    (made,) = folder.iterdir()
+    stamp = made.stat().st_mtime_ns
+    assert fresh() is not None and [path.stat().st_mtime_ns for path in folder.iterdir()] == [stamp]
+    monkeypatch.setattr(compiled, "_processor", lambda: "another")
+    assert fresh() is not None and len(list(folder.iterdir())) == 2
+    for compiler, why in (("no-such-compiler", "No such file"), ("false", "non-zero exit status")):
+        monkeypatch.setenv("CXX", compiler)
+        with pytest.warns(RuntimeWarning, match=f"attention.cpp could not be built .*{why}.*twice as long"):
+            assert fresh() is None
+    monkeypatch.setenv(compiled.FOLDER_VARIABLE, "off")
+    assert fresh() is None
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(folder))
+    assert fresh() is None
+
+
+@needs_library
+def test_the_fields_are_those_of_the_source():
+    """Python's copy of the struct has its fields, in its order."""
+    text = compiled.SOURCE.read_text(encoding="utf-8")
+    body = re.sub(
+        r"//.*", "", text[text.index("struct Attention {") : text.index("};", text.index("struct Attention {"))]
+    )
+    listed = re.findall(r"\*?(\w+)(?=[,;])", body)
+    assert listed == [name for name, _ in compiled.Attention._fields_]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_far_scores_that_nobody_may_see_harm_nothing(way: ModuleType):
     draws = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 1, 8, 4, generator=draws) * 3 for _ in range(3))
     k[0, 0, 5:] *= 1e4
     is_key = torch.arange(8)[None] < 5
     found = errors(
-        lambda *given: blockwise.blockwise(*given, is_key),
+        lambda *given: way.attention(*given, is_key),
         lambda *given: written_out(*given, is_key),
         [q, k, v],
         torch.float32,
@@ -79,12 +211,13 @@ def test_far_scores_that_nobody_may_see_harm_nothing():
     assert max(found) < 1e-3, found
 
 
-def test_a_sample_does_not_depend_on_its_batch():
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sample_does_not_depend_on_its_batch(way: ModuleType):
     q, k, v = torch.randn(3, 4, 2, 64, 16, generator=torch.Generator().manual_seed(0)).unbind()
     for kind in KINDS:
-        together = blockwise.blockwise(q.to(kind), k.to(kind), v.to(kind))
+        together = way.attention(q.to(kind), k.to(kind), v.to(kind))
         for row in range(4):
-            alone = blockwise.blockwise(*(x[row : row + 1].to(kind) for x in (q, k, v)))
+            alone = way.attention(*(x[row : row + 1].to(kind) for x in (q, k, v)))
             assert torch.equal(alone[0], together[row])
 
 
@@ -105,7 +238,7 @@ def plain_mlp(x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: T
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mlp_by_parts_is_the_mlp(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feed_forward, "PART", 64 * 48)
+    monkeypatch.setattr(feed_forward, "PART", 64 * 48 * kind.itemsize)
     draws = torch.Generator().manual_seed(0)
     sizes = ((2, 75, 16), (48, 16), (48,), (16, 48), (16,))  # 150 rows: parts of 64, 64 and 22
     given = [torch.randn(*size, generator=draws) for size in sizes]
@@ -135,6 +268,7 @@ def test_a_block_is_the_same_with_and_without(precision: torch.dtype, monkeypatc
     fast = step(block(), precision)
     for module, name in ((products, "LARGE"), (feed_forward, "LARGE"), (blockwise, "SMALLEST")):
         monkeypatch.setattr(module, name, 1 << 62)
+    monkeypatch.setattr(tiled, "serves", lambda q, k: False)
     plain = step(block(), precision)
     for one, two in zip(fast, plain, strict=True):
         assert one.dtype == two.dtype

@@ -23,11 +23,11 @@ LARGEST_SCORE = 60.0
 
 
 def serves(q: Float[Tensor, "B h Nq d"], k: Float[Tensor, "B h Nk d"]) -> bool:
-    """Whether `blockwise` can and should take this attention. The batch has no say: no sample may depend on it."""
+    """Whether this can and should take this attention. The batch has no say: no sample may depend on it."""
     return q.shape[2] * k.shape[2] >= SMALLEST and q.dtype == k.dtype and may_serve(q)
 
 
-def blockwise(
+def attention(
     q: Float[Tensor, "B h Nq d"],
     k: Float[Tensor, "B h Nk d"],
     v: Float[Tensor, "B h Nk d"],

@@ -1,4 +1,4 @@
-"""The MLP of a transformer block with squared ReLU, a few rows at a time, its hidden layer worked out again for the gradient.
+"""The MLP of a transformer block with squared ReLU, a few rows at a time, in float32 its hidden layer worked out again.
 
 The hidden layer is the widest thing in a block: kept for the gradient it costs most of a step's memory, and each time it
 is written and read in whole it leaves the cache. Here a part of it at a time exists. A product more is the price.
@@ -9,12 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cdcd_video.kernels.products import may_serve, times_transposed, weight_gradient
+from cdcd_video.kernels.products import may_serve, times_transposed, times_transposed_times, weight_gradient
 
 LARGE = 1 << 22
 """Numbers in the hidden layer from which it is taken by parts."""
-PART = 1 << 21
-"""Hidden numbers at a time."""
+PART = 1 << 23
+"""Bytes of it at a time."""
+KEPT = torch.bfloat16
+"""The type in which it is kept all the same: it takes half the memory, and beside faster products one more weighs more."""
 
 
 def serves(x: Float[Tensor, "*rows D"], hidden: int) -> bool:
@@ -31,42 +33,50 @@ def squared_relu_mlp(
 ) -> Float[Tensor, "*rows D"]:
     """max(0, x up^T + b)^2 down^T + c, differentiable once; in autocast's type where it is on."""
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    given = (value.to(kind) for value in (x.flatten(0, -2), up, up_bias, down, down_bias))
-    return _Mlp.apply(*given).unflatten(0, x.shape[:-1])
+    return _Mlp.apply(x.flatten(0, -2).to(kind), up, up_bias, down, down_bias).unflatten(0, x.shape[:-1])
 
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, up, up_bias, down, down_bias):
-        x = x.contiguous()
-        ctx.save_for_backward(x, up, up_bias, down)
-        out = torch.empty_like(x)
+        ctx.kinds = [value.dtype for value in (up, up_bias, down, down_bias)]
+        x, up, up_bias, down, down_bias = (
+            x.contiguous(),
+            *(value.to(x.dtype) for value in (up, up_bias, down, down_bias)),
+        )
+        out, parts, kept = torch.empty_like(x), _parts(x, len(up)), []
+        squares = x.new_empty(parts[0].stop, len(up))
         with torch.autocast("cpu", enabled=False):
-            for here in _parts(len(x), len(up)):
-                hidden = times_transposed(x[here], up, up_bias).relu_().square_()
-                out[here] = times_transposed(hidden, down, down_bias)
+            for here in parts:
+                hidden = times_transposed(x[here], up, up_bias, relu=True)
+                square = torch.square(hidden, out=squares[: len(hidden)])
+                out[here] = times_transposed(square, down, down_bias)
+                kept += [hidden] if x.dtype == KEPT else []
+        ctx.save_for_backward(x, up, up_bias, down, *kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, up, up_bias, down = ctx.saved_tensors
+        x, up, up_bias, down, *kept = ctx.saved_tensors
         grad, grad_x = grad.contiguous(), torch.empty_like(x)
         twice = 2.0 * grad  # the square's own factor, taken where it is narrow
-        grad_up, grad_down = (torch.zeros(value.shape) for value in (up, down))
-        grad_up_bias = torch.zeros(up_bias.shape)
+        across, parts, sums = down.t().contiguous(), _parts(x, len(up)), [None, None, None]
+        squares = x.new_empty(parts[0].stop, len(up))
         with torch.autocast("cpu", enabled=False):
-            for here in _parts(len(x), len(up)):
-                active = times_transposed(x[here], up, up_bias).relu_()
-                onto = times_transposed(twice[here], down.t()).mul_(active)
-                grad_down += weight_gradient(grad[here], active.square_())
-                grad_up += weight_gradient(onto, x[here])
-                grad_up_bias += onto.sum(0)
+            for number, here in enumerate(parts):
+                hidden = kept[number] if kept else times_transposed(x[here], up, up_bias, relu=True)
+                onto = times_transposed_times(twice[here], across, hidden)
+                square = torch.square(hidden, out=squares[: len(hidden)])
+                found = weight_gradient(onto, x[here]), onto.sum(0), weight_gradient(grad[here], square)
+                # The first of each, in float32, is what the others are added to: it lies in memory as they do.
+                sums = [
+                    one.float() if total is None else total.add_(one) for total, one in zip(sums, found, strict=True)
+                ]
                 grad_x[here] = times_transposed(onto, up.t())
-        grads = (grad_up, grad_up_bias, grad_down, grad.sum(0))
-        return grad_x, *(value.to(x.dtype) for value in grads)
+        return grad_x, *(value.to(kind) for value, kind in zip((*sums, grad.sum(0)), ctx.kinds, strict=True))
 
 
-def _parts(num_rows: int, hidden: int) -> list[slice]:
-    size = max(64, PART // hidden)
-    return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
+def _parts(x: Float[Tensor, "rows D"], hidden: int) -> list[slice]:
+    size = max(64, PART // (hidden * x.element_size()))
+    return [slice(start, min(start + size, len(x))) for start in range(0, len(x), size)]

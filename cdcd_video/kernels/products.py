@@ -30,12 +30,23 @@ def has_onednn() -> bool:
 
 
 def times_transposed(
-    a: Float[Tensor, "m k"], b: Float[Tensor, "n k"], bias: Float[Tensor, "n"] | None = None
+    a: Float[Tensor, "m k"], b: Float[Tensor, "n k"], bias: Float[Tensor, "n"] | None = None, *, relu: bool = False
 ) -> Float[Tensor, "m n"]:
-    """a b^T + bias, not differentiable. `a` should lie row after row; `b` may be a transposed view."""
-    if a.dtype == torch.float32 and a.device.type == "cpu" and has_onednn():
-        return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
-    return nn.functional.linear(a, b, bias)
+    """a b^T + bias, or max(0, of it), not differentiable. `a` should lie row after row; `b` may be a transposed view."""
+    if a.device.type == "cpu" and has_onednn() and (a.dtype == torch.float32 or bias is not None):
+        # In bfloat16 torch asks oneDNN by itself, but first copies the bias to every row.
+        return torch.ops.mkldnn._linear_pointwise(a, b, bias, "relu" if relu else "none", [], "")
+    out = nn.functional.linear(a, b, bias)
+    return out.relu_() if relu else out
+
+
+def times_transposed_times(
+    a: Float[Tensor, "m k"], b: Float[Tensor, "n k"], factor: Float[Tensor, "m n"]
+) -> Float[Tensor, "m n"]:
+    """(a b^T) * factor, number by number, not differentiable. In bfloat16 oneDNN does both at once; in float32 that is slower."""
+    if a.dtype == torch.bfloat16 and a.device.type == "cpu" and has_onednn():
+        return torch.ops.mkldnn._linear_pointwise.binary(a, factor, b, None, "mul")
+    return times_transposed(a, b).mul_(factor)
 
 
 def linear(
