@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cdcd_video import configfile
 from cdcd_video.config import Config
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.kernels import tiled
 from cdcd_video.tools import (
     bench,
     bench_config_parts,
@@ -88,9 +89,10 @@ def test_bench_loss_with_a_checkout_of_something_else(run_bench, tmp_path: Path)
         (["loss", "--shape", "tiny", "--negatives", "0", "1"], "at least 1"),
         (["loss", "--shape", "tiny", "--device", "abacus"], "abacus"),
         (["loss", "--json", "no/such/folder/x.json"], "no/such/folder"),
+        (["attention", "--repeats", "0"], "at least 1"),
         (["cake"], "cake"),
     ],
-    ids=["shape", "negatives", "device", "json", "work"],
+    ids=["shape", "negatives", "device", "json", "repeats", "work"],
 )
 def test_mistakes_are_sentences(run_bench, arguments: list[str], sentence: str):
     code, _, err = run_bench(*arguments)
@@ -229,6 +231,28 @@ def test_both_walks_draw_codes():
             codes = draw(4, is_truncated)
             assert codes.shape == (2, 16) and codes.min() >= 0 and codes.max() < 11
             assert len(codes.unique()) > 3, "a model that knows nothing draws everything"
+
+
+# -------------------------------------------------------------------------------------------------- bench attention
+
+
+def test_bench_attention_measures_every_way_that_serves(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
+    file = tmp_path / "attention.json"
+    options = ["--shapes", "tiny", "cub, words", "--repeats", "1", "--json", str(file)]
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(tiled, "serves", lambda q, k: False)
+    monkeypatch.setattr(sys, "argv", ["bench", "attention", *options])
+    assert exit_code(bench.main) == 0
+    out, rows = capsys.readouterr().out, json.loads(file.read_text())["rows"]
+    assert [(row["shape"], row["precision"]) for row in rows] == [
+        (name, kind) for name in ("tiny", "cub, words") for kind in ("float32", "bfloat16")
+    ]
+    for row in rows:
+        assert row["forward_s"].keys() == row["backward_s"].keys() and row["forward_s"]["compiled"] is None
+        assert (row["forward_s"]["blockwise"] is None) == (row["shape"] == "tiny")
+        assert all(row[part]["torch, fused"] > 0 for part in ("forward_s", "backward_s"))
+    assert rows[2]["flops_forward"] == 4 * 4 * 16 * 1024 * 77 * 12
+    assert "written out" in out and " - " in out
 
 
 # ----------------------------------------------------------------------------------------------------- bench config
