@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cdcd_video.kernels import blockwise, feed_forward, tiled
+from cdcd_video.kernels import blockwise, feed_forward, modulated, tiled
 from cdcd_video.kernels.products import linear
 
 PLAIN_UP_TO = 256
@@ -145,8 +145,18 @@ class Block(nn.Module):
             x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
             return x + self.mlp(self.norm_mlp(x))
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (modulation + self.modulation)[:, :, None].unbind(1)
-        normed = self.norm_self(x) * (1 + scale) + shift
+        normed = _modulated(self.norm_self, x, scale, shift)
         seen, is_seen = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))
-        x = x + gate * self.self_attention(normed, seen, is_seen, by_query=True)
+        x = _with_gated(x, gate, self.self_attention(normed, seen, is_seen, by_query=True))
         x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
-        return x + gate_mlp * self.mlp(self.norm_mlp(x) * (1 + scale_mlp) + shift_mlp)
+        return _with_gated(x, gate_mlp, self.mlp(_modulated(self.norm_mlp, x, scale_mlp, shift_mlp)))
+
+
+def _modulated(norm: nn.LayerNorm, x: Tensor, scale: Float[Tensor, "B 1 D"], shift: Float[Tensor, "B 1 D"]) -> Tensor:
+    if modulated.serves(x, scale):
+        return modulated.norm(x, scale, shift, norm.eps)
+    return norm(x) * (1 + scale) + shift
+
+
+def _with_gated(x: Tensor, gate: Float[Tensor, "B 1 D"], change: Tensor) -> Tensor:
+    return modulated.add(x, gate, change) if modulated.serves(x, gate) else x + gate * change

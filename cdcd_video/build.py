@@ -24,6 +24,7 @@ from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.identity import identity_text
+from cdcd_video.kernels import compiled
 from cdcd_video.model import (
     FORMAT,
     Model,
@@ -226,7 +227,10 @@ class TrainingRun:
         # Compared as configs: a dial that is newer than the run stands at its default there.
         if file.is_file() and configfile.load(file, Config) != self.config:
             raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
-        runtime.write_run_json(self.out, command, config_sha256=_digest(text), **self.stand_in)
+        facts = {"config_sha256": _digest(text), **self.stand_in}
+        if self.device.type == "cpu":  # on which the last bits depend
+            facts["attention"] = "compiled" if compiled.library() else "torch's"
+        runtime.write_run_json(self.out, command, **facts)
         runtime.replace_file(file, text)
 
     def _stand_in(self) -> dict[str, str]:

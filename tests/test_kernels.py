@@ -1,5 +1,6 @@
 """The CPU kernels compute what their plain counterparts do, forward and backward, and stand back where they are looked at."""
 
+import ctypes
 import re
 from pathlib import Path
 from types import ModuleType
@@ -10,16 +11,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdcd_video.attention import Block, FeedForward
-from cdcd_video.kernels import blockwise, compiled, feed_forward, products, tiled
+from cdcd_video.kernels import blockwise, compiled, feed_forward, modulated, products, tiled
 
 KINDS = (torch.float32, torch.bfloat16)
 LOOSE = {torch.float32: 5e-6, torch.bfloat16: 2e-2}
 """Relative errors (norm over norm) allowed against float64."""
 
 
-needs_library = pytest.mark.skipif(
-    compiled.library() is None, reason="no AVX-512, or no C++ compiler to build attention.cpp"
-)
+needs_library = pytest.mark.skipif(compiled.library() is None, reason="no AVX-512, or no C++ compiler")
 WAYS = [pytest.param(tiled, marks=needs_library), blockwise]
 
 
@@ -176,7 +175,7 @@ def test_the_library_is_built_once_and_done_without_where_it_cannot_be(monkeypat
     assert fresh() is not None and len(list(folder.iterdir())) == 2
     for compiler, why in (("no-such-compiler", "No such file"), ("false", "non-zero exit status")):
         monkeypatch.setenv("CXX", compiler)
-        with pytest.warns(RuntimeWarning, match=f"attention.cpp could not be built .*{why}.*twice as long"):
+        with pytest.warns(RuntimeWarning, match=f"the kernels could not be built .*{why}.*slower"):
             assert fresh() is None
     monkeypatch.setenv(compiled.FOLDER_VARIABLE, "off")
     assert fresh() is None
@@ -185,15 +184,17 @@ def test_the_library_is_built_once_and_done_without_where_it_cannot_be(monkeypat
     assert fresh() is None
 
 
-@needs_library
-def test_the_fields_are_those_of_the_source():
-    """Python's copy of the struct has its fields, in its order."""
-    text = compiled.SOURCE.read_text(encoding="utf-8")
-    body = re.sub(
-        r"//.*", "", text[text.index("struct Attention {") : text.index("};", text.index("struct Attention {"))]
-    )
-    listed = re.findall(r"\*?(\w+)(?=[,;])", body)
-    assert listed == [name for name, _ in compiled.Attention._fields_]
+@pytest.mark.parametrize("struct", [tiled.Attention, modulated.Modulated])
+def test_the_fields_are_those_of_the_source(struct: type):
+    """Python's copy of a struct has its fields, in its order, of as many bytes."""
+    (text,) = (text for text in map(Path.read_text, compiled.SOURCES) if f"struct {struct.__name__} {{" in text)
+    text = text[text.index(f"struct {struct.__name__} {{") :]
+    listed, kinds = [], {"int64_t": 8, "float": 4, "Strides": 24}
+    for line in re.sub(r"//.*", "", text[text.index("{") + 1 : text.index("};")]).split(";"):
+        if line.strip():
+            kind, names = re.fullmatch(r"(?:const )?(\w+)(.*)", line.strip()).groups()
+            listed += [(name.strip(" *"), 8 if "*" in name else kinds[kind]) for name in names.split(",")]
+    assert listed == [(name, ctypes.sizeof(kind)) for name, kind in struct._fields_]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -245,6 +246,88 @@ def test_the_mlp_by_parts_is_the_mlp(kind: torch.dtype, monkeypatch: pytest.Monk
     assert max(errors(feed_forward.squared_relu_mlp, plain_mlp, given, kind)) < LOOSE[kind]
 
 
+def of_samples(batch: int, width: int, count: int, draws: torch.Generator) -> list[Tensor]:
+    """Scales and the like as a block has them: side by side in one tensor, (B, 1, D) each."""
+    return list(torch.randn(batch, count, width, generator=draws)[:, :, None].unbind(1))
+
+
+@needs_library
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rows", "width"), [(1, 16), (70, 48), (200, 192)])
+def test_the_modulated_norm_is_one(kind: torch.dtype, rows: int, width: int):
+    if not compiled.knows(kind):
+        pytest.skip("a processor without bfloat16")
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(3, rows, width, generator=draws) * 5 + 2
+    plain = lambda x, scale, shift: nn.functional.layer_norm(x, (width,), eps=1e-5) * (1 + scale) + shift  # noqa: E731
+
+    def kernel(*given: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind is torch.bfloat16):
+            assert modulated.serves(given[0], given[1])
+            out = modulated.norm(*given, 1e-5)
+        assert out.dtype == kind  # rounded once, as what takes it would round it
+        return out.float()
+
+    found = errors(kernel, plain, [x, *of_samples(3, width, 2, draws)], torch.float32)
+    assert max(found) < (2e-6 if kind is torch.float32 else 4e-3), found
+
+
+@needs_library
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gated_change_is_added(kind: torch.dtype):
+    if not compiled.knows(kind):
+        pytest.skip("a processor without bfloat16")
+    draws = torch.Generator().manual_seed(0)
+    x, change = (torch.randn(3, 70, 48, generator=draws) for _ in range(2))
+    given = [x, *of_samples(3, 48, 1, draws), change.to(kind).float()]
+    found = errors(
+        lambda x, gate, change: modulated.add(x, gate, change.to(kind)),
+        lambda x, gate, change: x + gate * change,
+        given,
+        torch.float32,
+    )
+    assert found[0] < 1e-6 and found[1] == 0 and max(found[2:]) < (1e-6 if kind is torch.float32 else 4e-3), found
+
+
+@needs_library
+def test_modulated_sums_stay_exact_over_many_rows():
+    """Ten thousand rows of a number that float32 cannot hold; added up one by one they would be off by 1e-4."""
+    x = torch.full((1, 10_000, 16), 0.1).requires_grad_()
+    gate = torch.ones(1, 1, 16).requires_grad_()
+    modulated.add(torch.zeros_like(x), gate, x).sum().backward()
+    assert (gate.grad / 1000 - 1).abs().max() < 4e-6
+
+
+@needs_library
+def test_what_is_modulated_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    """With several threads, alone in the batch, and transposed in memory."""
+    draws = torch.Generator().manual_seed(0)
+    x, (scale, shift, gate) = torch.randn(5, 30, 32, generator=draws), of_samples(5, 32, 3, draws)
+
+    def both(x: Tensor, *of_sample: Tensor) -> list[Tensor]:
+        given = [value.detach().requires_grad_() for value in (x, *of_sample)]
+        out = modulated.add(given[0], given[3], modulated.norm(given[0], *given[1:3], 1e-5))
+        out.square().sum().backward()
+        return [out.detach(), *(value.grad for value in given)]
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    once = both(x, scale, shift, gate)
+    turned = both(x.transpose(1, 2).contiguous().transpose(1, 2), scale.contiguous(), shift, gate)
+    rows = [both(*(value[row : row + 1] for value in (x, scale, shift, gate))) for row in range(5)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for other in (both(x, scale, shift, gate), turned, [torch.cat(part) for part in zip(*rows, strict=True)]):
+        assert all(torch.equal(one, two) for one, two in zip(once, other, strict=True))
+
+
+def test_what_cannot_be_modulated_here_is_left_to_torch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiled, "library", lambda: pytest.fail("the library was asked for"))
+    x, scale = torch.randn(2, 3, 40), torch.randn(2, 1, 40)
+    assert not modulated.serves(x, scale), "no multiple of 16"
+    assert not modulated.serves(x[..., :32].double(), scale[..., :32])
+    with torch.no_grad():
+        assert not modulated.serves(x[..., :32], scale[..., :32])
+
+
 def block(seed: int = 0) -> Block:
     torch.manual_seed(seed)
     return Block(32, 2, context_width=12, modulated=True)
@@ -268,7 +351,8 @@ def test_a_block_is_the_same_with_and_without(precision: torch.dtype, monkeypatc
     fast = step(block(), precision)
     for module, name in ((products, "LARGE"), (feed_forward, "LARGE"), (blockwise, "SMALLEST")):
         monkeypatch.setattr(module, name, 1 << 62)
-    monkeypatch.setattr(tiled, "serves", lambda q, k: False)
+    for module in (tiled, modulated):
+        monkeypatch.setattr(module, "serves", lambda *_: False)
     plain = step(block(), precision)
     for one, two in zip(fast, plain, strict=True):
         assert one.dtype == two.dtype

@@ -8,20 +8,14 @@
 // as the instruction for bfloat16 wants them (both products added to a float32). Sums are in float32 in either kind.
 // Keys that may not be seen are left out before anything is computed.
 
-#include <immintrin.h>
-
 #include <cmath>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
+#include "lanes.h"
+
 namespace {
 
-using Vec = __m512;     // 16 float32
-using Words = __m512i;  // 16 words
-using Mask = __mmask16;
-
-constexpr int LANES = 16;
 constexpr int ROWS = 4;                  // registers across which the queries of a tile lie
 constexpr int QUERIES = ROWS * LANES;    // of a tile
 constexpr int GROUP = 4;                 // keys, or channels, times ROWS are the sums a product keeps in registers
@@ -29,11 +23,8 @@ constexpr int KEYS = 64, KEYS_BACK = 32; // of a tile, forward and backward: all
 constexpr float FAR_BELOW = -1e30f;      // less than any score, and finite: the difference of two of them is 0
 constexpr double LOG2_E = 1.4426950408889634;
 
-inline Vec floats(Words x) { return _mm512_castsi512_ps(x); }
-inline Words words(Vec x) { return _mm512_castps_si512(x); }
 inline int up(int n, int to) { return (n + to - 1) / to * to; }
 inline int least(int a, int b) { return a < b ? a : b; }
-inline Mask first(int n) { return n >= LANES ? 0xffff : n > 0 ? Mask((1u << n) - 1) : 0; }
 
 // Held in a register: as an operand in memory it would be loaded once for each use.
 inline Words held(const uint32_t* p) {
@@ -55,22 +46,14 @@ inline Vec exp2(Vec x) {
   return _mm512_scalef_ps(p, x);
 }
 
-struct Single {
-  using Number = float;
+struct Single : InSingle {
   static constexpr int PER_WORD = 1, DEGREE = 5;
-  static Vec get(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
-  static void put(float* p, Mask m, Vec x) { _mm512_mask_storeu_ps(p, m, x); }
   static Vec add(Vec sum, Words a, Words b) { return _mm512_fmadd_ps(floats(a), floats(b), sum); }
 };
 
 #ifdef __AVX512BF16__
-struct Half {
-  using Number = uint16_t;
+struct Half : InHalf {
   static constexpr int PER_WORD = 2, DEGREE = 3;
-  static Vec get(const uint16_t* p, Mask m) {
-    return floats(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16));
-  }
-  static void put(uint16_t* p, Mask m, Vec x) { _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x)); }
   static Vec add(Vec sum, Words a, Words b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
   // Lane by lane the pair of both.
   static Words pair(Vec low, Vec high) {
@@ -299,7 +282,7 @@ struct Strides {
 
 }  // namespace
 
-// One attention: (B, h, N, d) each, of any strides but the last. Heads `first` to `last` of the B h are worked on.
+// One attention: (B, h, N, d) each, of any strides but the last. Heads `begin` to `end` of the B h are worked on.
 struct Attention {
   const void *q, *k, *v;
   const uint8_t* is_key;  // (B, Nk) or null
@@ -308,7 +291,7 @@ struct Attention {
   const void* grad;    // from here on for the gradient alone; there `top` is top + log2 total
   void *grad_q, *grad_k, *grad_v;
   Strides of_q, of_k, of_v, of_out, of_grad, of_grad_q, of_grad_k, of_grad_v;
-  int64_t num_heads, num_queries, num_keys, width, first, last;
+  int64_t num_heads, num_queries, num_keys, width, begin, end;
 };
 
 namespace {
@@ -334,7 +317,7 @@ void forward(const Attention& a) {
   Buffer<uint32_t> weights(KEYS * QUERIES);
   Buffer<float> out(C * QUERIES), scores(KEYS * QUERIES), inverse(QUERIES);
   Buffer<int> which(padded);
-  for (int64_t head = a.first; head < a.last; ++head) {
+  for (int64_t head = a.begin; head < a.end; ++head) {
     const int64_t b = head / a.num_heads, h = head % a.num_heads;
     const int n = seen_keys(which, a, b);
     lay_rows<K>(k_rows, at<K>(a.k, a.of_k, b, h), a.of_k.row, which, n, d, S, 1);
@@ -418,7 +401,7 @@ void backward(const Attention& a) {
   Buffer<float> level(QUERIES), inner(QUERIES), scales(QUERIES);
   Buffer<int> which(padded);
   for (int i = 0; i < QUERIES; ++i) scales[i] = scale;
-  for (int64_t head = a.first; head < a.last; ++head) {
+  for (int64_t head = a.begin; head < a.end; ++head) {
     const int64_t b = head / a.num_heads, h = head % a.num_heads;
     const int n = seen_keys(which, a, b);
     lay_rows<K>(k_rows, at<K>(a.k, a.of_k, b, h), a.of_k.row, which, n, d, S, 1);

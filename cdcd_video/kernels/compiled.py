@@ -1,4 +1,4 @@
-"""`attention.cpp` as a library: built once for this processor by the machine's own C++ compiler, and kept."""
+"""The C++ sources of this folder as a library: built once for this processor by the machine's own compiler, and kept."""
 
 import ctypes
 import functools
@@ -13,61 +13,37 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-SOURCE = Path(__file__).with_name("attention.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.cpp", "modulated.cpp"))
+HEADER = Path(__file__).with_name("lanes.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fno-exceptions", "-fno-rtti")
 COMPILERS = ("g++", "clang++", "c++")
 FOLDER_VARIABLE = "CDCD_VIDEO_KERNELS"
 """Environment variable: where the library is kept; `off` does without it."""
-WIDEST = 64
-"""Channels of a head that it knows."""
 
 
-class Strides(ctypes.Structure):
-    """How far apart samples, heads and rows of a (B, h, N, d) tensor lie, in numbers."""
-
-    _fields_ = [(name, ctypes.c_int64) for name in ("batch", "head", "row")]
-
-
-class Attention(ctypes.Structure):
-    """`Attention` of attention.cpp, field by field."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "is_key", "out", "top", "total")),
-        *((name, ctypes.c_void_p) for name in ("grad", "grad_q", "grad_k", "grad_v")),
-        *((f"of_{name}", Strides) for name in ("q", "k", "v", "out", "grad", "grad_q", "grad_k", "grad_v")),
-        *((name, ctypes.c_int64) for name in ("num_heads", "num_queries", "num_keys", "width", "first", "last")),
-    ]
-
-
-def run(name: str, q: Tensor, num_keys: int, is_key: Tensor | None, **others: Tensor) -> None:
-    """Calls `attention_forward` or `attention_backward`, heads shared out among torch's threads.
+def call(name: str, fields: ctypes.Structure, kind: torch.dtype, num_parts: int) -> None:
+    """Calls a function of the library, its work shared out among torch's threads.
 
     Args:
-      name: which.
-      q: (B, h, Nq, d) the queries; like all (B, h, N, d) tensors with channels one after another.
-      num_keys: Nk.
-      is_key: (B, Nk) or None.
-      others: the other fields, by name; what the function fills in among them.
+      name: the function.
+      fields: what it takes; its `begin` and `end`, set here, say from where to where it works.
+      kind: of the numbers, float32 or bfloat16.
+      num_parts: what can be worked on apart.
     """
-    batch, num_heads, num_queries, width = q.shape
-    total = batch * num_heads
-    tensors = others | {"q": q} | ({} if is_key is None else {"is_key": is_key})
-    fields = {key: value.data_ptr() for key, value in tensors.items()}
-    fields |= {f"of_{key}": Strides(*value.stride()[:3]) for key, value in tensors.items() if value.ndim == 4}
-    fields |= {"num_heads": num_heads, "num_queries": num_queries, "num_keys": num_keys, "width": width}
-    call, is_half = getattr(library(), name), q.dtype == torch.bfloat16
-    parts = min(torch.get_num_threads(), total)
-    bounds = [total * part // parts for part in range(parts + 1)]
+    function, is_half = getattr(library(), name), kind == torch.bfloat16
+    threads = max(1, min(torch.get_num_threads(), num_parts))
+    bounds = [num_parts * thread // threads for thread in range(threads + 1)]
 
-    def work(part: int) -> None:
-        call(ctypes.byref(Attention(**fields, first=bounds[part], last=bounds[part + 1])), is_half)
+    def work(thread: int) -> None:
+        mine = type(fields).from_buffer_copy(fields)
+        mine.begin, mine.end = bounds[thread], bounds[thread + 1]
+        function(ctypes.byref(mine), is_half)
 
-    if parts == 1:
+    if threads == 1:
         work(0)
     else:
-        list(_threads(parts).map(work, range(parts)))
+        list(_threads(threads).map(work, range(threads)))
 
 
 def knows(kind: torch.dtype) -> bool:
@@ -85,7 +61,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         warnings.warn(
-            f"attention.cpp could not be built ({said.strip().splitlines()[0]}), so large attention takes twice as long. "
+            f"the kernels could not be built ({said.strip().splitlines()[0]}), so training on a CPU is slower. "
             f"A C++ compiler ({', '.join(COMPILERS)}) would help; {FOLDER_VARIABLE}=off does without and says nothing.",
             RuntimeWarning,
             stacklevel=2,
@@ -101,14 +77,15 @@ def _built() -> Path:
     """The library's file, made when it is not there yet. Its name tells apart sources, compilers and processors."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), COMPILERS[0])
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    marks = (SOURCE.read_text(encoding="utf-8"), *FLAGS, compiler, version, _processor())
-    name = f"attention-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
+    texts = (path.read_text(encoding="utf-8") for path in (*SOURCES, HEADER))
+    marks = (*texts, *FLAGS, compiler, version, _processor())
+    name = f"kernels-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
     folder = Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "cdcd_video" / "kernels").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / name).exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)]
             subprocess.run(command, capture_output=True, text=True, check=True)
             made.replace(folder / name)  # at once, should others be building it too
     return folder / name

@@ -4,6 +4,8 @@ It is the arithmetic of FlashAttention (Dao et al. 2022, algorithms 1 and 4) in 
 1,024 tokens it takes a third of the time of `blockwise`, which serves where this cannot be had.
 """
 
+import ctypes
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,14 +14,33 @@ from torch.autograd.function import once_differentiable
 from cdcd_video.kernels import compiled
 from cdcd_video.kernels.products import may_serve
 
+WIDEST = 64
+"""Channels of a head that it knows."""
 LARGE = 3 << 14
 """Scores of one head (queries x keys) from which it serves in drawing too: no small model's drawing waits for a compiler."""
+
+
+class Strides(ctypes.Structure):
+    """How far apart samples, heads and rows of a (B, h, N, d) tensor lie, in numbers."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("batch", "head", "row")]
+
+
+class Attention(ctypes.Structure):
+    """`Attention` of attention.cpp, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "is_key", "out", "top", "total")),
+        *((name, ctypes.c_void_p) for name in ("grad", "grad_q", "grad_k", "grad_v")),
+        *((f"of_{name}", Strides) for name in ("q", "k", "v", "out", "grad", "grad_q", "grad_k", "grad_v")),
+        *((name, ctypes.c_int64) for name in ("num_heads", "num_queries", "num_keys", "width", "begin", "end")),
+    ]
 
 
 def serves(q: Float[Tensor, "B h Nq d"], k: Float[Tensor, "B h Nk d"]) -> bool:
     """Whether this can and should take this attention. The batch has no say: no sample may depend on it."""
     is_wanted = torch.is_grad_enabled() or q.shape[2] * k.shape[2] >= LARGE
-    is_known = q.dtype == k.dtype and q.shape[-1] <= compiled.WIDEST and may_serve(q)
+    is_known = q.dtype == k.dtype and q.shape[-1] <= WIDEST and may_serve(q)
     return is_wanted and is_known and compiled.knows(q.dtype)
 
 
@@ -40,7 +61,7 @@ class _Tiled(torch.autograd.Function):
         is_key = None if is_key is None else is_key.contiguous()
         out = _like(q)
         top, total = torch.empty(2, *q.shape[:3]).unbind()
-        compiled.run("attention_forward", q, k.shape[2], is_key, k=k, v=v, out=out, top=top, total=total)
+        _run("attention_forward", is_key, q=q, k=k, v=v, out=out, top=top, total=total)
         ctx.save_for_backward(q, k, v, out, top + total.log2())
         ctx.is_key = is_key
         return out
@@ -52,9 +73,20 @@ class _Tiled(torch.autograd.Function):
         grads = {"grad_q": _like(q), "grad_k": _like(k), "grad_v": _like(v)}
         if ctx.is_key is not None:  # of keys that were not seen nothing is said
             grads["grad_k"].zero_(), grads["grad_v"].zero_()
-        given = dict(k=k, v=v, out=out, top=top, grad=_with_whole_rows(grad))
-        compiled.run("attention_backward", q, k.shape[2], ctx.is_key, **given, **grads)
+        given = dict(q=q, k=k, v=v, out=out, top=top, grad=_with_whole_rows(grad))
+        _run("attention_backward", ctx.is_key, **given, **grads)
         return *grads.values(), None
+
+
+def _run(name: str, is_key: Bool[Tensor, "B Nk"] | None, **tensors: Tensor) -> None:
+    """Calls a function of the library on tensors named as its fields are."""
+    q = tensors["q"]
+    batch, num_heads, num_queries, width = q.shape
+    fields = {name: value.data_ptr() for name, value in tensors.items()}
+    fields |= {f"of_{name}": Strides(*value.stride()[:3]) for name, value in tensors.items() if value.ndim == 4}
+    fields |= {} if is_key is None else {"is_key": is_key.data_ptr()}
+    sizes = dict(num_heads=num_heads, num_queries=num_queries, num_keys=tensors["k"].shape[2], width=width)
+    compiled.call(name, Attention(**fields, **sizes), q.dtype, batch * num_heads)
 
 
 def _with_whole_rows(x: Float[Tensor, "B h N d"]) -> Float[Tensor, "B h N d"]:
