@@ -147,11 +147,11 @@ def test_learned_temperatures_are_trained_resumed_and_handed_on_but_no_part_of_t
     last = {stage: load_file(folder / "model.safetensors") for stage, folder in ends.items()}
     names = [f"temperatures.log_scales.{term}" for term in ("frame_frame", "frame_text")]
     begun = math.log(1 / run.config.loss.contrast.temperature)
-    for name in names:
-        assert last["diffusion"][name] != begun, "it moved"
-        # Refining goes on from the averaged temperature: three steps at its rate are not far.
-        averaged = load_file(ends["diffusion"] / "ema.safetensors")[name]
-        assert last["refine"][name] != averaged and abs(last["refine"][name] - averaged) < 4e-3
+    averaged = load_file(ends["diffusion"] / "ema.safetensors")
+    for name in names:  # Refining goes on from the averaged temperature: three steps at its rate are not far.
+        assert abs(last["refine"][name] - averaged[name]) < 4e-3
+    # Frames of a random codec are all alike: only the sentence has something to learn from.
+    assert begun != last["diffusion"][names[1]] != averaged[names[1]] != last["refine"][names[1]]
     lines = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
     told = [line["terms"] for line in lines if "terms" in line]
     assert all(

@@ -34,6 +34,7 @@ def serves(x: Float[Tensor, "B N D"], scale: Float[Tensor, "B 1 D"]) -> bool:
     """Whether `norm` and `add` can and should take these: in training, in float32 (with autocast or without)."""
     width = x.shape[-1]
     is_known = width % LANES == 0 and width <= WIDEST and x.dtype == scale.dtype == torch.float32
+    is_known = is_known and x.ndim == 3 and scale.shape == (len(x), 1, width)
     return torch.is_grad_enabled() and is_known and may_serve(x) and compiled.knows(_autocast_kind())
 
 
@@ -54,6 +55,7 @@ def add(
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, scale, shift, epsilon, kind):
+        _check(x, scale, shift)
         x, (scale, shift) = x.contiguous(), _alike(scale, shift)
         y = torch.empty_like(x, dtype=kind)
         mean, inverse = x.new_empty(2, *x.shape[:2]).unbind()
@@ -75,6 +77,9 @@ class _Norm(torch.autograd.Function):
 class _Add(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, gate, change):
+        _check(x, gate)
+        if change.shape != x.shape:
+            raise ValueError(f"a change of {tuple(change.shape)} to numbers of {tuple(x.shape)}")
         (gate,), change = _alike(gate), change.contiguous()
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         _run("gate_forward", change.dtype, x.contiguous(), scale=gate, y=change, out=out)
@@ -89,6 +94,13 @@ class _Add(torch.autograd.Function):
         given = dict(scale=gate, y=change, grad=grad.contiguous())
         _run("gate_backward", change.dtype, change, **given, grad_scale=grad_gate, grad_y=grad_y)
         return grad, grad_gate, grad_y
+
+
+def _check(x: Tensor, *of_samples: Tensor) -> None:
+    """The library would read beyond what does not fit."""
+    for value in of_samples:
+        if value.shape != (len(x), 1, x.shape[-1]) or not value.dtype == x.dtype == torch.float32:
+            raise ValueError(f"{tuple(value.shape)} {value.dtype} do not fit numbers of {tuple(x.shape)} {x.dtype}")
 
 
 def _run(name: str, kind: torch.dtype, x: Tensor, *, epsilon: float = 0.0, **tensors: Tensor) -> None:
