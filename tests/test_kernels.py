@@ -173,7 +173,7 @@ def test_the_library_is_built_once_and_done_without_where_it_cannot_be(monkeypat
     assert fresh() is not None and [path.stat().st_mtime_ns for path in folder.iterdir()] == [stamp]
     monkeypatch.setattr(compiled, "_processor", lambda: "another")
     assert fresh() is not None and len(list(folder.iterdir())) == 2
-    for compiler, why in (("no-such-compiler", "No such file"), ("false", "non-zero exit status")):
+    for compiler, why in (("no-such-compiler", "No such file"), ("false", "exit status"), ("g++ -DLANES=x", "error")):
         monkeypatch.setenv("CXX", compiler)
         with pytest.warns(RuntimeWarning, match=f"the kernels could not be built .*{why}.*slower"):
             assert fresh() is None

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -59,9 +60,10 @@ def library() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(_built()))
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        why = next((line for line in said if "error" in line), said[0])
         warnings.warn(
-            f"the kernels could not be built ({said.strip().splitlines()[0]}), so training on a CPU is slower. "
+            f"the kernels could not be built ({why}), so training on a CPU is slower. "
             f"A C++ compiler ({', '.join(COMPILERS)}) would help; {FOLDER_VARIABLE}=off does without and says nothing.",
             RuntimeWarning,
             stacklevel=2,
@@ -75,17 +77,17 @@ def _has_half() -> bool:
 
 def _built() -> Path:
     """The library's file, made when it is not there yet. Its name tells apart sources, compilers and processors."""
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), COMPILERS[0])
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    compiler = shlex.split(os.environ.get("CXX", "")) or [next(filter(shutil.which, COMPILERS), COMPILERS[0])]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
     texts = (path.read_text(encoding="utf-8") for path in (*SOURCES, HEADER))
-    marks = (*texts, *FLAGS, compiler, version, _processor())
+    marks = (*texts, *FLAGS, *compiler, version, _processor())
     name = f"kernels-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
     folder = Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "cdcd_video" / "kernels").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / name).exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / name
-            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)]
+            command = [*compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)]
             subprocess.run(command, capture_output=True, text=True, check=True)
             made.replace(folder / name)  # at once, should others be building it too
     return folder / name
