@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_built()))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # RuntimeError: nobody has a home
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         why = next((line for line in said if "error" in line), said[0])
         warnings.warn(
