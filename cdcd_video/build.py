@@ -229,7 +229,7 @@ class TrainingRun:
             raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
         facts = {"config_sha256": _digest(text), **self.stand_in}
         if self.device.type == "cpu":  # on which the last bits depend
-            facts["kernels"] = "compiled" if compiled.library() else "torch's"
+            facts["kernels"] = "compiled" if compiled.kernels() else "torch's"
         runtime.write_run_json(self.out, command, **facts)
         runtime.replace_file(file, text)
 

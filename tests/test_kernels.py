@@ -18,8 +18,16 @@ LOOSE = {torch.float32: 5e-6, torch.bfloat16: 2e-2}
 """Relative errors (norm over norm) allowed against float64."""
 
 
-needs_library = pytest.mark.skipif(compiled.library() is None, reason="no AVX-512, or no C++ compiler")
+needs_library = pytest.mark.skipif(compiled.kernels() is None, reason="no AVX-512, or no C++ compiler")
+needs_half = pytest.mark.skipif(not compiled.knows(torch.bfloat16), reason="a processor without bfloat16")
+HERE = [torch.float32, pytest.param(torch.bfloat16, marks=needs_half)]
+"""The kinds that the compiled kernels know on this machine."""
 WAYS = [pytest.param(tiled, marks=needs_library), blockwise]
+EACH = [
+    pytest.param(tiled, torch.float32, marks=needs_library),
+    pytest.param(tiled, torch.bfloat16, marks=needs_half),
+    *((blockwise, kind) for kind in KINDS),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +64,7 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, is_key: Tensor | None) -> Tenso
     return scores.softmax(-1) @ v
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("way", "kind"), EACH)
 @pytest.mark.parametrize("scale", [1.0, 9.0], ids=["calm", "sharp"])
 @pytest.mark.parametrize("has_mask", [False, True])
 def test_it_is_attention(way: ModuleType, kind: torch.dtype, scale: float, has_mask: bool):
@@ -76,12 +83,10 @@ def test_it_is_attention(way: ModuleType, kind: torch.dtype, scale: float, has_m
 
 
 @needs_library
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HERE)
 @pytest.mark.parametrize("width", [1, 5, 16, 17, 32, 47, 64])
 def test_compiled_attention_at_all_widths(kind: torch.dtype, width: int):
     """Also where queries fill one tile and the next in part, and keys several, in odd numbers."""
-    if kind is torch.bfloat16 and not compiled.knows(kind):
-        pytest.skip("a processor without bfloat16")
     draws = torch.Generator().manual_seed(width)
     for num_queries, num_keys in ((64, 64), (83, 131), (1, 1), (16, 33)):
         q, k, v = (torch.randn(2, 2, n, width, generator=draws) for n in (num_queries, num_keys, num_keys))
@@ -97,11 +102,9 @@ def test_compiled_attention_at_all_widths(kind: torch.dtype, width: int):
 
 
 @needs_library
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HERE)
 def test_compiled_attention_takes_tensors_as_they_lie(kind: torch.dtype):
     """Heads side by side as a linear layer makes them, keys and values in one tensor, gradients spread from one number."""
-    if not compiled.knows(kind):
-        pytest.skip("a processor without bfloat16")
     draws = torch.Generator().manual_seed(0)
     joined = torch.randn(2, 40, 3 * 24, generator=draws).to(kind)
     q, k, v = (x.unflatten(-1, (2, 12)).transpose(1, 2) for x in joined.chunk(3, -1))
@@ -132,11 +135,9 @@ def test_compiled_attention_is_the_same_for_any_number_of_threads(monkeypatch: p
 
 
 @needs_library
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HERE)
 def test_a_ruined_sample_ruins_no_other(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     """Nor one that is worked on after it in the same memory."""
-    if not compiled.knows(kind):
-        pytest.skip("a processor without bfloat16")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     draws = torch.Generator().manual_seed(0)
     given = [torch.randn(2, 2, 37, 12, generator=draws).to(kind) for _ in range(3)]
@@ -156,7 +157,7 @@ def test_a_ruined_sample_ruins_no_other(kind: torch.dtype, monkeypatch: pytest.M
 
 
 def test_small_models_draw_without_a_compiler(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compiled, "library", lambda: pytest.fail("the library was asked for"))
+    monkeypatch.setattr(compiled, "kernels", lambda: pytest.fail("the library was asked for"))
     x = torch.randn(1, 2, 64, 12)
     with torch.no_grad():
         assert not tiled.serves(x, x)
@@ -165,7 +166,7 @@ def test_small_models_draw_without_a_compiler(monkeypatch: pytest.MonkeyPatch):
 
 @needs_library
 def test_the_library_is_built_once_and_done_without_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    folder, fresh = tmp_path / "kernels", compiled.library.__wrapped__
+    folder, fresh = tmp_path / "kernels", compiled.kernels.__wrapped__
     monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(folder))
     assert fresh().knows_half() in (0, 1)
     (made,) = folder.iterdir()
@@ -212,14 +213,12 @@ def test_far_scores_that_nobody_may_see_harm_nothing(way: ModuleType):
     assert max(found) < 1e-3, found
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_sample_does_not_depend_on_its_batch(way: ModuleType):
-    q, k, v = torch.randn(3, 4, 2, 64, 16, generator=torch.Generator().manual_seed(0)).unbind()
-    for kind in KINDS:
-        together = way.attention(q.to(kind), k.to(kind), v.to(kind))
-        for row in range(4):
-            alone = way.attention(*(x[row : row + 1].to(kind) for x in (q, k, v)))
-            assert torch.equal(alone[0], together[row])
+@pytest.mark.parametrize(("way", "kind"), EACH)
+def test_a_sample_does_not_depend_on_its_batch(way: ModuleType, kind: torch.dtype):
+    q, k, v = torch.randn(3, 4, 2, 64, 16, generator=torch.Generator().manual_seed(0)).to(kind).unbind()
+    together = way.attention(q, k, v)
+    for row in range(4):
+        assert torch.equal(way.attention(*(x[row : row + 1] for x in (q, k, v)))[0], together[row])
 
 
 @pytest.mark.skipif(not products.has_onednn(), reason="torch without oneDNN")
@@ -252,11 +251,9 @@ def of_samples(batch: int, width: int, count: int, draws: torch.Generator) -> li
 
 
 @needs_library
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HERE)
 @pytest.mark.parametrize(("rows", "width"), [(1, 16), (70, 48), (200, 192)])
 def test_the_modulated_norm_is_one(kind: torch.dtype, rows: int, width: int):
-    if not compiled.knows(kind):
-        pytest.skip("a processor without bfloat16")
     draws = torch.Generator().manual_seed(0)
     x = torch.randn(3, rows, width, generator=draws) * 5 + 2
     plain = lambda x, scale, shift: nn.functional.layer_norm(x, (width,), eps=1e-5) * (1 + scale) + shift  # noqa: E731
@@ -273,10 +270,8 @@ def test_the_modulated_norm_is_one(kind: torch.dtype, rows: int, width: int):
 
 
 @needs_library
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HERE)
 def test_the_gated_change_is_added(kind: torch.dtype):
-    if not compiled.knows(kind):
-        pytest.skip("a processor without bfloat16")
     draws = torch.Generator().manual_seed(0)
     x, change = (torch.randn(3, 70, 48, generator=draws) for _ in range(2))
     given = [x, *of_samples(3, 48, 1, draws), change.to(kind).float()]
@@ -342,7 +337,7 @@ def test_nothing_is_read_beyond_a_tensor():
 
 
 def test_what_cannot_be_modulated_here_is_left_to_torch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compiled, "library", lambda: pytest.fail("the library was asked for"))
+    monkeypatch.setattr(compiled, "kernels", lambda: pytest.fail("the library was asked for"))
     x, scale = torch.randn(2, 3, 40), torch.randn(2, 1, 40)
     assert not modulated.serves(x, scale), "no multiple of 16"
     assert not modulated.serves(x[..., :32].double(), scale[..., :32])

@@ -70,24 +70,25 @@ struct Half : InHalf {
 
 using Sums = Vec[GROUP][ROWS];
 
-// sums[g][r] += sum over w of across[w][r] rows[g][w]: scores of all queries with a few keys.
+// sums[g][r] += sum over w of tile[w][r] rows[g of_group + w of_word], all queries at once: for scores the words are of
+// channels and the group of keys (`rows` lie by key), for what is mixed words are of keys and the group of channels.
 template <class K>
-inline __attribute__((always_inline)) void score(Sums& sums, const uint32_t* across, const uint32_t* rows, int num_words,
-                                                 int stride) {
+inline __attribute__((always_inline)) void product(Sums& sums, const uint32_t* tile, const uint32_t* rows, int num_words,
+                                                   int of_group, int of_word) {
   for (int w = 0; w < num_words; ++w) {
     Words a[ROWS];
 #pragma GCC unroll 4
-    for (int r = 0; r < ROWS; ++r) a[r] = held(across + w * QUERIES + r * LANES);
+    for (int r = 0; r < ROWS; ++r) a[r] = held(tile + w * QUERIES + r * LANES);
 #pragma GCC unroll 4
     for (int g = 0; g < GROUP; ++g) {
-      const Words b = _mm512_set1_epi32(int(rows[g * stride + w]));
+      const Words b = _mm512_set1_epi32(int(rows[g * of_group + w * of_word]));
 #pragma GCC unroll 4
       for (int r = 0; r < ROWS; ++r) sums[g][r] = K::add(sums[g][r], a[r], b);
     }
   }
 }
 
-// The same for two keys, of queries with keys and of gradients with values at once.
+// Scores of two keys, of queries with keys and of gradients with values at once.
 using TwoKeys = Vec[2][ROWS];
 
 template <class K>
@@ -122,17 +123,7 @@ __attribute__((noinline)) void mix(float* out, const uint32_t* tile, const uint3
     float* here = out + c * QUERIES;
 #pragma GCC unroll 16
     for (int i = 0; i < GROUP * ROWS; ++i) sums[i / ROWS][i % ROWS] = _mm512_load_ps(here + i * LANES);
-    for (int j = 0; j < num_words; ++j) {
-      Words a[ROWS];
-#pragma GCC unroll 4
-      for (int r = 0; r < ROWS; ++r) a[r] = held(tile + j * QUERIES + r * LANES);
-#pragma GCC unroll 4
-      for (int g = 0; g < GROUP; ++g) {
-        const Words b = _mm512_set1_epi32(int(rows[j * num_channels + c + g]));
-#pragma GCC unroll 4
-        for (int r = 0; r < ROWS; ++r) sums[g][r] = K::add(sums[g][r], a[r], b);
-      }
-    }
+    product<K>(sums, tile, rows + c, num_words, 1, num_channels);
 #pragma GCC unroll 16
     for (int i = 0; i < GROUP * ROWS; ++i) _mm512_store_ps(here + i * LANES, sums[i / ROWS][i % ROWS]);
   }
@@ -337,7 +328,7 @@ void forward(const Attention& a) {
         for (int r = 0; r < ROWS; ++r) highest[r] = top[r];
         for (int j = 0; j < count; j += GROUP) {
           Sums sums = {};
-          score<K>(sums, across, k_rows + (j0 + j) * S, W, S);
+          product<K>(sums, across, k_rows + (j0 + j) * S, W, S, 1);
 #pragma GCC unroll 4
           for (int g = 0; g < GROUP; ++g)
             if (j + g < count)

@@ -31,8 +31,13 @@ def call(name: str, fields: ctypes.Structure, kind: torch.dtype, num_parts: int)
       fields: what it takes; its `begin` and `end`, set here, say from where to where it works.
       kind: of the numbers, float32 or bfloat16.
       num_parts: what can be worked on apart.
+
+    Raises:
+      ValueError: the library cannot be had here, or does not know the numbers.
     """
-    function, is_half = getattr(library(), name), kind == torch.bfloat16
+    if not knows(kind):
+        raise ValueError(f"no compiled kernels for {kind} here")
+    function, is_half = getattr(kernels(), name), kind == torch.bfloat16
     threads = max(1, min(torch.get_num_threads(), num_parts))
     bounds = [num_parts * thread // threads for thread in range(threads + 1)]
 
@@ -49,11 +54,11 @@ def call(name: str, fields: ctypes.Structure, kind: torch.dtype, num_parts: int)
 
 def knows(kind: torch.dtype) -> bool:
     """Whether the library can be had here, and works on numbers of this type."""
-    return kind in (torch.float32, torch.bfloat16) and library() is not None and (kind != torch.bfloat16 or _has_half())
+    return kind in (torch.float32, torch.bfloat16) and kernels() is not None and (kind != torch.bfloat16 or _has_half())
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def kernels() -> ctypes.CDLL | None:
     """The library, built if need be; None where the processor has no AVX-512, or, with a warning, where it can't be built."""
     if os.environ.get(FOLDER_VARIABLE) == "off" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
@@ -72,7 +77,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _has_half() -> bool:
-    return bool(library().knows_half())
+    return bool(kernels().knows_half())
 
 
 def _built() -> Path:
