@@ -320,6 +320,7 @@ def test_nothing_is_read_beyond_a_tensor():
     mask = torch.ones(2, 5, dtype=torch.bool)
     for given in (
         (q, k[:1], k[:1]), (q, k[:, :1], k[:, :1]), (q, k, k[:, :, :4]), (q, k[..., :8], k[..., :8]), (q, k, k.bfloat16()),
+        (q.repeat(1, 1, 1, 5), k.repeat(1, 1, 1, 5), k.repeat(1, 1, 1, 5)),
         (q, k, k, mask[:1]), (q, k, k, mask[:, :4]), (q, k, k, mask.int()),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="do not fit"):
@@ -332,6 +333,10 @@ def test_nothing_is_read_beyond_a_tensor():
         modulated.norm(x, scale, scale[:1], 1e-5)
     with pytest.raises(ValueError, match="do not fit"):
         modulated.add(x, scale.double(), x)
+    for width in (24, 8192):
+        wide, of_sample = torch.randn(2, 3, width), torch.randn(2, 1, width)
+        with pytest.raises(ValueError, match="do not fit"):
+            modulated.norm(wide, of_sample, of_sample, 1e-5)
     with pytest.raises(ValueError, match="a change of"):
         modulated.add(x, scale, x[:, :2])
 

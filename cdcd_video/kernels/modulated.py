@@ -32,10 +32,7 @@ class Modulated(ctypes.Structure):
 
 def serves(x: Float[Tensor, "B N D"], scale: Float[Tensor, "B 1 D"]) -> bool:
     """Whether `norm` and `add` can and should take these: in training, in float32 (with autocast or without)."""
-    width = x.shape[-1]
-    is_known = width % LANES == 0 and width <= WIDEST and x.dtype == scale.dtype == torch.float32
-    is_known = is_known and x.ndim == 3 and scale.shape == (len(x), 1, width)
-    return torch.is_grad_enabled() and is_known and may_serve(x) and compiled.knows(_autocast_kind())
+    return torch.is_grad_enabled() and _fit(x, scale) and may_serve(x) and compiled.knows(_autocast_kind())
 
 
 def norm(
@@ -96,10 +93,17 @@ class _Add(torch.autograd.Function):
         return grad, grad_gate, grad_y
 
 
+def _fit(x: Tensor, of_sample: Tensor) -> bool:
+    """Whether these are numbers (B, N, D) of a width that the library knows, and one of their scales, shifts or gates."""
+    width = x.shape[-1]
+    is_known = x.ndim == 3 and width % LANES == 0 and width <= WIDEST and x.dtype == of_sample.dtype == torch.float32
+    return is_known and of_sample.shape == (len(x), 1, width)
+
+
 def _check(x: Tensor, *of_samples: Tensor) -> None:
-    """The library would read beyond what does not fit."""
+    """The library would go beyond its own memory or theirs."""
     for value in of_samples:
-        if value.shape != (len(x), 1, x.shape[-1]) or not value.dtype == x.dtype == torch.float32:
+        if not _fit(x, value):
             raise ValueError(f"{tuple(value.shape)} {value.dtype} do not fit numbers of {tuple(x.shape)} {x.dtype}")
 
 

@@ -58,8 +58,14 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, is_key):
         fit = k.shape == v.shape == (*q.shape[:2], k.shape[2], q.shape[3]) and q.dtype == k.dtype == v.dtype
-        if not fit or (is_key is not None and (is_key.shape != (len(q), k.shape[2]) or is_key.dtype != torch.bool)):
-            raise ValueError("q, k, v and is_key do not fit together")  # the library would read beyond them
+        if (
+            not fit
+            or q.shape[3] > WIDEST
+            or (is_key is not None and (is_key.shape != (len(q), k.shape[2]) or is_key.dtype != torch.bool))
+        ):
+            raise ValueError(
+                "q, k, v and is_key do not fit together"
+            )  # the library would go beyond its own memory or theirs
         q, k, v = (_with_whole_rows(x) for x in (q, k, v))
         is_key = None if is_key is None else is_key.contiguous()
         out = _like(q)
