@@ -15,7 +15,8 @@ PACKAGE = ROOT / "cdcd_video"
 SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
-    *("errors", "config", "configfile", "identity", "protocol", "video", "records"),  # what is said, and what flows
+    *("errors", "storage", "config", "configfile", "identity"),  # what is said
+    *("protocol", "video", "records"),  # what flows
     *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
     *("data", "codec", "denoiser", "metrics"),  # the stages
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole

@@ -1,0 +1,101 @@
+"""One reader for every small file that a stranger may have made: captions, tables, settings, records."""
+
+import os
+import stat
+from pathlib import Path
+
+from cdcd_video.errors import UserError
+
+MIB = 1 << 20
+DEFAULT_LIMIT = MIB
+"""Bytes that a small file may have, where nothing else is said."""
+
+
+class Unreadable(UserError):
+    """A small file that is not read.
+
+    Attributes:
+      reason: what is wrong with it, without its path: "is a named pipe, not a file".
+    """
+
+    def __init__(self, what: str, path: Path, reason: str):
+        super().__init__(f"{what} {path} {reason}")
+        self.reason = reason
+
+
+def read_small(
+    path: str | os.PathLike[str],
+    what: str = "file",
+    *,
+    within: str | os.PathLike[str] | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> bytes:
+    """The bytes of a plain file. Nothing else is waited for, followed out of its folder, or read without an end.
+
+    Args:
+      path: of the file. A link is followed.
+      what: what the file is, for the message.
+      within: the folder that the file must lie in when all links are resolved; None where the user named the file himself.
+      limit: how many bytes it may have.
+
+    Raises:
+      Unreadable: it is missing, no plain file (a folder, a named pipe, a device), outside the folder, or too large.
+    """
+    path = Path(path)
+    try:
+        if within is not None and not path.resolve().is_relative_to(Path(within).resolve()):
+            raise Unreadable(what, path, f"leads out of the folder {within}; copy it inside")
+        # Opening a pipe would wait for somebody to write; O_NONBLOCK is without effect on a plain file.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable(what, path, f"is {_kind(status.st_mode)}, not a file; give a plain file")
+            # The size that is told may be 0 (files of /proc) or change; what is read is bounded by itself.
+            content = file.read(limit + 1) if status.st_size <= limit else b"\0" * (limit + 1)
+    except FileNotFoundError:
+        raise Unreadable(what, path, "does not exist; check the path") from None
+    except IsADirectoryError:
+        raise Unreadable(what, path, "is a folder, not a file; give a plain file") from None
+    except PermissionError:
+        raise Unreadable(what, path, "may not be read by you; its owner can change that: chmod +r") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null character, links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise Unreadable(what, path, f"cannot be read ({reason}); give another file") from None
+    if len(content) > limit:
+        raise Unreadable(what, path, f"is larger than the {_size(limit)} that such a file may have; give a smaller one")
+    return content
+
+
+def read_small_text(
+    path: str | os.PathLike[str],
+    what: str = "file",
+    *,
+    within: str | os.PathLike[str] | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> str:
+    """`read_small`, as UTF-8 text without its byte-order mark; line ends are as they are in the file.
+
+    Raises:
+      Unreadable: as for `read_small`, or it is not UTF-8.
+    """
+    content = read_small(path, what, within=within, limit=limit)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable(what, Path(path), f"is not UTF-8 ({error.reason}); save it as UTF-8") from None
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    return next((name for test, name in kinds if test(mode)), "something else")
+
+
+def _size(count: int) -> str:
+    return f"{count // MIB} MiB" if count >= MIB else f"{count / 1024:.3g} KiB"
