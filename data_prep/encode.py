@@ -48,5 +48,7 @@ def run(options: argparse.Namespace) -> str:
     try:
         from data_prep import cluster
     except ImportError as error:
-        raise UserError(f"--engine needs datatrove ({error}); install it: pip install 'cdcd-video[cluster]'") from None
+        raise UserError(
+            f"--engine needs datatrove ({error}); in the project's folder: pip install '.[cluster]'"
+        ) from None
     return cluster.run(job, options.processes)

@@ -337,7 +337,7 @@ def test_what_needs_pixels_says_so(latents):
 
 
 def test_tasks_of_datatrove_make_the_same_bytes(latents, videos, tiny_model, tmp_path):  # noqa: F811
-    pytest.importorskip("datatrove", reason="the extra `cluster` is not installed: pip install 'cdcd-video[cluster]'")
+    pytest.importorskip("datatrove", reason="the extra `cluster` is not installed: pip install '.[cluster]'")
     command = [sys.executable, "-m", "data_prep", "encode", "--model", str(tiny_model), "--out", str(tmp_path / "out")]
     command += ["--engine", "datatrove", "--num-shards", "2", "--processes", "2", *recipe_of(videos)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -285,6 +285,20 @@ def test_every_import_is_installed():
         assert not missing, f"{short(path)} imports {', '.join(missing)}, which requirements.txt does not install"
 
 
+def test_only_what_is_known_is_told_to_be_installed():
+    """Whoever registers a name that nobody holds, as this project's own is none, owns every reader who installs it."""
+    options = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = re.findall(r"^(\w+) = \[$", options, re.MULTILINE)
+    lines = [line for key in ("dependencies", *extras) for line in requirement_lists(key)[0]]
+    known = {re.match(r"[\w-]+", line)[0] for line in lines} | {f".[{extra}]" for extra in extras}
+    known |= {"pip-audit", "-r requirements.txt", "{name}"}  # {name}: of a watcher, which is among the extras
+    texts = [*ALL_CODE, ROOT / "Makefile", *ROOT.glob("*.md")]
+    texts += [path for folder in ("docs", "data_prep", "patches", "configs") for path in (ROOT / folder).rglob("*.md")]
+    spelled = re.compile(r"""pip3? install(?: --?(?!r )[-\w]+)* ["']?((?:-r )?[^\s"'`);,<>=]+)""")
+    told = [(short(path), name) for path in texts for name in spelled.findall(path.read_text(encoding="utf-8"))]
+    assert len(told) > 8 and [(where, name) for where, name in told if name not in known] == []
+
+
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 def test_ruff_is_content(command: list[str]):
     done = subprocess.run(

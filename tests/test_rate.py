@@ -563,4 +563,4 @@ def test_without_fastapi_the_package_works_and_says_what_to_install(folder: Path
         [sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "cdcd-video[rate]" in done.stdout
+    assert "pip install '.[rate]'" in done.stdout

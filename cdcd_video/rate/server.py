@@ -28,7 +28,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _YEAR_S = 365 * 24 * 3600
-_NEEDED = 'the rating page needs FastAPI and uvicorn; install them: python -m pip install "cdcd-video[rate]"'
+_NEEDED = "the rating page needs FastAPI and uvicorn; in the project's folder: python -m pip install '.[rate]'"
 
 
 class _Body(BaseModel):
