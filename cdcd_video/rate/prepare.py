@@ -1,7 +1,6 @@
-"""Makes a study of folders of videos: matches the files, copies them under names that say nothing, adds the checks."""
+"""Makes a study of folders of videos: matches the files, has them copied, adds the checks."""
 
 import base64
-import hashlib
 import io
 import json
 import secrets
@@ -9,23 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from cdcd_video import video
-from cdcd_video.data.clips import DecodedClip, read_clip
-from cdcd_video.data.images import read_image
+from cdcd_video.data.clips import DecodedClip
+from cdcd_video.data.images import as_array, read_image
 from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError
-from cdcd_video.rate.study import Item, Media, Recipe, Study
+from cdcd_video.rate.shelf import Shelf, first_frame
+from cdcd_video.rate.study import Item, Recipe, Study
+from cdcd_video.storage.small_file import MIB, read_small
 
-SUFFIXES = (".mp4", ".webm")
-_CODECS = ("h264", "vp8", "vp9", "av1", "libdav1d")
-"""What browsers play."""
-_NOISE_BLOCK_PX = 8
-_PROBE_PX = 64
+SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
+_RECORD_BYTES = 64 * MIB
+"""Of the .json beside a video, which holds the starting picture."""
 
 
 def make(recipe: Recipe, root: Path, folder: Path) -> Study:
@@ -55,15 +53,15 @@ def make(recipe: Recipe, root: Path, folder: Path) -> Study:
             "no item is there for every system; videos are matched by their file names without the suffix, and"
             " with the column file of the table of prompts"
         )
-    shelf = _Shelf(folder)
+    shelf, clips, items = Shelf(folder), {}, []
     try:
-        items = [
-            _item(name, {system: found[system][name] for system in found}, (table or {}).get(name, {}), recipe, shelf)
-            for name in names
-        ]
+        for name in names:
+            files = {system: found[system][name] for system in found}
+            item, clips[name] = _item(name, files, (table or {}).get(name, {}), recipe, shelf)
+            items.append(item)
         chosen = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(len(items))[: recipe.checks]
         for place in chosen:
-            noise = shelf.add_noise(shelf.clips[items[place].name], recipe.seed + int(place))
+            noise = shelf.add_noise(clips[items[place].name], recipe.seed + int(place))
             items[place] = items[place].model_copy(update={"noise": noise})
     except BaseException:
         shelf.clear()
@@ -93,13 +91,13 @@ def _videos_in(folder: Path) -> dict[str, Path]:
         raise UserError(f"there is no folder {folder}; give one with --videos NAME=DIR")
     found: dict[str, Path] = {}
     for path in sorted([*folder.iterdir(), *folder.glob("*/video.*")]):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file():
             name = path.stem if path.parent == folder else path.parent.name
             if name in found:
                 raise UserError(f"{found[name]} and {path} are both called {name}; rename one")
             found[name] = path
     if not found:
-        raise UserError(f"{folder} holds no video; it needs files ending in {' or '.join(SUFFIXES)}")
+        raise UserError(f"{folder} holds no video; it needs files ending in {', '.join(SUFFIXES)}")
     return found
 
 
@@ -116,7 +114,10 @@ def _read_prompts(path: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _item(name: str, files: Mapping[str, Path], row: Mapping[str, Any], recipe: Recipe, shelf: "_Shelf") -> Item:
+def _item(
+    name: str, files: Mapping[str, Path], row: Mapping[str, Any], recipe: Recipe, shelf: Shelf
+) -> tuple[Item, DecodedClip]:
+    """An item, and a probe of one of its videos, which its noise will be like."""
     sidecars = {system: _sidecar(path) for system, path in files.items()}
     prompts = {made["prompt"] for made in sidecars.values() if made}
     if "prompt" not in row and len(prompts) > 1:
@@ -130,11 +131,10 @@ def _item(name: str, files: Mapping[str, Path], row: Mapping[str, Any], recipe: 
     videos = {}
     for system, path in files.items():
         videos[system], clip = shelf.add_video(path)
-        shelf.clips[name] = clip
     frame = None
     if "first_frame" in recipe.questions:
         frame = shelf.add_picture(_starting_picture(name, files, row, sidecars, recipe))
-    return Item(name=name, prompt=" ".join(prompt.split()), frame=frame, videos=videos)
+    return Item(name=name, prompt=" ".join(prompt.split()), frame=frame, videos=videos), clip
 
 
 def _starting_picture(
@@ -143,7 +143,7 @@ def _starting_picture(
     if "frame" in row:
         return read_image(row["frame"])
     if recipe.frames_from is not None:
-        return _first_frame(files[recipe.frames_from])
+        return first_frame(files[recipe.frames_from])
     for made in sidecars.values():
         if made:
             return made["frame"]
@@ -156,81 +156,22 @@ def _starting_picture(
 
 def _sidecar(path: Path) -> dict[str, Any] | None:
     """Sentence and starting picture from the .json that `inference.py` writes beside a video, if there is one."""
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return None
+    content = read_small(beside, "record", within=path.parent, limit=_RECORD_BYTES)
     try:
-        made = json.loads(path.with_suffix(".json").read_bytes())
+        made = json.loads(content)
         prompt = ", then ".join(sentence for _, sentence in made["text"])
         content = base64.b64decode(made["frame"]["png_base64"], validate=True)
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            return {"prompt": prompt, "frame": np.array(image.convert("RGB"))}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or of another program
+            return {"prompt": prompt, "frame": as_array(image)}
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        Image.DecompressionBombError,
+    ):  # of another program
         return None
-
-
-def _first_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    with av.open(str(path)) as container:
-        return next(container.decode(video=0)).to_ndarray(format="rgb24")
-
-
-class _Shelf:
-    """The study's media folder: files under random names."""
-
-    def __init__(self, folder: Path):
-        self.media: dict[str, Media] = {}
-        self.clips: dict[str, DecodedClip] = {}
-        """A probe of each item's video: its size, rate and length."""
-        self._folder = folder
-
-    def clear(self) -> None:
-        """Takes away what was put there."""
-        for media in self.media.values():
-            (self._folder / media.file).unlink(missing_ok=True)
-
-    def add_video(self, path: Path) -> tuple[str, DecodedClip]:
-        """Copies the pictures of a video, bit for bit, without its sound and without what its header tells."""
-        clip = read_clip(path, size_px=_PROBE_PX)
-        name, file = self._place(path.suffix.lower())
-        with av.open(str(path)) as source, video.whole_file(file) as part:
-            stream = source.streams.video[0]
-            if stream.codec_context.name not in _CODECS:
-                raise UserError(
-                    f"{path} is coded as {stream.codec_context.name}, which browsers do not play; convert it to H.264"
-                )
-            kind = "mp4" if file.suffix == ".mp4" else "webm"
-            with av.open(
-                str(part), "w", format=kind, options={"movflags": "+faststart"} if kind == "mp4" else {}
-            ) as out:
-                copy = out.add_stream_from_template(stream)
-                copy.metadata.clear()
-                for packet in source.demux(stream):
-                    if packet.dts is not None:
-                        packet.stream = copy
-                        out.mux(packet)
-        self._note(name, file, hashlib.sha256(path.read_bytes()).hexdigest(), len(clip.frames) / clip.fps)
-        return name, clip
-
-    def add_picture(self, pixels: UInt8[np.ndarray, "H W 3"]) -> str:
-        """Keeps a picture."""
-        name, file = self._place(".png")
-        with video.whole_file(file) as part:
-            Image.fromarray(pixels).save(part, "PNG")
-        self._note(name, file, hashlib.sha256(file.read_bytes()).hexdigest())
-        return name
-
-    def add_noise(self, like: DecodedClip, seed: int) -> str:
-        """Makes frozen noise as long and as large as a video."""
-        name, file = self._place(".mp4")
-        rng = np.random.Generator(np.random.Philox(key=seed))
-        height, width = (max(_NOISE_BLOCK_PX, side) for side in (like.source_height, like.source_width))
-        blocks = (-(-height // _NOISE_BLOCK_PX), -(-width // _NOISE_BLOCK_PX))
-        picture = rng.integers(0, 256, (*blocks, 3), dtype=np.uint8)
-        picture = picture.repeat(_NOISE_BLOCK_PX, axis=0).repeat(_NOISE_BLOCK_PX, axis=1)[:height, :width]
-        video.save(np.broadcast_to(picture, (len(like.frames), *picture.shape)), file, like.fps)
-        self._note(name, file, hashlib.sha256(file.read_bytes()).hexdigest(), len(like.frames) / like.fps)
-        return name
-
-    def _place(self, suffix: str) -> tuple[str, Path]:
-        name = secrets.token_hex(8)
-        return name, self._folder / "media" / f"{name}{suffix}"
-
-    def _note(self, name: str, file: Path, sha256: str, seconds: float | None = None) -> None:
-        self.media[name] = Media(file=file.relative_to(self._folder).as_posix(), sha256=sha256, seconds=seconds)

@@ -1,0 +1,169 @@
+"""The media folder of a study: videos that every browser plays, pictures and noise, under names that say nothing."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from cdcd_video import video
+from cdcd_video.data.clips import DecodedClip, read_clip
+from cdcd_video.data.decoding import Refused, Source, open_video
+from cdcd_video.errors import UserError
+from cdcd_video.rate.study import Media
+
+_NOISE_BLOCK_PX = 8
+_PROBE_PX = 64
+_WAY_OUT = "convert it to H.264 of 8 bits: ffmpeg -i FILE -c:v libx264 -crf 16 -pix_fmt yuv420p NEW.mp4"
+
+
+@dataclass(frozen=True)
+class _Played:
+    """Of a codec, what Chromium, Firefox and Safari all play, and in which containers (the first one by default)."""
+
+    containers: tuple[str, ...]
+    profiles: frozenset[str | None]
+    layouts: frozenset[str]
+
+
+_PLAYED = {
+    # Lossless x264 (crf 0) is of the profile "High 4:4:4 Predictive" whatever its colours.
+    "h264": _Played(
+        ("mp4",), frozenset({"Constrained Baseline", "Baseline", "Main", "High"}), frozenset({"yuv420p", "yuvj420p"})
+    ),
+    "vp8": _Played(("webm",), frozenset({None}), frozenset({"yuv420p"})),
+    "vp9": _Played(("webm", "mp4"), frozenset({"Profile 0"}), frozenset({"yuv420p"})),
+    "av1": _Played(("mp4", "webm"), frozenset({"Main"}), frozenset({"yuv420p", "yuv420p10le"})),
+}
+"""By FFmpeg's names of codec, profile and layout of pixels."""
+
+
+class Shelf:
+    """What a study shows, in its folder.
+
+    Args:
+      folder: the study's.
+    """
+
+    def __init__(self, folder: Path):
+        self.media: dict[str, Media] = {}
+        self._folder = folder
+
+    def clear(self) -> None:
+        """Takes away what was put there."""
+        for media in self.media.values():
+            (self._folder / media.file).unlink(missing_ok=True)
+
+    def add_video(self, path: Path) -> tuple[str, DecodedClip]:
+        """Copies the pictures of a video, bit for bit, without its sound and without what its header tells.
+
+        Args:
+          path: the file; its content decides, not its suffix.
+
+        Returns:
+          Its name in `media`, and a probe: all its frames, small.
+
+        Raises:
+          UserError: it cannot be read, or not every browser plays it as it is.
+        """
+        clip = read_clip(path, size_px=_PROBE_PX)
+        try:
+            with open_video(path) as container:
+                stream = Source(container, Fraction(0)).stream  # the one that was probed
+                kind = _container_for(path, container, stream)
+                name, file = self._place(f".{kind}")
+                with video.whole_file(file) as part:
+                    _copy(container, stream, part, kind)
+        except (Refused, av.FFmpegError, ValueError) as error:  # read_clip found no fault, so it is the copy's
+            raise UserError(f"{path} cannot be copied ({error}); {_WAY_OUT}") from error
+        self._note(name, file, _sha256(path), len(clip.frames) / clip.fps)
+        if not _shows_the_same(file, clip):
+            raise UserError(f"a copy of {path} does not show what it shows itself; {_WAY_OUT}")
+        return name, clip
+
+    def add_picture(self, pixels: UInt8[np.ndarray, "H W 3"]) -> str:
+        """Keeps a picture, and returns its name in `media`."""
+        name, file = self._place(".png")
+        with video.whole_file(file) as part:
+            Image.fromarray(pixels).save(part, "PNG")
+        self._note(name, file, _sha256(file))
+        return name
+
+    def add_noise(self, like: DecodedClip, seed: int) -> str:
+        """Makes frozen noise as long and as large as a video is shown, and returns its name in `media`."""
+        name, file = self._place(".mp4")
+        rng = np.random.Generator(np.random.Philox(key=seed))
+        height, width = (max(_NOISE_BLOCK_PX, side) for side in (like.source_height, like.source_width))
+        blocks = (-(-height // _NOISE_BLOCK_PX), -(-width // _NOISE_BLOCK_PX))
+        picture = rng.integers(0, 256, (*blocks, 3), dtype=np.uint8)
+        picture = picture.repeat(_NOISE_BLOCK_PX, axis=0).repeat(_NOISE_BLOCK_PX, axis=1)[:height, :width]
+        video.save(np.broadcast_to(picture, (len(like.frames), *picture.shape)), file, like.fps)
+        self._note(name, file, _sha256(file), len(like.frames) / like.fps)
+        return name
+
+    def _place(self, suffix: str) -> tuple[str, Path]:
+        name = secrets.token_hex(8)
+        return name, self._folder / "media" / f"{name}{suffix}"
+
+    def _note(self, name: str, file: Path, sha256: str, seconds: float | None = None) -> None:
+        self.media[name] = Media(file=file.relative_to(self._folder).as_posix(), sha256=sha256, seconds=seconds)
+
+
+def first_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The first frame of a video as players show it: upright, with square pixels, transparency over white.
+
+    Raises:
+      UserError: the video cannot be read.
+    """
+    probe = read_clip(path, size_px=_PROBE_PX, max_frames=1)
+    height, width = probe.source_height, probe.source_width
+    side = max(height, width)  # of the square that holds a frame without resizing it
+    square = read_clip(path, size_px=side, mode="letterbox", max_frames=1).frames[0]
+    top, left = (side - height) // 2, (side - width) // 2
+    return square[top : top + height, left : left + width]
+
+
+def _container_for(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> str:
+    """Which container the copy gets; refuses what a browser would not play, or not as it is meant."""
+    codec = stream.codec_context.codec.canonical_name
+    profile, layout = stream.profile, stream.codec_context.pix_fmt
+    played = _PLAYED.get(codec)
+    if played is None:
+        raise UserError(f"{path} is coded as {codec}, which browsers do not play; {_WAY_OUT}")
+    if profile not in played.profiles or layout not in played.layouts:
+        kind = f"{codec} ({', '.join(filter(None, (profile, layout)))})"
+        raise UserError(f"{path} is coded as {kind}, which some browsers do not play; {_WAY_OUT}")
+    if any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()):
+        raise UserError(f"{path} has transparent pixels, behind which browsers show the page; lay it over white first")
+    own = "mp4" if "mp4" in container.format.name.split(",") else "webm"
+    return own if own in played.containers else played.containers[0]
+
+
+def _copy(container: av.container.InputContainer, stream: av.VideoStream, part: Path, kind: str) -> None:
+    options = {"movflags": "+faststart"} if kind == "mp4" else {}
+    with av.open(str(part), "w", format=kind, options=options) as out:
+        # opaque: as it is. Otherwise PyAV looks for an encoder by the name of the decoder, which AV1 has not.
+        copy = out.add_stream_from_template(stream, opaque=True)
+        copy.metadata.clear()
+        for packet in container.demux(stream):
+            if packet.size:  # the last one is empty and says that nothing follows
+                packet.stream = copy
+                out.mux(packet)
+
+
+def _shows_the_same(file: Path, clip: DecodedClip) -> bool:
+    copied = read_clip(file, size_px=_PROBE_PX)
+    return copied.frames.shape == clip.frames.shape and np.array_equal(copied.frames, clip.frames)
+
+
+def _sha256(path: Path) -> str:
+    whole = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            whole.update(block)
+    return whole.hexdigest()
