@@ -1,15 +1,19 @@
 """Any picture a user may hand over, as plain RGB pixels; and pixels brought to the model's size."""
 
+import io
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
 from cdcd_video.config import FitMode
+from cdcd_video.data.colour import Unfit
+from cdcd_video.data.pixels import over_white, pixels_of
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import open_plain
 
 MAX_PIXELS = 100_000_000
 """Pictures and clips with more pixels than this are refused from their header, before anything is decoded."""
@@ -20,12 +24,14 @@ RESIZE = "bicubic, antialiased"
 # Decoders of still pictures only: Pillow also knows formats that start other programs (EPS runs Ghostscript).
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())
 
+_MOST_WHOLE = 1 << 29  # bytes of a file that its decoder takes at once
+
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
-    """Reads a picture as a viewer would show it; see `as_array` for how the kinds of pixels are turned into RGB.
+    """Reads a picture as a browser would show it; see `as_array` for how the kinds of pixels are turned into RGB.
 
     The format is told from the content, not from the name. Of an animation the first frame is read. The orientation
-    that a camera notes in EXIF is applied.
+    that a camera notes in EXIF is applied. The alpha of a BMP that is 0 everywhere is no alpha.
 
     Args:
       path: a PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM or AVIF file of at most 100 megapixels.
@@ -34,26 +40,17 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
       RGB pixels.
 
     Raises:
-      UserError: if the file is missing, empty, a folder, not a picture, cut short, or too large to be decoded safely.
+      UserError: if the file is missing, empty, a folder or another thing that is no file, not a picture, cut short, too
+        large to be decoded safely, HDR, or transparent everywhere.
     """
-    path = Path(path)
-    try:
-        if not path.exists():
-            raise UserError(f"image {path} does not exist")
-        if not path.is_file():
-            raise UserError(f"image {path} is not a file; give the path of one picture")
-        if path.stat().st_size == 0:
-            raise UserError(f"image {path} is empty (0 bytes)")
-        return _decode(path)
-    except OSError as error:  # no permission, a name too long
-        raise UserError(f"image {path} cannot be read ({error.strerror})") from error
+    return _decode(Path(path))
 
 
 def as_array(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
     """RGB pixels of a path, a Pillow image or an array.
 
-    Transparent pixels are laid over white. Grey, palette, CMYK and the like are converted; 16-bit grey is scaled so
-    that 65535 becomes 255.
+    Colours are converted to sRGB by the picture's own profile (`data.colour`). Transparent pixels are laid over white. Grey,
+    palette, CMYK, Lab and the like are converted; 16-bit grey is scaled so that 65535 becomes 255.
 
     Args:
       image: a path, a Pillow image, or a uint8 array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: RGBA).
@@ -68,7 +65,10 @@ def as_array(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> UInt8[
         return _array_to_rgb(image)
     if isinstance(image, Image.Image):
         _check_size(image.width, image.height, "the image")
-        return _pillow_to_rgb(ImageOps.exif_transpose(image))
+        try:
+            return _array_to_rgb(pixels_of(image))
+        except Unfit as error:
+            raise UserError(f"the image {error}") from None
     return read_image(image)
 
 
@@ -108,38 +108,52 @@ def fit(
     raise ValueError(f"mode must be 'crop' or 'letterbox', not {mode!r}")
 
 
-def over_white(rgba: UInt8[np.ndarray, "H W 4"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Lays a picture with transparency over white; opaque pixels are kept exactly."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    # One product is at most 255 * 255 and the two weights sum to 255, so 16 bits hold the sum.
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
 def _decode(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    what = f"image {path}"
     # Pillow's decoders meet broken files with whatever exception they stumble on, so every kind is caught here.
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _Bounded(open_plain(path, "image").detach()) as file:
             warnings.simplefilter("ignore")  # a lower limit of Pillow's own, and remarks on odd metadata
-            with Image.open(path, formats=_FORMATS) as image:
-                _check_size(image.width, image.height, f"image {path}")
-                image.load()
-                return _pillow_to_rgb(_upright(image))
-    except (UserError, PermissionError):
+            if os.fstat(file.fileno()).st_size == 0:
+                raise UserError(f"{what} is empty (0 bytes)")
+            with Image.open(file, formats=_FORMATS) as image:
+                _check_size(image.width, image.height, what)
+                file.num_bytes += 16 * image.width * image.height  # more than any kind of pixels takes
+                file.num_pieces += image.width * image.height // 64
+                pixels = pixels_of(image)
+    except UserError:
         raise
+    except Unfit as error:
+        raise UserError(f"{what} {error}") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{path} is not a picture; use PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM") from None
+        raise UserError(f"{path} is not a picture of a kind that is read; use {', '.join(_FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise UserError(f"image {path} is larger than {MAX_PIXELS:,} pixels; make it smaller first") from None
+        raise UserError(f"{what} is larger than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except Exception as error:
-        raise UserError(f"image {path} is damaged or cut short ({error}); save it again") from error
+        raise UserError(f"{what} is damaged or cut short ({error}); save it again") from error
+    if pixels.shape[2] == 4 and not pixels[..., 3].any():
+        raise UserError(
+            f"every pixel of {what} is transparent, so there is nothing to see; save it without transparency"
+        )
+    return _array_to_rgb(pixels)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turns the picture as its EXIF says; unreadable EXIF is no reason to refuse readable pixels."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF is a second, unchecked file format inside the first
-        return image
+class _Bounded(io.BufferedReader):
+    """A file that is not read for ever: decoders look for the next block byte by byte, or skip as much as a header says."""
+
+    num_pieces, num_bytes = 50_000, 1 << 26  # of what stands before the pixels: profiles, remarks
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            content = super().read(_MOST_WHOLE + 1)
+            if len(content) > _MOST_WHOLE:
+                raise OSError(f"it has more than {_MOST_WHOLE >> 20} MiB")
+            return content
+        self.num_pieces -= 1
+        self.num_bytes -= size
+        if min(self.num_pieces, self.num_bytes) < 0:
+            raise OSError("it goes on without a picture")
+        return super().read(size)
 
 
 def _check_size(width: int, height: int, what: str) -> None:
@@ -147,19 +161,6 @@ def _check_size(width: int, height: int, what: str) -> None:
         raise UserError(f"{what} is {width} x {height}, more than {MAX_PIXELS:,} pixels; make it smaller first")
     if width * height == 0:
         raise UserError(f"{what} has no pixels ({width} x {height})")
-
-
-def _pillow_to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    if image.mode == "F":
-        raise UserError("the image holds floating-point pixels of unknown range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # I;16, I;16B and I: grey with more than 8 bits
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise UserError("the image holds 32-bit pixels; save it with 8 or 16 bits")
-        return _array_to_rgb(((wide + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        return over_white(np.asarray(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
 
 
 def _array_to_rgb(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,5 +1,6 @@
 """One reader for every small file that a stranger may have made: captions, tables, settings, records."""
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -41,18 +42,38 @@ def read_small(
     Raises:
       Unreadable: it is missing, no plain file (a folder, a named pipe, a device), outside the folder, or too large.
     """
+    # The size that is told may be 0 (files of /proc) or change; what is read is bounded by itself.
+    with open_plain(path, what, within=within) as file:
+        try:
+            content = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
+        except OSError as error:
+            raise Unreadable(what, Path(path), f"cannot be read ({error.strerror}); give another file") from None
+    if content is None or len(content) > limit:
+        raise Unreadable(
+            what, Path(path), f"is larger than the {_size(limit)} that such a file may have; give a smaller one"
+        )
+    return content
+
+
+def open_plain(
+    path: str | os.PathLike[str], what: str = "file", *, within: str | os.PathLike[str] | None = None
+) -> io.BufferedReader:
+    """A plain file of any size, open for reading: for what is read as a stream, whose end the reader has to bound.
+
+    Raises:
+      Unreadable: as for `read_small`, apart from the size.
+    """
     path = Path(path)
     try:
         if within is not None and not path.resolve().is_relative_to(Path(within).resolve()):
             raise Unreadable(what, path, f"leads out of the folder {within}; copy it inside")
         # Opening a pipe would wait for somebody to write; O_NONBLOCK is without effect on a plain file.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise Unreadable(what, path, f"is {_kind(status.st_mode)}, not a file; give a plain file")
-            # The size that is told may be 0 (files of /proc) or change; what is read is bounded by itself.
-            content = file.read(limit + 1) if status.st_size <= limit else b"\0" * (limit + 1)
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(handle)
+            raise Unreadable(what, path, f"is {_kind(mode)}, not a file; give a plain file")
+        return os.fdopen(handle, "rb")
     except FileNotFoundError:
         raise Unreadable(what, path, "does not exist; check the path") from None
     except IsADirectoryError:
@@ -62,9 +83,6 @@ def read_small(
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null character, links in a circle
         reason = getattr(error, "strerror", None) or error
         raise Unreadable(what, path, f"cannot be read ({reason}); give another file") from None
-    if len(content) > limit:
-        raise Unreadable(what, path, f"is larger than the {_size(limit)} that such a file may have; give a smaller one")
-    return content
 
 
 def read_small_text(
