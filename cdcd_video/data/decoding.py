@@ -16,6 +16,10 @@ from cdcd_video.data.images import MAX_PIXELS, FitMode, fit, over_white
 _FORMATS = "mov,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,ivf,yuv4mpegpipe,webp_anim"
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 
+# Titles and comments that are not UTF-8 are no reason to refuse a video. From version 19 on PyAV never minds them, and the
+# argument is gone.
+_LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 # Frames that are decoded before the first one is given out: B-frames in a row are rarely more than three.
 _AHEAD = 8
 
@@ -39,7 +43,7 @@ def open_video(path: str | os.PathLike[str]) -> av.container.InputContainer:
       Refused: a gif that was cut short.
       av.FFmpegError, ValueError, OverflowError: as PyAV raises them for damaged files.
     """
-    container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, metadata_errors="ignore")
+    container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, **_LENIENT)
     try:
         if container.format.name == "gif":
             _check_gif_ends(path)
@@ -120,6 +124,7 @@ class Source:
         if self.stream.codec_context is None:
             raise Refused("nothing here can decode its video")
         _check_pixels(self.stream.width, self.stream.height)
+        self._rate = self.stream.average_rate  # asked now: a closed file answers no more
         self.shown_width = self.shown_height = 0
         self.last_s = Fraction(0)  # beginning of the last frame read
         self.end_s = Fraction(0)  # its end
@@ -189,8 +194,7 @@ class Source:
         self.num_read += 1
         self.last_s = time
         own = frame.duration * frame.time_base if frame.duration else Fraction(0)
-        rate = self.stream.average_rate
-        self.end_s = time + (own or (1 / rate if rate else step))
+        self.end_s = time + (own or (1 / self._rate if self._rate else step))
 
     @property
     def pixel_aspect(self) -> float:
@@ -228,7 +232,7 @@ class Source:
         """Frames per second, over what was read."""
         if self.num_read > 1 and self.first_s is not None:
             return float((self.num_read - 1) / (self.last_s - self.first_s))
-        return float(self.stream.average_rate or 1)
+        return float(self._rate or 1)
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
