@@ -71,7 +71,7 @@ def measure(args: argparse.Namespace) -> None:
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
     if not distributed.is_main():
         return  # the main process has it all
-    cost = runtime.git_state() | {"machine": runtime.machine(), "seconds": found.seconds}
+    cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
     paths = report.write(found, bench.ruler, bench.facts(), out, notes=bench.notes, cost=cost, study=study)
     sys.stdout.write("\n".join([report.terminal_table(found.scores), *map(str, paths), ""]))
 

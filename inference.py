@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from cdcd_video import request
-from cdcd_video.errors import exit_code
+from cdcd_video.errors import exit_code, notes_on_stderr
 
 EXAMPLE = 'example: python inference.py --frame examples/red-circle.png --text "the red circle moves right"'
 
@@ -13,7 +13,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
     add = parser.add_argument
     add("--frame", metavar="IMAGE", help="starting frame; frame 0 of the video")
-    add("--text", action="append", help='what happens; repeat as "0:..." "8:..." for a sentence from that frame on')
+    add("--text", action="append", help='what happens; repeat as "0: ..." "8: ..." for a sentence from that frame on')
     add("--checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder (default: sprites)")
     add(
         "--out",
@@ -51,14 +51,16 @@ def main() -> None:
     Drawing(**order.drawing)  # a wrong number is told before the model is loaded
     device = runtime.device_for(order.device)
     pipe = ImageToVideo.from_pretrained(order.checkpoint, str(device))
-    runtime.set_threads(order.again.threads if order.again else pipe.model.config.num_threads or None)
+    if order.again:
+        pipe.num_threads = order.again.threads
     drawing = pipe.defaults(**order.drawing)
-    machine = {"device": str(device), "threads": torch.get_num_threads()}
+    machine = {"device": str(device), "threads": pipe.num_threads or torch.get_num_threads()}
     made_with = pipe.settings(order.captions, drawing) | machine
-    for note in request.differences(order.again, made_with) + pipe.warnings(order.captions, drawing):
+    for note in request.differences(order.again, made_with):
         sys.stderr.write(f"note: {note}\n")
+    with notes_on_stderr():
+        parts = pipe.stream(order.start, order.captions, drawing, lambda frames: bar.update(frames))
     with tqdm(total=drawing.num_frames - 1, desc="drawing", unit="frame") as bar:
-        parts = pipe.stream(order.start, order.captions, drawing, bar.update)
         written = request.write(parts, pipe.settings(order.captions, drawing), target, order, **machine)
     for path in written:
         sys.stdout.write(f"{path}\n")

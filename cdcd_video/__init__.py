@@ -14,11 +14,13 @@ Start reading at: records -> diffusion/process -> diffusion/bound -> contrast/lo
 
 from typing import TYPE_CHECKING, Any
 
+from cdcd_video.errors import DrawingWarning
+
 if TYPE_CHECKING:
     from cdcd_video.generate import ImageToVideo
 
 __version__ = "0.1.0"
-__all__ = ["ImageToVideo", "__version__"]
+__all__ = ["DrawingWarning", "ImageToVideo", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,10 @@
 """A user's mistake is one clear sentence and exit code 2, never a traceback."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _MOST_LETTERS = 3000
 """Of a message: a list of mistakes may be long, what a broken file holds is not repeated whole."""
@@ -20,6 +23,27 @@ class UserError(Exception):
         if len(message) > _MOST_LETTERS:
             message = f"{message[: _MOST_LETTERS // 2]} ... {message[-_MOST_LETTERS // 2 :]}"
         super().__init__("".join(letter if _is_plain(letter) else ascii(letter)[1:-1] for letter in message))
+
+
+class DrawingWarning(UserWarning):
+    """What a user should know about a video that is drawn all the same: one sentence, the same in Python and on stderr."""
+
+
+@contextlib.contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Inside, every `DrawingWarning` is a line `note: ...` on stderr; for commands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DrawingWarning)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, DrawingWarning):
+                sys.stderr.write(f"note: {message}\n")
+            else:
+                show_others(message, category, *where)
+
+        warnings.showwarning = show
+        yield
 
 
 def _is_plain(letter: str) -> bool:

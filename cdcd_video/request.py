@@ -10,7 +10,7 @@ import io
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from cdcd_video import video
+from cdcd_video.caption import parse_captions
 from cdcd_video.config import Order
 from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
@@ -134,26 +135,6 @@ def read_request(asked: Mapping[str, Any]) -> Request:
         scale=scale,
         again=again,
     )
-
-
-def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
-    """`--text` as typed -> (frame, sentence) pairs.
-
-    Args:
-      texts: sentences; one that begins with a number and a colon, as in "8: it stops", holds from that frame on.
-
-    Raises:
-      UserError: an empty caption, or one that is no text.
-    """
-    pairs = []
-    for text in texts:
-        numbered = re.fullmatch(r"\s*(\d{1,9}):(.*)", text, re.DOTALL)
-        pairs.append((int(numbered[1]), numbered[2].strip()) if numbered else (0, text))
-    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
-        raise UserError("the caption holds bytes that are no text; give it in UTF-8")
-    if not all(sentence.strip() for _, sentence in pairs):
-        raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
-    return pairs
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from cdcd_video.diffusion.process import Chain
 from cdcd_video.engine import distributed
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.runtime import seed_for, to_device
-from cdcd_video.generate import CodeWalk
 from cdcd_video.metrics.features.networks import lpips_network
 from cdcd_video.metrics.latent import health
 from cdcd_video.metrics.latent.space import space_figures
@@ -32,6 +31,7 @@ from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import CodePair, FramePair, LossTerms
 from cdcd_video.step_eye import StepEye, eye_objective
+from cdcd_video.walk import CodeWalk
 
 NUM_SEEN = 4096
 """Training frames that a rival fixes its scales by."""

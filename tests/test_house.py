@@ -16,11 +16,12 @@ SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
     *("errors", "storage", "config", "configfile", "identity"),  # what is said
-    *("protocol", "video", "records"),  # what flows
+    *("protocol", "video", "records", "caption"),  # what flows
     *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
     *("data", "codec", "denoiser", "metrics"),  # the stages
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
-    *("encoder", "generate", "checkup", "stages", "sheets"),  # how it draws, what is trained, what is shown
+    *("encoder", "drawing", "advice", "walk", "generate"),  # how it draws
+    *("checkup", "stages", "sheets"),  # what is trained, what is shown
     *("report", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

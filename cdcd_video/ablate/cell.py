@@ -89,7 +89,7 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     write_videos(found.videos, folder / "per_video.jsonl")
     write_protocol(bench.ruler, folder / "protocol.yaml")
-    cost = runtime.git_state() | {"machine": runtime.machine(), "seconds": found.seconds}
+    cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
     runtime.replace_file(folder / "cost.json", json.dumps(cost, indent=1) + "\n")
     write_scores(found.scores, bench.facts(), folder / SCORES)
     return found.seconds

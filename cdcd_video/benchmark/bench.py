@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from cdcd_video.engine import distributed, runtime
+from cdcd_video.engine.threads import threads
 from cdcd_video.generate import Drawing
 from cdcd_video.metrics import instruments, suite
 from cdcd_video.metrics.features import offline
@@ -74,22 +76,22 @@ class Benchmark:
           progress: told how many frames are done.
           rows: some of `rows`; None means all.
         """
-        self._keep_calm()
         rule = self.ruler.protocol
         how = {"metrics": self.metrics, "tools": self.tools, "rows": self.rows if rows is None else rows}
         how |= {"batch_size": batch_size, "progress": progress}
         seeds = video_seeds(rule, len(self.footage.subjects))
-        found = suite.evaluate(self.painter, self.footage, rule, self.drawing, seeds, **how)
+        with threads(self._calm):
+            found = suite.evaluate(self.painter, self.footage, rule, self.drawing, seeds, **how)
         return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
 
     def look(self, batch_size: int = 32, progress: Progress | None = None) -> latents.LatentStudy | None:
         """Looks at the latent space under the same protocol; None where there are no `cases`."""
         if self.cases is None:
             return None
-        self._keep_calm()
         begin = time.perf_counter()
         how = {"seed": self.ruler.protocol.seed, "batch_size": batch_size, "progress": progress}
-        found = latents.study(self.painter, self.cases, self.drawing, **how)
+        with threads(self._calm):
+            found = latents.study(self.painter, self.cases, self.drawing, **how)
         scores = tuple(replace(score, protocol=self.ruler.hash) for score in found.scores)
         return replace(found, scores=scores, seconds=round(time.perf_counter() - begin, 1))
 
@@ -97,10 +99,16 @@ class Benchmark:
         """`system`, for whoever writes it down."""
         return dict(self.system)
 
-    def _keep_calm(self) -> None:
-        if {network.name for network in self.tools.networks.values()} <= set(offline.NETWORKS):
-            # All is small then, and threads that wait for each other on a busy machine cost fortyfold.
-            runtime.set_threads(self.num_threads)
+    @property
+    def threads(self) -> int:
+        """CPU threads of one operation while it is measured."""
+        return self._calm or torch.get_num_threads()
+
+    @property
+    def _calm(self) -> int | None:
+        """Threads, where all networks are small: on a busy machine those that wait for each other cost fortyfold."""
+        is_small = {network.name for network in self.tools.networks.values()} <= set(offline.NETWORKS)
+        return self.num_threads if is_small else None
 
 
 def video_seeds(rule: Protocol, num_videos: int) -> list[int]:

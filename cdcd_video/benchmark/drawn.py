@@ -70,7 +70,7 @@ def prepare(
         "drawing": asdict(settings),
         "versions": pipe.settings("", settings)["versions"],
     }
-    more = {"num_threads": pipe.model.config.num_threads or None, "cases": cases}
+    more = {"num_threads": pipe.num_threads, "cases": cases}
     return Benchmark(pipe, system, ruler, footage, tools, tuple(metrics), settings, tuple(notes), **more)
 
 

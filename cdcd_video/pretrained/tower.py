@@ -147,7 +147,7 @@ class FrozenClip(nn.Module):
                 f"the caption has {len(caption)} characters; at most {MAX_CAPTION_CHARACTERS} are accepted, a sentence is enough"
             )
         warnings = []
-        num_tokens = len(self.tokenizer(caption).input_ids)
+        num_tokens = len(self.tokenizer(caption, verbose=False).input_ids)  # what is too long is told below, and is cut
         if num_tokens > self.max_tokens:
             warnings.append(f"the caption has {num_tokens} tokens and the model reads the first {self.max_tokens}")
         if self.known_words is not None:

@@ -1,0 +1,62 @@
+"""What a model says to what it is asked to draw, before it does."""
+
+from cdcd_video.caption import Caption, schedule
+from cdcd_video.drawing import Drawing
+from cdcd_video.model import Model
+
+SMALL_FLOPS = 2e8
+"""A few milliseconds of one core, about as long as a busy machine lets a thread wait for its turn."""
+
+
+def advice(model: Model, caption: Caption, drawing: Drawing) -> list[str]:
+    """What the user should be told before drawing, one sentence each; see `FrozenClip.check_caption`.
+
+    Args:
+      model: what is to draw.
+      caption, drawing: what it is asked for.
+
+    Raises:
+      UserError: a caption that cannot be drawn.
+    """
+    turns = schedule(caption)
+    told = [told for _, text in turns for told in model.clip.check_caption(text)]
+    late = [frame for frame, _ in turns if frame >= drawing.num_frames]
+    if late:
+        told.append(
+            f"the caption that begins at frame {late[0]} is never reached: {drawing.num_frames} frames are drawn"
+        )
+    return list(dict.fromkeys([*told, *_idle_dials(model, drawing), *_other_rates(model, drawing)]))
+
+
+def _idle_dials(model: Model, drawing: Drawing) -> list[str]:
+    """Dials that were turned and that the model's rival does not have."""
+    rival, sample = model.config.rival, model.config.sample
+    idle = {"gaussian": "top_p", "autoregressive": "num_steps"}.get(rival.kind) if rival else None
+    if idle is None or getattr(drawing, idle) == getattr(sample, idle):
+        return []
+    return [f"{idle} is not looked at: the model is the rival {rival.kind}, which has none"]
+
+
+def _other_rates(model: Model, drawing: Drawing) -> list[str]:
+    """A time between frames that the model never saw."""
+    frame_s, data = 1 / drawing.fps, model.config.data
+    fps = data.fps if data.kind == "sprites" else None
+    most = model.config.diffusion.max_gap_frames(fps) if fps else 0
+    if not fps or 1 / fps <= frame_s * 1.001 <= most / fps * 1.002:
+        return []
+    slowest = fps / most
+    return [f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"]
+
+
+def threads_of(model: Model) -> int | None:
+    """How many CPU threads an operation of a drawing may use; None: as many as torch is set to.
+
+    `num_threads` of the model's config where it names a number. Else one for a small model: each operation is then shorter
+    than what its threads wait for each other on a busy machine. It follows from the model alone, never from the machine's
+    load or the batch, because last bits depend on it.
+    """
+    if model.config.num_threads:
+        return model.config.num_threads
+    # The largest product of a frame: both halves of guidance, from the width to four times the width.
+    largest = 2 * model.codec.num_patches * 2 * 4 * model.config.denoiser.width**2
+    return 1 if largest < SMALL_FLOPS else None

@@ -1,0 +1,55 @@
+"""What happens in a video, in words: one sentence, or several that take turns."""
+
+import re
+from collections.abc import Sequence
+
+from cdcd_video.errors import UserError
+
+Caption = str | Sequence[tuple[int, str]]
+"""One sentence, or (frame, sentence) pairs: the sentence that holds from that frame on."""
+
+# No digit behind the colon: "3:30 pm" and "16:9" are words of a sentence.
+_FROM_FRAME = re.compile(r"\s*(\d{1,9}):(?!\d)(.*)", re.DOTALL)
+
+
+def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
+    """`--text` as typed -> (frame, sentence) pairs, in order.
+
+    Args:
+      texts: sentences; one that begins with a number and a colon, as in "8: it stops", holds from that frame on. With a
+        digit behind the colon, as in "3:30 pm ...", the number belongs to the sentence; before any other such sentence
+        the frame is written too: "0: 8: it stops" says "8: it stops" from frame 0 on.
+
+    Raises:
+      UserError: an empty caption, one that is no text, or see `schedule`.
+    """
+    numbered = [(_FROM_FRAME.fullmatch(text), text) for text in texts]
+    pairs = schedule([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
+    if not all(sentence.strip() for _, sentence in pairs):
+        raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
+    return pairs
+
+
+def schedule(caption: Caption) -> list[tuple[int, str]]:
+    """A caption as (frame, sentence) pairs in order; the first begins at frame 0.
+
+    Raises:
+      UserError: no sentence for the beginning, two for one frame, a frame below 0, or bytes that are no text.
+    """
+    pairs = [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
+    if any("\ud800" <= letter <= "\udfff" for _, text in pairs for letter in text):
+        raise UserError("the caption holds bytes that are no text; give it in UTF-8")
+    if not pairs:
+        raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
+    frame, first = pairs[0]
+    if frame != 0:
+        raise UserError(
+            f"the first sentence, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
+            f' --text "0: ..." --text "8: ..."; if {frame}: is a part of the sentence, write "0: {frame}: ..."'
+        )
+    frames = [frame for frame, _ in pairs]
+    if len(set(frames)) < len(frames):
+        raise UserError(
+            f'two captions begin at the same frame ({frames}); give each its own, as in --text "0: ..." --text "8: ..."'
+        )
+    return pairs

@@ -1,0 +1,75 @@
+"""Our way to the next frame."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cdcd_video.contrast.guidance import closeness, tilted
+from cdcd_video.denoiser import Condition, Prepared
+from cdcd_video.diffusion.categorical import guided
+from cdcd_video.diffusion.sampler import WALKS, Denoise
+from cdcd_video.model import Model
+from cdcd_video.objective import beside_empty
+from cdcd_video.records import TextStates
+from cdcd_video.rivals.interface import Dials
+
+
+class CodeWalk:
+    """Our way to the next frame: a reverse walk of the discrete diffusion, over codes."""
+
+    def __init__(self, model: Model):
+        self.denoiser, self.process, self.codec = model.denoiser, model.process, model.codec
+        self._said: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
+
+    def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+        """The walk is over the codes themselves. No caption of an earlier video is remembered."""
+        self._said = None
+        return codes
+
+    def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Int[Tensor, "B N"]:
+        """From the law of the source to the next frame's codes."""
+        denoise = self._guided(condition, dials.guidance)
+        if dials.contrast:
+            denoise = self._contrasted(denoise, condition, dials.contrast)
+        return WALKS[dials.order](
+            denoise,
+            self.process,
+            condition.source,
+            dials.num_steps,
+            streams,
+            temperature=dials.temperature,
+            top_p=dials.top_p,
+        )
+
+    def _guided(self, condition: Condition, scale: float):
+        """The denoiser with guidance in one batch; what does not change along the walk is computed here, once."""
+        denoiser, num = self.denoiser, len(condition.source)
+        if scale == 1:
+            prepared = self._prepared(condition, condition)
+            return lambda x_t, t: denoiser(x_t, t, prepared)
+        prepared = self._prepared(condition, beside_empty(condition))
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            logits = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared)
+            return guided(logits[:num], logits[num:], scale)
+
+        return denoise
+
+    def _prepared(self, condition: Condition, shown: Condition) -> Prepared:
+        """What the denoiser makes of `shown`, which is `condition` or holds it; a caption is read once, while it holds."""
+        known = self._said if self._said and self._said[0] is condition.text else None
+        is_known = known is not None and known[1] == len(shown.source)
+        prepared = self.denoiser.prepare(shown, known[2] if is_known else None)
+        self._said = (condition.text, len(shown.source), prepared.keys_values)
+        return prepared
+
+    def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:
+        """A denoiser tilted towards the earlier frame and the sentence, as the codec's `embed` sees the soft codes."""
+        near = (self.codec.embed(condition.source), condition.text.embedding)
+
+        def score(soft: Float[Tensor, "B N K"]) -> Float[Tensor, "B"]:
+            return closeness(self.codec.embed_soft(soft), near)
+
+        return lambda x_t, t: tilted(denoise(x_t, t), score, strength)
