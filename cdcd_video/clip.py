@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import ClipConfig
+from cdcd_video.contrast.loss import beats
 from cdcd_video.engine import distributed
 from cdcd_video.pretrained import split_words, vision_states
 from cdcd_video.records import LossTerms
@@ -89,7 +90,7 @@ def contrastive_loss(
       caption: id of each row's caption.
 
     Returns:
-      Loss in nats, with the share of rows whose own caption wins.
+      Loss in nats, with the share of rows whose own caption beats all others (a tie is no win).
     """
     captions = distributed.everyones(caption)
     truth = distributed.own(torch.arange(len(captions), device=caption.device))
@@ -101,11 +102,13 @@ def contrastive_loss(
     else:
         back = (scale * text @ distributed.everyones(image).T).masked_fill(is_other_positive, float("-inf"))
     loss = (F.cross_entropy(logits, truth) + F.cross_entropy(back, truth)) / 2
+    is_own = F.one_hot(truth, len(captions)).bool()
+    wins = (beats(logits.gather(1, truth[:, None]), logits, 1 / scale) | is_own).all(1)
     return LossTerms(
         loss,
         {
             "clip_nats": loss.detach(),
-            "retrieval": (logits.argmax(1) == truth).float().mean(),
+            "retrieval": wins.float().mean(),
             "temperature": 1 / scale.detach(),
         },
     )

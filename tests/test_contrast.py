@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cdcd_video.clip import contrastive_loss
 from cdcd_video.contrast.cdcd import with_negatives
 from cdcd_video.contrast.loss import batch_info_nce, info_nce
 from cdcd_video.contrast.shares import gradient_shares
@@ -132,6 +133,28 @@ def test_equal_scores_cost_the_logarithm_of_the_choices_and_win_nothing():
     for num in (1, 7):
         nats, wins = info_nce(anchor, anchor, anchor.expand(num, 2), torch.ones(1, num, dtype=torch.bool), 0.1)
         assert float(nats) == pytest.approx(math.log(num + 1), rel=1e-12) and not wins.any()
+
+
+def test_equal_cosines_win_nothing_whatever_is_rounded_where():
+    """The positive's cosine is a sum of products and the negatives' a matrix product: their last bits need not agree."""
+    for seed in range(20):
+        anchor, near = (unit(5, 512, seed=seed + step).float() for step in (0, 1))
+        for positive in (near, near * (1 + 3e-7)):
+            _, wins = info_nce(anchor, positive, near, torch.eye(5, dtype=torch.bool), 0.01)
+            assert not wins.any()
+        further = normalize(near - 1e-3 * anchor, dim=-1)
+        assert info_nce(anchor, near, further, torch.eye(5, dtype=torch.bool), 0.01)[1].all()
+
+
+def test_in_clips_own_training_equal_captions_retrieve_nothing():
+    image, text = (unit(4, 512, seed=seed).float() for seed in (0, 1))
+    caption = torch.arange(4)
+    same = text[:1].expand(4, -1) * (1 + 3e-7 * torch.arange(4)[:, None])
+    assert contrastive_loss(image, same, torch.tensor(100.0), caption).parts["retrieval"] == 0
+    assert contrastive_loss(text, text, torch.tensor(100.0), caption).parts["retrieval"] == 1
+    assert contrastive_loss(image, same, torch.tensor(100.0), 0 * caption).parts["retrieval"] == 1, (
+        "one caption for all"
+    )
 
 
 @settings(max_examples=60, deadline=None)

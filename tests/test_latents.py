@@ -82,6 +82,15 @@ def test_retrieval_counts_ranks_and_gives_nothing_for_a_collapse():
     assert clusters.is_retrieved(away, np.array([0, 1, 2]), 1).tolist() == [True, False, False]
     assert clusters.is_retrieved(away, np.array([0, 1, 2]), 2).tolist() == [True, True, False]
     assert not clusters.is_retrieved(np.zeros((3, 3)), np.array([0, 1, 2]), 1).any()
+    last_bit = np.array([[1.0, np.nextafter(1, 2)], [np.nextafter(1, 2), 1.0]])
+    assert not clusters.is_retrieved(last_bit, np.array([0, 1]), 1).any(), "rounding retrieves nothing"
+
+
+def test_points_that_coincide_are_at_no_distance_whatever_is_rounded():
+    points = np.repeat(rng().normal(size=(1, 301)), 9, axis=0)
+    nudged = points * (1 + 1e-15 * rng(1).normal(size=points.shape))
+    assert not clusters.distances(points, nudged).any()
+    assert clusters.distances(points, points * 1.001) == pytest.approx(0.001 * np.linalg.norm(points[0]), rel=1e-6)
 
 
 def test_alignment_and_uniformity_at_their_ends():

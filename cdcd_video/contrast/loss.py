@@ -4,6 +4,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+TIE = 1e-5
+"""Cosines that differ by no more are equal. The last bits of a float32 sum depend on its order, which is another on another
+processor or in a batch of another size: without a margin they would decide who wins among equal rows."""
+
 
 def info_nce(
     anchor: Float[Tensor, "B J"],
@@ -26,7 +30,8 @@ def info_nce(
 
     Returns:
       Nats per anchor, at least 0 and at most log(1 + M) + 2 / temperature, M the negatives that count; and 1.0 where the
-      positive beats them all (a tie is no win). An anchor without negatives pays 0, with gradient 0, and wins.
+      positive beats them all by more than `TIE` (a tie is no win). An anchor without negatives pays 0, with gradient 0,
+      and wins.
     """
     # In full precision also where the networks run in 16 bits: a temperature magnifies the rounding of a cosine.
     with torch.autocast(anchor.device.type, enabled=False):
@@ -36,7 +41,14 @@ def info_nce(
             near = (anchor.unsqueeze(1) * own).sum(-1) / temperature
             push = torch.cat([push, near.masked_fill(~is_own_negative, float("-inf"))], 1)
         nats = torch.cat([pull, push], 1).logsumexp(1) - pull[:, 0]
-    return nats, (pull > push).all(1).float()
+    return nats, beats(pull, push, temperature).all(1).float()
+
+
+def beats(
+    own: Float[Tensor, "B #M"], others: Float[Tensor, "B M"], temperature: float | Float[Tensor, ""]
+) -> Bool[Tensor, "B M"]:
+    """Whether each row's own cosine is larger than the others by more than `TIE`; all are given divided by `temperature`."""
+    return (own - others) * temperature > TIE
 
 
 def batch_info_nce(

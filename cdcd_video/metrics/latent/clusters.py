@@ -11,13 +11,17 @@ from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
 
 RESTARTS, ITERATIONS = 8, 60
 """Of k-means: the best of so many beginnings, each improved at most so often."""
+TIE = 1e-6
+"""Distances that differ by less, as a share of the largest, are equal: their last digits are rounding, which is another on
+another processor."""
 
 
 def distances(points: Float[np.ndarray, "n D"], others: Float[np.ndarray, "m D"]) -> Float[np.ndarray, "n m"]:
-    """Euclidean distances, in double precision."""
+    """Euclidean distances, in double precision; 0 where points are nearer than `TIE` of their own length."""
     points, others = np.asarray(points, np.float64), np.asarray(others, np.float64)
-    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * points @ others.T
-    return np.sqrt(np.maximum(squares, 0.0))
+    lengths = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)
+    squares = lengths - 2 * points @ others.T
+    return np.sqrt(np.where(squares > TIE**2 * lengths, squares, 0.0))
 
 
 def kmeans(points: Float[np.ndarray, "n D"], num_clusters: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
@@ -89,7 +93,7 @@ def is_retrieved(away: Float[np.ndarray, "n m"], labels: Int[np.ndarray, " n"], 
     Entries that are equally near count as nearer, so that a collapsed space retrieves nothing.
     """
     own = np.take_along_axis(away, labels[:, None], axis=1)
-    return (away <= own).sum(axis=1) <= k
+    return (away <= own + TIE * away.max(axis=1, keepdims=True)).sum(axis=1) <= k
 
 
 def alignment(points: Float[np.ndarray, "n D"], partners: Float[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
