@@ -9,25 +9,34 @@ lines of the text file of the same name (clip.mp4, clip.txt) as its captions, an
 """
 
 import argparse
-import csv
-import json
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
+from cdcd_video.data.tables import Row, Table, read_table
 from cdcd_video.errors import UserError
-from data_prep.items import Item, one_line, split_of
+from data_prep.items import Item, one_line, refused, split_named, split_of
 from data_prep.prepare import Plan, Settings
 from data_prep.tars import clips_in
 from data_prep.videos import VIDEO_SUFFIXES, names_in, within
+
+SPLIT = "split"
+"""The column that tells a clip's split, where nothing else is said."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     parser.add_argument("dir", type=Path, metavar="DIR", help="the folder of videos")
     parser.add_argument("--captions", type=Path, metavar="FILE", help="tsv, csv or jsonl; default: text files beside")
+    parser.add_argument(
+        "--split-column",
+        metavar="NAME",
+        help=f"column of --captions with each clip's split: train, val or test (default: {SPLIT}, if it is there; '' for none)",
+    )
     Settings.add_options(parser)
-    parser.add_argument("--val-share", type=float, default=0.1, help="share of the split val (%(default)s)")
+    parser.add_argument(
+        "--val-share", type=float, default=0.1, help="share of the split val, where no column tells it (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> Plan:
@@ -37,103 +46,117 @@ def run(options: argparse.Namespace) -> Plan:
         raise UserError(f"{options.dir} is not a folder")
     if not 0 <= options.val_share < 1:
         raise UserError(f"--val-share must be 0 or more and under 1, not {options.val_share}")
-    items = read_items(options.dir, options.captions, options.val_share)
-    return Plan(items, settings, {"recipe": "folder", "val_share": options.val_share})
+    if options.split_column and options.captions is None:
+        raise UserError(f"--split-column {options.split_column} is a column of the table that --captions names")
+    items, column = read_items(options.dir, options.captions, options.val_share, options.split_column)
+    recipe = {"recipe": "folder", "val_share": options.val_share}
+    return Plan(items, settings, {**recipe, "split_column": column} if column else recipe)
 
 
-def read_items(folder: Path, captions: Path | None, val_share: float | int) -> list[Item]:
+def read_items(
+    folder: Path, captions: Path | None, val_share: float | int, split_column: str | None = None
+) -> tuple[list[Item], str | None]:
     """The clips that a table, or the text files and tars in the folder, speak of, in their order.
 
     Args:
       folder: the folder of videos.
       captions: the table; None for text files beside the videos, and tars.
-      val_share: share of the split "val".
+      val_share: share of the split "val", where no column tells the splits.
+      split_column: the column that does; None for `SPLIT` if the table has it, "" for none.
+
+    Returns:
+      The clips, and the column that told their splits, if one did.
 
     Raises:
       UserError: if the table is missing or not what it should be, or speaks of no clip.
     """
     root = folder.resolve()
-    named = _from_table(captions) if captions else _from_sidecars(root)
-    texts: dict[str, list[str]] = {}
-    refusals: dict[str, str | None] = {}
-    for number, (path, caption) in enumerate(named, 1):
-        name, refusal = within(root, path) if path.strip() else (f"row {number}", "its row has no path")
-        refusals[name] = refusal
-        kept = texts.setdefault(name, [])
-        caption = one_line(caption)
-        if caption and caption not in kept:
-            kept.append(caption)
-    items = [
-        Item(name, root / name, name, tuple(kept), split_of(name, val_share), refusal=refusals[name])
-        for name, kept in texts.items()
-    ]
     if captions is None:
-        items += _from_tars(root, val_share)
+        items, column = [*_from_sidecars(root, val_share), *_from_tars(root, val_share)], None
+    else:
+        items, column = _from_table(root, captions, val_share, split_column)
     if not items:
         raise UserError(f"{captions or folder} speaks of no clip")
-    return items
+    return items, column
 
 
-def _from_table(table: Path) -> Iterator[tuple[str, str]]:
-    read = {".tsv": _rows_of_tsv, ".csv": _rows_of_csv, ".jsonl": _rows_of_jsonl}.get(table.suffix.lower())
-    if read is None:
-        raise UserError(f"captions {table} must be a .tsv, .csv or .jsonl file")
-    if not table.is_file():
-        raise UserError(f"captions {table} does not exist")
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            yield from read(table, file)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"captions {table} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
-    except csv.Error as error:
-        raise UserError(f"captions {table} is not a table ({error})") from None
-    except OSError as error:
-        raise UserError(f"captions {table} cannot be read ({error.strerror})") from None
+@dataclasses.dataclass
+class _Told:
+    """What the rows of a table say of one clip; sentences and splits in their order, each once."""
+
+    refusal: str | None
+    captions: dict[str, None] = dataclasses.field(default_factory=dict)
+    splits: dict[str, None] = dataclasses.field(default_factory=dict)
+
+    def item(self, root: Path, name: str, split: str) -> Item:
+        refusal = self.refusal
+        if len(self.splits) > 1:
+            refusal = refusal or f"its rows name several splits: {', '.join(self.splits)}"
+        return Item(name, root / name, name, tuple(self.captions), next(iter(self.splits), split), refusal=refusal)
 
 
-def _rows_of_tsv(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
-    return _columns(table, csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-def _rows_of_csv(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
-    return _columns(table, csv.DictReader(file))
-
-
-def _columns(table: Path, reader: csv.DictReader) -> Iterator[tuple[str, str]]:
-    header = reader.fieldnames or []
-    if not {"path", "caption"} <= set(header):
-        raise UserError(
-            f"captions {table} needs columns named path and caption; its first line has {', '.join(header)}"
-        )
-    for row in reader:
-        yield row["path"] or "", row["caption"] or ""  # None where a row is too short
-
-
-def _rows_of_jsonl(table: Path, file: TextIO) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
+def _from_table(
+    root: Path, path: Path, val_share: float | int, split_column: str | None
+) -> tuple[list[Item], str | None]:
+    table = _opened(path, split_column)
+    column = SPLIT if split_column is None else split_column
+    if split_column is None and not (column in table.columns or any(column in row.cells for row in table.rows)):
+        column = ""
+    clips: dict[str, _Told] = {}
+    names: dict[str, tuple[str, str | None]] = {}  # a path may come in a hundred thousand rows
+    bad = []
+    for row in table.rows:
+        where = f"line {row.line} of {path.name}"
+        file, captions = _texts(row, path)
+        split = split_named(row.cells.get(column)) if column else None
+        reason = row.fault or (None if file.strip() else "its row has no path")
+        if reason is None and column and split is None:
+            reason = _fault_of_split(row.cells.get(column), column)
+        if reason is not None:
+            bad.append(refused(where, reason))
             continue
-        try:
-            row = json.loads(line)
-            path, captions = row["path"], row["captions"] if "captions" in row else [row["caption"]]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            path, captions = None, None
-        if not (isinstance(path, str) and isinstance(captions, list) and all(isinstance(c, str) for c in captions)):
-            raise UserError(f"captions {table}, line {number}: expected an object with path and caption")
-        for caption in captions or [""]:
-            yield path, caption
+        if file not in names:
+            names[file] = within(root, file)
+        name, refusal = names[file]
+        clip = clips.setdefault(name, _Told(refusal))
+        clip.captions.update(dict.fromkeys(filter(None, map(one_line, captions))))
+        clip.splits.update({split: None} if split else {})
+    return [*(clip.item(root, name, split_of(name, val_share)) for name, clip in clips.items()), *bad], column or None
 
 
-def _from_sidecars(root: Path) -> Iterator[tuple[str, str]]:
+def _opened(path: Path, split_column: str | None) -> Table:
+    optional = (split_column or SPLIT,)
+    if path.suffix.lower() == ".jsonl":
+        return read_table(path, "captions", ("path",), optional)
+    needed = ("path", "caption", *([split_column] if split_column else ()))
+    return read_table(path, "captions", needed, optional, sentence="caption")
+
+
+def _texts(row: Row, path: Path) -> tuple[str, list[str]]:
+    """The path and the sentences of a row; of .jsonl they may be a list, and anything else is refused."""
+    file, captions = row.cells.get("path"), row.cells.get("captions", [row.cells.get("caption")])
+    if path.suffix.lower() != ".jsonl":
+        return file or "", [row.cells.get("caption") or ""]
+    if not (isinstance(file, str) and isinstance(captions, list) and all(isinstance(text, str) for text in captions)):
+        raise UserError(f"captions {path}, line {row.line}: expected an object with path and caption")
+    return file, captions
+
+
+def _fault_of_split(value: object, column: str) -> str:
+    if value is None or not str(value).strip():
+        return f"its row has no {column}; --split-column '' does without"
+    return f"its {column} is {str(value)[:80]!r}, and a split is train, val or test"
+
+
+def _from_sidecars(root: Path, val_share: float | int) -> Iterator[Item]:
     for name in names_in(root, VIDEO_SUFFIXES):
         try:
             lines = (root / name).with_suffix(".txt").read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError):
             lines = []
-        for line in lines or [""]:
-            yield name, line
+        captions = tuple(dict.fromkeys(filter(None, map(one_line, lines))))
+        _, refusal = within(root, name)
+        yield Item(name, root / name, name, captions, split_of(name, val_share), refusal=refusal)
 
 
 def _from_tars(root: Path, val_share: float | int) -> Iterator[Item]:

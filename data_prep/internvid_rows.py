@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import hashlib
-import json
 import math
 import re
 import zlib
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cdcd_video.data.tables import object_of
 from cdcd_video.errors import UserError
 from data_prep.items import Item, one_line, refusal_of_id, refused
 
@@ -83,11 +83,8 @@ class Metadata:
         self.on_bytes: Callable[[int], object] | None = None
         with self._open() as file:
             first = next(_lines(file, len, path), None)
-        try:
-            row = json.loads(first or b"")
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
+        row = object_of(first or b"")
+        if row is None:
             raise UserError(f"the first line of {path} is no JSON object; give the .jsonl file as it is published")
         self.columns = _columns_of(row, renamed or {}, path)
 
@@ -116,12 +113,9 @@ class Metadata:
 
     def _row(self, number: int, line: bytes) -> Row | Item:
         where = f"line {number + 1}"
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            values = None
-        if not isinstance(values, dict):
-            return refused(where, "it is no JSON object")
+        values = object_of(line)
+        if values is None:
+            return refused(where, "it is no JSON object, or names a key twice")
         told = {key: values.get(column) for key, column in self.columns.items()}
         video, caption = told["id"], told["caption"]
         reason = refusal_of_id(video)

@@ -69,6 +69,19 @@ def tell(items: Iterable[Item]) -> Told:
     return Told(num_items, sha256.hexdigest())
 
 
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""How people spell the three splits."""
+
+
+def split_named(value: object) -> str | None:
+    """ "train", "val" or "test" of what somebody wrote; None where it is none of them."""
+    return SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
 def split_of(name: str, val_share: float | int) -> str:
     """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
     draw = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64

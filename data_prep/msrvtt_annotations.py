@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdcd_video.errors import UserError
-from data_prep.items import Item, one_line, refusal_of_id, refused
+from data_prep.items import Item, one_line, refusal_of_id, refused, split_named
 from data_prep.packed import Packed
 
 CATEGORIES = (
@@ -41,8 +41,6 @@ CATEGORIES = (
 PUBLISHED_TRAIN = 6513
 _LAST_TRAIN, _LAST_VAL = PUBLISHED_TRAIN - 1, 7009
 """The official splits by the number in the id, as the official `readme.txt` has them."""
-
-_SPLITS = {"train": "train", "validate": "val", "validation": "val", "val": "val", "test": "test"}
 
 
 @dataclasses.dataclass
@@ -142,9 +140,7 @@ def _add_video(
         origins[name] = file
         split, category = row.get("split"), row.get("category")
         is_category = type(category) is int and 0 <= category < len(CATEGORIES)
-        read.videos[name] = Video(
-            _SPLITS.get(split) if isinstance(split, str) else None, category if is_category else None
-        )
+        read.videos[name] = Video(split_named(split), category if is_category else None)
 
 
 def _add_caption(row: Any, where: str, strangers: set[str], read: Annotations) -> None:

@@ -5,12 +5,11 @@ trained on all other videos, 1,990 official test videos among them. `7k`: tested
 official train and validate.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.data.tables import Table, parse
 from cdcd_video.errors import UserError
 from data_prep.items import Item, one_line, refusal_of_id, refused
 from data_prep.msrvtt_annotations import PUBLISHED_TRAIN, Annotations
@@ -143,42 +142,34 @@ def _annotations_among(found: dict[str, Packed]) -> list[Packed]:
 
 
 def _add_list(file: Packed, files: Files) -> None:
-    header, _ = _rows_of(file)
     known = {name.lower(): split for split, name in TRAIN_LISTS.items()}
-    if "sentence" in header:
+    if "sentence" in _table_of(file).columns:
         files.test_list = file
     else:
         files.train_lists[known.get(file.name.lower(), "")] = file
 
 
 def _read_list(file: Packed, *, with_sentences: bool) -> tuple[dict[str, list[str]], list[Item]]:
-    header, rows = _rows_of(file)
-    needed = ["video_id", "sentence"] if with_sentences else ["video_id"]
-    if not set(needed) <= set(header):
-        raise UserError(f"{file} needs the column {' and '.join(needed)}; its first line has {', '.join(header)}")
     listed: dict[str, list[str]] = {}
     bad = []
-    for number, row in enumerate(rows, 2):
-        name = (row.get("video_id") or "").strip()
-        sentence = one_line(row.get("sentence") or "")
-        reason = refusal_of_id(name)
+    for row in _table_of(file, "sentence" if with_sentences else None).rows:
+        name = (row.cells.get("video_id") or "").strip()
+        sentence = one_line(row.cells.get("sentence") or "")
+        reason = row.fault or refusal_of_id(name)
         if reason is None and with_sentences and not sentence:
             reason = "its row has no sentence"
         if reason is not None:
-            bad.append(refused(f"line {number} of {file.name}: {name[:200]}", reason))
+            bad.append(refused(f"line {row.line} of {file.name}: {name[:200]}", reason))
         else:
             listed.setdefault(name, []).extend([sentence] if with_sentences else [])
     return listed, bad
 
 
-def _rows_of(file: Packed) -> tuple[list[str], list[dict[str, str]]]:
-    """Names of the columns, and the rows; commas or semicolons, any line ends."""
+def _table_of(file: Packed, *needed: str | None) -> Table:
+    """Of any line ends, with commas or semicolons."""
     try:
         text = file.read().decode("utf-8-sig")
-        first = text.split("\n", 1)[0]
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in first else ",")
-        header = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = header
-        return header, list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{file} is no table ({error}); get another copy") from None
+    columns = ("video_id", *filter(None, needed))
+    return parse(text, ".csv", str(file), columns, ("sentence",), sentence="sentence")

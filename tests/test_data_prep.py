@@ -114,7 +114,7 @@ def test_each_bad_clip_is_refused_with_its_reason(prepared):
         "/etc/passwd": "leaves the folder",
         "sub/../../outside.mp4": "leaves the folder",
         "x" * 400 + ".mp4": "cannot be used",
-        "row 18": "no path",
+        "line 19 of captions.tsv": "no path",
         "sub": "not a file",
         "sub/bar1.mp4 ": "does not exist",
     }
@@ -191,7 +191,8 @@ def test_a_split_depends_on_the_name_alone():
         ("", [], "columns named path and caption"),
         ("path\tcaption\n", [], "speaks of no clip"),
         (b"path\tcaption\na.mp4\t\xff\xfe\n", [], "not UTF-8"),
-        ("path\tcaption\na.mp4\t" + "x" * 200_000 + "\n", [], "not a table"),
+        ("path\tcaption\tcaption\na.mp4\tx\ty\n", [], "the column caption twice"),
+        ("path\tcaption\n", ["--split-column", "part"], "columns named path and caption and part"),
         (None, [], "does not exist"),
         ("path\tcaption\n", ["--fps", "0"], "--fps"),
         ("path\tcaption\n", ["--size-px", "0"], "--size-px"),

@@ -138,6 +138,16 @@ def test_the_table(tmp_path, name):
     assert (second.name, second.prompt, second.fps, second.truth) == ("b", "two", None, None)
 
 
+def test_a_sentence_keeps_its_commas(tmp_path):
+    save(tmp_path / "a.mp4", flat())
+    (tmp_path / "p.csv").write_text("file,prompt\na.mp4,the red box, slowly, moves right\n")
+    (entry,) = read_entries(tmp_path, tmp_path / "p.csv")
+    assert entry.prompt == "the red box, slowly, moves right"
+    (tmp_path / "p.csv").write_text("file,prompt,fps\na.mp4,the red box, slowly,8\n")
+    with pytest.raises(UserError, match="p.csv, line 2: it has 4 fields"):
+        read_entries(tmp_path, tmp_path / "p.csv")
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -151,6 +161,7 @@ def test_the_table(tmp_path, name):
         ({"file": "a.mp4", "prompt": "x", "fps": "fast"}, "fps is 'fast'"),
         ({"file": "a.mp4", "prompt": "x", "fps": -1}, "fps is -1"),
         ({"file": "a.mp4"}, "has no prompt"),
+        ({"file": "a.mp4", "prompt": ["x"]}, 'prompt is \\["x"\\]; it must be a text'),
     ],
 )
 def test_paths_are_data(tmp_path, row, words):

@@ -335,14 +335,15 @@ def test_a_file_that_calls_everything_train_is_not_believed(tmp_path, capsys):
     assert not read_annotations([Packed(tmp_path / "own.json")]).is_relabelled  # not MSR-VTT's ids: left as it is
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("delimiter", [",", ";"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_lists_come_with_commas_or_semicolons_and_any_line_ends(tmp_path, newline, delimiter, mark):
     rows = [
         ["key", "vid_key", "video_id", "sentence"],
         ["ret0", "msr1", "video1", "a cat"],
-        ["ret1", "m", "video2", "x"],
+        ["ret1", "m", "video2", "a person", " a box and a dog", ' are "moving"'],
+        ["ret2", "m", "video5", '"broken'],
     ]
     text = mark + newline.join(delimiter.join(row) for row in rows)
     (tmp_path / "pairs.csv").write_bytes(text.encode())
@@ -350,8 +351,9 @@ def test_lists_come_with_commas_or_semicolons_and_any_line_ends(tmp_path, newlin
     (tmp_path / "a.json").write_text(annotation([], []))
     files = find_files([tmp_path / name for name in ("a.json", "pairs.csv", "train.csv")])
     parts, bad = assign("9k", Annotations(), files)
-    assert parts == {"train": {"video3": (), "video4": ()}, "test": {"video1": ("a cat",), "video2": ("x",)}}
-    assert bad == []
+    whole = delimiter.join(["a person", " a box and a dog", ' are "moving"'])
+    assert parts == {"train": {"video3": (), "video4": ()}, "test": {"video1": ("a cat",), "video2": (whole,)}}
+    assert [item.name for item in bad] == ["line 4 of pairs.csv: video5"]
 
 
 @pytest.mark.parametrize(
@@ -364,7 +366,7 @@ def test_lists_come_with_commas_or_semicolons_and_any_line_ends(tmp_path, newlin
         ({TEST: '{"videos": [], "sentences": {}}'}, [], "needs the lists videos and sentences"),
         ({TEST: b"\xff\xfe\xff"}, [], "no JSON"),
         ({TEST: annotation([], [])}, ["--split", "9k"], "needs MSRVTT_JSFUSION_test.csv"),
-        ({TEST: annotation([], []), "MSRVTT_JSFUSION_test.csv": "a,b\n"}, ["--split", "9k"], "needs the column"),
+        ({TEST: annotation([], []), "MSRVTT_JSFUSION_test.csv": "a,b\n"}, ["--split", "9k"], "needs columns named"),
         (
             {
                 TEST: annotation([], []),

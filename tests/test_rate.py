@@ -127,7 +127,7 @@ def test_what_not_every_system_has_is_left_out_and_said(tmp_path: Path):
     [
         ({"videos": {"a": "nowhere", "b": "nowhere"}}, "there is no folder .*nowhere"),
         ({"videos": {SYSTEMS[0]: SYSTEMS[0]}}, "pairs need the videos of two systems"),
-        ({"prompts": "nothing.tsv"}, "prompts .*nothing.tsv cannot be read"),
+        ({"prompts": "nothing.tsv"}, "prompts .*nothing.tsv does not exist"),
         ({"prompts": None}, "clip0 has no prompt"),
         ({"prompts": None, "questions": ("coherence", "first_frame")}, "has no starting picture"),
     ],

@@ -10,16 +10,21 @@ Its columns:
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
 
-`frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to.
+`frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to. How fields are written
+says `data.tables`; what goes beyond the last column belongs to the prompt, if that is the last.
 """
 
 import dataclasses
+import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cdcd_video.data.tables import read_rows
+from cdcd_video.data.tables import Row, read_rows
 from cdcd_video.errors import UserError
+
+NEEDED, OPTIONAL = ("file", "prompt"), ("frame", "truth", "fps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +53,39 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give the folder of the videos")
     entries: dict[str, Entry] = {}
-    for number, row in enumerate(read_rows(prompts, ("file", "prompt"), "prompts"), 1):
-        where = f"prompts {prompts}, row {number}"
-        file = _within(folder, str(row["file"]), where)
-        beside = {name: _within(prompts.parent, str(row[name]), where) for name in ("frame", "truth") if row.get(name)}
+    for row in read_rows(prompts, NEEDED, "prompts", OPTIONAL, sentence="prompt"):
+        where = f"prompts {prompts}, line {row.line}"
+        texts = texts_of(row, (*NEEDED, "frame", "truth"), where)
+        file = confined(folder, texts["file"], where)
+        beside = {name: confined(prompts.parent, texts[name], where) for name in ("frame", "truth") if texts.get(name)}
         name = file.name if file.is_dir() else file.stem
         if name in entries:
             raise UserError(f"{where}: a second video is called {name}; rename one")
-        entries[name] = Entry(name, file, str(row["prompt"]), **beside, fps=_rate_of(row, where))
+        entries[name] = Entry(name, file, texts["prompt"], **beside, fps=_rate_of(row.cells, where))
     if not entries:
         raise UserError(f"prompts {prompts} names no video")
     return list(entries.values())
 
 
-def _within(folder: Path, name: str, where: str) -> Path:
+def texts_of(row: Row, names: Collection[str], where: str) -> dict[str, str]:
+    """Cells that must be text, or a whole number that names something: .jsonl may hold anything.
+
+    Raises:
+      UserError: one is something else.
+    """
+    told = {name: row.cells[name] for name in names if row.cells.get(name) is not None}
+    for name, value in told.items():
+        if not isinstance(value, str) and type(value) is not int:
+            raise UserError(f"{where}: {name} is {json.dumps(value)[:80]}; it must be a text")
+    return {name: str(value) for name, value in told.items()}
+
+
+def confined(folder: Path, name: str, where: str) -> Path:
+    """What a table calls by a path that must not lead out of a folder.
+
+    Raises:
+      UserError: it leads out, or nothing is there.
+    """
     root = folder.resolve()
     try:
         path = (root / name).resolve()

@@ -50,7 +50,7 @@ def read_scores(arguments: Sequence[str], study: Study) -> dict[str, Metric]:
         if equals and system is None and not Path(argument).exists():
             raise UserError(f"--scores {argument}: {name} is none of the systems ({', '.join(study.systems)})")
         path = Path(rest if system else argument)
-        rows = read_rows(path, ("metric",), "scores")
+        rows = [row.cells for row in read_rows(path, ("metric",), "scores", ("system", "item", "value", "better"))]
         used = 0
         for row in rows:
             if system is not None and row.get("system") is None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip
+from cdcd_video.data.film_table import confined, texts_of
 from cdcd_video.data.images import as_array, read_image
 from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError
@@ -103,14 +104,16 @@ def _videos_in(folder: Path) -> dict[str, Path]:
 
 def _read_prompts(path: Path) -> dict[str, dict[str, Any]]:
     rows = {}
-    for row in read_rows(path, ("file",), "prompts"):
-        file = str(row["file"])
+    for row in read_rows(path, ("file",), "prompts", ("prompt", "frame"), sentence="prompt"):
+        where = f"prompts {path}, line {row.line}"
+        texts = texts_of(row, ("file", "prompt", "frame"), where)
+        file = texts.pop("file")
         name = Path(file).stem if Path(file).suffix.lower() in SUFFIXES else file
         if name in rows:
-            raise UserError(f"prompts {path} names {name} twice; keep one row")
-        rows[name] = {key: value for key, value in row.items() if key in ("prompt", "frame") and value}
+            raise UserError(f"{where}: {name} is named twice; keep one row")
+        rows[name] = {key: value for key, value in texts.items() if value}
         if "frame" in rows[name]:
-            rows[name]["frame"] = path.parent / str(rows[name]["frame"])
+            rows[name]["frame"] = confined(path.parent, rows[name]["frame"], where)
     return rows
 
 

@@ -118,7 +118,7 @@ def targets(scratch: Path) -> list[Target]:
 
     def read_table(folder: Path) -> object:
         (path,) = folder.iterdir()
-        _check(read_items(videos, path, 0.1), there.root)
+        _check(read_items(videos, path, 0.1)[0], there.root)
 
     def read_prompts(folder: Path) -> object:
         (path,) = folder.iterdir()
