@@ -1,6 +1,7 @@
 """What a model says to what it is asked to draw, before it does."""
 
 from cdcd_video.caption import Caption, schedule
+from cdcd_video.dials import check_sentences
 from cdcd_video.drawing import Drawing
 from cdcd_video.model import Model
 
@@ -19,6 +20,7 @@ def advice(model: Model, caption: Caption, drawing: Drawing) -> list[str]:
       UserError: a caption that cannot be drawn.
     """
     turns = schedule(caption)
+    check_sentences(turns)
     told = [told for _, text in turns for told in model.clip.check_caption(text)]
     late = [frame for frame, _ in turns if frame >= drawing.num_frames]
     if late:

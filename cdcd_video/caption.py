@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from cdcd_video.dials import check_sentences
 from cdcd_video.errors import UserError
 
 Caption = str | Sequence[tuple[int, str]]
@@ -21,10 +22,11 @@ def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
         the frame is written too: "0: 8: it stops" says "8: it stops" from frame 0 on.
 
     Raises:
-      UserError: an empty caption, one that is no text, or see `schedule`.
+      UserError: an empty caption, one that is no text, more or longer ones than a video has, or see `schedule`.
     """
     numbered = [(_FROM_FRAME.fullmatch(text), text) for text in texts]
     pairs = schedule([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
+    check_sentences(pairs)
     if not all(sentence.strip() for _, sentence in pairs):
         raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
     return pairs

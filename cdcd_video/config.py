@@ -8,12 +8,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdcd_video.dials import MAX_SIZE_PX, MAX_THREADS, RANGES
 from cdcd_video.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
+FrameRate = Annotated[float, RANGES["fps"].field]
 
 
 class Section(BaseModel):
@@ -38,10 +41,10 @@ class SpritesData(Section):
     """Training clips, rendered when needed."""
     num_val_clips: Count = 256
     """Validation clips: seen combinations, unseen scenes."""
-    num_frames: Annotated[int, Field(ge=2)] = 16
+    num_frames: Annotated[int, Field(ge=2, le=RANGES["num_frames"].high)] = 16
     """Frames per clip."""
-    size_px: Annotated[int, Field(ge=16)] = 64
-    fps: Positive = 8.0
+    size_px: SizePx = 64
+    fps: FrameRate = 8.0
     max_objects: Annotated[int, Field(ge=1, le=2)] = 2
     two_object_share: Share = 0.4
     """Share of clips with two objects (where `max_objects` is 2)."""
@@ -59,7 +62,7 @@ class FolderData(Section):
     kind: Literal["folder"] = "folder"
     path: str
     """The prepared folder."""
-    size_px: Annotated[int, Field(ge=16)] = 64
+    size_px: SizePx = 64
     """Must agree with the prepared folder."""
     mode: FitMode = "crop"
     """Must agree with the prepared folder. Starting frames are made square the same way."""
@@ -76,7 +79,7 @@ class LatentsData(Section):
     kind: Literal["latents"] = "latents"
     path: str
     """The cache."""
-    size_px: Annotated[int, Field(ge=16)] = 64
+    size_px: SizePx = 64
     """Side of the frames that were encoded."""
     mode: FitMode = "crop"
     """How they were made square; starting frames are made so too."""
@@ -447,17 +450,17 @@ Order = Literal["ancestral", "confidence", "purity"]
 class SampleConfig(Section):
     """How a video is drawn when the user does not say."""
 
-    num_frames: Annotated[int, Field(ge=1)] = 16
-    fps: Positive = 8.0
-    num_steps: Count = 4
+    num_frames: Annotated[int, RANGES["num_frames"].field] = 16
+    fps: FrameRate = 8.0
+    num_steps: Annotated[int, RANGES["num_steps"].field] = 4
     """Reverse steps per frame."""
-    guidance: NonNegative = 1.0
+    guidance: Annotated[float, RANGES["guidance"].field] = 1.0
     """Classifier-free guidance (Ho & Salimans 2022): 1 is off."""
-    temperature: NonNegative = 0.3
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, RANGES["temperature"].field] = 0.3
+    top_p: Annotated[float, RANGES["top_p"].field] = 1.0
     order: Order = "ancestral"
     """In which order codes settle; another than ancestral needs the process `mask`."""
-    contrast: NonNegative = 0.0
+    contrast: Annotated[float, RANGES["contrast"].field] = 0.0
     """Strength of the contrast as guidance in the reverse walk (Ouyang et al. 2023); 0 is off, to the bit."""
 
 
@@ -468,7 +471,7 @@ class Config(Section):
     """Run folder: runs/NAME."""
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    num_threads: Annotated[int, Field(ge=0)] = 0
+    num_threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] = 0
     """CPU threads; 0 leaves the choice to torch. On a busy machine one is often fastest: measure."""
     reuse: str | None = None
     """A run or model folder whose CLIP and codec are used as they are; only the diffusion is trained then."""

@@ -13,26 +13,33 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cdcd_video import video
 from cdcd_video.caption import parse_captions
-from cdcd_video.config import Order
+from cdcd_video.config import FrameRate, Order
 from cdcd_video.data.images import read_image
+from cdcd_video.dials import MAX_CAPTION_CHARACTERS, MAX_CAPTION_FRAME, MAX_CAPTIONS, MAX_SIZE_PX, RANGES, check_dials
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import MIB, read_small
 
 SUFFIXES = (".mp4", ".gif", ".webp")
 """Video files that can be written; see `cdcd_video.video.save`."""
 VIEW_PX = 256
 """A small video is enlarged to about this side, for looking at."""
-MAX_SCALE = 32
+_MOST_BYTES = 96 * MIB
+"""Of a `.json`: a frame of the largest side is 64 MiB in it."""
 DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "order", "contrast", "seed")
 """The fields of `cdcd_video.generate.Drawing`, which cannot be imported here: it needs torch."""
+
+
+Beginning = Annotated[int, Field(ge=0, le=MAX_CAPTION_FRAME)]
+Sentence = Annotated[str, Field(max_length=MAX_CAPTION_CHARACTERS)]
 
 
 class FrameRecord(BaseModel):
@@ -56,19 +63,19 @@ class Record(BaseModel, extra="ignore"):
     model_sha256: str
     clip_stand_in: str | None = None
     """What must be said of a model whose CLIP holds random weights; None, and left out, for every other."""
-    text: list[tuple[int, str]]
-    num_frames: int
-    fps: float
-    num_steps: int
-    guidance: float
-    temperature: float
-    top_p: float
+    text: Annotated[list[tuple[Beginning, Sentence]], Field(min_length=1, max_length=MAX_CAPTIONS)]
+    num_frames: Annotated[int, RANGES["num_frames"].field]
+    fps: FrameRate
+    num_steps: Annotated[int, RANGES["num_steps"].field]
+    guidance: Annotated[float, RANGES["guidance"].field]
+    temperature: Annotated[float, RANGES["temperature"].field]
+    top_p: Annotated[float, RANGES["top_p"].field]
     order: Order = "ancestral"
-    contrast: float = 0.0
-    seed: int
-    scale: int
+    contrast: Annotated[float, RANGES["contrast"].field] = 0.0
+    seed: Annotated[int, RANGES["seed"].field]
+    scale: Annotated[int, RANGES["scale"].field]
     device: str
-    threads: int
+    threads: Annotated[int, RANGES["threads"].field]
     """CPU threads; sums depend on their number in the last bits."""
     versions: dict[str, str]
     frame: FrameRecord
@@ -123,8 +130,8 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     if not again and asked["text"] is None:
         raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
     scale = chosen("scale")
-    if scale is not None and not 1 <= scale <= MAX_SCALE:
-        raise UserError(f"scale is {scale}; it must be from 1 to {MAX_SCALE}")
+    if scale is not None:
+        check_dials({"scale": scale})
     return Request(
         start,
         *facts,
@@ -206,12 +213,11 @@ def read_record(path: Path) -> Record:
     """Reads the `.json` beside a video.
 
     Raises:
-      UserError: it is missing, damaged or of another format.
+      UserError: it is missing, no plain file, damaged, of another format, or holds a dial that is out of range.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; give the .json that lies beside a video")
+    content = read_small(path, "the .json of a video", limit=_MOST_BYTES)
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -270,6 +276,10 @@ def _to_base64(frame: UInt8[np.ndarray, "H W 3"]) -> str:
 def _from_base64(text: str) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
+            if max(image.size) > MAX_SIZE_PX:
+                raise ValueError(
+                    f"it is {image.width} x {image.height}, and no model's frames have over {MAX_SIZE_PX} pixels a side"
+                )
             return np.array(image.convert("RGB"))
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cdcd_video.dials import check_sentences
 from cdcd_video.engine.log import say
 from cdcd_video.errors import UserError
 from cdcd_video.pretrained.files import find, read_json, sha256_of
@@ -17,9 +18,6 @@ from cdcd_video.pretrained.load import check_end, load_model, load_tokenizer
 from cdcd_video.pretrained.pixels import Pixels, pixels_of, resized
 from cdcd_video.pretrained.stand_in import mark_of
 from cdcd_video.records import TextStates
-
-MAX_CAPTION_CHARACTERS = 2_000
-"""A longer caption is a mistake (a whole document pasted in), not a sentence about a video."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +140,7 @@ class FrozenClip(nn.Module):
         """
         if not caption.strip():
             raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
-        if len(caption) > MAX_CAPTION_CHARACTERS:
-            raise UserError(
-                f"the caption has {len(caption)} characters; at most {MAX_CAPTION_CHARACTERS} are accepted, a sentence is enough"
-            )
+        check_sentences([(0, caption)])
         warnings = []
         num_tokens = len(self.tokenizer(caption, verbose=False).input_ids)  # what is too long is told below, and is cut
         if num_tokens > self.max_tokens:
