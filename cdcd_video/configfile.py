@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import Missing, Unreadable, read_small
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -106,17 +107,16 @@ def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 def _read(path: Path, needed_by: Path | None) -> dict[str, Any]:
     asked = f" (the `base` of {_name(needed_by)})" if needed_by else ""
     try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
+        text = read_small(path).decode("utf-8")
+    except Missing:
         near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.yaml")], 1)
         hint = f"did you mean {near[0]}?" if near else "check the path."
         raise UserError(f"config {_name(path)}{asked} does not exist; {hint}") from None
+    except Unreadable as error:
+        raise UserError(f"config {_name(path)!r}{asked} {error.reason}.") from None
     except UnicodeDecodeError:
         raise UserError(f"config {_name(path)}{asked} is not UTF-8 text; it should be a YAML file.") from None
-    except (OSError, ValueError) as error:  # a ValueError is a path that no file system can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"config {_name(path)!r}{asked} cannot be read: {reason.lower()}.") from None
-    content = _parse(text, f"config {_name(path)}{asked}")
+    content = parse(text, f"config {_name(path)}{asked}")
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -131,13 +131,22 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise UserError(
             f"--set {_shown(text)} is not of the form section.key=value, such as train.codec.num_steps=100."
         )
-    layer = _parse(value, f"the value of --set {_shown(text)}")
+    layer = parse(value, f"the value of --set {_shown(text)}")
     for part in reversed(parts):
         layer = {part: layer}
     return layer
 
 
-def _parse(text: str, what: str) -> Any:
+def parse(text: str, what: str) -> Any:
+    """What a YAML text says, read as strictly as a config.
+
+    Args:
+      text: of the file.
+      what: what it is, for the message.
+
+    Raises:
+      UserError: it is not of the strict subset; says where.
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # _Loader derives from SafeLoader
     except yaml.MarkedYAMLError as error:

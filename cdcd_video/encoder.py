@@ -1,7 +1,6 @@
 """A trained CLIP and codec as what fills a cache of latents, and the little of them that training on a cache needs."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.identity import identity_text
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module
 from cdcd_video.pretrained import STAND_IN, FrozenClip
+from cdcd_video.storage.small_file import read_small_json
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def codes_of_folder(folder: Path, cfg: CodecConfig) -> str:
     """
     try:
         tensors = load_file(folder / "codec.safetensors")
-        clip_sha256 = json.loads((folder / "model.json").read_text()).get("clip_sha256")
+        clip_sha256 = read_small_json(folder / "model.json").get("clip_sha256")
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"the codec of {folder} cannot be read ({error}); copy it again or train again") from error
     return _digest(str(clip_sha256), cfg, tensors)

@@ -281,7 +281,7 @@ def test_no_evaluation_is_a_users_mistake(tmp_path):
     good = evaluation(tmp_path / "a", {"psnr": varied(0.5, 1)})
     with pytest.raises(UserError, match="two or more different folders"):
         compare([good, tmp_path / "x" / ".." / "a"])
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"scores.jsonl does not exist; check the path; name a folder"):
         compare([good, tmp_path / "nothing"])
     for damage, words in (("scores.jsonl", "line 2, is no line"), ("per_video.jsonl", "line 2, is no line")):
         bad = evaluation(tmp_path / "bad", {"psnr": varied(0.5, 1)})
@@ -291,7 +291,7 @@ def test_no_evaluation_is_a_users_mistake(tmp_path):
             compare([good, bad])
     bad = evaluation(tmp_path / "bad", {"psnr": varied(0.5, 1)})
     (bad / "protocol.yaml").write_text("a: [1\n")
-    with pytest.raises(UserError, match="protocol.yaml is damaged"):
+    with pytest.raises(UserError, match="protocol.yaml is not valid YAML"):
         compare([good, bad])
     (bad / "scores.jsonl").write_text("")
     with pytest.raises(UserError, match="is empty"):

@@ -296,7 +296,7 @@ def test_files_that_are_not_configs(write, text, words):
 def test_missing_files(write, tmp_path):
     write("name: a", "sprites.yaml")
     assert mistakes(tmp_path / "sprite.yaml") == "config sprite.yaml does not exist; did you mean sprites.yaml?"
-    assert "cannot be read: is a directory" in mistakes(tmp_path)
+    assert "is a folder, not a file" in mistakes(tmp_path)
     said = mistakes(write("base: zzz/none.yaml"))
     assert said == "config zzz/none.yaml (the `base` of x.yaml) does not exist; check the path."
 

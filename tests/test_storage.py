@@ -11,7 +11,7 @@ import pytest
 
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
-from cdcd_video.storage.small_file import Unreadable, read_small, read_small_text
+from cdcd_video.storage.small_file import Unreadable, append_plain, read_small, read_small_json, read_small_text
 
 ROOT = Path(__file__).resolve().parent.parent
 HOLD = """
@@ -188,3 +188,43 @@ while held < 60:
 """
     started = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT) for _ in range(3)]
     assert [process.wait() for process in started] == [0, 0, 0]
+
+
+def test_json_is_read_to_its_kind_and_never_nested_without_an_end(tmp_path: Path):
+    file = tmp_path / "x.json"
+    file.write_bytes(b'\xef\xbb\xbf{"a": [1]}')
+    assert read_small_json(file) == {"a": [1]}
+    file.write_text("[1]")
+    assert read_small_json(file, kind=list) == [1]
+    for content, why in (
+        (b"[1]", "holds no dict"),
+        (b"{", "is damaged"),
+        (b"\xff", "is damaged"),
+        (b'{"a":' + b"[" * 200_000, "is damaged"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "is damaged"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(Unreadable, match=f"the facts .*x.json {why}|the facts .*x.json is damaged .*{why}"):
+            read_small_json(file, "the facts")
+    file.write_bytes(b"{}" + b" " * 100)
+    with pytest.raises(Unreadable, match="is larger"):
+        read_small_json(file, limit=50)
+
+
+def test_what_is_written_behind_is_a_plain_file(tmp_path: Path):
+    for line in (b"one\n", b"two\n"):
+        with append_plain(tmp_path / "log") as file:
+            file.write(line)
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)  # with a reader it could be opened at once
+    try:
+        with pytest.raises(Unreadable, match="is a named pipe, not a file"):
+            append_plain(tmp_path / "pipe")
+    finally:
+        os.close(reader)
+    for path, why in (("pipe", "it is a named pipe or a socket"), (".", "is a folder"), ("none/log", "does not exist")):
+        with pytest.raises(Unreadable, match=why):
+            append_plain(tmp_path / path, "the log")
+    with pytest.raises(Unreadable, match="is a device"):
+        append_plain("/dev/null")

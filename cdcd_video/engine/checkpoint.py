@@ -4,13 +4,12 @@
 `state.json`.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +22,13 @@ from torch import Tensor
 from cdcd_video.engine.log import say
 from cdcd_video.engine.runtime import writing_to
 from cdcd_video.errors import UserError
+from cdcd_video.storage.durable import flush_folder
+from cdcd_video.storage.small_file import MIB, Unreadable, open_plain, read_small_json
 
 FORMAT = 1
 """Raised when a reader of the old form could no longer make sense of the new one."""
+_MOST_BYTES = 16 * MIB
+"""Of `state.json`."""
 _PARTS = ("model", "ema", "optimizer")
 _NAME = re.compile(r"step-(\d{8,})")
 _WRITING = ".writing-"
@@ -112,10 +115,10 @@ def save(
             state |= {"sha256": hashes, "torch": torch.__version__}
             state["state_sha256"] = _digest(state)
             _write(aside / "state.json", (json.dumps(state, indent=2) + "\n").encode())
-            _flush(aside)
+            flush_folder(aside)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-            _flush(folder.parent)
+            flush_folder(folder.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     for old in _folders(folder.parent)[max(1, keep) :]:
@@ -236,10 +239,10 @@ def _step_of(folder: Path) -> int:
 
 def _state(folder: Path) -> dict[str, Any]:
     try:
-        state = json.loads((folder / "state.json").read_bytes())
-        version = state["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        state = read_small_json(folder / "state.json", limit=_MOST_BYTES)
+    except Unreadable:
         raise DamagedError("state.json is missing or unreadable") from None
+    version = state.get("format")
     if version != FORMAT:
         raise UserError(
             f"{folder} has checkpoint format {version}, this version of the code reads format {FORMAT}; use the version"
@@ -269,10 +272,10 @@ def _is_whole(state: Mapping[str, Any]) -> bool:
 def _check(path: Path, expected: str) -> None:
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    except OSError:
+    except (OSError, Unreadable):
         raise DamagedError(f"{path.name} is missing or unreadable") from None
     if digest.hexdigest() != expected:
         raise DamagedError(f"{path.name} does not have the hash it was saved with")
@@ -294,21 +297,6 @@ def _write(path: Path, content: bytes) -> str:
         file.flush()
         os.fsync(file.fileno())
     return hashlib.sha256(content).hexdigest()
-
-
-def _flush(folder: Path) -> None:
-    """Makes the names in a folder survive a power cut; file systems that cannot are left in peace."""
-    with contextlib.suppress(OSError), _opened(folder) as descriptor:
-        os.fsync(descriptor)
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _set_aside(folder: Path) -> None:

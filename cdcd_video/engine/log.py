@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cdcd_video.engine.runtime import replace_file, writing_to
+from cdcd_video.storage.small_file import append_plain, open_plain
 
 _QUIET_S = 10.0
 
@@ -34,11 +36,15 @@ class Journal:
         self.task = task
 
     def rewind(self, step: int) -> None:
-        """Drops this task's lines beyond `step`, and any line that a killed process left unfinished."""
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        except FileNotFoundError:
+        """Drops this task's lines beyond `step`, and any line that a killed process left unfinished.
+
+        Raises:
+          UserError: the file is no plain file, or may not be read or written.
+        """
+        if not os.path.lexists(self.path):
             return
+        with open_plain(self.path, "the run's log") as file:
+            lines = file.read().decode("utf-8", errors="replace").splitlines(keepends=True)
         with writing_to(self.path.parent):
             replace_file(self.path, "".join(line for line in lines if self._is_kept(line, step)))
 
@@ -49,8 +55,8 @@ class Journal:
           The line as it was written.
         """
         line = _plain({"task": self.task, "step": step, "time_s": round(seconds, 3), **values})
-        with writing_to(self.path.parent), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with writing_to(self.path.parent), append_plain(self.path, "the run's log") as file:
+            file.write(json.dumps(line).encode() + b"\n")
         return line
 
     def _is_kept(self, line: str, step: int) -> bool:

@@ -16,7 +16,10 @@ from typing import Any
 import torch
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import MIB, read_small_json
 
+_MOST_BYTES = 64 * MIB
+"""Of `run.json`: some kilobytes for each start of a run."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -134,16 +137,15 @@ def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:
       The path written.
 
     Raises:
-      UserError: the folder cannot be written to, or the disk is full.
+      UserError: the folder cannot be written to, the disk is full, or there is a run.json that cannot be read.
     """
     path = out / "run.json"
     run = {"command": list(command), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **git_state()}
     run |= {"machine": machine(), **facts}
-    try:
-        before = json.loads(path.read_text())
-        run["earlier"] = [*before.pop("earlier", []), before]
-    except (OSError, ValueError, AttributeError):  # the first start, or a file that says nothing of use
-        pass
+    if os.path.lexists(path):
+        before = read_small_json(path, "the facts of the run's earlier starts", limit=_MOST_BYTES)
+        earlier = before.pop("earlier", [])
+        run["earlier"] = [*(earlier if isinstance(earlier, list) else [earlier]), before]
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps(run, indent=2) + "\n")

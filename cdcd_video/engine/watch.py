@@ -20,6 +20,7 @@ from PIL import Image
 from cdcd_video.engine.log import say
 from cdcd_video.engine.runtime import replace_file, writing_to
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import read_small_json
 
 PROJECT = "cdcd-video"
 """What the runs are filed under at W&B and trackio, unless WANDB_PROJECT or TRACKIO_PROJECT says otherwise there."""
@@ -227,10 +228,10 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 def _token(out: Path) -> str:
     """What tells this run from others of its name, over all its starts."""
     path = out / "watch.json"
-    try:
-        return json.loads(path.read_text())["token"]
-    except (OSError, ValueError, KeyError, TypeError):  # the first start, or a file that says nothing of use
-        token = secrets.token_hex(4)
+    known = read_small_json(path).get("token") if os.path.lexists(path) else None
+    if isinstance(known, str):
+        return known
+    token = secrets.token_hex(4)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps({"token": token}) + "\n")

@@ -7,7 +7,9 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +17,22 @@ from pathlib import Path
 
 import torch
 
+from cdcd_video.errors import UserError
+from cdcd_video.storage.durable import flush_folder
+from cdcd_video.storage.ownership import check_own
+from cdcd_video.storage.small_file import MIB, Unreadable, read_small
+
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.cpp", "modulated.cpp"))
 HEADER = Path(__file__).with_name("lanes.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fno-exceptions", "-fno-rtti")
 COMPILERS = ("g++", "clang++", "c++")
 FOLDER_VARIABLE = "CDCD_VIDEO_KERNELS"
 """Environment variable: where the library is kept; `off` does without it."""
+_VERSION_S, _BUILD_S = 60.0, 600.0
+"""How long a compiler may take to say its version, and to build."""
+_TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).knows_half"
+_DIGEST = hashlib.sha256().digest_size
+_MOST_BYTES = 64 * MIB
 
 
 def call(name: str, fields: ctypes.Structure, kind: torch.dtype, num_parts: int) -> None:
@@ -64,12 +76,14 @@ def kernels() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_built()))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # RuntimeError: nobody has a home
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    # RuntimeError: nobody has a home; ValueError: a quote of CXX is open, or a path holds what none may.
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, UserError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or [type(error).__name__]
         why = next((line for line in said if "error" in line), said[0])
+        helps = "" if isinstance(error, UserError) else f"A C++ compiler ({', '.join(COMPILERS)}) would help; "
         warnings.warn(
             f"the kernels could not be built ({why}), so training on a CPU is slower. "
-            f"A C++ compiler ({', '.join(COMPILERS)}) would help; {FOLDER_VARIABLE}=off does without and says nothing.",
+            f"{helps}{FOLDER_VARIABLE}=off does without and says nothing.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -81,21 +95,99 @@ def _has_half() -> bool:
 
 
 def _built() -> Path:
-    """The library's file, made when it is not there yet. Its name tells apart sources, compilers and processors."""
-    compiler = shlex.split(os.environ.get("CXX", "")) or [next(filter(shutil.which, COMPILERS), COMPILERS[0])]
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    """The library's file, made when it is not there yet or damaged. Its name tells apart sources, compilers and processors.
+
+    What is in it is run, so it and its folder must be the user's own, and nobody else's to write.
+    """
+    compiler = _compiler()
+    version = _run([*compiler, "--version"], _VERSION_S)
     texts = (path.read_text(encoding="utf-8") for path in (*SOURCES, HEADER))
     marks = (*texts, *FLAGS, *compiler, version, _processor())
-    name = f"kernels-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "cdcd_video" / "kernels").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / name).exists():
+    folder = _folder()
+    check_own(folder)
+    library = folder / f"kernels-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
+    if not _is_whole(library):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / name
-            command = [*compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)]
-            subprocess.run(command, capture_output=True, text=True, check=True)
-            made.replace(folder / name)  # at once, should others be building it too
-    return folder / name
+            made = Path(scratch) / library.name
+            _run([*compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)], _BUILD_S)
+            _seal(made)
+            made.replace(library)  # at once, should others be building it too
+            flush_folder(folder)
+    check_own(library)
+    return library
+
+
+def _compiler() -> list[str]:
+    """`CXX`, which may hold options, or the first compiler that is installed."""
+    try:
+        given = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise UserError(f"CXX is {os.environ['CXX']!r}: {str(error).lower()}; write it as on a command line") from None
+    return given or [next(filter(shutil.which, COMPILERS), COMPILERS[0])]
+
+
+def _folder() -> Path:
+    """Where the library is kept; made for the user alone."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    folder = Path(named or Path.home() / ".cache" / "cdcd_video" / "kernels").expanduser()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not named and hasattr(os, "getuid") and folder.stat().st_uid == os.getuid():
+        folder.chmod(0o700)  # one from before it was made so
+    return folder
+
+
+def _run(command: list[str], seconds: float) -> str:
+    """What a command says; a compiler that hangs is ended with all that it started.
+
+    Raises:
+      subprocess.SubprocessError: it failed, or took too long.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, out, err)
+    return out
+
+
+def _seal(made: Path) -> None:
+    """Makes sure that a library can be loaded, writes its hash behind it, where no loader looks, and flushes it to the disk.
+
+    It is tried in another process: what a compiler left half written may end the one that loads it.
+
+    Raises:
+      OSError, RuntimeError: it is not there, or cannot be loaded.
+    """
+    content = made.read_bytes()
+    try:
+        _run([sys.executable, "-I", "-S", "-c", _TRIAL, str(made)], _BUILD_S)
+    except subprocess.CalledProcessError as error:
+        why = (error.stderr or str(error)).strip().splitlines()[-1]
+        raise RuntimeError(f"what the compiler made cannot be loaded: {why}") from None
+    with made.open("wb") as file:
+        file.write(content + hashlib.sha256(content).digest())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is there as it was made: a loader may crash on one that a power cut or a full disk left in part.
+
+    Raises:
+      NotOwn: somebody else may have made it.
+    """
+    try:
+        check_own(library)
+        content = read_small(library, "library", limit=_MOST_BYTES)
+    except (FileNotFoundError, Unreadable):
+        return False
+    return content[_DIGEST:] != b"" and content[-_DIGEST:] == hashlib.sha256(content[:-_DIGEST]).digest()
 
 
 def _processor() -> str:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.storage.small_file import MIB, open_plain, read_small_json
+
 
 def write_card(run: Path, parameters: dict[str, int]) -> Path:
     """Writes `card.md` from what the run folder already holds: run.json and log.jsonl.
@@ -15,7 +17,7 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
     Returns:
       The path written.
     """
-    facts = json.loads((run / "run.json").read_text())
+    facts = read_small_json(run / "run.json", limit=64 * MIB)
     machine = facts["machine"]
     stand_in = facts.get("clip_stand_in")
     lines = [
@@ -45,7 +47,9 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
 def stages(log: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], list[str]]]:
     """Of every stage in a log, in order of appearance: the last line, the last evaluation, and its alarms."""
     found: dict[str, tuple[dict[str, Any], dict[str, float], list[str]]] = {}
-    for line in map(json.loads, log.read_text().splitlines()):
+    with open_plain(log) as file:
+        entries = [json.loads(line) for line in file]
+    for line in entries:
         _, evaluation, alarms = found.get(line["task"], ({}, {}, []))
         if "evaluation" in line:
             evaluation, alarms = line["evaluation"], line.get("alarms", [])

@@ -1,12 +1,16 @@
 """One reader for every small file that a stranger may have made: captions, tables, settings, records."""
 
+import errno
 import io
+import json
 import os
 import stat
 from pathlib import Path
+from typing import TypeVar
 
 from cdcd_video.errors import UserError
 
+Holding = TypeVar("Holding")
 MIB = 1 << 20
 DEFAULT_LIMIT = MIB
 """Bytes that a small file may have, where nothing else is said."""
@@ -22,6 +26,10 @@ class Unreadable(UserError):
     def __init__(self, what: str, path: Path, reason: str):
         super().__init__(f"{what} {path} {reason}")
         self.reason = reason
+
+
+class Missing(Unreadable):
+    """There is none."""
 
 
 def read_small(
@@ -63,26 +71,43 @@ def open_plain(
     Raises:
       Unreadable: as for `read_small`, apart from the size.
     """
+    return os.fdopen(_handle(path, what, within, os.O_RDONLY, "read"), "rb")
+
+
+def append_plain(path: str | os.PathLike[str], what: str = "file") -> io.BufferedWriter:
+    """A plain file, open for writing behind what is in it; made where there is none.
+
+    Raises:
+      Unreadable: it is no plain file, or may not be written.
+    """
+    return os.fdopen(_handle(path, what, None, os.O_WRONLY | os.O_APPEND | os.O_CREAT, "written"), "ab")
+
+
+def _handle(
+    path: str | os.PathLike[str], what: str, within: str | os.PathLike[str] | None, flags: int, done: str
+) -> int:
     path = Path(path)
     try:
         if within is not None and not path.resolve().is_relative_to(Path(within).resolve()):
             raise Unreadable(what, path, f"leads out of the folder {within}; copy it inside")
-        # Opening a pipe would wait for somebody to write; O_NONBLOCK is without effect on a plain file.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        # Opening a pipe would wait for its other end; O_NONBLOCK is without effect on a plain file.
+        handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
             os.close(handle)
             raise Unreadable(what, path, f"is {_kind(mode)}, not a file; give a plain file")
-        return os.fdopen(handle, "rb")
+        return handle
     except FileNotFoundError:
-        raise Unreadable(what, path, "does not exist; check the path") from None
+        raise Missing(what, path, "does not exist; check the path") from None
     except IsADirectoryError:
         raise Unreadable(what, path, "is a folder, not a file; give a plain file") from None
     except PermissionError:
-        raise Unreadable(what, path, "may not be read by you; its owner can change that: chmod +r") from None
+        raise Unreadable(what, path, f"may not be {done} by you; its owner can change that: chmod +{done[0]}") from None
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null character, links in a circle
         reason = getattr(error, "strerror", None) or error
-        raise Unreadable(what, path, f"cannot be read ({reason}); give another file") from None
+        if getattr(error, "errno", None) == errno.ENXIO:
+            reason = "it is a named pipe or a socket"
+        raise Unreadable(what, path, f"cannot be {done} ({reason}); give another file") from None
 
 
 def read_small_text(
@@ -102,6 +127,35 @@ def read_small_text(
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unreadable(what, Path(path), f"is not UTF-8 ({error.reason}); save it as UTF-8") from None
+
+
+def read_small_json(
+    path: str | os.PathLike[str],
+    what: str = "file",
+    *,
+    kind: type[Holding] = dict,
+    within: str | os.PathLike[str] | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Holding:
+    """`read_small`, as JSON (UTF-8, with or without a byte-order mark).
+
+    Args:
+      path, what, within, limit: as for `read_small`.
+      kind: what the file must hold at its top: a dict, a list.
+
+    Raises:
+      Unreadable: as for `read_small`, or it is no JSON, is nested without an end, or holds another kind of thing.
+    """
+    content = read_small(path, what, within=within, limit=limit)
+    try:
+        held = json.loads(content.decode("utf-8-sig"))
+    except RecursionError:
+        raise Unreadable(what, Path(path), "is damaged (it is nested too deeply); copy it again") from None
+    except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits
+        raise Unreadable(what, Path(path), f"is damaged ({error}); copy it again") from None
+    if not isinstance(held, kind):
+        raise Unreadable(what, Path(path), f"is damaged (it holds no {kind.__name__}); copy it again")
+    return held
 
 
 def _kind(mode: int) -> str:

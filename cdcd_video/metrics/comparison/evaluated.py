@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cdcd_video import configfile
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_text
 
 SCORES, VIDEOS, PROTOCOL = "scores.jsonl", "per_video.jsonl", "protocol.yaml"
 """What an evaluation leaves in its folder."""
 _SHOWN_FIELDS = 3
+_MOST_BYTES = 1024 * MIB
+"""Of the files with a line for each score, and for each video."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +42,11 @@ def read(folder: Path) -> Evaluated:
         raise UserError(f"{folder / SCORES} is empty; run evaluate.py --out {folder} again")
     path = folder / PROTOCOL
     try:
-        protocol = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        protocol = None
+        protocol = configfile.parse(read_small_text(path), str(path))
+    except Missing:
+        protocol = {}
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}; run evaluate.py --out {folder} again") from None
     if not isinstance(protocol, dict):
         raise UserError(f"{path} is damaged; run evaluate.py --out {folder} again")
     hashes = {score.get("protocol") for score in scores}
@@ -61,10 +65,9 @@ def read(folder: Path) -> Evaluated:
 
 def _lines_of(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise UserError(f"{path} cannot be read ({reason}); name a folder that evaluate.py wrote") from None
+        text = read_small_text(path, limit=_MOST_BYTES)
+    except Unreadable as error:
+        raise UserError(f"{path} {error.reason}; name a folder that evaluate.py wrote") from None
     for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = json.loads(line)
