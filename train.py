@@ -38,10 +38,12 @@ def main() -> int:
     from cdcd_video.config import Config
 
     config = configfile.load(args.config, Config, args.set)
+    out = args.out or Path("runs") / config.name
     if args.dry_run:
+        from cdcd_video.settled import begun_in
         from cdcd_video.tools import explain
 
-        sys.stdout.write(explain.explain(config))
+        sys.stdout.write(explain.explain(config, begun_in(out)))
         return 0
 
     from cdcd_video import build
@@ -52,7 +54,6 @@ def main() -> int:
     unknown = set(args.stages or ()) - set(build.STAGES)
     if unknown:
         raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(build.STAGES)}")
-    out = args.out or Path("runs") / config.name
     with distributed.joined(config.device):
         run = build.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
         run.train(args.stages)

@@ -21,6 +21,7 @@ from cdcd_video.data.store import Clips, SpritesClips, StoredClips
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.encoder import Eyes, codes_digest, codes_of_folder, load_space
 from cdcd_video.engine import checkpoint, distributed, loop, runtime
+from cdcd_video.engine.log import say
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.identity import identity_text
@@ -39,6 +40,7 @@ from cdcd_video.model import (
 )
 from cdcd_video.pretrained import STAND_IN, FrozenClip, find, mark_of
 from cdcd_video.report.card import write_card
+from cdcd_video.settled import begun_in, precisions, settled, slow_ones
 from cdcd_video.sheets import decoded_rows, drawn_rows
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
 from cdcd_video.step_eye import StepEye
@@ -166,7 +168,7 @@ class TrainingRun:
     """A run folder and everything trained in it.
 
     Args:
-      config: the resolved config.
+      config: what is trained; what it leaves open is settled here, see `settled`.
       out: the run folder; made if missing. A folder that holds another config is refused.
       command: what the user typed, for run.json.
       cache: where the codes of the clips are kept; in the run folder when None. Runs that share data and codec may share it.
@@ -191,6 +193,9 @@ class TrainingRun:
         self.latents = open_latents(config, self.device) if config.data.kind == "latents" else None
         self.stand_in = self._stand_in()
         distributed.by_main(lambda: self._claim(command))
+        if not distributed.is_main():  # what was open the main process has settled
+            self.config = configfile.load(out / "config.yaml", Config)
+        distributed.check_alike("the config", int(_digest(configfile.dump(self.config))[:12], 16))
         if self.latents is not None:
             self.data_digest = self.latents.caches[0].digest
             return
@@ -223,11 +228,18 @@ class TrainingRun:
                 getattr(self, f"_train_{stage}")()
 
     def _claim(self, command: Sequence[str]) -> None:
-        text, file = configfile.dump(self.config), self.out / "config.yaml"
+        file = self.out / "config.yaml"
+        begun = begun_in(self.out)
+        self.config = settled(self.config, self.device, begun)
         # Compared as configs: a dial that is newer than the run stands at its default there.
-        if file.is_file() and configfile.load(file, Config) != self.config:
+        if begun is not None and begun != self.config:
             raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
-        facts = {"config_sha256": _digest(text), **self.stand_in}
+        text, stages = configfile.dump(self.config), stages_of(self.config)
+        facts = {"config_sha256": _digest(text), "precision": precisions(self.config, stages), **self.stand_in}
+        slow = slow_ones(self.config, stages, self.device)
+        if slow:
+            say("warning", f"{slow}.")
+            facts["precision_is_slow"] = slow
         if self.device.type == "cpu":  # on which the last bits depend
             facts["kernels"] = "compiled" if compiled.kernels() else "torch's"
         runtime.write_run_json(self.out, command, **facts)

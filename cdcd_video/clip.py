@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import ClipConfig
-from cdcd_video.contrast.loss import beats
+from cdcd_video.contrast.loss import beats, wide
+from cdcd_video.contrast.temperature import held
 from cdcd_video.engine import distributed
-from cdcd_video.pretrained import split_words, vision_states
+from cdcd_video.pretrained import split_words, unit, vision_states
 from cdcd_video.records import LossTerms
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -96,12 +97,15 @@ def contrastive_loss(
     truth = distributed.own(torch.arange(len(captions), device=caption.device))
     same = caption[:, None] == captions[None, :]
     is_other_positive = same & (truth[:, None] != torch.arange(len(captions), device=same.device))
-    logits = (scale * image @ distributed.everyones(text).T).masked_fill(is_other_positive, float("-inf"))
-    if distributed.world().size == 1:
-        back = logits.T
-    else:
-        back = (scale * text @ distributed.everyones(image).T).masked_fill(is_other_positive, float("-inf"))
-    loss = (F.cross_entropy(logits, truth) + F.cross_entropy(back, truth)) / 2
+    # Scored in full precision also where the networks run in 16 bits: the scale magnifies the rounding of a cosine.
+    with torch.autocast(image.device.type, enabled=False):
+        image, text = wide(image), wide(text)
+        logits = (scale * image @ distributed.everyones(text).T).masked_fill(is_other_positive, float("-inf"))
+        if distributed.world().size == 1:
+            back = logits.T
+        else:
+            back = (scale * text @ distributed.everyones(image).T).masked_fill(is_other_positive, float("-inf"))
+        loss = (F.cross_entropy(logits, truth) + F.cross_entropy(back, truth)) / 2
     is_own = F.one_hot(truth, len(captions)).bool()
     wins = (beats(logits.gather(1, truth[:, None]), logits, 1 / scale) | is_own).all(1)
     return LossTerms(
@@ -118,9 +122,8 @@ def clip_objective(model: nn.Module, pixels: Float[Tensor, "B 3 S S"], ids: Tens
     """One CLIP step: normalised pixels and token ids of matching rows -> `contrastive_loss`."""
     image = vision_states(model, pixels, ()).embedding
     out = model.text_model(input_ids=ids, attention_mask=mask.long())
-    text = F.normalize(model.text_projection(out.pooler_output), dim=-1)
-    scale = model.logit_scale.clamp(max=4.6052).exp()  # at most 100, as CLIP
-    return contrastive_loss(image.float(), text.float(), scale, caption)
+    text = unit(model.text_projection(out.pooler_output))
+    return contrastive_loss(image, text, held(model.logit_scale).exp(), caption)
 
 
 def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path) -> Path:
@@ -130,7 +133,9 @@ def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path
 
     logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(folder)
+    model.half()
+    held(model.logit_scale)  # what was averaged or rounded may lie beyond
+    model.save_pretrained(folder)
     model.float()
     tokenizer.save_pretrained(folder)
     size = model.config.vision_config.image_size

@@ -406,7 +406,8 @@ class TrainConfig(Section):
     weight_decay: NonNegative = 0.02
     clip_norm: Positive = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Type of the products: `auto` is bf16 where processor or GPU has it, else fp32; settled when a run begins, and kept."""
     log_every: Count = 50
     evaluate_every: Count = 1000
     checkpoint_every: Count = 500

@@ -11,13 +11,11 @@ from cdcd_video.codec.codec import CodeSpace
 from cdcd_video.config import ContrastConfig
 from cdcd_video.contrast.loss import batch_info_nce
 from cdcd_video.contrast.negatives import chunk_orders, reordered
+from cdcd_video.contrast.temperature import held
 from cdcd_video.diffusion.reverse import Reverse
 from cdcd_video.engine import distributed
 from cdcd_video.records import CodePair
 from cdcd_video.step_eye import StepEye
-
-LARGEST_SCALE = 100.0
-"""Of a learned 1 / temperature (Radford et al. 2021, sec. 2.5)."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,7 @@ class Temperatures(nn.Module):
 
     def forward(self, name: str) -> Float[Tensor, ""]:
         """The temperature of a term. A scale beyond the largest is put back first, so that it can come down again."""
-        log_scale = self.log_scales[name]
-        with torch.no_grad():
-            log_scale.clamp_(max=math.log(LARGEST_SCALE))
-        return (-log_scale).exp()
+        return (-held(self.log_scales[name])).exp()
 
 
 def weighted_terms_of(cfg: ContrastConfig) -> tuple[str, ...]:

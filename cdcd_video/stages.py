@@ -38,7 +38,8 @@ NUM_SEEN = 4096
 
 
 def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
-    """A stage's section of the config -> the engine's settings."""
+    """A stage's section of a settled config -> the engine's settings."""
+    assert train.precision != "auto", "a config is settled before it is trained; see `settled`"
     return TrainSettings(
         num_steps=train.num_steps,
         accumulate=train.accumulate,

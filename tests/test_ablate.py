@@ -229,6 +229,7 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
                 "task": "diffusion",
                 "step": step,
                 "loss": 1.0,
+                "precision": ("bf16", "fp32")[number % 2],
                 "terms": {"bound": 1.0, "gradient_share_bound": step / 100 + number},
             }
             for step in range(1, 9)
@@ -243,6 +244,7 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
     assert trained["both"].alarms == ("seed 1, step 8: it freezes",)
     text = "\n".join(training.markdown(trained))
     assert "| both (2) | 52 (1.5 to 1e+02); 58 (7.5 to 1.1e+02) | 1 |" in text and "Alarm of both, seed 1" in text
+    assert "in different precisions, part of any difference between them: both bf16 (seed 0), fp32 (seed 1)." in text
     (found.of("both")[0].folder / "log.jsonl").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         training.read(found)

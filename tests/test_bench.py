@@ -17,6 +17,7 @@ from cdcd_video import configfile
 from cdcd_video.config import Config
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.kernels import tiled
+from cdcd_video.settled import settled
 from cdcd_video.tools import (
     bench,
     bench_config_parts,
@@ -263,19 +264,21 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
 ):
     file = tmp_path / "config.json"
     options = ["--stages", "codec", "diffusion", "--steps", "1", "2", "--together", "2", "--repeats", "1"]
-    monkeypatch.setattr(bench_config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
+    rate = {"fp32": 1e9, "bf16": 2e9}
+    monkeypatch.setattr(bench_config_parts, "rates", lambda device: rate)
     given = ["--config", str(TINY), "--round", "2", "--device", "cpu", "--json", str(file)]
     given += ["--set", "train.diffusion.accumulate=2"]
     monkeypatch.setattr(sys, "argv", ["bench", "config", *given, *options])
     assert exit_code(bench.main) == 0
     out, found = capsys.readouterr().out, json.loads(file.read_text())
     assert [row["stage"] for row in found["stages"]] == ["codec", "diffusion"]
-    config = configfile.load(TINY, Config, ["train.diffusion.accumulate=2"])
+    config = settled(configfile.load(TINY, Config, ["train.diffusion.accumulate=2"]), CPU)
     line = Line(config, look_at_data(config), tmp_path)
     for row in found["stages"]:
         train = getattr(config.train, row["stage"])
         assert row["flops"] == measure_shapes(line, row["stage"]).flops > 0 and row["n"] == 2
-        assert row["share_mm"] == pytest.approx(row["flops"] / row["s"] / 2e9)
+        assert row["share_mm"] == pytest.approx(row["flops"] / row["s"] / rate[row["precision"]])
+        assert row["precision"] == train.precision
         assert row["examples_per_s"] * row["s"] == pytest.approx(train.batch_size * train.accumulate) == row["batch"]
         assert row["profile"] and row["idle"] is None and row["peak_bytes"] > 0
     assert [(row["steps"], row["videos"], row["is_default"]) for row in found["drawings"]] == [

@@ -466,6 +466,8 @@ def test_precision_reaches_the_objective(tmp_path):
     go(tmp_path / "full", Toy(look), num_steps=1)
     assert seen[0] == (True, torch.bfloat16)
     assert seen[1][0] is False
+    for name, precision in (("half", "bf16"), ("full", "fp32")):
+        assert {line["precision"] for line in lines(tmp_path / name) if "terms" in line} == {precision}
 
 
 def test_learning_rate_by_hand():

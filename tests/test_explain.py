@@ -15,6 +15,7 @@ from cdcd_video import configfile
 from cdcd_video.build import stages_of
 from cdcd_video.config import Config
 from cdcd_video.data.sprites import VOCABULARY
+from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.pretrained import FrozenClip
@@ -30,6 +31,7 @@ from cdcd_video.tools.explain.table import Table
 from cdcd_video.tools.explain.wording import scaled
 
 TINY = ROOT / "configs" / "tiny.yaml"
+SMALL_CODEC = ("train.codec.batch_size=4", "train.codec.precision=fp32")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,13 @@ def test_every_stage_and_every_scalar_is_told_with_its_meaning(told):
     assert [name for name, _, meaning in scalars if not meaning.strip()] == []
 
 
+def test_the_precision_that_auto_will_be_is_told_with_its_reason(told):
+    best, why = best_for(torch.device("cpu") if not torch.cuda.is_available() else torch.device("cuda"))
+    stages = {line.split()[0]: line.split()[-1] for line in section(told, "Stages, in order")[1:6]}
+    assert stages == dict.fromkeys(stages_of(configfile.load(TINY, Config)), best)
+    assert f"Where a stage's precision is auto, it is {best} here: {why}." in told
+
+
 def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):  # noqa: F811
     config = configfile.load(TINY, Config, ["loss.contrast.text_eye=step", f"reuse={tiny_model}"])
     told = explain(config)
@@ -108,11 +117,13 @@ def test_parameters_are_counted_and_their_training_is_told(told, tiny_model):  #
 
 def test_fake_tensors_tell_what_real_ones_would(monkeypatch, tmp_path):
     """FLOPs and bytes of whole steps at the batch of 32, against real steps of 4 and 8 continued to it."""
-    config = configfile.load(TINY, Config, [f"train.{stage}.batch_size=32" for stage in ("clip", "codec", "decoder")])
+    dials = ("batch_size=32", "precision=bf16")
+    stages = ("clip", "codec", "decoder")
+    config = configfile.load(TINY, Config, [f"train.{stage}.{dial}" for stage in stages for dial in dials])
 
     def measured(folder: Path) -> dict:
         line = Line(config, look_at_data(config), folder)
-        return {name: steps.measure(line, name) for name in ("clip", "codec", "decoder")}
+        return {name: steps.measure(line, name) for name in stages}
 
     def refuse(**_):
         raise steps.DataDependentOutputException(None)
@@ -147,7 +158,7 @@ def stand_in(tmp_path_factory) -> Path:
 
 def test_a_clip_without_its_numbers_costs_what_it_costs(stand_in, monkeypatch, tmp_path):
     """Tensors, FLOPs and bytes of a step and of a drawing are those of the CLIP with its weights, and none is read."""
-    config = configfile.load(TINY, Config, [f"clip={stand_in}", "codec.layers=[0, 1]", "train.codec.batch_size=4"])
+    config = configfile.load(TINY, Config, [f"clip={stand_in}", "codec.layers=[0, 1]", *SMALL_CODEC])
 
     def told(name: str) -> tuple:
         with torch.random.fork_rng():
@@ -185,7 +196,7 @@ def test_a_mistake_in_the_data_is_told():
 
 
 def test_a_quantiser_that_looks_at_its_data_is_measured_on_real_steps(tmp_path):
-    config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}"])
+    config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}", SMALL_CODEC[1]])
     with torch.random.fork_rng():
         stage = steps.measure(Line(config, look_at_data(config), tmp_path), "codec")
     assert not stage.is_fake and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize, one_hot
 
 from cdcd_video.checkup import NUM_WATCHED, ROLLED_FRAMES
 from cdcd_video.codec.codec import Codec
-from cdcd_video.config import CodecConfig, Config, FsqConfig, SpritesData
+from cdcd_video.config import CodecConfig, Config, DenoiserTrainConfig, FsqConfig, SpritesData, TrainStages
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
 from cdcd_video.engine import loop
@@ -205,7 +205,8 @@ def stage_of(say, kind: str) -> DiffusionStage:
     codec.embed_head.position.data.normal_()  # a fresh head sees all frames nearly alike
     nn.init.normal_(codec.embed_head.codes_in.weight, std=2.0)
     process = {"mask": processes.mask(NUM_CODES), "bridge": processes.bridge(NUM_CODES, 0.05)}[kind]
-    config = Config(name="forced", data=SpritesData())
+    train = TrainStages(diffusion=DenoiserTrainConfig(precision="fp32"))
+    config = Config(name="forced", data=SpritesData(), train=train)
     return DiffusionStage(Forced(say), codec, process, config, Moving(), Moving(), torch.device("cpu"))
 
 

@@ -24,6 +24,8 @@ class Trained:
     """The same over the last quarter."""
     alarms: tuple[str, ...]
     """Every alarm raised, with seed and step."""
+    precision: dict[int, str]
+    """By seed, of the diffusion; seeds whose log is older than the choice are left out."""
 
 
 def read(plan: Plan) -> dict[str, Trained]:
@@ -40,10 +42,12 @@ def read(plan: Plan) -> dict[str, Trained]:
         cells = [cell for cell in plan.of(arm) if is_done(plan, cell.folder)]
         if not cells:
             continue
-        early, late, alarms = {}, {}, []
+        early, late, alarms, precision = {}, {}, [], {}
         for cell in cells:
             lines = list(_of_diffusion(cell.folder / "log.jsonl"))
             terms = [line["terms"] for line in lines if "terms" in line]
+            own = [line["precision"] for line in lines if "precision" in line]
+            precision |= {cell.seed: own[-1]} if own else {}
             quarter = max(1, len(terms) // 4)
             for means, part in ((early, terms[:quarter]), (late, terms[-quarter:])):
                 for name in (name for name in part[-1] if name.startswith(SHARE) or name.endswith(WINS)):
@@ -52,7 +56,7 @@ def read(plan: Plan) -> dict[str, Trained]:
                 f"seed {cell.seed}, step {line['step']}: {told}" for line in lines for told in line.get("alarms", ())
             ]
         first, last = ({name: tuple(values) for name, values in means.items()} for means in (early, late))
-        found[arm] = Trained(len(cells), first, last, tuple(alarms))
+        found[arm] = Trained(len(cells), first, last, tuple(alarms), precision)
     return found
 
 
@@ -78,6 +82,14 @@ def markdown(found: dict[str, Trained]) -> Iterator[str]:
     yield ""
     for arm, trained in found.items():
         yield from (f"- Alarm of {arm}, {told}" for told in trained.alarms)
+    if len({kind for trained in found.values() for kind in trained.precision.values()}) > 1:
+        told = "; ".join(f"{arm} {_kinds(trained.precision)}" for arm, trained in found.items() if trained.precision)
+        yield f"- Cells were trained in different precisions, part of any difference between them: {told}."
+
+
+def _kinds(precision: dict[int, str]) -> str:
+    of_kind = {kind: [str(seed) for seed, own in precision.items() if own == kind] for kind in precision.values()}
+    return ", ".join(f"{kind} (seed {' '.join(seeds)})" for kind, seeds in of_kind.items())
 
 
 def _title(name: str) -> str:

@@ -9,6 +9,11 @@ TIE = 1e-5
 processor or in a batch of another size: without a margin they would decide who wins among equal rows."""
 
 
+def wide(values: Tensor) -> Tensor:
+    """Numbers of 16 bits as float32; wider ones as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def info_nce(
     anchor: Float[Tensor, "B J"],
     positive: Float[Tensor, "B J"],
@@ -35,10 +40,11 @@ def info_nce(
     """
     # In full precision also where the networks run in 16 bits: a temperature magnifies the rounding of a cosine.
     with torch.autocast(anchor.device.type, enabled=False):
+        anchor, positive, negatives = wide(anchor), wide(positive), wide(negatives)
         pull = (anchor * positive).sum(-1, keepdim=True) / temperature
         push = (anchor @ negatives.T / temperature).masked_fill(~is_negative, float("-inf"))
         if own is not None and is_own_negative is not None:
-            near = (anchor.unsqueeze(1) * own).sum(-1) / temperature
+            near = (anchor.unsqueeze(1) * wide(own)).sum(-1) / temperature
             push = torch.cat([push, near.masked_fill(~is_own_negative, float("-inf"))], 1)
         nats = torch.cat([pull, push], 1).logsumexp(1) - pull[:, 0]
     return nats, beats(pull, push, temperature).all(1).float()

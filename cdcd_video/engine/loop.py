@@ -362,7 +362,12 @@ class _Run:
         means, pace = self.averages.take(), self.clock.take()
         named = {name: means.pop(name) for name in ("loss", *optim.NORMS) if name in means}
         groups = {name: means.pop(name) for name in list(means) if isinstance(means[name], list)}
-        line = {"lr": optim.learning_rate(self.step - 1, self.settings), **named, "terms": means}
+        line = {
+            "lr": optim.learning_rate(self.step - 1, self.settings),
+            **named,
+            "precision": self.settings.precision,
+            "terms": means,
+        }
         if groups:
             line["groups"] = groups
         if hasattr(self.task, "batch_size"):

@@ -27,6 +27,7 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
         f"- command: `{' '.join(facts['command'])}`",
         f"- commit: {facts['commit']}{' with uncommitted changes' if facts['dirty'] is True else ''}",
         f"- machine: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}",
+        *([f"- precision: {_alike(facts['precision'])}"] if "precision" in facts else []),
         f"- weights: {', '.join(f'{name} {count / 1e6:.2f} M' for name, count in parameters.items())}",
         "",
         "| stage | steps | minutes | at the end |",
@@ -42,6 +43,12 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
     path = run / "card.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _alike(by_stage: dict[str, str]) -> str:
+    """The one that all stages have, or each stage's own."""
+    kinds = set(by_stage.values())
+    return kinds.pop() if len(kinds) == 1 else ", ".join(f"{stage} {kind}" for stage, kind in by_stage.items())
 
 
 def stages(log: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], list[str]]]:

@@ -55,12 +55,14 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     from cdcd_video import configfile
     from cdcd_video.config import Config
     from cdcd_video.engine.runtime import device_for
+    from cdcd_video.settled import settled
     from cdcd_video.tools.bench_config_parts import WholeLine, drawings, rates, stage_costs
     from cdcd_video.tools.bench_process import clock_of
     from cdcd_video.tools.explain.line import Line
     from cdcd_video.tools.explain.stand_in import look_at_data
 
-    config, device = configfile.load(args.config, Config, args.set), device_for(args.device)
+    device = device_for(args.device)
+    config = settled(configfile.load(args.config, Config, args.set), device)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     data = look_at_data(config)

@@ -136,10 +136,12 @@ def work_of(config, stage: str) -> Work:
       UserError: the config does not train it.
     """
     from cdcd_video.contrast_terms import weighted_terms_of
+    from cdcd_video.settled import foreseen
     from cdcd_video.tools.explain.line import Line
     from cdcd_video.tools.explain.stand_in import look_at_data
     from cdcd_video.tools.explain.steps import measure
 
+    config, _ = foreseen(config)
     with tempfile.TemporaryDirectory() as folder:
         line = Line(config, look_at_data(config), Path(folder))
         if stage not in line.stages:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from cdcd_video.config import Config
+from cdcd_video.settled import foreseen
 from cdcd_video.tools.explain.costs import disk_section, memory_section, stages_section
 from cdcd_video.tools.explain.drawing import drawing_section
 from cdcd_video.tools.explain.line import Line
@@ -20,11 +21,12 @@ from cdcd_video.tools.explain.stand_in import look_at_data
 from cdcd_video.tools.explain.steps import measure
 
 
-def explain(config: Config) -> str:
+def explain(config: Config, begun: Config | None = None) -> str:
     """Everything worth knowing about a config before it is trained, as text.
 
     Args:
       config: the resolved config.
+      begun: the config of the run that would go on.
 
     Returns:
       Sections: the config with what differs from the defaults, tensors, networks, stages, drawing, sizes on disk.
@@ -33,8 +35,9 @@ def explain(config: Config) -> str:
       UserError: the config names data or a CLIP folder that cannot be used; missing prepared clips are only noted.
     """
     data = look_at_data(config)
+    foretold, precision = foreseen(config, begun)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        line = Line(config, data, Path(folder))
+        line = Line(foretold, data, Path(folder))
         stages = [measure(line, name) for name in line.stages]
         sections = [
             f"{config.name}: a dry run. Nothing is trained, nothing is written.",
@@ -43,7 +46,7 @@ def explain(config: Config) -> str:
             *tensor_sections(stages),
             drawing_section(line),
             networks_section(line, stages),
-            stages_section(config, data, stages),
+            stages_section(foretold, data, stages, precision),
             memory_section(stages),
             disk_section(data, line, stages),
         ]

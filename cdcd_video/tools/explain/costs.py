@@ -15,11 +15,19 @@ ASSUMED_FLOPS = 30e12
 """FLOPs per second that the hours are told for: what a 24 GB card that states 70 to 165 for 16-bit products may keep up."""
 
 
-def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredStage]) -> str:
-    """Length and FLOPs of each stage, and how they were counted."""
+def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredStage], precision: str) -> str:
+    """Length, precision and FLOPs of each stage, and how they were counted.
+
+    Args:
+      config: settled.
+      data: what is known of the clips.
+      stages: as measured.
+      precision: the sentence on what `auto` is.
+    """
     lines = underlined("Stages, in order")
     head = (
         f"  {'stage':<11}{'steps':>7}{'batch':>7}{'samples':>11}{'trained':>12}{'FLOPs/step':>15}{'FLOPs in all':>15}"
+        f"{'precision':>11}"
     )
     lines.append(head)
     for stage in stages:
@@ -27,8 +35,9 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
         samples = train.num_steps * train.batch_size * train.accumulate
         lines.append(
             f"  {stage.name:<11}{train.num_steps:>7}{train.batch_size:>7}{samples:>11,}{stage.num_trained:>12,}"
-            f"{scaled(stage.flops, 'FLOP'):>15}{scaled(stage.flops * train.num_steps, 'FLOP'):>15}"
+            f"{scaled(stage.flops, 'FLOP'):>15}{scaled(stage.flops * train.num_steps, 'FLOP'):>15}{train.precision:>11}"
         )
+    lines.append(f"  {precision}")
     hours = [stage.flops * getattr(config.train, stage.name).num_steps / ASSUMED_FLOPS / 3600 for stage in stages]
     told = ", ".join(f"{stage.name} {spent:.1f}" for stage, spent in zip(stages, hours, strict=True))
     lines += [

@@ -1,0 +1,73 @@
+"""In which type the products of training are worked out where a config leaves it open: bf16 where it is fast, else fp32."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["bf16", "fp32"]
+
+UNITS = ("avx512_bf16", "amx_bf16")
+"""Instructions that multiply bf16, as Linux names them. Without one bf16 is emulated: on a processor with AVX-512 a
+training step took 3 times as long as in fp32, and with AVX2 alone single layers took 8 times as long."""
+_TORCH_LIMITS = ("default", "avx2")
+"""Values of ATEN_CPU_CAPABILITY that keep torch's own kernels from AVX-512."""
+_ONEDNN_WITH = ("avx512_core_bf16", "avx512_core_fp16", "avx512_core_amx", "avx10", "default", "all")
+"""How the values of ONEDNN_MAX_CPU_ISA begin that leave oneDNN its products in bf16."""
+_LEAST_CAPABILITY = (8, 0)
+"""Of an NVIDIA GPU that multiplies bf16; older ones emulate it."""
+
+
+def best_for(device: torch.device) -> tuple[Precision, str]:
+    """The precision that trains fast on a device, and why, as a clause.
+
+    On a CPU it is bf16 only where the operating system names the instructions (Linux on x86-64) and no variable keeps
+    torch or oneDNN from them; other processors and devices get fp32, which is right everywhere.
+
+    Args:
+      device: where the training will run; of a GPU, one that is there.
+    """
+    if device.type == "cuda":
+        return _of_gpu(device)
+    if device.type != "cpu":
+        return "fp32", f"bf16 is not known to be fast on the device {device.type}"
+    limit = _limit(os.environ)
+    if limit:
+        return "fp32", f"{limit} keeps this processor from its bf16 instructions"
+    if not torch.backends.mkldnn.is_available():
+        return "fp32", "this torch is built without oneDNN, whose products in bf16 are the fast ones"
+    has = [unit for unit in UNITS if unit in _cpu_flags()]
+    return ("bf16", f"this processor has {has[0]}") if has else ("fp32", f"this processor has no {' or '.join(UNITS)}")
+
+
+def _of_gpu(device: torch.device) -> tuple[Precision, str]:
+    if torch.version.hip:
+        return ("bf16", "this GPU has bf16") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
+    capability = torch.cuda.get_device_capability(device)
+    version = ".".join(map(str, capability))
+    if capability >= _LEAST_CAPABILITY:
+        return "bf16", f"this GPU has bf16 (compute capability {version})"
+    return "fp32", f"this GPU has no bf16 (compute capability {version}; it begins at 8.0)"
+
+
+def _limit(environ: Mapping[str, str]) -> str:
+    """The setting that keeps torch or oneDNN from the processor's bf16; empty where none does."""
+    name = "ATEN_CPU_CAPABILITY"
+    if environ.get(name, "").lower() in _TORCH_LIMITS:
+        return f"{name}={environ[name]}"
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):  # oneDNN asks for the older name where the newer is not set
+        if environ.get(name):
+            return "" if environ[name].lower().startswith(_ONEDNN_WITH) else f"{name}={environ[name]}"
+    return ""
+
+
+def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """What all processors of this machine have, in Linux's words; empty where no such list is (macOS, Windows, ARM)."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    flags = [frozenset(line.partition(":")[2].split()) for line in lines if line.partition(":")[0].strip() == "flags"]
+    return frozenset.intersection(*flags) if flags else frozenset()
