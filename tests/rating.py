@@ -14,6 +14,8 @@ from PIL import Image
 
 from cdcd_video import video
 from cdcd_video.rate import server
+from cdcd_video.rate.address import listen
+from cdcd_video.rate.limits import Operator
 from cdcd_video.rate.prepare import make
 from cdcd_video.rate.store import Store
 from cdcd_video.rate.study import Recipe, Study
@@ -95,11 +97,12 @@ class Visitor:
 
 
 @contextlib.contextmanager
-def served(study: Study, folder: Path, token: str | None = None) -> Iterator[int]:
-    """The study's page on a free port of this machine."""
+def served(study: Study, folder: Path, *, is_public: bool = False, told: list[str] | None = None) -> Iterator[int]:
+    """The study's page on a free port of this machine; what the operator is told is added to `told`."""
     store = Store(folder / "answers.sqlite", study)
-    app = server.create_app(study, store, folder, token)
-    with server.listen("127.0.0.1", 0) as opened:
+    operator = None if told is None else Operator(told.append)
+    app = server.create_app(study, store, folder, is_public=is_public, operator=operator)
+    with listen("127.0.0.1", 0) as opened:
         running = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [opened]})
         thread.start()

@@ -20,7 +20,7 @@ from cdcd_video import video
 from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate import __main__ as entrance
-from cdcd_video.rate import server
+from cdcd_video.rate.address import is_local, listen
 from cdcd_video.rate.assign import Task, tasks_for
 from cdcd_video.rate.prepare import make
 from cdcd_video.rate.store import Refused, Store
@@ -322,8 +322,8 @@ def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(folder: Path, st
 
 
 def test_every_commit_waits_for_the_disk(store: Store):
-    assert store._base.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert store._base.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._base._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._base._writer.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 # -------------------------------------------------------------------------------------------------------- the server
@@ -458,10 +458,11 @@ def test_other_pages_cannot_post_or_reach_in_by_a_name_of_theirs(port: int):
 
 
 def test_beyond_this_machine_a_token_is_asked_for(study, tmp_path: Path):
-    token = "right-token"
     write_study(tmp_path / "study", num_items=2)
     study = open_study(tmp_path / "study")
-    with served(study, tmp_path / "study", token) as port:
+    with served(study, tmp_path / "study", is_public=True) as port:
+        beside = Store(tmp_path / "study" / "answers.sqlite", study)
+        token = beside.token()
         stranger = Visitor(port)
         paths = [
             "/",
@@ -484,6 +485,12 @@ def test_beyond_this_machine_a_token_is_asked_for(study, tmp_path: Path):
         assert guest.answer(guest.enter("Anna")).told["done"] == 1
         guest.cookies[f"token-{study.id}"] = "wrong"
         assert guest.get("/api/state").status == 403
+        guest.cookies[f"token-{study.id}"] = token
+        assert guest.get("/api/state").status == 200
+        newer = beside.token(renew=True)  # by another process: the page that is served notices
+        assert guest.get("/api/state").status == 403 and guest.get(f"/?token={token}").status == 403
+        assert guest.get(f"/?token={newer}").status == 303 and guest.get("/api/state").told["done"] == 1
+        beside.close()
 
 
 def test_the_token_is_kept_until_renewed(store: Store):
@@ -493,13 +500,13 @@ def test_the_token_is_kept_until_renewed(store: Store):
 
 
 def test_only_loopback_is_this_machine():
-    assert all(server.is_local(host) for host in ("127.0.0.1", "127.0.0.9", "::1", "localhost"))
-    assert not any(server.is_local(host) for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", ""))
+    assert all(is_local(host) for host in ("127.0.0.1", "127.0.0.9", "::1", "localhost"))
+    assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", ""))
 
 
 def test_a_port_in_use_is_a_sentence():
-    with server.listen("127.0.0.1", 0) as taken, pytest.raises(UserError, match="choose another --host or --port"):
-        server.listen("127.0.0.1", taken.getsockname()[1])
+    with listen("127.0.0.1", 0) as taken, pytest.raises(UserError, match="choose another --host or --port"):
+        listen("127.0.0.1", taken.getsockname()[1])
 
 
 # ------------------------------------------------------------------------------------------------------- the command

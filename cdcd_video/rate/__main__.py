@@ -1,6 +1,7 @@
-"""`python -m cdcd_video.rate {make|serve|report}`: people compare videos without knowing whose they are."""
+"""`python -m cdcd_video.rate {make|serve|backup|report}`: people compare videos without knowing whose they are."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ EXAMPLE = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The three commands with their options."""
+    """The commands with their options."""
     root = argparse.ArgumentParser(prog="python -m cdcd_video.rate", description=__doc__, epilog=EXAMPLE)
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -27,10 +28,19 @@ def parser() -> argparse.ArgumentParser:
     add_study(serve)
     add_recipe(serve)
     add = serve.add_argument
-    add("--host", default="127.0.0.1", help="address to serve on; any but this machine's own asks visitors for a token")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to serve on, 0.0.0.0 for all; any but 127.0.0.1 and its like asks visitors for a token",
+    )
     add("--port", type=int, default=8765, help="0: any free one (default: %(default)s)")
     add("--new-token", action="store_true", help="makes a new token, so that links given out before end")
     serve.set_defaults(run=run_serve)
+
+    backup = commands.add_parser("backup", help="copies the answers into one file, also while they are being served")
+    add_study(backup)
+    backup.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to; nothing may be there yet")
+    backup.set_defaults(run=run_backup)
 
     report = commands.add_parser("report", help="what the answers say: report.html, report.md, report.json")
     add_study(report)
@@ -128,6 +138,7 @@ def run_make(options: argparse.Namespace) -> None:
 def run_serve(options: argparse.Namespace) -> None:
     """`serve`: until Ctrl-C."""
     from cdcd_video.rate import server
+    from cdcd_video.rate.address import is_local, links, listen
     from cdcd_video.rate.store import Store
 
     folder = folder_of(options.study)
@@ -137,19 +148,29 @@ def run_serve(options: argparse.Namespace) -> None:
         study = open_study(folder)
     else:
         study = made(options)
-    store = Store(folder / "answers.sqlite", study)
-    local = server.is_local(options.host)
-    token = None if local else store.token(renew=options.new_token)
-    app = server.create_app(study, store, folder, token)
-    with server.listen(options.host, options.port) as opened:
-        port = opened.getsockname()[1]
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        if token is None:
-            say(f"Rate at http://{host}:{port}/  (this machine only; Ctrl-C ends, answers are kept)")
-        else:
-            say(f"Rate at http://{host}:{port}/?token={token}")
+    with (
+        contextlib.closing(Store(folder / "answers.sqlite", study)) as store,
+        listen(options.host, options.port) as opened,
+    ):
+        is_public = not is_local(opened.getsockname()[0])
+        token = f"?token={store.token(renew=options.new_token)}" if is_public or options.new_token else ""
+        app = server.create_app(study, store, folder, is_public=is_public)
+        for link in links(opened):
+            if is_public:
+                say(f"Rate at {link}{token}")
+            else:
+                say(f"Rate at {link}  (this machine only; Ctrl-C ends, answers are kept)")
+        if is_public:
             say("Whoever has this link can rate. It is not encrypted: use a trusted network or a tunnel.")
         server.serve(app, opened)
+
+
+def run_backup(options: argparse.Namespace) -> None:
+    """`backup`: says where the copy is."""
+    from cdcd_video.rate.database import backup
+
+    backup(folder_of(options.study) / "answers.sqlite", options.out)
+    say(str(options.out))
 
 
 def run_report(options: argparse.Namespace) -> None:

@@ -1,9 +1,7 @@
 """The page's server: who asks, what they see next, what they answered. Names of systems and files never leave it."""
 
 import hmac
-import ipaddress
 import socket
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -11,15 +9,18 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdcd_video.errors import UserError
+from cdcd_video.rate.address import is_asked_for_here
+from cdcd_video.rate.database import Unavailable
+from cdcd_video.rate.limits import BoundedBodies, Operator
 from cdcd_video.rate.store import Page, Progress, Refused, Store
-from cdcd_video.rate.study import NOISE, Study
+from cdcd_video.rate.study import NOISE, Study, media_file
+from cdcd_video.storage.small_file import Unreadable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _STATIC = {"/page.css": "text/css", "/page.js": "text/javascript"}
 _TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".png": "image/png"}
-_LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -56,32 +57,6 @@ class Undo(_Body):
     trial: str = Field(max_length=100)
 
 
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server bound to this address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Opens the port, so that a mistake is told before anything starts.
-
-    Args:
-      host: an address of this machine.
-      port: 0 for any free one.
-
-    Raises:
-      UserError: the address is not this machine's, or the port is taken.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot serve on {host}:{port} ({reason}); choose another --host or --port") from error
-
-
 def serve(app: "FastAPI", opened: socket.socket) -> None:
     """Answers until Ctrl-C.
 
@@ -101,51 +76,68 @@ def serve(app: "FastAPI", opened: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[opened])
 
 
-def create_app(study: Study, store: Store, folder: Path, token: str | None = None) -> "FastAPI":
+def create_app(
+    study: Study, store: Store, folder: Path, *, is_public: bool = False, operator: Operator | None = None
+) -> "FastAPI":
     """The server as an application.
 
     Args:
       study: what is rated.
       store: where answers go.
       folder: the study's, which holds the media.
-      token: what every visitor must show. None serves this machine only: requests that name another host are refused,
-        so that no web page can reach it through a name that it makes resolve to here.
+      is_public: every visitor must show the store's token, as it is at that time. Otherwise this machine alone is served:
+        requests that name another host are refused, so that no web page can reach it through a name that it makes resolve
+        to here.
+      operator: is told what visitors cannot mend.
 
     Raises:
       UserError: FastAPI is not installed.
     """
     try:
         from fastapi import FastAPI, Request
+        from fastapi.concurrency import run_in_threadpool
         from fastapi.exceptions import RequestValidationError
         from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
     except ImportError as error:
         raise UserError(_NEEDED) from error
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(BoundedBodies)  # inside of the guard, which is added later
+    operator = operator or Operator()
     token_cookie, rater_cookie = f"token-{study.id}", f"rater-{study.id}"
-
-    def may_enter(shown: str) -> bool:
-        return token is not None and hmac.compare_digest(shown.encode(), token.encode())
 
     def keep(response: Any, cookie: str, value: str) -> None:
         # Lax and not Strict: a link in a mail leads here across a redirect. Posts from other pages carry no Lax cookie.
         response.set_cookie(cookie, value, max_age=_YEAR_S, httponly=True, samesite="lax")
 
+    def unkept(_: Request | None, error: Unavailable) -> JSONResponse:
+        operator.tell(str(error))
+        return JSONResponse({"error": error.for_rater}, 503)
+
+    async def may_enter(request: Request) -> bool:
+        if not is_public:
+            return is_asked_for_here(request.headers.get("host", ""))
+        shown = request.query_params.get("token", request.cookies.get(token_cookie, ""))
+        return hmac.compare_digest(shown.encode(), (await run_in_threadpool(store.token)).encode())
+
+    async def admitted(request: Request, call_next: Any) -> Any:
+        try:
+            if not await may_enter(request):
+                return PlainTextResponse("Not allowed. Use the whole link that you were given.\n", 403)
+        except Unavailable as error:
+            return unkept(None, error)
+        if request.method == "POST" and request.headers.get("content-type", "") != "application/json":
+            return PlainTextResponse("Send JSON.\n", 415)
+        return await call_next(request)
+
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Any:
-        if token is None:
-            allowed = request.headers.get("host", "").rsplit(":", 1)[0] in _LOCAL_NAMES
-        else:
-            allowed = may_enter(request.query_params.get("token", request.cookies.get(token_cookie, "")))
-        if not allowed:
-            response = PlainTextResponse("Not allowed. Use the whole link that you were given.\n", 403)
-        elif request.method == "POST" and request.headers.get("content-type", "") != "application/json":
-            response = PlainTextResponse("Send JSON.\n", 415)
-        else:
-            response = await call_next(request)
+        response = await admitted(request, call_next)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+    app.add_exception_handler(Unavailable, unkept)
 
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> JSONResponse:
@@ -155,16 +147,12 @@ def create_app(study: Study, store: Store, folder: Path, token: str | None = Non
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"error": "The request is not understood; please load the page again."}, 422)
 
-    @app.exception_handler(sqlite3.Error)
-    def unkept(_: Request, error: sqlite3.Error) -> JSONResponse:
-        return JSONResponse({"error": "The answer could not be kept; please try again."}, 503)
-
     @app.get("/")
     def page(request: Request) -> Any:
-        if "token" in request.query_params and token is not None:  # out of the address bar, into a cookie
+        if "token" in request.query_params and is_public:  # out of the address bar, into a cookie
             others = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
             response = RedirectResponse(f"/?{others}" if others else "/", 303)
-            keep(response, token_cookie, token)
+            keep(response, token_cookie, request.query_params["token"])
             return response
         return FileResponse(Path(__file__).with_name("page.html"), media_type="text/html")
 
@@ -178,7 +166,11 @@ def create_app(study: Study, store: Store, folder: Path, token: str | None = Non
     def media(name: str) -> Any:
         if name not in study.media:
             return PlainTextResponse("There is no such file.\n", 404)
-        path = folder / study.media[name].file
+        try:
+            path = media_file(folder, study.media[name])
+        except Unreadable as error:
+            operator.tell(str(error))
+            return PlainTextResponse("This file is missing.\n", 404)
         headers = {"Cache-Control": "private, max-age=86400"}
         return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)
 

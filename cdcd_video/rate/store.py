@@ -1,39 +1,22 @@
 """Raters and their answers in one SQLite file; what was acknowledged is on the disk."""
 
-import contextlib
 import json
 import secrets
 import sqlite3
-import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from cdcd_video.errors import UserError
 from cdcd_video.rate.assign import Check, Task, tasks_for
-from cdcd_video.rate.study import Study
+from cdcd_video.rate.database import Database
+from cdcd_video.rate.study import NOISE, Study
 
 MAX_NAME = 60
 MAX_SECONDS = 24 * 3600.0
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS raters (
-  id INTEGER PRIMARY KEY, folded TEXT NOT NULL UNIQUE, name TEXT NOT NULL, key TEXT NOT NULL UNIQUE,
-  entered REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS tasks (
-  trial TEXT PRIMARY KEY, rater INTEGER NOT NULL REFERENCES raters, position INTEGER NOT NULL, item TEXT NOT NULL,
-  shown TEXT NOT NULL, kind TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0, answered REAL, seconds REAL,
-  UNIQUE (rater, position)
-);
-CREATE TABLE IF NOT EXISTS answers (
-  trial TEXT NOT NULL REFERENCES tasks, attempt INTEGER NOT NULL, question TEXT NOT NULL, value INTEGER NOT NULL,
-  PRIMARY KEY (trial, attempt, question)
-);
-"""
 
 
 class Refused(Exception):
@@ -96,7 +79,10 @@ def checked_name(name: str) -> str:
 
 
 class Store:
-    """The answers of one study. Safe to use from several threads, and beside other processes."""
+    """The answers of one study. Safe to use from several threads, and beside other processes.
+
+    Every method raises `database.Unavailable` where the file cannot be written or read; nothing is acknowledged then.
+    """
 
     def __init__(self, path: Path, study: Study):
         """Opens the file, and makes it when missing.
@@ -106,21 +92,9 @@ class Store:
           study: what is rated.
 
         Raises:
-          UserError: the file cannot be opened, or is no database.
+          UserError: the file cannot be opened, or is no database of this study.
         """
-        self._study, self._lock = study, threading.Lock()
-        try:
-            self._base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._base.execute("PRAGMA journal_mode = WAL")
-            # In WAL mode NORMAL may lose the last commits when the power fails; FULL waits for the disk at each.
-            self._base.execute("PRAGMA synchronous = FULL")
-            self._base.execute("PRAGMA foreign_keys = ON")
-            self._base.executescript(_TABLES)
-            of = self._constant("study", study.id)
-        except sqlite3.Error as error:
-            raise UserError(f"cannot keep answers in {path} ({error}); use a folder on a local disk") from error
-        if of != study.id:
-            raise UserError(f"{path} holds the answers of another study; move it away")
+        self._study, self._path, self._base = study, path, Database(path, study.id)
 
     def close(self) -> None:
         """Closes the file."""
@@ -132,10 +106,16 @@ class Store:
         Args:
           renew: makes a new one, so that old links end.
         """
-        if renew:
-            with self._transaction():
-                self._base.execute("DELETE FROM meta WHERE name = 'token'")
-        return self._constant("token", secrets.token_urlsafe(24))
+        if not renew:
+            with self._base.read() as base:
+                row = base.execute("SELECT value FROM meta WHERE name = 'token'").fetchone()
+            if row is not None:
+                return row[0]
+        with self._base.write() as base:
+            if renew:
+                base.execute("DELETE FROM meta WHERE name = 'token'")
+            base.execute("INSERT OR IGNORE INTO meta VALUES ('token', ?)", (secrets.token_urlsafe(24),))
+            return base.execute("SELECT value FROM meta WHERE name = 'token'").fetchone()[0]
 
     def enter(self, name: str) -> str:
         """A rater comes in, for the first time or again.
@@ -151,14 +131,14 @@ class Store:
         """
         name = checked_name(name)
         folded = name.casefold()
-        with self._transaction():
-            known = self._base.execute("SELECT key FROM raters WHERE folded = ?", (folded,)).fetchone()
+        with self._base.write() as base:
+            known = base.execute("SELECT key FROM raters WHERE folded = ?", (folded,)).fetchone()
             if known:
                 return known[0]
             key = secrets.token_urlsafe(16)
             row = "INSERT INTO raters (folded, name, key, entered) VALUES (?, ?, ?, ?)"
-            rater = self._base.execute(row, (folded, name, key, time.time())).lastrowid
-            self._base.executemany(
+            rater = base.execute(row, (folded, name, key, time.time())).lastrowid
+            base.executemany(
                 "INSERT INTO tasks (trial, rater, position, item, shown, kind) VALUES (?, ?, ?, ?, ?, ?)",
                 [
                     (secrets.token_urlsafe(9), rater, position, task.item, json.dumps(task.shown), task.check)
@@ -169,8 +149,8 @@ class Store:
 
     def progress(self, key: str) -> Progress | None:
         """Where the rater with this key stands; None where there is no such rater."""
-        with self._lock:
-            return self._progress(key)
+        with self._base.read() as base:
+            return _progress(base, key)
 
     def answer(self, key: str, trial: str, attempt: int, answers: Mapping[str, int], seconds: float) -> Progress:
         """Keeps the answers to the rater's current page. When this returns, they are on the disk.
@@ -194,19 +174,19 @@ class Store:
             raise Refused("Please answer every question.")
         if not all(value in self._study.choices for value in answers.values()):
             raise Refused("An answer is none of the choices.")
-        with self._transaction():
-            before = self._known(key)
+        with self._base.write() as base:
+            before = _known(base, key)
             page = before.page
             if page is None or trial != page.trial:
-                self._refuse_unless_answered(key, trial)
+                _refuse_unless_answered(base, key, trial)
                 return before
             if attempt != page.attempt:
                 return before
             rows = [(trial, attempt, question, value) for question, value in answers.items()]
-            self._base.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
+            base.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
             facts = time.time(), min(max(seconds, 0.0), MAX_SECONDS), trial
-            self._base.execute("UPDATE tasks SET answered = ?, seconds = ? WHERE trial = ?", facts)
-            return self._known(key)
+            base.execute("UPDATE tasks SET answered = ?, seconds = ? WHERE trial = ?", facts)
+            return _known(base, key)
 
     def take_back(self, key: str, trial: str) -> Progress:
         """Opens the page again that was answered last. What was answered stays in the file and no longer counts.
@@ -218,11 +198,11 @@ class Store:
         Raises:
           Refused: no such rater.
         """
-        with self._transaction():
-            if self._known(key).last == trial:
+        with self._base.write() as base:
+            if _known(base, key).last == trial:
                 row = "UPDATE tasks SET answered = NULL, seconds = NULL, attempt = attempt + 1 WHERE trial = ?"
-                self._base.execute(row, (trial,))
-            return self._known(key)
+                base.execute(row, (trial,))
+            return _known(base, key)
 
     def votes(self) -> list[Vote]:
         """Everything that was answered and not taken back, rater after rater, in the order it was shown."""
@@ -232,57 +212,65 @@ class Store:
             JOIN answers ON answers.trial = tasks.trial AND answers.attempt = tasks.attempt
             WHERE answered IS NOT NULL ORDER BY raters.id, position
         """
-        with self._lock:
-            rows = self._base.execute(query).fetchall()
+        with self._base.read() as base:
+            rows = base.execute(query).fetchall()
         found: dict[str, tuple] = {}
         for trial, rater, item, shown, kind, seconds, question, value in rows:
-            found.setdefault(trial, (rater, item, tuple(json.loads(shown)), kind, {}, seconds))[4][question] = value
-        return [Vote(*vote) for vote in found.values()]
+            found.setdefault(trial, (rater, item, _shown(shown), kind, {}, seconds))[4][question] = value
+        votes = [Vote(*vote) for vote in found.values()]
+        self._check(votes)
+        return votes
 
     def totals(self) -> dict[str, int]:
         """How many pages each rater has."""
         query = "SELECT name, COUNT(*) FROM raters JOIN tasks ON tasks.rater = raters.id GROUP BY raters.id"
-        with self._lock:
-            return dict(self._base.execute(query).fetchall())
+        with self._base.read() as base:
+            return dict(base.execute(query).fetchall())
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            self._base.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._base.execute("COMMIT")
-            except BaseException:
-                if self._base.in_transaction:
-                    self._base.execute("ROLLBACK")
-                raise
+    def _check(self, votes: Sequence[Vote]) -> None:
+        """Refuses a file that does not belong to the study, whatever its id says."""
+        items = {item.name: item for item in self._study.items}
+        for vote in votes:
+            item = items.get(vote.item)
+            systems = {*self._study.systems, *([NOISE] if item and item.noise else [])}
+            fits = item is not None and len(vote.shown) == (2 if self._study.kind == "pair" else 1)
+            fits &= set(vote.shown) <= systems and vote.check in get_args(Check) and isinstance(vote.seconds, float)
+            fits &= set(vote.answers) == set(self._study.questions)
+            if not fits or not set(vote.answers.values()) <= set(self._study.choices):
+                raise UserError(f"{self._path} holds answers to {vote.item}, which study.json does not have like that")
 
-    def _constant(self, name: str, value: str) -> str:
-        with self._transaction():
-            self._base.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
-            return self._base.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
 
-    def _known(self, key: str) -> Progress:
-        progress = self._progress(key)
-        if progress is None:
-            raise Refused("Please say who you are first.")
-        return progress
+def _shown(text: str) -> tuple[str, ...]:
+    try:
+        shown = json.loads(text)
+    except ValueError:
+        shown = None
+    return tuple(map(str, shown)) if isinstance(shown, list) else ()
 
-    def _progress(self, key: str) -> Progress | None:
-        rater = self._base.execute("SELECT id, name FROM raters WHERE key = ?", (key,)).fetchone()
-        if rater is None:
-            return None
-        count = "SELECT COUNT(*), COUNT(answered) FROM tasks WHERE rater = ?"
-        total, done = self._base.execute(count, rater[:1]).fetchone()
-        open_ = "SELECT trial, attempt, item, shown, kind FROM tasks WHERE rater = ? AND answered IS NULL"
-        rows = self._base.execute(f"{open_} ORDER BY position LIMIT 2", rater[:1]).fetchall()
-        pages = [Page(row[0], row[1], Task(row[2], tuple(json.loads(row[3])), row[4])) for row in rows]
-        latest = "SELECT trial FROM tasks WHERE rater = ? AND answered IS NOT NULL ORDER BY position DESC LIMIT 1"
-        last = self._base.execute(latest, rater[:1]).fetchone()
-        page, upcoming = (*pages, None, None)[:2]
-        return Progress(rater[1], done, total, page, upcoming, last[0] if last else None)
 
-    def _refuse_unless_answered(self, key: str, trial: str) -> None:
-        query = "SELECT 1 FROM tasks JOIN raters ON raters.id = rater WHERE key = ? AND trial = ? AND answered NOT NULL"
-        if self._base.execute(query, (key, trial)).fetchone() is None:
-            raise Refused("This is not the page that is open now; please load the page again.")
+def _known(base: sqlite3.Connection, key: str) -> Progress:
+    progress = _progress(base, key)
+    if progress is None:
+        raise Refused("Please say who you are first.")
+    return progress
+
+
+def _progress(base: sqlite3.Connection, key: str) -> Progress | None:
+    rater = base.execute("SELECT id, name FROM raters WHERE key = ?", (key,)).fetchone()
+    if rater is None:
+        return None
+    count = "SELECT COUNT(*), COUNT(answered) FROM tasks WHERE rater = ?"
+    total, done = base.execute(count, rater[:1]).fetchone()
+    open_ = "SELECT trial, attempt, item, shown, kind FROM tasks WHERE rater = ? AND answered IS NULL"
+    rows = base.execute(f"{open_} ORDER BY position LIMIT 2", rater[:1]).fetchall()
+    pages = [Page(row[0], row[1], Task(row[2], _shown(row[3]), row[4])) for row in rows]
+    latest = "SELECT trial FROM tasks WHERE rater = ? AND answered IS NOT NULL ORDER BY position DESC LIMIT 1"
+    last = base.execute(latest, rater[:1]).fetchone()
+    page, upcoming = (*pages, None, None)[:2]
+    return Progress(rater[1], done, total, page, upcoming, last[0] if last else None)
+
+
+def _refuse_unless_answered(base: sqlite3.Connection, key: str, trial: str) -> None:
+    query = "SELECT 1 FROM tasks JOIN raters ON raters.id = rater WHERE key = ? AND trial = ? AND answered NOT NULL"
+    if base.execute(query, (key, trial)).fetchone() is None:
+        raise Refused("This is not the page that is open now; please load the page again.")
