@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# pyenv keeps more Pythons than the path shows: `python3.13` is looked for there too.
+FOUND = $(or $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null), \
+  $(shell ls -d "$$(pyenv root 2>/dev/null)"/versions/$(patsubst python%,%,$(notdir $(PYTHON)))*/bin/python 2>/dev/null | sort -V | tail -1))
+# The environment of `make smoke`, one for each Python: with the newest versions that pip finds, or with the oldest allowed.
+SMOKE = .venv-smoke-$(notdir $(PYTHON))$(if $(OLDEST),-oldest)
 
 # What the calling shell has set up for another Python must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -10,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit clean
+.PHONY: help setup demo test lint smoke audit clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,21 +32,29 @@ lint: $(READY)  ## style, as the test-suite checks it
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
+smoke:  ## everything once in an environment of its own: make smoke PYTHON=python3.13, or OLDEST=1 for the oldest dependencies
+	@"$(FOUND)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) is not here or older than 3.10; choose another: make smoke PYTHON=python3.12" >&2; exit 2; }
+	@"$(FOUND)" -m venv --clear $(SMOKE)
+	@sed '/^# Tests/,$$d' requirements.txt > $(SMOKE)/requirements.txt
+	@$(SMOKE)/bin/python -m pip install -qq --disable-pip-version-check -r $(if $(OLDEST),requirements-oldest.txt,$(SMOKE)/requirements.txt)
+	@$(SMOKE)/bin/python -m cdcd_video.tools.smoke
+
 audit: $(READY)  ## known vulnerabilities of the installed packages; asks PyPI's advisory service, so it needs the network
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install -qq --disable-pip-version-check "pip-audit>=2.9"
 	@$(VENV)-audit/bin/pip-audit --strict --path $$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || \
 	  { echo "error: the audit found something, or could not ask about every package (see above)" >&2; exit 1; }
 
 clean:  ## removes .venv, the demo's files and caches; keeps runs/
-	rm -rf $(VENV) $(VENV)-audit out .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-smoke-* out .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The mark is written last: an installation that was interrupted, or a changed requirements.txt, is taken up again.
 $(READY): requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	@"$(FOUND)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	  { echo "error: $(PYTHON) must be Python 3.10 or newer; choose one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	@echo "Setting up $(VENV) (once; PyTorch is large, so this takes a few minutes and 6 GB of disk) ..."
-	@$(RUN) -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || \
+	@$(RUN) -c 'import pip' 2>/dev/null || "$(FOUND)" -m venv --clear $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
 	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade -r requirements.txt
 	@touch $@

@@ -262,6 +262,22 @@ def test_both_lists_of_requirements_are_one():
     assert [line for line in lines if line and line[0] != "#"] == run + test
 
 
+def test_the_oldest_versions_are_the_floors():
+    """`make smoke OLDEST=1` installs what requirements-oldest.txt says; that must be what requirements.txt allows."""
+    pins: dict[str, list[str]] = {}
+    for line in (ROOT / "requirements-oldest.txt").read_text().splitlines():
+        if line[0] != "#":
+            name, version = re.match(r"([\w-]+)==([\w.]+)", line).groups()
+            pins.setdefault(name, []).append(version)
+    run, rate = requirement_lists("dependencies", "rate")
+    floors = dict(re.match(r"([\w-]+)>=([\w.]+)", line).groups() for line in [*run, *rate])
+    assert list(pins) == list(floors)
+    for name, floor in floors.items():
+        oldest = pins[name][0].split(".")
+        assert oldest[: len(floor.split("."))] == floor.split("."), f"{name}: {oldest} is not the floor {floor}"
+        assert pins[name] == sorted(pins[name], key=lambda text: [int(part) for part in text.split(".")])
+
+
 def test_every_import_is_installed():
     lists = requirement_lists("dependencies", "test", "rate", "cluster")
     run, test, rate, cluster = ({re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines} for lines in lists)
