@@ -36,8 +36,8 @@ smoke:  ## everything once in an environment of its own: make smoke PYTHON=pytho
 	@"$(FOUND)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	  { echo "error: $(PYTHON) is not here or older than 3.10; choose another: make smoke PYTHON=python3.12" >&2; exit 2; }
 	@"$(FOUND)" -m venv --clear $(SMOKE)
-	@sed '/^# Tests/,$$d' requirements.txt > $(SMOKE)/requirements.txt
-	@$(SMOKE)/bin/python -m pip install -qq --disable-pip-version-check -r $(if $(OLDEST),requirements-oldest.txt,$(SMOKE)/requirements.txt)
+	@sed '/^# Tests/,$$d' requirements$(if $(OLDEST),-oldest).txt > $(SMOKE)/requirements.txt
+	@$(SMOKE)/bin/python -m pip install -qq --disable-pip-version-check -r $(SMOKE)/requirements.txt
 	@$(SMOKE)/bin/python -m cdcd_video.tools.smoke
 
 audit: $(READY)  ## known vulnerabilities of the installed packages; asks PyPI's advisory service, so it needs the network

@@ -199,7 +199,8 @@ def rate(out: Path) -> None:
     """
     tool, study = ("-m", "cdcd_video.rate"), ("--study", out / "study")
     systems = [word for name in ("trained", "shipped") for word in ("--videos", f"{name}={out / name}")]
-    call(*tool, "make", *study, *systems, "--prompts", out / "prompts.tsv", "--frames-from", "shipped", "--checks", "1", "--repeats", "1")
+    made_of = (*systems, "--prompts", out / "prompts.tsv", "--frames-from", "shipped")
+    call(*tool, "make", *study, *made_of, "--checks", "1", "--repeats", "1")
     with serving([*tool, "serve", *study, "--port", "0"]) as address:
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
 
