@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from test_upstream import fake_checkout
 from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +23,8 @@ from cdcd_video.kernels import tiled
 from cdcd_video.settled import settled
 from cdcd_video.tools import (
     bench,
+    bench_busy,
+    bench_busy_side,
     bench_config_parts,
     bench_draw_side,
     bench_loss,
@@ -341,3 +346,57 @@ def test_kernels_are_told_by_kind_and_by_name(monkeypatch: pytest.MonkeyPatch):
     }
     assert kernels[0] == {"name": "vectorized_elementwise_kernel", "share": 0.5, "s": 5.0}
     assert {"CatArrayBatchedCopy", "Kernel2", "flash_fwd_kernel"} <= {row["name"] for row in kernels}
+
+
+# ------------------------------------------------------------------------------------------------------- bench busy
+
+
+def test_bench_busy_sets_both_ways_side_by_side(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
+    seen: list[str | None] = []
+
+    def side(command: list[str], env: dict[str, str], **_: object) -> SimpleNamespace:
+        request = json.loads(command[-1])
+        assert request == {"checkpoint": "sprites", "videos": 2} and "MKL_NUM_THREADS" not in env
+        seen.append(env.get("OMP_NUM_THREADS"))
+        clock = {None: 3.0, "1": 2.0}[seen[-1]] + len(seen)
+        found = {"load_s": 1.0, "wall_s": clock, "cpu_s": 1.5, "torch_threads": 2, "threads": 1}
+        return SimpleNamespace(returncode=0, stdout=json.dumps(found) + "\n")
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    monkeypatch.setattr(bench_busy, "subprocess", SimpleNamespace(run=side, PIPE=subprocess.PIPE))
+    file = tmp_path / "busy.json"
+    options = ["--videos", "2", "--busy", "0", "--repeats", "3", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", ["bench", "busy", *options])
+    assert exit_code(bench.main) == 0
+    assert seen == [None, "1", "1", None, None, "1"]
+    found = json.loads(file.read_text())
+    assert found["median_wall_s"] == {"as it is": 7.0, "one thread": 5.0} and found["ratio"] == 7 / 5
+    assert {"cpu", "cores", "load_average"} <= set(found["machine"]) and found["versions"]["torch"]
+    assert "1.40 (at most 1.5)" in capsys.readouterr().out
+
+
+def test_bench_busy_leaves_nobody_working(monkeypatch: pytest.MonkeyPatch):
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(command))
+        return started[-1]
+
+    monkeypatch.setattr(bench_busy, "subprocess", SimpleNamespace(Popen=start))
+    with pytest.raises(KeyboardInterrupt), bench_busy.busy(2):
+        assert [process.poll() for process in started] == [None, None]
+        raise KeyboardInterrupt
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
+
+
+def test_bench_busys_side_samples_and_says_how_long(
+    tiny_model: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    request = {"checkpoint": str(tiny_model), "videos": 1}
+    monkeypatch.setattr(sys, "argv", ["side", json.dumps(request)])
+    assert exit_code(bench_busy_side.main) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["threads"] == 1 and found["wall_s"] > 0 and found["torch_threads"] == torch.get_num_threads()

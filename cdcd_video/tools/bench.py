@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench_attention, bench_config, bench_data, bench_draw, bench_loss, bench_train
+from cdcd_video.tools import bench_attention, bench_busy, bench_config, bench_data, bench_draw, bench_loss, bench_train
 
 WORKS = {
     "loss": bench_loss,
@@ -22,6 +22,7 @@ WORKS = {
     "data": bench_data,
     "config": bench_config,
     "attention": bench_attention,
+    "busy": bench_busy,
 }
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
