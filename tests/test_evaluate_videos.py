@@ -219,7 +219,7 @@ def test_clips_are_judged_at_their_own_size_and_rate(run: Run, capsys: pytest.Ca
         (("--metrics", "fid"), "fid compares with real videos, and there are none; name a folder"),
         (("--metrics", "sprites"), "sprites needs the truth of"),
         (("--metrics", "clip_first", "--clip", "own"), "videos bring no CLIP of their own; name one by --clip"),
-        (("--prompts", "nowhere.tsv"), "nowhere.tsv cannot be read"),
+        (("--prompts", "nowhere.tsv"), "nowhere.tsv does not exist"),
         (("--videos", "nowhere"), "nowhere holds no such folder"),
         (("--videos", "bare"), "bare holds none of prompts.tsv, prompts.csv, prompts.jsonl; name the table"),
         (("--data", "nowhere"), "nowhere does not exist"),

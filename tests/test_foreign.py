@@ -1,10 +1,12 @@
 """Videos of other people's models: every kind of file gives the frames that were saved, what does not fit is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cdcd_video import video
 from cdcd_video.data.film_table import read_entries
@@ -52,10 +54,66 @@ def test_a_multiple_of_the_rate_loses_the_frames_between(tmp_path, kind, drawn, 
 def test_a_folder_has_the_rate_it_is_said_to_have(tmp_path):
     file = save(tmp_path / "x", flat())
     np.testing.assert_array_equal(read_film(file, 4, 8, drawn_fps=24), flat(width=32)[:12:3])
-    for old, new in (("frame-00002.png", "9.png"), ("frame-00003.png", "10.png")):
-        (file / old).rename(file / new)
-    (file / "notes.txt").write_text("not a picture")
-    assert read_film(file, 16, 8)[:2, 0, 0, 0].tolist() == [30, 45], "9 comes before 10"
+    for old in sorted(file.iterdir()):
+        old.rename(file / f"{int(old.stem[-5:]) + 3}.png")
+    for name in ("notes.txt", "Thumbs.db", ".DS_Store", "._10.png", ".hidden.png"):
+        (file / name).write_text("not a picture")
+    assert read_film(file, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist(), "9 comes before 10"
+
+
+def doubled(folder: Path) -> None:
+    (folder / "frame-00003.jpg").write_bytes((folder / "frame-00003.png").read_bytes())
+
+
+def doubled_without_zeros(folder: Path) -> None:
+    (folder / "frame-7.png").write_bytes((folder / "frame-00007.png").read_bytes())
+
+
+def linked(folder: Path) -> None:
+    (folder / "frame-00002.png").replace(folder.parent / "outside.png")
+    (folder / "frame-00002.png").symlink_to(folder.parent / "outside.png")
+
+
+def piped(folder: Path) -> None:
+    (folder / "frame-00002.png").unlink()
+    os.mkfifo(folder / "frame-00002.png")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (doubled, "frame 3 is there twice, as frame-00003.jpg and frame-00003.png"),
+        (doubled_without_zeros, "frame 7 is there twice"),
+        (lambda folder: (folder / "frame-00007.png").unlink(), "frame 7 is missing, frame-00006.png is followed by"),
+        (
+            lambda folder: save(folder / "preview", flat(1)).joinpath("frame-00000.png").rename(folder / "sheet.png"),
+            "sheet",
+        ),
+        (
+            lambda folder: Image.new("RGB", (40, 30)).save(folder / "frame-00005.png"),
+            "40 x 30 and frame-00000.png is 40 x 32",
+        ),
+        (lambda folder: (folder / "frame-00005.png").rename(folder / "frame-00005-2.png"), "several kinds"),
+        (linked, "leads out of the folder"),
+        (piped, "is a named pipe"),
+    ],
+)
+def test_a_folder_that_is_no_plain_run_of_frames_is_refused(tmp_path, harm, words):
+    folder = save(tmp_path / "x", flat())
+    harm(folder)
+    with pytest.raises(UserError, match=words):
+        read_film(folder, 16, 8)
+
+
+def test_frames_may_be_numbered_by_any_even_step_and_beside_other_numbers(tmp_path):
+    folder = save(tmp_path / "x", flat())
+    for place, old in enumerate(sorted(folder.iterdir())):
+        old.rename(folder / f"clip7_{4 * place + 1:03d}_of_61.png")
+    assert read_film(folder, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist()
+    for place, old in enumerate(sorted(folder.iterdir())):
+        old.rename(folder / f"{place // 4}_{place % 4}.png")
+    with pytest.raises(UserError, match="more than one number changes"):
+        read_film(folder, 16, 8)
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])

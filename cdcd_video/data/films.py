@@ -4,7 +4,6 @@ Unlike `clips.read_clip` this never repeats or skips unevenly: the file's rate m
 """
 
 import hashlib
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cdcd_video.data.clips import MAX_BYTES, ClipRejected, read_clip
+from cdcd_video.data.frame_folders import pictures_in, read_pictures
 from cdcd_video.data.images import MAX_PIXELS, FitMode, as_array, fit, read_image
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import MIB, open_plain
 
 RATE_SLACK = 0.02
 """How far a file's rate may be from a multiple of the wanted one: gifs and webps round each frame's time."""
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _PROBED_FRAMES = 17
 _PROBE_PX = 16
 
@@ -28,8 +28,8 @@ def read_film(
     """The first frames of a video file or of a folder of pictures, at a rate that divides its own.
 
     Args:
-      file: a video, an animated gif or webp, or a folder of pictures, which come in the order of the numbers in their
-        names.
+      file: a video, an animated gif or webp, or a folder of pictures (`frame_folders`), which come in the order of the
+        numbers in their names.
       num_frames: how many.
       fps: frames per second of what comes back.
       mode: how a frame that is not square is made so.
@@ -43,10 +43,10 @@ def read_film(
     """
     if file.is_dir():
         every = _every(file, drawn_fps or fps, fps)
-        pictures = _pictures_in(file)[: (num_frames - 1) * every + 1 : every]
+        pictures = pictures_in(file)[: (num_frames - 1) * every + 1 : every]
         _check_length(file, len(pictures), num_frames, fps)
-        first = read_image(pictures[0])
-        return np.stack([fit(read_image(picture), _square_side(*first.shape[:2], mode), mode) for picture in pictures])
+        frames = read_pictures(file, pictures)
+        return np.stack([fit(frame, _square_side(*frame.shape[:2], mode), mode) for frame in frames])
     if file.suffix.lower() == ".webp":
         frames, starts, end = _webp(file, mode)
         own = _rate(starts) or drawn_fps or fps
@@ -75,10 +75,18 @@ def read_picture(file: Path, mode: FitMode = "crop") -> UInt8[np.ndarray, "S S 3
 
 
 def digest_of(file: Path) -> str:
-    """SHA-256 of a file, or of the pictures of a folder."""
+    """SHA-256 of a file, or of the pictures of a folder.
+
+    Raises:
+      UserError: one cannot be read, or is no plain file.
+    """
     whole = hashlib.sha256()
-    for part in _pictures_in(file) if file.is_dir() else [file]:
-        whole.update(hashlib.sha256(part.read_bytes()).digest())
+    for part in pictures_in(file) if file.is_dir() else [file]:
+        sha256 = hashlib.sha256()
+        with open_plain(part, "file", within=file if file.is_dir() else None) as content:
+            while block := content.read(MIB):
+                sha256.update(block)
+        whole.update(sha256.digest())
     return whole.hexdigest()
 
 
@@ -120,20 +128,6 @@ def _check_length(file: Path, found: int, wanted: int, fps: float) -> None:
         raise UserError(
             f"{file} is too short: {found} frames at {fps:.4g} per second, and the protocol measures {wanted}"
         )
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """Pictures by the numbers in their names, so that 10 comes after 9."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in _PICTURES and path.is_file()]
-    if not found:
-        raise UserError(f"{folder} holds no picture; it needs files ending in {', '.join(_PICTURES)}")
-    return sorted(found, key=_by_numbers)
-
-
-def _by_numbers(path: Path) -> list[str | int]:
-    # Splitting at digits gives words and numbers in turn, so that a word is never compared with a number.
-    parts = re.split(r"([0-9]+)", path.name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _webp(file: Path, mode: FitMode) -> tuple[list[np.ndarray], np.ndarray, float]:

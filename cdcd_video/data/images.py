@@ -27,7 +27,9 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM") + (("AVIF",) if 
 _MOST_WHOLE = 1 << 29  # bytes of a file that its decoder takes at once
 
 
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(
+    path: str | os.PathLike[str], *, within: str | os.PathLike[str] | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Reads a picture as a browser would show it; see `as_array` for how the kinds of pixels are turned into RGB.
 
     The format is told from the content, not from the name. Of an animation the first frame is read. The orientation
@@ -35,6 +37,7 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
 
     Args:
       path: a PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM or AVIF file of at most 100 megapixels.
+      within: the folder that the file must lie in when all links are resolved; None where the user named the file himself.
 
     Returns:
       RGB pixels.
@@ -43,7 +46,7 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
       UserError: if the file is missing, empty, a folder or another thing that is no file, not a picture, cut short, too
         large to be decoded safely, HDR, or transparent everywhere.
     """
-    return _decode(Path(path))
+    return _decode(Path(path), within)
 
 
 def as_array(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
@@ -108,11 +111,11 @@ def fit(
     raise ValueError(f"mode must be 'crop' or 'letterbox', not {mode!r}")
 
 
-def _decode(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarray, "H W 3"]:
     what = f"image {path}"
     # Pillow's decoders meet broken files with whatever exception they stumble on, so every kind is caught here.
     try:
-        with warnings.catch_warnings(), _Bounded(open_plain(path, "image").detach()) as file:
+        with warnings.catch_warnings(), _Bounded(open_plain(path, "image", within=within).detach()) as file:
             warnings.simplefilter("ignore")  # a lower limit of Pillow's own, and remarks on odd metadata
             if os.fstat(file.fileno()).st_size == 0:
                 raise UserError(f"{what} is empty (0 bytes)")
