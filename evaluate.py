@@ -25,7 +25,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--latents", action=argparse.BooleanOptionalAction, default=True, help="look at the latent space too")
     add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--out", type=Path, metavar="DIR", help="where results are replaced (default: run folder, or out/eval)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where results are replaced (default: run folder, or a free name: out/eval)",
+    )
     add("--compare", nargs="+", metavar="DIR", help="draw nothing; lay finished evaluations side by side")
     protocol.add_flags(parser, DEFAULT)
     args = parser.parse_args()
@@ -42,24 +47,19 @@ def main() -> None:
     if args.compare:
         from cdcd_video.report.compare import told
 
-        sys.stdout.write(told(args.compare, args.out or Path("out/compare")))
+        sys.stdout.write(told(args.compare, args.out))
         return
+    from cdcd_video import runs
 
-    from cdcd_video.engine import distributed
-
-    with distributed.joined(args.device):
-        measure(args)
+    with runs.evaluating(args.device, args.out, None if args.videos else args.checkpoint) as out:
+        measure(args, out)
 
 
-def measure(args: argparse.Namespace) -> None:
-    from cdcd_video import benchmark, model, report
+def measure(args: argparse.Namespace, out: Path | None) -> None:
+    from cdcd_video import benchmark, report
     from cdcd_video.engine import distributed, runtime
     from cdcd_video.generate import ImageToVideo
 
-    is_run = not args.videos and model.folder_of(args.checkpoint) == Path(args.checkpoint) / "model"
-    out = args.out or (Path(args.checkpoint) if is_run else Path("out/eval"))
-    with runtime.writing_to(out):
-        out.mkdir(parents=True, exist_ok=True)
     if args.videos:
         how = {"device": args.device, "checkpoint": args.checkpoint}
         bench = benchmark.prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace) -> None:
         bench = benchmark.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
     sys.stderr.writelines(f"note: {note}\n" for note in (bench.notes if distributed.is_main() else ()))
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
-    if not distributed.is_main():
+    if out is None:
         return  # the main process has it all
     cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
     paths = report.write(found, bench.ruler, bench.facts(), out, notes=bench.notes, cost=cost, study=study)

@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--out",
         metavar="FILE_OR_DIR",
-        help=".mp4, .gif, .webp; or a folder: video.mp4, frames/*.png (default: in out/)",
+        help=".mp4, .gif, .webp; or a folder: video.mp4, frames/*.png (default: a free name in out/)",
     )
     add("--num-frames", type=int, metavar="F", help="frames, the starting one included (default: the model's)")
     add("--fps", type=float, help="frames per second; sets how far things move per frame (default: the model's)")
@@ -40,8 +40,11 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     asked = vars(parse_arguments())
     order = request.read_request(asked)
-    target = request.choose_target(asked)
+    with request.chosen_target(asked) as target:
+        draw(order, target)
 
+
+def draw(order: request.Request, target: request.Target) -> None:
     import torch
     from tqdm import tqdm
 

@@ -49,12 +49,13 @@ def main() -> int:
     from cdcd_video import build
     from cdcd_video.engine import distributed
     from cdcd_video.engine.watch import chosen
+    from cdcd_video.runs import writing
 
     watch = chosen(args.watch)
     unknown = set(args.stages or ()) - set(build.STAGES)
     if unknown:
         raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(build.STAGES)}")
-    with distributed.joined(config.device):
+    with distributed.joined(config.device), distributed.for_all(lambda: writing(out, args.stages or build.STAGES)):
         run = build.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
         run.train(args.stages)
         lacks = (

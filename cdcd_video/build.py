@@ -40,14 +40,13 @@ from cdcd_video.model import (
 )
 from cdcd_video.pretrained import STAND_IN, FrozenClip, find, mark_of
 from cdcd_video.report.card import write_card
+from cdcd_video.runs import STAGES, earlier_num_steps, raised_steps
 from cdcd_video.settled import begun_in, precisions, settled, slow_ones
 from cdcd_video.sheets import decoded_rows, drawn_rows
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
 from cdcd_video.step_eye import StepEye
+from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.video import contact_sheet
-
-STAGES = ("clip", "codec", "decoder", "eye", "diffusion", "refine")
-"""In order. `decoder` and `diffusion` need `codec` and not each other: two processes can train them side by side."""
 
 ON_CODES = ("eye", "diffusion", "refine")
 """The stages that see no pixel: a cache of latents is enough for them."""
@@ -123,8 +122,9 @@ def open_latents(config: Config, device: torch.device) -> Latents:
             f"{config.data.path} was made with --mode {mode} and data.mode is {config.data.mode}; make them equal"
         )
     if at.space.cfg != config.codec:
+        told = configfile.told_unequal(configfile.unequal(at.space.cfg, config.codec, "codec."))
         raise UserError(
-            f"the section `codec` of what made {config.data.path} differs from this config's; make them equal"
+            f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
         )
     return at
 
@@ -169,7 +169,7 @@ class TrainingRun:
 
     Args:
       config: what is trained; what it leaves open is settled here, see `settled`.
-      out: the run folder; made if missing. A folder that holds another config is refused.
+      out: the run folder; made if missing. One in which another config has been trained is refused.
       command: what the user typed, for run.json.
       cache: where the codes of the clips are kept; in the run folder when None. Runs that share data and codec may share it.
       watch: who is shown the log while it is written, of `engine.watch.WATCHERS`.
@@ -231,11 +231,14 @@ class TrainingRun:
         file = self.out / "config.yaml"
         begun = begun_in(self.out)
         self.config = settled(self.config, self.device, begun)
-        # Compared as configs: a dial that is newer than the run stands at its default there.
-        if begun is not None and begun != self.config:
-            raise UserError(f"{self.out} holds a run of another config; choose another --out, or delete that folder")
+        raised = raised_steps(self.config, begun, self.out)
         text, stages = configfile.dump(self.config), stages_of(self.config)
-        facts = {"config_sha256": _digest(text), "precision": precisions(self.config, stages), **self.stand_in}
+        facts = {
+            "config_sha256": _digest(text),
+            "precision": precisions(self.config, stages),
+            **raised,
+            **self.stand_in,
+        }
         slow = slow_ones(self.config, stages, self.device)
         if slow:
             say("warning", f"{slow}.")
@@ -369,13 +372,17 @@ class TrainingRun:
 
     def _fit(self, stage: loop.Task, train: TrainConfig, **identity: str) -> None:
         """Trains a stage to its end and leaves the averaged weights in its model."""
-        # What changes no number is not asked for.
-        told = identity_text(train, but={"compile", "checkpoint_activations"})
+        # What changes no number is not asked for, nor how far to go. Checkpoints from before that was so told it.
+        idle = {"compile", "checkpoint_activations"}
+        told = identity_text(train, but={*idle, "num_steps"})
+        before = {train.num_steps, *earlier_num_steps(self.out, stage.name)}
+        lengths = [identity_text(train.model_copy(update={"num_steps": length}), but=idle) for length in before]
+        formerly = {"train": [_digest(text) for text in lengths]}
         facts = {"train": told, "data": self.data_digest, **identity}
         identity = {name: _digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
-        how = {"seed": self.config.seed, "identity": identity, "watch": self.watch, "shard": self.shard}
-        result = loop.train(stage, settings, self.out, **how)
+        how = {"seed": self.config.seed, "identity": identity, "formerly": formerly, "watch": self.watch}
+        result = loop.train(stage, settings, self.out, shard=self.shard, **how)
         stage.model.load_state_dict(checkpoint.load_weights(self.out, stage.name, "ema"))
         stage.model.eval()
         if not result.is_finished:
@@ -405,9 +412,11 @@ class TrainingRun:
             raise UserError(f"reuse: {path} holds no trained codec; train it first, or name another run folder")
         other = configfile.load(source / "config.yaml", Config)
         for section in ("clip", "codec"):
-            if getattr(other, section) != getattr(self.config, section):
+            there, here = getattr(other, section), getattr(self.config, section)
+            if there != here:
+                told = configfile.told_unequal(configfile.unequal(there, here, f"{section}."))
                 raise UserError(
-                    f"reuse: the section `{section}` of {source} differs from this config's; make them equal"
+                    f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
                 )
         if self.latents is not None:
             codes = codes_of_folder(source, self.config.codec)
@@ -417,7 +426,10 @@ class TrainingRun:
                     f"({self.latents.codes[:16]}); name the model that did, or encode again"
                 )
         if other.picture.sees_start != self.config.picture.sees_start:
-            raise UserError(f"reuse: picture.sees_start of {source} differs from this config's; make them equal")
+            here = self.config.picture.sees_start
+            raise UserError(
+                f"reuse: picture.sees_start of {source} is {not here}, and this config's is {here}; make them equal"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)
@@ -438,12 +450,14 @@ class TrainingRun:
         longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
         facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
         what = (eyes.plan(**facts, recipe={}), eyes.space())
-        distributed.by_main(lambda: clear_private_cache(folder, what[0]))
-        world = distributed.world()
-        part = {"shard": world.rank, "num_shards": world.size}
-        write_private_cache(folder, clips, eyes.encoder(), *what, split, **part)
-        distributed.barrier()  # whoever was last has joined the parts
-        return CodeCache(folder)
+        # Runs of an ablation share it: one makes it, and the others wait for that.
+        with distributed.for_all(lambda: folder_lock(folder, wait=lambda told: say("cache", told))):
+            distributed.by_main(lambda: clear_private_cache(folder, what[0]))
+            world = distributed.world()
+            part = {"shard": world.rank, "num_shards": world.size}
+            write_private_cache(folder, clips, eyes.encoder(), *what, split, **part)
+            distributed.barrier()  # whoever was last has joined the parts
+            return CodeCache(folder)
 
     def _save(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         """Writes one network into the model folder, with the config and the facts beside it."""

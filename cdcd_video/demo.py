@@ -20,6 +20,7 @@ from cdcd_video.data.images import fit, read_image
 from cdcd_video.data.sprites import Background, Scene, SpriteObject, caption_of
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.folder_lock import folder_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = {
@@ -205,9 +206,20 @@ def main() -> None:
     if args.make_examples:
         say("\n".join(map(str, make_examples(ROOT / "examples"))))
         return
-    started, out = time.monotonic(), args.out.resolve()
-    with stage(f"drawing videos from the pictures in examples/ with the model {args.checkpoint!r}"):
-        made = draw_examples(args.checkpoint, ROOT / "examples", out)
+    with folder_lock(args.out):
+        demonstrate(args.checkpoint, args.out.resolve())
+
+
+def demonstrate(checkpoint: str, out: Path) -> None:
+    """The whole demo.
+
+    Args:
+      checkpoint: what draws the examples.
+      out: where to.
+    """
+    started = time.monotonic()
+    with stage(f"drawing videos from the pictures in examples/ with the model {checkpoint!r}"):
+        made = draw_examples(checkpoint, ROOT / "examples", out)
     made += miniature_round(out / "round")
     report = out / "report.html"
     shutil.copyfile(out / "round" / "scores" / "report.html", report)

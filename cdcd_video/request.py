@@ -8,9 +8,12 @@ import base64
 import hashlib
 import io
 import itertools
+import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,14 +29,17 @@ from cdcd_video.config import FrameRate, Order
 from cdcd_video.data.images import read_image
 from cdcd_video.dials import MAX_CAPTION_CHARACTERS, MAX_CAPTION_FRAME, MAX_CAPTIONS, MAX_SIZE_PX, RANGES, check_dials
 from cdcd_video.errors import UserError
-from cdcd_video.storage.small_file import MIB, read_small
+from cdcd_video.storage.folder_lock import folder_lock
+from cdcd_video.storage.free_name import free_name, is_there, numbered
+from cdcd_video.storage.record_place import MOST_BYTES, held_record
+from cdcd_video.storage.small_file import read_small
 
 SUFFIXES = (".mp4", ".gif", ".webp")
 """Video files that can be written; see `cdcd_video.video.save`."""
 VIEW_PX = 256
 """A small video is enlarged to about this side, for looking at."""
-_MOST_BYTES = 96 * MIB
-"""Of a `.json`: a frame of the largest side is 64 MiB in it."""
+_NAME_LETTERS, _NAME_BYTES = 60, 100
+"""Of each half of a name that is made here."""
 DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "order", "contrast", "seed")
 """The fields of `cdcd_video.generate.Drawing`, which cannot be imported here: it needs torch."""
 
@@ -154,16 +160,17 @@ class Target:
     """A folder for the exact frames, when a folder was asked for."""
 
 
-def choose_target(asked: Mapping[str, Any]) -> Target:
-    """Where the files go; makes sure that they can be written there.
+@contextmanager
+def chosen_target(asked: Mapping[str, Any]) -> Iterator[Target]:
+    """Where the files go; makes sure that they can be written there, and holds the place meanwhile.
 
     Args:
       asked: the options of `inference.py` by name. `out` is a file with a suffix of `SUFFIXES`, or a folder, which gets
-        `video.mp4`, `video.json` and `frames/`; None derives a name from the picture and the sentence, or from the
-        `.json` that is drawn again.
+        `video.mp4`, `video.json` and `frames/`: what is there is replaced. None derives a name from the picture and the
+        sentence, or from the `.json` that is drawn again, and takes the first under which nothing is there yet.
 
     Raises:
-      UserError: the suffix is not known, or the place cannot be written.
+      UserError: the suffix is not known, the place cannot be written, or another process is writing there.
     """
     out = asked["out"] or _default_out(asked)
     path = Path(out)
@@ -172,12 +179,22 @@ def choose_target(asked: Mapping[str, Any]) -> Target:
     if not is_folder and path.suffix.lower() not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise UserError(f"cannot write a video as {path.suffix!r} ({out}); use {known}, or a folder: {out}/")
-    target = path / "video.mp4" if is_folder else path
-    with video.refused_by_disk(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    return Target(target, target.with_suffix(".json"), path / "frames" if is_folder else None)
+    with ExitStack() as held:
+        if asked["out"]:
+            held.enter_context(folder_lock(path))
+        else:
+            path = held.enter_context(free_name(numbered(path), _is_taken))
+        target = path / "video.mp4" if is_folder else path
+        with video.refused_by_disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
+        record = held.enter_context(held_record(target))
+        yield Target(target, record, path / "frames" if is_folder else None)
+
+
+def _is_taken(path: Path) -> bool:
+    return is_there(path) or is_there(path.with_suffix(".json"))
 
 
 def differences(again: Record | None, made_with: Mapping[str, Any]) -> list[str]:
@@ -215,7 +232,7 @@ def read_record(path: Path) -> Record:
     Raises:
       UserError: it is missing, no plain file, damaged, of another format, or holds a dial that is out of range.
     """
-    content = read_small(path, "the .json of a video", limit=_MOST_BYTES)
+    content = read_small(path, "the .json of a video", limit=MOST_BYTES)
     try:
         return Record.model_validate_json(content)
     except ValidationError as error:
@@ -262,9 +279,29 @@ def write(
 def _default_out(asked: Mapping[str, Any]) -> str:
     if asked["from_json"]:
         first = Path(asked["from_json"])
-        return str(first.with_name(f"{first.stem}-again.mp4"))
-    words = re.sub(r"[^a-z0-9]+", "-", " ".join(asked["text"]).lower()).strip("-")[:60]
-    return f"out/{Path(asked['frame']).stem}-{words or 'video'}.mp4"
+        stem = Path(first.stem).stem if Path(first.stem).suffix.lower() in SUFFIXES else first.stem
+        return str(first.with_name(f"{_shortened(stem)}-again.mp4"))
+    return f"out/{_shortened(Path(asked['frame']).stem)}-{_slug(' '.join(asked['text']))}.mp4"
+
+
+def _slug(sentence: str) -> str:
+    """A sentence as a part of a file's name: letters and digits of any script, small, with hyphens between the words.
+
+    One without any of them, such as emoji alone, is called by its hash.
+    """
+    folded = unicodedata.normalize("NFC", sentence.casefold())
+    # Letters, the marks that belong to them (vowels of Hindi, Thai, Arabic), and numbers.
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else "-" for letter in folded)
+    words = _shortened(re.sub("-+", "-", kept).strip("-"), _NAME_LETTERS).rstrip("-")
+    return words or f"video-{hashlib.sha256(sentence.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _shortened(text: str, most: int = _NAME_BYTES) -> str:
+    """As many letters as fit: file systems count bytes, and allow 255 for all of a name."""
+    text = text[:most]
+    while len(os.fsencode(text)) > _NAME_BYTES:
+        text = text[:-1]
+    return text
 
 
 def _to_base64(frame: UInt8[np.ndarray, "H W 3"]) -> str:

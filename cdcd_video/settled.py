@@ -13,13 +13,14 @@ from cdcd_video.errors import UserError
 
 
 def begun_in(folder: Path) -> Config | None:
-    """The settled config of the run that a folder holds; None where it holds none.
+    """The settled config of the run that a folder holds; None where nothing was trained there: such a folder takes any.
 
     Raises:
       UserError: it is damaged.
     """
-    file = folder / "config.yaml"
-    return configfile.load(file, Config) if file.is_file() else None
+    file, model = folder / "config.yaml", folder / "model" / "model.json"
+    is_trained = any((folder / "checkpoints").glob("*/step-*")) or model.is_file()
+    return configfile.load(file, Config) if is_trained and file.is_file() else None
 
 
 def settled(config: Config, device: torch.device, begun: Config | None = None) -> Config:

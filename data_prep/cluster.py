@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
+from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.encoding import encode, summary
 from data_prep.job import Job
 
@@ -43,11 +44,15 @@ def run(job: Job, processes: int) -> str:
 
     Returns:
       One line that says what came out.
+
+    Raises:
+      UserError: another process makes this cache.
     """
     logs = job.out.with_name(f"{job.out.name}.logs")
     # A task that was done once is done in no time (its blocks are there), so the engine's own marks are not asked.
     executor = LocalPipelineExecutor(
         [EncodeShard(job)], tasks=job.num_shards, workers=processes, logging_dir=str(logs), skip_completed=False
     )
-    executor.run()
+    with folder_lock(logs):  # each task holds its shard, and this the engine
+        executor.run()
     return f"{summary(job, 0)}; logs of the tasks: {logs}"

@@ -1,6 +1,7 @@
 """Clips -> a cache of latents, or the shard of one that this process is to do."""
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import json
@@ -19,6 +20,7 @@ from cdcd_video.encoder import Eyes, open_eyes
 from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import folder_lock
 from data_prep import folder, internvid, msrvtt
 from data_prep.items import Item
 from data_prep.job import Job
@@ -35,8 +37,30 @@ def encode(job: Job) -> str:
       One line that says what came out, or what is missing.
 
     Raises:
-      UserError: the model, the clips or the place cannot be used, or the place holds the cache of another plan.
+      UserError: the model, the clips or the place cannot be used, the place holds the cache of another plan, or
+        another process is at it.
     """
+    with held_for(job):
+        return _encode(job)
+
+
+@contextlib.contextmanager
+def held_for(job: Job) -> Iterator[None]:
+    """Holds what a job writes: the whole cache, or one shard of it, which goes together with its other shards.
+
+    Raises:
+      FolderInUse: another process makes this cache, or this shard of it.
+    """
+    is_shard = job.num_shards > 1
+    with contextlib.ExitStack() as held:
+        held.enter_context(folder_lock(job.out, shared=is_shard))
+        if is_shard:
+            name = f"{job.out.name}.shard-{job.shard}-of-{job.num_shards}"
+            held.enter_context(folder_lock(job.out.resolve().with_name(name)))
+        yield
+
+
+def _encode(job: Job) -> str:
     began = time.monotonic()
     distributed.take_gpu(job.device)
     eyes = open_eyes(job.model, device_for(job.device))

@@ -20,6 +20,7 @@ from cdcd_video.data.images import RESIZE, FitMode
 from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.items import Item, Told, tell
 from data_prep.subset import describe
 from data_prep.tars import taken_out
@@ -135,8 +136,13 @@ def prepare(plan: Plan) -> str:
       One line that says what came out.
 
     Raises:
-      UserError: if the folder cannot be written or not one clip could be used.
+      UserError: if the folder cannot be written, another process writes it, or not one clip could be used.
     """
+    with folder_lock(plan.settings.out):
+        return _prepare(plan)
+
+
+def _prepare(plan: Plan) -> str:
     began = time.monotonic()
     settings, told, recipe = plan.settings, plan.told, plan.facts()
     with StoreWriter(

@@ -16,6 +16,7 @@ from cdcd_video.data.sprites import SPLITS, World
 from cdcd_video.data.store import SpritesClips
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.prepare import summary
 
 
@@ -49,7 +50,8 @@ def run(options: argparse.Namespace) -> str:
         "num_frames": options.num_frames,
         "world": dataclasses.asdict(world),
     }
-    with StoreWriter(options.out, size_px=options.size_px, fps=options.fps, mode="crop", recipe=recipe) as writer:
+    how = {"size_px": options.size_px, "fps": options.fps, "mode": "crop", "recipe": recipe}
+    with folder_lock(options.out), StoreWriter(options.out, **how) as writer:
         done = writer.done
         with tqdm(total=sum(map(len, splits)), initial=len(done), unit="clip", file=sys.stderr) as progress:
             for clips in splits:

@@ -31,15 +31,6 @@ def start(tmp_path) -> Callable[..., TrainingRun]:
     return lambda *changes: TrainingRun(tiny(*changes), tmp_path / "run", ["test"])
 
 
-def test_a_folder_belongs_to_one_config(start):
-    run = start()
-    before = (run.out / "config.yaml").read_text()
-    start()
-    with pytest.raises(UserError, match="holds a run of another config; choose another --out"):
-        start("loss.changed=3")
-    assert (run.out / "config.yaml").read_text() == before
-
-
 @pytest.mark.parametrize("key, known", [("motions", "moves up and left"), ("backgrounds", "checker")])
 def test_unknown_words_of_the_world_are_named_with_the_known_ones(key, known):
     config = tiny(f"data.{key}=[plaid]")

@@ -242,7 +242,8 @@ def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):  
     asked |= dict.fromkeys((*request.DRAWING, "scale")) | {"out": str(tmp_path / "x.webp")}
     video = tiny(starts[0], CAPTION, contrast=80.0, **LOOK)
     order = request.Request(starts[0], "x.png", "", [(0, CAPTION)], str(tiny_model), "cpu", {}, None, None)
-    request.write(iter([video.frames]), video.settings, request.choose_target(asked), order, device="cpu", threads=1)
+    with request.chosen_target(asked) as target:
+        request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
     assert again.drawing["contrast"] == 80.0
     assert np.array_equal(tiny(again.start, again.captions, **again.drawing).frames, video.frames)

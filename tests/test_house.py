@@ -22,7 +22,7 @@ ORDER = (
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
     *("encoder", "drawing", "advice", "walk", "generate"),  # how it draws
     *("checkup", "stages", "settled", "sheets"),  # what is trained, what is shown
-    *("report", "build", "benchmark"),
+    *("report", "runs", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )
 """Each name of the package may import those before it."""

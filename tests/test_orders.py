@@ -256,7 +256,8 @@ def test_the_json_beside_a_video_keeps_the_order(pipe, start, tmp_path, tiny_mod
     asked |= dict.fromkeys((*request.DRAWING, "scale")) | LOOK | {"order": "purity", "out": str(tmp_path / "x.webp")}
     video = pipe(start, CAPTION, order="purity", **LOOK)
     order = request.Request(start, "x.png", "", [(0, CAPTION)], str(tiny_model), "cpu", {}, None, None)
-    request.write(iter([video.frames]), video.settings, request.choose_target(asked), order, device="cpu", threads=1)
+    with request.chosen_target(asked) as target:
+        request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
     assert again.drawing["order"] == "purity"
     assert np.array_equal(pipe(again.start, again.captions, **again.drawing).frames, video.frames)

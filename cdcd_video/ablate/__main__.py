@@ -32,6 +32,7 @@ def main() -> None:
         raise UserError(f"--only names {unknown[0]!r}; the arms are {', '.join(plan.arms)}")
 
     from cdcd_video.ablate import cell, cost, page
+    from cdcd_video.storage.folder_lock import folder_lock
 
     wanted = [one for one in plan.cells if not args.only or one.arm.name in args.only]
     if not args.table:
@@ -40,7 +41,8 @@ def main() -> None:
         if args.dry_run:
             return
         work(plan, open_cells, args.batch)
-    say(*map(str, page.write(plan)))
+    with folder_lock(plan.out, wait=say):  # the cells have locks of their own
+        say(*map(str, page.write(plan)))
 
 
 def work(plan, cells, batch_size: int) -> None:

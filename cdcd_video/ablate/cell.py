@@ -1,10 +1,8 @@
 """One cell: claimed, trained, measured. A process that dies leaves the cell to the next one, which goes on from there."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +14,7 @@ from cdcd_video.generate import ImageToVideo
 from cdcd_video.metrics import suite
 from cdcd_video.metrics.rows import ORACLES, REFERENCES
 from cdcd_video.report.files import write_protocol, write_scores, write_videos
+from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
 
 REFERENCE_FOLDER = "references"
 CACHE_FOLDER = "cache"
@@ -25,22 +24,14 @@ SCORES = "scores.jsonl"
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the folder to itself inside the `with`.
-
-    The lock is the kernel's (flock), so it is gone with the process that held it, however that ended.
-    """
-    with runtime.writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
+    """Whether this process has the folder to itself inside the `with`; the folder's lock goes with the process."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
+            held.enter_context(folder_lock(folder))
+            is_ours = True
+        except FolderInUse:
+            is_ours = False
+        yield is_ours
 
 
 def is_done(plan: Plan, folder: Path) -> bool:

@@ -1,7 +1,8 @@
 """Writes the caches that `cache` reads: block after block, by one process or many, killed or not.
 
 A cache that is being made is the folder `FOLDER.part`: its plan, and a file per finished block. Whoever finds all blocks
-finished joins them. No process ever waits for another or locks anything:
+finished joins them. Processes that do parts of one cache do not wait for each other (one that makes a whole cache keeps
+others out by the folder's lock, see `storage.folder_lock`):
 
 - a block's file appears whole or not at all (written under another name, flushed to the disk, renamed);
 - two processes that do the same block write the same bytes;
@@ -26,6 +27,7 @@ from cdcd_video.data.cache import ARRAYS, FORMAT, INDEX, MANIFEST, REJECTED, SPA
 from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Block, BlockFile, Encoder, encode_block, pack, shown
 from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import holds_nothing
 from cdcd_video.video import refused_by_disk
 
 _PLAN = "plan.json"
@@ -118,7 +120,7 @@ class CacheWriter:
         """Looks at what is there already, and says what is going to be there."""
         way_out = "encode into another folder, or delete that one"
         with refused_by_disk(self.folder):
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and not holds_nothing(self.folder):
                 self.plan.check(read_manifest(self.folder)["plan"], self.folder, way_out)
                 shutil.rmtree(self.part, ignore_errors=True)  # of one killed between the renaming and the clearing up
                 return

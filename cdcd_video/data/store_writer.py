@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from cdcd_video.data.images import FitMode
 from cdcd_video.data.store import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import holds_nothing
 from cdcd_video.video import refused_by_disk
 
 _RECIPE = "recipe.json"  # in an unfinished folder: what it is going to be
@@ -243,7 +244,7 @@ class StoreWriter:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and holds_nothing(folder)):
         return
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} exists and is not a prepared folder; name another")

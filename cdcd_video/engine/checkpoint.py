@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -208,8 +208,15 @@ def load_weights(out: Path, task: str, which: Literal["ema", "model"] = "ema") -
     return latest(out, task).tensors(which)
 
 
-def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
+def check_identity(
+    checkpoint: Checkpoint, identity: Mapping[str, str], formerly: Mapping[str, Collection[str]]
+) -> None:
     """Refuses to go on from a checkpoint of another run.
+
+    Args:
+      checkpoint: the one to go on from.
+      identity: of the run that wants to.
+      formerly: by key of it, what checkpoints of the same run may say too.
 
     Raises:
       UserError: names every value that differs, both sides.
@@ -218,7 +225,7 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
     differences = [
         f"{key} was {checkpoint.identity.get(key, 'not given')} and is now {identity.get(key, 'not given')}"
         for key in keys
-        if checkpoint.identity.get(key) != identity.get(key)
+        if checkpoint.identity.get(key) not in (identity.get(key), *formerly.get(key, ()))
     ]
     if differences:
         raise UserError(

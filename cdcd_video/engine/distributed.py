@@ -263,6 +263,23 @@ def by_main(work: Callable[[], Made]) -> Made | None:
             raise UserError("process 0 has stopped, and says why")
 
 
+@contextlib.contextmanager
+def for_all(enter: Callable[[], contextlib.AbstractContextManager[Made]]) -> Iterator[Made | None]:
+    """Inside the `with` the main process holds for all of them what only one can hold: the folder that they write.
+
+    Args:
+      enter: makes what is held, such as `storage.folder_lock`.
+
+    Yields:
+      What that gives in the main process; None in the others.
+
+    Raises:
+      UserError: in the others, when it failed there; the main process raises what it was.
+    """
+    with contextlib.ExitStack() as held:
+        yield by_main(lambda: held.enter_context(enter()))
+
+
 def to_main(content: bytes) -> None:
     """Sends bytes to the main process, which awaits them by `from_others`."""
     with _answered():

@@ -45,8 +45,10 @@ class Journal:
             return
         with open_plain(self.path, "the run's log") as file:
             lines = file.read().decode("utf-8", errors="replace").splitlines(keepends=True)
-        with writing_to(self.path.parent):
-            replace_file(self.path, "".join(line for line in lines if self._is_kept(line, step)))
+        kept = [line for line in lines if self._is_kept(line, step)]
+        if kept != lines:  # another process may be writing the lines of another task
+            with writing_to(self.path.parent):
+                replace_file(self.path, "".join(kept))
 
     def write(self, step: int, seconds: float, **values: Any) -> dict[str, Any]:
         """Appends one line; what is not a finite number becomes null, so that every reader of JSON can read it.

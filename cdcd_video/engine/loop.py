@@ -3,11 +3,11 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -150,6 +150,7 @@ def train(
     *,
     seed: int,
     identity: dict[str, str],
+    formerly: Mapping[str, Collection[str]] = MappingProxyType({}),
     watch: Sequence[str] = (),
     shard: str = "ddp",
 ) -> TrainResult:
@@ -163,7 +164,9 @@ def train(
       settings: how.
       out: the run's folder: `checkpoints/TASK/` and `log.jsonl`; several tasks may share it, one after another.
       seed: of every random draw.
-      identity: what must not change between starts, such as the hashes of config, data and codec.
+      identity: what must not change between starts, such as the hashes of config, data and codec. The number of steps may
+        grow.
+      formerly: by key of it, what earlier checkpoints of the same run may say too.
       watch: who is shown the log beside `log.jsonl`, of `engine.watch.WATCHERS`.
       shard: how several processes share the model, of `engine.parallel.SHARDS`; a run may change it, and their number.
 
@@ -175,7 +178,7 @@ def train(
       SystemExit: stopped by a signal, after saving.
     """
     runtime.set_threads(settings.num_threads)
-    run = _Run(task, settings, out, seed, {"seed": str(seed), **identity}, shard)
+    run = _Run(task, settings, out, seed, {"seed": str(seed), **identity}, shard, formerly)
     run.resume()
     run.open_watchers(watch)
     devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
@@ -234,6 +237,7 @@ class _Run:
     seed: int
     identity: dict[str, str]
     shard: str = "ddp"
+    formerly: Mapping[str, Collection[str]] = field(default_factory=dict)
     step: int = 0
     seconds_before: float = 0.0
     saved: Path | None = None
@@ -265,7 +269,12 @@ class _Run:
             found = checkpoint.newest(self.out, self.task.name)
         distributed.check_alike(f"the newest checkpoint of {self.task.name}", found.step if found else 0)
         if found is not None:
-            checkpoint.check_identity(found, self.identity)
+            checkpoint.check_identity(found, self.identity, self.formerly)
+            if found.step > self.settings.num_steps:
+                raise UserError(
+                    f"{found.folder} has taken {found.step} steps, and num_steps is {self.settings.num_steps}; a run is not"
+                    " taken back: choose a new --out, or at least as many steps."
+                )
             try:
                 parallel.load_whole(self.task.model, found.tensors("model"))
             except RuntimeError as error:

@@ -95,7 +95,7 @@ def weights(run: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     home = run / "checkpoints"
-    for task in sorted(path.name for path in home.iterdir()) if home.is_dir() else []:
+    for task in sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []:
         newest = checkpoint.latest(run, task)
         state = json.loads((newest.folder / "state.json").read_text())
         found |= {f"{task}, step {newest.step}: {part}": sha256 for part, sha256 in state["sha256"].items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate.study import QUESTIONS, Recipe, Study, open_study
+from cdcd_video.storage.folder_lock import folder_lock
 
 EXAMPLE = (
     "example: python -m cdcd_video.rate serve --study out/study --videos ours=out/ours --videos theirs=out/theirs"
@@ -123,7 +124,8 @@ def made(options: argparse.Namespace) -> Study:
     recipe, root = recipe_of(options)
     if not recipe.videos:
         open_study(folder_of(options.study))  # says what is missing
-    study = make(recipe, root, folder_of(options.study))
+    with folder_lock(folder_of(options.study)):
+        study = make(recipe, root, folder_of(options.study))
     say(f"{len(study.items)} items of {', '.join(study.systems)} in {folder_of(options.study)}")
     if study.left_out:
         say(f"left out, not made by every system: {', '.join(study.left_out)}")
@@ -149,6 +151,7 @@ def run_serve(options: argparse.Namespace) -> None:
     else:
         study = made(options)
     with (
+        folder_lock(folder, shared=True),
         contextlib.closing(Store(folder / "answers.sqlite", study)) as store,
         listen(options.host, options.port) as opened,
     ):
@@ -178,8 +181,9 @@ def run_report(options: argparse.Namespace) -> None:
     from cdcd_video.rate import report
 
     folder = folder_of(options.study)
-    for path in report.write(folder, options.scores, options.out, names=options.names, seed=options.seed):
-        say(str(path))
+    with folder_lock(options.out or folder / "report.html"):  # while a server shares the folder
+        for path in report.write(folder, options.scores, options.out, names=options.names, seed=options.seed):
+            say(str(path))
 
 
 def say(text: str) -> None:

@@ -20,11 +20,10 @@ from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError
 from cdcd_video.rate.shelf import Shelf, first_frame
 from cdcd_video.rate.study import Item, Recipe, Study
-from cdcd_video.storage.small_file import MIB, read_small
+from cdcd_video.storage.record_place import MOST_BYTES, record_of
+from cdcd_video.storage.small_file import read_small
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
-_RECORD_BYTES = 64 * MIB
-"""Of the .json beside a video, which holds the starting picture."""
 
 
 def make(recipe: Recipe, root: Path, folder: Path) -> Study:
@@ -159,10 +158,10 @@ def _starting_picture(
 
 def _sidecar(path: Path) -> dict[str, Any] | None:
     """Sentence and starting picture from the .json that `inference.py` writes beside a video, if there is one."""
-    beside = path.with_suffix(".json")
-    if not beside.exists():
+    beside = record_of(path)
+    if beside is None:
         return None
-    content = read_small(beside, "record", within=path.parent, limit=_RECORD_BYTES)
+    content = read_small(beside, "record", within=path.parent, limit=MOST_BYTES)
     try:
         made = json.loads(content)
         prompt = ", then ".join(sentence for _, sentence in made["text"])

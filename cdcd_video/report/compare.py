@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.report.latent_tables import SPACES
+from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file
 
 _HOW = {
@@ -33,10 +34,12 @@ LEGEND = (
 )
 
 
-def told(folders: Sequence[str], out: Path) -> str:
-    """Lays finished evaluations side by side: what the terminal shows, after everything is written."""
-    found = compare(folders)
-    return "\n".join([text(found), *map(str, write(found, out)), ""])
+def told(folders: Sequence[str], given: Path | None) -> str:
+    """Lays finished evaluations side by side: what the terminal shows, after everything is written to the folder that is
+    given, or to a free name."""
+    with chosen_folder(given, Path("out/compare")) as out:
+        found = compare(folders)
+        return "\n".join([text(found), *map(str, write(found, out)), ""])
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:

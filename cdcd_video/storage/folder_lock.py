@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cdcd_video.errors import UserError
@@ -27,27 +27,42 @@ except ImportError:  # Windows has none
 
 _MOST_BYTES = 4096
 _MOST_COMMAND_LETTERS = 300
+_ASK_AGAIN_S = 0.1
+_SHARERS_WAIT_S = 2.0
+"""A lock that is shared may for a moment be held by one alone, who leaves and looks whether to clear up."""
 _held: dict[tuple[Path, int], int] = {}
 """Handles of what this process holds, by folder and thread."""
 
 
 class FolderInUse(UserError):
-    """Another process writes the folder."""
+    """Another process writes the folder.
 
-    def __init__(self, folder: Path, holder: str):
+    Attributes:
+      holder: which one, in words.
+      is_shared: whether it shares the folder with others of its job.
+    """
+
+    def __init__(self, folder: Path, holder: str, is_shared: bool = False):
         super().__init__(
-            f"{folder} is being written by {holder}; wait until that has ended or stop it, or choose another folder"
+            f"{folder} is being written by {holder}; wait until that has ended or stop it, or choose another place"
         )
+        self.holder, self.is_shared = holder, is_shared
 
 
 @contextmanager
-def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
+def folder_lock(
+    folder: str | os.PathLike[str], *, shared: bool = False, wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Holds a folder, so that no other process that asks writes it meanwhile.
 
     A thread that holds it may ask again: what it calls is part of the same work. Processes forked meanwhile do not hold it.
 
     Args:
-      folder: need not exist yet; the one that is to hold it must, or be one that can be made.
+      folder: need not exist yet; the one that is to hold it must, or be one that can be made. The name of a file does too:
+        then it is the file that is held.
+      shared: for the processes of one job that write the folder together; only one that asks for it alone is kept out, and
+        keeps them out.
+      wait: None refuses a folder that is held. Otherwise it is told once who holds it, and then waited for.
 
     Raises:
       FolderInUse: another process (or another thread of this one) holds it; the sentence names it.
@@ -58,43 +73,83 @@ def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     if key in _held:
         yield
         return
-    handle, place = _acquired(Path(folder), target)
+    handle, place = _awaited(Path(folder), target, shared, wait)
     _held[key] = handle
     try:
         yield
     finally:
         # Removed while still held, so that whoever waits at the old file sees that it is gone and takes a new one.
         if _held.pop(key, None) is not None:
-            if place is not None:
+            if place is not None and (not shared or _is_alone(handle)):
                 place.unlink(missing_ok=True)
             os.close(handle)
 
 
-def _acquired(folder: Path, target: Path) -> tuple[int, Path | None]:
+def is_lock(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a lock, by its name: no part of what a folder holds, and of no harm where one was left behind."""
+    name = os.path.basename(path)
+    return name.startswith(".") and name.endswith(".lock")
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder has no entries, locks aside."""
+    return all(is_lock(name) for name in os.listdir(folder))
+
+
+def _awaited(folder: Path, target: Path, shared: bool, wait: Callable[[str], None] | None) -> tuple[int, Path | None]:
+    """`_acquired`, as soon as may be."""
+    patience = time.monotonic() + _SHARERS_WAIT_S
+    while True:
+        try:
+            return _acquired(folder, target, shared)
+        except FolderInUse as refusal:
+            if wait is None and not (shared and refusal.is_shared and time.monotonic() < patience):
+                raise
+            if wait is not None:
+                wait(f"{folder} is being written by {refusal.holder}; waiting until that has ended")
+                wait = _silent
+            time.sleep(_ASK_AGAIN_S)
+
+
+def _silent(_: str) -> None:
+    """What is said a second time."""
+
+
+def _acquired(folder: Path, target: Path, shared: bool) -> tuple[int, Path | None]:
     """An open handle that holds the lock, and the file to remove at the end, None where nothing is locked."""
     while True:
         handle, place = _opened(folder, target)
         try:
             if fcntl is None:
                 raise OSError(errno.ENOTSUP, "no flock on this system")
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(handle)
+            refusal = FolderInUse(folder, *_holder(handle))
             os.close(handle)
-            raise FolderInUse(folder, holder) from None
+            raise refusal from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
                 f"{folder} cannot be locked ({error.strerror}); see to it that no second process writes it meanwhile",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             place.unlink(missing_ok=True)
             return handle, None
         if _is_same_file(handle, place):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(_about_me()).encode(), 0)
+            with suppress(OSError):  # on a full disk the second one is not told who it is, and waits all the same
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(_about_me() | {"shared": shared}).encode(), 0)
             return handle, place
         os.close(handle)  # its holder has just removed it
+
+
+def _is_alone(handle: int) -> bool:
+    """Whether nobody shares the lock any more; then this process holds it alone."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _opened(folder: Path, target: Path) -> tuple[int, Path]:
@@ -131,14 +186,16 @@ def _about_me() -> dict[str, object]:
     }
 
 
-def _holder(handle: int) -> str:
-    """Who holds it, as it says; it may be about to say so."""
+def _holder(handle: int) -> tuple[str, bool]:
+    """Who holds it, as it says (it may be about to say so), and whether it shares it. Of several who share it, the last
+    that came speaks; it may have left before the others."""
     try:
         about = json.loads(os.pread(handle, _MOST_BYTES, 0))
         where = "" if about["host"] == socket.gethostname() else f" on {about['host']}"
-        return f"process {about['process']}{where} (`{about['command']}`, since {about['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        told = f"process {about['process']}{where} (`{about['command']}`, since {about['since']})"
+        return told, about.get("shared") is True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "another process", False
 
 
 def _let_go_in_child() -> None:

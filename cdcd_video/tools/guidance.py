@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.free_name import chosen_folder
 
 METRICS = ("sprites", "motion", "clip_text", "clip_first", "smoothness")
 SHOWN = (
@@ -30,11 +31,16 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of scenes, drawing and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--out", type=Path, default=Path("out/guidance"), metavar="DIR", help="default: out/guidance")
+    add("--out", type=Path, metavar="DIR", help="default: out/guidance, or the next free name")
     args = parser.parse_args()
     if args.num_videos < 1 or args.batch < 1 or args.num_frames < 2 or args.seed < 0:
         raise UserError("--num-videos and --batch must be at least 1, --num-frames 2 and --seed 0")
+    with chosen_folder(args.out, Path("out/guidance")) as args.out:
+        measure(args)
 
+
+def measure(args: argparse.Namespace) -> None:
+    """What the options ask for, into the folder `args.out`."""
     from tqdm import tqdm
 
     from cdcd_video import benchmark, report

@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.folder_lock import folder_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITING = ".writing-"
@@ -177,7 +178,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.kills < 1 or args.seed < 0:
         raise UserError("--kills must be at least 1, and --seed at least 0")
-    with tempfile.TemporaryDirectory(prefix="kill-resume-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kill-resume-") as scratch, folder_lock(args.out or scratch):
         return _show(args, args.out or Path(scratch))
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.free_name import chosen_folder
 
 SHOWN = (
     ("purity", "silhouette", "retrieval@1", "alignment", "uniformity"),
@@ -31,13 +32,18 @@ def main() -> None:
     add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--umap", action="store_true", help="add UMAPs to the PCAs (needs umap-learn)")
-    add("--out", type=Path, default=Path("out/latents"), metavar="DIR", help="default: out/latents")
+    add("--out", type=Path, metavar="DIR", help="default: out/latents, or the next free name")
     args = parser.parse_args()
     if args.seed < 0 or args.batch < 1 or args.num_bank < 0 or (args.num_frames or 3) < 3:
         raise UserError("--seed and --num-bank must be at least 0, --batch 1 and --num-frames 3")
     if args.num_images < 2 or args.captions_per_image < 2:
         raise UserError("--num-images and --captions-per-image must be at least 2")
+    with chosen_folder(args.out, Path("out/latents")) as args.out:
+        measure(args)
 
+
+def measure(args: argparse.Namespace) -> None:
+    """What the options ask for, into the folder `args.out`."""
     from tqdm import tqdm
 
     from cdcd_video import build

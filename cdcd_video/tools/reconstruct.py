@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.free_name import chosen_folder
 
 if TYPE_CHECKING:
     from cdcd_video.data.store import Clips
@@ -35,12 +36,18 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a prepared folder")
     parser.add_argument("--split", default="val", help="of the folder (%(default)s)")
     parser.add_argument("--num-clips", type=int, default=32, metavar="V", help="the first so many (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/reconstruct"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/reconstruct, or the next free name")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
     args = parser.parse_args()
     if args.num_clips < 1:
         raise UserError("--num-clips must be at least 1")
+    with chosen_folder(args.out, Path("out/reconstruct")) as args.out:
+        measure(args)
+    return 0
 
+
+def measure(args: argparse.Namespace) -> None:
+    """What the options ask for, into the folder `args.out`."""
     from cdcd_video.data.store import StoredClips
     from cdcd_video.encoder import open_eyes
     from cdcd_video.engine import runtime
@@ -69,7 +76,6 @@ def main() -> int:
     pictures = [np.concatenate([shown[name][number] for number in few]) for name in shown]
     contact_sheet(pictures, args.out / "reconstruct.png", list(shown))
     sys.stdout.write(table(rows) + f"\n{args.out / 'reconstruct.jsonl'}\n{args.out / 'reconstruct.png'}\n")
-    return 0
 
 
 def scored(

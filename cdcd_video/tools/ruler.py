@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.free_name import chosen_folder
 
 
 def main() -> None:
@@ -15,11 +16,16 @@ def main() -> None:
     add("--num-videos", type=int, default=48, metavar="N", help="spoilt videos, and as many real ones (default: 48)")
     add("--seed", type=int, default=0, help="of the scenes, the defects and the splits (default: 0)")
     add("--device", default="cpu", help="where the feature networks run (default: cpu)")
-    add("--out", type=Path, default=Path("out/ruler"), metavar="DIR", help="default: out/ruler")
+    add("--out", type=Path, metavar="DIR", help="default: out/ruler, or the next free name")
     args = parser.parse_args()
     if args.num_videos < 4 or args.seed < 0:
         raise UserError("--num-videos must be at least 4 and --seed 0")
+    with chosen_folder(args.out, Path("out/ruler")) as args.out:
+        measure(args)
 
+
+def measure(args: argparse.Namespace) -> None:
+    """What the options ask for, into the folder `args.out`."""
     from tqdm import tqdm
 
     from cdcd_video.engine import runtime

@@ -15,6 +15,7 @@ from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.pretrained.known import KNOWN, VOCABULARY
+from cdcd_video.storage.folder_lock import folder_lock
 
 TINY = "tiny"
 """A shape of no published CLIP, for tests: 16 patches of 16 pixels, two narrow layers."""
@@ -40,9 +41,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.name != TINY and args.name not in KNOWN:
         raise UserError(f"there is no shape {args.name!r}; known are {', '.join(KNOWN)} and {TINY}")
-    if args.out.exists():
-        raise UserError(f"{args.out} exists already; name a folder that does not, or delete it")
-    kind = write(args.name, args.out, args.seed, args.vocabulary or _installed_vocabulary(), _lines(args.captions))
+    with folder_lock(args.out):
+        if args.out.exists():
+            raise UserError(f"{args.out} exists already; name a folder that does not, or delete it")
+        kind = write(args.name, args.out, args.seed, args.vocabulary or _installed_vocabulary(), _lines(args.captions))
     sys.stdout.write(f"{args.out}: random weights (seed {args.seed}) in the shape of {args.name}, with {kind}\n")
     return 0
 

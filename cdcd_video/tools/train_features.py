@@ -17,6 +17,7 @@ from cdcd_video.data.sprites import Scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics.features import offline
+from cdcd_video.storage.free_name import chosen_folder
 
 IDENTITIES = [(colour, shape) for colour in sprites.COLOURS for shape in sprites.SHAPES]
 SCENES = {"sprites-frame": 32, "sprites-video": 32}
@@ -32,7 +33,7 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.train_features", description=__doc__)
     parser.add_argument("--names", nargs="+", default=list(offline.NETWORKS), metavar="NAME")
-    parser.add_argument("--out", type=Path, default=Path("out/features"), metavar="DIR")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/features, or the next free name")
     parser.add_argument("--steps", type=int, metavar="S", help=f"instead of {STEPS}")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -41,12 +42,13 @@ def main() -> None:
             raise UserError(f"there is no built-in network {name!r}; there are {', '.join(offline.NETWORKS)}")
     if args.seed < 0 or (args.steps is not None and args.steps < 1):
         raise UserError("--seed must be at least 0 and --steps at least 1")
-    for name in args.names:
-        begin = time.perf_counter()
-        network = train(name, args.steps or STEPS[name], args.seed, show=True)
-        figures = accuracy(name, network, args.seed)
-        path = offline.save(network, name, args.out)
-        print(json.dumps({"file": str(path), "seconds": round(time.perf_counter() - begin), **figures}))
+    with chosen_folder(args.out, Path("out/features")) as out:
+        for name in args.names:
+            begin = time.perf_counter()
+            network = train(name, args.steps or STEPS[name], args.seed, show=True)
+            figures = accuracy(name, network, args.seed)
+            path = offline.save(network, name, out)
+            print(json.dumps({"file": str(path), "seconds": round(time.perf_counter() - begin), **figures}))
 
 
 def train(name: str, num_steps: int, seed: int = 0, *, show: bool = False) -> nn.Module:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.storage.free_name import chosen_folder
 
 
 def main() -> int:
@@ -21,11 +22,16 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=100_000, help="how many, over all targets (100000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="where crashing inputs are kept (out/fuzz)")
+    parser.add_argument("--out", type=Path, help="where crashing inputs are kept (out/fuzz, or the next free name)")
     args = parser.parse_args()
     if args.inputs < 1 or args.seed < 0:
         raise UserError("--inputs must be at least 1, and --seed at least 0")
+    with chosen_folder(args.out, Path("out/fuzz")) as args.out:
+        return feed(args)
 
+
+def feed(args: argparse.Namespace) -> int:
+    """What the options ask for, with what crashes into the folder `args.out`; 1 where anything did."""
     from cdcd_video.tools.fuzz.run import all_targets, fuzz
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:

@@ -1,0 +1,129 @@
+"""A run's folder: who writes what in it, and which config it takes."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cdcd_video import configfile
+from cdcd_video.config import Config
+from cdcd_video.engine import checkpoint, distributed, runtime
+from cdcd_video.errors import UserError
+from cdcd_video.model import folder_of
+from cdcd_video.storage.folder_lock import folder_lock
+from cdcd_video.storage.free_name import chosen_folder
+
+BUILDS_ON: dict[str, tuple[str, ...]] = {
+    "clip": (),
+    "codec": ("clip",),
+    "decoder": ("clip", "codec"),
+    "eye": ("clip", "codec"),
+    "diffusion": ("clip", "codec", "eye"),
+    "refine": ("clip", "codec", "eye", "diffusion"),
+}
+"""Each stage, in order, with those whose weights it needs. `decoder` and `diffusion` need `codec` and not each other: two
+processes can train them side by side."""
+STAGES = tuple(BUILDS_ON)
+_BEFORE = "num_steps_before"
+"""In run.json: how many steps each stage had, where a start asks for more."""
+
+
+@contextmanager
+def writing(out: Path, stages: Collection[str]) -> Iterator[None]:
+    """Holds what the training of some stages writes in a run's folder; what they build on stays as it is meanwhile.
+
+    Args:
+      out: the run's folder.
+      stages: of `STAGES`.
+
+    Raises:
+      FolderInUse: another process trains one of them, or what they build on, or writes the folder as a whole.
+    """
+    needed = {before for stage in stages for before in BUILDS_ON[stage]}
+    with ExitStack() as held:
+        held.enter_context(folder_lock(out, shared=True))
+        for stage in STAGES:
+            if stage in stages or stage in needed:
+                held.enter_context(folder_lock(checkpoint.home(out, stage), shared=stage not in stages))
+        yield
+
+
+@contextmanager
+def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Iterator[Path | None]:
+    """Holds the folder of an evaluation's results, and makes it, for all processes that `torchrun` has started.
+
+    Args:
+      device: see `engine.distributed.joined`.
+      given: the folder that was asked for.
+      checkpoint: the model that is measured; its results lie in its run's folder, where it has one and nothing is given.
+
+    Yields:
+      The folder, in the main process; None in the others, which write nothing.
+
+    Raises:
+      UserError: another process writes it, or it cannot be written; there is no such model.
+    """
+    if given is None and checkpoint is not None and folder_of(checkpoint) == Path(checkpoint) / "model":
+        given = Path(checkpoint)
+    results = distributed.for_all(lambda: chosen_folder(given, Path("out/eval")))
+    with distributed.joined(device), results as out:
+        if out is not None:
+            with runtime.writing_to(out):
+                out.mkdir(parents=True, exist_ok=True)
+        yield out
+
+
+def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, dict[str, int]]:
+    """Whether a run's folder takes a config: one in which nothing was trained takes any, the others theirs alone, or the
+    same with more steps.
+
+    Args:
+      config: that is to be trained there, settled.
+      begun: what was trained there, see `settled.begun_in`.
+      out: the run's folder.
+
+    Returns:
+      For run.json: the numbers of steps that are other now, by stage; nothing where none is.
+
+    Raises:
+      UserError: the folder holds a run of another config; every key that differs is named, with both values.
+    """
+    if begun is None:
+        return {}
+    # Compared as configs: a dial that is newer than the run stands at its default there.
+    differences = configfile.unequal(begun, config)
+    steps = {key: re.fullmatch(r"train\.(\w+)\.num_steps", key) for key in differences}
+    told = configfile.told_unequal(differences)
+    if not all(steps.values()):
+        raise UserError(f"{out} holds a run of another config ({told}); choose another --out, or delete that folder")
+    before = {steps[key][1]: there for key, (there, _) in differences.items()}
+    for key, (there, here) in differences.items():
+        stage = steps[key][1]
+        if here < there and _is_trained(out, stage):
+            raise UserError(
+                f"{out} holds a run of more steps ({told}); a run is not taken back: choose another --out, or at least as"
+                " many steps"
+            )
+        later = [name for name, needed in BUILDS_ON.items() if stage in needed and _is_trained(out, name)]
+        if later and _is_trained(out, stage):
+            homes = " ".join(str(checkpoint.home(out, name)) for name in later)
+            raise UserError(
+                f"{out} holds a run of fewer steps ({told}), and what {stage} learned is what {', '.join(later)} built on;"
+                f" choose another --out, or delete {homes} to train that anew afterwards"
+            )
+    return {_BEFORE: before} if before else {}
+
+
+def earlier_num_steps(out: Path, stage: str) -> list[int]:
+    """How many steps a stage was to have at earlier starts of a run that has been given more, as run.json says."""
+    try:
+        now = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        starts = [start.get(_BEFORE, {}).get(stage) for start in (now, *now.get("earlier", []))]
+    except (OSError, ValueError, AttributeError, TypeError):  # it says nothing of use, and a checkpoint may not need it
+        return []
+    return [steps for steps in starts if type(steps) is int]
+
+
+def _is_trained(out: Path, stage: str) -> bool:
+    return any(checkpoint.home(out, stage).glob("step-*"))

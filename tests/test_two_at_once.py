@@ -1,0 +1,238 @@
+"""Two commands on one folder: the second is told who holds it, and the first is unharmed."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+
+import data_prep.__main__
+import evaluate
+import inference
+import train
+from cdcd_video import demo, runs
+from cdcd_video.ablate import cell
+from cdcd_video.data.store import StoredClips
+from cdcd_video.data.store_writer import StoreWriter
+from cdcd_video.errors import UserError, exit_code
+from cdcd_video.rate import __main__ as rate
+from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
+from cdcd_video.tools import guidance, kill_resume, latents, reconstruct, ruler, stand_in_clip, train_features
+from cdcd_video.tools.fuzz import __main__ as fuzz
+
+SPRITES = ("sprites", "--num-clips", 2, "--num-frames", 3, "--size-px", 8)
+TINY = ROOT / "configs" / "tiny.yaml"
+
+
+@contextmanager
+def elsewhere(folder: Path, **how: bool) -> Iterator[None]:
+    """Somebody else, another thread, holds a folder."""
+    held, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with folder_lock(folder, **how):
+            held.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    try:
+        yield
+    finally:
+        leave.set()
+        thread.join()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody else would be refused."""
+    found: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with folder_lock(folder):
+                found.append(False)
+        except FolderInUse:
+            found.append(True)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Calls an entrance in this process, in an empty folder; gives exit code and what was said."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(entrance: Callable[[], object], *arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        code = exit_code(entrance)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return call
+
+
+def write_inputs(folder: Path) -> None:
+    """What commands look at before they look at the folder that they write."""
+    (folder / "videos").mkdir()
+    (folder / "videos" / "a.mp4").touch()
+    (folder / "videos" / "a.txt").write_text("it moves")
+    (folder / "a.png").write_bytes((ROOT / "examples" / "red-circle.png").read_bytes())
+
+
+PREP = data_prep.__main__.main
+DRAW = ("--frame", "a.png", "--text", "it moves")
+COMMANDS = {
+    "prepare videos": (PREP, "folder", "videos", "--out", "held"),
+    "prepare sprites": (PREP, *SPRITES, "--out", "held"),
+    "encode": (PREP, "encode", "--model", "sprites", "--data", "x", "--out", "held"),
+    "encode a shard": (PREP, "encode", "--model", "sprites", "--data", "x", "--num-shards", 2, "--out", "held"),
+    "train": (train.main, "--config", TINY, "--out", "held", "--watch", "none"),
+    "draw a file": (inference.main, *DRAW, "--out", "held.mp4"),
+    "draw a folder": (inference.main, *DRAW, "--out", "held"),
+    "evaluate": (evaluate.main, "--out", "held"),
+    "compare": (evaluate.main, "--compare", "x", "y", "--out", "held"),
+    "make a study": (rate.main, "make", "--study", "held", "--videos", "a=videos", "--videos", "b=videos"),
+    "latents": (latents.main, "--out", "held"),
+    "guidance": (guidance.main, "--out", "held"),
+    "ruler": (ruler.main, "--out", "held"),
+    "reconstruct": (reconstruct.main, "sprites", "--data", "x", "--out", "held"),
+    "feature networks": (train_features.main, "--out", "held"),
+    "a stand-in": (stand_in_clip.main, "tiny", "--out", "held"),
+    "kill and resume": (kill_resume.main, "--out", "held"),
+    "fuzz": (fuzz.main, "--out", "held"),
+    "demo": (demo.main, "--out", "held"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_who_comes_second_is_told_and_touches_nothing(name: str, run, tmp_path: Path):
+    write_inputs(tmp_path)
+    entrance, *arguments = COMMANDS[name]
+    held = tmp_path / next(word for word in map(str, arguments) if word.startswith("held"))
+    with elsewhere(held):
+        before = sorted(tmp_path.rglob("*"))
+        code, said = run(entrance, *arguments)
+        after = sorted(tmp_path.rglob("*"))
+    assert code == 2
+    assert "is being written by process" in said and "wait until that has ended" in said
+    assert after == before
+
+
+def test_a_command_holds_its_folder_while_it_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    finish = StoreWriter.finish
+    monkeypatch.setattr(
+        StoreWriter, "finish", lambda self, *args: (seen.append(is_held(tmp_path / "clips")), finish(self, *args))[1]
+    )
+    assert run(PREP, *SPRITES, "--out", "clips")[0] == 0
+    assert seen == [True] and not is_held(tmp_path / "clips")
+    assert len(StoredClips(tmp_path / "clips")) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips"], "no lock is left behind"
+
+
+def test_locks_that_were_left_behind_do_no_harm(run, tmp_path: Path):
+    for place in (".clips.lock", "clips/.lock", "clips/.frames.lock", "clips.part/.lock"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("{}")
+    assert run(PREP, *SPRITES, "--out", "clips")[0] == 0
+    assert run(PREP, *SPRITES, "--out", "plain")[0] == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "clips").iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir()
+    }
+
+
+def test_the_shards_of_one_cache_go_together_and_each_has_one_process(tmp_path: Path):
+    from data_prep.encoding import held_for
+    from data_prep.job import Job
+
+    def job(shard: int, num_shards: int) -> Job:
+        return Job("sprites", tmp_path / "cache", Path("x"), (), None, "cpu", shard, num_shards)
+
+    refused: list[tuple[int, int]] = []
+
+    def ask(*which: int) -> None:
+        try:
+            with held_for(job(*which)):
+                pass
+        except FolderInUse:
+            refused.append(which)
+
+    with held_for(job(0, 2)):
+        for which in ((1, 2), (0, 2), (0, 1)):
+            thread = threading.Thread(target=ask, args=which)
+            thread.start()
+            thread.join()
+    assert refused == [(0, 2), (0, 1)], "the same shard, and the whole"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_trainings_of_one_folder_train_different_things(tmp_path: Path):
+    """`decoder` and `diffusion` side by side; nothing beside what it builds on."""
+    out, met = tmp_path / "run", []
+
+    def ask(stage: str) -> None:
+        try:
+            with runs.writing(out, [stage]):
+                met.append(stage)
+        except FolderInUse:
+            pass
+
+    with runs.writing(out, ["decoder"]):
+        for stage in runs.STAGES:
+            thread = threading.Thread(target=ask, args=(stage,))
+            thread.start()
+            thread.join()
+        assert is_held(out), "nobody else writes the folder as a whole"
+    assert met == ["eye", "diffusion", "refine"]
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_a_cell_of_an_ablation_is_not_trained_from_outside(run, tmp_path: Path):
+    with elsewhere(tmp_path / "cell", shared=True), cell.claimed(tmp_path / "cell") as is_ours:
+        assert not is_ours
+    with cell.claimed(tmp_path / "cell") as is_ours:
+        assert is_ours and is_held(tmp_path / "cell")
+
+
+def test_who_shares_may_be_many_and_the_last_clears_up(tmp_path: Path):
+    with elsewhere(tmp_path / "a", shared=True), folder_lock(tmp_path / "a", shared=True):
+        assert is_held(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_waiting_is_said_once(tmp_path: Path):
+    told: list[str] = []
+    other = elsewhere(tmp_path / "cache")
+    other.__enter__()
+
+    def hear(sentence: str) -> None:
+        told.append(sentence)
+        other.__exit__(None, None, None)
+
+    with folder_lock(tmp_path / "cache", wait=hear):
+        assert is_held(tmp_path / "cache")
+    assert len(told) == 1 and "is being written by process" in told[0] and "waiting" in told[0]
+
+
+def test_a_server_shares_its_study_and_a_second_study_is_not_made_there(run, tmp_path: Path):
+    write_inputs(tmp_path)
+    with elsewhere(tmp_path / "study", shared=True):
+        code, said = run(rate.main, "make", "--study", "study", "--videos", "a=videos", "--videos", "b=videos")
+        assert code == 2 and "is being written by process" in said
+        with folder_lock(tmp_path / "study", shared=True):
+            pass
+    with pytest.raises(UserError):
+        open_nothing(tmp_path)
+
+
+def open_nothing(folder: Path) -> None:
+    from cdcd_video.rate.study import open_study
+
+    open_study(folder / "study")
