@@ -177,6 +177,7 @@ def test_a_run_keeps_its_precision_on_another_machine(first: str, later: str, tm
     assert run["precision"] == dict.fromkeys(["clip", "codec", "decoder", "diffusion", "refine"], first)
     (tmp_path / "run" / "log.jsonl").write_text("")
     assert f"- precision: {first}\n" in write_card(tmp_path / "run", {}).read_text()
+    (tmp_path / "run" / "checkpoints" / "clip" / "step-00000001").mkdir(parents=True)
 
     machine(monkeypatch, later)
     again = TrainingRun(tiny(), tmp_path / "run", ["test"])
@@ -196,6 +197,7 @@ def test_a_run_from_before_goes_on_in_what_its_config_names(tmp_path: Path, monk
     machine(monkeypatch, "fp32")
     begun = settled.settled(tiny(*(f"train.{stage}.precision=bf16" for stage in STAGES)), CPU)
     (tmp_path / "config.yaml").write_text(configfile.dump(begun))
+    (tmp_path / "checkpoints" / "clip" / "step-00000001").mkdir(parents=True)
     assert TrainingRun(tiny(), tmp_path, ["test"]).config == begun
 
 

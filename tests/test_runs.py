@@ -145,7 +145,7 @@ def test_a_finished_run_goes_on_from_its_end_the_same_way_each_time(tmp_path: Pa
     before = fit(start("one", four))
     for name in ("two", "old"):
         shutil.copytree(tmp_path / "one", tmp_path / name)
-    with_its_length(tmp_path / "old", tiny("train.diffusion.checkpoint_every=2", four))
+    with_its_length(tmp_path / "old")
     after = fit(start("one", eight))
     assert not same(before, after) and checkpoint.latest(tmp_path / "one", "diffusion").step == 8
     logged = [json.loads(line)["step"] for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
@@ -161,8 +161,9 @@ def test_a_finished_run_goes_on_from_its_end_the_same_way_each_time(tmp_path: Pa
         start("one", four)
 
 
-def with_its_length(run: Path, config: Config) -> None:
+def with_its_length(run: Path) -> None:
     """Lets checkpoints tell what those of earlier versions told: the whole section, its number of steps with it."""
+    config = configfile.load(run / "config.yaml", Config)
     told = identity_text(config.train.diffusion, but={"compile", "checkpoint_activations"})
     for path in checkpoint.home(run, "diffusion").glob("step-*/state.json"):
         state = json.loads(path.read_text())
