@@ -16,6 +16,7 @@ from cdcd_video.contrast.temperature import held
 from cdcd_video.engine import distributed
 from cdcd_video.pretrained import split_words, unit, vision_states
 from cdcd_video.records import LossTerms
+from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
@@ -127,7 +128,15 @@ def clip_objective(model: nn.Module, pixels: Float[Tensor, "B 3 S S"], ids: Tens
 
 
 def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path) -> Path:
-    """Writes an ordinary `from_pretrained` folder in 16 bits, with `words.json`: every word the model has seen."""
+    """Writes an ordinary `from_pretrained` folder in 16 bits, with `words.json`: every word the model has seen.
+
+    Raises:
+      UserError: a weight is not finite, or more than 16 bits hold; nothing is written.
+    """
+    way_out = (
+        "nothing was written, and the checkpoints are as they were; train into a new --out with a lower learning_rate"
+    )
+    check_numbers(model.state_dict(), f"what is to be written as {folder}/model.safetensors", way_out, MOST_IN_16_BITS)
     from transformers import CLIPImageProcessor
     from transformers.utils import logging
 

@@ -15,6 +15,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+MAX_LAYERS = 1_024
+"""Several times as many as the deepest networks; building more would go on for ever."""
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
 FrameRate = Annotated[float, RANGES["fps"].field]
 
@@ -97,9 +100,9 @@ class ClipConfig(Section):
     patch_size: Count = 8
     """Pixels per patch side."""
     vision_width: Annotated[int, Field(ge=32, multiple_of=32)] = 192
-    vision_layers: Count = 4
+    vision_layers: Layers = 4
     text_width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
-    text_layers: Count = 3
+    text_layers: Layers = 3
     joint_width: Count = 128
     """Width J of the joint space."""
     vocabulary: Annotated[int, Field(ge=260)] = 512
@@ -153,7 +156,7 @@ class CodecConfig(Section):
     """Codes per patch. N = patches x groups."""
     quantizer: Quantizer = FsqConfig()
     decoder_width: Annotated[int, Field(ge=32, multiple_of=32)] = 160
-    decoder_layers: Count = 3
+    decoder_layers: Layers = 3
     pixel_width: Count = 24
     """Channels of the convolutions at full resolution."""
     embed_width: Annotated[int, Field(ge=32, multiple_of=32)] = 96
@@ -249,7 +252,7 @@ class DenoiserConfig(Section):
     """p(x0 | x_t, t, source codes, first-frame codes, caption, dt)."""
 
     width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
-    num_layers: Count = 6
+    num_layers: Layers = 6
     num_heads: Count = 4
 
 

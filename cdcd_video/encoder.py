@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from cdcd_video import configfile
@@ -17,7 +16,7 @@ from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.errors import UserError
 from cdcd_video.identity import identity_text
-from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module
+from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module, read_weights
 from cdcd_video.pretrained import STAND_IN, FrozenClip
 from cdcd_video.storage.small_file import read_small_json
 
@@ -124,11 +123,8 @@ def codes_of_folder(folder: Path, cfg: CodecConfig) -> str:
     Raises:
       UserError: the codec is damaged.
     """
-    try:
-        tensors = load_file(folder / "codec.safetensors")
-        clip_sha256 = read_small_json(folder / "model.json").get("clip_sha256")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"the codec of {folder} cannot be read ({error}); copy it again or train again") from error
+    tensors = read_weights(folder / "codec.safetensors")
+    clip_sha256 = read_small_json(folder / "model.json", "model file").get("clip_sha256")
     return _digest(str(clip_sha256), cfg, tensors)
 
 

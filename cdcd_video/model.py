@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from cdcd_video import configfile
 from cdcd_video.codec.codec import Codec, CodeSpace
@@ -24,6 +24,8 @@ from cdcd_video.rivals.autoregressive import CausalTransformer
 from cdcd_video.rivals.equal import build_rival
 from cdcd_video.rivals.gaussian import FlowDenoiser
 from cdcd_video.step_eye import StepEye
+from cdcd_video.storage.small_file import read_small_json
+from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers, read_tensors
 
 FORMAT = 1
 """Version of the model folder's layout."""
@@ -96,7 +98,16 @@ def build_process(config: Config, num_codes: int) -> processes.Chain:
 
 
 def save_module(module: nn.Module, path: Path, identity: dict[str, str]) -> None:
-    """Writes a module's weights in 16 bits (safetensors), with facts about it in the header; atomically."""
+    """Writes a module's weights in 16 bits (safetensors), with facts about it in the header; atomically.
+
+    Raises:
+      UserError: a number of them is not finite, or more than 16 bits hold; nothing is written.
+    """
+    way_out = (
+        "nothing was written, and the checkpoints are as they were; train into a new --out with a lower learning_rate or"
+        " clip_norm"
+    )
+    check_numbers(module.state_dict(), f"what is to be written as {path}", way_out, MOST_IN_16_BITS)
     tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     # One key only: safetensors writes several in an order that differs from process to process.
@@ -109,20 +120,48 @@ def load_module(module: nn.Module, path: Path) -> nn.Module:
     """Reads weights written by `save_module` into a module of the same shape.
 
     Raises:
-      UserError: the file is missing, cut short, or of another architecture or format.
+      UserError: the file is missing, cut short, of another architecture or format, or holds a number that cannot be worked
+        with.
     """
-    if not path.is_file():
-        raise UserError(f"model file {path} is missing; train the model to its end, or choose another --checkpoint")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"model file {path} is damaged ({error}); copy it again or train again") from error
+    tensors = read_weights(path)
     try:
         module.load_state_dict({name: value.float() for name, value in tensors.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"model file {path} does not fit its config.yaml: {reason}") from error
     return module
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `save_module` wrote.
+
+    Raises:
+      UserError: as for `load_module`, apart from the architecture.
+    """
+    if not path.is_file():
+        raise UserError(f"model file {path} is missing; train the model to its end, or choose another --checkpoint")
+    return read_tensors(path, "model file", "copy it again or train again", MOST_IN_16_BITS)
+
+
+def check_room(build: Callable[[], nn.Module], path: Path) -> None:
+    """Refuses a network that is far larger than its file, before there is memory for it: the config may be a stranger's.
+
+    Args:
+      build: builds the network.
+      path: of its weights.
+
+    Raises:
+      UserError: the file is missing, or holds less than half of the numbers.
+    """
+    if not path.is_file():
+        return  # which is told when it is read
+    with torch.device("meta"):  # shapes and no numbers
+        wanted = sum(value.numel() for value in build().state_dict().values())
+    if wanted > 2 * path.stat().st_size:
+        raise UserError(
+            f"model file {path} does not fit its config.yaml: that asks for {wanted:,} numbers, and the file has"
+            f" {path.stat().st_size:,} bytes; copy both from one place"
+        )
 
 
 def folder_of(name_or_path: str | Path) -> Path:
@@ -158,22 +197,22 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     facts = folder / "model.json"
     if not facts.is_file():
         raise UserError(f"model folder {folder} has no model.json; copy it again or train again")
-    try:
-        known = json.loads(facts.read_text())
-        version = known.get("format")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{facts} is damaged ({error}); copy it again or train again") from error
+    known = read_small_json(facts, "model file")
+    version = known.get("format")
     if version != FORMAT:
         raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")
     config = configfile.load(folder / "config.yaml", Config)
     clip = FrozenClip(clip_folder(config, folder))
     if known.get("clip_sha256", clip.digest) != clip.digest:
         raise UserError(
-            f"model folder {folder} was trained with another CLIP (sha256 {known['clip_sha256'][:12]}...) than"
+            f"model folder {folder} was trained with another CLIP (sha256 {str(known['clip_sha256'])[:12]}...) than"
             f" {clip_folder(config, folder)} is now ({clip.digest[:12]}...); put that one back, or train again"
         )
-    codec = load_module(build_codec(config, clip), folder / "codec.safetensors")
-    denoiser = load_module(build_denoiser(config, codec, clip.text_width), folder / "denoiser.safetensors")
+    files = [folder / name for name in ("codec.safetensors", "denoiser.safetensors")]
+    check_room(lambda: build_codec(config, clip), files[0])
+    codec = load_module(build_codec(config, clip), files[0])
+    check_room(lambda: build_denoiser(config, build_codec(config, clip), clip.text_width), files[1])
+    denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
     return Model(config, clip, codec, denoiser, folder_digest(folder))

@@ -15,6 +15,7 @@ from test_engine import Toy, assert_same_bits, go, lines, tensors
 
 from cdcd_video.data.store import StoredClips
 from cdcd_video.engine import checkpoint, failures, latest
+from cdcd_video.engine import log as engine_log
 from cdcd_video.engine.log import Console
 from cdcd_video.errors import UserError, exit_code
 
@@ -134,16 +135,16 @@ def test_what_is_a_fault_of_the_code_stays_one(tmp_path):
 def test_a_full_disk_names_what_is_safe(whole, tmp_path, monkeypatch, victim):
     """The disk fills up after the first checkpoint, at step 7."""
     out = tmp_path / "run"
-    written = Path.open
+    written = engine_log.append_plain
     synced = os.fsync
 
     def is_full() -> bool:
         return (out / "checkpoints" / "toy" / "step-00000007").exists()
 
-    def no_log(path, *args, **kwargs):
-        if victim == "log.jsonl" and path.name == victim and is_full():
+    def no_log(path, *args):
+        if victim == "log.jsonl" and is_full():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return written(path, *args, **kwargs)
+        return written(path, *args)
 
     def no_sync(descriptor):
         if victim == "checkpoint" and is_full():
@@ -151,7 +152,7 @@ def test_a_full_disk_names_what_is_safe(whole, tmp_path, monkeypatch, victim):
         return synced(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", no_log)
+        patch.setattr(engine_log, "append_plain", no_log)
         patch.setattr(checkpoint.os, "fsync", no_sync)
         said = sentence_of(out, Toy())
     assert "no space left on device; free some space and run again" in said

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cdcd_video"
 SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
-    *("errors", "storage", "dials", "config", "configfile", "identity"),  # what is said
+    *("errors", "memory", "storage", "dials", "config", "configfile", "identity"),  # what is said
     *("protocol", "video", "records", "caption"),  # what flows
     *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
     *("data", "codec", "denoiser", "metrics"),  # the stages

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from cdcd_video.engine.log import say
@@ -24,6 +23,7 @@ from cdcd_video.engine.runtime import writing_to
 from cdcd_video.errors import UserError
 from cdcd_video.storage.durable import flush_folder
 from cdcd_video.storage.small_file import MIB, Unreadable, open_plain, read_small_json
+from cdcd_video.storage.tensor_file import read_tensors
 
 FORMAT = 1
 """Raised when a reader of the old form could no longer make sense of the new one."""
@@ -54,15 +54,11 @@ class Checkpoint:
         """One of the three files, on the CPU.
 
         Raises:
-          UserError: its hash was right, and yet it holds no tensors: whoever wrote it was not this code.
+          UserError: its hash was right, and yet it holds no tensors, or numbers that nothing can go on from: whoever wrote
+            it was not this code.
         """
-        path = self.folder / f"{part}.safetensors"
-        try:
-            return safetensors.torch.load_file(path)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); delete {self.folder} to use the one before it, or copy it again."
-            ) from error
+        way_out = f"delete {self.folder} to use the one before it, or copy it again"
+        return read_tensors(self.folder / f"{part}.safetensors", "checkpoint", way_out)
 
 
 def home(out: Path, task: str) -> Path:

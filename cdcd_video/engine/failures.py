@@ -1,26 +1,12 @@
 """What can end a training against everybody's will, each told in one sentence: what happened, what is saved, how to go on."""
 
 import contextlib
-import errno
 from collections.abc import Callable, Iterator
-
-import torch
 
 from cdcd_video.engine import distributed
 from cdcd_video.engine.log import NotFiniteError
 from cdcd_video.errors import UserError
-
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory", "bad_alloc")
-"""How allocators word it that raise a plain RuntimeError, in small letters."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+from cdcd_video.memory import is_out_of_memory
 
 
 @contextlib.contextmanager
@@ -47,7 +33,7 @@ def told_in_a_sentence(task: str, step: Callable[[], int], saved: Callable[[], s
         ) from None
     except UserError as error:
         raise UserError(_went_wrong(task, step(), str(error), saved())) from error
-    except (MemoryError, OSError, RuntimeError) as error:
+    except (MemoryError, OSError, RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise UserError(
                 f"training {task} ran out of memory at step {step()}; {saved()}. Free some memory and run the same command"

@@ -17,12 +17,13 @@ from cdcd_video.engine import checkpoint, distributed, optim, parallel, runtime
 from cdcd_video.engine.distributed import Mute
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.failures import told_in_a_sentence
-from cdcd_video.engine.log import Averages, Console, Journal
+from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
 from cdcd_video.engine.meters import Clock, Fed, memory
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.watch import Watchers
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms
+from cdcd_video.storage.tensor_file import find_fault
 from cdcd_video.video import contact_sheet
 
 
@@ -415,17 +416,16 @@ class _Run:
             "optimizer": parallel.collected(optim.optimizer_tensors(self.task.model, self.optimizer)),
         }
         facts = {"seconds": self.seconds, "evaluation": self.evaluation, "averages": self.averages.state()}
-        saved = distributed.by_main(
-            lambda: checkpoint.save(
-                self.out,
-                self.task.name,
-                self.step,
-                parts,
-                identity=self.identity,
-                facts=facts,
-                keep=self.settings.keep_checkpoints,
-            )
-        )
+
+        def save() -> Path:
+            for tensors in parts.values():  # a loss tells of it a step later, when good checkpoints would be gone
+                fault = find_fault(tensors)
+                if fault is not None:
+                    raise NotFiniteError(self.step, f"the weight {fault.tensor}", fault.value)
+            how = dict(identity=self.identity, facts=facts, keep=self.settings.keep_checkpoints)
+            return checkpoint.save(self.out, self.task.name, self.step, parts, **how)
+
+        saved = distributed.by_main(save)
         self.saved = saved or checkpoint.home(self.out, self.task.name) / checkpoint.name_of(self.step)
         self.saved_step, self.saved_at = self.step, time.monotonic()
 

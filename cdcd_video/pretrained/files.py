@@ -1,10 +1,10 @@
 """Where a CLIP's files are: in a folder, or in the Hub's cache. Nothing is fetched, and no pickle is ever opened."""
 
 import hashlib
-import json
 import os
 import re
 import shlex
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,12 @@ from typing import Any, Literal
 
 from cdcd_video.errors import UserError
 from cdcd_video.pretrained.known import KNOWN, Known, Place
+from cdcd_video.storage.small_file import MIB, Missing, Unreadable, open_plain, read_small_json
 
 PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
+_MOST_BYTES = 64 * MIB
+"""Of a file of text: the largest vocabularies have half of it."""
+_TEXTS = (".json", ".jsonl", ".txt", ".jinja", ".model", ".py", ".md")
 ON_THE_HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[0-9a-f]{40}))?")
 WEIGHTS = {"transformers": "model.safetensors", "open_clip": "open_clip_model.safetensors"}
 
@@ -73,6 +77,7 @@ def in_folder(folder: Path, source: str) -> ClipFiles:
     """
     layout = "open_clip" if (folder / WEIGHTS["open_clip"]).is_file() else "transformers"
     weights = folder / WEIGHTS[layout]
+    check_plain(folder)
     if not weights.is_file():
         _refuse_other_weights(folder)
         raise UserError(
@@ -102,17 +107,33 @@ def read_json(file: Path, kind: type = dict) -> Any:
     Raises:
       UserError: it is damaged, or may not be read.
     """
-    if not file.is_file():
-        return kind()
     try:
-        content = json.loads(file.read_bytes())
-    except PermissionError as error:
-        raise not_readable(file) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"CLIP folder {file.parent} is damaged ({file.name}: {error}); copy it again") from error
-    if not isinstance(content, kind):
-        raise UserError(f"CLIP folder {file.parent} is damaged ({file.name} holds no {kind.__name__}); copy it again")
-    return content
+        return read_small_json(file, kind=kind, limit=_MOST_BYTES)
+    except Missing:
+        return kind()
+    except Unreadable as error:
+        if isinstance(error.__context__, PermissionError):
+            raise not_readable(file) from error
+        raise UserError(f"CLIP folder {file.parent} is damaged: {file.name} {error.reason}") from error
+
+
+def check_plain(folder: Path) -> None:
+    """Makes sure that a library that reads a folder by itself waits for no pipe in it and meets no text without an end.
+
+    Raises:
+      UserError: names what is no plain file, or too large for what it is.
+    """
+    for file in sorted(folder.iterdir()):
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise UserError(
+                f"CLIP folder {folder} is damaged ({file.name}: {error.strerror}); copy it again"
+            ) from error
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise UserError(f"CLIP folder {folder} holds {file.name}, which is no plain file; copy it again without")
+        if file.suffix in _TEXTS and status.st_size > _MOST_BYTES:
+            raise UserError(f"CLIP folder {folder} holds {file.name} of {status.st_size:,} bytes, which is too large")
 
 
 def not_readable(file: Path) -> UserError:
@@ -128,11 +149,13 @@ def sha256_of(file: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
+        with open_plain(file, "file of a CLIP") as stream:
             while piece := stream.read(1 << 22):
                 digest.update(piece)
-    except PermissionError as error:
-        raise not_readable(file) from error
+    except Unreadable as error:
+        if isinstance(error.__context__, PermissionError):
+            raise not_readable(file) from error
+        raise
     return digest.hexdigest()
 
 

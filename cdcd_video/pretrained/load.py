@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
+from cdcd_video.config import MAX_LAYERS
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.pretrained import open_clip
 from cdcd_video.pretrained.files import ClipFiles, read_json
+from cdcd_video.storage.tensor_file import read_tensors
 
 WIDE = 512
 """From this width on a tower attends by torch's fused kernels; small ones keep the plain sums they were trained with."""
@@ -64,16 +66,18 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
     try:
         if files.layout == "transformers":
             config = config_of(files)
+            _check_room(files, config)
             how = dict(local_files_only=True, use_safetensors=True, dtype=torch.float32)
             model, report = CLIPModel.from_pretrained(
                 files.folder, attn_implementation=attention_of(config), output_loading_info=True, **how
             )
             _refuse_gaps(files.folder, report["missing_keys"], report.get("mismatched_keys") or ())
             return model, sha256
-        tensors = load_file(files.weights)
+        tensors = read_tensors(files.weights, "file of a CLIP", "copy it again")
         exported = read_json(files.folder / "open_clip_config.json")
         activation = open_clip.activation_of(files.folder, exported, sha256, tensors)
         config = config_of(files, activation)
+        _check_room(files, config)
         config._attn_implementation = attention_of(config)
         model = CLIPModel(config).float()
         known = open_clip.tensors_of(tensors, files.folder)
@@ -84,7 +88,8 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
     except UserError:
         raise
     except Exception as error:  # broken files are met with whatever exception the readers stumble on
-        raise _damaged(files.folder, error) from error
+        raise_if_out_of_memory(error)
+        raise damaged(files.folder, error) from error
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -97,11 +102,19 @@ def load_tokenizer(folder: Path) -> Any:
 
     try:
         if (folder / "tokenizer_config.json").is_file():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        ends = dict(bos_token=START, eos_token=END, pad_token=END)  # an export may lie beside tokenizer.json alone
-        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **ends)
+            # False: no code of a stranger, and no question whether to run it
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        else:
+            ends = dict(bos_token=START, eos_token=END, pad_token=END)  # an export may lie beside tokenizer.json alone
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **ends)
     except Exception as error:  # as above
-        raise _damaged(folder, error) from error
+        raise_if_out_of_memory(error)
+        raise damaged(folder, error) from error
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"CLIP folder {folder} has no tokenizer that is read from tokenizer.json; copy that beside the weights"
+        )
+    return tokenizer
 
 
 def check_end(tokenizer: Any, text: Any, folder: str) -> None:
@@ -114,7 +127,15 @@ def check_end(tokenizer: Any, text: Any, folder: str) -> None:
     Raises:
       UserError: it does not.
     """
-    num_ids = max(tokenizer.get_vocab().values()) + 1
+    num_ids = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"CLIP folder {folder} has a tokenizer that names no token for the end; name its eos_token")
+    num_around = tokenizer.num_special_tokens_to_add()
+    if num_around >= text.max_position_embeddings:
+        raise UserError(
+            f"CLIP folder {folder} has a tokenizer that puts {num_around} tokens around a sentence, and a text tower that reads"
+            f" {text.max_position_embeddings}; copy the right tokenizer.json beside the weights"
+        )
     if num_ids > text.vocab_size:  # fewer are fine: a tower may have room to spare
         raise UserError(
             f"CLIP folder {folder} has a tokenizer of {num_ids} token ids and a text tower for {text.vocab_size}; the"
@@ -143,6 +164,31 @@ def _refuse_gaps(folder: Path, missing: Any, misfits: Any) -> None:
         )
 
 
-def _damaged(folder: Path, error: Exception) -> UserError:
+def _check_room(files: ClipFiles, config: Any) -> None:
+    """Refuses a config that asks for more numbers than the file can hold, before there is memory for them.
+
+    Raises:
+      UserError: says how many.
+    """
+    from transformers import CLIPModel
+
+    for tower in (config.vision_config, config.text_config):
+        if not (type(tower.num_hidden_layers) is int and 0 < tower.num_hidden_layers <= MAX_LAYERS):
+            raise UserError(
+                f"CLIP folder {files.folder} is damaged (its config.json asks for {tower.num_hidden_layers!r} layers);"
+                " copy it again"
+            )
+    with torch.device("meta"):  # shapes and no numbers
+        wanted = sum(value.numel() for value in CLIPModel(config).parameters())
+    has = files.weights.stat().st_size
+    if wanted > 2 * has:
+        raise UserError(
+            f"CLIP folder {files.folder} has weights that do not fit its config (it asks for {wanted:,} numbers, and"
+            f" {files.weights.name} has {has:,} bytes); copy both from one place"
+        )
+
+
+def damaged(folder: Path, error: Exception) -> UserError:
+    """What to say of a folder whose reader stumbled."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(f"CLIP folder {folder} is damaged ({reason}); copy it again or train again")

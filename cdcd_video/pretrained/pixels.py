@@ -12,6 +12,8 @@ from cdcd_video.pretrained.files import ClipFiles, read_json
 
 _MODES = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
 """Pillow's numbers, as preprocessor_config.json has them, and OpenCLIP's words."""
+_LEAST_STD, _MOST_SHIFT = 1e-4, 1e4
+"""Far beyond those of pixels in [0, 1], or in 0..255."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ def pixels_of(files: ClipFiles) -> Pixels:
     names = ("image_mean", "image_std", "resample")
     if not given:
         given = read_json(files.folder / "open_clip_config.json").get("preprocess_cfg", {})
+        if not isinstance(given, dict):
+            raise UserError(f"CLIP folder {files.folder} is damaged (preprocess_cfg is no mapping); copy it again")
         names = ("mean", "std", "interpolation")
     return _pixels(given, *names, folder=files.folder)
 
@@ -41,16 +45,21 @@ def _pixels(given: dict[str, Any], mean: str, std: str, mode: str, folder: objec
     means, stds, asked = given.get(mean), given.get(std), given.get(mode, "bicubic")
     if given.get("do_normalize", True) is False:
         means, stds = (0.0,) * 3, (1.0,) * 3
-    if asked not in _MODES:
+    if not isinstance(asked, (int, str)) or asked not in _MODES:
         raise UserError(
             f"CLIP folder {folder} asks for the interpolation {asked!r}; only bilinear and bicubic are here"
         )
     for name, values in ((mean, means), (std, stds)):
-        if not (
-            isinstance(values, (list, tuple)) and len(values) == 3 and all(isinstance(x, (int, float)) for x in values)
-        ):
+        if not (isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))):
             raise UserError(f"CLIP folder {folder} is damaged ({name} is {values!r}, not three numbers); copy it again")
-    return Pixels(tuple(means), tuple(stds), _MODES[asked])
+    if min(stds) < _LEAST_STD:
+        raise UserError(f"CLIP folder {folder} is damaged ({std} is {stds!r}; each must be above 0); copy it again")
+    return Pixels(tuple(map(float, means)), tuple(map(float, stds)), _MODES[asked])
+
+
+def _is_number(value: Any) -> bool:
+    """Whether pixels can be moved or scaled by it; JSON may hold NaN, and whole numbers of any length."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MOST_SHIFT
 
 
 def resized(images: Float[Tensor, "B 3 H W"], size: int, mode: str) -> Float[Tensor, "B 3 S S"]:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from cdcd_video.errors import UserError
 from cdcd_video.pretrained.files import ClipFiles, not_readable, read_json, sha256_of
+from cdcd_video.storage.tensor_file import check_header
 
 MARK_FILE, MARK = "STAND_IN.json", "stand_in"
 STAND_IN = "clip_stand_in"
@@ -36,10 +37,12 @@ def mark_of(files: ClipFiles, trust: bool = False) -> str | None:
             f"CLIP folder {files.folder} has a {MARK_FILE} for other weights than it holds; delete the folder and write"
             " it again"
         )
+    check_header(files.weights, "file of a CLIP", "copy it again")
     try:
         with safe_open(files.weights, "pt") as weights:
             header = (weights.metadata() or {}).get(MARK)
-            scale = weights.get_tensor("logit_scale") if "logit_scale" in weights.keys() else torch.tensor(0.0)  # noqa: SIM118
+            names = weights.keys()
+            scale = weights.get_tensor("logit_scale") if "logit_scale" in names else torch.tensor(0.0)
     except PermissionError as error:
         raise not_readable(files.weights) from error
     except (SafetensorError, OSError) as error:
@@ -47,7 +50,8 @@ def mark_of(files: ClipFiles, trust: bool = False) -> str | None:
             f"CLIP folder {files.folder} is damaged ({files.weights.name}: {error}); copy it again"
         ) from error
     inside = read_json(files.folder / "config.json").get(MARK)
-    if not (beside or header or inside or float(scale) == STAMP):
+    is_stamped = scale.numel() == 1 and float(scale) == STAMP
+    if not (beside or header or inside or is_stamped):
         return None
     what = beside.get("what") or header or inside or "a shape that its marks no longer tell"
     return (

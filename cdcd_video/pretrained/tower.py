@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from cdcd_video.dials import check_sentences
 from cdcd_video.engine.log import say
+from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.pretrained.files import find, read_json, sha256_of
-from cdcd_video.pretrained.load import check_end, load_model, load_tokenizer
+from cdcd_video.pretrained.growth import growth_of, most_characters
+from cdcd_video.pretrained.load import WIDE, check_end, damaged, load_model, load_tokenizer
 from cdcd_video.pretrained.pixels import Pixels, pixels_of, resized
 from cdcd_video.pretrained.stand_in import mark_of
 from cdcd_video.records import TextStates
+from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,14 @@ class FrozenClip(nn.Module):
                 " again"
             )
         model, self.digest = load_model(files, sha256)
+        check_numbers(model.state_dict(), f"file of a CLIP {files.weights}", "copy it again")
         words = read_json(files.folder / "words.json", list)
+        if not all(isinstance(word, str) for word in words):
+            raise UserError(f"CLIP folder {files.folder} is damaged (words.json holds what is no word); copy it again")
         self._adopt(model, load_tokenizer(files.folder), pixels_of(files), frozenset(words) if words else None)
+        self.growth = growth_of(self.tokenizer, str(files.folder))
         check_end(self.tokenizer, model.config.text_config, str(files.folder))
+        self._try(files.folder)
         if self.stand_in:
             say("warning", self.stand_in)
 
@@ -64,9 +73,36 @@ class FrozenClip(nn.Module):
         """A CLIP that lies in no folder, such as one without numbers (for a dry run)."""
         clip = cls.__new__(cls)
         nn.Module.__init__(clip)
-        clip.digest, clip.stand_in = "", None
+        clip.digest, clip.stand_in, clip.growth = "", None, 1.0
         clip._adopt(model, tokenizer, pixels, None)
         return clip
+
+    def _try(self, folder: Path) -> None:
+        """Looks at one picture and reads two sentences, one of them too long: what a stranger's files lead to shows here.
+
+        Raises:
+          UserError: whatever goes wrong, or comes out as no finite number.
+        """
+        short, too_long = "a red circle moves right", "a " * (self.max_tokens + 1)
+        try:
+            # One thread for a small tower: on a busy machine several would wait for each other for longer than they work.
+            with threads(None if self.vision_width >= WIDE else 1):
+                seen = self.see(torch.full((1, 3, self.image_size, self.image_size), 0.5), (0, -1))
+                said = self.read([short, too_long])
+            self.check_caption(short)
+        except BaseException as error:  # broken files are met with whatever exception the readers stumble on
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust: no Exception
+                raise
+            raise_if_out_of_memory(error)
+            raise damaged(folder, error) from error
+        states = {
+            "pictures": seen.embedding,
+            "patches": seen.patches[-1],
+            "tokens": said.tokens,
+            "sentences": said.embedding,
+        }
+        way_out = "they are what it makes of a grey picture and of two sentences; copy it again"
+        check_numbers(states, f"CLIP folder {folder}", way_out, MOST_IN_16_BITS)
 
     def _adopt(self, model: nn.Module, tokenizer: Any, pixels: Pixels, known_words: frozenset[str] | None) -> None:
         self.model, self.tokenizer, self.pixels, self.known_words = model, tokenizer, pixels, known_words
@@ -114,8 +150,13 @@ class FrozenClip(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions -> token ids (B, L) and mask (B, L); what does not fit into the tower is cut off."""
+        most = most_characters(self.growth)  # far more than a tower reads; the rest would be cut off all the same
         batch = self.tokenizer(
-            list(captions), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            [caption[:most] for caption in captions],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
         )
         device = self.mean.device
         return batch.input_ids.to(device), batch.attention_mask.bool().to(device)

@@ -79,6 +79,7 @@ def append_plain(path: str | os.PathLike[str], what: str = "file") -> io.Buffere
 
     Raises:
       Unreadable: it is no plain file, or may not be written.
+      OSError: whatever else the system says, such as that the disk is full.
     """
     return os.fdopen(_handle(path, what, None, os.O_WRONLY | os.O_APPEND | os.O_CREAT, "written"), "ab")
 
@@ -107,6 +108,8 @@ def _handle(
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) == errno.ENXIO:
             reason = "it is a named pipe or a socket"
+        elif done == "written" and isinstance(error, OSError):
+            raise
         raise Unreadable(what, path, f"cannot be {done} ({reason}); give another file") from None
 
 

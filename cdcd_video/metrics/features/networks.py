@@ -9,7 +9,6 @@
 | `sprites-frame`, `sprites-video` | frames, videos | 96 | 32 objects, 16 motions |
 """
 
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.metrics.features import i3d, offline, weights
+from cdcd_video.pretrained.files import check_plain, sha256_of
+from cdcd_video.storage.tensor_file import check_numbers
 
 Sees = Literal["frames", "videos"]
 PREFERRED: dict[Sees, tuple[str, str]] = {
@@ -151,6 +153,7 @@ def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwo
             f"videomae needs {' and '.join(missing)} in {home}: put a folder there that VideoMAE's save_pretrained wrote,"
             " with safetensors weights, or give its path as videomae:FOLDER; sprites-video does without"
         )
+    check_plain(home)
     from transformers import AutoConfig, VideoMAEForVideoClassification, VideoMAEModel
     from transformers.utils import logging
 
@@ -160,10 +163,13 @@ def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwo
         has_classes = "VideoMAEForVideoClassification" in (config.architectures or ())
         kind = VideoMAEForVideoClassification if has_classes else VideoMAEModel
         network = kind.from_pretrained(home, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        network.to(device).eval().requires_grad_(False)
+        side, num_frames = config.image_size, config.num_frames
     except Exception as error:  # broken files are met with whatever exception the readers stumble on
-        raise UserError(f"{home} does not hold a VideoMAE ({str(error).splitlines()[0]}); copy it again") from error
-    network.to(device).eval().requires_grad_(False)
-    side = config.image_size
+        raise_if_out_of_memory(error)
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{home} does not hold a VideoMAE ({why}); copy it again") from error
+    check_numbers(network.state_dict(), f"{home}/model.safetensors", "copy it again")
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
 
     def run(videos: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -175,8 +181,7 @@ def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwo
         last = out.hidden_states[-1] if has_classes else out.last_hidden_state
         return last.mean(dim=1), out.logits if has_classes else None
 
-    digest = hashlib.sha256((home / "model.safetensors").read_bytes()).hexdigest()
-    num_frames = config.num_frames
+    digest = sha256_of(home / "model.safetensors")
     return FeatureNetwork(name, "videos", digest, run, device, 4, least_frames=num_frames, most_frames=num_frames)
 
 

@@ -14,12 +14,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
+from cdcd_video.storage.small_file import MIB, read_small
+from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "features"
 SIZE_PX = 64
 NUM_FRAMES, SHORT_FRAMES = 16, 8
 """What `sprites-video` was trained on, and the shortest windows by which it still tells what is wrong, and when."""
 NUM_FEATURES = 96
+_MOST_BYTES = 64 * MIB
 
 FRAME_HEADS = {"identity": 32, "background": 5}
 """Colour and shape of an object; the background's kind."""
@@ -97,20 +101,26 @@ def load(name: str, folder: Path = FOLDER) -> tuple[nn.Module, str]:
     from safetensors.torch import load as parsed
 
     path = folder / f"{name}.safetensors"
+    way_out = "install the package again, or make the file by `python -m cdcd_video.tools.train_features`"
     try:
-        data = path.read_bytes()
+        data = read_small(path, limit=_MOST_BYTES)
         network = NETWORKS[name]()
         network.load_state_dict({key: values.float() for key, values in parsed(data).items()})
     except Exception as error:  # a damaged file is met with whatever exception its reader stumbles on
-        raise UserError(
-            f"{path} is missing or damaged ({type(error).__name__}); install the package again, or make the file by"
-            " `python -m cdcd_video.tools.train_features`"
-        ) from error
+        raise_if_out_of_memory(error)
+        raise UserError(f"{path} is missing or damaged ({type(error).__name__}); {way_out}") from error
+    check_numbers(network.state_dict(), str(path), way_out)
     return network.eval().requires_grad_(False), hashlib.sha256(data).hexdigest()
 
 
 def save(network: nn.Module, name: str, folder: Path) -> Path:
-    """Writes a network's weights in 16 bits."""
+    """Writes a network's weights in 16 bits.
+
+    Raises:
+      UserError: a weight is not finite, or more than 16 bits hold; nothing is written.
+    """
+    way_out = "nothing was written; train it with a lower rate"
+    check_numbers(network.state_dict(), f"what is to be written as {name}", way_out, MOST_IN_16_BITS)
     from safetensors.torch import save as serialised
 
     folder.mkdir(parents=True, exist_ok=True)

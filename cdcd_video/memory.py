@@ -1,0 +1,96 @@
+"""Memory: how much there is, whether something fits, and one sentence when it runs out all the same. Imports no torch."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdcd_video.errors import UserError
+
+_NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory", "bad_alloc"),
+    *("unable to allocate", "failed to allocate"),
+)
+"""How allocators word it that raise a plain RuntimeError, in small letters."""
+_TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
+"""How torch words it where it cannot even count the bytes."""
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error).lower()
+    return isinstance(error, (RuntimeError, ValueError)) and any(words in said for words in (*_NO_MEMORY, *_TOO_LARGE))
+
+
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """For readers that take every exception for damage: lack of memory is none."""
+    if is_out_of_memory(error):
+        raise error
+
+
+@contextlib.contextmanager
+def told_when_out(doing: str, way_out: str) -> Iterator[None]:
+    """Turns lack of memory inside the `with` into the user's sentence.
+
+    Args:
+      doing: what is done, as a beginning of a sentence: "loading the model x".
+      way_out: what needs less.
+
+    Raises:
+      UserError: memory has run out.
+    """
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError, ValueError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"{doing} ran out of memory; free some memory, or {way_out}") from error
+
+
+def check_fits(needed: float, doing: str, way_out: str, has: int | None = None) -> None:
+    """Refuses what cannot fit, before minutes are spent on finding out.
+
+    Args:
+      needed: bytes, of what must be in memory at once; the rest of the need is not counted, so much that would fail passes.
+      doing: what needs them, as a beginning of a sentence.
+      way_out: what needs less.
+      has: bytes that there are; None is this machine's memory.
+
+    Raises:
+      UserError: there is less.
+    """
+    has = total_bytes() if has is None else has
+    if has is not None and needed > has:
+        raise UserError(f"{doing} needs at least {size(needed)} of memory and there are {size(has)}; {way_out}")
+
+
+def total_bytes() -> int | None:
+    """Of this machine and of the container that this process is in, swap included; None where nobody tells."""
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(1024 * sum(int(lines[name].split()[0]) for name in ("MemTotal", "SwapTotal")))
+    except (OSError, ValueError, KeyError, IndexError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for place in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+            found.append(int(Path(place).read_text()))
+    return min(found, default=None)
+
+
+def size(num_bytes: float) -> str:
+    """Bytes for people: "1.5 GB"."""
+    for unit in ("B", "KB", "MB", "GB", "TB", "PB"):
+        if num_bytes < 1000 or unit == "PB":
+            break
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} {unit}"

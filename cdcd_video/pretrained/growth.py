@@ -1,0 +1,87 @@
+"""By how much a tokenizer may lengthen a text, bounded when it is read: its rules may be a stranger's, and they run on every
+caption before it is cut.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from cdcd_video.errors import UserError
+
+MOST_GROWTH = 1_000
+"""Characters that one may become; of CLIP's own tokenizer 60 at the very most."""
+MOST_CHARACTERS = 32_000_000
+"""Of a caption, when all rules have lengthened it as much as they can: a gigabyte in the tokenizer's own memory."""
+_MOST_AFFIX = 100
+_FACTORS = {
+    # Of Unicode's forms, by its own tables [UAX 15, section 12].
+    "NFC": 3,
+    "NFD": 4,
+    "NFKC": 18,
+    "NFKD": 18,
+    "Lowercase": 3,
+    "BertNormalizer": 12,
+    # A character is up to four bytes, and a space may be put before each piece.
+    "ByteLevel": 5,
+    "Metaspace": 2,
+    **dict.fromkeys(("Strip", "StripAccents", "Nmt", "BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Split"), 1),
+    **dict.fromkeys(("Punctuation", "Digits", "Delimiter", "CharDelimiterSplit", "UnicodeScripts", "FixedLength"), 1),
+}
+
+
+def growth_of(tokenizer: Any, folder: str) -> float:
+    """How many characters one character of a caption can become at most, by the rules of the tokenizer alone.
+
+    Args:
+      tokenizer: a fast one of `transformers`.
+      folder: for messages.
+
+    Raises:
+      UserError: they may be more than `MOST_GROWTH`, or a rule is not known here.
+    """
+    backend, growth = tokenizer.backend_tokenizer, 1.0
+    for part in (backend.normalizer, backend.pre_tokenizer):
+        for rule in _rules(json.loads(part.__getstate__()) if part is not None else None):
+            factor = _factor(rule)
+            if factor is None:
+                raise UserError(
+                    f"CLIP folder {folder} has a tokenizer with the rule {rule.get('type')}, of which nobody here knows by how"
+                    " much it lengthens a text; CLIP's own has none such"
+                )
+            growth *= factor
+    affixes = [getattr(backend.model, name, None) for name in ("continuing_subword_prefix", "end_of_word_suffix")]
+    if growth > MOST_GROWTH or any(len(affix or "") > _MOST_AFFIX for affix in affixes):
+        raise UserError(
+            f"CLIP folder {folder} has a tokenizer whose rules can make {growth:,.0f} characters of one, and at most"
+            f" {MOST_GROWTH:,} are allowed, so that no caption fills the memory; take CLIP's own tokenizer.json"
+        )
+    return growth
+
+
+def _rules(held: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """A rule, or those of a sequence."""
+    if held is None:
+        return
+    if held["type"] == "Sequence":
+        for inner in [*held.get("normalizers", ()), *held.get("pretokenizers", ())]:
+            yield from _rules(inner)
+    else:
+        yield held
+
+
+def _factor(rule: dict[str, Any]) -> float | None:
+    match rule["type"]:
+        case "Replace":
+            put = len(rule["content"])
+            taken = len(rule["pattern"].get("String", ""))
+            return max(1.0, put / taken) if taken else 1.0 + put  # a regular expression may match between any two
+        case "Prepend":  # before each piece between two special tokens
+            return 1.0 + len(rule["prepend"])
+        case kind:
+            return _FACTORS.get(kind)
+
+
+def most_characters(growth: float) -> int:
+    """Of a caption as it is given, so that it stays within `MOST_CHARACTERS`."""
+    return math.floor(MOST_CHARACTERS / growth)
