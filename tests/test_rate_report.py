@@ -391,6 +391,24 @@ def test_names_are_shown_on_demand_and_do_no_harm(rated: Path, tmp_path: Path):
     assert "anna" in page.read_text() and "<img" not in page.read_text()
     row = next(line for line in text.read_text().splitlines() if line.startswith("| bert"))
     assert row.count(" | ") == 7 and "bert\\|" in row
+    assert "<img" not in text.read_text() and text.read_text().startswith("# Study &lt;img src=x onerror")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+        ("[me](javascript:alert(1))", r"\[me\](javascript\:alert(1))"),
+        ("![x](http://a.example/x.png)", r"\!\[x\](http\://a.example/x.png)"),
+        ("a|b\n| c", r"a\|b \| c"),
+        ("`x` *y* _z_ ~w~ $v$ # u", r"\`x\` \*y\* \_z\_ \~w\~ \$v\$ \# u"),
+        ("\\| x", r"\\\| x"),
+        ("two_words of R1", "two_words of R1"),
+    ],
+)
+def test_what_others_wrote_is_text_in_markdown(name: str, shown: str):
+    assert report._plain(name) == shown
 
 
 def test_a_report_before_anyone_has_rated_is_a_sentence(tmp_path: Path):

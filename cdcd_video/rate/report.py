@@ -1,6 +1,7 @@
 """`report.json`, `report.md` and `report.html` of a study."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,15 @@ def _environment(*, html: bool) -> Environment:
         "number": _number,
         "share": lambda value: "-" if value is None else f"{value:.0%}",
         "between": _between,
-        "cell": lambda text: " ".join(str(text).replace("|", "\\|").split()),
+        "plain": _plain,
     }
     return environment
+
+
+def _plain(text: str) -> str:
+    """A name or title that somebody gave, as Markdown that shows it and does nothing else: no markup, no link, no cell."""
+    shown = re.sub(r"[\\`*\[\]|~$#!:@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", " ".join(str(text).split()))
+    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _between(facts: dict[str, Any], kind: str = "number") -> str:
