@@ -6,6 +6,7 @@ import html.parser
 import io
 import json
 import re
+import runpy
 from pathlib import Path
 
 import chromium
@@ -327,3 +328,24 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         report.write(Evaluation(SCORES, []), RULER, FACTS, tmp_path / "file")
+
+
+def test_a_score_that_is_measured_and_shown_nowhere_is_an_error_at_import(monkeypatch):
+    from cdcd_video.metrics.latent import latent_scores
+    from cdcd_video.report import entries, latent_tables
+
+    def imported(module) -> None:
+        runpy.run_path(module.__file__)  # a copy of its own: the module that others hold stays as it is
+
+    imported(entries)
+    imported(latent_tables)
+    monkeypatch.setitem(MEASURES, "sharpness", MEASURES["psnr"])
+    with pytest.raises(ValueError, match=r"report/entries.py: measured and shown nowhere: sharpness; shown and never"):
+        imported(entries)
+    monkeypatch.delitem(MEASURES, "sharpness")
+    monkeypatch.delitem(MEASURES, "fid_over_floor")
+    with pytest.raises(ValueError, match="shown and never measured: fid_over_floor"):
+        imported(entries)
+    monkeypatch.setitem(latent_scores.MEASURES, "spread", ("ratio", "higher"))
+    with pytest.raises(ValueError, match=r"latent_tables.py: measured and shown nowhere: spread"):
+        imported(latent_tables)

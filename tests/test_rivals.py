@@ -3,7 +3,10 @@
 import dataclasses
 import itertools
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -596,3 +599,88 @@ def test_noise_on_the_path():
     x_0, noise = torch.randn(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0.0, 0.25, 1.0])
     torch.testing.assert_close(noised(x_0, noise, t), (1 - t[:, None, None]) * x_0 + t[:, None, None] * noise)
+
+
+# ---------------------------------------------------------------------------------------------------------- a new one
+
+
+def followed(recipe: str, copy: Path) -> None:
+    """Does to a copy of the project what docs/rivals.md says under "A new rival": writes the file, changes the lines."""
+    (name,) = re.findall(r"A file of its own, `(.*?)`", recipe)
+    (content,) = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)
+    (copy / name).write_text(content, encoding="utf-8")
+    for name, change in re.findall(r"```diff\n--- (.*?)\n(.*?)```", recipe, re.DOTALL):
+        text = (copy / name).read_text(encoding="utf-8")
+        for part in re.findall(r"(?:^-.*\n)+(?:^\+.*\n?)+", change, re.MULTILINE):
+            old, new = ("".join(f"{line[1:]}\n" for line in part.splitlines() if line[0] == sign) for sign in "-+")
+            assert text.count(old) == 1, f"docs/rivals.md would change a line that is not in {name}: {old}"
+            text = text.replace(old, new)
+        (copy / name).write_text(text, encoding="utf-8")
+
+
+FOLLOWED = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cdcd_video import configfile
+from cdcd_video.config import Config
+from cdcd_video.generate import ImageToVideo
+from cdcd_video.model import Model, build_codec, build_denoiser, load_module, save_module
+from cdcd_video.pretrained import FrozenClip
+from cdcd_video.records import CodePair
+from cdcd_video.rivals.equal import num_parameters
+
+space, *changes = sys.argv[1:]
+config = configfile.load(Path("configs/tiny.yaml"), Config, changes)
+clip = FrozenClip(Path(space) / "clip")
+codec = load_module(build_codec(config, clip), Path(space) / "codec.safetensors").eval()
+rival = build_denoiser(config, codec, clip.text_width)
+ours = build_denoiser(config.model_copy(update={"rival": None}), codec, clip.text_width)
+assert type(rival).__name__ == "Pointwise" and abs(num_parameters(rival) / num_parameters(ours) - 1) < 0.02
+
+generator = torch.Generator().manual_seed(0)
+codes = torch.randint(codec.num_codes, (5, 4, codec.num_tokens), generator=generator)
+time, places = torch.full((4,), 0.1), torch.arange(4)
+known = dict(gap_s=time, age_s=time, before_gap_s=time, has_first=places > 0, clip=places, caption=places)
+known |= dict(zip(("source", "target", "first", "far", "before"), codes))
+batch = CodePair(text=clip.read(["it moves left"] * 4), **known)
+optimiser, losses = torch.optim.Adam(rival.parameters(), 0.01), []
+rival.see(batch.source)
+for _ in range(5):
+    terms = rival.learn(batch, config.diffusion, config.loss, generator, own_share=0.5)
+    optimiser.zero_grad()
+    terms.total.backward()
+    optimiser.step()
+    losses.append(terms.total.item())
+assert losses[-1] < losses[0]
+
+save_module(rival, Path("rival.safetensors"), {})
+again = load_module(build_denoiser(config, codec, clip.text_width), Path("rival.safetensors")).eval()
+video = ImageToVideo(Model(config, clip, codec, again, digest=""))(np.full((32, 32, 3), 90, np.uint8), "it moves left")
+assert np.asarray(video.frames).shape == (8, 32, 32, 3)
+"""
+
+
+def test_the_recipe_for_a_new_rival_works_to_the_letter(latent_space: Path, tmp_path: Path):
+    """In a copy of the project: the config takes its name, and it learns, is kept, and draws."""
+    recipe = (ROOT / "docs" / "rivals.md").read_text(encoding="utf-8").split("## A new rival")[1].split("\n## ")[0]
+    shutil.copytree(
+        ROOT / "cdcd_video", tmp_path / "cdcd_video", ignore=shutil.ignore_patterns("models", "__pycache__")
+    )
+    (tmp_path / "configs").mkdir()
+    shutil.copy(TINY, tmp_path / "configs")
+    followed(recipe, tmp_path)
+    (command,) = re.findall(r"python train.py --config \S+ --set (\S+)", recipe)
+    arguments = [str(latent_space), *changes("gaussian", latent_space)[1:], command]
+    done = subprocess.run(
+        [sys.executable, "-c", FOLLOWED, *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"CDCD_VIDEO_KERNELS": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

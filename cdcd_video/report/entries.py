@@ -1,10 +1,10 @@
 """What the scores are called, in which order they come, and how they are rounded."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from cdcd_video.metrics.scores import Score
+from cdcd_video.metrics.scores import KEPT, MEASURES, RETENTION, SLOPE, Score
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,36 @@ OF_SETS = (
     Entry("cd_fvd_over_floor", "the same over the floor", _OVER),
 )
 """Scores of whole sets, in this order."""
+
+
+def check_all_are_shown(measured: Iterable[str], told: Collection[str], where: str) -> None:
+    """Holds what is measured and what is shown to each other; called when a module is imported.
+
+    Args:
+      measured: names of scores.
+      told: those that a table shows.
+      where: the tables' place, for the message.
+
+    Raises:
+      ValueError: a score would be measured and shown nowhere, or is shown and never measured.
+    """
+    measured = list(measured)
+    unseen = [name for name in measured if name not in told]
+    unknown = [name for name in told if name not in measured]
+    if unseen or unknown:
+        raise ValueError(
+            f"{where}: measured and shown nowhere: {', '.join(unseen) or 'none'}; "
+            f"shown and never measured: {', '.join(unknown) or 'none'}"
+        )
+
+
+_ALONG = tuple(f"_{figure}" for figure in (RETENTION, SLOPE, KEPT))
+"""Figures of curves have a table of their own, which is made from the entries."""
+check_all_are_shown(
+    (name for name in MEASURES if not name.endswith(_ALONG)),
+    [entry.metric for entry in (*HEADLINE, *OF_SETS)],
+    "HEADLINE and OF_SETS of report/entries.py",
+)
 
 ROWS = {
     "model": "the model's videos",

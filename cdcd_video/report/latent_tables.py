@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from cdcd_video.metrics.latent.latent_scores import MEASURES
 from cdcd_video.metrics.scores import Score
+from cdcd_video.report.entries import check_all_are_shown
 from cdcd_video.report.table import Cell, Line, Table
 
 SPACES = {"space=embedding": "joint embedding", "space=codes": "code vectors"}
@@ -35,6 +37,9 @@ GAP_COLUMNS = {
     "inbetween_position_error": "position error",
     "inbetween_identity_iou": "identity",
 }
+check_all_are_shown(
+    MEASURES, [*IMAGE_LINES, *CAPTION_LINES, *PATH_LINES, *GAP_COLUMNS], "the lines of report/latent_tables.py"
+)
 OF_SPACE = {
     "images": (IMAGE_LINES, ("model", "real", "shuffled")),
     "captions": (CAPTION_LINES, ("model", "real", "shuffled")),

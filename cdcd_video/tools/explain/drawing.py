@@ -11,7 +11,7 @@ from cdcd_video.model import Model
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.meters import Call, count_flops, unreal, watching
 from cdcd_video.tools.explain.table import Table
-from cdcd_video.tools.explain.tensors import prediction
+from cdcd_video.tools.explain.tensors import SHOWN, prediction
 from cdcd_video.tools.explain.wording import scaled, underlined
 
 
@@ -76,7 +76,7 @@ def _table(line: Line, drawn: _Drawn) -> Table:
     rows = "2B" if drawn.dials.guidance != 1 else "B"
     kind = line.config.rival.kind if line.config.rival else None
     letters = "P V" if kind == "gaussian" else "N"
-    if kind != "autoregressive":  # which never makes a whole pass when it draws
+    if kind in SHOWN:  # a causal transformer never makes a whole pass when it draws
         walked = "code values" if kind else "codes"
         x_t = drawn.calls["denoiser"].given[0]
         table.add("x_t", x_t, f"{rows} {letters}", f"walked {walked}; twice, with and without caption, if guided")

@@ -92,8 +92,10 @@ def diffusion_table(line: Line, name: str, batch_size: int, batch: Any, seen: di
     table.add("token states", batch.text.tokens, "B L Dt", "word embedding and last layer of CLIP's text tower")
     table.add("is word", batch.text.is_word, "B L", "False on padding")
     table.add("caption embedding", batch.text.embedding, "B J", "in the joint space, unit norm")
-    shown, *time, condition = seen["denoiser"].given
     kind = line.config.rival.kind if line.config.rival else None
+    if kind not in (*SHOWN, "autoregressive"):
+        return table.told(scalars)  # a rival that is not known here: what it is given, and no more
+    shown, *time, condition = seen["denoiser"].given
     letters = "B P V" if kind == "gaussian" else "B N"
     table.add("jittered source", condition.source, letters, "what the denoiser is shown of the source")
     if kind != "autoregressive":
