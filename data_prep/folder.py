@@ -4,19 +4,23 @@ Captions come from --captions FILE, with one row per caption:
   .tsv, .csv   a header with the columns `path` and `caption`; other columns are ignored
   .jsonl       objects with `path`, and `caption` or `captions` (a list)
 Paths are relative to DIR; a path may come more than once. Without --captions every video in DIR is taken, with the
-lines of the text file of the same name (clip.mp4, clip.txt) as its captions, and every video in a .tar in DIR
-(WebDataset), with the lines of the .txt or the `caption` of the .json of the same name in the tar.
+lines of the text file of the same name (clip.mp4, clip.txt) as its captions, or the `caption` or `captions` of a .json of
+that name, and every video in a .tar in DIR (WebDataset) in the same way.
 """
 
 import argparse
 import dataclasses
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from cdcd_video.data.tables import Row, Table, read_table
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import Unreadable, read_small
 from data_prep.items import Item, one_line, refused, split_named, split_of
 from data_prep.prepare import Plan, Settings
+from data_prep.sidecars import MOST_BYTES, Unusable, captions_beside
 from data_prep.tars import clips_in
 from data_prep.videos import VIDEO_SUFFIXES, names_in, within
 
@@ -150,23 +154,37 @@ def _fault_of_split(value: object, column: str) -> str:
 
 def _from_sidecars(root: Path, val_share: float | int) -> Iterator[Item]:
     for name in names_in(root, VIDEO_SUFFIXES):
-        try:
-            lines = (root / name).with_suffix(".txt").read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError):
-            lines = []
-        captions = tuple(dict.fromkeys(filter(None, map(one_line, lines))))
+        captions: tuple[str, ...] = ()
         _, refusal = within(root, name)
+        try:
+            captions = captions_beside(lambda ending, name=name: _beside(root, name, ending))
+        except Unusable as error:
+            refusal = refusal or str(error)
         yield Item(name, root / name, name, captions, split_of(name, val_share), refusal=refusal)
 
 
+def _beside(root: Path, name: str, ending: str) -> bytes | None:
+    path = (root / name).with_suffix(f".{ending}")
+    if not os.path.lexists(path):
+        return None
+    try:
+        return read_small(path, within=root, limit=MOST_BYTES)
+    except Unreadable as error:
+        leads_out = within(root, os.path.relpath(path, root))[1] is not None
+        raise Unusable(f"its .{ending} {'leaves the folder' if leads_out else error.reason}") from None
+
+
 def _from_tars(root: Path, val_share: float | int) -> Iterator[Item]:
-    for tar in names_in(root, (".tar",)):
+    for tar in names_in(root, (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")):
         _, refusal = within(root, tar)
+        if not tar.lower().endswith(".tar"):
+            if not re.search(r"\.(tgz|tar\.[a-z0-9]+)$", tar.lower()):
+                continue
+            refusal = refusal or "packed tars are not read; unpack it to a .tar"
         if refusal:
             yield Item(tar, root / tar, tar, (), "train", refusal=refusal)
             continue
         for clip in clips_in(root / tar):
             name = f"{tar}/{clip.name}"
-            captions = tuple(dict.fromkeys(filter(None, map(one_line, clip.captions))))
             split = split_of(name, val_share)
-            yield Item(name, root / tar, name, captions, split, refusal=clip.refusal, inside=clip.inside)
+            yield Item(name, root / tar, name, clip.captions, split, refusal=clip.refusal, inside=clip.inside)

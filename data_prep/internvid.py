@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import open_plain
 from cdcd_video.video import refused_by_disk
 from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import COLUMNS, Metadata
@@ -125,7 +126,7 @@ def _renamed(pairs: list[str]) -> dict[str, str]:
 def _write_list(file: Path, clips: Clips, videos: Path) -> str:
     """Writes the addresses and says how they could be had."""
     with refused_by_disk(file):
-        if file.exists() and file.read_bytes()[: len(_ADDRESS)] not in (b"", _ADDRESS.encode()):
+        if file.exists() and open_plain(file, "the list").read(len(_ADDRESS)) not in (b"", _ADDRESS.encode()):
             raise UserError(f"{file} exists and is no list of addresses; name another file")
         file.write_text("".join(f"{_ADDRESS}{video}\n" for video in clips.missing), encoding="ascii")
     command = ["yt-dlp", "--batch-file", str(file), "--paths", str(videos), "--output", "%(id)s.%(ext)s"]

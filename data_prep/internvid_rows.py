@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from cdcd_video.data.tables import object_of
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import open_plain
 from data_prep.items import Item, one_line, refusal_of_id, refused
 
 COLUMNS = {
@@ -27,6 +28,7 @@ COLUMNS = {
 NEEDED = ("id", "start", "end", "caption")
 
 _MOST_LINE_BYTES = 1 << 20
+_MOST_IDLE_BYTES, _EMPTY_LINE = 1 << 25, 1 << 8  # an empty line takes as long as so many bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,10 +108,8 @@ class Metadata:
         self.sha256 = sha256.hexdigest()
 
     def _open(self) -> BinaryIO:
-        try:
-            return gzip.open(self.path, "rb") if self.is_packed else open(self.path, "rb")
-        except OSError as error:
-            raise UserError(f"the metadata {self.path} cannot be read ({error.strerror})") from None
+        file = open_plain(self.path, "the metadata")
+        return _Unpacked(fileobj=file) if self.is_packed else file
 
     def _row(self, number: int, line: bytes) -> Row | Item:
         where = f"line {number + 1}"
@@ -167,16 +167,40 @@ def _score(value: object) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
+class _Unpacked(gzip.GzipFile):
+    """A .gz that closes what it reads from."""
+
+    def close(self) -> None:
+        packed = self.fileobj
+        super().close()
+        if packed is not None:
+            packed.close()
+
+
 def _lines(file: BinaryIO, note: Callable[[bytes], object], path: Path) -> Iterator[bytes | None]:
-    """Lines; None for one that is too long, which is never held as a whole."""
+    """Lines; None for one that is too long, which is never held as a whole.
+
+    Raises:
+      UserError: the file is damaged; or nothing that could be a row comes for long, as in what a bomb unpacks to.
+    """
+    num_idle = 0
     try:
         while line := file.readline(_MOST_LINE_BYTES):
             note(line)
             is_whole = True
+            num_idle = num_idle + _EMPTY_LINE + len(line) if line.isspace() else 0
             while len(line) == _MOST_LINE_BYTES and not line.endswith(b"\n"):
                 is_whole = False
                 line = file.readline(_MOST_LINE_BYTES)
                 note(line)
+                num_idle += len(line)
+                _check_idle(num_idle, path)
+            _check_idle(num_idle, path)
             yield line if is_whole else None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"the metadata {path} cannot be read to the end ({error}); get another copy") from None
+
+
+def _check_idle(num_bytes: int, path: Path) -> None:
+    if num_bytes > _MOST_IDLE_BYTES:
+        raise UserError(f"the metadata {path} has {num_bytes:,} bytes without a row in them; get another copy")

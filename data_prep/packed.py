@@ -10,8 +10,10 @@ import zipfile
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import open_plain
 
 MOST_BYTES = 256 * 2**20
 """A file that unpacks to more is refused; the largest true annotation file has 16 MB."""
@@ -46,14 +48,13 @@ class Packed:
           UserError: if it is missing, damaged, encrypted, or unpacks to more than `MOST_BYTES`.
         """
         try:
-            if self.member is not None:
-                content = self._from_zip(self.member)
-            elif self.path.suffix.lower() == ".gz":
-                with gzip.open(self.path) as file:
-                    content = file.read(MOST_BYTES + 1)
-            else:
-                with open(self.path, "rb") as file:
-                    content = file.read(MOST_BYTES + 1)
+            with open_plain(self.path) as plain:
+                if self.member is not None:
+                    content = self._from_zip(plain, self.member)
+                elif self.path.suffix.lower() == ".gz":
+                    content = gzip.GzipFile(fileobj=plain).read(MOST_BYTES + 1)
+                else:
+                    content = plain.read(MOST_BYTES + 1)
         except OSError as error:  # gzip's own complaints are among them
             raise UserError(f"{self} cannot be read ({error.strerror or error}); get another copy") from None
         except _DAMAGE as error:
@@ -66,15 +67,15 @@ class Packed:
         """Of the unpacked content."""
         return hashlib.sha256(self.read()).hexdigest()
 
-    def _from_zip(self, member: str) -> bytes:
-        with zipfile.ZipFile(self.path) as archive:
+    def _from_zip(self, file: BinaryIO, member: str) -> bytes:
+        with zipfile.ZipFile(file) as archive:
             entry = archive.getinfo(member)
             if entry.file_size > MOST_BYTES:
                 raise self._too_large()
             if entry.flag_bits & 1:
                 raise UserError(f"{self} is encrypted; unpack it and give the folder")
-            with archive.open(entry) as file:
-                return file.read(MOST_BYTES + 1)  # the size in the header may be a lie
+            with archive.open(entry) as content:
+                return content.read(MOST_BYTES + 1)  # the size in the header may be a lie
 
     def _too_large(self) -> UserError:
         return UserError(f"{self} unpacks to more than {MOST_BYTES:,} bytes, which no true copy does; get another one")
@@ -111,7 +112,7 @@ def _files(place: Path) -> list[Path]:
 
 def _members(path: Path, wanted: Collection[str]) -> list[Packed]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.namelist()
     except (OSError, *_DAMAGE) as error:
         raise UserError(f"{path} is no zip archive, or damaged ({error}); get another copy or take it away") from None

@@ -1,17 +1,16 @@
 """A list of videos with captions -> a prepared folder; shared by every recipe that reads video files."""
 
 import argparse
-import collections
 import dataclasses
 import functools
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+import av
 from tqdm import tqdm
 
 from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
@@ -21,6 +20,7 @@ from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
+from data_prep.ahead import Beat, ahead
 from data_prep.items import Item, Told, tell
 from data_prep.subset import describe
 from data_prep.tars import taken_out
@@ -42,6 +42,7 @@ class Settings:
       max_seconds: longer clips are cut; None keeps them whole.
       cuts: whether to look for the places where a shot ends and another begins: `detect` or `off`.
       workers: videos decoded at the same time; has no influence on the result.
+      clip_timeout: a clip of which no further frame comes for so long is refused, seconds.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class Settings:
     max_seconds: float | None
     cuts: Literal["detect", "off"]
     workers: int
+    clip_timeout: float
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
@@ -73,6 +75,13 @@ class Settings:
         parser.add_argument(
             "--workers", type=int, default=os.cpu_count() or 1, help="videos decoded at once (%(default)s)"
         )
+        parser.add_argument(
+            "--clip-timeout",
+            type=float,
+            default=60,
+            metavar="S",
+            help="refuse a clip of which no further frame comes for S seconds (%(default)s)",
+        )
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Settings":
@@ -89,6 +98,8 @@ class Settings:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(settings, name)}")
         if not 0 < settings.fps <= 1000:
             raise UserError(f"--fps must be over 0 and at most 1000, not {settings.fps}")
+        if not settings.clip_timeout > 0:
+            raise UserError(f"--clip-timeout must be over 0, not {settings.clip_timeout}")
         if settings.max_seconds is not None and not settings.max_seconds > 0:
             raise UserError(f"--max-seconds must be over 0, not {settings.max_seconds}")
         return settings
@@ -192,33 +203,42 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
 
 def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
     """Each item, in order, with its frames or the reason why it is refused; a few are decoded ahead."""
-    waiting = collections.deque()
-    with ThreadPoolExecutor(settings.workers) as pool:
-        for item in items:
-            waiting.append((item, pool.submit(_decode, item, settings)))
-            if len(waiting) > settings.workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+    late = f"nothing more of it could be read for {settings.clip_timeout:g} s; --clip-timeout S waits longer"
+    work = functools.partial(_decode, settings=settings)
+    for item, clip in ahead(work, items, settings.workers, settings.clip_timeout):
+        yield item, late if clip is None else clip
 
 
-def _decode(item: Item, settings: Settings) -> DecodedClip | str:
+class _Watched:
+    """Tells that a clip goes on with every frame of it, and shows the frame to who looks for cuts, if anybody does."""
+
+    def __init__(self, beat: Beat, finder: CutFinder | None):
+        self._beat, self._finder = beat, finder
+
+    def see(self, frame: av.VideoFrame, time_s: float) -> None:
+        self._beat()
+        if self._finder is not None:
+            self._finder.see(frame, time_s)
+
+    def finish(self) -> list[int]:
+        return [] if self._finder is None else self._finder.finish()
+
+
+def _decode(item: Item, beat: Beat, settings: Settings) -> DecodedClip | str:
     if item.refusal:
         return item.refusal
     if not item.captions:
         return "it has no caption"
     try:
         if item.inside is None:
-            return _read(item, item.path, settings)
+            return _read(item, item.path, settings, beat)
         with taken_out(item.path, item.inside) as path:
-            return _read(item, path, settings)
+            return _read(item, path, settings, beat)
     except ClipRejected as refused:
         return refused.reason
 
 
-def _read(item: Item, path: Path, settings: Settings) -> DecodedClip | str:
+def _read(item: Item, path: Path, settings: Settings, beat: Beat) -> DecodedClip | str:
     ends = [
         end for end in (item.end_s, settings.max_seconds and item.start_s + settings.max_seconds) if end is not None
     ]
@@ -229,7 +249,7 @@ def _read(item: Item, path: Path, settings: Settings) -> DecodedClip | str:
         mode=settings.mode,
         start_s=item.start_s,
         end_s=min(ends, default=None),
-        watcher=CutFinder() if settings.cuts == "detect" else None,
+        watcher=_Watched(beat, CutFinder() if settings.cuts == "detect" else None),
     )
     if len(clip.frames) < settings.min_frames:
         return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, at least {settings.min_frames} are needed"

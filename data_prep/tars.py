@@ -1,8 +1,8 @@
-"""WebDataset tars: files of one name, apart from what follows its first dot, are one clip with its sentences."""
+"""WebDataset tars: files of one name up to its first dot are one sample; what follows the dot says what each holds."""
 
 import contextlib
 import dataclasses
-import json
+import io
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -11,101 +11,125 @@ from typing import BinaryIO
 
 from cdcd_video.data.clips import ClipRejected
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import Unreadable, open_plain
 from data_prep.items import Slice
+from data_prep.sidecars import MOST_BYTES, Unusable, captions_beside
 from data_prep.videos import VIDEO_SUFFIXES
 
-_MOST_TEXT_BYTES = 1 << 20
+_MOST_HEADER_BYTES = 1 << 24
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclasses.dataclass
 class TarClip:
-    """One clip of a tar.
+    """One clip of a tar, or a sample that is none.
 
     Attributes:
-      name: its name within the tar, with the suffix of the video.
+      name: its name within the tar, with all that follows the first dot; of a sample without a video what stands before it.
       inside: where the video is; None if it is refused.
-      captions: the lines of its .txt, or `caption` (a text) or `captions` (a list) of its .json.
+      captions: see `sidecars`.
       refusal: why it cannot be used.
     """
 
     name: str
     inside: Slice | None = None
-    captions: list[str] = dataclasses.field(default_factory=list)
+    captions: tuple[str, ...] = ()
     refusal: str | None = None
+
+
+@dataclasses.dataclass
+class _Sample:
+    """Files of one name by what follows its first dot, and those that are there twice."""
+
+    members: dict[str, tarfile.TarInfo] = dataclasses.field(default_factory=dict)
+    twice: set[str] = dataclasses.field(default_factory=set)
 
 
 def clips_in(tar: Path) -> Iterator[TarClip]:
     """The clips of a tar, in the order in which their first files come; nothing is unpacked.
 
-    A tar that is damaged somewhere gives the clips before that place, and a last one, named `*`, that says so.
+    Every sample is told of: one without a video as refused; of one with several videos (`003.left.mp4`, `003.right.mp4`) each
+    is a clip, with the captions of its own name (`003.left.txt`) if there are any, else of the sample's (`003.txt`). Names
+    that begin with a dot are left out. A tar that is damaged somewhere gives the clips before that place, and a last one,
+    named `*`, that says so.
     """
-    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    samples: dict[str, _Sample] = {}
     damage = None
     try:
-        with tarfile.open(tar, "r:") as archive, open(tar, "rb") as file:
+        with _Tar(open_plain(tar, "tar").detach()) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             try:
                 for member in archive:
                     place = PurePath(member.name)
                     if member.isdir() or place.name.startswith("."):
                         continue
                     stem, _, ending = place.name.partition(".")
-                    samples.setdefault(str(place.with_name(stem)), {}).setdefault(ending.lower(), member)
+                    sample = samples.setdefault(str(place.with_name(stem)), _Sample())
+                    if sample.members.setdefault(ending.lower(), member) is not member:
+                        sample.twice.add(ending.lower())
             except tarfile.TarError as error:
-                damage = str(error)
-            for key, members in samples.items():
-                yield from _clips_of(key, members, file)
+                damage = f"is damaged ({error})"
+            for key, sample in samples.items():
+                yield from _clips_of(key, sample, file)
+    except Unreadable as error:
+        damage = error.reason
     except (tarfile.TarError, OSError, EOFError) as error:
-        damage = str(getattr(error, "strerror", None) or error)
+        damage = f"is damaged ({getattr(error, 'strerror', None) or error})"
     if damage is not None:
-        yield TarClip("*", refusal=f"the tar is damaged ({damage}); clips after the damage are lost")
+        yield TarClip("*", refusal=f"the tar {damage}; clips after the damage are lost")
 
 
-def _clips_of(key: str, members: dict[str, tarfile.TarInfo], file: BinaryIO) -> Iterator[TarClip]:
-    videos = [ending for ending in members if f".{ending}" in VIDEO_SUFFIXES]
+class _Tar(io.BufferedReader):
+    """A tar whose headers are believed up to a length: names and attributes are read at once, as long as they claim to be."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("a header is too long")
+        return super().read(size)
+
+
+def _clips_of(key: str, sample: _Sample, file: BinaryIO) -> Iterator[TarClip]:
+    videos = [ending for ending in sample.members if _suffix(ending) in VIDEO_SUFFIXES]
+    if not videos:
+        held = ", ".join(f".{ending}" if ending else "no suffix" for ending in list(sample.members)[:4])
+        yield TarClip(key, refusal=f"it has no video; its files are {held}")
     for ending in videos:
-        member = members[ending]
+        member, place = sample.members[ending], PurePath(key)
         clip = TarClip(f"{key}.{ending}")
-        place = PurePath(key)
         if place.is_absolute() or ".." in place.parts:
             clip.refusal = "its path leaves the tar"
+        elif ending in sample.twice:
+            clip.refusal = "it is in the tar twice"
         elif not member.isreg() or member.sparse is not None:
             clip.refusal = "it is not a plain file in the tar"
         else:
-            clip.inside = Slice(member.offset_data, member.size, f".{ending}")
+            clip.inside = Slice(member.offset_data, member.size, _suffix(ending))
             try:
-                clip.captions = _captions(members, file)
-            except ValueError as error:
+                clip.captions = _captions(sample, ending.rpartition(".")[0], file)
+            except Unusable as error:
                 clip.refusal = str(error)
         yield clip
 
 
-def _captions(members: dict[str, tarfile.TarInfo], file: BinaryIO) -> list[str]:
-    """Raises ValueError with a reason."""
-    for ending, read in (("txt", str.splitlines), ("json", _captions_of_json)):
-        member = members.get(ending)
+def _suffix(ending: str) -> str:
+    return f".{ending.rpartition('.')[2]}"
+
+
+def _captions(sample: _Sample, own: str, file: BinaryIO) -> tuple[str, ...]:
+    """Of the video's own name, else of the sample's."""
+
+    def read(ending: str) -> bytes | None:
+        member = sample.members.get(ending)
         if member is None:
-            continue
-        if not member.isreg() or member.size > _MOST_TEXT_BYTES:
-            raise ValueError(f"its .{ending} is no plain file of at most {_MOST_TEXT_BYTES:,} bytes")
+            return None
+        if ending in sample.twice:
+            raise Unusable(f"its .{ending} is in the tar twice")
+        if not member.isreg() or member.sparse is not None or member.size > MOST_BYTES:
+            raise Unusable(f"its .{ending} is no plain file of at most {MOST_BYTES:,} bytes")
         file.seek(member.offset_data)
-        try:
-            return read(file.read(member.size).decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise ValueError(f"its .{ending} is not UTF-8") from None
-    return []
+        return file.read(member.size)
 
-
-def _captions_of_json(text: str) -> list[str]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("its .json is damaged") from None
-    if isinstance(value, dict):
-        captions = value["captions"] if "captions" in value else [value.get("caption")]
-        if isinstance(captions, list) and all(isinstance(caption, str) for caption in captions):
-            return captions
-    raise ValueError("its .json has no caption") from None
+    captions = captions_beside(lambda ending: read(f"{own}.{ending}")) if own else ()
+    return captions or captions_beside(read)
 
 
 @contextlib.contextmanager
@@ -132,7 +156,7 @@ def taken_out(archive: Path, part: Slice) -> Iterator[Path]:
 def _blocks(archive: Path, part: Slice) -> Iterator[bytes]:
     left = part.num_bytes
     try:
-        with open(archive, "rb", buffering=0) as source:
+        with open_plain(archive, "tar") as source:
             source.seek(part.offset)
             while left:
                 block = source.read(min(left, _BLOCK_BYTES))
@@ -140,5 +164,7 @@ def _blocks(archive: Path, part: Slice) -> Iterator[bytes]:
                     raise ClipRejected(archive, "the tar ends before it does")
                 left -= len(block)
                 yield block
+    except Unreadable as error:
+        raise ClipRejected(archive, f"the tar {error.reason}") from error
     except OSError as error:
         raise ClipRejected(archive, f"the tar cannot be read ({error.strerror})") from error

@@ -46,11 +46,14 @@ class Videos:
 
 
 def names_in(root: Path, suffixes: Collection[str]) -> Iterator[str]:
-    """Files with one of the suffixes, each folder's own first, sorted, as paths relative to the root."""
+    """Files with one of the suffixes, each folder's own first, sorted, as paths relative to the root.
+
+    Names that begin with a dot are left out: macOS puts such beside every file on some disks.
+    """
     for place, folders, files in os.walk(root):
         folders.sort()
         for file in sorted(files):
-            if PurePath(file).suffix.lower() in suffixes:
+            if PurePath(file).suffix.lower() in suffixes and not file.startswith("."):
                 yield PurePath(os.path.relpath(os.path.join(place, file), root)).as_posix()
 
 

@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from video_files import grey_steps, moving_bar, write_clip
 
-from cdcd_video.data import store_writer
+import data_prep.ahead
+import data_prep.prepare
+from cdcd_video.data import clips, store_writer
 from cdcd_video.data.sprites import World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store import SpritesClips, StoredClips
@@ -146,20 +150,67 @@ def test_text_files_beside_the_videos_are_captions(videos, tmp_path):
     write_clip(tmp_path / "in.mp4", grey_steps(10))
     folder = tmp_path / "in"
     folder.mkdir()
-    for name, text in (("a", "first\nsecond\n"), ("b", ""), ("c", None), ("d", b"\xff\xfe bad")):
+    (tmp_path / "outside.txt").write_text("a secret")
+    beside = {
+        "a": {".txt": b"first\nsecond \xe2\x80\xa8half\r\nsecond half\rfirst\n"},
+        "b": {".txt": b""},
+        "c": {},
+        "d": {".txt": b"\xff\xfe bad"},
+        "e": {".txt": b"", ".json": b'{"caption": "of json"}'},
+        "f": {".txt": b"of text", ".json": b"{"},
+        "g": {".json": b"{"},
+        "h": {".txt": b"x" * 1_100_000},
+        "link": {},
+        "pipe": {},
+    }
+    for name, files in beside.items():
         write_clip(folder / f"{name}.mp4", grey_steps(10))
-        if text is not None:
-            (folder / f"{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+        for suffix, content in files.items():
+            (folder / f"{name}{suffix}").write_bytes(content)
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    os.mkfifo(folder / "pipe.txt")
+    os.mkfifo(folder / "z.mp4")
+    (folder / "z.txt").write_text("a pipe is no video")
+    (folder / "._a.mp4").write_text("what macOS leaves")
     out = tmp_path / "out"
     assert (
         exit_code(lambda: main(["folder", str(folder), "--out", str(out), "--size-px", "16", "--val-share", "0"])) == 0
     )
-    assert [(row["id"], row["captions"], row["split"]) for row in lines(out / "clips.jsonl")] == [
-        ("a.mp4", ["first", "second"], "train")
-    ]
-    assert {row["id"]: row["reason"] for row in lines(out / "rejected.jsonl")} == dict.fromkeys(
-        ("b.mp4", "c.mp4", "d.mp4"), "it has no caption"
-    )
+    assert {row["id"]: (row["captions"], row["split"]) for row in lines(out / "clips.jsonl")} == {
+        "a.mp4": (["first", "second half"], "train"),
+        "e.mp4": (["of json"], "train"),
+        "f.mp4": (["of text"], "train"),
+    }
+    assert {row["id"]: row["reason"] for row in lines(out / "rejected.jsonl")} == {
+        "b.mp4": "it has no caption",
+        "c.mp4": "it has no caption",
+        "d.mp4": "its .txt is not UTF-8",
+        "g.mp4": "its .json is damaged",
+        "h.mp4": "its .txt is larger than the 1 MiB that such a file may have; give a smaller one",
+        "link.mp4": "its .txt leaves the folder",
+        "pipe.mp4": "its .txt is a named pipe, not a file; give a plain file",
+        "z.mp4": "it is not a file",
+    }
+
+
+def test_a_clip_that_stands_still_is_refused_and_the_others_go_on(videos, tmp_path, monkeypatch):
+    is_over, clock = threading.Event(), SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr(data_prep.ahead, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+
+    def read_clip(path, **how):
+        if path.name == "bar2.mp4":
+            clock.now_s = 100.0
+            is_over.wait(60)
+        return clips.read_clip(path, **how)
+
+    monkeypatch.setattr(data_prep.prepare, "read_clip", read_clip)
+    try:
+        assert prepare(videos, tmp_path / "out", "--clip-timeout", "90") == 0
+    finally:
+        is_over.set()
+    reasons = {row["id"]: row["reason"] for row in lines(tmp_path / "out" / "rejected.jsonl")}
+    assert "nothing more of it could be read for 90 s; --clip-timeout" in reasons["sub/bar2.mp4"]
+    assert len(lines(tmp_path / "out" / "clips.jsonl")) == 6
 
 
 def test_max_seconds_and_mode(videos, tmp_path):
@@ -198,6 +249,7 @@ def test_a_split_depends_on_the_name_alone():
         ("path\tcaption\n", ["--size-px", "0"], "--size-px"),
         ("path\tcaption\n", ["--val-share", "1"], "--val-share"),
         ("path\tcaption\n", ["--max-seconds", "-1"], "--max-seconds"),
+        ("path\tcaption\n", ["--clip-timeout", "0"], "--clip-timeout"),
     ],
 )
 def test_a_wrong_call_ends_with_one_sentence_and_code_2(tmp_path, capsys, table, options, sentence):

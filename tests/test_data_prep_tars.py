@@ -1,5 +1,6 @@
 """`python -m data_prep folder` over WebDataset tars: what is read, what is refused, and that nothing is unpacked."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -67,7 +68,7 @@ def test_a_tar_is_a_list_of_captioned_clips(tmp_path, clip):
         "shards/00000.tar/002.mp4": ["two", "of json"],
         "shards/00000.tar/003.mp4": ["text goes before json"],
     }
-    assert refused == {}
+    assert refused == {"shards/00000.tar/004": "it has no video; its files are .jpg"}
     clips = StoredClips(tmp_path / "out")
     for number in range(len(clips)):
         assert steps_shown(clips.frames(number, range(10))) == list(range(10))
@@ -102,11 +103,22 @@ def test_what_is_wrong_in_a_tar_is_refused_with_its_reason(tmp_path, clip):
     (tmp_path / "outside.tar").write_bytes((folder / "x.tar").read_bytes())
     (folder / "link.tar").symlink_to(tmp_path / "outside.tar")
     (folder / "nothing.tar").write_bytes(b"no tar at all" * 100)
+    os.mkfifo(folder / "pipe.tar")
+    for name in ("packed.tar.gz", "packed.tgz", "list.gz"):
+        (folder / name).write_bytes(gzip.compress((folder / "x.tar").read_bytes()))
+    header = tarfile.TarInfo("x" * 200)
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 7 * 10**9  # a name that claims to be seven gigabytes long
+    (folder / "claims.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT)[-512:])
+    os.truncate(folder / "claims.tar", 8 * 10**9)
     rows, refused = prepared(folder, tmp_path / "out")
     assert list(rows) == ["x.tar/good.mp4"]
     expected = {
         "link.tar": "leaves the folder",
         "nothing.tar/*": "the tar is damaged",
+        "pipe.tar/*": "the tar is a named pipe",
+        "packed.tar.gz": "unpack it",
+        "packed.tgz": "unpack it",
+        "claims.tar/*": "the tar is damaged (a header is too long)",
         "x.tar/../out.mp4": "leaves the tar",
         "x.tar//abs.mp4": "leaves the tar",
         "x.tar/a/../../b.mp4": "leaves the tar",
@@ -122,6 +134,50 @@ def test_what_is_wrong_in_a_tar_is_refused_with_its_reason(tmp_path, clip):
     for name, reason in expected.items():
         assert reason in refused[name], name
     assert str(tmp_path) not in json.dumps(refused)
+
+
+def test_what_follows_the_first_dot_is_a_field_and_no_sample_vanishes(tmp_path, clip):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for name in (
+            "003.left.mp4",
+            "003.right.MP4",
+            "004.mp4",
+            "004.webm",
+            "005.mp4",
+            "d.e/006.mp4",
+            "twice.mp4",
+            "text.mp4",
+        ):
+            add(archive, name, clip)
+        add(archive, "003.right.txt", "seen from the right")
+        add(archive, "003.txt", "seen from anywhere")
+        add(archive, "004.json", json.dumps({"caption": "one clip of two files"}))
+        add(archive, "005.txt", "\n  \n")
+        add(archive, "005.json", json.dumps({"caption": "beside an empty text"}))
+        add(archive, "d.e/006.caption.txt", "another field")
+        add(archive, "twice.mp4", clip)
+        add(archive, "twice.txt", "words")
+        add(archive, "text.txt", "one")
+        add(archive, "text.txt", "two")
+        add(archive, "alone.txt", "no video")
+        add(archive, "README", "no suffix")
+    rows, refused = prepared(folder, tmp_path / "out")
+    assert {name: row["captions"] for name, row in rows.items()} == {
+        "x.tar/003.left.mp4": ["seen from anywhere"],
+        "x.tar/003.right.mp4": ["seen from the right"],
+        "x.tar/004.mp4": ["one clip of two files"],
+        "x.tar/004.webm": ["one clip of two files"],
+        "x.tar/005.mp4": ["beside an empty text"],
+    }
+    assert refused == {
+        "x.tar/d.e/006.mp4": "it has no caption",
+        "x.tar/twice.mp4": "it is in the tar twice",
+        "x.tar/text.mp4": "its .txt is in the tar twice",
+        "x.tar/alone": "it has no video; its files are .txt",
+        "x.tar/README": "it has no video; its files are no suffix",
+    }
 
 
 def test_a_cut_tar_gives_what_is_before_the_cut(tmp_path, clip):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import socket
@@ -387,10 +388,28 @@ def test_the_metadata_are_never_held_as_a_whole(tmp_path, clip):
     assert peak < 150_000
 
 
+@pytest.mark.parametrize("filler", [b"\0" * 2**20, b"\n" * 2**20], ids=["one line", "empty lines"])
+def test_what_unpacks_to_much_and_says_nothing_is_refused(tmp_path, filler):
+    first = json.dumps(TRUE_ROWS[0]).encode() + b"\n"
+    with gzip.open(tmp_path / "m.jsonl.gz", "wb", 1) as file:
+        file.write(first)
+        for _ in range(40):
+            file.write(filler)
+    metadata = Metadata(tmp_path / "m.jsonl.gz")
+    with pytest.raises(UserError, match="bytes without a row in them"):
+        list(metadata)
+
+
+def test_metadata_that_are_a_pipe_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "m.jsonl")
+    with pytest.raises(UserError, match="is a named pipe, not a file"):
+        Metadata(tmp_path / "m.jsonl")
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "sentence"),
     [
-        (None, [], "cannot be read"),
+        (None, [], "does not exist"),
         ([], [], "first line"),
         ([b"YoutubeID,Caption"], [], "first line"),
         ([{"YoutubeID": "x", "Caption": "y"}], [], "no column Start_timestamp"),

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import zipfile
@@ -354,6 +355,13 @@ def test_lists_come_with_commas_or_semicolons_and_any_line_ends(tmp_path, newlin
     whole = delimiter.join(["a person", " a box and a dog", ' are "moving"'])
     assert parts == {"train": {"video3": (), "video4": ()}, "test": {"video1": ("a cat",), "video2": (whole,)}}
     assert [item.name for item in bad] == ["line 4 of pairs.csv: video5"]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zip"])
+def test_annotations_that_are_a_pipe_are_refused(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"{TEST}{suffix}")
+    with pytest.raises(UserError, match="is a named pipe, not a file"):
+        read_annotations(find_files([tmp_path]).annotations)
 
 
 @pytest.mark.parametrize(
