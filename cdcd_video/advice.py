@@ -1,20 +1,28 @@
 """What a model says to what it is asked to draw, before it does."""
 
+import numpy as np
+from jaxtyping import UInt8
+
 from cdcd_video.caption import Caption, schedule
+from cdcd_video.codec.round_trip import round_trip_db
 from cdcd_video.dials import check_sentences
 from cdcd_video.drawing import Drawing
+from cdcd_video.engine.threads import threads
 from cdcd_video.model import Model
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a busy machine lets a thread wait for its turn."""
 
 
-def advice(model: Model, caption: Caption, drawing: Drawing) -> list[str]:
+def advice(
+    model: Model, caption: Caption, drawing: Drawing, start: UInt8[np.ndarray, "S S 3"] | None = None
+) -> list[str]:
     """What the user should be told before drawing, one sentence each; see `FrozenClip.check_caption`.
 
     Args:
       model: what is to draw.
       caption, drawing: what it is asked for.
+      start: the starting frame at the model's size; None leaves it out.
 
     Raises:
       UserError: a caption that cannot be drawn.
@@ -27,7 +35,8 @@ def advice(model: Model, caption: Caption, drawing: Drawing) -> list[str]:
         told.append(
             f"the caption that begins at frame {late[0]} is never reached: {drawing.num_frames} frames are drawn"
         )
-    return list(dict.fromkeys([*told, *_idle_dials(model, drawing), *_other_rates(model, drawing)]))
+    told += [*_idle_dials(model, drawing), *_other_rates(model, drawing), *_other_world(model, start)]
+    return list(dict.fromkeys(told))
 
 
 def _idle_dials(model: Model, drawing: Drawing) -> list[str]:
@@ -48,6 +57,24 @@ def _other_rates(model: Model, drawing: Drawing) -> list[str]:
         return []
     slowest = fps / most
     return [f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"]
+
+
+def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:
+    """A starting frame that is not like those that the model learned from."""
+    if start is None or model.least_db is None:
+        return []
+    with threads(threads_of(model)):
+        found = float(round_trip_db(model.codec, model.clip, start[None])[0])
+    if found >= model.least_db:
+        return []
+    like = (
+        "such as those in examples/" if model.config.data.kind == "sprites" else "such as the first frames of its clips"
+    )
+    return [
+        f"the starting frame is not like those that the model learned from (its codec gives it back at {found:.1f} dB, those at"
+        f" {model.least_db:.1f} dB or more), and the video may fall to pieces; give one that is, {like}, or train a model on"
+        " clips like yours (docs/data.md)"
+    ]
 
 
 def threads_of(model: Model) -> int | None:

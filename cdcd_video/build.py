@@ -12,6 +12,7 @@ from torch import nn
 
 from cdcd_video import clip as builtin_clip
 from cdcd_video import configfile
+from cdcd_video.codec import round_trip
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.config import Config, PictureConfig, TrainConfig
 from cdcd_video.data.cache import CodeCache
@@ -281,6 +282,7 @@ class TrainingRun:
         self._fit(stage, self.config.train.codec, **made_of, **self._paid_beside())
         if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
             self._save(codec, "codec", clip.digest)
+            self._note_round_trip(clip)
 
     def _train_decoder(self) -> None:
         clip = self._clip()
@@ -290,6 +292,15 @@ class TrainingRun:
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
         self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip), **self._paid_beside())
         self._save(codec, "codec", clip.digest)
+        self._note_round_trip(clip)
+
+    def _note_round_trip(self, clip: FrozenClip) -> None:
+        """Keeps beside the codec how near it comes to starting frames that it knows; see `codec.round_trip`."""
+
+        def note() -> None:
+            runtime.replace_file(self.folder / round_trip.FILE, round_trip.measure(self._codec(clip), clip, self.val))
+
+        distributed.by_main(note)
 
     def _train_eye(self) -> None:
         at = self._encoded()
@@ -434,6 +445,8 @@ class TrainingRun:
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)
         shutil.copyfile(source / "codec.safetensors", self.folder / "codec.safetensors")
+        if (source / round_trip.FILE).is_file():
+            shutil.copyfile(source / round_trip.FILE, self.folder / round_trip.FILE)
 
     def _encoded(self) -> Latents:
         """The cache that the config names, or that the run makes of its clips."""

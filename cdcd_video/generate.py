@@ -87,13 +87,15 @@ class ImageToVideo:
             raise UserError(f"{drawing.num_steps} steps are more than the model's chain has; use at most {most}")
         return drawing
 
-    def warnings(self, caption: Caption, drawing: Drawing) -> list[str]:
-        """What the user should be told before drawing; see `FrozenClip.check_caption`.
+    def warnings(
+        self, caption: Caption, drawing: Drawing, start: UInt8[np.ndarray, "S S 3"] | None = None
+    ) -> list[str]:
+        """What the user should be told before drawing; see `advice`.
 
         Raises:
           UserError: a caption that cannot be drawn.
         """
-        return advice(self.model, caption, drawing)
+        return advice(self.model, caption, drawing, start)
 
     def __call__(
         self,
@@ -157,7 +159,7 @@ class ImageToVideo:
         """The starting frame at the model's size; warns whoever called the caller of this."""
         data = self.model.config.data
         start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
-        for told in self.warnings(text, drawing):
+        for told in self.warnings(text, drawing, start):
             warnings.warn(told, DrawingWarning, stacklevel=3)
         return start
 

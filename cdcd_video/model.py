@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cdcd_video import configfile
+from cdcd_video.codec import round_trip
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.codec.picture import Critic
 from cdcd_video.config import Config
@@ -44,6 +45,8 @@ class Model:
     """What predicts the next frame: ours, or the rival that the config names."""
     digest: str
     """sha256 over the model folder's files."""
+    least_db: float | None = None
+    """Of the codec's round trip of a starting frame like those that it learned from, at least; None: never measured."""
 
     @property
     def process(self) -> processes.Chain:
@@ -215,12 +218,12 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
-    return Model(config, clip, codec, denoiser, folder_digest(folder))
+    return Model(config, clip, codec, denoiser, folder_digest(folder), round_trip.read_least_db(folder))
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 over names and contents of a model folder's files."""
+    """sha256 over names and contents of a model folder's files, but for the one that says what its codec is worth."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != round_trip.FILE):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

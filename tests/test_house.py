@@ -30,6 +30,7 @@ STAGES = {"data", "codec", "metrics"}
 ACROSS = {
     ("codec.figures", "data.shots"),
     ("codec.figures", "data.store"),
+    ("codec.round_trip", "data.store"),
     ("metrics.foreign", "data.films"),
     ("metrics.foreign", "data.film_table"),
     ("metrics.foreign", "data.images"),

@@ -12,10 +12,12 @@ import pytest
 
 from cdcd_video import ImageToVideo, configfile
 from cdcd_video.build import TrainingRun, stages_of
+from cdcd_video.codec import round_trip
 from cdcd_video.config import Config
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
+from cdcd_video.model import load_model
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "tiny.yaml"
@@ -40,6 +42,12 @@ def test_every_stage_learns(trained):
         assert losses[-1] < bar * losses[0], f"{stage}: {losses}"
     stages = stages_of(configfile.load(CONFIG, Config))
     assert {line["task"] for stage in stages for line in log_of(trained, stage)} == set(stages)
+
+
+def test_the_codecs_own_round_trip_is_kept_with_the_model(trained):
+    facts = json.loads((trained / "model" / round_trip.FILE).read_text())
+    assert facts["num_frames"] == configfile.load(CONFIG, Config).data.num_val_clips
+    assert load_model(trained).least_db == facts["least_db"] > 5
 
 
 def test_the_terms_are_reported_apart(trained):
@@ -174,6 +182,7 @@ def test_every_process_trains_and_draws(trained, start, tmp_path, process):
     """The same line with another forward process, on the CLIP and codec of the first run."""
     changes = [f"diffusion.process={process}", f"reuse={trained}", "train.refine.num_steps=5"]
     TrainingRun(configfile.load(CONFIG, Config, changes), tmp_path, ["test"]).train()
+    assert load_model(tmp_path).least_db == load_model(trained).least_db  # of the codec that is reused
     losses = [line["loss"] for line in log_of(tmp_path, "diffusion")]
     assert losses[-1] < 0.8 * losses[0]
     video = ImageToVideo.from_pretrained(tmp_path, device="cpu")(start, CAPTION, num_frames=3, guidance=1.5)

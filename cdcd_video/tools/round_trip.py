@@ -1,0 +1,41 @@
+"""Measures how near a model's codec comes to the first frames of its validation clips, and writes it into the model's folder.
+
+Training does so itself; this is for a model that was trained before. Starting frames that come back worse are told.
+"""
+
+import argparse
+import sys
+
+from cdcd_video.errors import exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.round_trip", description=__doc__)
+    parser.add_argument("checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    args = parser.parse_args()
+
+    from cdcd_video import configfile
+    from cdcd_video.build import open_clips
+    from cdcd_video.codec import round_trip
+    from cdcd_video.config import Config
+    from cdcd_video.engine.runtime import device_for, replace_file, writing_to
+    from cdcd_video.engine.threads import threads
+    from cdcd_video.model import build_codec, clip_folder, folder_of, load_module
+    from cdcd_video.pretrained import FrozenClip
+
+    folder = folder_of(args.checkpoint)
+    config = configfile.load(folder / "config.yaml", Config)
+    device = device_for(args.device)
+    clip = FrozenClip(clip_folder(config, folder)).to(device)
+    codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval()
+    with threads(config.num_threads or None):
+        found = round_trip.measure(codec, clip, open_clips(config, "val"))
+    with writing_to(folder):
+        replace_file(folder / round_trip.FILE, found)
+    sys.stdout.write(f"{folder / round_trip.FILE}\n{found}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

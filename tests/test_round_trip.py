@@ -1,0 +1,149 @@
+"""Starting frames of another world: the codec's round trip tells them, and the user is told."""
+
+import colorsys
+import dataclasses
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_model import tiny_model  # noqa: F401 (a fixture)
+from PIL import Image, ImageDraw
+
+from cdcd_video import DrawingWarning, ImageToVideo
+from cdcd_video.codec import round_trip
+from cdcd_video.data.images import fit
+from cdcd_video.data.sprites import sample_scene
+from cdcd_video.data.sprites_render import render
+from cdcd_video.errors import UserError, exit_code
+from cdcd_video.model import SHIPPED, folder_digest
+from cdcd_video.tools import round_trip as command
+
+CAPTION = "the red circle moves right"
+NUM_FRAMES = 16
+
+
+@pytest.fixture(scope="module")
+def pipe() -> ImageToVideo:
+    return ImageToVideo.from_pretrained("sprites", device="cpu")
+
+
+def own(number: int) -> np.ndarray:
+    """A starting frame of the model's world that it never saw."""
+    return render(sample_scene(20_000, number, "val"), np.zeros(1))[0]
+
+
+def light(number: int) -> np.ndarray:
+    """The same on a ground that is lighter than any it learned from."""
+    scene = sample_scene(20_000, number, "val")
+    hue = np.random.default_rng(number).random()
+    first, second = (colorsys.hsv_to_rgb(hue, 0.3, value) for value in (0.65, 0.75))
+    background = dataclasses.replace(scene.background, first=first, second=second)
+    return render(dataclasses.replace(scene, background=background), np.zeros(1))[0]
+
+
+def photograph(number: int) -> np.ndarray:
+    """Noise whose spectrum falls with the frequency, as that of photographs does."""
+    noise = np.random.default_rng(number).normal(size=(64, 64, 3))
+    y, x = np.fft.fftfreq(64)[:, None, None], np.fft.fftfreq(64)[None, :, None]
+    falling = np.fft.ifft2(np.fft.fft2(noise, axes=(0, 1)) / np.maximum(np.hypot(x, y), 1 / 64), axes=(0, 1)).real
+    return np.clip(falling / falling.std() * 50 + 120, 0, 255).astype(np.uint8)
+
+
+def painting(number: int) -> np.ndarray:
+    """Dots and lines in loud colours on white paper."""
+    rng = np.random.default_rng(number)
+    image = Image.new("RGB", (64, 64), "white")
+    draw = ImageDraw.Draw(image)
+    for _ in range(5):
+        x, y = (int(side) for side in rng.integers(0, 50, 2))
+        colour = tuple(int(part) for part in rng.integers(0, 256, 3))
+        draw.ellipse((x, y, x + 14, y + 14), fill=colour)
+        draw.line([(int(a), int(b)) for a, b in rng.integers(0, 64, (3, 2))], fill=colour, width=2)
+    return np.array(image)
+
+
+def as_jpeg(number: int) -> np.ndarray:
+    """The model's own world, kept as a poor JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(own(number)).save(buffer, "JPEG", quality=40)
+    return np.array(Image.open(buffer))
+
+
+def enlarged(number: int) -> np.ndarray:
+    """The model's own world, as it is after somebody looked at it five times as large."""
+    return fit(np.array(Image.fromarray(own(number)).resize((320, 320), Image.Resampling.BICUBIC)), 64)
+
+
+@pytest.mark.parametrize("made", [own, as_jpeg, enlarged], ids=lambda made: made.__name__)
+def test_frames_of_its_own_world_raise_no_alarm(pipe: ImageToVideo, made: Callable[[int], np.ndarray]):
+    found = round_trip.round_trip_db(
+        pipe.model.codec, pipe.model.clip, np.stack([made(number) for number in range(NUM_FRAMES)])
+    )
+    assert found.min() >= pipe.model.least_db
+    assert pipe.warnings(CAPTION, pipe.defaults(), made(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "share"), [(light, 0.9), (photograph, 1.0), (painting, 1.0)], ids=["light", "photograph", "painting"]
+)
+def test_frames_of_another_world_are_told(pipe: ImageToVideo, made: Callable[[int], np.ndarray], share: float):
+    found = round_trip.round_trip_db(
+        pipe.model.codec, pipe.model.clip, np.stack([made(number) for number in range(NUM_FRAMES)])
+    )
+    assert (found < pipe.model.least_db).mean() >= share
+
+
+def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
+    with pytest.warns(DrawingWarning, match=r"starting frame is not like .*docs/data\.md") as told:
+        pipe(photograph(0), CAPTION, num_frames=1)
+    assert len(told) == 1 and told[0].filename == __file__
+
+
+# ------------------------------------------------------------------------------------------------------ the figure
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:  # noqa: F811
+    return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+
+
+def test_a_model_without_the_figure_says_nothing(copy: Path):
+    pipe = ImageToVideo.from_pretrained(copy, device="cpu")
+    assert pipe.model.least_db is None
+    assert pipe.warnings(CAPTION, pipe.defaults(), np.zeros((32, 32, 3), np.uint8)) == []
+
+
+def test_the_command_measures_it_and_the_model_stays_the_same(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    digest = folder_digest(copy)
+    (copy / round_trip.FILE).write_text("{")  # a damaged one is no hindrance
+    with pytest.raises(UserError, match=r"is damaged.*tools\.round_trip"):
+        ImageToVideo.from_pretrained(copy, device="cpu")
+    monkeypatch.setattr(sys, "argv", ["round_trip", str(copy), "--device", "cpu"])
+    assert exit_code(command.main) == 0
+    facts = json.loads((copy / round_trip.FILE).read_text())
+    assert facts["least_db"] == pytest.approx(facts["quantile_db"] - round_trip.MARGIN_DB, abs=0.011)
+    model = ImageToVideo.from_pretrained(copy, device="cpu").model
+    assert model.least_db == facts["least_db"] and model.digest == digest == folder_digest(copy)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"least_db": "26"}', '{"least_db": NaN}', '{"least_db": true}', "{}", "\xff"])
+def test_a_damaged_figure_is_refused(tmp_path: Path, text: str):
+    (tmp_path / round_trip.FILE).write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match="is damaged"):
+        round_trip.read_least_db(tmp_path)
+
+
+def test_the_quantile_is_of_validation_frames(pipe: ImageToVideo):
+    """The shipped figure is that of its own validation frames; some of them do, whatever the machine."""
+    facts = json.loads((SHIPPED / "sprites" / round_trip.FILE).read_text())
+    assert facts["num_frames"] == pipe.model.config.data.num_val_clips
+    frames = [render(sample_scene(0, number, "val"), np.zeros(1))[0] for number in range(NUM_FRAMES)]
+    found = round_trip.round_trip_db(pipe.model.codec, pipe.model.clip, np.stack(frames))
+    assert facts["least_db"] < found.min() and np.quantile(found, 0.05) < facts["quantile_db"] + 4
