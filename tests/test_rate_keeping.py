@@ -202,7 +202,7 @@ def test_a_file_that_lost_its_name_takes_no_more_answers(folder: Path, path: Pat
             folder.rename(folder.with_name("moved"))
         for _ in range(2):
             answer = visitor.answer(state)
-            assert answer.status == 503 and "the file is gone" in answer.told["error"]
+            assert answer.status == 503 and "the file is gone. What you saved before is kept." in answer.told["error"]
         assert len(told) == 1 and "was deleted, moved or replaced while serving" in told[0]
     (rescued,) = folder.glob("answers-rescued-*.sqlite")
     assert rescued.name in told[0] and pages_in(rescued) == 1  # what was acknowledged is not lost

@@ -166,10 +166,9 @@ class Database:
             return
         if self._rescued is None:
             self._rescued = _rescue(self._writer, self._path)
-        reason = (
-            f"it was deleted, moved or replaced while serving; {self._rescued}; stop the server, and start it again"
-        )
-        raise Unavailable(self._path, reason, f"the file is gone. {_LATER}")
+        saved, for_rater = self._rescued
+        reason = f"it was deleted, moved or replaced while serving; {saved}; stop the server and start it again"
+        raise Unavailable(self._path, reason, f"the file is gone. {for_rater}")
 
 
 def backup(path: Path, out: Path) -> None:
@@ -219,7 +218,7 @@ def _rescue(base: sqlite3.Connection, path: Path) -> tuple[str, str]:
         _copy(base, path, out)
     except UserError as error:
         return f"what it held could not be saved either ({error})", _STOP
-    return f"what it held is in {out}", _LATER
+    return f"what it held is in {out}", f"What you saved before is kept. {_STOP}"
 
 
 def _connected(path: Path) -> sqlite3.Connection:

@@ -23,6 +23,8 @@ from cdcd_video.rate.study import Item, Recipe, Study
 from cdcd_video.storage.record_place import MOST_BYTES, record_of
 from cdcd_video.storage.small_file import read_small
 
+_FOREIGN = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What reading a .json of another program ends in."""
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
@@ -168,12 +170,5 @@ def _sidecar(path: Path) -> dict[str, Any] | None:
         content = base64.b64decode(made["frame"]["png_base64"], validate=True)
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             return {"prompt": prompt, "frame": as_array(image)}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-        Image.DecompressionBombError,
-    ):  # of another program
+    except (*_FOREIGN, Image.DecompressionBombError):
         return None

@@ -130,6 +130,8 @@ def first_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 def _container_for(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> str:
     """Which container the copy gets; refuses what a browser would not play, or not as it is meant."""
+    if any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()):
+        raise UserError(f"{path} has transparent pixels, behind which browsers show the page; lay it over white first")
     codec = stream.codec_context.codec.canonical_name
     profile, layout = stream.profile, stream.codec_context.pix_fmt
     played = _PLAYED.get(codec)
@@ -138,8 +140,6 @@ def _container_for(path: Path, container: av.container.InputContainer, stream: a
     if profile not in played.profiles or layout not in played.layouts:
         kind = f"{codec} ({', '.join(filter(None, (profile, layout)))})"
         raise UserError(f"{path} is coded as {kind}, which some browsers do not play; {_WAY_OUT}")
-    if any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()):
-        raise UserError(f"{path} has transparent pixels, behind which browsers show the page; lay it over white first")
     own = "mp4" if "mp4" in container.format.name.split(",") else "webm"
     return own if own in played.containers else played.containers[0]
 
