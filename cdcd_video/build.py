@@ -27,6 +27,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.identity import identity_text
 from cdcd_video.kernels import compiled
+from cdcd_video.memory import told_when_out
 from cdcd_video.model import (
     FORMAT,
     Model,
@@ -37,8 +38,10 @@ from cdcd_video.model import (
     build_process,
     clip_folder,
     load_module,
+    read_weights,
     save_module,
 )
+from cdcd_video.needs import check_training
 from cdcd_video.pretrained import STAND_IN, FrozenClip, find, mark_of
 from cdcd_video.report.card import write_card
 from cdcd_video.runs import STAGES, earlier_num_steps, raised_steps
@@ -224,8 +227,11 @@ class TrainingRun:
             )
         if self.config.reuse:
             distributed.by_main(lambda: self._reuse(Path(self.config.reuse)))
-        for stage in stages_of(self.config):
-            if stages is None or stage in stages:
+        asked = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
+        for stage in asked:  # all of them before the first: the last may be days away
+            check_training(self.config, stage, self.device)
+        for stage in asked:
+            with told_when_out(f"preparing the stage {stage}", "take smaller networks, frames or batches"):
                 getattr(self, f"_train_{stage}")()
 
     def _claim(self, command: Sequence[str]) -> None:
@@ -441,6 +447,7 @@ class TrainingRun:
             raise UserError(
                 f"reuse: picture.sees_start of {source} is {not here}, and this config's is {here}; make them equal"
             )
+        read_weights(source / "codec.safetensors")  # before anything is taken over
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)

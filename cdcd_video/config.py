@@ -15,6 +15,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+MAX_CLIPS = 10_000_000
+"""As many as the largest sets of videos have; more would be counted for ever."""
 MAX_LAYERS = 1_024
 """Several times as many as the deepest networks; building more would go on for ever."""
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
@@ -40,9 +42,9 @@ class SpritesData(Section):
     """The built-in procedural world; nothing is read from disk."""
 
     kind: Literal["sprites"] = "sprites"
-    num_clips: Count = 6000
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 6000
     """Training clips, rendered when needed."""
-    num_val_clips: Count = 256
+    num_val_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 256
     """Validation clips: seen combinations, unseen scenes."""
     num_frames: Annotated[int, Field(ge=2, le=RANGES["num_frames"].high)] = 16
     """Frames per clip."""

@@ -1,6 +1,7 @@
 """A user's mistake is one clear sentence and exit code 2, never a traceback."""
 
 import contextlib
+import errno
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,6 +9,14 @@ from typing import Any
 
 _MOST_LETTERS = 3000
 """Of a message: a list of mistakes may be long, what a broken file holds is not repeated whole."""
+
+_NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory", "bad_alloc"),
+    *("unable to allocate", "failed to allocate"),
+)
+"""How allocators word it that raise a plain RuntimeError, in small letters."""
+_TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
+"""How torch words it where it cannot even count the bytes."""
 
 
 class UserError(Exception):
@@ -50,8 +59,19 @@ def _is_plain(letter: str) -> bool:
     return letter.isprintable() or letter in "\n\t"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error).lower()
+    return isinstance(error, (RuntimeError, ValueError)) and any(words in said for words in (*_NO_MEMORY, *_TOO_LARGE))
+
+
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Runs an entrance; turns a `UserError` into its sentence on stderr and exit code 2.
+    """Runs an entrance; turns a `UserError`, and lack of memory, into a sentence on stderr and exit code 2.
 
     Args:
       main: the entrance; returns an exit code, or None for success.
@@ -64,8 +84,16 @@ def exit_code(main: Callable[[], int | None]) -> int:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except BrokenPipeError:  # `... | head` closed our output; nothing is wrong
-        return 0
+    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `... | head` closed our output; nothing is wrong
+            return 0
+        if not is_out_of_memory(error):
+            raise
+        sys.stderr.write(
+            "error: memory has run out; free some, or ask for less at once: fewer or smaller frames, a smaller"
+            " batch, a smaller model\n"
+        )
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("stopped.\n")
         return 130

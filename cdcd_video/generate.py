@@ -24,6 +24,7 @@ from cdcd_video.drawing import Drawing
 from cdcd_video.engine.runtime import device_for, generator
 from cdcd_video.engine.threads import threads
 from cdcd_video.errors import DrawingWarning, UserError
+from cdcd_video.memory import told_when_out
 from cdcd_video.model import Model, load_model
 from cdcd_video.pretrained import STAND_IN
 from cdcd_video.records import Video
@@ -32,6 +33,7 @@ from cdcd_video.walk import CodeWalk
 
 DECODE_BATCH = 64
 """Frames decoded at a time."""
+_SAMPLING = ("sampling a video", "ask for fewer frames, a smaller batch or a smaller model")
 
 
 class ImageToVideo:
@@ -97,6 +99,7 @@ class ImageToVideo:
         """
         return advice(self.model, caption, drawing, start)
 
+    @told_when_out(*_SAMPLING)
     def __call__(
         self,
         image: str | Path | Image.Image | np.ndarray,
@@ -173,7 +176,7 @@ class ImageToVideo:
         """`stream` of what is checked. Between two parts, also if no other is ever asked for, the threads are the caller's."""
         latents = self._latents(start[None], [text], drawing, [drawing.seed], progress)
         for number in itertools.count():
-            with threads(self.num_threads):
+            with threads(self.num_threads), told_when_out(*_SAMPLING):
                 part = list(itertools.islice(latents, DECODE_BATCH))
                 if not part:
                     return
@@ -197,6 +200,7 @@ class ImageToVideo:
             },
         }
 
+    @told_when_out(*_SAMPLING)
     @torch.no_grad()
     def draw(
         self,
@@ -221,6 +225,7 @@ class ImageToVideo:
         frames[:, 0] = starts
         return frames
 
+    @told_when_out(*_SAMPLING)
     @torch.no_grad()
     def roll_out(
         self,

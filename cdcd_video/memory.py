@@ -1,33 +1,13 @@
 """Memory: how much there is, whether something fits, and one sentence when it runs out all the same. Imports no torch."""
 
 import contextlib
-import errno
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_out_of_memory
 
-_NO_MEMORY = (
-    *("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory", "bad_alloc"),
-    *("unable to allocate", "failed to allocate"),
-)
-"""How allocators word it that raise a plain RuntimeError, in small letters."""
-_TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
-"""How torch words it where it cannot even count the bytes."""
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    said = str(error).lower()
-    return isinstance(error, (RuntimeError, ValueError)) and any(words in said for words in (*_NO_MEMORY, *_TOO_LARGE))
 
 
 def raise_if_out_of_memory(error: BaseException) -> None:

@@ -20,6 +20,7 @@ from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.schedule import SCHEDULES
 from cdcd_video.errors import UserError
+from cdcd_video.memory import told_when_out
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.rivals.autoregressive import CausalTransformer
 from cdcd_video.rivals.equal import build_rival
@@ -196,7 +197,11 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     Raises:
       UserError: the model is missing, incomplete, damaged or from another version.
     """
-    folder = folder_of(name_or_path)
+    with told_when_out(f"loading the model {name_or_path}", "choose a smaller one"):
+        return _loaded(folder_of(name_or_path), device)
+
+
+def _loaded(folder: Path, device: torch.device | str) -> Model:
     facts = folder / "model.json"
     if not facts.is_file():
         raise UserError(f"model folder {folder} has no model.json; copy it again or train again")

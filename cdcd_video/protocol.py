@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from cdcd_video import configfile
-from cdcd_video.config import Count, FitMode, Positive, Section
+from cdcd_video.config import MAX_CLIPS, Count, FitMode, Positive, Section, SizePx
+from cdcd_video.dials import RANGES
 from cdcd_video.errors import UserError
 
 OWN = "own"
@@ -31,19 +32,19 @@ class Protocol(Section):
     """sprites, a folder made by python -m data_prep, or table: what the table beside --videos says of their truth"""
     split: str = "val"
     """which clips; of sprites also heldout: pairs of words that are never seen in training"""
-    num_videos: Count = 64
+    num_videos: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 64
     """videos that are drawn (of sprites twice, where the sentences are judged)"""
-    num_real: Annotated[int, Field(ge=0)] | None = None
+    num_real: Annotated[int, Field(ge=0, le=MAX_CLIPS)] | None = None
     """real videos of other scenes or clips that sets are compared with (null: as many as are drawn)"""
     captions_per_video: Count = 1
     """captions of each clip that are drawn from"""
-    num_frames: Annotated[int, Field(ge=2)] = 16
+    num_frames: Annotated[int, Field(ge=2, le=RANGES["num_frames"].high)] = 16
     """frames of a video, the given one included"""
     stride: Count = 1
     """every how many-th frame of the data is taken"""
     fps: Positive | None = None
     """frames per second of the data, before the stride (null: as they are stored; of sprites the model's)"""
-    size_px: Annotated[int, Field(ge=16)] | None = None
+    size_px: SizePx | None = None
     """side of the frames that are judged (null: the model's)"""
     resize: Literal["area", "bicubic", "lanczos"] = "area"
     """how frames of another size are brought to it"""

@@ -29,6 +29,7 @@ from cdcd_video.config import FrameRate, Order
 from cdcd_video.data.images import read_image
 from cdcd_video.dials import MAX_CAPTION_CHARACTERS, MAX_CAPTION_FRAME, MAX_CAPTIONS, MAX_SIZE_PX, RANGES, check_dials
 from cdcd_video.errors import UserError
+from cdcd_video.memory import check_fits
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.record_place import MOST_BYTES, held_record
@@ -266,6 +267,12 @@ def write(
     scale = request.scale
     if scale is None:  # .webp is exact unless something else is asked for
         scale = 1 if target.video.suffix.lower() == ".webp" else max(1, VIEW_PX // begin.shape[1])
+    if target.video.suffix.lower() != ".mp4":  # which is written frame after frame
+        height, width = begin.shape[1:3]
+        held = settings["num_frames"] * height * width * scale**2 * 3
+        check_fits(
+            held, f"a {target.video.suffix} of this length and scale", "lower --scale or --num-frames, or take .mp4"
+        )
     frame = FrameRecord(file=request.file, sha256=request.sha256, png_base64=_to_base64(begin[0]))
     name, checkpoint = target.video.name, request.checkpoint
     record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, **facts, frame=frame)

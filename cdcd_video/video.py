@@ -258,7 +258,12 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
     palette = mosaic.quantize(256, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
     durations = _durations_ms(len(frames), fps, tick_ms=10)
-    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
+    try:
+        images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
+    except OverflowError:  # equal frames are one picture, and its time has 16 bits
+        raise UserError(
+            "a .gif shows no picture for longer than 655 s, and this video stands still so long; use .mp4 or .webp"
+        ) from None
 
 
 def _write_webp(frames: Frames, path: Path, fps: Fraction) -> None:

@@ -137,6 +137,12 @@ def test_a_starting_frame_beyond_every_model_is_refused(tmp_path: Path):
         read_request(NOT_GIVEN | {"from_json": str(tmp_path / "x.json")})
 
 
+def test_a_gif_that_stands_still_for_too_long_is_told(tmp_path: Path):
+    with pytest.raises(UserError, match="shows no picture for longer than 655 s"):
+        video.save(np.zeros((66, 4, 4, 3), np.uint8), tmp_path / "x.gif", 0.1)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
 def test_the_slowest_video_can_be_written(suffix: str, tmp_path: Path):
     frames = np.zeros((3, 4, 4, 3), np.uint8)

@@ -167,7 +167,7 @@ def test_a_clip_without_its_numbers_costs_what_it_costs(stand_in, monkeypatch, t
             return stage.tensors, stage.flops, stage.weights, stage.checkpoint, drawing_section(line), line.notes
 
     with monkeypatch.context() as patch:
-        patch.setattr("cdcd_video.pretrained.load.load_file", lambda *_: pytest.fail("weights were read"))
+        patch.setattr("cdcd_video.pretrained.load.read_tensors", lambda *_: pytest.fail("weights were read"))
         patch.setattr("cdcd_video.pretrained.files.hashlib", None)
         *shapes, (note,) = told("shapes")
     assert note.startswith("STAND-IN CLIP")

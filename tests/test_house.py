@@ -21,7 +21,7 @@ ORDER = (
     *("data", "codec", "denoiser", "metrics"),  # the stages
     *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
     *("encoder", "drawing", "advice", "walk", "generate"),  # how it draws
-    *("checkup", "stages", "settled", "sheets"),  # what is trained, what is shown
+    *("checkup", "stages", "settled", "sheets", "needs"),  # what is trained, what is shown
     *("report", "runs", "build", "benchmark"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

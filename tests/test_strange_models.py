@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from test_engine import Toy, go
 
 from cdcd_video import ImageToVideo, clip, configfile
+from cdcd_video.build import TrainingRun
 from cdcd_video.config import Config
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
@@ -363,3 +364,11 @@ def test_ten_thousand_words_are_read_to_where_the_tower_reads(tower: Path):
     read = FrozenClip(tower)
     assert read.tokenize(["red " * 10_000])[0].shape == (1, read.max_tokens)
     assert MOST_CHARACTERS / read.growth > 100_000
+
+
+def test_reuse_takes_nothing_over_from_a_ruined_codec(model: Path, tmp_path: Path):
+    name = with_value(model / "codec.safetensors", math.nan)
+    config = configfile.load(ROOT / "configs" / "tiny.yaml", Config, [f"reuse={model}", "data.num_clips=2"])
+    with pytest.raises(UserError, match=rf"codec.safetensors cannot be used .tensor {name} holds nan"):
+        TrainingRun(config, tmp_path / "run", ["test"]).train()
+    assert not (tmp_path / "run" / "model").exists()

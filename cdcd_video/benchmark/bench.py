@@ -11,6 +11,7 @@ from tqdm import tqdm
 from cdcd_video.engine import distributed, runtime
 from cdcd_video.engine.threads import threads
 from cdcd_video.generate import Drawing
+from cdcd_video.memory import check_fits
 from cdcd_video.metrics import instruments, suite
 from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.footage import Footage
@@ -18,6 +19,9 @@ from cdcd_video.metrics.latent import latents
 from cdcd_video.metrics.latent.counterfactuals import Cases
 from cdcd_video.metrics.rows import ROWS, Painter, Progress
 from cdcd_video.protocol import Protocol, Ruler
+
+_BYTES = 5
+"""Of a number of a frame while it is decoded: in 32 bits, and in 8."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Benchmark:
         Returns:
           What was found; nothing in a process that is not the main one.
         """
+        rule, at_a_time = self.ruler.protocol, min(batch_size, self.ruler.protocol.num_videos)
+        pixels = 3 * (rule.size_px or 1) ** 2
+        check_fits(at_a_time * rule.num_frames * pixels * _BYTES, f"a batch of {at_a_time:,} videos", "lower --batch")
         is_main, study = distributed.is_main(), None
         with tqdm(total=self.frames_to_draw, desc=doing, unit="frame", disable=not is_main) as bar:
             found = self.run(batch_size, bar.update)

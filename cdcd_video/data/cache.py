@@ -34,6 +34,7 @@ from torch import Tensor
 
 from cdcd_video.data.shots import Shots
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.records import TextStates
 
 FORMAT, VERSION = "cdcd_video latents", 2
@@ -187,6 +188,7 @@ class CodeCache:
         except UserError:
             raise
         except Exception as error:  # NumPy meets a broken header with whatever exception it stumbles on
+            raise_if_out_of_memory(error)
             raise UserError(f"{path} cannot be read ({error}); encode the clips again") from error
 
 

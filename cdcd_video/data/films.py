@@ -14,6 +14,7 @@ from cdcd_video.data.clips import MAX_BYTES, ClipRejected, read_clip
 from cdcd_video.data.frame_folders import pictures_in, read_pictures
 from cdcd_video.data.images import MAX_PIXELS, FitMode, as_array, fit, read_image
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import MIB, open_plain
 
 RATE_SLACK = 0.02
@@ -145,6 +146,7 @@ def _webp(file: Path, mode: FitMode) -> tuple[list[np.ndarray], np.ndarray, floa
     except UserError:
         raise
     except Exception as error:  # Pillow meets broken files with whatever exception it stumbles on
+        raise_if_out_of_memory(error)
         raise UserError(f"{file} is damaged or no webp ({error})") from error
     if ends[-1] == 0:
         raise UserError(f"{file} is one picture and no video; save what stands still as mp4 or as a folder of pictures")

@@ -13,6 +13,7 @@ from cdcd_video.config import FitMode
 from cdcd_video.data.colour import Unfit
 from cdcd_video.data.pixels import over_white, pixels_of
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import open_plain
 
 MAX_PIXELS = 100_000_000
@@ -133,6 +134,7 @@ def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarr
     except Image.DecompressionBombError:
         raise UserError(f"{what} is larger than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except Exception as error:
+        raise_if_out_of_memory(error)
         raise UserError(f"{what} is damaged or cut short ({error}); save it again") from error
     if pixels.shape[2] == 4 and not pixels[..., 3].any():
         raise UserError(

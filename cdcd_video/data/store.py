@@ -22,6 +22,7 @@ from cdcd_video.config import FitMode
 from cdcd_video.data.sprites import Scene, Split, World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
+from cdcd_video.memory import raise_if_out_of_memory
 
 FORMAT, VERSION = "cdcd_video clips", 1
 
@@ -178,6 +179,7 @@ class StoredClips:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # NumPy meets a broken header with whatever exception it stumbles on
+            raise_if_out_of_memory(error)
             raise UserError(f"{self.folder / name} cannot be read ({error}); prepare the folder again") from error
         needed = max(row.offset + row.num_frames for row in self.rows if row.file == name)
         frame_shape = (self.size_px, self.size_px, 3)

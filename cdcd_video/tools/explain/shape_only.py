@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cdcd_video.errors import UserError
 from cdcd_video.pretrained import FrozenClip, VisionStates, find, mark_of
+from cdcd_video.pretrained.growth import growth_of
 from cdcd_video.pretrained.known import KNOWN
 from cdcd_video.pretrained.load import attention_of, check_end, config_of, load_tokenizer
 from cdcd_video.pretrained.pixels import Pixels, pixels_of
@@ -78,6 +79,7 @@ def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, lis
         eyes, notes = Pixels(OPENAI_MEAN, OPENAI_STD), [f"CLIP is known by its shape alone: {error}"]
     else:
         config, tokenizer, eyes = config_of(files), load_tokenizer(files.folder), pixels_of(files)
+        growth_of(tokenizer, str(files.folder))
         check_end(tokenizer, config.text_config, str(files.folder))
         mark = mark_of(files, trust=True)
         notes = [mark] if mark else []
