@@ -35,8 +35,8 @@ def save(
     - `.webp`: exact pixels.
     - no suffix or a closing slash: a folder of exact PNG files, `frame-00000.png` onwards.
 
-    In gif and webp, frames equal to their predecessor are stored as one frame shown for longer. The same frames give
-    the same bytes.
+    In gif and webp, frames equal to their predecessor are stored as one frame shown for longer; of more than 50 (gif) or
+    90 (webp) frames per second some are left out, since browsers slow them down. The same frames give the same bytes.
 
     Args:
       frames: RGB pixels, at least one frame.
@@ -257,7 +257,8 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
     mosaic = Image.fromarray(chosen.reshape(-1, frames.shape[2], 3))
     palette = mosaic.quantize(256, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
-    durations = _durations_ms(len(frames), fps, tick_ms=10)
+    shown, durations = _shown(len(frames), fps, tick_ms=10, least_ms=20)
+    images = [images[frame] for frame in shown]
     try:
         images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
     except OverflowError:  # equal frames are one picture, and its time has 16 bits
@@ -268,7 +269,8 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
 
 def _write_webp(frames: Frames, path: Path, fps: Fraction) -> None:
     images = [Image.fromarray(frame) for frame in frames]
-    durations = _durations_ms(len(images), fps, tick_ms=1)
+    shown, durations = _shown(len(images), fps, tick_ms=1, least_ms=11)
+    images = [images[frame] for frame in shown]
     images[0].save(path, "WEBP", save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
 
 
@@ -279,10 +281,18 @@ _WRITERS: dict[str, Callable[[Frames, Path, Fraction], None]] = {
 }
 
 
-def _durations_ms(num_frames: int, fps: Fraction, tick_ms: int) -> list[int]:
-    """Durations in whole ticks of the format whose sum never strays from the true time by more than half a tick."""
-    ends = [round(1000 * frame / fps / tick_ms) for frame in range(num_frames + 1)]
-    return [max(1, end - start) * tick_ms for start, end in itertools.pairwise(ends)]
+def _shown(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) -> tuple[list[int], list[int]]:
+    """Which frames are shown, and for how long: whole ticks, whose sum never strays from the true time by more than half a tick.
+
+    Browsers show what lasts 10 ms or less for 100; frames that would have less than `least_ms` are left out.
+    """
+    begins = [round(1000 * frame / fps / tick_ms) * tick_ms for frame in range(num_frames + 1)]
+    shown = [0]
+    for frame in range(1, num_frames):
+        if begins[frame] - begins[shown[-1]] >= least_ms:
+            shown.append(frame)
+    edges = [*(begins[frame] for frame in shown), begins[-1]]
+    return shown, [max(least_ms, end - begin) for begin, end in itertools.pairwise(edges)]
 
 
 def _write_folder(frames: Frames, target: Path) -> None:

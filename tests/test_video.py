@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 from video_files import grey_steps, moving_bar, steps_shown, write_clip, write_sound
 
 from cdcd_video import video
-from cdcd_video.data import clips, decoding
+from cdcd_video.data import clips, decoding, stamps
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.errors import UserError
 
@@ -103,6 +103,18 @@ def test_animations_have_every_frame_and_the_right_length(tmp_path, suffix, fps)
     assert abs(sum(duration for _, duration in shown) - 12_000 / fps) <= 5
     read = np.stack([pixels for pixels, _ in shown])
     assert np.array_equal(read, frames) if suffix == "webp" else decibels(read, frames) > 30
+
+
+@pytest.mark.parametrize(("suffix", "least"), [("gif", 20), ("webp", 11)])
+@pytest.mark.parametrize("fps", [30, 50, 59.94, 60, 90, 100, 120, 1000])
+def test_no_frame_is_so_short_that_browsers_stretch_it(tmp_path, suffix, least, fps):
+    frames = moving_bar(61, 16, 64)
+    with Image.open(video.save(frames, tmp_path / f"a.{suffix}", fps)) as image:
+        shown = [frame.copy().info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert min(shown) >= least
+    assert abs(sum(shown) - 61_000 / fps) <= (5 if min(1000 / fps, 61_000 / fps) >= least else least)
+    assert len(shown) == 61 or 1000 / fps < least
+    assert len(shown) >= int(61 * min(1, 1000 / fps / least)) // 2
 
 
 def test_a_gif_of_equal_frames_lasts_as_long(tmp_path):
@@ -231,7 +243,7 @@ STAMPS = {
 @pytest.mark.parametrize("kind", STAMPS)
 def test_stamps_in_the_order_of_decoding_lose_no_frame(kind):
     frames = [SimpleNamespace(pts=pts, dts=dts, duration=1) for pts, dts in STAMPS[kind]]
-    clock = decoding.Clock(frames[:4])
+    clock = stamps.Clock(frames[:4])
     ticks = [clock.read(frame) for frame in frames]
     assert np.array_equal(np.diff(ticks), np.ones(len(frames) - 1))
 
