@@ -22,7 +22,7 @@ from data_prep.items import Item, one_line, refused, split_named, split_of
 from data_prep.prepare import Plan, Settings
 from data_prep.sidecars import MOST_BYTES, Unusable, captions_beside
 from data_prep.tars import clips_in
-from data_prep.videos import VIDEO_SUFFIXES, names_in, within
+from data_prep.videos import DOUBTFUL_SUFFIXES, VIDEO_SUFFIXES, names_in, within
 
 SPLIT = "split"
 """The column that tells a clip's split, where nothing else is said."""
@@ -153,7 +153,7 @@ def _fault_of_split(value: object, column: str) -> str:
 
 
 def _from_sidecars(root: Path, val_share: float | int) -> Iterator[Item]:
-    for name in names_in(root, VIDEO_SUFFIXES):
+    for name in names_in(root, VIDEO_SUFFIXES | DOUBTFUL_SUFFIXES):
         captions: tuple[str, ...] = ()
         _, refusal = within(root, name)
         try:

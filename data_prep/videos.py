@@ -9,8 +9,15 @@ from cdcd_video.errors import UserError
 
 VIDEO_SUFFIXES = frozenset(
     [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"]
+    + [".3g2", ".apng", ".asf", ".f4v", ".ivf", ".m2ts", ".m2v", ".mts", ".vob", ".y4m"]
 )
 """Files that count as videos where no table names them."""
+
+DOUBTFUL_SUFFIXES = frozenset(
+    [".avif", ".webp", ".264", ".265", ".av1", ".divx", ".dv", ".gxf", ".h264", ".h265", ".hevc", ".mjpeg", ".mjpg"]
+    + [".mxf", ".nut", ".obu", ".ogm", ".rm", ".rmvb", ".swf", ".wtv"]
+)
+"""Files that may be still pictures, or videos of a kind that is not read here: taken where they can be, or the reason is told."""
 
 
 @dataclasses.dataclass(frozen=True)

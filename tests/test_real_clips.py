@@ -17,6 +17,8 @@ from cdcd_video.tools.cuts import count, read_films, read_known, told, ways
 from data_prep.__main__ import main
 
 pytestmark = pytest.mark.shared
+OF_THE_BEST_STREAM = {"torchcodec/nasa_13013.mp4": 390}
+"""Frames of a file with two video streams: the table counts the first, and players show the other."""
 KNOWN_CUTS = Path(__file__).parent / "known_cuts.tsv"
 
 
@@ -37,7 +39,8 @@ def test_every_frame_of_every_clip_is_read_in_the_order_of_its_time(clips_dir, r
     for row in rows:
         with open_video(clips_dir / row["path"]) as container:
             times = [time for _, time in Source(container, Fraction(0))]
-        if len(times) != int(row["frames"]) or times != sorted(set(times)):
+        expected = OF_THE_BEST_STREAM.get(row["path"], int(row["frames"]))
+        if len(times) != expected or times != sorted(set(times)):
             wrong.append((row["path"], len(times), row["frames"]))
     assert len(rows) > 80 and wrong == []
 

@@ -1,5 +1,7 @@
 """Small video files for tests: pictures whose colours survive compression, and files that are wrong in some way."""
 
+import struct
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -48,8 +50,6 @@ def write_clip(
         stream.codec_context.time_base = ticks
         if sample_aspect:
             stream.codec_context.sample_aspect_ratio = sample_aspect
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
         sound = container.add_stream("aac", rate=16000) if with_sound else None
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -62,6 +62,68 @@ def write_clip(
             samples.sample_rate = 16000
             container.mux(sound.encode(samples))
             container.mux(sound.encode(None))
+    if rotation is not None:
+        down, right = round(np.sin(np.radians(rotation))), round(np.cos(np.radians(rotation)))
+        set_display_matrix(path, right, -down, down, right)
+    return path
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Has players show the pixel (x, y) of the first track of an mp4 at (a x + c y, b x + d y)."""
+    content = path.read_bytes()
+    place = content.index(b"tkhd") + 44  # after versions, times, number, duration, layer and volume
+    old = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    assert content[place : place + 36] == old
+    new = struct.pack(">9i", 65536 * a, 65536 * b, 0, 65536 * c, 65536 * d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:place] + new + content[place + 36 :])
+
+
+QUARTERS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128))
+"""Colours of a picture's quarters: top left, top right, bottom left, bottom right."""
+
+
+def quarters(height: int = 64, width: int = 64) -> np.ndarray:
+    """A picture of those four colours, uint8 (H, W, 3)."""
+    picture = np.empty((height, width, 3), np.uint8)
+    for colour, rows, columns in zip(QUARTERS, (0, 0, 1, 1), (0, 1, 0, 1), strict=True):
+        picture[rows * height // 2 :, columns * width // 2 :] = colour
+    return picture
+
+
+def quarters_of(picture: np.ndarray) -> np.ndarray:
+    """The colours in the middle of a picture's quarters, (4, 3)."""
+    height, width = picture.shape[:2]
+    places = [(height * row // 4, width * column // 4) for row in (1, 3) for column in (1, 3)]
+    return np.array([picture[place] for place in places], dtype=int)
+
+
+def encode(
+    path: Path,
+    frames: Iterable[av.VideoFrame],
+    *,
+    codec: str,
+    pix_fmt: str,
+    fps: int = 8,
+    container_format: str | None = None,
+    options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
+    tags: dict[str, int] | None = None,
+    first: int = 0,
+) -> Path:
+    """Writes frames as they are, one after the other, the first with the stamp `first`."""
+    with av.open(str(path), "w", format=container_format) as container:
+        stream = None
+        for index, frame in enumerate(frames):
+            if stream is None:
+                stream = container.add_stream(codec, rate=fps, options=options or {})
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
+                stream.codec_context.time_base = Fraction(1, fps)
+                stream.metadata.update(metadata or {})
+                for name, number in (tags or {}).items():
+                    setattr(stream.codec_context, name, number)
+            frame.pts, frame.time_base = first + index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

@@ -11,8 +11,10 @@ import av
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from cdcd_video.data.decoding import Refused, Source, check_file, open_video, plain
+from cdcd_video.data.animations import opened
+from cdcd_video.data.decoding import Reader, check_file, plain
 from cdcd_video.data.images import FitMode
+from cdcd_video.data.shown import Refused
 from cdcd_video.errors import UserError
 
 MAX_BYTES = 2 * 2**30
@@ -82,10 +84,12 @@ def read_clip(
 
     With `fps`, the k-th frame is the last one shown at or before `start_s + k / fps`, so that uneven and higher rates
     come out right; of a lower rate frames repeat (compare `source_fps`). Without `fps`, every frame comes with its own
-    time. Rotation and the shape of the pixels are applied, sound is ignored, transparency is laid over white.
+    time, counted from the first picture that can be shown. Rotation, mirroring and the shape of the pixels are applied,
+    interlaced frames are made whole, colours become sRGB (`shown.as_shown`), sound is ignored, transparency is laid over
+    white.
 
     Args:
-      path: a video file or an animated gif.
+      path: a video file, or an animated gif, png, webp or avif.
       fps: frames per second wanted; None for all frames as they are.
       size_px: side of the square, pixels.
       mode: `crop` or `letterbox`, see `images.fit`.
@@ -112,8 +116,7 @@ def read_clip(
     taken = _Taken(limit=max_frames, most=MAX_BYTES // (3 * size_px**2))
     try:
         check_file(path)
-        with open_video(path) as container:
-            source = Source(container, start)
+        with opened(path, start) as source:
             if fps is None:
                 _take_all(source, start, end, taken, size_px, mode, watcher)
             else:
@@ -170,7 +173,7 @@ class _Taken:
 
 
 def _take_all(
-    source: Source,
+    source: Reader,
     start: Fraction,
     end: Fraction | None,
     taken: _Taken,
@@ -191,7 +194,7 @@ def _take_all(
 
 
 def _take_grid(
-    source: Source,
+    source: Reader,
     start: Fraction,
     end: Fraction | None,
     fps: Fraction,

@@ -1,24 +1,45 @@
 """The video stream of a file: every frame in the order of its time, upright, or the reason why it cannot be had."""
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-from cdcd_video.data.images import MAX_PIXELS, FitMode, fit, over_white
+from cdcd_video.data.fields import deinterlaced
+from cdcd_video.data.images import MAX_PIXELS, FitMode, fit
+from cdcd_video.data.shown import Refused, as_shown, is_turned
+from cdcd_video.data.stamps import Clock, Course
 
 # Containers that hold their own pictures. Playlists (HLS, concat scripts), which make FFmpeg open whatever file or
 # address they name, are not among them, whatever the suffix of the file says.
-_FORMATS = "mov,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,ivf,yuv4mpegpipe,webp_anim"
+_FORMATS = "mov,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,ivf,yuv4mpegpipe"
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_READ = "mp4, mov, mkv, webm, avi, gif, apng, webp, avif, mpg, ts, flv, wmv, ogv"
 
 # Titles and comments that are not UTF-8 are no reason to refuse a video. From version 19 on PyAV never minds them, and the
 # argument is gone.
 _LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+# Containers in which a place is found by an index. Elsewhere FFmpeg guesses it from the bytes, or from a clock that may begin
+# anew, and lands behind it.
+_WITH_INDEX = ("mov", "matroska")
+_WITH_NEW_CLOCKS = ("mpegts", "mpeg")
+
+# So far before the place that is wanted decoding begins: filters look at the frames before, and those after a key frame
+# may lean on frames before it.
+_RUN_UP_S = 1
+
+# Decoders that give the transparency of what others decode without it.
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_VP8_MATRIX = 5  # it has no other (RFC 6386, 9.2)
+_UNALIGNED = (
+    1  # a codec flag: crop what is left of the picture exactly, not to the next address that suits the processor
+)
 
 # Frames that are decoded before the first one is given out: B-frames in a row are rarely more than three.
 _AHEAD = 8
@@ -27,23 +48,20 @@ _AHEAD = 8
 _PROMISE_KEPT = Fraction(9, 10)
 _PROMISE_SLACK_S = Fraction(1, 4)
 
-# swscale's default rounding darkens every channel by about 1 of 255; these flags (bilinear chroma at full resolution,
-# accurate rounding, the same bits on every processor) do not.
-_EXACT_SWSCALE = 0x2 | 0x2000 | 0x40000 | 0x80000
-
-
-class Refused(Exception):
-    """The reason why a clip is refused; becomes a `ClipRejected` where the path is known."""
-
 
 def open_video(path: str | os.PathLike[str]) -> av.container.InputContainer:
     """Opens a file of a container that holds its own pictures.
 
     Raises:
-      Refused: a gif that was cut short.
+      Refused: a gif that was cut short, or a container that is not read here.
       av.FFmpegError, ValueError, OverflowError: as PyAV raises them for damaged files.
     """
-    container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, **_LENIENT)
+    try:
+        container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, **_LENIENT)
+    except av.ArgumentError:  # FFmpeg's word for a format that is not on the list
+        raise Refused(
+            f"it is no video of a container that is read here ({_READ}); convert it, for example with ffmpeg -i IN OUT.mp4"
+        ) from None
     try:
         if container.format.name == "gif":
             _check_gif_ends(path)
@@ -53,166 +71,36 @@ def open_video(path: str | os.PathLike[str]) -> av.container.InputContainer:
     return container
 
 
-class Clock:
-    """The time of each frame, from whichever of its two stamps has gone back in time less often.
+class Reader:
+    """Frames in the order of their times, counted from the first one; what is known of them grows as they are read.
 
-    Containers with B-frames and no reordering information (AVI; some mp4) stamp frames in the order of decoding. This
-    is the rule by which FFmpeg makes its own best-effort timestamp, which PyAV does not show. FFmpeg learns as it goes; here
-    the first frames are looked at in advance, so that none of them is timed by one stamp and its neighbour by the other.
-
-    Args:
-      first: the first frames that will be read.
+    Attributes:
+      shown_width: width of the video as shown, pixels; 0 before the first frame.
+      shown_height: its height.
+      num_read: frames read.
+      first_s: time of the first one that was read.
+      last_s: that of the last one.
+      end_s: when the last one ends.
+      pixel_aspect: width of a pixel over its height.
     """
 
-    def __init__(self, first: Sequence[av.VideoFrame]):
-        self._last: dict[str, int | None] = {"pts": None, "dts": None}
-        self._faults = {"pts": 0, "dts": 0}
-        for frame in first:
-            self._look(frame)
-        self._num_known = len(first)
-        self._ticks: int | None = None
-        self._step = 1
+    pixel_aspect = 1.0
+    _matrix: int | None = None
+    """Of a codec that has but one."""
 
-    def read(self, frame: av.VideoFrame) -> int | None:
-        """Ticks of this frame; None if it carries no time."""
-        if self._num_known:
-            self._num_known -= 1
-        else:
-            self._look(frame)
-        ticks = self._read(frame)
-        if ticks is not None:
-            self._step = frame.duration or max(1, ticks - (ticks if self._ticks is None else self._ticks))
-            self._ticks = ticks
-        return ticks
-
-    def _look(self, frame: av.VideoFrame) -> None:
-        for kind, stamp in (("pts", frame.pts), ("dts", frame.dts)):
-            if stamp is not None:
-                last = self._last[kind]
-                self._faults[kind] += last is not None and stamp <= last
-                self._last[kind] = stamp
-
-    def _read(self, frame: av.VideoFrame) -> int | None:
-        has_dts = self._last["dts"] is not None
-        if not has_dts or (frame.pts is not None and self._faults["pts"] <= self._faults["dts"]):
-            return frame.pts
-        if (
-            frame.dts is None and self._ticks is not None
-        ):  # at the end, decoders give frames without the packet they came in
-            return self._ticks + self._step
-        return frame.pts if frame.dts is None else frame.dts
-
-
-class Source:
-    """The video stream of an open file: frames in the order of their times, counted from the video's beginning.
-
-    Sound and cover pictures are never decoded.
-
-    Args:
-      container: the open file.
-      start: from where frames are wanted, seconds.
-
-    Raises:
-      Refused: there is no video, it is too large, or damaged where it is wanted.
-    """
-
-    def __init__(self, container: av.container.InputContainer, start: Fraction):
-        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not pictures:
-            raise Refused("it has no video stream")
-        self.container, self.stream, self.start = container, pictures[0], start
-        if self.stream.codec_context is None:
-            raise Refused("nothing here can decode its video")
-        _check_pixels(self.stream.width, self.stream.height)
-        self._rate = self.stream.average_rate  # asked now: a closed file answers no more
-        self.shown_width = self.shown_height = 0
-        self.last_s = Fraction(0)  # beginning of the last frame read
-        self.end_s = Fraction(0)  # its end
+    def __init__(self):
+        self.shown_width = self.shown_height = self.num_read = 0
         self.first_s: Fraction | None = None
-        self.num_read = 0
+        self.last_s = self.end_s = Fraction(0)
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Yields every frame from the last key frame before `start` at the latest, with its time in seconds."""
-        if self.start > 1 and self._seek():  # decoding a second is cheaper than finding it
-            frames = self._decode()
-            first = next(frames, None)
-            if first is not None and first[1] <= self.start:
-                yield first
-                yield from frames
-                return
-            self.num_read, self.first_s = 0, None  # a wrong index led beyond the place: read from the beginning
-            self.container.seek(0)
-        yield from self._decode()
-
-    def _seek(self) -> bool:
-        if self.stream.start_time is None:
-            return False
-        try:
-            ticks = self.stream.start_time + int(self.start / self.stream.time_base)
-            self.container.seek(ticks, stream=self.stream)
-        except av.FFmpegError:  # no index
-            return False
-        return True
-
-    def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        origin = None if self.stream.start_time is None else self.stream.start_time * self.stream.time_base
-        frames = self.container.decode(self.stream)
-        ahead: list[av.VideoFrame] = []
-        damage = None
-        try:
-            for frame in itertools.islice(frames, _AHEAD):
-                ahead.append(frame)
-        except (av.FFmpegError, ValueError, OverflowError) as error:  # to be told when all before it has been given out
-            damage = error
-        clock = Clock(ahead)
-        for frame in itertools.chain(ahead, frames):
-            _check_pixels(frame.width, frame.height)
-            ticks = clock.read(frame)
-            if ticks is None:
-                raise Refused("its frames carry no times")
-            time = ticks * frame.time_base
-            origin = time if origin is None else origin
-            time -= origin
-            if self.num_read and time <= self.last_s:  # damage may still send a frame back in time
-                continue
-            if (
-                frame.is_corrupt and time >= self.start
-            ):  # after a seek, frames before the start may lack their references
-                raise Refused(f"its picture is damaged at {float(time):.2f} s")
-            self._note(frame, time)
-            yield frame, time
-        if damage is not None:
-            raise damage
-
-    def _note(self, frame: av.VideoFrame, time: Fraction) -> None:
-        step = time - self.last_s if self.num_read else Fraction(0)
-        if self.first_s is None:
-            self.first_s = time
-            turned = frame.rotation % 180 != 0
-            width = round(frame.width * self.pixel_aspect)
-            self.shown_width, self.shown_height = (frame.height, width) if turned else (width, frame.height)
-        self.num_read += 1
-        self.last_s = time
-        own = frame.duration * frame.time_base if frame.duration else Fraction(0)
-        self.end_s = time + (own or (1 / self._rate if self._rate else step))
-
-    @property
-    def pixel_aspect(self) -> float:
-        """Width of a pixel over its height; 1 where the file says nothing that can be true."""
-        aspect = self.stream.sample_aspect_ratio
-        return float(aspect) if aspect and Fraction(1, 16) <= aspect <= 16 else 1.0
+        """Yields every frame from where frames are wanted, or from before, with its time in seconds."""
+        raise NotImplementedError
 
     def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
         """RGB pixels of a frame as shown, at the size wanted."""
-        has_alpha = any(component.is_alpha for component in frame.format.components)
-        layout = "rgba" if has_alpha else "rgb24"
-        rgb = frame.reformat(format=layout, interpolation=_EXACT_SWSCALE).to_ndarray()
-        if has_alpha:
-            rgb = over_white(rgb)
-        # FFmpeg counts counterclockwise, as numpy does. Anything but quarter turns is somebody's joke.
-        quarters = round(frame.rotation / 90) % 4
-        aspect = self.pixel_aspect if quarters % 2 == 0 else 1 / self.pixel_aspect
-        return fit(np.ascontiguousarray(np.rot90(rgb, quarters)), size_px, mode, aspect)
+        aspect = 1 / self.pixel_aspect if is_turned(frame) else self.pixel_aspect
+        return fit(as_shown(frame, self._matrix), size_px, mode, aspect)
 
     def check_promise(self) -> None:
         """Refuses a file that ended long before the time its header tells.
@@ -220,19 +108,173 @@ class Source:
         Raises:
           Refused: it did.
         """
-        promised = Fraction(0)
-        if self.stream.duration:
-            promised = self.stream.duration * self.stream.time_base
-        elif self.container.duration and not self.container.streams.audio:  # Matroska knows only the longest stream
-            promised = Fraction(self.container.duration, av.time_base)
-        if self.end_s + _PROMISE_SLACK_S < promised and self.end_s < _PROMISE_KEPT * promised:
-            raise Refused(f"it is cut short: {float(self.end_s):.1f} s of {float(promised):.1f} s can be read")
 
     def mean_fps(self) -> float:
         """Frames per second, over what was read."""
         if self.num_read > 1 and self.first_s is not None:
             return float((self.num_read - 1) / (self.last_s - self.first_s))
-        return float(self._rate or 1)
+        return float(1 / self.end_s) if self.end_s else 1.0
+
+    def _note(self, frame: av.VideoFrame, time: Fraction, length: Fraction) -> None:
+        if self.first_s is None:
+            self.first_s = time
+            width = round(frame.width * self.pixel_aspect)
+            self.shown_width, self.shown_height = (frame.height, width) if is_turned(frame) else (width, frame.height)
+        self.num_read += 1
+        self.last_s, self.end_s = time, time + length
+
+
+class Source(Reader):
+    """The video stream of an open file: the one that FFmpeg and players take, in the order of its times.
+
+    Sound and cover pictures are never decoded.
+
+    Args:
+      container: the open file.
+      start: from where frames are wanted, seconds from the first picture.
+
+    Raises:
+      Refused: there is no video, it is too large, or damaged where it is wanted.
+    """
+
+    def __init__(self, container: av.container.InputContainer, start: Fraction):
+        super().__init__()
+        self.container, self.stream, self.start = container, _best(container), start
+        if self.stream.codec_context is None:
+            raise Refused("nothing here can decode its video")
+        _check_pixels(self.stream.width, self.stream.height)
+        self._rate = self.stream.average_rate  # asked now: a closed file answers no more
+        self._codec = self.stream.codec_context
+        self._codec.flags |= _UNALIGNED
+        self._matrix = _VP8_MATRIX if self._codec.name == "vp8" else None
+        has_alpha = any((key.lower(), value) == ("alpha_mode", "1") for key, value in self.stream.metadata.items())
+        if has_alpha and self._codec.name in _WITH_ALPHA:
+            self._codec = _decoder_like(self._codec, _WITH_ALPHA[self._codec.name])
+        self._origin = Fraction(0)  # seconds of the first picture's stamp
+        self._course = Course(self._length, may_leap=container.format.name in _WITH_NEW_CLOCKS)
+
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """Yields every frame from the last key frame before `start` at the latest, with its time in seconds."""
+        ahead, frames = self._decode()
+        if ahead:
+            ticks = self._clock(ahead).read(ahead[0])
+            self._origin = Fraction(0) if ticks is None else ticks * ahead[0].time_base
+        if (
+            self.start > 2 * _RUN_UP_S
+            and self.container.format.name.startswith(_WITH_INDEX)
+            and self._clock(ahead).trusts_pts
+        ):
+            self._seek(self._origin + self.start - _RUN_UP_S)
+            ahead, frames = self._decode()
+            if not self._is_before_start(ahead):  # a wrong index led beyond the place: read from the beginning
+                self._seek(self._origin)
+                ahead, frames = self._decode()
+        for frame, time in deinterlaced(self._course.follow(self._stamped(frames, self._clock(ahead)))):
+            self._note(frame, time, self._length(frame, time - self.last_s))
+            yield frame, time
+
+    def _clock(self, ahead: list[av.VideoFrame]) -> Clock:
+        return Clock(ahead, has_pts=self.container.format.name != "avi")
+
+    def _decode(self) -> tuple[list[av.VideoFrame], Iterator[av.VideoFrame]]:
+        """The first frames from here on, and these and all others; damage is raised when all before it has been given out."""
+        frames = self._frames()
+        ahead = []
+        try:
+            for frame in itertools.islice(frames, _AHEAD):
+                ahead.append(frame)
+        except (av.FFmpegError, ValueError, OverflowError) as damage:
+            frames = _raising(damage)
+        return ahead, itertools.chain(ahead, frames)
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        for packet in self.container.demux(self.stream):
+            yield from self._codec.decode(packet)
+
+    def _seek(self, stamp_s: Fraction) -> None:
+        with contextlib.suppress(av.FFmpegError):  # no index
+            self.container.seek(int(stamp_s / self.stream.time_base), stream=self.stream)
+        self._codec.flush_buffers()
+
+    def _is_before_start(self, ahead: list[av.VideoFrame]) -> bool:
+        """Whether decoding begins with a picture before the place that is wanted, and by stamps that can be trusted."""
+        first = next((frame for frame in ahead if frame.key_frame and frame.pts is not None), None)
+        return (
+            first is not None
+            and self._clock(ahead).trusts_pts
+            and first.pts * first.time_base < self._origin + self.start
+        )
+
+    def _stamped(self, frames: Iterator[av.VideoFrame], clock: Clock) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        for frame in frames:
+            _check_pixels(frame.width, frame.height)
+            ticks = clock.read(frame)
+            if ticks is None:
+                raise Refused("its frames carry no times; put it into a container that has them, such as mp4")
+            time = ticks * frame.time_base - self._origin
+            if (
+                frame.is_corrupt and time >= self.start
+            ):  # after a seek, frames before the start may lack their references
+                raise Refused(f"its picture is damaged at {float(time):.2f} s")
+            yield frame, time
+
+    def _length(self, frame: av.VideoFrame, step: Fraction) -> Fraction:
+        """How long a frame is shown: as it says, or by the file's rate, or as long as the one before."""
+        if frame.duration:
+            return frame.duration * frame.time_base
+        return 1 / self._rate if self._rate else step
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height; 1 where the file says nothing that can be true."""
+        aspect = self.stream.sample_aspect_ratio
+        return float(aspect) if aspect and Fraction(1, 16) <= aspect <= 16 else 1.0
+
+    def check_promise(self) -> None:
+        """Refuses a file that ended long before the time its header tells.
+
+        Raises:
+          Refused: it did.
+        """
+        promised, begin = Fraction(0), Fraction(0)
+        if self.stream.duration:
+            promised = self.stream.duration * self.stream.time_base
+            begin = (self.stream.start_time or 0) * self.stream.time_base
+        elif (
+            self.container.duration and not self.container.streams.audio
+        ):  # Matroska knows only when the longest stream ends
+            begin = Fraction(self.container.start_time or 0, av.time_base)
+            promised = Fraction(self.container.duration, av.time_base) - begin
+        found = self._origin + self.end_s - begin
+        if not self._course.is_broken and found + _PROMISE_SLACK_S < promised and found < _PROMISE_KEPT * promised:
+            raise Refused(f"it is cut short: {float(found):.1f} s of {float(promised):.1f} s can be read")
+
+
+def _best(container: av.container.InputContainer) -> av.VideoStream:
+    """The stream that players take: FFmpeg's choice, by default flag, length and bit rate, among those that are no covers."""
+    is_cover = av.stream.Disposition.attached_pic
+    best = container.streams.best("video")
+    others = [stream for stream in container.streams.video if not stream.disposition & is_cover]
+    if not others:
+        raise Refused("it has no video stream")
+    return others[0] if best is None or best.disposition & is_cover else best
+
+
+def _decoder_like(codec: av.VideoCodecContext, name: str) -> av.VideoCodecContext:
+    """Another decoder for the same stream."""
+    try:
+        decoder = av.CodecContext.create(name, "r")
+    except av.codec.codec.UnknownCodecError:
+        raise Refused(f"it is transparent, and the decoder {name}, which reads that, is missing in this PyAV") from None
+    decoder.extradata, decoder.width, decoder.height = codec.extradata, codec.width, codec.height
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(decoder, name, getattr(codec, name))
+    return decoder
+
+
+def _raising(error: Exception) -> Iterator[av.VideoFrame]:
+    raise error
+    yield
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

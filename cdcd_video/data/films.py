@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from cdcd_video.data.clips import MAX_BYTES, ClipRejected, read_clip
+from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.data.frame_folders import pictures_in, read_pictures
-from cdcd_video.data.images import MAX_PIXELS, FitMode, as_array, fit, read_image
+from cdcd_video.data.images import FitMode, fit, read_image
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import MIB, open_plain
 
 RATE_SLACK = 0.02
@@ -48,13 +46,6 @@ def read_film(
         _check_length(file, len(pictures), num_frames, fps)
         frames = read_pictures(file, pictures)
         return np.stack([fit(frame, _square_side(*frame.shape[:2], mode), mode) for frame in frames])
-    if file.suffix.lower() == ".webp":
-        frames, starts, end = _webp(file, mode)
-        own = _rate(starts) or drawn_fps or fps
-        points = (0.5 + _every(file, drawn_fps or own, fps) * np.arange(num_frames)) / own
-        points = points[points < end]
-        _check_length(file, len(points), num_frames, fps)
-        return np.stack([frames[place] for place in np.searchsorted(starts, points, side="right") - 1])
     rate, side = _probed(file, fps, mode)
     own = rate or drawn_fps or fps
     every = _every(file, drawn_fps or own, fps)
@@ -129,25 +120,3 @@ def _check_length(file: Path, found: int, wanted: int, fps: float) -> None:
         raise UserError(
             f"{file} is too short: {found} frames at {fps:.4g} per second, and the protocol measures {wanted}"
         )
-
-
-def _webp(file: Path, mode: FitMode) -> tuple[list[np.ndarray], np.ndarray, float]:
-    """Frames of an animated webp, which FFmpeg does not read: pixels, when each begins, and the end, in seconds."""
-    frames, ends = [], [0.0]
-    try:
-        with Image.open(file, formats=("WEBP",)) as image:
-            num_frames, pixels = getattr(image, "n_frames", 1), image.width * image.height
-            if pixels > MAX_PIXELS or num_frames * 3 * pixels > MAX_BYTES:
-                raise UserError(f"{file} is too large: {num_frames} frames of {image.width} x {image.height} pixels")
-            for place in range(num_frames):
-                image.seek(place)
-                frames.append(fit(as_array(image.copy()), _square_side(image.height, image.width, mode), mode))
-                ends.append(ends[-1] + image.info.get("duration", 0) / 1000)
-    except UserError:
-        raise
-    except Exception as error:  # Pillow meets broken files with whatever exception it stumbles on
-        raise_if_out_of_memory(error)
-        raise UserError(f"{file} is damaged or no webp ({error})") from error
-    if ends[-1] == 0:
-        raise UserError(f"{file} is one picture and no video; save what stands still as mp4 or as a folder of pictures")
-    return frames, np.array(ends[:-1]), ends[-1]
