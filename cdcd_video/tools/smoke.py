@@ -37,6 +37,10 @@ from cdcd_video.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 FPS, NUM_FRAMES, SIZE_PX = 8, 8, 64
+WORLD = World(
+    1, motions=("moves left", "moves right", "stays still"), backgrounds=("plain",), num_frames=NUM_FRAMES, fps=FPS
+)
+"""What configs/tiny.yaml is trained on, so that nothing is strange to its model."""
 EXACT = (".webp", "")
 """Kinds of videos that keep every pixel; "" is a folder of PNG."""
 OWN = (".mp4", ".gif", *EXACT)
@@ -77,7 +81,7 @@ def run_all(out: Path) -> None:
     Raises:
       SystemExit: one of them failed; it says which.
     """
-    clips = SpritesClips(0, 6, "train", World(num_frames=NUM_FRAMES, fps=FPS), NUM_FRAMES, SIZE_PX, FPS)
+    clips = SpritesClips(0, 6, "train", WORLD, NUM_FRAMES, SIZE_PX, FPS)
     films = [clips.frames(number, range(NUM_FRAMES)) for number in range(len(clips))]
     captions = [clips.captions(number)[0] for number in range(len(clips))]
     videos, run = out / "videos", out / "run"
