@@ -361,8 +361,8 @@ class DiffusionConfig(Section):
     process: Process = MaskProcess()
     num_steps: Annotated[int, Field(ge=1)] = 16
     """S, steps of the training chain; drawing may use any subset."""
-    full_share: Share = 0.4
-    """Share of examples at t = 1 (fully corrupted)."""
+    full_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.4
+    """Share of examples at t = 1 (fully corrupted); below 1, or nothing would be learned of the steps in between."""
     max_gap: Count | Annotated[str, Field(pattern=r"^\d+(\.\d+)? s$", examples=["0.5 s"])] = 4
     """Largest gap between source and target: 4 is four frames of the data, `0.5 s` half a second at any frame rate."""
     start_share: Share = 0.3

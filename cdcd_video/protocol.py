@@ -21,6 +21,9 @@ from cdcd_video.errors import UserError
 
 OWN = "own"
 """The CLIP of the model that is measured."""
+DEFINITIONS = {"ssim": "windows within the frame"}
+"""Metrics that are worked out in another way than they once were, and how now: part of every protocol's hash, so that
+scores of either way never stand in one column."""
 SPRITES, TABLE = "sprites", "table"
 """Data that are no folder: the built-in world, and the truths in the table that comes with videos drawn already."""
 
@@ -139,19 +142,21 @@ class Ruler:
         for name in ("frame_network", "video_network"):
             kind, _, detail = rule[name].partition(":")
             rule[name] = kind if kind in ("clip", "videomae") else f"{kind}:{detail}"
-        content = {"protocol": rule, "networks": dict(self.networks), "real": self.real}
+        content = {"protocol": rule, "networks": dict(self.networks), "real": self.real, "definitions": DEFINITIONS}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
         """Everything, by name, for people to read."""
         weights = {f"weights of {name}": digest for name, digest in self.networks.items()}
-        return {"hash": self.hash, **self.protocol.model_dump(mode="json"), **weights, "real videos": self.real}
+        ways = {f"definition of {name}": how for name, how in DEFINITIONS.items()}
+        return {"hash": self.hash, **self.protocol.model_dump(mode="json"), **weights, **ways, "real videos": self.real}
 
     def as_yaml(self) -> str:
         """A file that `--protocol` takes, with what the hash rests on above it."""
         above = {"Protocol": self.hash, "Real videos": self.real}
         above |= {f"Weights of {name}": digest for name, digest in self.networks.items()}
+        above |= {f"Definition of {name}": how for name, how in DEFINITIONS.items()}
         told = "".join(f"# {name}: {value}\n" for name, value in above.items())
         below = "".join(f"# {what}: {' '.join(map(repr, names))}\n" for what, names in self.clips.items() if names)
         return told + configfile.dump(self.protocol) + below

@@ -201,6 +201,36 @@ def test_fidelity_falls_with_damage_and_is_per_frame():
     assert np.isnan(fidelity.motion(ramp)[0]) and (fidelity.motion(ramp)[1:] == 7).all()
 
 
+def ssim_by_its_formula(one: np.ndarray, other: np.ndarray) -> float:
+    """Wang et al. 2004, window by window in float64: a Gaussian of 11 x 11 and sigma 1.5, each window within the frame."""
+    bell = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    weight = np.outer(bell, bell) / np.outer(bell, bell).sum()
+    first, second = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    found = []
+    for row, column, channel in itertools.product(*(range(n - 10) for n in one.shape[:2]), range(3)):
+        x, y = (side[row : row + 11, column : column + 11, channel].astype(np.float64) for side in (one, other))
+        mean_x, mean_y = (weight * x).sum(), (weight * y).sum()
+        var_x, var_y = (weight * (x - mean_x) ** 2).sum(), (weight * (y - mean_y) ** 2).sum()
+        both = (weight * (x - mean_x) * (y - mean_y)).sum()
+        light = (2 * mean_x * mean_y + first) / (mean_x**2 + mean_y**2 + first)
+        found.append(light * (2 * both + second) / (var_x + var_y + second))
+    return float(np.mean(found))
+
+
+def test_ssim_is_the_mean_over_windows_within_the_frame():
+    rng = np.random.Generator(np.random.Philox(key=6))
+    true = np.cumsum(rng.integers(-9, 10, (2, 18, 22, 3)), axis=1) + 120
+    drawn = true + rng.integers(-30, 31, true.shape)
+    drawn[1, :4] = 255 - drawn[1, :4]  # at the border, where mirrored windows would look twice
+    true, drawn = (np.clip(frames, 0, 255).astype(np.uint8) for frames in (true, drawn))
+    expected = [ssim_by_its_formula(one, other) for one, other in zip(drawn, true, strict=True)]
+    assert fidelity.ssim(drawn, true) == pytest.approx(expected, abs=1e-9) and max(expected) < 0.95
+    flat = [np.full((1, 16, 16, 3), level, np.uint8) for level in (40, 200)]
+    constant = (0.01 * 255) ** 2
+    assert fidelity.ssim(*flat) == pytest.approx((2 * 40 * 200 + constant) / (40**2 + 200**2 + constant), abs=1e-9)
+    assert fidelity.ssim(true, true) == pytest.approx(1, abs=1e-12)
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.Generator(np.random.Philox(key=4))
     covered = []

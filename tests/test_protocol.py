@@ -59,6 +59,14 @@ def test_the_hash_changes_with_weights_and_with_the_real_videos_and_with_nothing
     assert not {"steps", "num_steps", "guidance", "temperature", "order"} & set(Protocol.model_fields)
 
 
+def test_the_hash_changes_with_the_definition_of_a_metric(monkeypatch):
+    assert "# Definition of ssim: windows within the frame" in RULER.as_yaml().splitlines()
+    assert RULER.facts()["definition of ssim"] == "windows within the frame"
+    now = RULER.hash
+    monkeypatch.setattr(protocol, "DEFINITIONS", {})
+    assert RULER.hash != now
+
+
 def test_the_hash_does_not_depend_on_where_things_lie():
     for name, here, there in (
         ("data", "clips", "elsewhere/clips"),

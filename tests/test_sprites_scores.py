@@ -237,3 +237,21 @@ def test_a_circle_seen_twice_is_judged_by_its_chord():
         right, wrong = score(frames, scene, times), score(frames[[0, 0]], scene, times)
     assert right.does_right_thing == (True,) and right.direction_right == (True,)
     assert wrong.does_right_thing == (False,) and wrong.direction_right == (False,)
+
+
+@pytest.mark.parametrize("kind", ["plain", "checker"])
+@pytest.mark.parametrize("colour", sprites.COLOURS)
+def test_a_background_of_exactly_an_objects_colour_hides_that_object_and_no_other(colour: str, kind: str):
+    """Every colour word as the ground, whole or in squares: a figure for each object, and no division by zero."""
+    ground = tuple(np.array(sprites.COLOURS[colour]) / 255)
+    other = sprites.Background(kind, ground, ground if kind == "plain" else (0.1, 0.1, 0.1))
+    seen = "white" if colour in ("blue", "purple") else "blue"
+    one = SpriteObject(seen, "circle", "moves right", 12.0, 16.0, 7.8)
+    hidden = dataclasses.replace(one, colour=colour, y=46.0)
+    scene = dataclasses.replace(sprites.sample_scene(3, 0), objects=(one, hidden), background=other)
+    frames = sprites_render.render(scene, TIMES)
+    assert (sprites_render.render_background(other) == sprites.COLOURS[colour]).all(-1).any()
+    with np.errstate(all="raise"):
+        judged = score(frames, scene, TIMES)
+    assert judged.does_right_thing[0] and not (kind == "plain" and judged.does_right_thing[1])
+    assert np.isfinite(judged.identity_iou).all() and np.isfinite(judged.background_psnr_db).all()

@@ -148,7 +148,8 @@ def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
 
     A pixel is read as a mix of the true background and one of the eight colours. An object gets the best mix with its
     own colour, unless another colour explains the pixel clearly better or none explains it. Reading pixels as mixes
-    keeps soft edges right; asking for a margin forgives a colour that is a little off.
+    keeps soft edges right; asking for a margin forgives a colour that is a little off. Where the background itself has a
+    colour, that colour explains nothing: an object of it cannot be seen there.
     """
     colours = np.array(list(sprites.COLOURS.values()), dtype=np.float32)
     own = [list(sprites.COLOURS).index(sprite.colour) for sprite in scene.objects]
@@ -162,7 +163,7 @@ def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
     towards = colours[:, None] - under
     length = np.einsum("knc,knc->kn", towards, towards)
     along = np.einsum("nc,knc->kn", change, towards)
-    mix = np.clip(along / length, 0.0, 1.0)
+    mix = np.clip(np.divide(along, length, out=np.zeros_like(along), where=length > 0), 0.0, 1.0)
     misfit = np.sqrt(np.maximum(energy - mix * (2 * along - mix * length), 0.0))
     kept = np.clip((_RIVAL_LIMIT - (misfit - misfit.min(axis=0))) / (_RIVAL_LIMIT - _RIVAL_MARGIN), 0.0, 1.0)
     kept *= np.clip((_STRANGE_LIMIT - misfit) / (_STRANGE_LIMIT - _STRANGE_MARGIN), 0.0, 1.0)

@@ -91,7 +91,10 @@ def check_alike(first: Evaluated, other: Evaluated) -> None:
     if not is_alike:  # equal hashes tell that what differs does not matter, such as where the same clips lie
         told = [f"{name} is {_told(theirs, name)} instead of {_told(ours, name)}" for name in differing[:_SHOWN_FIELDS]]
         told += [f"and {len(differing) - _SHOWN_FIELDS} more"] if len(differing) > _SHOWN_FIELDS else []
-        said = ", ".join(told) or f"other weights or other real videos, by the first lines of both {PROTOCOL}"
+        said = (
+            ", ".join(told)
+            or f"other weights or other real videos, or a metric that is defined anew, by the first lines of both {PROTOCOL}"
+        )
         raise UserError(
             f"{other.folder} was not measured as {first.folder} was: {said}; evaluate both under one --protocol"
         )
