@@ -52,7 +52,7 @@ def diffusion_objective(
     weight = token_weights(batch, loss).double()
     kl_weight, ce_weight = push_weights(batch.target, s, importance / weight.numel(), negatives)
     kl_weight[..., 0] = loss.bound * importance / weight.numel()
-    ce_weight[..., 0] = loss.auxiliary * weight / distributed.mean(weight.sum())
+    ce_weight[..., 0] = loss.auxiliary * weight / whole(weight)
     reverse = process.reverse(x_t, s, t, source)
     candidates = with_negatives(batch.target, negatives)
     terms = weighted_terms(reverse, logits, candidates, kl_weight, ce_weight)
@@ -61,7 +61,7 @@ def diffusion_objective(
     changed = batch.target != batch.source
     parts = dict(
         bound=(importance * terms.kl[..., 0]).mean(),
-        auxiliary=(weight * nll).sum() / distributed.mean(weight.sum()),
+        auxiliary=(weight * nll).sum() / whole(weight),
         auxiliary_changed=masked_mean(nll, changed),
         auxiliary_still=masked_mean(nll, ~changed),
         right_changed=masked_mean((logits.argmax(-1) == batch.target).double(), changed),
@@ -119,6 +119,11 @@ def token_weights(batch: CodePair, loss: LossConfig) -> Float[Tensor, "B N"]:
     changed = batch.target != batch.source
     weight = 1 + (loss.changed - 1) * changed.float()
     return torch.where(changed.any(1, keepdim=True), weight, weight * loss.still_clip)
+
+
+def whole(weight: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """What a sum weighted so is divided by for a mean over the whole batch; where nothing has a weight, the mean is 0."""
+    return distributed.mean(weight.sum()).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def jittered(codes: Shaped[Tensor, "B N *d"], most: float, generator: torch.Generator) -> Shaped[Tensor, "B N *d"]:

@@ -186,6 +186,14 @@ def test_token_weights(batch):
     assert torch.equal(weights[1:], expected) and len(expected.unique()) == 2
 
 
+def test_a_batch_in_which_nothing_has_a_weight_pays_nothing(denoiser, codec, batch):
+    still = replace(batch, target=batch.source)
+    for loss in (LossConfig(still_clip=0.0), LossConfig(still_clip=0.0, changed=0.0)):
+        with torch.no_grad():
+            terms, _ = pay(denoiser, worlds.kinds(NUM_CODES)["mask"], codec, still, loss)
+        assert terms.parts["auxiliary"] == 0 and torch.isfinite(terms.total)
+
+
 # ------------------------------------------------------------------------------------------------- CDCD's own contrast
 
 

@@ -34,6 +34,7 @@ from cdcd_video.objective import (
     masked_mean,
     stands_on_own,
     token_weights,
+    whole,
     with_dropped_captions,
 )
 from cdcd_video.records import CodePair, LossTerms
@@ -169,7 +170,7 @@ class CausalTransformer(Denoiser):
         logits = self(batch.target, condition)
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.target, reduction="none")
         weight = token_weights(batch, loss)
-        total = (weight * nll).sum() / distributed.mean(weight.sum())
+        total = (weight * nll).sum() / whole(weight)
         changed = batch.target != batch.source
         parts = dict(
             nll=nll.mean(),

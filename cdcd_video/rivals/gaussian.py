@@ -39,6 +39,7 @@ from cdcd_video.objective import (
     own_times,
     stands_on_own,
     token_weights,
+    whole,
     with_dropped_captions,
 )
 from cdcd_video.records import CodePair, LossTerms
@@ -190,7 +191,7 @@ class FlowDenoiser(nn.Module):
         squared = (x_0_hat - x_0).square().unflatten(-1, (self.groups, -1)).mean(-1).flatten(1)
         velocity = squared / t.clamp_min(LEAST_T).square()[:, None]
         weight = token_weights(batch, loss)
-        total = (weight * velocity).sum() / distributed.mean(weight.sum())
+        total = (weight * velocity).sum() / whole(weight)
         changed = batch.target != batch.source
         drawn = self.nearest((x_0_hat * self.spread + self.middle).detach())
         parts = dict(
