@@ -25,7 +25,7 @@ from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.engine.log import say
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
-from cdcd_video.identity import identity_text
+from cdcd_video.identity import identity_text, of_codes, saved_config, unsaid_in
 from cdcd_video.kernels import compiled
 from cdcd_video.memory import told_when_out
 from cdcd_video.model import (
@@ -125,8 +125,9 @@ def open_latents(config: Config, device: torch.device) -> Latents:
         raise UserError(
             f"{config.data.path} was made with --mode {mode} and data.mode is {config.data.mode}; make them equal"
         )
-    if at.space.cfg != config.codec:
-        told = configfile.told_unequal(configfile.unequal(at.space.cfg, config.codec, "codec."))
+    there, here = of_codes(at.space.cfg), of_codes(config.codec)
+    if there != here:
+        told = configfile.told_unequal(configfile.unequal(there, here, "codec."))
         raise UserError(
             f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
         )
@@ -237,7 +238,7 @@ class TrainingRun:
     def _claim(self, command: Sequence[str]) -> None:
         file = self.out / "config.yaml"
         begun = begun_in(self.out)
-        self.config = settled(self.config, self.device, begun)
+        self.config = settled(self.config, self.device, begun, unsaid_in(file) if begun else {})
         raised = raised_steps(self.config, begun, self.out)
         text, stages = configfile.dump(self.config), stages_of(self.config)
         facts = {
@@ -427,9 +428,11 @@ class TrainingRun:
         source = next((folder for folder in (path, path / "model") if (folder / "codec.safetensors").is_file()), None)
         if source is None:
             raise UserError(f"reuse: {path} holds no trained codec; train it first, or name another run folder")
-        other = configfile.load(source / "config.yaml", Config)
+        other = saved_config(source / "config.yaml")
         for section in ("clip", "codec"):
             there, here = getattr(other, section), getattr(self.config, section)
+            if section == "codec":
+                there, here = of_codes(there), of_codes(here)
             if there != here:
                 told = configfile.told_unequal(configfile.unequal(there, here, f"{section}."))
                 raise UserError(

@@ -166,7 +166,10 @@ class CodecConfig(Section):
     change_weight: NonNegative = 4.0
     """Extra weight of pixels that differ from the starting frame (what moved, and the place it left)."""
     still_weight: NonNegative = 1.0
-    """Weight of the consistency term: equal patches of two frames of a clip should get equal latents."""
+    """Weight of the consistency term: patches that are still from one frame to another should keep their latents."""
+    still_tolerance: Annotated[float, Field(ge=0.0, le=255.0)] = 3.0
+    """How far a patch may be from another and be still, mean over its pixels in levels of 255; 0: equal to the pixel.
+    Compression and noise move every pixel a little: with 0 hardly a patch of a real clip is still."""
     embed_weight: NonNegative = 0.2
     """Weight of 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame."""
     frame_frame: NonNegative = 0.0
@@ -256,6 +259,9 @@ class DenoiserConfig(Section):
     width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
     num_layers: Layers = 6
     num_heads: Count = 4
+    normalised_text: bool = True
+    """Whether each half of a caption's token states (word embeddings, last layer) is brought to the same size before it
+    is read. As CLIP gives them the words, which alone keep the motion, are a thirtieth as large as the rest."""
 
 
 class GaussianRival(Section):

@@ -37,16 +37,22 @@ _SCALARS = MappingProxyType(
 """Which plain words are not text [YAML 1.2.2, section 10.3.2], with the characters they may begin with."""
 
 
-def load(path: Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
+def load(
+    path: Path,
+    model: type[Model],
+    overrides: Sequence[str] = (),
+    beneath: Mapping[str, Any] = MappingProxyType({}),
+) -> Model:
     """Reads a config.
 
-    Later layers win, key by key: the defaults of `model`, the `base:` chain, the file, the overrides. A section whose
+    Later layers win, key by key: the defaults of `model`, `beneath`, the `base:` chain, the file, the overrides. A section whose
     `kind` is changed takes nothing over from the other kind. Lists are replaced as a whole.
 
     Args:
       path: the YAML file. A top-level `base: other.yaml` (relative to the file) names the file it differs from.
       model: the pydantic model of the whole config.
       overrides: `section.key=value`, as after `--set`; values are YAML.
+      beneath: values by section, in the place of defaults.
 
     Returns:
       A validated instance of `model`.
@@ -54,7 +60,7 @@ def load(path: Path, model: type[Model], overrides: Sequence[str] = ()) -> Model
     Raises:
       UserError: lists all mistakes, one sentence each.
     """
-    merged: dict[str, Any] = {}
+    merged = _complete({name: dict(section) for name, section in beneath.items()}, model)
     origin: dict[str, str] = {}
     layers = [(_name(file), layer) for file, layer in _base_chain(Path(path))]
     for name, layer in [*layers, *(("--set", _parse_override(text)) for text in overrides)]:

@@ -9,13 +9,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from cdcd_video import configfile
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.config import CodecConfig, Config
 from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.errors import UserError
-from cdcd_video.identity import identity_text
+from cdcd_video.identity import identity_text, of_codes, saved_config
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module, read_weights
 from cdcd_video.pretrained import STAND_IN, FrozenClip
 from cdcd_video.storage.small_file import read_small_json
@@ -94,7 +93,7 @@ def open_eyes(name_or_path: str | Path, device: torch.device) -> Eyes:
         raise UserError(
             f"{name_or_path} holds no trained codec; name a run folder whose stage `codec` is trained, or a model"
         )
-    config = configfile.load(folder / "config.yaml", Config)
+    config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder)).to(device)
     codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval().requires_grad_(False)
     return Eyes(config, clip, codec, device)
@@ -129,7 +128,7 @@ def codes_of_folder(folder: Path, cfg: CodecConfig) -> str:
 
 
 def _digest(clip_sha256: str, cfg: CodecConfig, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(clip_sha256.encode() + identity_text(cfg).encode())
+    digest = hashlib.sha256(clip_sha256.encode() + identity_text(of_codes(cfg)).encode())
     for name, tensor in sorted(tensors.items()):
         if name.startswith(("projection", "quantizer")):
             digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())

@@ -1,9 +1,14 @@
 """What a section of a config was, in words that stay the same when dials are added: checkpoints are told apart by it."""
 
 from collections.abc import Collection
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
+
+from cdcd_video import configfile
+from cdcd_video.config import CodecConfig, Config
 
 FIRST: dict[str, str] = {
     "ClipConfig": (
@@ -44,8 +49,43 @@ FIRST: dict[str, str] = {
 where it was turned, so that a run from before it goes on."""
 
 
+BEFORE = MappingProxyType({"codec": {"still_tolerance": 0.0}, "denoiser": {"normalised_text": False}})
+"""Newer dials, by section, whose default is not how it was before they were there: and what it was then."""
+_BEFORE_OF = {type(Config.model_fields[name].default).__name__: dials for name, dials in BEFORE.items()}
+_TRAINS_THE_CODEC = ("still_tolerance",)
+"""Newer dials of the section `codec` that say how it learns; codes of the same weights mean the same without them."""
+
+
+def saved_config(file: Path) -> Config:
+    """The config of a run or of a model, from its folder: with the meaning that it had when it was written.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    return configfile.load(file, Config, beneath=BEFORE)
+
+
+def unsaid_in(file: Path) -> dict[str, dict[str, Any]]:
+    """The dials of `BEFORE` that the config of a run does not name, for it is older than they are; with what they were then."""
+    now, then = configfile.load(file, Config), saved_config(file)
+    found = {name: {dial: _of(then, name, dial) for dial in dials} for name, dials in BEFORE.items()}
+    return {
+        name: {dial: value for dial, value in dials.items() if _of(now, name, dial) != value}
+        for name, dials in found.items()
+    }
+
+
+def _of(config: Config, section: str, dial: str) -> Any:
+    return getattr(getattr(config, section), dial)
+
+
+def of_codes(section: CodecConfig) -> CodecConfig:
+    """What the codes of a codec depend on: its section, with the dials that only say how it learns put aside."""
+    return section.model_copy(update={name: BEFORE["codec"][name] for name in _TRAINS_THE_CODEC})
+
+
 def identity_text(section: BaseModel, but: Collection[str] = ()) -> str:
-    """A section as JSON, without the dials that are newer than `FIRST` and stand at their default.
+    """A section as JSON, without the dials that are newer than `FIRST` and say what was so before they were there.
 
     Args:
       section: of a config.
@@ -61,7 +101,8 @@ def _newer(section: BaseModel) -> dict[str, Any]:
     left_out: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if name not in first and value == field.get_default(call_default_factory=True, validated_data={}):
+        then = _BEFORE_OF.get(known, {}).get(name, field.get_default(call_default_factory=True, validated_data={}))
+        if name not in first and value == then:
             left_out[name] = True
         elif isinstance(value, BaseModel) and _newer(value):
             left_out[name] = _newer(value)

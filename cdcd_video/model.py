@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cdcd_video import configfile
 from cdcd_video.codec import round_trip
 from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.codec.picture import Critic
@@ -20,6 +19,7 @@ from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.schedule import SCHEDULES
 from cdcd_video.errors import UserError
+from cdcd_video.identity import saved_config
 from cdcd_video.memory import told_when_out
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.rivals.autoregressive import CausalTransformer
@@ -83,7 +83,8 @@ def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoise
 def build_eye(config: Config, codec: CodeSpace, text_width: int) -> StepEye:
     """An eye for steps with fresh weights, as wide as the codec's `embed`."""
     code_width = codec.groups * codec.table.shape[1]
-    return StepEye(code_width, codec.num_patches, text_width, config.codec.embed_width)
+    width, normalised_text = config.codec.embed_width, config.denoiser.normalised_text
+    return StepEye(code_width, codec.num_patches, text_width, width, normalised_text=normalised_text)
 
 
 def build_process(config: Config, num_codes: int) -> processes.Chain:
@@ -209,7 +210,7 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     version = known.get("format")
     if version != FORMAT:
         raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")
-    config = configfile.load(folder / "config.yaml", Config)
+    config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder))
     if known.get("clip_sha256", clip.digest) != clip.digest:
         raise UserError(

@@ -1,15 +1,17 @@
 """What a config leaves open, settled at the start of a run and kept from then on: the precision of each stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
-from cdcd_video import configfile
 from cdcd_video.config import Config, TrainStages
 from cdcd_video.engine.precision import Precision, best_for
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
+from cdcd_video.identity import saved_config
 
 
 def begun_in(folder: Path) -> Config | None:
@@ -20,20 +22,32 @@ def begun_in(folder: Path) -> Config | None:
     """
     file, model = folder / "config.yaml", folder / "model" / "model.json"
     is_trained = any((folder / "checkpoints").glob("*/step-*")) or model.is_file()
-    return configfile.load(file, Config) if is_trained and file.is_file() else None
+    return saved_config(file) if is_trained and file.is_file() else None
 
 
-def settled(config: Config, device: torch.device, begun: Config | None = None) -> Config:
+def settled(
+    config: Config,
+    device: torch.device,
+    begun: Config | None = None,
+    unsaid: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Config:
     """A config in which every stage names its precision.
 
-    The weights depend on it, so a run that was begun goes on in the one it has, on whatever machine.
+    The weights depend on it, so a run that was begun goes on in the one it has, on whatever machine. For the same reason a
+    run from before a dial was there goes on as it began, see `identity.BEFORE`, unless that dial is turned.
 
     Args:
       config: as the user gave it.
       device: where it is trained.
       begun: the settled config of the run, where it was begun before.
+      unsaid: of that run, see `identity.unsaid_in`.
     """
-    return _with(config, best_for(device)[0], begun)
+    kept = {}
+    for name, dials in unsaid.items():
+        own = getattr(config, name)
+        old = {dial: value for dial, value in dials.items() if getattr(own, dial) == getattr(type(own)(), dial)}
+        kept[name] = own.model_copy(update=old)
+    return _with(config.model_copy(update=kept), best_for(device)[0], begun)
 
 
 def foreseen(config: Config, begun: Config | None = None) -> tuple[Config, str]:

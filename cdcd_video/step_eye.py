@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cdcd_video.attention import Block
 from cdcd_video.codec.codec import CodeSpace
 from cdcd_video.contrast.loss import batch_info_nce
-from cdcd_video.denoiser import CLOCK_WIDTH, clock
+from cdcd_video.denoiser import CLOCK_WIDTH, clock, levelled
 from cdcd_video.engine import distributed
 from cdcd_video.records import CodePair, LossTerms, TextStates
 
@@ -28,10 +28,14 @@ class StepEye(nn.Module):
       num_patches: P.
       text_width: of the caption's token states.
       width: of the towers and of the space.
+      normalised_text: as for the denoiser.
     """
 
-    def __init__(self, code_width: int, num_patches: int, text_width: int, width: int):
+    def __init__(
+        self, code_width: int, num_patches: int, text_width: int, width: int, *, normalised_text: bool = False
+    ):
         super().__init__()
+        self.normalised_text = normalised_text
         self.step_in = nn.Linear(2 * code_width, width)
         self.gap_in = nn.Linear(CLOCK_WIDTH, width)
         self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
@@ -52,7 +56,8 @@ class StepEye(nn.Module):
 
     def read(self, text: TextStates) -> Float[Tensor, "B J"]:
         """Sentences, word by word: the layer of word embeddings keeps the words of motion, which the last layer loses."""
-        words = self.text_in(text.tokens) * text.is_word[..., None]
+        tokens = levelled(text.tokens) if self.normalised_text else text.tokens
+        words = self.text_in(tokens) * text.is_word[..., None]
         return F.normalize(self.text_out(words.sum(1) / text.is_word.sum(1, keepdim=True)).float(), dim=-1)
 
 

@@ -1,5 +1,7 @@
 """Quantisers, the codec's round trips, and what its losses and figures mean."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,7 +130,7 @@ def test_the_decoder_stage_leaves_the_codes_alone(codec, pair):
 
 
 def test_change_is_found_where_it_is(pair):
-    changed = is_patch_changed(pair.target, pair.source, 4)
+    changed = is_patch_changed(pair.target, pair.source, 4, 0.0)
     assert changed[:, 0].all() and not changed[:, 1:].any()
     assert not has_changed(pair.source, pair.source + 1 / 255).any()
 
@@ -136,9 +138,39 @@ def test_change_is_found_where_it_is(pair):
 def test_the_still_term_counts_only_equal_patches(pair):
     latents = torch.zeros(8, 16, 6)
     latents[:4, 0] = 5.0  # the patch that really changed
-    assert still_loss(latents, pair) == 0
+    assert still_loss(latents, pair, 0.0) == 0
     latents[:4, 1] = 5.0
-    assert still_loss(latents, pair) == pytest.approx(25 / 15)
+    assert still_loss(latents, pair, 0.0) == still_loss(latents, pair, 3.0) == pytest.approx(25 / 15)
+
+
+def shaken(frame: torch.Tensor, levels: list[float]) -> torch.Tensor:
+    """Each row of patches moved by so many levels of 255, up and down by turns."""
+    sign = torch.tensor([1.0, -1.0]).repeat(16)
+    return frame + sign * torch.tensor(levels).repeat_interleave(8)[:, None] / 255
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "still"), [(0.0, [1, 0, 0, 0]), (0.9, [1, 0, 0, 0]), (1.0, [1, 1, 0, 0]), (3.0, [1, 1, 1, 0])]
+)
+def test_a_patch_is_still_up_to_the_tolerance(tolerance, still):
+    frame = torch.full((2, 3, 32, 32), 0.5)
+    changed = is_patch_changed(frame, shaken(frame, [0.0, 1.0, 3.0, 3.1]), 4, tolerance)
+    assert changed.tolist() == [[not one for one in still for _ in range(4)]] * 2
+    spot = frame.clone()
+    spot[0, 0, 3, 3] += 60 / 255  # one value of one pixel: 0.3 levels over the patch
+    assert is_patch_changed(frame, spot, 4, tolerance)[0].tolist() == [tolerance == 0] + [False] * 15
+
+
+def test_the_still_term_and_the_figure_take_the_tolerance_of_the_config(codec, pair):
+    noisy = replace(pair, target=shaken(pair.source, [2.0] * 4))
+    terms = {}
+    for tolerance in (0.0, 3.0):
+        codec.cfg = codec.cfg.model_copy(update={"still_tolerance": tolerance})
+        terms[tolerance] = codec_objective(codec, PixelClip(), noisy).parts["still"]
+        figures = codec_figures(codec, PixelClip(), NoisyClip(), num_clips=1)
+        assert figures["still_tolerance"] == tolerance and figures["still_share"] == (tolerance == 3.0)
+        assert np.isnan(figures["flicker"]) if tolerance == 0 else 0 < figures["flicker"] < 1
+    assert terms[0.0] == 0 < terms[3.0]
 
 
 def test_psnr_is_the_textbook_one():
@@ -164,6 +196,18 @@ class TwoClips:
         frames = np.full((8, 32, 32, 3), 100, np.uint8)
         frames[::2, :8, :8] += 100 * clip
         return frames[list(indices)]
+
+
+class NoisyClip(TwoClips):
+    """One clip of a texture that nothing but noise moves, two levels at the most."""
+
+    def __len__(self):
+        return 1
+
+    def frames(self, clip, indices):
+        rng = np.random.Generator(np.random.Philox(key=1))
+        texture, noise = rng.integers(2, 254, (32, 32, 3)), rng.integers(-2, 3, (8, 32, 32, 3))
+        return (texture + noise).astype(np.uint8)[list(indices)]
 
 
 def test_figures_see_flicker_only_where_nothing_moves(codec):

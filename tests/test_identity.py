@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from cdcd_video import config as dials
 from cdcd_video import configfile
 from cdcd_video.config import Config
-from cdcd_video.identity import FIRST, identity_text
+from cdcd_video.identity import BEFORE, FIRST, identity_text, of_codes, saved_config, unsaid_in
+from cdcd_video.settled import settled
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,7 +46,7 @@ where this fails, a dial was added that `identity_text` tells although it stands
 def test_checkpoints_of_the_first_days_know_their_config(name: str):
     file, path = name.split()
     then = [f"train.{stage}.precision=bf16" for stage in dials.TrainStages.model_fields]  # the default of those days
-    section = configfile.load(ROOT / "configs" / f"{file}.yaml", Config, then)
+    section = configfile.load(ROOT / "configs" / f"{file}.yaml", Config, then, BEFORE)
     for part in path.split("."):
         section = getattr(section, part)
     assert hashlib.sha256(identity_text(section).encode()).hexdigest()[:16] == WRITTEN[name]
@@ -71,6 +74,48 @@ def test_a_dial_that_came_later_is_told_where_it_is_turned():
 def test_a_section_that_came_later_tells_what_is_turned():
     assert json.loads(identity_text(dials.PictureConfig())) == {}
     assert json.loads(identity_text(dials.PictureConfig(perceptual=0.5))) == {"perceptual": 0.5}
+
+
+def saved(tmp_path: Path, *, without: bool, changes: tuple[str, ...] = ()) -> Path:
+    """The config of a run as it lies in its folder: of today, or of before there were the dials of `BEFORE`."""
+    text = configfile.dump(configfile.load(ROOT / "configs" / "tiny.yaml", Config, changes))
+    if without:
+        text = "\n".join(
+            line for line in text.splitlines() if not re.match(r"  (still_tolerance|normalised_text):", line)
+        )
+    (tmp_path / "config.yaml").write_text(text)
+    return tmp_path / "config.yaml"
+
+
+def test_a_config_from_before_a_dial_means_what_it_meant(tmp_path: Path):
+    old = saved_config(saved(tmp_path, without=True))
+    assert (old.codec.still_tolerance, old.denoiser.normalised_text) == (0.0, False)
+    new = saved_config(saved(tmp_path, without=False))
+    assert (new.codec.still_tolerance, new.denoiser.normalised_text) == (3.0, True)
+    for name, now in (("codec", new.codec), ("denoiser", new.denoiser)):
+        assert json.loads(identity_text(now)).items() > json.loads(identity_text(getattr(old, name))).items()
+        assert identity_text(now) != identity_text(getattr(old, name)), "a checkpoint of another kind"
+    assert of_codes(old.codec) == of_codes(new.codec), "the codes of the same weights are the same"
+    shipped = saved_config(ROOT / "cdcd_video" / "models" / "sprites" / "config.yaml")
+    assert (shipped.codec.still_tolerance, shipped.denoiser.normalised_text) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    "turned", ["codec.still_tolerance=1", "codec.still_tolerance=0", "denoiser.normalised_text=false"]
+)
+def test_a_run_from_before_a_dial_goes_on_as_it_began(turned: str, tmp_path: Path):
+    cpu, today = torch.device("cpu"), configfile.load(ROOT / "configs" / "tiny.yaml", Config)
+    file = saved(tmp_path, without=True)
+    old = (saved_config(file), unsaid_in(file))
+    went_on = settled(today, cpu, *old)
+    assert (went_on.codec.still_tolerance, went_on.denoiser.normalised_text) == (0.0, False)
+    changed = settled(configfile.load(ROOT / "configs" / "tiny.yaml", Config, [turned]), cpu, *old)
+    key, _, value = turned.partition("=")
+    assert json.dumps(getattr(getattr(changed, key.split(".")[0]), key.split(".")[1])) in (value, value + ".0")
+    named = saved(tmp_path, without=False, changes=(turned,))
+    assert unsaid_in(named) == {"codec": {}, "denoiser": {}}
+    kept = settled(today, cpu, saved_config(named), unsaid_in(named))
+    assert (kept.codec.still_tolerance, kept.denoiser.normalised_text) == (3.0, True), "as the user says; else refused"
 
 
 def test_what_changes_no_number_is_not_told():

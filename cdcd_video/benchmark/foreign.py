@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 import cdcd_video
-from cdcd_video import configfile, model
+from cdcd_video import model
 from cdcd_video.benchmark import looking, reality
 from cdcd_video.benchmark.bench import Benchmark, video_seeds
 from cdcd_video.config import Config
 from cdcd_video.data.film_table import Entry, read_entries
 from cdcd_video.errors import UserError
+from cdcd_video.identity import saved_config
 from cdcd_video.metrics import foreign, instruments, suite
 from cdcd_video.metrics.footage import Footage
 from cdcd_video.metrics.foreign import ForeignFootage, ForeignVideos
@@ -54,7 +55,7 @@ def prepare_videos(
     """
     table = prompts or _table_in(folder)
     entries = read_entries(folder, table)
-    config = configfile.load(model.folder_of(checkpoint) / "config.yaml", Config)
+    config = saved_config(model.folder_of(checkpoint) / "config.yaml")
     rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or _size_px(protocol, config))
     if metrics is not None:
         checked_metrics(metrics, has_scenes=True)  # whether they exist is told before anything is read

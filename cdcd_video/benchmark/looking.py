@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cdcd_video import configfile, model
-from cdcd_video.config import Config
+from cdcd_video import model
 from cdcd_video.engine import runtime
 from cdcd_video.errors import UserError
+from cdcd_video.identity import saved_config
 from cdcd_video.metrics import instruments
 from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.footage import Footage
@@ -91,4 +91,4 @@ def _clip_folder(name: str) -> Path | str:
     if name in KNOWN or is_clip:
         return name
     folder = model.folder_of(name)
-    return model.clip_folder(configfile.load(folder / "config.yaml", Config), folder)
+    return model.clip_folder(saved_config(folder / "config.yaml"), folder)

@@ -53,13 +53,15 @@ def codec_figures(
     Returns:
       psnr_db (mean over frames), object_psnr_db and background_psnr_db (pooled over pixels), usage (share of the K codes
       seen at all), perplexity (exp of the codes' entropy), flicker (share of codes that change from a frame to the next
-      in patches whose pixels do not), embed_cosine; and what `look` finds.
+      in patches that are still; NaN where none is), still_share (of the patches, how many are), still_tolerance (what
+      counts as still, in levels of 255; see `is_patch_changed`), embed_cosine; and what `look` finds.
     """
     device = codec.table.device
     error = {True: [], False: []}
     overall, cosine, counts = [], [], torch.zeros(codec.num_codes)
     neighbours: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    flickers = still_codes = 0
+    flickers = still_codes = all_codes = 0
+    tolerance = codec.cfg.still_tolerance
     clips = LongestShots(clips)
     for number in range(min(num_clips, len(clips))):
         length = clips.num_frames(number)
@@ -75,10 +77,11 @@ def codec_figures(
             said = clip.read(clips.captions(number)[:1]).embedding[0]
             neighbours.append((embedded[pairs], seen.embedding[pairs], codec.values(codes[pairs.flatten()]), said))
 
-        still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5))
+        still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5), tolerance)
         moved = (codes[1:] != codes[:-1]).unflatten(1, (codec.num_patches, codec.groups))
         flickers += int((moved & still[..., None]).sum())
         still_codes += int(still.sum()) * codec.groups
+        all_codes += still.numel() * codec.groups
 
         chosen = sorted({length // 4, length * 9 // 16, length - 1})
         truth, start = frames[chosen], frames[:1].expand(len(chosen), -1, -1, -1)
@@ -95,7 +98,9 @@ def codec_figures(
         "background_psnr_db": _decibel(error[False]),
         "usage": float((counts > 0).float().mean()),
         "perplexity": float(torch.exp(-torch.special.xlogy(share, share).sum())),
-        "flicker": flickers / max(still_codes, 1),
+        "flicker": flickers / still_codes if still_codes else float("nan"),
+        "still_share": still_codes / all_codes if all_codes else float("nan"),
+        "still_tolerance": tolerance,
         "embed_cosine": float(np.mean(cosine)),
     }
     if look and neighbours:

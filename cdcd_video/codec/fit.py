@@ -15,14 +15,16 @@ from cdcd_video.records import FramePair, LossTerms
 
 CHANGED = 8 / 255
 """A pixel that differs from the starting frame by more than this has changed."""
+EQUAL = 1e-6
+"""Values in [0, 1] that differ by no more are equal, but for rounding."""
 
 
 def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None) -> LossTerms:
     """One step of the codec alone.
 
     - reconstruction: L1 + L2 of the target frame decoded beside the starting frame, changed pixels weighted more;
-    - still: latents of two frames of a clip agree where the two frames' patches are equal to the pixel, so that codes
-      of a static background do not flicker (the bridge process stands on them);
+    - still: latents of two frames of a clip agree where the two frames' patches are alike within the tolerance of the
+      config, so that codes of a static background do not flicker (the bridge process stands on them);
     - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame;
     - frame_frame, frame_text: the contrast in the latent space itself, where it is asked for; see `latent_contrast`;
     - what `picture` adds for the drawn frame, where it is given.
@@ -34,7 +36,7 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Pi
     drawn = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
 
     reconstruction = reconstruction_loss(drawn, pair, cfg.change_weight)
-    still = still_loss(latents, pair)
+    still = still_loss(latents, pair, cfg.still_tolerance)
     embedded = codec.embed_head(values)
     embed = 1 - (embedded * seen.embedding).sum(-1).mean()
     total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
@@ -108,11 +110,11 @@ def reconstruction_loss(drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change
     return (weight * (error.abs() + 4 * error.square())).mean() / distributed.mean(weight.mean())
 
 
-def still_loss(latents: Float[Tensor, "BB P V"], pair: FramePair) -> Float[Tensor, ""]:
-    """Mean squared difference of the two frames' latents over patches whose pixels are equal."""
+def still_loss(latents: Float[Tensor, "BB P V"], pair: FramePair, tolerance: float) -> Float[Tensor, ""]:
+    """Mean squared difference of the two frames' latents over patches that are still; see `is_patch_changed`."""
     of_target, of_source = latents.chunk(2)
     grid = round(latents.shape[1] ** 0.5)
-    same = (~is_patch_changed(pair.target, pair.source, grid)).to(latents.dtype)
+    same = (~is_patch_changed(pair.target, pair.source, grid, tolerance)).to(latents.dtype)
     return ((of_target - of_source).square().mean(-1) * same).sum() / distributed.counted(same.sum())
 
 
@@ -121,10 +123,14 @@ def has_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"]
     return ((frame - other).abs() > CHANGED).any(1, keepdim=True)
 
 
-def is_patch_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"], grid: int) -> Tensor:
-    """Patches (B, P) in which some value differs at all."""
-    difference = (frame - other).abs().amax(1, keepdim=True)
-    return F.adaptive_max_pool2d(difference, grid).flatten(1) > 1e-6
+def is_patch_changed(
+    frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"], grid: int, tolerance: float
+) -> Tensor:
+    """Patches (B, P) that differ by more than `tolerance` levels of 255, mean over their values; with 0, at all."""
+    difference = (frame - other).abs()
+    if not tolerance:
+        return F.adaptive_max_pool2d(difference.amax(1, keepdim=True), grid).flatten(1) > EQUAL
+    return F.adaptive_avg_pool2d(difference.mean(1, keepdim=True), grid).flatten(1) > tolerance / 255 + EQUAL
 
 
 def psnr(frame: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from cdcd_video.attention import Block
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
-from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Prepared, clock
+from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Prepared, clock, levelled
 from cdcd_video.diffusion.sampler import even_times
 from cdcd_video.engine import distributed
 from cdcd_video.objective import (
@@ -74,7 +74,7 @@ class FlowDenoiser(nn.Module):
         mlp_width: int,
     ):
         super().__init__()
-        width, self.groups = cfg.width, groups
+        width, self.groups, self.normalised_text = cfg.width, groups, cfg.normalised_text
         table = table.detach().float()
         self.register_buffer("table", table.clone(), persistent=False)
         self.register_buffer("middle", table.mean(0).repeat(groups))
@@ -106,9 +106,10 @@ class FlowDenoiser(nn.Module):
         source, first = self._normal(condition.source), self._normal(condition.first)
         read = torch.where(condition.has_first[:, None, None], self._read(first, 2), self.no_first)
         clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
+        context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
         return Prepared(
             positions=self._read(source, 1) + read + self.position,
-            keys_values=tuple(block.cross_attention.keys_values(condition.text.tokens) for block in self.blocks),
+            keys_values=tuple(block.cross_attention.keys_values(context) for block in self.blocks),
             clocks=torch.cat(clocks, -1),
             copied=(source, first * condition.has_first[:, None, None]),
             condition=condition,

@@ -101,7 +101,8 @@ class CubTask:
 
     def __init__(self, shape: Shape, trunk: Trunk, request: dict[str, Any], mlp_width: int | None):
         device = torch.device(request["device"])
-        sizes = DenoiserConfig(width=trunk.width, num_layers=trunk.num_layers, num_heads=trunk.num_heads)
+        layers = dict(num_layers=trunk.num_layers, num_heads=trunk.num_heads)
+        sizes = DenoiserConfig(width=trunk.width, **layers, normalised_text=False)  # upstream's text is one layer's
         self.model = Denoiser(
             sizes,
             levels=(shape.num_codes,),

@@ -5,11 +5,17 @@ On sprites "object" means the true objects; on a prepared folder, whatever diffe
 
 import argparse
 import json
+import math
 import sys
 
 import numpy as np
 
 from cdcd_video.errors import UserError, exit_code
+
+
+def _plain(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def main() -> int:
@@ -48,7 +54,7 @@ def main() -> int:
     is_sprites = model.config.data.kind == "sprites"
     num_clips = min(args.num_clips, len(clips))
     figures = codec_figures(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, look)
-    line = {"model_sha256": model.digest, "clips": num_clips, **{name: round(x, 4) for name, x in figures.items()}}
+    line = {"model_sha256": model.digest, "clips": num_clips, **{name: _plain(x) for name, x in figures.items()}}
     if is_sprites:
         line["motion_probe"] = motion_probe(model.clip)
     sys.stdout.write(json.dumps(line) + "\n")

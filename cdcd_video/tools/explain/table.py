@@ -12,7 +12,7 @@ SCALARS = {
     "retrieval": "share of frames whose own caption wins in the batch",
     "temperature": "learned temperature of the cosines",
     "reconstruction": "L1 + 4 L2 of the drawn frame, weighted towards what changed",
-    "still": "mean squared difference of latents where pixels are equal",
+    "still": "mean squared difference of latents where the two frames are alike",
     "embed": "1 - cosine of embed(codes) and CLIP's own embedding",
     "eye_nats": "nats: symmetric InfoNCE between true steps and their sentences",
     "eye_wins": "share of steps whose own sentence is the nearest, and the reverse",
