@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cdcd_video import configfile
-from cdcd_video.config import CodecConfig, Config
+from cdcd_video.config import CodecConfig, Config, TrainStages
 
 FIRST: dict[str, str] = {
     "ClipConfig": (
@@ -52,6 +52,8 @@ where it was turned, so that a run from before it goes on."""
 BEFORE = MappingProxyType({"codec": {"still_tolerance": 0.0}, "denoiser": {"normalised_text": False}})
 """Newer dials, by section, whose default is not how it was before they were there: and what it was then."""
 _BEFORE_OF = {type(Config.model_fields[name].default).__name__: dials for name, dials in BEFORE.items()}
+_TRAINED_BEFORE = {stage: {"precision": "bf16"} for stage in TrainStages.model_fields}
+"""Of stages that a config does not name: the precision of all before it was chosen by the machine."""
 _TRAINS_THE_CODEC = ("still_tolerance",)
 """Newer dials of the section `codec` that say how it learns; codes of the same weights mean the same without them."""
 
@@ -62,7 +64,7 @@ def saved_config(file: Path) -> Config:
     Raises:
       UserError: it is missing or damaged.
     """
-    return configfile.load(file, Config, beneath=BEFORE)
+    return configfile.load(file, Config, beneath={**BEFORE, "train": _TRAINED_BEFORE})
 
 
 def unsaid_in(file: Path) -> dict[str, dict[str, Any]]:

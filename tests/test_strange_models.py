@@ -71,6 +71,8 @@ def test_a_fault_is_found_wherever_it_is_and_nothing_else():
     assert find_fault({"b": torch.tensor([-65_520.0])}, MOST_IN_16_BITS).value == -65_520
     assert find_fault({"b": torch.tensor([1e300], dtype=torch.float64)}) is not None
     assert find_fault({"bn.running_var": torch.tensor([1.0, -0.1])}).tensor == "bn.running_var"
+    assert find_fault({"step/logit_scale": torch.tensor(20.0)}) is None, "so many steps of the optimiser"
+    assert find_fault({"clip.logit_scale": torch.tensor(12.0)}) is not None
     assert find_fault({"logit_scale": torch.tensor(4.6052)}) is None and find_fault({"logit_scale": torch.tensor(12.0)})
 
 

@@ -61,9 +61,10 @@ def find_fault(tensors: Mapping[str, Tensor], most: float = MOST) -> Fault | Non
             return Fault(name, low if math.isnan(low) or math.isinf(low) else high, "which is no finite number")
         if largest > most:
             return Fault(name, high if high == largest else low, f"and at most {most:g} can be held")
-        if name.endswith("running_var") and low < 0:
+        own_name = name.rpartition(".")[2]  # not step/logit_scale, which is the optimiser's number of steps
+        if own_name == "running_var" and low < 0:
             return Fault(name, low, "and a variance is never below 0")
-        if name.endswith("logit_scale") and high > _MOST_LOGIT_SCALE:
+        if own_name == "logit_scale" and high > _MOST_LOGIT_SCALE:
             return Fault(name, high, f"and the scale of logits is at most exp({_MOST_LOGIT_SCALE:.2f})")
     return None
 
