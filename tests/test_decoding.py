@@ -337,7 +337,8 @@ def test_fields_become_whole_pictures(tmp_path, name, field):
     part = read_clip(path, size_px=64, start_s=2.6, end_s=3)
     np.testing.assert_array_equal(part.frames, clip.frames[65:75])
     finder = CutFinder()
-    read_clip(path, size_px=64, watcher=finder)
+    grid = read_clip(path, size_px=64, fps=8, watcher=finder)
+    assert len(grid.frames) == 26 and grid.source_fps == pytest.approx(25, rel=1e-3)
     assert finder.finish() == []
 
 
@@ -347,6 +348,8 @@ def test_only_frames_of_fields_go_through_the_filter(tmp_path):
     plain = [in_yuv(picture) for picture in moving_bar(6, 64, 64)]
     exact = [frame.to_ndarray(format="rgb24") for frame in plain]
     mixed = [*plain[:2], *woven, *plain[2:]]
+    for frame in mixed:
+        frame.time_base = Fraction(1, 25)
     given = list(deinterlaced((frame, Fraction(place)) for place, frame in enumerate(mixed)))
     assert [int(time) for _, time in given] == list(range(12))
     for place, picture in zip((0, 1, 8, 9, 10, 11), exact, strict=True):

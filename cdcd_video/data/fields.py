@@ -66,10 +66,9 @@ class _Unweaver:
             self._graph.add("buffersink"),
         ).configure()
         self._num_pushed = 0
-        self._waiting: collections.deque[Fraction | None] = collections.deque()
+        self._waiting: collections.deque[tuple[Fraction | None, int | None, int, Fraction]] = collections.deque()
         if before is not None and self.takes(before):
-            self._push(before)
-            self._waiting.append(None)
+            self._push(before, None)
 
     def takes(self, frame: av.VideoFrame) -> bool:
         """Whether the frame is of the size and format of the others."""
@@ -77,8 +76,7 @@ class _Unweaver:
 
     def take(self, frame: av.VideoFrame, time: Fraction) -> Iterator[Timed]:
         """Takes a frame and gives out those that are done."""
-        self._push(frame)
-        self._waiting.append(time)
+        self._push(frame, time)
         yield from self._pull()
 
     def finish(self) -> Iterator[Timed]:
@@ -86,8 +84,9 @@ class _Unweaver:
         self._graph.push(None)
         yield from self._pull()
 
-    def _push(self, frame: av.VideoFrame) -> None:
-        frame.pts, frame.time_base = self._num_pushed, Fraction(1, 1000)
+    def _push(self, frame: av.VideoFrame, time: Fraction | None) -> None:
+        self._waiting.append((time, frame.pts, frame.duration, frame.time_base))
+        frame.pts, frame.time_base = self._num_pushed, Fraction(1, 1000)  # stamps that the filter finds in order
         self._num_pushed += 1
         self._graph.push(frame)
 
@@ -97,7 +96,8 @@ class _Unweaver:
                 frame = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            time = self._waiting.popleft()
+            time, *stamps = self._waiting.popleft()
+            frame.pts, frame.duration, frame.time_base = stamps
             if time is not None:
                 yield frame, time
 
