@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rating import SYSTEMS, write_material
-from video_files import moving_bar, write_clip
+from video_files import moving_bar, set_display_matrix, write_clip
 
 from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import UserError
@@ -109,6 +109,21 @@ def test_transparent_video_is_refused(tmp_path: Path):
         Shelf(tmp_path / "study").add_video(path)
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_is_refused(tmp_path: Path, transfer: int):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
+        for pixels in moving_bar(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    with pytest.raises(UserError, match="is HDR, which every browser and screen shows otherwise"):
+        Shelf(tmp_path / "study").add_video(path)
+
+
 def test_sound_and_further_streams_stay_behind(tmp_path: Path):
     path = write_clip(tmp_path / "a.mp4", moving_bar(4), with_sound=True)
     shelf = Shelf(tmp_path / "study")
@@ -117,29 +132,70 @@ def test_sound_and_further_streams_stay_behind(tmp_path: Path):
         assert [stream.type for stream in copy.streams] == ["video"] and copy.duration == av.time_base // 2
 
 
-TURNED = {0: "red green blue grey", 90: "green grey red blue", 180: "grey blue green red", 270: "blue red grey green"}
+MATRICES = {
+    (1, 0, 0, 1): "red green blue grey",
+    (0, -1, 1, 0): "green grey red blue",
+    (-1, 0, 0, -1): "grey blue green red",
+    (0, 1, -1, 0): "blue red grey green",
+    (-1, 0, 0, 1): "green red grey blue",  # the same, mirrored
+    (0, -1, -1, 0): "grey green blue red",
+    (1, 0, 0, -1): "blue grey red green",
+    (0, 1, 1, 0): "red blue green grey",
+}
+"""All orientations: the pixel (x, y) is shown at (a x + c y, b x + d y)."""
 
 
-@pytest.mark.parametrize("degrees", TURNED)
-def test_the_starting_picture_stands_as_the_video_does(tmp_path: Path, degrees: int):
-    """`--frames-from` shows the first frame, turned as players turn the video by its display matrix."""
+def write_turned(path: Path, matrix: tuple[int, ...], times_s: list[float] | None = None) -> Path:
+    """Four quarters with a display matrix, in an mp4 or a WebM."""
+    first = path.with_name("first.mp4")
+    codec = "libvpx-vp9" if path.suffix == ".webm" else "libx264"
+    write_clip(first, np.stack([corners()] * 4), times_s, codec=codec)
+    set_display_matrix(first, *matrix)
+    if path.suffix == ".mp4":
+        return first.rename(path)
+    with av.open(str(first)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    first.unlink()
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_picture_and_video_stand_alike_in_every_browser(tmp_path: Path, matrix: tuple[int, ...], suffix: str):
+    """What only some browsers turn (mirrors; in WebM all) is written anew as it is shown; no header turns it then."""
+    shown, is_turned = MATRICES[matrix].split(), matrix[0] == 0
+    shape = (64, 48, 3) if is_turned else (48, 64, 3)
     for system in SYSTEMS[:2]:
         (tmp_path / system).mkdir()
-        write_clip(tmp_path / system / "one.mp4", np.stack([corners()] * 3), rotation=degrees)
+        write_turned(tmp_path / system / f"one{suffix}", matrix)
     recipe = Recipe(
         videos={one: one for one in SYSTEMS[:2]}, frames_from=SYSTEMS[1], questions=["first_frame"], checks=1
     )
     study = make(recipe, tmp_path, tmp_path / "study")
     (item,) = study.items
-    with Image.open(tmp_path / "study" / study.media[item.frame].file) as image:
-        picture = np.array(image)
-    assert picture.shape == ((48, 64, 3) if degrees % 180 == 0 else (64, 48, 3))
-    assert told(picture) == TURNED[degrees].split()
-    for name in item.videos.values():  # the copies are still turned, by the header, as the originals were
-        clip = read_clip(tmp_path / "study" / study.media[name].file, size_px=64)
-        assert told(clip.frames[0]) == TURNED[degrees].split()
-    noise = read_clip(tmp_path / "study" / study.media[item.noise].file, size_px=64)
-    assert (noise.source_height, noise.source_width) == picture.shape[:2]
+    files = [tmp_path / "study" / study.media[name].file for name in (item.frame, item.noise, *item.videos.values())]
+    with Image.open(files[0]) as image:
+        assert np.array(image).shape == shape and told(np.array(image)) == shown
+    for file in files[1:]:
+        clip = read_clip(file, size_px=64)
+        assert (clip.source_height, clip.source_width) == shape[:2] and len(clip.frames) == 4
+        assert file == files[1] or told(clip.frames[0]) == shown
+    is_mirrored = matrix[0] * matrix[3] < matrix[1] * matrix[2]
+    is_left_to_header = suffix == ".mp4" and not is_mirrored
+    with av.open(str(files[2])) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.width, frame.height) == (shape[1::-1] if not is_left_to_header else (64, 48))
+        assert is_left_to_header or frame.rotation == 0
+
+
+def test_uneven_times_cannot_be_written_anew(tmp_path: Path):
+    path = write_turned(tmp_path / "a.webm", (0, -1, 1, 0), [0, 0.1, 0.5, 0.6])
+    with pytest.raises(UserError, match="a copy of .* does not show what it shows itself; convert it"):
+        Shelf(tmp_path / "study").add_video(path)
 
 
 def test_the_starting_picture_has_square_pixels(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Literal
 
 import av
 import numpy as np
@@ -86,6 +87,14 @@ def is_turned(frame: av.VideoFrame) -> bool:
     """Whether a frame is shown with its rows upright: by a quarter turn, mirrored or not."""
     a, b, c, d = _display_matrix(frame)
     return abs(b) + abs(c) > abs(a) + abs(d)
+
+
+def orientation(frame: av.VideoFrame) -> Literal["as coded", "turned", "mirrored"]:
+    """What its display matrix makes of a frame; a mirrored one may be turned, too."""
+    a, b, c, d = _display_matrix(frame)
+    if a * d - b * c < 0:
+        return "mirrored"
+    return "as coded" if a > 0 and not is_turned(frame) else "turned"
 
 
 def _converted(frame: av.VideoFrame, layout: str, matrix: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +15,16 @@ from PIL import Image
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip, read_clip
 from cdcd_video.data.decoding import Refused, Source, open_video
+from cdcd_video.data.shown import orientation
 from cdcd_video.errors import UserError
 from cdcd_video.rate.study import Media
 
 _NOISE_BLOCK_PX = 8
 _PROBE_PX = 64
+_TOLERANCE_S = 0.02
+"""By how much a frame of a video that is written anew may come early or late: uneven times cannot be kept there."""
+_HDR = (16, 18)
+"""PQ and HLG, by their numbers in ITU-T H.273."""
 _WAY_OUT = "convert it to H.264 of 8 bits: ffmpeg -i FILE -c:v libx264 -crf 16 -pix_fmt yuv420p NEW.mp4"
 
 
@@ -62,6 +68,8 @@ class Shelf:
     def add_video(self, path: Path) -> tuple[str, DecodedClip]:
         """Copies the pictures of a video, bit for bit, without its sound and without what its header tells.
 
+        What stands otherwise than it is coded, in a way that not every browser heeds, is written anew as it is shown.
+
         Args:
           path: the file; its content decides, not its suffix.
 
@@ -74,15 +82,19 @@ class Shelf:
         clip = read_clip(path, size_px=_PROBE_PX)
         try:
             with open_video(path) as container:
-                stream = Source(container, Fraction(0)).stream  # the one that was probed
-                kind = _container_for(path, container, stream)
-                name, file = self._place(f".{kind}")
-                with video.whole_file(file) as part:
-                    _copy(container, stream, part, kind)
+                source = Source(container, Fraction(0))
+                kind = _container_for(path, container, source.stream)
+                is_heeded = _is_heeded(next(iter(source))[0], kind)
+            name, file = self._place(f".{kind if is_heeded else 'mp4'}")
+            if is_heeded:
+                with open_video(path) as container, video.whole_file(file) as part:
+                    _copy(container, Source(container, Fraction(0)).stream, part, kind)
+            else:
+                video.save_parts((frame[None] for frame in _frames(path, clip)), file, clip.fps)
         except (Refused, av.FFmpegError, ValueError) as error:  # read_clip found no fault, so it is the copy's
             raise UserError(f"{path} cannot be copied ({error}); {_WAY_OUT}") from error
         self._note(name, file, _sha256(path), len(clip.frames) / clip.fps)
-        if not _shows_the_same(file, clip):
+        if not _shows_the_same(file, clip, is_exact=is_heeded):
             raise UserError(f"a copy of {path} does not show what it shows itself; {_WAY_OUT}")
         return name, clip
 
@@ -120,12 +132,27 @@ def first_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
       UserError: the video cannot be read.
     """
-    probe = read_clip(path, size_px=_PROBE_PX, max_frames=1)
+    return next(_frames(path, read_clip(path, size_px=_PROBE_PX, max_frames=1)))
+
+
+def _frames(path: Path, probe: DecodedClip) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Every frame of a video as players show it."""
     height, width = probe.source_height, probe.source_width
     side = max(height, width)  # of the square that holds a frame without resizing it
-    square = read_clip(path, size_px=side, mode="letterbox", max_frames=1).frames[0]
     top, left = (side - height) // 2, (side - width) // 2
-    return square[top : top + height, left : left + width]
+    with open_video(path) as container:
+        source = Source(container, Fraction(0))
+        for frame, _ in source:
+            yield source.pixels(frame, side, "letterbox")[top : top + height, left : left + width]
+
+
+def _is_heeded(frame: av.VideoFrame, kind: str) -> bool:
+    """Whether every browser shows a frame as its display matrix says.
+
+    Firefox (153) turns mp4 by quarters. It leaves alone what is mirrored, and in WebM what is turned; others do not.
+    """
+    how = orientation(frame)
+    return how == "as coded" or (how == "turned" and kind == "mp4")
 
 
 def _container_for(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> str:
@@ -140,6 +167,8 @@ def _container_for(path: Path, container: av.container.InputContainer, stream: a
     if profile not in played.profiles or layout not in played.layouts:
         kind = f"{codec} ({', '.join(filter(None, (profile, layout)))})"
         raise UserError(f"{path} is coded as {kind}, which some browsers do not play; {_WAY_OUT}")
+    if stream.codec_context.color_trc in _HDR:
+        raise UserError(f"{path} is HDR, which every browser and screen shows otherwise; convert it to SDR")
     own = "mp4" if "mp4" in container.format.name.split(",") else "webm"
     return own if own in played.containers else played.containers[0]
 
@@ -156,9 +185,13 @@ def _copy(container: av.container.InputContainer, stream: av.VideoStream, part: 
                 out.mux(packet)
 
 
-def _shows_the_same(file: Path, clip: DecodedClip) -> bool:
+def _shows_the_same(file: Path, clip: DecodedClip, *, is_exact: bool) -> bool:
     copied = read_clip(file, size_px=_PROBE_PX)
-    return copied.frames.shape == clip.frames.shape and np.array_equal(copied.frames, clip.frames)
+    if copied.frames.shape != clip.frames.shape:
+        return False
+    if is_exact:
+        return np.array_equal(copied.frames, clip.frames)
+    return bool(np.allclose(copied.times_s - copied.times_s[0], clip.times_s - clip.times_s[0], atol=_TOLERANCE_S))
 
 
 def _sha256(path: Path) -> str:
