@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from cdcd_video.dials import check_sentences
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_text
 
 Caption = str | Sequence[tuple[int, str]]
 """One sentence, or (frame, sentence) pairs: the sentence that holds from that frame on."""
@@ -39,7 +39,7 @@ def schedule(caption: Caption) -> list[tuple[int, str]]:
       UserError: no sentence for the beginning, two for one frame, a frame below 0, or bytes that are no text.
     """
     pairs = [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
-    if any("\ud800" <= letter <= "\udfff" for _, text in pairs for letter in text):
+    if not all(is_text(text) for _, text in pairs):
         raise UserError("the caption holds bytes that are no text; give it in UTF-8")
     if not pairs:
         raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_text
 from cdcd_video.storage.small_file import Missing, Unreadable, read_small
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -336,7 +336,7 @@ def _unusable_values(value: Any, key: str = "") -> dict[str, str]:
         found[key] = f"`{key}` is {value}, but must be a finite number"
     elif isinstance(value, str) and "${" in value:
         found[key] = f"`{key}` holds {_shown(value)}, but nothing is computed here: write the value itself"
-    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+    elif isinstance(value, str) and not is_text(value):
         found[key] = f"`{key}` holds {_shown(value)}, which is not text"
     return found
 

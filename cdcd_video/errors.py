@@ -2,9 +2,10 @@
 
 import contextlib
 import errno
+import io
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _MOST_LETTERS = 3000
@@ -59,6 +60,29 @@ def _is_plain(letter: str) -> bool:
     return letter.isprintable() or letter in "\n\t"
 
 
+def is_text(value: str) -> bool:
+    """Whether a string can be written out: names that are not UTF-8, and broken JSON, hold halves of letters (surrogates)."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def spelled(value: str) -> str:
+    """A string that can be written out: halves of letters are spelled, as in `caf\\udce9.mp4`."""
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def refuse_bytes(arguments: Sequence[str]) -> None:
+    """Refuses a command line that is not UTF-8, before anything is done: its names go into files and pages that are.
+
+    Raises:
+      UserError: an argument holds other bytes.
+    """
+    for argument in arguments:
+        if not is_text(argument):
+            raise UserError(
+                f"the argument '{spelled(argument)}' is not UTF-8; write it in UTF-8, or rename the file or folder that it names"
+            )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
     torch = sys.modules.get("torch")
@@ -80,6 +104,9 @@ def exit_code(main: Callable[[], int | None]) -> int:
       0 or what `main` returned; 2 for a user's mistake; 130 for Ctrl-C.
     """
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
+            sys.stdout.reconfigure(errors="backslashreplace")
+        refuse_bytes(sys.argv[1:])
         return main() or 0
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -18,7 +18,7 @@ from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.schedule import SCHEDULES
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_text
 from cdcd_video.identity import saved_config
 from cdcd_video.memory import told_when_out
 from cdcd_video.pretrained import FrozenClip
@@ -175,6 +175,10 @@ def folder_of(name_or_path: str | Path) -> Path:
     Raises:
       UserError: there is no such model; the shipped names are listed.
     """
+    if not is_text(str(name_or_path)):
+        raise UserError(
+            f"the name of the model {str(name_or_path)!r} is not UTF-8, and its weights cannot be read; rename it"
+        )
     for folder in (SHIPPED / str(name_or_path), Path(name_or_path), Path(name_or_path) / "model"):
         if (folder / "config.yaml").is_file() and (folder / "denoiser.safetensors").is_file():
             return folder

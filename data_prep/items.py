@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cdcd_video.errors import is_text, spelled
+
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
@@ -44,6 +46,18 @@ class Item:
     refusal: str | None = None
     about: Mapping[str, object] = dataclasses.field(default_factory=dict)
     inside: Slice | None = None
+
+    def __post_init__(self):
+        """Whatever names clips: a name that is not UTF-8 could be written into no report, and a sentence into no tokenizer."""
+        if not all(map(is_text, self.captions)):
+            self._refuse("a caption of it holds half a letter; save it as UTF-8")
+        if not (is_text(self.name) and is_text(self.source)):
+            self._refuse("its name is not UTF-8; rename the file")
+
+    def _refuse(self, reason: str) -> None:
+        told = {"name": spelled(self.name), "source": spelled(self.source), "captions": (), "refusal": reason}
+        for name, value in told.items():
+            object.__setattr__(self, name, value)
 
     def told(self) -> tuple[object, ...]:
         """What names the clip, for the hash of all items."""

@@ -17,7 +17,7 @@ from cdcd_video.benchmark import looking, reality
 from cdcd_video.benchmark.bench import Benchmark, video_seeds
 from cdcd_video.config import Config
 from cdcd_video.data.film_table import Entry, read_entries
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, spelled
 from cdcd_video.identity import saved_config
 from cdcd_video.metrics import foreign, instruments, suite
 from cdcd_video.metrics.footage import Footage
@@ -72,7 +72,7 @@ def prepare_videos(
         "data": str(table) if rule.data == TABLE else rule.data,
         "split": rule.split,
         "seed": rule.seed,
-        "checkpoint": folder.resolve().name,
+        "checkpoint": spelled(folder.resolve().name),
         "model_sha256": videos.digest(),
         "drawing": {"videos": str(folder), "prompts": str(table)},
         "versions": {

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_text
 from cdcd_video.storage.small_file import read_small_text
 
 KINDS = (".tsv", ".csv", ".jsonl")
@@ -133,7 +133,10 @@ def _objects(text: str, where: str, needed: Collection[str]) -> Iterator[Row]:
             if cells is None:
                 expected = f"with {' and '.join(needed)}" if needed else "that names nothing twice"
                 raise UserError(f"{where}, line {number}: expected an object {expected}")
-            yield Row(number, cells)
+            is_whole = "\\ud" not in line.lower() or is_text(json.dumps(cells, ensure_ascii=False))
+            yield Row(
+                number, cells, None if is_whole else "it holds half a letter (\\ud800 to \\udfff), which is no text"
+            )
 
 
 def _rows(text: str, mark: str) -> Iterator[tuple[int, list[str], list[int], str]]:

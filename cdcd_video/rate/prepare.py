@@ -17,7 +17,7 @@ from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.film_table import confined, texts_of
 from cdcd_video.data.images import as_array, read_image
 from cdcd_video.data.tables import read_rows
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_text
 from cdcd_video.rate.shelf import Shelf, first_frame
 from cdcd_video.rate.study import Item, Recipe, Study
 from cdcd_video.storage.record_place import MOST_BYTES, record_of
@@ -95,6 +95,8 @@ def _videos_in(folder: Path) -> dict[str, Path]:
     for path in sorted([*folder.iterdir(), *folder.glob("*/video.*")]):
         if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file():
             name = path.stem if path.parent == folder else path.parent.name
+            if not is_text(name):
+                raise UserError(f"the name of {path} is not UTF-8; rename it")
             if name in found:
                 raise UserError(f"{found[name]} and {path} are both called {name}; rename one")
             found[name] = path
@@ -167,6 +169,8 @@ def _sidecar(path: Path) -> dict[str, Any] | None:
     try:
         made = json.loads(content)
         prompt = ", then ".join(sentence for _, sentence in made["text"])
+        if not is_text(prompt):
+            return None
         content = base64.b64decode(made["frame"]["png_base64"], validate=True)
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             return {"prompt": prompt, "frame": as_array(image)}
