@@ -99,7 +99,6 @@ class ImageToVideo:
         """
         return advice(self.model, caption, drawing, start)
 
-    @told_when_out(*_SAMPLING)
     def __call__(
         self,
         image: str | Path | Image.Image | np.ndarray,
@@ -128,8 +127,9 @@ class ImageToVideo:
           DrawingWarning: each sentence of `warnings`.
         """
         drawing = self.defaults(**changes)
-        start = self._begin(image, text, drawing)
-        frames = np.concatenate(list(self._parts(start, text, drawing, progress)))
+        with told_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
+            start = self._begin(image, text, drawing)
+            frames = np.concatenate(list(self._parts(start, text, drawing, progress)))
         return Video(frames, drawing.fps, self.settings(text, drawing))
 
     def stream(
