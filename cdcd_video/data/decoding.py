@@ -159,12 +159,10 @@ class Source(Reader):
         if ahead:
             ticks = self._clock(ahead).read(ahead[0])
             self._origin = Fraction(0) if ticks is None else ticks * ahead[0].time_base
-        if (
-            self.start > 2 * _RUN_UP_S
-            and self.container.format.name.startswith(_WITH_INDEX)
-            and self._clock(ahead).trusts_pts
-        ):
-            self._seek(self._origin + self.start - _RUN_UP_S)
+        has_index = self.container.format.name.startswith(_WITH_INDEX)
+        if self.start > 2 * _RUN_UP_S and has_index and self._clock(ahead).trusts_pts:
+            with contextlib.suppress(av.FFmpegError):  # no index
+                self._seek(self._origin + self.start - _RUN_UP_S)
             ahead, frames = self._decode()
             if not self._is_before_start(ahead):  # a wrong index led beyond the place: read from the beginning
                 self._seek(self._origin)
@@ -192,8 +190,7 @@ class Source(Reader):
             yield from self._codec.decode(packet)
 
     def _seek(self, stamp_s: Fraction) -> None:
-        with contextlib.suppress(av.FFmpegError):  # no index
-            self.container.seek(int(stamp_s / self.stream.time_base), stream=self.stream)
+        self.container.seek(int(stamp_s / self.stream.time_base), stream=self.stream)
         self._codec.flush_buffers()
 
     def _is_before_start(self, ahead: list[av.VideoFrame]) -> bool:

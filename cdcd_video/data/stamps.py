@@ -100,7 +100,9 @@ class Course:
                 if before[1] < stamp <= self._last - self._shift:  # this one goes on from there: the clock is a new one
                     yield self._anew(*before)
             time = stamp + self._shift
-            if time <= self._last:
+            if time == self._last:  # MPEG streams need not stamp every frame; what FFmpeg fills in may repeat
+                yield self._give(frame, (self._last + self._end) / 2, (self._end - self._last) / 2)
+            elif time < self._last:
                 held = (frame, stamp) if time < self._last - _BACK_S else None
             elif self._may_leap and time > self._last + _AHEAD_S:
                 yield self._anew(frame, stamp)
