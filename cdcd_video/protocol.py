@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from cdcd_video import configfile
-from cdcd_video.config import MAX_CLIPS, Count, FitMode, Positive, Section, SizePx
+from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx
 from cdcd_video.dials import RANGES
 from cdcd_video.errors import UserError
 
@@ -45,7 +45,7 @@ class Protocol(Section):
     """frames of a video, the given one included"""
     stride: Count = 1
     """every how many-th frame of the data is taken"""
-    fps: Positive | None = None
+    fps: Annotated[float, Field(ge=RANGES["fps"].low, le=10_000)] | None = None
     """frames per second of the data, before the stride (null: as they are stored; of sprites the model's)"""
     size_px: SizePx | None = None
     """side of the frames that are judged (null: the model's)"""

@@ -120,10 +120,13 @@ def test_counts_that_would_go_on_for_ever_are_out_of_range(change: str):
         tiny(change)
 
 
-@pytest.mark.parametrize("name", ["num_videos", "num_frames", "size_px", "num_real"])
-def test_so_are_those_of_a_protocol(name: str):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*((name, 10**9) for name in ("num_videos", "num_frames", "size_px", "num_real", "fps")), ("fps", 1e-7)],
+)
+def test_so_are_those_of_a_protocol(name: str, value: float):
     with pytest.raises(ValidationError, match=name):
-        Protocol(**{name: 10**9})
+        Protocol(**{name: value})
 
 
 def test_a_gif_that_does_not_fit_into_memory_is_refused_and_an_mp4_is_not_asked(tmp_path: Path, monkeypatch):
