@@ -1,0 +1,94 @@
+"""Are the intervals of set scores right? Many pairs of sets of known law are scored, and their intervals held against that.
+
+    python -m cdcd_video.tools.set_intervals --trials 200
+
+Features are normal, with a spectrum that falls by e in 8 dimensions; the law of one side is shifted in the first. What is
+right is known by the trials themselves: the mean of their scores, and how wide 95 % of them lie.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdcd_video.errors import UserError, exit_code
+from cdcd_video.metrics.intervals import TAIL, around, over_halves
+from cdcd_video.metrics.sets.distribution import frechet_distance, kernel_distance
+from cdcd_video.metrics.sets.gallery import HALVES
+
+STATISTICS = {"Frechet (FID, FVD)": frechet_distance, "kernel (KID, KVD)": kernel_distance}
+SHIFTS = (0.0, 0.3, 0.6, 1.5)
+"""Of the first dimension, in its own deviations; 0 is the floor: the same law on both sides."""
+_FALL = 8.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """One law.
+
+    Attributes:
+      value: mean score over the trials.
+      width: mean width of the intervals, over the width in which 95 % of the scores lie; 1 is right.
+      covered: share of the intervals in which the mean score lies; 0.95 is right.
+    """
+
+    value: float
+    width: float
+    covered: float
+
+
+def trial(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    num: int,
+    width: int,
+    shift: float,
+    trials: int,
+    seed: int,
+    num_halves: int = HALVES,
+) -> Found:
+    """Scores `trials` pairs of sets of `num` samples each, with the intervals that evaluations give."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    spread = np.exp(-np.arange(width) / _FALL)
+    values, ends = np.empty(trials), np.empty((trials, 2))
+    for number in range(trials):
+        real, drawn = rng.normal(0, spread, (2, num, width))
+        drawn[:, 0] += shift
+
+        def score(*kept: np.ndarray, sets: tuple[np.ndarray, ...] = (real, drawn)) -> np.ndarray:
+            return np.array([statistic(*(rows[which] for rows, which in zip(sets, kept, strict=True)))])
+
+        value = score(*[np.arange(num)] * 2)
+        low, high = around(value, over_halves(score, (num, num), number, num_halves))
+        values[number], ends[number] = value[0], (low[0], high[0])
+    right, apart = values.mean(), np.diff(np.quantile(values, (TAIL, 1 - TAIL)))[0]
+    covered = ((ends[:, 0] <= right) & (right <= ends[:, 1])).mean()
+    return Found(float(right), float(np.diff(ends, axis=1).mean() / apart), float(covered))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m cdcd_video.tools.set_intervals", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--trials", type=int, default=200, metavar="N", help="pairs of sets per line (default: 200)")
+    parser.add_argument("--num", type=int, nargs="+", default=[48, 96], metavar="N", help="samples of a set (48 96)")
+    parser.add_argument("--width", type=int, default=32, metavar="D", help="features of a sample (default: 32)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    args = parser.parse_args()
+    if args.trials < 2 or min(args.num) < 8 or args.width < 1 or args.seed < 0:
+        raise UserError("--trials must be at least 2, --num 8, --width 1 and --seed 0")
+    sys.stdout.write("| score | samples | shift | mean score | width over the right one | mean covered |\n")
+    sys.stdout.write("|---|---|---|---|---|---|\n")
+    for name, statistic in STATISTICS.items():
+        for num in args.num:
+            for shift in SHIFTS:
+                found = trial(statistic, num, args.width, shift, args.trials, args.seed)
+                told = f"{found.value:.3g} | {found.width:.2f} | {100 * found.covered:.0f} %"
+                sys.stdout.write(f"| {name} | {num} | {shift:g} | {told} |\n")
+                sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
