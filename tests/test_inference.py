@@ -162,7 +162,9 @@ def test_the_suffixes_are_those_that_can_be_saved(tmp_path: Path, suffix: str):
 
 
 def test_rgba_is_laid_over_white(run: Run, tmp_path: Path):
-    Image.new("RGBA", (SIZE, SIZE), (255, 0, 0, 0)).save("clear.png")
+    clear = Image.new("RGBA", (SIZE, SIZE), (255, 0, 0, 0))
+    clear.putpixel((0, 0), (255, 255, 255, 255))  # one with nothing to see is refused
+    clear.save("clear.png")
     assert run("--frame", "clear.png", "--text", CAPTION, "--out", "d", "--num-frames", 1)[0] == 0
     assert (pixels_of(tmp_path / "d/frames/frame-00000.png") == 255).all()
 

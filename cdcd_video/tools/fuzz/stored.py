@@ -63,7 +63,7 @@ def targets(scratch: Path) -> list[Target]:
     def read_checkpoint(folder: Path) -> object:
         load_weights(folder, "toy", "model")
         found = checkpoint.latest(folder, "toy")
-        return checkpoint.check_identity(found, {"seed": "0"})
+        return checkpoint.check_identity(found, {"seed": "0"}, {})
 
     def put_model(folder: Path, rng: np.random.Generator) -> None:
         (folder / "net.safetensors").write_bytes(_broken_safetensors(network_file, rng))
