@@ -14,8 +14,9 @@ DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    known = f"some of: {', '.join(METRICS)} (default: all that fit the data and need no download)"
-    add("--metrics", nargs="+", metavar="METRIC", help=known)
+    add(
+        "--metrics", nargs="+", metavar="METRIC", help=f"some of: {', '.join(METRICS)} (default: all that fit the data)"
+    )
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add("--steps", dest="num_steps", type=int, metavar="S", help="reverse steps per frame (default: the model's)")
     add("--guidance", type=float, metavar="G", help="how much the sentence is stressed (default: the model's)")
@@ -42,23 +43,21 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main() -> int:
     args = parse_arguments()
     if args.compare:
         from cdcd_video.report.compare import told
 
-        sys.stdout.write(told(args.compare, args.out))
-        return
+        return told(args.compare, args.out, sys.stdout.write)
     from cdcd_video import runs
 
     with runs.evaluating(args.device, args.out, None if args.videos else args.checkpoint) as out:
-        measure(args, out)
+        return measure(args, out)
 
 
-def measure(args: argparse.Namespace, out: Path | None) -> None:
-    from cdcd_video import benchmark, report
+def measure(args: argparse.Namespace, out: Path | None) -> int:
+    from cdcd_video import ImageToVideo, benchmark, report
     from cdcd_video.engine import distributed, runtime
-    from cdcd_video.generate import ImageToVideo
 
     if args.videos:
         how = {"device": args.device, "checkpoint": args.checkpoint}
@@ -70,10 +69,11 @@ def measure(args: argparse.Namespace, out: Path | None) -> None:
     sys.stderr.writelines(f"note: {note}\n" for note in (bench.notes if distributed.is_main() else ()))
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
     if out is None:
-        return  # the main process has it all
+        return 0  # the main process has it all
     cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
     paths = report.write(found, bench.ruler, bench.facts(), out, notes=bench.notes, cost=cost, study=study)
     sys.stdout.write("\n".join([report.terminal_table(found.scores), *map(str, paths), ""]))
+    return 1 if bench.left_out else 0
 
 
 if __name__ == "__main__":

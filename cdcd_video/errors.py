@@ -3,9 +3,13 @@
 import contextlib
 import errno
 import io
+import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 _MOST_LETTERS = 3000
@@ -33,6 +37,10 @@ class UserError(Exception):
         if len(message) > _MOST_LETTERS:
             message = f"{message[: _MOST_LETTERS // 2]} ... {message[-_MOST_LETTERS // 2 :]}"
         super().__init__("".join(letter if _is_plain(letter) else ascii(letter)[1:-1] for letter in message))
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM came: as Ctrl-C, but for the exit code."""
 
 
 class DrawingWarning(UserWarning):
@@ -101,13 +109,14 @@ def exit_code(main: Callable[[], int | None]) -> int:
       main: the entrance; returns an exit code, or None for success.
 
     Returns:
-      0 or what `main` returned; 2 for a user's mistake; 130 for Ctrl-C.
+      0 or what `main` returned; 2 for a user's mistake; 130 for Ctrl-C, 143 for SIGTERM. A second SIGTERM ends it at once.
     """
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
-            sys.stdout.reconfigure(errors="backslashreplace")
-        refuse_bytes(sys.argv[1:])
-        return main() or 0
+        with _ended_by_sigterm():
+            if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
+                sys.stdout.reconfigure(errors="backslashreplace")
+            refuse_bytes(sys.argv[1:])
+            return main() or 0
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -121,6 +130,30 @@ def exit_code(main: Callable[[], int | None]) -> int:
             " batch, a smaller model\n"
         )
         return 2
+    except Ended:
+        sys.stderr.write("stopped: it was told to end (SIGTERM).\n")
+        return 143
     except KeyboardInterrupt:
         sys.stderr.write("stopped.\n")
         return 130
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM is an exception, so that what was begun is put away; unless somebody else listens, or ignores it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != own:  # a worker that was forked: whoever ends it wants no word from it
+            os.kill(os.getpid(), number)
+        raise Ended
+
+    own, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # Python lets no other thread listen
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

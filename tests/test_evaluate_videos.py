@@ -211,6 +211,72 @@ def test_clips_are_judged_at_their_own_size_and_rate(run: Run, capsys: pytest.Ca
     assert code == 2 and "the clips of clips are 48 px and the protocol judges at 64 px" in err
 
 
+def spoil(folder: str, numbers: tuple[int, ...] = (1, 2)) -> None:
+    """The first of the videos is damaged from then on, the second one gone."""
+    first, second = numbers
+    Path(folder, f"{first}.mp4").write_bytes(b"no video")
+    Path(folder, f"{second}.mp4").unlink()
+
+
+@pytest.mark.parametrize("columns", [{}, {"truth": "true-{}.webp"}], ids=["no truth", "own truths"])
+def test_bad_videos_are_named_and_the_others_measured(run: Run, columns: dict):
+    put("theirs", 4, **columns)
+    metric = "psnr" if columns else "flow"
+    how = (*SMALL, "--videos", "theirs", "--metrics", metric, "--num-real", 0)
+    assert run(*how, "--num-videos", 4, "--out", "all")[0] == 0
+    spoil("theirs")
+    code, out, err = run(*how, "--num-videos", 4, "--out", "a")
+    assert code == 1, err
+    told = "2 of the videos cannot be used and are not measured: 1 (", "2 ("
+    assert all(word in err and word in Path("a/report.md").read_text() for word in told) and "a/report.html" in out
+    videos = {json.loads(line)["video"] for line in Path("a/per_video.jsonl").read_text().splitlines()}
+    assert videos == {"0", "3"}
+    both = [
+        {(line["row"], line["video"], line["frame"]): line["total"] for line in map(json.loads, text.splitlines())}
+        for text in (Path(folder, "per_video.jsonl").read_text() for folder in ("all", "a"))
+    ]
+    assert both[1] == {key: value for key, value in both[0].items() if key[1] in videos}
+    spoil("theirs", (0, 3))
+    code, _, err = run(*how, "--num-videos", 4, "--out", "b")
+    assert code == 2 and "none of 4 videos can be used; the first:" in err and not list(Path("b").iterdir())
+
+
+def test_a_bad_truth_or_picture_leaves_its_video_out(run: Run):
+    put("theirs", 3, truth="true-{}.webp", frame="true-{}.webp")
+    Path("theirs/true-1.webp").write_bytes(b"")
+    how = (*SMALL, "--videos", "theirs", "--metrics", "psnr", "--num-real", 0, "--num-videos", 3)
+    code, _, err = run(*how, "--out", "a")
+    assert code == 1 and "1 of the videos cannot be used and are not measured: 1 (" in err, err
+
+
+def test_bad_videos_of_scenes_are_named_and_the_others_measured(run: Run, tiny_model: Path):  # noqa: F811
+    rule = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
+    put_scenes(Path("theirs"), rule, tiny_model, lambda film, told, seed: film, ".webp")
+    Path("theirs/sprites-0-val-000001.webp").write_bytes(b"RIFF")
+    how = (*SMALL, "--num-frames", 4, "--checkpoint", tiny_model, "--videos", "theirs", "--metrics", "psnr", "sprites")
+    code, _, err = run(*how, "--num-videos", 3, "--out", "a")
+    assert code == 1 and "sprites-0-val-000001 (" in err, err
+    assert values("a")["psnr", "model", "all", None, "None"] == 60
+    videos = {
+        json.loads(line)["video"].rpartition("/")[0] or json.loads(line)["video"]
+        for line in Path("a/per_video.jsonl").read_text().splitlines()
+    }
+    assert {"sprites-0-val-000000", "sprites-0-val-000002"} <= {name[:20] for name in videos}
+    assert "sprites-0-val-000001" not in {name[:20] for name in videos}
+
+
+def test_a_bad_evaluation_is_named_and_the_others_compared(run: Run):
+    put("theirs")
+    how = (*SMALL, "--videos", "theirs", "--metrics", "flow", "--out")
+    assert [run(*how, name)[0] for name in ("a", "b")] == [0, 0]
+    Path("c").mkdir()
+    code, out, err = run("--compare", "a", "c", "b", "--out", "d")
+    assert code == 1 and "c is not compared: " in out, err
+    assert all("c is not compared: " in Path("d", name).read_text() for name in ("compare.md", "compare.html"))
+    code, _, err = run("--compare", "a", "c")
+    assert code == 2 and "c/" in err
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

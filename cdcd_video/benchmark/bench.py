@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class Benchmark:
     """None where nothing is drawn anew."""
     notes: tuple[str, ...] = ()
     """What the user should know before reading the scores, one sentence each."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Videos that cannot be used, by name, and why."""
     rows: tuple[str, ...] = ROWS
     num_threads: int | None = None
     """For small networks; None leaves them as they are."""

@@ -6,7 +6,7 @@ Their truth is found in one of three ways: they are called as the scenes or clip
 
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,13 +20,15 @@ from cdcd_video.data.film_table import Entry, read_entries
 from cdcd_video.errors import UserError, spelled
 from cdcd_video.identity import saved_config
 from cdcd_video.metrics import foreign, instruments, suite
-from cdcd_video.metrics.footage import Footage
+from cdcd_video.metrics.footage import Footage, SomeFootage
 from cdcd_video.metrics.foreign import ForeignFootage, ForeignVideos
 from cdcd_video.metrics.scores import NEED_REAL, checked_metrics
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.protocol import SPRITES, TABLE, Protocol
 
 _SCENE = re.compile(r"sprites-\d+-[a-z]+-\d{6}")
+_NAMED = 20
+"""Videos that are named with what is wrong with them."""
 TABLES = ("prompts.tsv", "prompts.csv", "prompts.jsonl")
 """Where the table is looked for, in the folder of the videos."""
 
@@ -51,7 +53,7 @@ def prepare_videos(
         rate, and for the words of the built-in world, its settings hold, as they do where it is measured itself.
 
     Raises:
-      UserError: the table or a video cannot be used, weights are missing, or a metric needs what is not there.
+      UserError: the table or all of the videos cannot be used, weights are missing, or a metric needs what is not there.
     """
     table = prompts or _table_in(folder)
     entries = read_entries(folder, table)
@@ -60,11 +62,11 @@ def prepare_videos(
     if metrics is not None:
         checked_metrics(metrics, has_scenes=True)  # whether they exist is told before anything is read
     if _are_named(entries, rule):
-        footage, videos, rule = _beside_data(entries, config, rule)
+        footage, videos, rule, left_out = _beside_data(entries, config, rule)
     elif any(entry.truth for entry in entries):
-        footage, videos, rule = _beside_own_truths(entries, _with_rate(rule))
+        footage, videos, rule, left_out = _beside_own_truths(entries, _with_rate(rule))
     else:
-        footage, videos, rule, metrics = _without_truth(entries, rule, metrics)
+        footage, videos, rule, metrics, left_out = _without_truth(entries, rule, metrics)
     metrics = checked_metrics(metrics, has_scenes=rule.data == SPRITES)
     suite.check(footage, rule, metrics)
     ruler, tools = looking.load(metrics, rule, footage, _no_clip, device)
@@ -90,8 +92,10 @@ def prepare_videos(
         tools,
         tuple(metrics),
         drawing=None,
+        left_out=left_out,
         notes=(
-            *_notes(protocol, rule, footage, len(entries)),
+            *_told_left_out(left_out),
+            *_notes(protocol, rule, footage, len(entries), len(left_out)),
             *looking.blindness(rule, metrics, rule.data == SPRITES),
             *looking.one_window(rule, metrics, tools),
             *looking.unread(rule, metrics, tools, footage),
@@ -123,7 +127,33 @@ def _are_named(entries: Sequence[Entry], rule: Protocol) -> bool:
     return any(entry.name.rpartition("#")[0] in known or entry.name in known for entry in entries)
 
 
-def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> tuple[Footage, ForeignVideos, Protocol]:
+def _sorted_out(entries: Sequence[Entry], rule: Protocol) -> tuple[list[int], dict[str, str]]:
+    """Numbers of the videos that can be used, and the names of the others with the reason.
+
+    Raises:
+      UserError: none can be used.
+    """
+    unusable = ForeignVideos(entries, rule).unusable()
+    if len(unusable) == len(entries):
+        raise UserError(f"none of {len(entries)} videos can be used; the first: {unusable[0]}")
+    good = [place for place in range(len(entries)) if place not in unusable]
+    return good, {entries[place].name: reason for place, reason in unusable.items()}
+
+
+def _told_left_out(left_out: Mapping[str, str]) -> list[str]:
+    """A sentence on the videos that are not measured."""
+    if not left_out:
+        return []
+    shown = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:_NAMED])
+    more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+    return [f"{len(left_out)} of the videos cannot be used and are not measured: {shown}{more}"]
+
+
+Chosen = tuple[Footage, ForeignVideos, Protocol, dict[str, str]]
+"""What is measured under which protocol, and what is left out."""
+
+
+def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> Chosen:
     """The scenes or clips that a model would be measured on, and the videos of these names."""
     if rule.data == SPRITES:
         footage, rule = reality.scenes(config, rule)
@@ -131,30 +161,41 @@ def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> tu
         footage, rule = reality.clips(reality.stored(rule), rule)
     videos = ForeignVideos(entries, rule).named([subject.name for subject in footage.subjects])
     videos.check_prompts(footage.captions["model"])
-    return footage, videos, rule
+    good, left_out = _sorted_out(videos.entries, rule)
+    if left_out:
+        footage, videos = SomeFootage(footage, good), ForeignVideos([videos.entries[place] for place in good], rule)
+        rule = rule.settled(num_videos=len({subject.clip for subject in footage.subjects}))
+    return footage, videos, rule, left_out
 
 
-def _beside_own_truths(entries: Sequence[Entry], rule: Protocol) -> tuple[Footage, ForeignVideos, Protocol]:
+def _beside_own_truths(entries: Sequence[Entry], rule: Protocol) -> Chosen:
     """The column `truth` as clips."""
     rule = rule.settled(data=TABLE, captions_per_video=1)
-    truths = ForeignVideos(entries, rule).truths()
-    footage, rule = reality.clips(truths, rule)
-    return footage, ForeignVideos(entries[: rule.num_videos], rule), rule
+    ForeignVideos(entries, rule).truths()  # each must have one
+    num_asked = rule.num_videos + reality.num_real(rule)
+    good, left_out = _sorted_out(entries[:num_asked], rule)
+    # Those beyond are not read, and yet they are part of what the protocol's hash names.
+    entries = [entries[place] for place in good] + [one for one in entries[num_asked:] if one.truth.exists()]
+    footage, rule = reality.clips(ForeignVideos(entries, rule).truths(), rule)
+    return footage, ForeignVideos(entries[: rule.num_videos], rule), rule, left_out
 
 
 def _without_truth(
     entries: Sequence[Entry], rule: Protocol, metrics: Sequence[str] | None
-) -> tuple[Footage, ForeignVideos, Protocol, Sequence[str]]:
+) -> tuple[Footage, ForeignVideos, Protocol, Sequence[str], dict[str, str]]:
     """The videos alone, beside other real ones where `data` is a folder of clips."""
     others = None if rule.data in (SPRITES, TABLE) else reality.stored(rule)
     rule = rule.settled(fps=others.fps, mode=others.mode) if others else _with_rate(rule.settled(data=TABLE))
-    rule = rule.settled(num_videos=min(rule.num_videos, len(entries)), captions_per_video=1)
+    rule = rule.settled(captions_per_video=1)
+    good, left_out = _sorted_out(entries[: rule.num_videos], rule)
+    entries = [entries[place] for place in good]
+    rule = rule.settled(num_videos=len(entries))
     if metrics is None:
         missing = {*foreign.NEED_TRUTH, *(NEED_REAL if others is None else ())}
         metrics = [name for name in checked_metrics(None, has_scenes=False) if name not in missing]
-    videos = ForeignVideos(entries[: rule.num_videos], rule)
+    videos = ForeignVideos(entries, rule)
     footage = ForeignFootage(videos, others, reality.num_real(rule), metrics)
-    return footage, videos, rule.settled(num_real=footage.num_others), metrics
+    return footage, videos, rule.settled(num_real=footage.num_others), metrics, left_out
 
 
 def _size_px(rule: Protocol, config: Config) -> int:
@@ -172,11 +213,12 @@ def _no_clip() -> FrozenClip:
     raise UserError("clip is own, and videos bring no CLIP of their own; name one by --clip")
 
 
-def _notes(asked: Protocol, rule: Protocol, footage: Footage, num_entries: int) -> list[str]:
-    notes = []
+def _notes(asked: Protocol, rule: Protocol, footage: Footage, num_entries: int, num_left_out: int) -> list[str]:
+    notes, num_entries = [], num_entries - num_left_out
     if rule.data == TABLE or isinstance(footage, ForeignFootage):
         if rule.num_videos < asked.num_videos:
-            notes.append(f"the table has {rule.num_videos} videos, where {asked.num_videos} are asked for")
+            of_use = " that can be used" if num_left_out else ""
+            notes.append(f"the table has {rule.num_videos} videos{of_use}, where {asked.num_videos} are asked for")
         elif rule.num_videos < num_entries:
             notes.append(
                 f"of {num_entries} videos the first {rule.num_videos} are measured; raise --num-videos for more"

@@ -48,7 +48,8 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
       prompts: the table, .tsv, .csv or .jsonl.
 
     Raises:
-      UserError: the table is not what it should be, a file is missing, or a path leads out of its folder.
+      UserError: the table is not what it should be, or a path leads out of its folder. Whether the files are there is told
+        when they are read.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give the folder of the videos")
@@ -56,8 +57,12 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
     for row in read_rows(prompts, NEEDED, "prompts", OPTIONAL, sentence="prompt"):
         where = f"prompts {prompts}, line {row.line}"
         texts = texts_of(row, (*NEEDED, "frame", "truth"), where)
-        file = confined(folder, texts["file"], where)
-        beside = {name: confined(prompts.parent, texts[name], where) for name in ("frame", "truth") if texts.get(name)}
+        file = confined(folder, texts["file"], where, is_needed=False)
+        beside = {
+            name: confined(prompts.parent, texts[name], where, is_needed=False)
+            for name in ("frame", "truth")
+            if texts.get(name)
+        }
         name = file.name if file.is_dir() else file.stem
         if name in entries:
             raise UserError(f"{where}: a second video is called {name}; rename one")
@@ -80,11 +85,11 @@ def texts_of(row: Row, names: Collection[str], where: str) -> dict[str, str]:
     return {name: str(value) for name, value in told.items()}
 
 
-def confined(folder: Path, name: str, where: str) -> Path:
+def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> Path:
     """What a table calls by a path that must not lead out of a folder.
 
     Raises:
-      UserError: it leads out, or nothing is there.
+      UserError: it leads out; or nothing is there, and it is needed.
     """
     root = folder.resolve()
     try:
@@ -94,7 +99,7 @@ def confined(folder: Path, name: str, where: str) -> Path:
         raise UserError(f"{where}: the path {name!r} cannot be used ({error})") from None
     if path == root or not path.is_relative_to(root):  # "..", an absolute path, or a link that leads out
         raise UserError(f"{where}: the path {name!r} leaves {folder}; keep the files inside")
-    if not is_there:
+    if is_needed and not is_there:
         raise UserError(f"{where}: there is no {name} in {folder}")
     return path
 

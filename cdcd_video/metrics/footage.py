@@ -83,6 +83,35 @@ class Clips(Protocol):
         """SHA-256 (hex) that differs wherever captions or pixels do."""
 
 
+class SomeFootage:
+    """Some of the videos of a footage, compared with the same others.
+
+    Args:
+      whole: the footage.
+      videos: numbers of those that are left.
+    """
+
+    def __init__(self, whole: Footage, videos: Sequence[int]):
+        self._whole, self._videos = whole, list(videos)
+        self.subjects = [whole.subjects[video] for video in videos]
+        self.captions = {row: [captions[video] for video in videos] for row, captions in whole.captions.items()}
+        self.num_others, self.other_names = whole.num_others, whole.other_names
+        self.compared = [place for place, video in enumerate(videos) if video in whole.compared]
+        self.digest = hashlib.sha256(json.dumps([whole.digest, self._videos]).encode()).hexdigest()
+
+    def film(self, video: int, size_px: int) -> Film:
+        """How one of them really goes on."""
+        return self._whole.film(self._videos[video], size_px)
+
+    def other(self, number: int, size_px: int) -> Film:
+        """A real video of another scene or clip."""
+        return self._whole.other(number, size_px)
+
+    def see(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
+        """What the footage sees."""
+        yield from self._whole.see(self._videos[video], row, frames)
+
+
 # Scenes -----------------------------------------------------------------------------------------------------------
 
 

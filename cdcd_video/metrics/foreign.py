@@ -86,6 +86,21 @@ class ForeignVideos:
         frames = resized(frames, self.rule.size_px, self.rule.resize)
         return as_judged(frames, self.rule) if entry.file.is_dir() else frames
 
+    def unusable(self) -> dict[int, str]:
+        """Reads every video, with the picture and the truth that belong to it: numbers of those that cannot be used, and why."""
+        found = {}
+        for video, entry in enumerate(self.entries):
+            try:
+                self.drawn(video)
+                if entry.frame is not None:
+                    read_picture(entry.frame, self.mode)
+                if entry.truth is not None:
+                    truth = ForeignTruths([entry], self.rule)
+                    truth.frames(0, [truth.num_frames(0) - 1])
+            except UserError as error:
+                found[video] = str(error)
+        return found
+
     def digest(self) -> str:
         """SHA-256 of files and sentences: what stands for a model's weights."""
         told = [[entry.name, entry.prompt, entry.fps, digest_of(entry.file)] for entry in self.entries]

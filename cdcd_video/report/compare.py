@@ -34,12 +34,21 @@ LEGEND = (
 )
 
 
-def told(folders: Sequence[str], given: Path | None) -> str:
-    """Lays finished evaluations side by side: what the terminal shows, after everything is written to the folder that is
-    given, or to a free name."""
+def told(folders: Sequence[str], given: Path | None, say: Callable[[str], object]) -> int:
+    """Lays finished evaluations side by side, and writes the comparison to the folder that is given, or to a free name.
+
+    Args:
+      folders: of the evaluations.
+      given: where to; None for a free name.
+      say: hears what the terminal shows.
+
+    Returns:
+      The exit code: 1 where folders could not be read and the others were compared.
+    """
     with chosen_folder(given, Path("out/compare")) as out:
         found = compare(folders)
-        return "\n".join([text(found), *map(str, write(found, out)), ""])
+        say("\n".join([text(found), *map(str, write(found, out)), ""]))
+    return 1 if found.left_out else 0
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:
@@ -67,12 +76,12 @@ def text(comparison: Comparison) -> str:
     """The table for a terminal, with what is told of each difference below; curves and latents are left to the pages."""
     lines = [line for line in comparison.lines if not line.is_along and not line.is_latent]
     table = _aligned(_rows(comparison, lines, lambda shown: f"*{shown}"))
-    return "\n".join([*table, "", *_differences(lines), "", LEGEND, ""])
+    return "\n".join([*_left_out(comparison), *table, "", *_differences(lines), "", LEGEND, ""])
 
 
 def markdown(comparison: Comparison) -> str:
     """The same as Markdown, with the figures of curves along the video."""
-    parts = ["# Comparison"]
+    parts = ["# Comparison", *(f"\n{_escaped(line)}" for line in _left_out(comparison))]
     for heading, lines in _sections(comparison):
         header, *rows = _rows(comparison, lines, lambda shown: f"**{shown}**")
         table = [header, ["---"] * len(header), *rows]
@@ -102,6 +111,7 @@ def html(comparison: Comparison) -> str:
         colours=dict(zip(comparison.systems, _cycled(len(comparison.systems)), strict=True)),
         protocol=[(name, json.dumps(value, default=str)) for name, value in comparison.protocol.items()],
         protocol_hash=comparison.protocol_hash,
+        left_out=_left_out(comparison),
         legend=LEGEND,
         resamples=RESAMPLES,
     )
@@ -114,6 +124,11 @@ def title(line: Line) -> str:
     return f"{line.metric}{seen}" + (
         f", {where}" if line.is_latent else "" if line.row == "model" else ", other sentence"
     )
+
+
+def _left_out(comparison: Comparison) -> list[str]:
+    """A sentence for each folder that is not compared."""
+    return [f"{folder} is not compared: {reason}." for folder, reason in comparison.left_out.items()]
 
 
 # Words ------------------------------------------------------------------------------------------------------------

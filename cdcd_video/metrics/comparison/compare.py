@@ -109,6 +109,8 @@ class Comparison:
     lines: tuple[Line, ...]
     num_tests: int
     """p-values that were adjusted together."""
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Folders that cannot be read, and why."""
 
 
 def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
@@ -122,12 +124,21 @@ def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
       A line per score, in the order of the first evaluation.
 
     Raises:
-      UserError: a folder holds no evaluation, or two were not measured alike.
+      UserError: fewer than two folders hold an evaluation, or two were not measured alike.
     """
     places = [Path(folder) for folder in folders]
     if len(places) < 2 or len({place.resolve() for place in places}) < len(places):
         raise UserError("a comparison needs two or more different folders: evaluate.py --compare DIR DIR ...")
-    runs = dict(zip(_names(places), map(read, places), strict=True))
+    found: dict[Path, Evaluated] = {}
+    left_out: dict[str, str] = {}
+    for place in places:
+        try:
+            found[place] = read(place)
+        except UserError as error:
+            left_out[str(place)] = str(error)
+    if len(found) < 2:
+        raise UserError("; ".join(left_out.values()))
+    runs = dict(zip(_names(list(found)), found.values(), strict=True))
     first, *others = runs.values()
     for other in others:
         check_alike(first, other)
@@ -143,6 +154,7 @@ def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
         protocol_hash=first.protocol_hash,
         lines=tuple(lines),
         num_tests=sum(p is not None for p in adjusted),
+        left_out=left_out,
     )
 
 

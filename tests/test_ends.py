@@ -1,0 +1,98 @@
+"""How commands end that are told to: one sentence, the code that a shell expects, and what was begun put away."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cdcd_video.errors import Ended, UserError, exit_code
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def send(number: int) -> None:
+    """Sends this process a signal, and lets Python see it."""
+    signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_told_to_end_puts_away_what_it_began(number: int, code: int, capsys):
+    put_away = []
+
+    def main() -> None:
+        try:
+            send(number)
+        finally:
+            put_away.append(True)
+
+    assert exit_code(main) == code
+    assert put_away and capsys.readouterr().err.startswith("stopped")
+
+
+def test_nobody_listens_afterwards_or_where_somebody_else_does():
+    assert exit_code(lambda: 0) == 0 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as under nohup
+    try:
+        assert exit_code(lambda: send(signal.SIGTERM)) == 0
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_second_signal_ends_it_at_once():
+    seen = []
+
+    def main() -> None:
+        try:
+            send(signal.SIGTERM)
+        except Ended:
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    assert exit_code(main) == 0 and seen == [signal.SIG_DFL]
+
+
+def test_an_entrance_that_another_thread_calls_is_left_alone():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(exit_code(lambda: 5)))
+    thread.start()
+    thread.join()
+    assert found == [5]
+
+
+def test_a_forked_worker_ends_without_a_word(capfd):
+    def main() -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                send(signal.SIGTERM)
+            finally:
+                os._exit(99)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert exit_code(main) == -signal.SIGTERM
+    assert capfd.readouterr().err == ""
+
+
+def test_a_mistake_is_still_a_mistake(capsys):
+    def main() -> None:
+        raise UserError("no")
+
+    assert exit_code(main) == 2 and capsys.readouterr().err == "error: no\n"
+
+
+def test_a_real_command_that_is_told_to_end(tmp_path: Path):
+    """Outside of any training loop, and with a folder held."""
+    command = [sys.executable, "-m", "data_prep", "sprites", "--num-clips", "100000", "--out", str(tmp_path / "clips")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "clips.part" / "clips.jsonl").is_file():
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and said.endswith("stopped: it was told to end (SIGTERM).\n")
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.part"], "its lock went with it"
