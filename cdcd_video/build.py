@@ -134,13 +134,23 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     return at
 
 
+def open_cache(folder: Path, split: str | None = None) -> CodeCache:
+    """A cache whose files one of the processes has read against their hashes.
+
+    Raises:
+      UserError: see `CodeCache`.
+    """
+    distributed.by_main(lambda: CodeCache(folder, split))
+    return CodeCache(folder, split, trusted=not distributed.is_main())
+
+
 def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> Latents:
     """A cache, for training on one of its splits and validating on the other.
 
     Raises:
       UserError: it is not there, or damaged.
     """
-    caches = tuple(CodeCache(folder, split) for split in splits)
+    caches = tuple(open_cache(folder, split) for split in splits)
     plan = caches[0].manifest["plan"]
     return Latents(load_space(caches[0]).to(device), plan["text_width"], plan["codes"], plan["clip"], caches)
 
@@ -207,6 +217,10 @@ class TrainingRun:
         self.clips, self.val = open_clips(config, "train"), open_clips(config, "val")
         if min(len(self.clips), len(self.val)) == 0:
             raise UserError("the data has no training or no validation clips; prepare more clips, or raise --val-share")
+        stored = [clips for clips in (self.clips, self.val) if isinstance(clips, StoredClips)]
+        distributed.by_main(lambda: [clips.check() for clips in stored])
+        for clips in stored:
+            clips.check(trusted=not distributed.is_main())
         self.data_digest = self.clips.digest()
 
     @property
@@ -480,7 +494,7 @@ class TrainingRun:
             part = {"shard": world.rank, "num_shards": world.size}
             write_private_cache(folder, clips, eyes.encoder(), *what, split, **part)
             distributed.barrier()  # whoever was last has joined the parts
-            return CodeCache(folder)
+            return open_cache(folder)
 
     def _save(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         """Writes one network into the model folder, with the config and the facts beside it."""

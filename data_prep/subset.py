@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-from cdcd_video.data.store import ClipRow
+from cdcd_video.data.store_files import ClipRow
 
 
 def describe(rows: Iterable[ClipRow], *, with_ids: bool) -> dict[str, dict[str, object]]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from cdcd_video.data import cache as caches
 from cdcd_video.data import cache_blocks, cache_writer
 from cdcd_video.data.cache import CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder, Refused, Shown, encode_block, sentence_number
@@ -81,7 +82,7 @@ ENCODER = Encoder(encode, read)
 
 
 def plan_of(clips: Clips, **changes) -> CachePlan:
-    facts = dict(codes="c" * 64, clip="a" * 64, data="d" * 64, num_items=len(clips), num_codes=16, num_tokens=N)
+    facts = dict(codes="c" * 64, clip="a" * 64, data="d" * 64, num_items=len(clips), num_codes=2**16, num_tokens=N)
     facts |= dict(num_patches=N, text_width=DT, joint_width=J, size_px=8, fps=8.0, max_frames=None, codec={}, recipe={})
     return CachePlan(**{**facts, **changes})
 
@@ -376,6 +377,59 @@ def test_a_damaged_array_is_told(tmp_path, name):
     path.unlink()
     with pytest.raises(UserError, match=f"{name}.npy cannot be read"):
         CodeCache(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "name", ["codes.npy", "words.npy", "embeddings.npy", "captions.npy", "clips.npy", "space.safetensors"]
+)
+def test_a_flipped_bit_is_told_before_anything_is_read(tmp_path, name):
+    write(tmp_path / "cache", Clips(8))
+    path = tmp_path / "cache" / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} does not have the hash that it was written with|do not fit"):
+        CodeCache(tmp_path / "cache")
+
+
+def test_what_training_does_not_read_may_be_touched(tmp_path):
+    write(tmp_path / "cache", Clips(8))
+    with (tmp_path / "cache" / "index.jsonl").open("a") as file:
+        file.write("\n")
+    CodeCache(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("value", [2**16, -1])
+def test_codes_that_are_none_are_told(tmp_path, value):
+    """Where somebody has written them, and the hash too."""
+    write(tmp_path / "cache", Clips(8))
+    path = tmp_path / "cache" / "codes.npy"
+    codes = np.load(path)
+    np.save(path, np.where(codes == codes.max(), value, codes.astype(np.int32)))
+    manifest = tmp_path / "cache" / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    facts["files"]["codes.npy"] = {
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="holds numbers that are no codes of its codec"):
+        CodeCache(tmp_path / "cache")
+
+
+def test_a_cache_is_read_against_its_hashes_once(tmp_path, monkeypatch):
+    write(tmp_path / "cache", Clips(8))
+    CodeCache(tmp_path / "cache")
+    asked = []
+    monkeypatch.setattr(caches, "require", lambda path, *others: asked.append(path.name))
+    CodeCache(tmp_path / "cache", "train")
+    assert asked == []
+    path = tmp_path / "cache" / "words.npy"
+    os.utime(path, ns=(1, 1))  # written again
+    CodeCache(tmp_path / "cache")
+    assert asked == ["words.npy"]
+    CodeCache(tmp_path / "cache", trusted=True)
+    assert asked == ["words.npy"]
 
 
 def test_a_damaged_manifest_is_told(tmp_path):

@@ -468,6 +468,22 @@ def test_a_damaged_folder_is_named(tmp_path, kind, sentence):
         StoredClips(tmp_path / "out")
 
 
+def test_flipped_frames_are_told_and_never_given(tmp_path):
+    with writer(tmp_path / "out") as whole:
+        write_all(whole, 0, 6)
+        whole.finish()
+    path = tmp_path / "out" / "frames-00001.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    clips = StoredClips(tmp_path / "out")
+    assert [row.file[7:12] for row in clips.rows] == ["00000", "00000", "00000", "00001", "00001"]
+    assert np.array_equal(clips.frames(0, [0]), noise(0, 2)[:1])
+    for read in (lambda: clips.frames(3, [0]), clips.check):
+        with pytest.raises(UserError, match="frames-00001.npy does not have the hash that it was written with"):
+            read()
+
+
 def test_a_missing_folder_or_split_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         StoredClips(tmp_path / "nothing")

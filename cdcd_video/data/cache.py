@@ -36,9 +36,11 @@ from cdcd_video.data.shots import Shots
 from cdcd_video.errors import UserError
 from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.records import TextStates
+from cdcd_video.storage.as_written import is_known, require
 
 FORMAT, VERSION = "cdcd_video latents", 2
 MANIFEST, INDEX, REJECTED, SPACE = "manifest.json", "index.jsonl", "rejected.jsonl", "space.safetensors"
+_SCANNED_BYTES = 1 << 24
 ARRAYS = ("codes", "words", "embeddings", "captions", "clips", "cuts")
 
 
@@ -118,16 +120,19 @@ class CodeCache:
     Args:
       folder: the cache.
       split: "train", "val", ...; None for all clips.
+      trusted: whether another process of the same job has opened it: then its files are not read against their hashes.
 
     Raises:
-      UserError: the folder holds no cache, one of another version, no clip of the split, or a file of it is cut short.
+      UserError: the folder holds no cache, one of another version, no clip of the split, or a file of it is cut short or
+        has been changed since it was written.
     """
 
-    def __init__(self, folder: Path, split: str | None = None):
+    def __init__(self, folder: Path, split: str | None = None, *, trusted: bool = False):
         self.folder, self.manifest = folder, read_manifest(folder)
         arrays = {name: self._open(name) for name in ARRAYS}
         if not _are_sound(arrays, len(self.manifest["splits"])):
             raise UserError(f"the arrays of {folder} do not fit each other; encode the clips again")
+        self._check(arrays["codes"], trusted)
         self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
         self.fps: float = self.manifest["plan"]["fps"]
         frames, captions, cuts, splits = arrays["clips"].T.astype(np.int64)
@@ -178,6 +183,16 @@ class CodeCache:
         """SHA-256 (hex) of the manifest, which holds those of every file."""
         return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
 
+    def _check(self, codes: np.ndarray, trusted: bool) -> None:
+        """Reads every file that training reads against the hash that it was written with, and whether codes are codes."""
+        for name in (*(f"{name}.npy" for name in ARRAYS), SPACE):
+            path, sha256 = self.folder / name, self.manifest["files"][name]["sha256"]
+            if trusted or is_known(path, sha256):
+                continue
+            require(path, sha256, f"delete {self.folder} and encode the clips again")
+            if name == "codes.npy" and not _are_codes(codes, self.manifest["plan"]["num_codes"]):
+                raise UserError(f"{path} holds numbers that are no codes of its codec; encode the clips again")
+
     def _open(self, name: str) -> np.ndarray:
         """The array, if it is as long as the manifest says."""
         path = self.folder / f"{name}.npy"
@@ -219,7 +234,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _is_whole(facts: dict[str, Any]) -> bool:
     """Whether what is read of a manifest is there, and of its type."""
     plan, files, splits = facts["plan"], facts.get("files"), facts.get("splits")
-    fps, whole = plan.get("fps"), ("size_px", "num_patches", "joint_width", "text_width")
+    fps, whole = plan.get("fps"), ("size_px", "num_patches", "joint_width", "text_width", "num_codes")
     return (
         all(type(plan.get(name)) is int and plan[name] > 0 for name in whole)
         and all(isinstance(plan.get(name), str) for name in ("codes", "clip", "data"))
@@ -229,8 +244,10 @@ def _is_whole(facts: dict[str, Any]) -> bool:
         and isinstance(splits, dict)
         and isinstance(files, dict)
         and all(
-            isinstance(files.get(f"{name}.npy"), dict) and type(files[f"{name}.npy"].get("bytes")) is int
-            for name in ARRAYS
+            isinstance(files.get(name), dict)
+            and type(files[name].get("bytes")) is int
+            and isinstance(files[name].get("sha256"), str)
+            for name in (*(f"{name}.npy" for name in ARRAYS), SPACE)
         )
     )
 
@@ -257,6 +274,13 @@ def _are_sound(arrays: dict[str, np.ndarray], num_splits: int) -> bool:
         and num_words.sum() == shapes["words"][0]
         and shapes["embeddings"][0] == shapes["captions"][0]
     )
+
+
+def _are_codes(codes: np.ndarray, num_codes: int) -> bool:
+    """Whether all are from 0 to `num_codes` - 1; only a part of them is in memory at a time."""
+    step = max(1, _SCANNED_BYTES // max(1, codes[:1].nbytes))
+    parts = (codes[begin : begin + step] for begin in range(0, len(codes), step))
+    return all(part.size == 0 or (part.min() >= 0 and part.max() < num_codes) for part in parts)
 
 
 def _begins(lengths: np.ndarray) -> np.ndarray:

@@ -9,11 +9,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,13 +20,10 @@ from jaxtyping import UInt8
 from cdcd_video.config import FitMode
 from cdcd_video.data.sprites import Scene, Split, World, sample_scene
 from cdcd_video.data.sprites_render import render
+from cdcd_video.data.store_files import CLIPS, REJECTED, read_manifest, read_rows
 from cdcd_video.errors import UserError
 from cdcd_video.memory import raise_if_out_of_memory
-
-FORMAT, VERSION = "cdcd_video clips", 1
-
-MANIFEST, CLIPS, REJECTED = "manifest.json", "clips.jsonl", "rejected.jsonl"
-"""Files of a prepared folder, beside the arrays."""
+from cdcd_video.storage.as_written import require
 
 
 class Clips(Protocol):
@@ -74,56 +70,11 @@ class Clips(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class ClipRow:
-    """One line of `clips.jsonl`.
-
-    Attributes:
-      id: unique name.
-      captions: one or more sentences.
-      split: "train", "val", ...
-      source: the video file, relative to the folder it was found in; empty for rendered clips.
-      file: the array that holds the frames.
-      offset: row of the first frame in that array.
-      num_frames: frames stored.
-      fps: frames per second as stored.
-      seconds: `num_frames / fps`.
-      source_width: width of the source as shown, pixels.
-      source_height: height of the source as shown, pixels.
-      source_fps: mean frames per second of the source.
-      about: what else the data set says of the clip, such as its category; plain JSON values.
-      cuts: first frames of its shots after the first one, see `Clips.cuts`; none, too, where nobody looked for them.
-    """
-
-    id: str
-    captions: tuple[str, ...]
-    split: str
-    source: str
-    file: str
-    offset: int
-    num_frames: int
-    fps: float
-    seconds: float
-    source_width: int
-    source_height: int
-    source_fps: float
-    about: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    cuts: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, values: Mapping[str, object]) -> "ClipRow":
-        """The row that a line holds.
-
-        Raises:
-          TypeError, KeyError: it holds none.
-        """
-        if not isinstance(values["captions"], list) or not isinstance(values.get("cuts", []), list):
-            raise TypeError("captions and cuts are lists")
-        return cls(**{**values, "captions": tuple(values["captions"]), "cuts": tuple(values.get("cuts", ()))})
-
-
 class StoredClips:
-    """The clips of a prepared folder, read through memory maps: opening is quick and frames are loaded when used."""
+    """The clips of a prepared folder, read through memory maps: opening is quick and frames are loaded when used.
+
+    A file of frames is read against its hash before the first frame of it is given, once for each process.
+    """
 
     def __init__(self, folder: str | os.PathLike[str], split: str | None = None):
         """Opens a folder made by `python -m data_prep`.
@@ -137,15 +88,17 @@ class StoredClips:
             has no clips.
         """
         self.folder, self.split = Path(folder), split
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder)
         self.size_px = int(self.manifest["size_px"])
         self.fps = float(self.manifest["fps"])
         self.mode: FitMode = self.manifest["mode"]
-        rows = _read_rows(self.folder, self.manifest)
+        rows = read_rows(self.folder, self.manifest)
         self.rows = [row for row in rows if split is None or row.split == split]
         if not self.rows:
             known = ", ".join(sorted({row.split for row in rows})) or "none at all"
             raise UserError(f"{self.folder} has no clips of the split {split!r}; it has {known}")
+        self._right: set[str] = set()
+        """Files of frames that are as they were written."""
         self._arrays = {name: self._open(name) for name in sorted({row.file for row in self.rows})}
 
     def __len__(self) -> int:
@@ -169,11 +122,32 @@ class StoredClips:
     def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
         row = self.rows[clip]
         wanted = _checked(indices, row.num_frames)
+        if row.file not in self._right:
+            self._check(row.file)
         return np.asarray(self._arrays[row.file][row.offset + wanted])
 
     def digest(self) -> str:
         hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items() if name != REJECTED}
         return _digest({"files": hashes, "split": self.split})
+
+    def check(self, *, trusted: bool = False) -> None:
+        """Reads all its files of frames against their hashes now.
+
+        Args:
+          trusted: whether another process of the same job has done that: then it is believed.
+
+        Raises:
+          UserError: one has been changed since it was written.
+        """
+        for name in self._arrays:
+            if trusted:
+                self._right.add(name)
+            else:
+                self._check(name)
+
+    def _check(self, name: str) -> None:
+        require(self.folder / name, self.manifest["files"][name]["sha256"], "prepare the folder again")
+        self._right.add(name)
 
     def _open(self, name: str) -> np.ndarray:
         try:
@@ -271,81 +245,3 @@ def _checked(indices: Sequence[int], num_frames: int) -> np.ndarray:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _read_manifest(folder: Path) -> dict:
-    if not folder.is_dir():
-        raise UserError(f"the prepared folder {folder} does not exist; make it with `python -m data_prep`")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        is_ours = manifest["format"] == FORMAT
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        is_ours = False
-    if not is_ours:
-        raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
-    if manifest.get("version") != VERSION:
-        raise UserError(
-            f"{folder} has format version {manifest.get('version')}, this is for version {VERSION}; prepare it again"
-        )
-    if not _is_whole(manifest):
-        raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing; prepare the folder again")
-        if path.stat().st_size != entry["bytes"]:
-            raise UserError(f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}; prepare it again")
-    return manifest
-
-
-def _read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
-    path = folder / CLIPS
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["files"][CLIPS]["sha256"]:
-        raise UserError(f"{path} was changed after it was made; prepare the folder again")
-    try:
-        values = [json.loads(line) for line in content.splitlines()]  # of bytes: text would also break at U+2028
-        rows = [ClipRow.of(row) for row in values]
-        bad = next((number for number, row in enumerate(rows, 1) if not _is_sound(row, manifest["files"])), None)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); prepare the folder again") from None
-    if bad is not None:
-        raise UserError(f"{path} is damaged (line {bad} describes no clip); prepare the folder again")
-    return rows
-
-
-def _is_whole(manifest: dict) -> bool:
-    """Whether all that is read of a manifest is there, and of its type; files have bare names."""
-    files, size_px, fps = (manifest.get(name) for name in ("files", "size_px", "fps"))
-    return (
-        type(size_px) is int
-        and size_px > 0
-        and type(fps) in (int, float)
-        and 0 < fps < math.inf
-        and manifest.get("mode") in get_args(FitMode)
-        and isinstance(files, dict)
-        and CLIPS in files
-        and all(
-            Path(name).name == name
-            and "\0" not in name
-            and isinstance(entry, dict)
-            and type(entry.get("bytes")) is int
-            and isinstance(entry.get("sha256"), str)
-            for name, entry in files.items()
-        )
-    )
-
-
-def _is_sound(row: ClipRow, files: Mapping[str, object]) -> bool:
-    """Whether a row describes frames that can be read, and says something of them."""
-    numbers = (row.offset, row.num_frames, *row.cuts)
-    return (
-        all(isinstance(text, str) for text in (row.id, row.split, row.source, row.file, *row.captions))
-        and len(row.captions) > 0
-        and row.file in files
-        and all(type(number) is int and 0 <= number < 2**62 for number in numbers)
-        and row.num_frames > 0
-        and list(row.cuts) == sorted({cut for cut in row.cuts if 0 < cut < row.num_frames})
-    )

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.data.images import FitMode
-from cdcd_video.data.store import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
+from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import holds_nothing
 from cdcd_video.video import refused_by_disk

@@ -13,7 +13,8 @@ import numpy as np
 from torch import nn
 
 from cdcd_video.data import cache
-from cdcd_video.data.store import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, StoredClips
+from cdcd_video.data.store import StoredClips
+from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION
 from cdcd_video.engine import checkpoint, load_weights
 from cdcd_video.model import SHIPPED, load_model, load_module, save_module
 from cdcd_video.tools.fuzz.mutate import as_json, mutated, mutated_json

@@ -1,0 +1,153 @@
+"""Files of a prepared folder, beside the arrays: what they are called, what they hold, and whether it is sound."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+from cdcd_video.config import FitMode
+from cdcd_video.errors import UserError
+
+FORMAT, VERSION = "cdcd_video clips", 1
+
+MANIFEST, CLIPS, REJECTED = "manifest.json", "clips.jsonl", "rejected.jsonl"
+"""Files of a prepared folder, beside the arrays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipRow:
+    """One line of `clips.jsonl`.
+
+    Attributes:
+      id: unique name.
+      captions: one or more sentences.
+      split: "train", "val", ...
+      source: the video file, relative to the folder it was found in; empty for rendered clips.
+      file: the array that holds the frames.
+      offset: row of the first frame in that array.
+      num_frames: frames stored.
+      fps: frames per second as stored.
+      seconds: `num_frames / fps`.
+      source_width: width of the source as shown, pixels.
+      source_height: height of the source as shown, pixels.
+      source_fps: mean frames per second of the source.
+      about: what else the data set says of the clip, such as its category; plain JSON values.
+      cuts: first frames of its shots after the first one, see `Clips.cuts`; none, too, where nobody looked for them.
+    """
+
+    id: str
+    captions: tuple[str, ...]
+    split: str
+    source: str
+    file: str
+    offset: int
+    num_frames: int
+    fps: float
+    seconds: float
+    source_width: int
+    source_height: int
+    source_fps: float
+    about: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    cuts: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> "ClipRow":
+        """The row that a line holds.
+
+        Raises:
+          TypeError, KeyError: it holds none.
+        """
+        if not isinstance(values["captions"], list) or not isinstance(values.get("cuts", []), list):
+            raise TypeError("captions and cuts are lists")
+        return cls(**{**values, "captions": tuple(values["captions"]), "cuts": tuple(values.get("cuts", ()))})
+
+
+def read_manifest(folder: Path) -> dict:
+    """What a prepared folder says of itself; its files are there, and as long as it says.
+
+    Raises:
+      UserError: the folder holds no clips, those of another version, or a damaged manifest; or a file is missing or cut.
+    """
+    if not folder.is_dir():
+        raise UserError(f"the prepared folder {folder} does not exist; make it with `python -m data_prep`")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        is_ours = manifest["format"] == FORMAT
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
+    if manifest.get("version") != VERSION:
+        raise UserError(
+            f"{folder} has format version {manifest.get('version')}, this is for version {VERSION}; prepare it again"
+        )
+    if not _is_whole(manifest):
+        raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; prepare the folder again")
+        if path.stat().st_size != entry["bytes"]:
+            raise UserError(f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}; prepare it again")
+    return manifest
+
+
+def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
+    """The lines of `clips.jsonl`, if they are as they were written, and sound.
+
+    Raises:
+      UserError: they are not.
+    """
+    path = folder / CLIPS
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["files"][CLIPS]["sha256"]:
+        raise UserError(f"{path} was changed after it was made; prepare the folder again")
+    try:
+        values = [json.loads(line) for line in content.splitlines()]  # of bytes: text would also break at U+2028
+        rows = [ClipRow.of(row) for row in values]
+        bad = next((number for number, row in enumerate(rows, 1) if not _is_sound(row, manifest["files"])), None)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); prepare the folder again") from None
+    if bad is not None:
+        raise UserError(f"{path} is damaged (line {bad} describes no clip); prepare the folder again")
+    return rows
+
+
+def _is_whole(manifest: dict) -> bool:
+    """Whether all that is read of a manifest is there, and of its type; files have bare names."""
+    files, size_px, fps = (manifest.get(name) for name in ("files", "size_px", "fps"))
+    return (
+        type(size_px) is int
+        and size_px > 0
+        and type(fps) in (int, float)
+        and 0 < fps < math.inf
+        and manifest.get("mode") in get_args(FitMode)
+        and isinstance(files, dict)
+        and CLIPS in files
+        and all(
+            Path(name).name == name
+            and "\0" not in name
+            and isinstance(entry, dict)
+            and type(entry.get("bytes")) is int
+            and isinstance(entry.get("sha256"), str)
+            for name, entry in files.items()
+        )
+    )
+
+
+def _is_sound(row: ClipRow, files: Mapping[str, object]) -> bool:
+    """Whether a row describes frames that can be read, and says something of them."""
+    numbers = (row.offset, row.num_frames, *row.cuts)
+    return (
+        all(isinstance(text, str) for text in (row.id, row.split, row.source, row.file, *row.captions))
+        and len(row.captions) > 0
+        and row.file in files
+        and all(type(number) is int and 0 <= number < 2**62 for number in numbers)
+        and row.num_frames > 0
+        and list(row.cuts) == sorted({cut for cut in row.cuts if 0 < cut < row.num_frames})
+    )
