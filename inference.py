@@ -50,6 +50,7 @@ def draw(order: request.Request, target: request.Target) -> None:
 
     from cdcd_video.engine import runtime
     from cdcd_video.generate import Drawing, ImageToVideo
+    from cdcd_video.model_digest import earlier_digests
 
     Drawing(**order.drawing)  # a wrong number is told before the model is loaded
     device = runtime.device_for(order.device)
@@ -59,7 +60,7 @@ def draw(order: request.Request, target: request.Target) -> None:
     drawing = pipe.defaults(**order.drawing)
     machine = {"device": str(device), "threads": pipe.num_threads or torch.get_num_threads()}
     made_with = pipe.settings(order.captions, drawing) | machine
-    for note in request.differences(order.again, made_with):
+    for note in request.differences(order.again, made_with, lambda: earlier_digests(pipe.model.folder)):
         sys.stderr.write(f"note: {note}\n")
     with notes_on_stderr():
         parts = pipe.stream(order.start, order.captions, drawing, lambda frames: bar.update(frames))

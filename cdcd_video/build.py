@@ -502,7 +502,7 @@ class TrainingRun:
 
     def _write(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_module(module, self.folder / f"{name}.safetensors", {"config": _digest(configfile.dump(self.config))})
+        save_module(module, self.folder / f"{name}.safetensors")
         runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))
         facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip_sha256, **runtime.git_state()}
         facts |= self.stand_in

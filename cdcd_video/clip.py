@@ -146,6 +146,8 @@ def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path
     held(model.logit_scale)  # what was averaged or rounded may lie beyond
     model.save_pretrained(folder)
     model.float()
+    tokenizer.backend_tokenizer.no_padding()  # which it keeps from its last use, and which each use sets anew
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
     size = model.config.vision_config.image_size
     processor = CLIPImageProcessor(

@@ -1,6 +1,5 @@
 """The trained whole (CLIP, codec, denoiser) and the folder it lives in."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cdcd_video.diffusion.schedule import SCHEDULES
 from cdcd_video.errors import UserError, is_text
 from cdcd_video.identity import saved_config
 from cdcd_video.memory import told_when_out
+from cdcd_video.model_digest import folder_digest
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.rivals.autoregressive import CausalTransformer
 from cdcd_video.rivals.equal import build_rival
@@ -45,9 +45,11 @@ class Model:
     denoiser: Denoiser | FlowDenoiser | CausalTransformer
     """What predicts the next frame: ours, or the rival that the config names."""
     digest: str
-    """sha256 over the model folder's files."""
+    """sha256 over what draws, see `model_digest`."""
     least_db: float | None = None
     """Of the codec's round trip of a starting frame like those that it learned from, at least; None: never measured."""
+    folder: Path | None = None
+    """Where it was loaded from."""
 
     @property
     def process(self) -> processes.Chain:
@@ -102,8 +104,8 @@ def build_process(config: Config, num_codes: int) -> processes.Chain:
     return processes.hybrid(num_codes, cfg.mask, cfg.uniform, schedule)
 
 
-def save_module(module: nn.Module, path: Path, identity: dict[str, str]) -> None:
-    """Writes a module's weights in 16 bits (safetensors), with facts about it in the header; atomically.
+def save_module(module: nn.Module, path: Path) -> None:
+    """Writes a module's weights in 16 bits (safetensors), atomically; equal weights give equal bytes.
 
     Raises:
       UserError: a number of them is not finite, or more than 16 bits hold; nothing is written.
@@ -116,7 +118,7 @@ def save_module(module: nn.Module, path: Path, identity: dict[str, str]) -> None
     tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     # One key only: safetensors writes several in an order that differs from process to process.
-    save_file(tensors, temporary, metadata={"facts": json.dumps({"format": FORMAT, **identity}, sort_keys=True)})
+    save_file(tensors, temporary, metadata={"facts": json.dumps({"format": FORMAT})})
     temporary.chmod(0o644)  # safetensors writes for the owner only
     temporary.replace(path)
 
@@ -228,12 +230,4 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
-    return Model(config, clip, codec, denoiser, folder_digest(folder), round_trip.read_least_db(folder))
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over names and contents of a model folder's files, but for the one that says what its codec is worth."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != round_trip.FILE):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+    return Model(config, clip, codec, denoiser, folder_digest(folder), round_trip.read_least_db(folder), folder)

@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,12 +198,15 @@ def _is_taken(path: Path) -> bool:
     return is_there(path) or is_there(path.with_suffix(".json"))
 
 
-def differences(again: Record | None, made_with: Mapping[str, Any]) -> list[str]:
+def differences(
+    again: Record | None, made_with: Mapping[str, Any], earlier: Callable[[], Collection[str]] = frozenset
+) -> list[str]:
     """What may change the bits of a video that is drawn again.
 
     Args:
       again: the record of the first drawing, if there was one.
       made_with: model_sha256, device, threads and versions of this drawing.
+      earlier: tells what records from before call the same model; asked where the hashes differ.
 
     Returns:
       Notes, one sentence each.
@@ -213,7 +216,7 @@ def differences(again: Record | None, made_with: Mapping[str, Any]) -> list[str]
     """
     if again is None:
         return []
-    if made_with["model_sha256"] != again.model_sha256:
+    if made_with["model_sha256"] != again.model_sha256 and again.model_sha256 not in earlier():
         raise UserError(
             f"the checkpoint's sha256 begins with {made_with['model_sha256'][:12]} and that of the .json with"
             f" {again.model_sha256[:12]} ({again.checkpoint}); give the same model with --checkpoint"

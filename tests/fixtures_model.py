@@ -27,8 +27,8 @@ def write_model(folder: Path) -> Path:
         frozen = FrozenClip(folder / "clip")
         codec = build_codec(config, frozen)
         denoiser = build_denoiser(config, codec, frozen.text_width)
-    save_module(codec, folder / "codec.safetensors", {})
-    save_module(denoiser, folder / "denoiser.safetensors", {})
+    save_module(codec, folder / "codec.safetensors")
+    save_module(denoiser, folder / "denoiser.safetensors")
     (folder / "config.yaml").write_text(configfile.dump(config))
     (folder / "model.json").write_text(json.dumps({"format": FORMAT}))
     return folder

@@ -17,7 +17,7 @@ import data_prep.__main__
 import evaluate
 from cdcd_video.errors import exit_code
 from cdcd_video.metrics.features import i3d, weights
-from cdcd_video.model import folder_digest
+from cdcd_video.model_digest import folder_digest
 from cdcd_video.tools import gate
 
 Run = Callable[..., tuple[int, str, str]]

@@ -19,7 +19,14 @@ ORDER = (
     *("protocol", "video", "records", "caption"),  # what flows
     *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
     *("data", "codec", "denoiser", "metrics"),  # the stages
-    *("step_eye", "contrast_terms", "objective", "rivals", "model"),  # how it learns, how others do, the whole
+    *(
+        "step_eye",
+        "contrast_terms",
+        "objective",
+        "rivals",
+        "model_digest",
+        "model",
+    ),  # how it learns, how others do, the whole
     *("encoder", "drawing", "advice", "walk", "generate"),  # how it draws
     *("checkup", "stages", "settled", "sheets", "needs"),  # what is trained, what is shown
     *("report", "runs", "build", "benchmark"),

@@ -416,7 +416,7 @@ def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Pat
     model = load_model(tiny_model)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_module(build_denoiser(config, model.codec, model.clip.text_width), folder / "denoiser.safetensors", {})
+        save_module(build_denoiser(config, model.codec, model.clip.text_width), folder / "denoiser.safetensors")
     (folder / "config.yaml").write_text(configfile.dump(config))
     pipe = ImageToVideo.from_pretrained(folder, "cpu")
     cases = SpritesCases(0, 2, 2, num_frames=4, size_px=32, bank_size=2)

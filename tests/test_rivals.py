@@ -657,7 +657,7 @@ for _ in range(5):
     losses.append(terms.total.item())
 assert losses[-1] < losses[0]
 
-save_module(rival, Path("rival.safetensors"), {})
+save_module(rival, Path("rival.safetensors"))
 again = load_module(build_denoiser(config, codec, clip.text_width), Path("rival.safetensors")).eval()
 video = ImageToVideo(Model(config, clip, codec, again, digest=""))(np.full((32, 32, 3), 90, np.uint8), "it moves left")
 assert np.asarray(video.frames).shape == (8, 32, 32, 3)

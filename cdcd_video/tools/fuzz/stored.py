@@ -39,7 +39,7 @@ def targets(scratch: Path) -> list[Target]:
     }
     good = checkpoint.save(scratch / "run", "toy", _STEP, parts, identity={"seed": "0"}, facts=facts)
     state = json.loads((good / "state.json").read_text())
-    save_module(network, scratch / "net.safetensors", {"config": "x"})
+    save_module(network, scratch / "net.safetensors")
     weights, network_file = (good / "model.safetensors").read_bytes(), (scratch / "net.safetensors").read_bytes()
     manifest, rows, array = _prepared(scratch / "clips")
     cache_manifest, arrays = _encoded(scratch / "latents")

@@ -1,0 +1,88 @@
+"""What a model is known by: a hash over all that draws, and over nothing else.
+
+Two folders have one digest where they draw alike: where they lie, what they are called, what they were trained from and
+what else lies in them (a README, notes of a hub) makes no difference.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from cdcd_video import configfile
+from cdcd_video.config import Config
+from cdcd_video.identity import identity_text
+
+_SECTIONS = ("clip", "codec", "picture", "denoiser", "rival", "diffusion")
+"""Of a config: what the networks are, and the chain that they walk. Every dial of a drawing is told beside its video."""
+_FRAMES = ("kind", "size_px", "mode", "fps")
+"""Of the section `data`: what starting frames are made to be, and the rate that was learned."""
+_CLIP_FILES = (
+    *("config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+)
+_WEIGHTS = ("codec.safetensors", "denoiser.safetensors", "clip/model.safetensors")
+_WRITTEN = ("config.yaml", "model.json", "clip/words.json", *_WEIGHTS, *(f"clip/{name}" for name in _CLIP_FILES))
+"""All that training writes into a model folder."""
+_STATE = ("padding", "truncation", "transformers_version")
+"""What a tokenizer and a config keep of their last use, and who wrote them."""
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 (hex) over what draws in a model folder: what the config says of the networks; weights; tokenizer.
+
+    A published CLIP, which lies elsewhere, counts by the hash of its weights that `model.json` holds.
+
+    Raises:
+      UserError: the config cannot be read.
+      OSError, ValueError: another file cannot be.
+    """
+    config = configfile.load(folder / "config.yaml", Config)
+    # A dial that is newer than the model is not told where it stands at its default, so the digest stays.
+    sections = {name: getattr(config, name) for name in _SECTIONS if getattr(config, name) is not None}
+    told = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
+    told["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
+    if config.clip.kind != "builtin":
+        told["clip"] = json.loads((folder / "model.json").read_bytes()).get("clip_sha256")
+    for name in _there(folder, _WEIGHTS):
+        told[name] = _tensors(folder / name)
+    for name in _there(folder / "clip", _CLIP_FILES):
+        told[f"clip/{name}"] = _settings(folder / "clip" / name)
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def earlier_digests(folder: Path) -> set[str]:
+    """What the model is called in records from before: by every byte of every file, or of those that training wrote."""
+    every = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    every = [name for name in every if name != "round_trip.json"]  # which was never part of it
+    return {_bytes(folder, sorted(every)), _bytes(folder, sorted(_there(folder, _WRITTEN)))}
+
+
+def _there(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if (folder / name).is_file()]
+
+
+def _tensors(path: Path) -> str:
+    """Names, shapes and values of the tensors in a safetensors file; what is noted in its header is not heeded."""
+    content = path.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header.pop("__metadata__", None)
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(content[begin:])
+    return digest.hexdigest()
+
+
+def _settings(path: Path) -> str:
+    settings = json.loads(path.read_bytes())
+    settings = (
+        {key: value for key, value in settings.items() if key not in _STATE} if isinstance(settings, dict) else []
+    )
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _bytes(folder: Path, names: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(names, key=lambda name: folder / name):
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()
