@@ -44,7 +44,7 @@ from cdcd_video.model import (
 from cdcd_video.needs import check_training
 from cdcd_video.pretrained import STAND_IN, FrozenClip, find, mark_of
 from cdcd_video.report.card import write_card
-from cdcd_video.runs import STAGES, earlier_num_steps, raised_steps
+from cdcd_video.runs import STAGES, earlier_num_steps, raised_steps, seen_too_often
 from cdcd_video.settled import begun_in, precisions, settled, slow_ones
 from cdcd_video.sheets import decoded_rows, drawn_rows
 from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
@@ -243,6 +243,9 @@ class TrainingRun:
         if self.config.reuse:
             distributed.by_main(lambda: self._reuse(Path(self.config.reuse)))
         asked = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
+        num_clips = len(self.latents.caches[0] if self.latents is not None else self.clips)
+        for sentence in seen_too_often(self.config, num_clips, asked) if distributed.is_main() else ():
+            say("warning", f"{sentence}.")
         for stage in asked:  # all of them before the first: the last may be days away
             check_training(self.config, stage, self.device)
         for stage in asked:

@@ -25,6 +25,8 @@ BUILDS_ON: dict[str, tuple[str, ...]] = {
 """Each stage, in order, with those whose weights it needs. `decoder` and `diffusion` need `codec` and not each other: two
 processes can train them side by side."""
 STAGES = tuple(BUILDS_ON)
+MOST_PASSES = 500
+"""So often a training clip may be seen without a word. The shipped model's saw theirs 85 times."""
 _BEFORE = "num_steps_before"
 """In run.json: how many steps each stage had, where a start asks for more."""
 
@@ -113,6 +115,31 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
                 f" choose another --out, or delete {homes} to train that anew afterwards"
             )
     return {_BEFORE: before} if before else {}
+
+
+def seen_too_often(config: Config, num_clips: int, stages: Collection[str]) -> list[str]:
+    """A sentence where the training clips are so few that a model learns them by heart.
+
+    Args:
+      config: with the steps and batches.
+      num_clips: training clips.
+      stages: those that are trained.
+    """
+    passes = {stage: passes_over(config, num_clips, stage) for stage in STAGES if stage in stages}
+    often = {stage: times for stage, times in passes.items() if times > MOST_PASSES}
+    if not often:
+        return []
+    told = ", ".join(f"{times:,.0f} times by {stage}" for stage, times in often.items())
+    return [
+        f"too few clips: each of the {num_clips:,} training clips is seen {told}, and a model learns so few by heart; prepare"
+        " more clips, or take fewer steps"
+    ]
+
+
+def passes_over(config: Config, num_clips: int, stage: str) -> float:
+    """How often a stage sees each training clip, on average."""
+    train = getattr(config.train, stage)
+    return train.num_steps * train.batch_size * train.accumulate / num_clips
 
 
 def earlier_num_steps(out: Path, stage: str) -> list[int]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,16 @@ from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.pretrained import FrozenClip
 from cdcd_video.tools import stand_in_clip
 from cdcd_video.tools.explain import explain, steps
+from cdcd_video.tools.explain.costs import _time_lines
 from cdcd_video.tools.explain.drawing import drawing_section
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.meters import MemoryMeter
 from cdcd_video.tools.explain.sections import config_lines
 from cdcd_video.tools.explain.shape_only import shape_only
 from cdcd_video.tools.explain.stand_in import look_at_data
+from cdcd_video.tools.explain.steps import MeasuredStage
 from cdcd_video.tools.explain.table import Table
-from cdcd_video.tools.explain.wording import scaled
+from cdcd_video.tools.explain.wording import lasting, scaled
 
 TINY = ROOT / "configs" / "tiny.yaml"
 SMALL_CODEC = ("train.codec.batch_size=4", "train.codec.precision=fp32")
@@ -82,6 +85,35 @@ def test_the_precision_that_auto_will_be_is_told_with_its_reason(told):
     stages = {line.split()[0]: line.split()[-1] for line in section(told, "Stages, in order")[1:6]}
     assert stages == dict.fromkeys(stages_of(configfile.load(TINY, Config)), best)
     assert f"Where a stage's precision is auto, it is {best} here: {why}." in told
+
+
+def test_the_time_is_measured_where_it_is_trained_on_this_processor(told):
+    line = next(line for line in section(told, "Stages, in order") if "On this processor" in line)
+    spent = re.findall(r"(\w+) ([\d.e+-]+) (s|min|hours)\b", line.partition(": ")[2])
+    assert [name for name, *_ in spent] == [*stages_of(configfile.load(TINY, Config))] and line.endswith(" in all.")
+    assert all(float(number) > 0 for _, number, _ in spent) and "TFLOP/s" not in told
+
+
+def test_on_a_gpu_the_time_is_counted_and_in_units_that_say_something():
+    stage = MeasuredStage("codec", True, "", 3e13, 1, frozenset(), 1, 1.0, 1)
+    config = configfile.load(TINY, Config)
+    assert (
+        _time_lines(config, [stage])[0].endswith("codec 60 s; 60 s in all.") and len(_time_lines(config, [stage])) == 1
+    )
+    assert "an assumed 30 TFLOP/s" in _time_lines(config, [stage])[0]
+    part = replace(stage, step_s=2.0, timed_size=4)
+    assert "of codec a smaller batch, continued): codec 2.0 min; 2.0 min in all." in _time_lines(config, [part])[0]
+    large = _time_lines(config, [replace(part, flops=3e15)])
+    assert "On this processor" in large[0] and large[1].endswith("codec 1.7 hours; 1.7 hours in all.")
+    told = [lasting(seconds) for seconds in (0.0123, 4, 59.6, 600, 7200, 50_000, 1e6)]
+    assert told == ["0.01 s", "4 s", "60 s", "10 min", "2.0 hours", "14 hours", "12 days"]
+
+
+def test_too_few_clips_are_told(told):
+    few = section(told, "Stages, in order")
+    assert any("Samples per training clip (32 clips)" in line for line in few) and not any(
+        "too few" in line for line in few
+    )
 
 
 def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):  # noqa: F811

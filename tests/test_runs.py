@@ -180,3 +180,13 @@ def test_a_checkpoint_beyond_the_end_is_not_taken_for_it(start):
     (run.out / "config.yaml").unlink()
     with pytest.raises(UserError, match="has taken 2 steps, and num_steps is 1"):
         fit(start("train.diffusion.num_steps=1"))
+
+
+def test_too_few_clips_are_told_before_the_first_step(start, monkeypatch, capsys):
+    """Steps times batch over clips, stage by stage; nothing where it is usual."""
+    run, begun = start("train.clip.num_steps=126"), []  # of 8 examples, over 2 clips
+    monkeypatch.setattr(run, "_train_clip", lambda: begun.append(capsys.readouterr().err))
+    run.train(["clip"])
+    assert "too few clips: each of the 2 training clips is seen 504 times by clip" in begun[0]
+    assert runs.seen_too_often(run.config, 2, ["codec"]) == []
+    assert runs.seen_too_often(run.config, 3, ["clip"]) == []

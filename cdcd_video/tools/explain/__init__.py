@@ -12,13 +12,16 @@ from pathlib import Path
 import torch
 
 from cdcd_video.config import Config
+from cdcd_video.engine.runtime import device_for
+from cdcd_video.engine.threads import threads
+from cdcd_video.errors import UserError
 from cdcd_video.settled import foreseen
 from cdcd_video.tools.explain.costs import disk_section, memory_section, stages_section
 from cdcd_video.tools.explain.drawing import drawing_section
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.sections import config_section, line_section, networks_section, tensor_sections
 from cdcd_video.tools.explain.stand_in import look_at_data
-from cdcd_video.tools.explain.steps import measure
+from cdcd_video.tools.explain.steps import measure, timed
 
 
 def explain(config: Config, begun: Config | None = None) -> str:
@@ -39,6 +42,9 @@ def explain(config: Config, begun: Config | None = None) -> str:
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         line = Line(foretold, data, Path(folder))
         stages = [measure(line, name) for name in line.stages]
+        if _is_for_this_processor(config):
+            with threads(config.num_threads or None):
+                stages = [timed(line, stage) for stage in stages]
         sections = [
             f"{config.name}: a dry run. Nothing is trained, nothing is written.",
             config_section(config),
@@ -51,3 +57,10 @@ def explain(config: Config, begun: Config | None = None) -> str:
             disk_section(data, line, stages),
         ]
     return "\n\n".join(sections) + "\n"
+
+
+def _is_for_this_processor(config: Config) -> bool:
+    try:
+        return device_for(config.device).type == "cpu"
+    except UserError:  # for another machine
+        return False

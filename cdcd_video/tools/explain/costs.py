@@ -1,18 +1,20 @@
 """Sections of the printout that tell what it costs: FLOPs, memory, disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from cdcd_video.config import Config
+from cdcd_video.runs import passes_over, seen_too_often
 from cdcd_video.stages import settings_for
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.stand_in import ClipFacts
 from cdcd_video.tools.explain.steps import REAL_BATCHES, MeasuredStage
-from cdcd_video.tools.explain.wording import scaled, underlined
+from cdcd_video.tools.explain.wording import lasting, scaled, underlined
 
 ASSUMED_FLOPS = 30e12
-"""FLOPs per second that the hours are told for: what a 24 GB card that states 70 to 165 for 16-bit products may keep up."""
+"""FLOPs per second that times on a GPU are told for: what a 24 GB card that states 70 to 165 for 16-bit products may keep up."""
+_WORTH_A_GPU_S = 600
 
 
 def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredStage], precision: str) -> str:
@@ -38,16 +40,12 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
             f"{scaled(stage.flops, 'FLOP'):>15}{scaled(stage.flops * train.num_steps, 'FLOP'):>15}{train.precision:>11}"
         )
     lines.append(f"  {precision}")
-    hours = [stage.flops * getattr(config.train, stage.name).num_steps / ASSUMED_FLOPS / 3600 for stage in stages]
-    told = ", ".join(f"{stage.name} {spent:.1f}" for stage, spent in zip(stages, hours, strict=True))
-    lines += [
-        f"  Hours at an assumed {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s kept up all the time (counted, not measured): {told};"
-        f" {sum(hours):.1f} in all.",
-    ]
+    lines += _time_lines(config, stages)
     if data.num_clips:
-        sections = [getattr(config.train, stage.name) for stage in stages]
-        passes = [f"{train.num_steps * train.batch_size * train.accumulate / data.num_clips:.1f}" for train in sections]
+        passes = [f"{passes_over(config, data.num_clips, stage.name):,.1f}" for stage in stages]
         lines.append(f"  Samples per training clip ({data.num_clips:,} clips): {', '.join(passes)}.")
+        too_often = seen_too_often(config, data.num_clips, [stage.name for stage in stages])
+        lines += [f"  WARNING: {sentence}." for sentence in too_often]
     lines += [
         "  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode: matrix products,",
         "  convolutions and attention, two per multiply-add; elementwise work is left out.",
@@ -61,6 +59,30 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
             f"  Measured on real steps of {few} and {more} examples, and continued to the batch: {', '.join(real)}."
         )
     return "\n".join(lines)
+
+
+def _time_lines(config: Config, stages: Sequence[MeasuredStage]) -> list[str]:
+    """How long it takes: on this processor as it was measured just now, and on an assumed GPU where that is worth a word."""
+    steps = {stage.name: getattr(config.train, stage.name) for stage in stages}
+    on_gpu = {stage.name: stage.flops * steps[stage.name].num_steps / ASSUMED_FLOPS for stage in stages}
+    on_cpu = {stage.name: stage.step_s * steps[stage.name].num_steps for stage in stages if stage.step_s is not None}
+    lines = []
+    if len(on_cpu) == len(stages):
+        few = [stage.name for stage in stages if stage.timed_size < steps[stage.name].batch_size]
+        continued = f"; of {', '.join(few)} a smaller batch, continued)" if few else ")"
+        how = (
+            f"On this processor, as busy as it is now (a real step of each stage was timed, without its data{continued}"
+        )
+        lines.append(_time_line(how, on_cpu))
+    if not lines or sum(on_gpu.values()) > _WORTH_A_GPU_S:
+        how = f"At an assumed {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s kept up all the time (a GPU; counted, not measured)"
+        lines.append(_time_line(how, on_gpu))
+    return lines
+
+
+def _time_line(how: str, seconds: Mapping[str, float]) -> str:
+    told = ", ".join(f"{name} {lasting(spent)}" for name, spent in seconds.items())
+    return f"  {how}: {told}; {lasting(sum(seconds.values()))} in all."
 
 
 def memory_section(stages: Sequence[MeasuredStage]) -> str:

@@ -1,6 +1,7 @@
 """Training steps of a stage, taken and measured."""
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +19,11 @@ from cdcd_video.tools.explain.meters import MemoryMeter, make_fake, watching
 
 REAL_BATCHES = (4, 8)
 """Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
+
+
+TIMED_FLOPS = 1e11
+"""Of a real step that is timed: a second or so on a processor."""
+MOST_TIMED_S, MOST_TIMED_BYTES = 10.0, 4e9
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class MeasuredStage:
     activations: float
     """The most that is alive at once in a step beside weights, gradients, moments and averages."""
     checkpoint: int
+    step_s: float | None = None
+    """Of one step on this machine's processor; None where it is not trained there."""
+    timed_size: int = 0
+    """Examples of the step that was timed."""
 
     @property
     def memory(self) -> float:
@@ -59,6 +69,30 @@ def measure(line: Line, name: str) -> MeasuredStage:
         flops=more.flops + ahead * (more.flops - few.flops),
         activations=max(0, more.activations + ahead * (more.activations - few.activations)),
     )
+
+
+def timed(line: Line, stage: MeasuredStage) -> MeasuredStage:
+    """The same with the time of a step on this processor: a real one at the stage's batch, or at as much of it as is cheap.
+
+    Networks so large that a step might not fit are left untimed.
+    """
+    if stage.memory - stage.activations > MOST_TIMED_BYTES:
+        return stage
+    train = getattr(line.config.train, stage.name)
+    cheap = TIMED_FLOPS / max(1.0, stage.flops / train.accumulate / train.batch_size)
+    size = min(train.batch_size, max(REAL_BATCHES[0], int(cheap)))
+    parts = assemble(line, stage.name, size)
+    settings = settings_for(train.model_copy(update={"batch_size": size, "accumulate": 1}), 1)
+    given = FixedBatch(stage.name, parts.task.model, parts.task.batch(0), parts.task.objective)
+    optimizer, ema = optim.make_optimizer(given.model, settings), Ema(given.model, settings.ema_decay)
+    seconds = []
+    for step in range(3):  # the first is slower
+        begin = time.perf_counter()
+        loop.train_step(given, optimizer, ema, settings, step=step, seed=line.config.seed)
+        seconds.append(time.perf_counter() - begin)
+        if sum(seconds) > MOST_TIMED_S:
+            break
+    return replace(stage, step_s=min(seconds) * train.batch_size / size * train.accumulate, timed_size=size)
 
 
 def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | None) -> MeasuredStage:

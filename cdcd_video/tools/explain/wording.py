@@ -10,6 +10,14 @@ def scaled(value: float, unit: str) -> str:
     return f"{value:.0f} {unit}"
 
 
+def lasting(seconds: float) -> str:
+    """A time in the unit that suits it: 40 s, 12 min, 3.5 hours, 20 days."""
+    for least, unit, size in ((72 * 3600, "days", 24 * 3600), (5400, "hours", 3600), (90, "min", 60)):
+        if seconds >= least:
+            return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
+
+
 def underlined(text: str) -> list[str]:
     """A line of text, underlined."""
     return [text, "-" * len(text)]
