@@ -10,15 +10,15 @@ FOUND = $(or $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/nul
 SMOKE = .venv-smoke-$(notdir $(PYTHON))$(if $(OLDEST),-oldest)
 
 # What the calling shell has set up for another Python must not leak into this one.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 # The models here are small: threads that wait for each other on a busy machine can cost a hundredfold.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint smoke audit clean
+.PHONY: help setup demo test test-all lint smoke audit clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 setup: $(READY)  ## .venv with everything that is needed
 
@@ -27,6 +27,9 @@ demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> dr
 
 test: $(READY)  ## the test-suite; some of it: make test ARGS="tests/test_house.py -k layers"
 	@$(RUN) -m pytest $(ARGS)
+
+test-all: $(READY)  ## the same, with every case of the sweeps of which `make test` runs a sample
+	@$(RUN) -m pytest --all $(ARGS)
 
 lint: $(READY)  ## style, as the test-suite checks it
 	@$(RUN) -m ruff check .

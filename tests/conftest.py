@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import sweeps
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,54 @@ def shared_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+# Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:
+# a fixture that a file imports is made anew for that file. What is harmed by a test is copied before.
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a whole model of `configs/tiny.yaml` with random weights."""
+    from fixtures_model import write_model  # loads torch, which half of the tests do without
+
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of `fixtures_model.trained_config()`, trained through all its stages in one go."""
+    from fixtures_model import trained_config
+
+    from cdcd_video.build import TrainingRun
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    TrainingRun(trained_config(), out, ["test"]).train()
+    return out
+
+
+# A sweep is a test with many cases that differ little. `make test` runs some of them, always the same; `make test-all` all.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run every case of every sweep, not a sample of them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sweeps.IS_WHOLE = config.getoption("--all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what belongs to the whole of a sweep alone."""
+    if config.getoption("--all"):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            cases.setdefault(item.nodeid.split("[")[0], []).append(item)
+    left_out = {item for own in cases.values() for item in own} - {
+        item for own in cases.values() for item in sweeps.sample(own)
+    }
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]

@@ -1,9 +1,8 @@
-"""A whole model with random weights, built in a second: enough for everything but beauty."""
+"""Models for tests: one with random weights, built in a second, and the config of one that has learned a little."""
 
 import json
 from pathlib import Path
 
-import pytest
 import torch
 
 from cdcd_video import clip, configfile
@@ -34,7 +33,13 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the random model; tests that damage it copy it first."""
-    return write_model(tmp_path_factory.mktemp("model"))
+SHORT = tuple(
+    f"train.{stage}.num_steps={steps}"
+    for stage, steps in dict(clip=10, codec=40, decoder=10, diffusion=60, refine=10).items()
+)
+"""Enough to see that it learns."""
+
+
+def trained_config(*changes: str) -> Config:
+    """`configs/tiny.yaml` with fewer steps, and what else is asked for."""
+    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*SHORT, *changes])

@@ -1,23 +1,23 @@
 """An ablation: what is read from its file, what intervals say, and the whole of it on the tiny config."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
-from fixtures_model import write_model
 from safetensors.torch import load_file
 
+import train
 from cdcd_video import configfile
+from cdcd_video.ablate import __main__ as ablate
 from cdcd_video.ablate import cell, plan, training, verdict
 from cdcd_video.ablate.gather import Sums
 from cdcd_video.ablate.plan import Ablation
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
@@ -254,60 +254,53 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
 
 
 def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path):
-    code = (
-        "import sys, time; from pathlib import Path; from cdcd_video.ablate.cell import claimed\n"
-        "with claimed(Path(sys.argv[1])) as ours:\n    print(ours, flush=True)\n    time.sleep(60)\n"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "cell"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert other.stdout.readline() == "True\n"
-        with cell.claimed(tmp_path / "cell") as is_ours:
-            assert not is_ours
-        other.send_signal(signal.SIGKILL)
-        other.wait()
-        with cell.claimed(tmp_path / "cell") as is_ours:
-            assert is_ours
-    finally:
-        other.kill()
-        other.stdout.close()
+    other = children.start("test_ablate:claims", tmp_path / "cell")
+    while not other.stdout:
+        assert other.poll() is None, other.stderr
+        time.sleep(0.02)
+    assert other.stdout == "True\n"
+    with cell.claimed(tmp_path / "cell") as is_ours:
+        assert not is_ours
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    with cell.claimed(tmp_path / "cell") as is_ours:
+        assert is_ours
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder whose CLIP and codec are reused."""
-    return write_model(tmp_path_factory.mktemp("base") / "model")
-
-
-def ablate(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "cdcd_video.ablate", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def claims() -> None:
+    """Runs in a process of its own: claims a cell, says so, and keeps it until it is killed."""
+    with cell.claimed(Path(sys.argv[1])) as ours:
+        print(ours, flush=True)
+        signal.pause()
 
 
 @pytest.mark.slow
-def test_the_whole_of_it(base: Path, tmp_path: Path):
-    changes = [f"reuse={base}", "train.diffusion.num_steps=6", "train.diffusion.checkpoint_every=2", "data.num_clips=8"]
-    path, out = write_plan(tmp_path, set=changes, stages=["eye", "diffusion"]), tmp_path / "out"  # no arm has an eye
+def test_the_whole_of_it(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    def run(entrance, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["main", *map(str, arguments)])
+        code = exit_code(entrance)
+        return code, *capsys.readouterr()
 
-    dry = ablate(path, "--out", out, "--dry-run")
-    assert dry.returncode == 0, dry.stderr
-    assert "4 of 4 cells are open" in dry.stdout and "hours" in dry.stdout and not out.exists()
+    few = ["num_videos=3", "num_frames=6", "window=4"]
+    measured = {"protocol": str(ROOT / "configs/eval/small.yaml"), "metrics": ["sprites", "motion"], "set": few}
+    changes = [f"reuse={tiny_model}", "train.diffusion.num_steps=6", "train.diffusion.checkpoint_every=2"]
+    changes += ["data.num_clips=8", "data.num_val_clips=2"]
+    path = write_plan(tmp_path, set=changes, stages=["eye", "diffusion"], measured={"along": measured})
+    out = tmp_path / "out"  # no arm has an eye
 
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "cdcd_video.ablate", path, "--out", out, "--only", "both"],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list(out.glob("both-0/checkpoints/diffusion/*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(killed.pid, signal.SIGKILL)
+    code, told, error = run(ablate.main, path, "--out", out, "--dry-run")
+    assert code == 0, error
+    assert "4 of 4 cells are open" in told and "hours" in told and not out.exists()
+
+    killed = children.start("cdcd_video.ablate.__main__:main", path, "--out", out, "--only", "both")
+    while not list(out.glob("both-0/checkpoints/diffusion/*")):
+        assert killed.poll() is None, killed.stderr
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
     killed.wait()
 
-    done = ablate(path, "--out", out)
-    assert done.returncode == 0, done.stderr
+    code, _, error = run(ablate.main, path, "--out", out)
+    assert code == 0, error
     table = (out / "table.md").read_text()
     assert (
         "| none (2) | both (2) |" in table
@@ -322,20 +315,20 @@ def test_the_whole_of_it(base: Path, tmp_path: Path):
         len(line["value"]["by_seed"]) == 2 for line in right
     )
 
-    again = ablate(path, "--out", out)
-    assert "4 cells, all done" in again.stdout and (out / "table.md").read_text() == table
+    _, told, _ = run(ablate.main, path, "--out", out)
+    assert "4 cells, all done" in told and (out / "table.md").read_text() == table
 
     # A cell is reproducible from its run folder, whatever happened on the way.
     config = configfile.load(out / "both-0" / "config.yaml", type(plan.read(path, [], out).cells[0].config))
     assert config.seed == 0
-    train = [sys.executable, "train.py", "--config", out / "both-0" / "config.yaml", "--out", tmp_path / "again"]
-    run = subprocess.run([*train, "--stages", "diffusion"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    again = ["--config", out / "both-0" / "config.yaml", "--out", tmp_path / "again", "--stages", "diffusion"]
+    code, _, error = run(train.main, *again)
+    assert code == 0, error
     files = [folder / "model" / "denoiser.safetensors" for folder in (out / "both-0", tmp_path / "again")]
     weights = [load_file(file) for file in files]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
 
-    early = ablate(path, "--out", tmp_path / "nothing", "--table")
-    assert early.returncode == 2 and "no finished cell" in early.stderr and "Traceback" not in early.stderr
-    wrong = ablate(path, "--out", out, "--only", "neither")
-    assert wrong.returncode == 2 and wrong.stderr.startswith("error: ") and "neither" in wrong.stderr
+    code, _, error = run(ablate.main, path, "--out", tmp_path / "nothing", "--table")
+    assert code == 2 and "no finished cell" in error
+    code, _, error = run(ablate.main, path, "--out", out, "--only", "neither")
+    assert code == 2 and error.startswith("error: ") and "neither" in error

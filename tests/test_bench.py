@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from test_upstream import fake_checkout
 from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +22,7 @@ from cdcd_video.kernels import tiled
 from cdcd_video.settled import settled
 from cdcd_video.tools import (
     bench,
+    bench_attention,
     bench_busy,
     bench_busy_side,
     bench_config_parts,
@@ -36,8 +36,6 @@ from cdcd_video.tools.bench_flops import step_flops
 from cdcd_video.tools.bench_loss_side import SIDES, measured
 from cdcd_video.tools.bench_process import in_child, measure, peak_over_base, product_rate
 from cdcd_video.tools.bench_shapes import Shape
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.stand_in import look_at_data
 from cdcd_video.tools.explain.steps import measure as measure_shapes
 
 CPU = torch.device("cpu")
@@ -245,6 +243,7 @@ def test_both_walks_draw_codes():
 def test_bench_attention_measures_every_way_that_serves(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
     file = tmp_path / "attention.json"
     options = ["--shapes", "tiny", "cub, words", "--repeats", "1", "--json", str(file)]
+    monkeypatch.setitem(bench_attention.SHAPES, "cub, words", (1, 2, 1024, 77, 12))
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     monkeypatch.setattr(tiled, "serves", lambda q, k: False)
     monkeypatch.setattr(sys, "argv", ["bench", "attention", *options])
@@ -257,7 +256,7 @@ def test_bench_attention_measures_every_way_that_serves(monkeypatch: pytest.Monk
         assert row["forward_s"].keys() == row["backward_s"].keys() and row["forward_s"]["compiled"] is None
         assert (row["forward_s"]["blockwise"] is None) == (row["shape"] == "tiny")
         assert all(row[part]["torch, fused"] > 0 for part in ("forward_s", "backward_s"))
-    assert rows[2]["flops_forward"] == 4 * 4 * 16 * 1024 * 77 * 12
+    assert rows[2]["flops_forward"] == 4 * 1 * 2 * 1024 * 77 * 12
     assert "written out" in out and " - " in out
 
 
@@ -267,21 +266,26 @@ def test_bench_attention_measures_every_way_that_serves(monkeypatch: pytest.Monk
 def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
 ):
-    file = tmp_path / "config.json"
+    file, counted = tmp_path / "config.json", {}
     options = ["--stages", "codec", "diffusion", "--steps", "1", "2", "--together", "2", "--repeats", "1"]
     rate = {"fp32": 1e9, "bf16": 2e9}
     monkeypatch.setattr(bench_config_parts, "rates", lambda device: rate)
+
+    def dry_run(line, name):
+        counted[name] = measure_shapes(line, name).flops
+        return SimpleNamespace(flops=counted[name])
+
+    monkeypatch.setattr(bench_config_parts, "measure_shapes", dry_run)
     given = ["--config", str(TINY), "--round", "2", "--device", "cpu", "--json", str(file)]
-    given += ["--set", "train.diffusion.accumulate=2"]
+    given += ["--set", "train.codec.accumulate=2"]
     monkeypatch.setattr(sys, "argv", ["bench", "config", *given, *options])
     assert exit_code(bench.main) == 0
     out, found = capsys.readouterr().out, json.loads(file.read_text())
     assert [row["stage"] for row in found["stages"]] == ["codec", "diffusion"]
-    config = settled(configfile.load(TINY, Config, ["train.diffusion.accumulate=2"]), CPU)
-    line = Line(config, look_at_data(config), tmp_path)
+    config = settled(configfile.load(TINY, Config, ["train.codec.accumulate=2"]), CPU)
     for row in found["stages"]:
         train = getattr(config.train, row["stage"])
-        assert row["flops"] == measure_shapes(line, row["stage"]).flops > 0 and row["n"] == 2
+        assert row["flops"] == counted[row["stage"]] > 0 and row["n"] == 2
         assert row["share_mm"] == pytest.approx(row["flops"] / row["s"] / rate[row["precision"]])
         assert row["precision"] == train.precision
         assert row["examples_per_s"] * row["s"] == pytest.approx(train.batch_size * train.accumulate) == row["batch"]
@@ -291,7 +295,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     ]  # fmt: skip
     for row in found["drawings"]:
         assert row["frames"] == 8 and row["s_per_frame"] * 7 * row["videos_per_s"] == pytest.approx(1)
-    assert "tiny train.diffusion.accumulate=2; " in out and "(the default)" in out and "diffusion: aten::" in out
+    assert "tiny train.codec.accumulate=2; " in out and "(the default)" in out and "diffusion: aten::" in out
 
 
 @pytest.mark.parametrize(
@@ -391,7 +395,7 @@ def test_bench_busy_leaves_nobody_working(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_bench_busys_side_samples_and_says_how_long(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):

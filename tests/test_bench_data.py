@@ -4,7 +4,6 @@ import argparse
 import time
 
 import pytest
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from video_files import moving_bar, write_clip
 
 from cdcd_video.data.decoding import Source
@@ -41,7 +40,7 @@ def test_inner_parts_are_taken_off_the_outer():
     assert watch.seconds["innermost"] == pytest.approx(0.02, rel=0.25)
 
 
-def test_every_figure_is_told(tiny_model, tmp_path):  # noqa: F811
+def test_every_figure_is_told(tiny_model, tmp_path):
     for number in range(3):
         write_clip(tmp_path / f"{number}.mp4", moving_bar(24), fps=24)
     (tmp_path / "broken.mp4").write_bytes(b"x")
@@ -72,7 +71,7 @@ def test_every_figure_is_told(tiny_model, tmp_path):  # noqa: F811
         assert word in told
 
 
-def test_mistakes_are_told(tiny_model, tmp_path):  # noqa: F811
+def test_mistakes_are_told(tiny_model, tmp_path):
     with pytest.raises(UserError, match="none of 0 files is a video"):
         quick = ("--num-sprites", "1", "--steps", "0", "--batches", "0")
         bench_data.compare(parsed("--model", str(tiny_model), "--videos", str(tmp_path), *quick), lambda said: None)

@@ -48,6 +48,7 @@ def dense_bound(process, log_p0, x0, x_t, s, t, source):
     return torch.stack(rows)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_are_those_of_the_dense_sum(kind, schedule):
@@ -65,6 +66,7 @@ def test_values_and_gradients_are_those_of_the_dense_sum(kind, schedule):
     torch.testing.assert_close(our_gradient, dense_gradient, rtol=0, atol=1e-10)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("num_codes", [1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_codes_are_no_special_case(kind, num_codes):
@@ -87,6 +89,7 @@ def test_float32_is_near_float64(kind):
     torch.testing.assert_close(half.double(), wide, rtol=0.1, atol=0.05)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("scale", [30.0, 1e3, 1e5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_extreme_logits_keep_value_and_gradient_finite(kind, scale):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from safetensors.torch import load_file
 
 from cdcd_video import configfile
@@ -47,14 +47,14 @@ def test_the_world_is_the_one_of_the_config():
 # ------------------------------------------------------------------------------------------------------------- reuse
 
 
-def test_reuse_takes_over_clip_and_codec(start, tiny_model):  # noqa: F811
+def test_reuse_takes_over_clip_and_codec(start, tiny_model):
     run = start(f"reuse={tiny_model}")
     run.train([])
     for name in ("codec.safetensors", "clip/model.safetensors", "clip/tokenizer.json"):
         assert (run.folder / name).read_bytes() == (tiny_model / name).read_bytes(), name
 
 
-def test_reuse_finds_the_model_of_a_run_folder(start, tiny_model, tmp_path):  # noqa: F811
+def test_reuse_finds_the_model_of_a_run_folder(start, tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "earlier" / "model")
     run = start(f"reuse={tmp_path / 'earlier'}")
     run.train([])
@@ -62,7 +62,7 @@ def test_reuse_finds_the_model_of_a_run_folder(start, tiny_model, tmp_path):  # 
 
 
 @pytest.mark.parametrize("change, section", [("codec.groups=1", "codec"), ("clip.joint_width=32", "clip")])
-def test_reuse_of_another_kind_of_codec_is_refused(change, section, start, tiny_model):  # noqa: F811
+def test_reuse_of_another_kind_of_codec_is_refused(change, section, start, tiny_model):
     run = start(f"reuse={tiny_model}", change)
     with pytest.raises(UserError, match=f"`{section}` of .* differs from this config's .*; make them equal"):
         run.train([])
@@ -102,7 +102,7 @@ def test_a_stage_before_the_clip_is_told_what_it_lacks(stage, start):
 
 
 @pytest.mark.parametrize("stage", ["decoder", "diffusion", "refine"])
-def test_a_stage_before_the_codec_is_told_what_it_lacks(stage, start, tiny_model):  # noqa: F811
+def test_a_stage_before_the_codec_is_told_what_it_lacks(stage, start, tiny_model):
     run = start()
     shutil.copytree(tiny_model / "clip", run.folder / "clip")
     with pytest.raises(UserError, match="no trained codec yet; train the stage `codec` first") as told:
@@ -110,7 +110,7 @@ def test_a_stage_before_the_codec_is_told_what_it_lacks(stage, start, tiny_model
     assert "\n" not in str(told.value)
 
 
-def test_refining_before_there_is_a_denoiser_is_told_what_it_lacks(start, tiny_model):  # noqa: F811
+def test_refining_before_there_is_a_denoiser_is_told_what_it_lacks(start, tiny_model):
     run = start()
     shutil.copytree(tiny_model, run.folder)
     with pytest.raises(UserError, match="no checkpoint of diffusion; train it first"):
@@ -131,7 +131,7 @@ LEARNED = (
 )
 
 
-def test_learned_temperatures_are_trained_resumed_and_handed_on_but_no_part_of_the_model(start, tiny_model, tmp_path):  # noqa: F811
+def test_learned_temperatures_are_trained_resumed_and_handed_on_but_no_part_of_the_model(start, tiny_model, tmp_path):
     run = start(f"reuse={tiny_model}", *LEARNED)
     run.train()
     ends = {stage: latest(run.out, stage).folder for stage in ("diffusion", "refine")}
@@ -171,7 +171,7 @@ def test_learned_temperatures_are_trained_resumed_and_handed_on_but_no_part_of_t
         assert torch.equal(value, averaged[f"denoiser.{name}"].half().float()), name
 
 
-def test_without_a_term_there_is_no_temperature_to_learn(start, tiny_model):  # noqa: F811
+def test_without_a_term_there_is_no_temperature_to_learn(start, tiny_model):
     weights = "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"
     run = start(f"reuse={tiny_model}", *LEARNED, *weights, "train.diffusion.num_steps=1")
     run.train(["diffusion"])
@@ -181,7 +181,7 @@ def test_without_a_term_there_is_no_temperature_to_learn(start, tiny_model):  # 
 # ------------------------------------------------------------------------------------------------------------ identity
 
 
-def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model):  # noqa: F811
+def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model):
     clip = FrozenClip(tiny_model / "clip")
     with torch.random.fork_rng():
         torch.manual_seed(0)

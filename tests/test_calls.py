@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 
 import inference
 from cdcd_video import DrawingWarning, ImageToVideo, generate
@@ -26,7 +25,7 @@ OWN = 3
 
 
 @pytest.fixture(scope="module")
-def pipe(tiny_model: Path) -> ImageToVideo:  # noqa: F811
+def pipe(tiny_model: Path) -> ImageToVideo:
     return ImageToVideo.from_pretrained(tiny_model, device="cpu")
 
 
@@ -184,7 +183,7 @@ def test_a_warning_made_an_error_comes_before_anything_is_drawn(pipe: ImageToVid
 
 def test_the_command_line_says_the_same_sentences_once(
     tmp_path: Path,
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     pipe: ImageToVideo,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -207,6 +207,7 @@ def dense(given: Case, weights: CdcdWeights, *negatives: Negatives, quirks: Quir
     return (seen * nats).sum(-1) / given.p_t
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("quirks", [RIGHT, UPSTREAM], ids=["right", "upstream"])
 @pytest.mark.parametrize("modes", list(itertools.product(["step", "sample"], repeat=2)), ids=" ".join)
 @pytest.mark.parametrize("name", ["cdcd", "much replaced", "replace"])
@@ -228,6 +229,7 @@ def test_two_groups_are_the_dense_sum(name, modes, quirks):
     torch.testing.assert_close(gradient, dense_gradient, rtol=0, atol=1e-10 * float(dense_gradient.abs().max()))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("mode", ["step", "sample"])
 @pytest.mark.parametrize("num", [1, 3, 9, 10, 100])
 def test_there_may_be_any_number_of_negatives(num, mode):
@@ -347,6 +349,7 @@ def test_for_one_token_the_perfect_denoiser_makes_the_bound_exact(name):
         torch.testing.assert_close(exact_loss(tiny, closed(name, 4, num_steps)), -tiny.p.log(), rtol=0, atol=1e-9)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", [World, Mistaken])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_is_at_least_the_exact_negative_log_likelihood(name, kind):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,11 +61,13 @@ def test_values_of_one_side_only_are_no_difference_and_are_told(run, tmp_path, m
 def test_a_commit_is_written_out_and_nothing_else_changes(tmp_path):
     if not (compare_loss.ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    before = (compare_loss.ROOT / ".git" / "index").read_bytes()
+    asked = ["git", "-C", compare_loss.ROOT, "rev-parse", "--git-path", "index"]  # in a work tree it lies elsewhere
+    index = compare_loss.ROOT / subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    before = index.read_bytes()
     folder = compare_loss._unpacked("HEAD", tmp_path / "checkout")
     assert (folder / "train.py").is_file()
     assert (folder / "cdcd_video" / "engine" / "loop.py").is_file()
-    assert (compare_loss.ROOT / ".git" / "index").read_bytes() == before
+    assert index.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["no-such-commit", "--upload-pack=x", "missing/folder"])

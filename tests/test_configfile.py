@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from sweeps import examples
 
 from cdcd_video import configfile
 from cdcd_video.errors import UserError
@@ -170,7 +171,7 @@ def test_what_is_dumped_is_read_back(write):
     assert text.startswith("name: '1e-4'\nseed: 0\n")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.text(st.characters(codec="utf-8")).filter(lambda text: "${" not in text),
     rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
@@ -377,7 +378,7 @@ _LIKELY = st.builds(
 _UNLIKELY = _MARKS | st.builds("{}.{}={}".format, _WORDS, _WORDS, _FILES)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.just("name: a") | _FILES | st.binary(max_size=30), overrides=st.lists(_LIKELY | _UNLIKELY, max_size=3))
 def test_anything_is_a_config_or_a_sentence(write, text, overrides):
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")

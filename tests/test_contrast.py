@@ -7,6 +7,7 @@ import torch
 import worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import examples
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -157,7 +158,7 @@ def test_in_clips_own_training_equal_captions_retrieve_nothing():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data(), batch=st.integers(1, 4), num=st.integers(1, 6), seed=st.integers(0, 2**31))
 def test_the_order_of_negatives_does_not_matter_and_the_bound_holds(data, batch, num, seed):
     anchor, positive, negatives = unit(batch, 4, seed=seed), unit(batch, 4, seed=seed + 1), unit(num, 4, seed=seed + 2)

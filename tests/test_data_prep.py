@@ -357,6 +357,7 @@ def begun_array(part: Path) -> None:
     (part / "frames-00077.npy").write_bytes(bytes(100))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("harm", [lambda part: None, torn_line, lost_frames, extra_frames, begun_array])
 @pytest.mark.parametrize("stop", [0, 1, 9, 20])
 def test_whatever_an_interruption_leaves_the_result_is_the_same(tmp_path, stop, harm):

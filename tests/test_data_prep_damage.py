@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import examples
 
 from cdcd_video.errors import UserError
 from data_prep.internvid_rows import Metadata, Row
@@ -18,7 +19,7 @@ from data_prep.msrvtt_annotations import read_annotations
 from data_prep.packed import find
 from data_prep.tars import clips_in
 
-VARIANTS = 300
+VARIANTS = examples(300)
 NAME = "test_videodatainfo.json"
 
 

@@ -48,6 +48,15 @@ def loaded(name: str) -> networks.FeatureNetwork:
     return networks.load(name)
 
 
+@functools.cache
+def features(name: str, defect: str = "", strength: float = 0.0) -> np.ndarray:
+    """Of the degraded videos, or of their drawn frames; of the true ones where the strength is 0."""
+    if defect and not strength:  # `test_strength_0_is_the_video_itself_and_frame_0_stays`
+        return features(name)
+    videos = degraded(defect, strength) if defect else clips()
+    return loaded(name)(drawn_frames(videos) if name == "sprites-frame" else videos).features
+
+
 def drawn_frames(videos: np.ndarray) -> np.ndarray:
     """All frames but the given one, thinned to every third."""
     return videos[:, 1::3].reshape(-1, *videos.shape[2:])
@@ -78,18 +87,14 @@ def test_shuffling_only_moves_and_freezing_only_stops():
 @pytest.mark.parametrize(("distance", "strengths"), DISTANCES)
 @pytest.mark.parametrize("defect", ["blur", "noise", "tint", "drift"])
 def test_frame_distances_rise_with_what_is_seen_in_a_frame(defect, distance, strengths):
-    network = loaded("sprites-frame")
-    real = network(drawn_frames(clips())).features
-    values = [distance(real, network(drawn_frames(degraded(defect, s))).features) for s in strengths]
+    values = [distance(features("sprites-frame"), features("sprites-frame", defect, s)) for s in strengths]
     assert values == sorted(set(values)), values
 
 
 @pytest.mark.parametrize(("distance", "strengths"), DISTANCES)
 @pytest.mark.parametrize("defect", DEGRADATIONS)
 def test_video_distances_rise_with_every_defect(defect, distance, strengths):
-    network = loaded("sprites-video")
-    real = network(clips()).features
-    values = [distance(real, network(degraded(defect, s)).features) for s in strengths]
+    values = [distance(features("sprites-video"), features("sprites-video", defect, s)) for s in strengths]
     assert values == sorted(set(values)), values
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from safetensors.torch import load_file, save_file
 from video_files import grey_steps, moving_bar, write_clip, write_sound
 
@@ -92,7 +92,7 @@ def prepared(videos, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def latents(videos, tiny_model, tmp_path_factory) -> Path:  # noqa: F811
+def latents(videos, tiny_model, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("latents") / "out"
     assert encode(tiny_model, out, *recipe_of(videos)) == 0
     return out
@@ -107,7 +107,7 @@ def small_blocks(monkeypatch):
 # ------------------------------------------------------------------------------------------------------- what comes out
 
 
-def test_videos_become_what_their_prepared_folder_becomes(latents, prepared, tiny_model, tmp_path):  # noqa: F811
+def test_videos_become_what_their_prepared_folder_becomes(latents, prepared, tiny_model, tmp_path):
     assert encode(tiny_model, tmp_path / "out", "--data", str(prepared)) == 0
     direct, by_folder = content(latents), content(tmp_path / "out")
     assert {name for name in direct if direct[name] != by_folder[name]} == {"manifest.json", "rejected.jsonl"}
@@ -136,7 +136,7 @@ def test_what_cannot_be_used_is_listed_and_stops_nothing(latents, videos):
     assert str(videos) not in (latents / "manifest.json").read_text()
 
 
-def test_annotations_are_encoded_with_their_bad_rows_listed(videos, tiny_model, tmp_path):  # noqa: F811
+def test_annotations_are_encoded_with_their_bad_rows_listed(videos, tiny_model, tmp_path):
     ids = ["video0", "../video1", "a/b", "/etc/passwd", "video3"]
     facts = {
         "videos": [{"video_id": name, "split": "train", "category": 3} for name in ids],
@@ -156,7 +156,7 @@ def test_annotations_are_encoded_with_their_bad_rows_listed(videos, tiny_model, 
     assert encode(tiny_model, tmp_path / "check", *recipe, "--check-only") == 0 and not (tmp_path / "check").exists()
 
 
-def test_shards_make_the_same_bytes(latents, videos, tiny_model, tmp_path, small_blocks, capsys):  # noqa: F811
+def test_shards_make_the_same_bytes(latents, videos, tiny_model, tmp_path, small_blocks, capsys):
     assert encode(tiny_model, tmp_path / "whole", *recipe_of(videos)) == 0
     capsys.readouterr()
     for shard in ("1", "0"):
@@ -167,7 +167,7 @@ def test_shards_make_the_same_bytes(latents, videos, tiny_model, tmp_path, small
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, small_blocks):  # noqa: F811
+def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, small_blocks):
     assert encode(tiny_model, tmp_path / "whole", *recipe_of(videos)) == 0
     for blocks in (0, 1, 3):
         child = os.fork()
@@ -209,14 +209,14 @@ def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, sma
         (["--data", "x", "--device", "abacus"], "device 'abacus' is not a device"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(tiny_model, tmp_path, capsys, options, told):  # noqa: F811
+def test_mistakes_are_told_in_a_sentence(tiny_model, tmp_path, capsys, options, told):
     assert encode(tiny_model, tmp_path / "out", *options) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(told, error), error
     assert not list(tmp_path.iterdir())
 
 
-def test_the_cache_of_another_codec_is_refused(latents, videos, tiny_model, tmp_path, capsys):  # noqa: F811
+def test_the_cache_of_another_codec_is_refused(latents, videos, tiny_model, tmp_path, capsys):
     shutil.copytree(latents, tmp_path / "latents")
     shutil.copytree(tiny_model, tmp_path / "other")
     weights = load_file(tmp_path / "other" / "codec.safetensors")
@@ -257,7 +257,7 @@ def forbidden(*args, **kwargs):
 def test_training_on_latents_touches_no_video_no_clip_and_no_decoder(
     latents,
     prepared,
-    tiny_model,  # noqa: F811
+    tiny_model,
     tmp_path,
     monkeypatch,
 ):
@@ -279,7 +279,7 @@ def test_training_on_latents_touches_no_video_no_clip_and_no_decoder(
         run.train(["diffusion", "codec"])
 
 
-def with_its_clip(tiny_model: Path, folder: Path) -> Path:  # noqa: F811
+def with_its_clip(tiny_model: Path, folder: Path) -> Path:
     """A model folder that tells its CLIP, as those of a training run do."""
     shutil.copytree(tiny_model, folder)
     facts = json.loads((folder / "model.json").read_text())
@@ -288,7 +288,7 @@ def with_its_clip(tiny_model: Path, folder: Path) -> Path:  # noqa: F811
     return folder
 
 
-def test_reuse_brings_what_drawing_needs(latents, tiny_model, tmp_path, monkeypatch):  # noqa: F811
+def test_reuse_brings_what_drawing_needs(latents, tiny_model, tmp_path, monkeypatch):
     source = with_its_clip(tiny_model, tmp_path / "source")
     run = build.TrainingRun(of_latents(latents, f"reuse={source}"), tmp_path / "run", ["test"])
     with monkeypatch.context() as patch:
@@ -300,7 +300,7 @@ def test_reuse_brings_what_drawing_needs(latents, tiny_model, tmp_path, monkeypa
     assert video.frames.shape == (2, 32, 32, 3)
 
 
-def test_reuse_of_another_codec_is_refused(latents, tiny_model, tmp_path):  # noqa: F811
+def test_reuse_of_another_codec_is_refused(latents, tiny_model, tmp_path):
     run = build.TrainingRun(of_latents(latents, f"reuse={tiny_model}"), tmp_path / "run", ["test"])
     with pytest.raises(UserError, match=r"reuse: the codec of .* \(\w{16}\) is not the one that made .* \(\w{16}\)"):
         run.train()
@@ -339,7 +339,7 @@ def test_what_needs_pixels_says_so(latents):
 # ------------------------------------------------------------------------------------------------------------ the engine
 
 
-def test_tasks_of_datatrove_make_the_same_bytes(latents, videos, tiny_model, tmp_path):  # noqa: F811
+def test_tasks_of_datatrove_make_the_same_bytes(latents, videos, tiny_model, tmp_path):
     pytest.importorskip("datatrove", reason="the extra `cluster` is not installed: pip install '.[cluster]'")
     command = [sys.executable, "-m", "data_prep", "encode", "--model", str(tiny_model), "--out", str(tmp_path / "out")]
     command += ["--engine", "datatrove", "--num-shards", "2", "--processes", "2", *recipe_of(videos)]
@@ -348,7 +348,7 @@ def test_tasks_of_datatrove_make_the_same_bytes(latents, videos, tiny_model, tmp
     assert content(tmp_path / "out") == content(latents)
 
 
-def test_without_the_engine_it_is_told_how_to_get_it(tiny_model, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_without_the_engine_it_is_told_how_to_get_it(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "datatrove", None)
     monkeypatch.setitem(sys.modules, "datatrove.executor", None)
     monkeypatch.delitem(sys.modules, "data_prep.cluster", raising=False)

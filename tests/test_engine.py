@@ -6,12 +6,12 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import children
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -185,20 +185,16 @@ def test_a_crashed_run_ends_with_the_same_bits(whole, tmp_path, crash_at):
     assert kept == [(line["step"], line.get("evaluation")) for line in lines(whole)]
 
 
-SCRIPT = """
-import os, signal, sys
-sys.path[:0] = [{tests!r}, {root!r}]
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from test_engine import Toy, go
-from cdcd_video.errors import exit_code
-def strike(step, loss):
-    if step == 10:
-        os.kill(os.getpid(), {number})
-    return loss
-sys.exit(exit_code(lambda: go(Path({out!r}), Toy(strike)) and 0))
-"""
+def strikes_itself() -> None:
+    """Runs in a process of its own: trains, and is hit by a signal in step 10."""
+    out, number = sys.argv[1:]
+
+    def strike(step, loss):
+        if step == 10:
+            os.kill(os.getpid(), int(number))
+        return loss
+
+    go(Path(out), Toy(strike))
 
 
 KILLS = {signal.SIGTERM: (143, 11), signal.SIGINT: (130, 11), signal.SIGKILL: (-signal.SIGKILL, 7)}
@@ -208,13 +204,9 @@ KILLS = {signal.SIGTERM: (143, 11), signal.SIGINT: (130, 11), signal.SIGKILL: (-
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> dict[int, tuple[Path, int, str]]:
     """Signal -> run folder, exit code and stderr of a process that it hit in step 10; all run side by side."""
-    tests, outs, processes = Path(__file__).parent, {}, {}
-    for number in KILLS:
-        outs[number] = tmp_path_factory.mktemp(number.name)
-        script = SCRIPT.format(tests=str(tests), root=str(tests.parent), number=int(number), out=str(outs[number]))
-        processes[number] = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-    ended = {number: process.communicate()[1] for number, process in processes.items()}
-    return {number: (outs[number], processes[number].returncode, ended[number]) for number in KILLS}
+    outs = {number: tmp_path_factory.mktemp(number.name) for number in KILLS}
+    started = {number: children.start("test_engine:strikes_itself", out, int(number)) for number, out in outs.items()}
+    return {number: (outs[number], child.wait(), child.stderr) for number, child in started.items()}
 
 
 @pytest.mark.parametrize("number", list(KILLS), ids=lambda number: number.name)
@@ -296,6 +288,7 @@ def test_tied_weights_agree_in_the_average(whole):
     Net().load_state_dict(weights)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"])
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove", "empty"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, run, name, harm, capsys):

@@ -103,6 +103,7 @@ def numpys_own() -> Exception:
     raise AssertionError("this machine has a quarter of an exabyte")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("place", ["batch", "objective"])
 @pytest.mark.parametrize(
     "error",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from test_networks import as_file, made_up_weights, pinned, random_inception, weights_folder  # noqa: F401 (fixtures)
 
 import cdcd_video
@@ -49,7 +48,7 @@ def lines_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_measures_a_model_and_leaves_it_as_it_was(run: Run, tiny_model: Path):  # noqa: F811
+def test_measures_a_model_and_leaves_it_as_it_was(run: Run, tiny_model: Path):
     digest = folder_digest(tiny_model)
     code, out, _ = run("--checkpoint", tiny_model, *SHORT, *QUICK, "--steps", 2, "--batch", 3)
     assert code == 0
@@ -69,14 +68,14 @@ def test_measures_a_model_and_leaves_it_as_it_was(run: Run, tiny_model: Path):  
     assert folder_digest(tiny_model) == digest
 
 
-def test_the_same_command_gives_the_same_bytes_whatever_the_batch(run: Run, tiny_model: Path):  # noqa: F811
+def test_the_same_command_gives_the_same_bytes_whatever_the_batch(run: Run, tiny_model: Path):
     for out, batch in (("a", 4), ("b", 4), ("c", 3)):
         assert run("--checkpoint", tiny_model, *SHORT, "--metrics", "psnr", "--batch", batch, "--out", out)[0] == 0
     for name in ("scores.jsonl", "per_video.jsonl", "protocol.yaml"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes() == Path("c", name).read_bytes()
 
 
-def test_a_runs_scores_lie_in_the_runs_folder(run: Run, tiny_model: Path):  # noqa: F811
+def test_a_runs_scores_lie_in_the_runs_folder(run: Run, tiny_model: Path):
     shutil.copytree(tiny_model, "runs/mine/model")
     code, out, _ = run("--checkpoint", "runs/mine", *SHORT, "--metrics", "motion")
     assert code == 0 and out.splitlines()[-1] == "runs/mine/report.html"
@@ -84,7 +83,7 @@ def test_a_runs_scores_lie_in_the_runs_folder(run: Run, tiny_model: Path):  # no
     assert found == {"motion_ratio", "motion_ratio_retention", "motion_ratio_slope", "motion_ratio_frames_kept"}
 
 
-def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_model: Path):  # noqa: F811
+def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_model: Path):
     for out, batch in (("a", 32), ("b", 3)):
         code, _, err = run(
             "--checkpoint", tiny_model, *SMALL, "--metrics", "psnr", "--steps", 2, "--batch", batch, "--out", out
@@ -108,7 +107,7 @@ def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_mo
     assert plain == lines_of(Path("c/scores.jsonl")), "looking changes nothing else"
 
 
-def test_where_the_latent_space_cannot_be_looked_at_a_note_says_why(run: Run, tiny_model: Path):  # noqa: F811
+def test_where_the_latent_space_cannot_be_looked_at_a_note_says_why(run: Run, tiny_model: Path):
     code, _, err = run("--checkpoint", tiny_model, *SMALL, "--num-frames", 2, "--metrics", "psnr")
     assert code == 0 and "note: the latent space is not looked at: paths need 3 frames at least" in err
     assert {line["group"].partition("=")[0] for line in lines_of(Path("out/eval/scores.jsonl"))} <= {
@@ -119,7 +118,7 @@ def test_where_the_latent_space_cannot_be_looked_at_a_note_says_why(run: Run, ti
     assert "not looked at" in Path("out/eval/report.md").read_text()
 
 
-def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: Path, capsys):  # noqa: F811
+def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: Path, capsys):
     made = ["sprites", "--out", "clips", "--num-clips", "3", "--split", "val", "--num-frames", "6", "--size-px", "32"]
     data_prep.__main__.main(made)
     code, _, err = run("--checkpoint", tiny_model, *SHORT, "--data", "clips", "--num-frames", 5)
@@ -166,7 +165,7 @@ def test_mistakes_are_one_sentence_and_draw_nothing(
     run: Run,
     wrong: tuple,
     words: str,
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -178,7 +177,7 @@ def test_mistakes_are_one_sentence_and_draw_nothing(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_sets_are_measured_offline_by_what_is_shipped(run: Run, tiny_model: Path):  # noqa: F811
+def test_sets_are_measured_offline_by_what_is_shipped(run: Run, tiny_model: Path):
     code, out, err = run(
         "--checkpoint", tiny_model, *SHORT, "--num-frames", 17, "--hop", 1, "--metrics", "fvd", "fid", "is"
     )
@@ -202,7 +201,7 @@ def test_sets_are_measured_offline_by_what_is_shipped(run: Run, tiny_model: Path
 @pytest.mark.slow
 def test_true_weight_files_are_used_without_another_flag(
     run: Run,
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     random_inception,  # noqa: F811
     weights_folder: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -228,7 +227,7 @@ def test_true_weight_files_are_used_without_another_flag(
     assert code == 2 and "is not the i3d_pretrained_400.pt that i3d needs: its sha256 is" in err
 
 
-def test_the_hash_is_of_the_ruler_and_not_of_the_system(run: Run, tiny_model: Path):  # noqa: F811
+def test_the_hash_is_of_the_ruler_and_not_of_the_system(run: Run, tiny_model: Path):
     def digest(*flags: object) -> str:
         code, _, err = run("--checkpoint", tiny_model, *SHORT, "--out", "x", *flags)
         assert code == 0, err
@@ -242,7 +241,7 @@ def test_the_hash_is_of_the_ruler_and_not_of_the_system(run: Run, tiny_model: Pa
     assert digest("--metrics", "psnr", "--storage", "mp4") != plain
 
 
-def test_agreement_with_sentence_and_first_frame_rests_on_a_clip_that_is_named(run: Run, tiny_model: Path):  # noqa: F811
+def test_agreement_with_sentence_and_first_frame_rests_on_a_clip_that_is_named(run: Run, tiny_model: Path):
     for clip in ("own", tiny_model / "clip"):
         code, _, err = run("--checkpoint", tiny_model, *SHORT, "--metrics", "clip_text", "clip_first", "--clip", clip)
         assert code == 0, err
@@ -256,7 +255,7 @@ def test_agreement_with_sentence_and_first_frame_rests_on_a_clip_that_is_named(r
     assert features[1] == hashlib.sha256((tiny_model / "clip" / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_wrong_dial_or_place_is_told_before_anything_is_drawn(run: Run, tiny_model: Path):  # noqa: F811
+def test_a_wrong_dial_or_place_is_told_before_anything_is_drawn(run: Run, tiny_model: Path):
     Path("file").write_text("")
     for wrong, words in (
         (("--steps", 0), "num_steps is 0"),
@@ -267,7 +266,7 @@ def test_a_wrong_dial_or_place_is_told_before_anything_is_drawn(run: Run, tiny_m
         assert code == 2 and words in err and "frame/s" not in err, err
 
 
-def test_the_gate_prints_one_line_of_json(run: Run, tiny_model: Path):  # noqa: F811
+def test_the_gate_prints_one_line_of_json(run: Run, tiny_model: Path):
     code, out, _ = run("--checkpoint", tiny_model, "--num-scenes", 6, "--guidance", 1.0, entrance=gate.main)
     assert code == 0 and out.count("\n") == 1
     line = json.loads(out)

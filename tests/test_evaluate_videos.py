@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from test_foreign import flat, save, table
 
 import data_prep.__main__
@@ -66,7 +65,7 @@ def put_scenes(
 
 
 @pytest.mark.parametrize("kind", [".mp4", ""], ids=["mp4", "pictures"])
-def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_model: Path, kind: str):  # noqa: F811
+def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_model: Path, kind: str):
     pipe, rule = (
         ImageToVideo.from_pretrained(tiny_model, "cpu"),
         Protocol(num_videos=3, num_frames=16, fps=8, size_px=32),
@@ -98,7 +97,7 @@ def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_m
     assert code == 0 and "psnr: a - b = 0.00 dB [0.00 to 0.00]; paired, same videos, n = 3" in out, err
 
 
-def test_still_videos_lose_to_true_ones(run: Run, tiny_model: Path):  # noqa: F811
+def test_still_videos_lose_to_true_ones(run: Run, tiny_model: Path):
     rule = Protocol(num_videos=12, num_frames=16, fps=8, size_px=32)
     put_scenes(Path("true"), rule, tiny_model, lambda film, told, seed: film, ".mp4")
     put_scenes(Path("still"), rule, tiny_model, lambda film, told, seed: film[:1].repeat(16, axis=0), ".mp4")
@@ -249,7 +248,7 @@ def test_a_bad_truth_or_picture_leaves_its_video_out(run: Run):
     assert code == 1 and "1 of the videos cannot be used and are not measured: 1 (" in err, err
 
 
-def test_bad_videos_of_scenes_are_named_and_the_others_measured(run: Run, tiny_model: Path):  # noqa: F811
+def test_bad_videos_of_scenes_are_named_and_the_others_measured(run: Run, tiny_model: Path):
     rule = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
     put_scenes(Path("theirs"), rule, tiny_model, lambda film, told, seed: film, ".webp")
     Path("theirs/sprites-0-val-000001.webp").write_bytes(b"RIFF")
@@ -303,7 +302,7 @@ def test_mistakes_are_one_sentence(run: Run, flags: tuple, words: str):
     assert err.splitlines()[-1].startswith("error: ")
 
 
-def test_names_that_are_scenes_must_be_those_of_the_protocol(run: Run, tiny_model: Path):  # noqa: F811
+def test_names_that_are_scenes_must_be_those_of_the_protocol(run: Run, tiny_model: Path):
     rule = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
     put_scenes(Path("theirs"), rule, tiny_model, lambda film, told, seed: film, ".webp")
     how = (*SMALL, "--num-frames", 4, "--checkpoint", tiny_model, "--videos", "theirs", "--metrics", "psnr")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 
 import train
 from cdcd_video import configfile
@@ -116,7 +116,7 @@ def test_too_few_clips_are_told(told):
     )
 
 
-def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):  # noqa: F811
+def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):
     config = configfile.load(TINY, Config, ["loss.contrast.text_eye=step", f"reuse={tiny_model}"])
     told = explain(config)
     assert "Tensors of a step of eye" in told
@@ -132,7 +132,7 @@ def test_shapes_are_those_of_the_config(told):
     assert re.search(r"^  codes +\(2B P G\) +16 x 16 x 2 +int64", told, re.MULTILINE), "two frames of 8 pairs"
 
 
-def test_parameters_are_counted_and_their_training_is_told(told, tiny_model):  # noqa: F811
+def test_parameters_are_counted_and_their_training_is_told(told, tiny_model):
     config, clip = configfile.load(TINY, Config), FrozenClip(tiny_model / "clip")
     codec = build_codec(config, clip)
     networks = {
@@ -173,7 +173,7 @@ def test_fake_tensors_tell_what_real_ones_would(monkeypatch, tmp_path):
         assert stage.activations == pytest.approx(real[name].activations, rel=0.02), name
 
 
-def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):  # noqa: F811
+def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):
     data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
     told = explain(configfile.load(TINY, Config, data))
     assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told

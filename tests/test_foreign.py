@@ -42,6 +42,7 @@ def test_what_was_saved_is_read(tmp_path, kind, slack):
     assert np.abs(frames.astype(int) - flat(width=32)).max() <= slack
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp"])
 @pytest.mark.parametrize(("drawn", "wanted", "every"), [(24, 8, 3), (16, 8, 2), (30, 10, 3), (8, 8, 1), (25, 5, 5)])
 def test_a_multiple_of_the_rate_loses_the_frames_between(tmp_path, kind, drawn, wanted, every):

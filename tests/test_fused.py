@@ -90,6 +90,7 @@ def compare(ours: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: f
 # ------------------------------------------------------------------------------------------------- values and gradients
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", CHAINS)
 def test_values_and_gradient_are_those_of_the_plain_form(name, seed):
@@ -97,6 +98,7 @@ def test_values_and_gradient_are_those_of_the_plain_form(name, seed):
     compare(evaluated(given), plain(given), 1e-10, 1e-10)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("num_codes", [1, 2, 3])
 def test_few_codes_are_no_special_case(name, num_codes):
@@ -113,6 +115,7 @@ def test_in_float32_the_error_is_float32s(name):
     compare(ours, plain(given), 1e-5, 1e-6)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("dtype, rounding", [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)], ids=str)
 def test_half_precision_costs_the_gradients_last_bits_and_nothing_else(name, dtype, rounding):
@@ -144,6 +147,7 @@ def test_the_gradient_is_the_slope(name):
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("confidence", [50.0, 200.0])
 @pytest.mark.parametrize("name", CHAINS)
 def test_certainty_right_or_wrong_is_finite_and_exact(name, confidence):
@@ -160,6 +164,7 @@ def test_certainty_right_or_wrong_is_finite_and_exact(name, confidence):
         compare(evaluated(narrow), expected, 1e-6, 1e-6)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("excess", [5.0, 10.0, 15.0, 20.0, 25.0, 30.0])
 @pytest.mark.parametrize("name", ["replace", "leaky bridge", "hybrid", "cdcd", "much replaced"])
 def test_a_model_that_copies_what_it_sees_is_followed_in_float32(name, excess):
@@ -312,6 +317,7 @@ def allocations(given: Case, needs_grad: bool = True) -> list[tuple[int, torch.d
     return seen.made
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize(
     "dtype, needs_grad, allowed",

@@ -68,7 +68,7 @@ def test_what_is_no_refusal_is_a_defect_and_its_input_is_kept(tmp_path):
 
 
 def test_a_reader_that_hangs_is_a_defect(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "MOST_S", 1)
+    monkeypatch.setattr(run, "MOST_S", 0.1)
 
     def read(folder: Path) -> None:
         while True:

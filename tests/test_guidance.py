@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from torch.nn.functional import normalize, one_hot
 
 from cdcd_video import ImageToVideo, generate, request
@@ -73,7 +72,8 @@ def test_closeness_is_bounded_and_so_is_its_slope():
 
 def test_closeness_of_a_row_does_not_depend_on_the_others():
     anchor, near = normalize(numbers(B, J), dim=-1), normalize(numbers(B, J, seed=1), dim=-1)
-    assert torch.equal(closeness(anchor, [near])[2:3], closeness(anchor[2:3], [near[2:3]]))
+    alone = closeness(anchor[2:3], [near[2:3]])
+    torch.testing.assert_close(closeness(anchor, [near])[2:3], alone, rtol=1e-12, atol=0)
 
 
 # ------------------------------------------------------------------------------------------------------- the tilt
@@ -183,7 +183,7 @@ CASES = [(process, "ancestral") for process in PROCESSES] + [(MaskProcess(), "co
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model: Path) -> ImageToVideo:  # noqa: F811
+def tiny(tiny_model: Path) -> ImageToVideo:
     return ImageToVideo.from_pretrained(tiny_model, device="cpu")
 
 
@@ -199,6 +199,7 @@ def nearness(pipe, codes, captions):
     return float((embed[:, 1:] * embed[:, :-1]).sum(-1).mean()), float((embed[:, 1:] * said[:, None]).sum(-1).mean())
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 @pytest.mark.parametrize("process, order", CASES, ids=lambda case: getattr(case, "kind", case))
 def test_every_process_every_order_with_and_without_guidance(tiny, starts, process, order, guidance):
@@ -237,7 +238,7 @@ def test_off_is_not_even_asked(tiny, starts, monkeypatch):
         tiny(starts[0], CAPTION, contrast=1e-9, **LOOK)
 
 
-def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):  # noqa: F811
+def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     asked = {"frame": None, "text": [CAPTION], "from_json": None, "checkpoint": str(tiny_model), "device": "cpu"}
     asked |= dict.fromkeys((*request.DRAWING, "scale")) | {"out": str(tmp_path / "x.webp")}
     video = tiny(starts[0], CAPTION, contrast=80.0, **LOOK)
@@ -267,7 +268,7 @@ def test_the_shipped_model_draws_nearer_to_sentence_and_earlier_frame(num_steps)
         assert near[0] < near[1] < near[2], found
 
 
-def test_the_command_prints_a_line_for_every_strength(tiny_model, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_the_command_prints_a_line_for_every_strength(tiny_model, tmp_path, monkeypatch, capsys):
     words = ["--checkpoint", str(tiny_model), "--num-videos", "2", "--num-frames", "3", "--device", "cpu"]
     monkeypatch.setattr(
         "sys.argv", ["guidance", *words, "--strengths", "0", "50", "--steps", "2", "--out", str(tmp_path)]

@@ -210,6 +210,7 @@ def stage_of(say, kind: str) -> DiffusionStage:
     return DiffusionStage(Forced(say), codec, process, config, Moving(), Moving(), torch.device("cpu"))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", ["mask", "bridge"])
 @pytest.mark.parametrize(
     "say, word", [(follow, ""), (copy, "freezes"), (tire, "roll-outs freeze"), (constant, "collapses")]

@@ -1,10 +1,11 @@
 """The rules of the house: who may import whom, what is banned, and that every file says what it is."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,12 +76,36 @@ def short(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def each(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=short)
+def each(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Makes one test of what holds for each file. All files that break the rule are told, and thousands of tests saved."""
+
+    def of_all(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            faults = []
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as fault:
+                    faults.append(f"{short(path)}: {fault}")
+            assert not faults, "\n".join(faults)
+
+        test.__name__, test.__doc__ = rule.__name__, rule.__doc__
+        return test
+
+    return of_all
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """The syntax tree of a file, node by node; the module itself is the first."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget():
+    """The trees of all files are millions of objects, which the collector would go through for ever after."""
+    yield
+    nodes.cache_clear()
 
 
 def module_name(path: Path) -> str:
@@ -94,9 +119,9 @@ MODULES = {module_name(path) for path in sources("cdcd_video")} | {
 }
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
+def imports(path: Path) -> Iterator[str]:
     """Full names of what is imported, wherever in the file; a submodule that is imported from its package counts as such."""
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -121,7 +146,7 @@ def dotted(node: ast.expr) -> str:
 def test_imports_point_one_way(path: Path):
     here = module_name(path)
     place = ORDER.index(here.split(".")[0]) if here else -1
-    for name in imports(parsed(path)):
+    for name in imports(path):
         is_fed = here == "tools.fuzz.rows" and name.startswith("data_prep")  # an entrance that feeds the other entrance
         assert is_fed or not name.startswith(("patches", "tests", "data_prep")), f"{here} imports {name}"
         there = name.removeprefix("cdcd_video.") if name.startswith("cdcd_video.") else ""
@@ -137,9 +162,9 @@ def test_imports_point_one_way(path: Path):
 @each(sources("cdcd_video/diffusion", "cdcd_video/contrast"))
 def test_the_mathematics_is_pure(path: Path):
     own = ("cdcd_video.diffusion", "cdcd_video.contrast")
-    foreign = {name for name in imports(parsed(path)) if not name.startswith(own)}
+    foreign = {name for name in imports(path) if not name.startswith(own)}
     assert {name.split(".")[0] for name in foreign} <= PURE
-    calls = {dotted(node.func) for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)}
+    calls = {dotted(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
     assert not calls & {"open", "print", "torch.manual_seed", "torch.save"}
 
 
@@ -154,7 +179,7 @@ def test_configs_and_mistakes_are_told_without_torch():
 
 @each(CODE)
 def test_nothing_dangerous_is_called(path: Path):
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if not isinstance(node, ast.Call):
             continue
         name, where = dotted(node.func), f"{short(path)}:{node.lineno}"
@@ -184,11 +209,10 @@ def test_the_yaml_loader_is_a_safe_one():
 
 @each(CODE)
 def test_no_pickle_and_no_hidden_randomness(path: Path):
-    tree = parsed(path)
-    names = {name.split(".")[0] for name in imports(tree)}
+    names = {name.split(".")[0] for name in imports(path)}
     assert not names & {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
     assert "random" not in names or short(path) == RUNS_UPSTREAM, "upstream's code has its own; ours has generators"
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute):
             found = re.fullmatch(r"(?:np|numpy)\.random\.(\w+)", dotted(node))
             assert not found or found[1] in OWN_RANDOMNESS, f"{short(path)}:{node.lineno}: {found and found[0]}"
@@ -199,7 +223,7 @@ def test_only_entrances_speak(path: Path):
     here = module_name(path)
     if here in ENTRANCES or here.startswith("tools."):
         return
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         assert not (isinstance(node, ast.Call) and dotted(node.func) == "print"), f"{short(path)}:{node.lineno}"
 
 
@@ -225,7 +249,7 @@ def test_no_path_of_one_machine():
 
 @each(CODE)
 def test_docstrings(path: Path):
-    tree = parsed(path)
+    tree, *_ = nodes(path)
     if not path.read_text(encoding="utf-8").strip():
         return
     assert ast.get_docstring(tree), f"{short(path)} does not say what it is for"
@@ -299,7 +323,7 @@ def test_every_import_is_installed():
         *(path.stem for path in sources("tests")),
     }
     for path in ALL_CODE:
-        names = {name.split(".")[0] for name in imports(parsed(path))} - own - set(sys.stdlib_module_names)
+        names = {name.split(".")[0] for name in imports(path)} - own - set(sys.stdlib_module_names)
         missing = {DISTRIBUTIONS.get(name, name) for name in names} - run
         if path.parent.name == "tests":
             missing -= test | {"torchvision"}  # torch-fidelity brings it

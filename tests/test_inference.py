@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -29,7 +29,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(
     tmp_path: Path,
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
@@ -317,7 +317,7 @@ def test_a_json_that_cannot_be_used(run: Run, frame: Path):
 
 
 @pytest.fixture
-def damaged(tiny_model: Path, tmp_path: Path) -> Path:  # noqa: F811
+def damaged(tiny_model: Path, tmp_path: Path) -> Path:
     """A copy of the model, to be damaged."""
     return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
 

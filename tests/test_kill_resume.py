@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 import torch
 
@@ -15,25 +16,15 @@ from cdcd_video.engine.same import compare_logs, unequal_weights
 from cdcd_video.errors import UserError
 from cdcd_video.tools import kill_resume
 
-ROOT = Path(__file__).resolve().parent.parent
 
-PROGRAM = """
-import json, os, sys, time
-sys.path[:0] = [{root!r}, {tests!r}]
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-import test_kill_resume
-test_kill_resume.strike(Path({out!r}))
-"""
-
-
-def strike(out: Path) -> None:
+def strike() -> None:
     """Runs in a process of its own, which forks after torch is loaded: a start costs nothing then."""
     from test_engine import SETTINGS, Toy
 
     from cdcd_video.engine import train
 
+    out = Path(sys.argv[1])
+    torch.set_num_threads(1)
     settings = SETTINGS.__class__(
         **{
             **vars(SETTINGS),
@@ -87,8 +78,7 @@ def strike(out: Path) -> None:
 @pytest.fixture(scope="module")
 def tormented(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tormented")
-    program = PROGRAM.format(root=str(ROOT), tests=str(ROOT / "tests"), out=str(out))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = children.run("test_kill_resume:strike", out)
     assert done.returncode == 0, done.stderr
     return out
 

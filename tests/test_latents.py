@@ -12,7 +12,6 @@ import chromium
 import numpy as np
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 
 from cdcd_video import configfile
 from cdcd_video.config import Config
@@ -353,7 +352,7 @@ def test_clips_lend_each_other_their_captions():
 
 
 @pytest.fixture(scope="module")
-def pipe(tiny_model: Path) -> ImageToVideo:  # noqa: F811
+def pipe(tiny_model: Path) -> ImageToVideo:
     return ImageToVideo.from_pretrained(tiny_model, "cpu")
 
 
@@ -407,7 +406,7 @@ def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "autoregressive"])
-def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):  # noqa: F811
+def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):
     """One walks over the codes too, the other in the code vectors, off the grid of the codes."""
     folder = tmp_path / "rival"
     shutil.copytree(tiny_model, folder)
@@ -478,7 +477,7 @@ def test_paths_can_be_hovered_and_the_page_fits_a_phone(found: latents.LatentStu
 
 
 def test_the_command_writes_page_and_scores_and_says_what_is_wrong(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from pydantic import ValidationError
 
 from cdcd_video import ImageToVideo, build, configfile, memory, needs
@@ -32,7 +32,7 @@ def tiny(*changes: str) -> Config:
 
 
 @pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
-def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Path, monkeypatch, capsys):  # noqa: F811
+def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Path, monkeypatch, capsys):
     def short(*_: object, **__: object) -> None:
         raise error
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,7 +17,7 @@ from cdcd_video.model_digest import earlier_digests, folder_digest
 
 
 @pytest.fixture
-def folder(tiny_model: Path, tmp_path: Path) -> Path:  # noqa: F811
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_model, tmp_path / "model")
 
 

@@ -8,6 +8,7 @@ import torch
 from chains import numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import examples
 from torch import Tensor
 from worlds import chi_square_p_value
 
@@ -31,7 +32,7 @@ def in_chunks(row: list[int], num_chunks: int) -> list[list[int]]:
 # --------------------------------------------------------------------------------------------------------------- orders
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(batch=st.integers(1, 4), num=st.integers(1, 12), chunks=st.integers(2, 9), seed=st.integers(0, 2**31))
 def test_orders_are_permutations_and_never_the_one_that_was_there(batch, num, chunks, seed):
     orders = chunk_orders(batch, num, chunks, torch.Generator().manual_seed(seed))
@@ -69,7 +70,7 @@ def test_upstreams_order_may_be_the_one_that_was_there():
 # ------------------------------------------------------------------------------------------------------ chunks put there
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data(), batch=st.integers(1, 3), num=st.integers(1, 4), chunks=st.integers(2, 9))
 def test_chunks_are_put_in_their_new_order(data, batch, num, chunks):
     """Whatever is left over when N is divided by the number of chunks: no chunk is longer than another by more than 1."""
@@ -117,7 +118,7 @@ def test_shifted_as_upstream_shifts_loses_the_last_chunk():
 # ----------------------------------------------------------------------------------------------------------- other frames
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data(), batch=st.integers(2, 12))
 def test_others_are_other_samples_and_all_different_ones(data, batch):
     num = data.draw(st.integers(1, batch - 1))

@@ -91,6 +91,7 @@ def test_i3d_of_other_lengths(blank_i3d, num_frames):
     assert blank_i3d(torch.empty(1, 3, num_frames, 224, 224, device="meta")).shape == (1, 400)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize(("kernel", "stride"), [(7, 2), (3, 1), (3, 2), (2, 2), (1, 1)])
 def test_same_padding_is_tensorflows(size, kernel, stride):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from worlds import KINDS, chi_square_p_value, chi_square_power, drawn_states, kinds, oracle, world
 
 from cdcd_video import ImageToVideo, request
@@ -65,6 +64,7 @@ def purity_law(tiny, counts, sharpness):
     return torch.tensor([law[tuple(state.tolist())] for state in tiny.states], dtype=torch.float64)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("num_steps, counts", [(1, [3]), (2, [2, 3]), (3, [1, 2, 3])])
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 2.5])
 def test_purity_walk_draws_from_its_law(num_steps, counts, sharpness):
@@ -214,7 +214,7 @@ def test_an_order_is_for_masks():
 
 
 @pytest.fixture(scope="module")
-def pipe(tiny_model: Path) -> ImageToVideo:  # noqa: F811
+def pipe(tiny_model: Path) -> ImageToVideo:
     return ImageToVideo.from_pretrained(tiny_model, device="cpu")
 
 
@@ -251,7 +251,7 @@ def test_an_order_needs_a_model_of_masks(pipe, start, order, monkeypatch):
     assert pipe(start, CAPTION, **LOOK).frames.shape == (3, 32, 32, 3)
 
 
-def test_the_json_beside_a_video_keeps_the_order(pipe, start, tmp_path, tiny_model):  # noqa: F811
+def test_the_json_beside_a_video_keeps_the_order(pipe, start, tmp_path, tiny_model):
     asked = {"frame": None, "text": [CAPTION], "from_json": None, "checkpoint": str(tiny_model), "device": "cpu"}
     asked |= dict.fromkeys((*request.DRAWING, "scale")) | LOOK | {"order": "purity", "out": str(tmp_path / "x.webp")}
     video = pipe(start, CAPTION, order="purity", **LOOK)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 
 from cdcd_video import configfile
 from cdcd_video.build import TrainingRun
@@ -105,7 +105,7 @@ def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, 
     assert gradient.abs().max() > 0 and picture(truth, truth)[0] == 0
 
 
-def test_lpips_without_its_weights_is_told_in_one_sentence(tmp_path, monkeypatch, tiny_model):  # noqa: F811
+def test_lpips_without_its_weights_is_told_in_one_sentence(tmp_path, monkeypatch, tiny_model):
     monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "none"))
     run = TrainingRun(tiny("picture.perceptual=1"), tmp_path / "run", ["test"])
     shutil.copytree(tiny_model, run.folder)
@@ -114,7 +114,7 @@ def test_lpips_without_its_weights_is_told_in_one_sentence(tmp_path, monkeypatch
     assert "\n" not in str(told.value)
 
 
-def test_a_decoder_with_a_critic_is_trained_resumed_and_handed_on_without_it(tmp_path, tiny_model, monkeypatch):  # noqa: F811
+def test_a_decoder_with_a_critic_is_trained_resumed_and_handed_on_without_it(tmp_path, tiny_model, monkeypatch):
     dials = ("num_steps=6", "checkpoint_every=2")
     config = tiny("picture.adversarial=0.1", "picture.critic_width=4", *(f"train.decoder.{dial}" for dial in dials))
 
@@ -186,7 +186,7 @@ def test_without_the_starting_frame_nothing_of_it_reaches_the_picture():
         assert not torch.equal(seeing.decode(codes, start), seeing.decode(codes, 1 - start))
 
 
-def test_a_codec_that_does_not_see_the_start_is_not_reused_by_one_that_does(tmp_path, tiny_model):  # noqa: F811
+def test_a_codec_that_does_not_see_the_start_is_not_reused_by_one_that_does(tmp_path, tiny_model):
     run = TrainingRun(tiny("picture.sees_start=false", f"reuse={tiny_model}"), tmp_path / "run", ["test"])
     with pytest.raises(UserError, match="picture.sees_start of .* differs from this config's"):
         run.train([])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -301,6 +300,7 @@ def test_broad_towers_attend_by_fused_kernels_and_tell_the_same(frozen, plain):
 # ------------------------------------------------------------------------------------------------------------- pixels
 
 
+@pytest.mark.sweep(most=3)
 @pytest.mark.parametrize("size, resample", [(64, 3), (96, 3), (150, 3), (150, 2), (40, 3)])
 def test_frames_are_prepared_as_the_image_processor_of_transformers_does(size, resample, plain):
     """It rounds and cuts to 8 bits after each of two passes; so a pixel may differ by 3 of 255, and on the whole far less."""
@@ -553,7 +553,7 @@ def test_saved_again_it_is_still_one(stand_in, tmp_path):
     assert "STAND-IN CLIP" in FrozenClip(tmp_path).stand_in
 
 
-def test_a_model_refuses_another_clip_than_its_own(tiny_model, tmp_path):  # noqa: F811
+def test_a_model_refuses_another_clip_than_its_own(tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     edit(folder / "model.json", clip_sha256=FrozenClip(folder / "clip").digest)
     load_whole(folder)

@@ -11,6 +11,8 @@ from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.process import Process
 from cdcd_video.diffusion.schedule import SCHEDULES, draw_times
 
+pytestmark = pytest.mark.sweep  # over kinds and schedules
+
 K = 4
 TIMES = (0.0, 0.2, 0.45, 0.8, 1.0)
 PAIRS = tuple(itertools.combinations(TIMES, 2))
@@ -29,10 +31,14 @@ def close(ours: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-13)
 
 
-@pytest.fixture(params=itertools.product(KINDS, SCHEDULES), ids=" ".join)
-def process(request) -> Process:
-    kind, schedule = request.param
-    return kinds(K, SCHEDULES[schedule])[kind]
+@pytest.fixture(params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=SCHEDULES)
+def process(request, kind: str) -> Process:
+    return kinds(K, SCHEDULES[request.param])[kind]
 
 
 def test_the_marginal_is_the_product_of_the_steps(process):

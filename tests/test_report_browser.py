@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium, Tab, find
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 
 import evaluate
 from cdcd_video.errors import exit_code
@@ -39,7 +38,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def pages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:  # noqa: F811
+def pages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A report with everything in it, and a comparison."""
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patched:

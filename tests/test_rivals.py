@@ -485,44 +485,39 @@ def test_truncation_reaches_the_draw():
 # -------------------------------------------------------------------------------------------------------- the whole line
 
 
-@pytest.fixture(scope="module")
-def latent_space(tmp_path_factory) -> Path:
-    """CLIP and codec of the tiny config."""
-    out = tmp_path_factory.mktemp("rivals") / "space"
-    TrainingRun(configfile.load(TINY, Config), out, ["test"]).train(["clip", "codec", "decoder"])
-    return out / "model"
-
-
 def changes(kind: str, space: Path) -> list[str]:
-    return [f"rival.kind={kind}", f"reuse={space}", "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
+    none = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
+    few = ["train.diffusion.num_steps=40", "train.diffusion.checkpoint_every=20", "train.refine.num_steps=4"]
+    return [f"rival.kind={kind}", f"reuse={space}", *none, *few, "train.refine.log_every=2", "data.num_clips=8"]
 
 
 @pytest.fixture(scope="module")
-def trained(latent_space: Path, tmp_path_factory) -> dict[str, Path]:
+def rivals(trained: Path, tmp_path_factory) -> dict[str, Path]:
+    """Rivals of the tiny config's model, in its latent space."""
     runs = {kind: tmp_path_factory.mktemp(kind) / "run" for kind in KINDS}
     for kind, out in runs.items():
-        TrainingRun(configfile.load(TINY, Config, changes(kind, latent_space)), out, ["test"]).train()
+        TrainingRun(configfile.load(TINY, Config, changes(kind, trained)), out, ["test"]).train()
     return runs
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns(trained: dict[str, Path], kind: str):
-    lines = [json.loads(line) for line in (trained[kind] / "log.jsonl").read_text().splitlines()]
+def test_it_learns(rivals: dict[str, Path], kind: str):
+    lines = [json.loads(line) for line in (rivals[kind] / "log.jsonl").read_text().splitlines()]
     losses = {
         task: [line["loss"] for line in lines if line["task"] == task and "loss" in line]
         for task in ("diffusion", "refine")
     }
-    assert losses["diffusion"][-1] < 0.6 * losses["diffusion"][0]
+    assert losses["diffusion"][-1] < 0.85 * losses["diffusion"][0]
     assert len(losses["refine"]) == 2 and np.isfinite(losses["refine"]).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_taken_up_again_ends_with_the_same_bits(trained: dict[str, Path], tmp_path: Path, kind: str):
+def test_a_run_taken_up_again_ends_with_the_same_bits(rivals: dict[str, Path], tmp_path: Path, kind: str):
     out = tmp_path / "run"
-    shutil.copytree(trained[kind], out)
+    shutil.copytree(rivals[kind], out)
     before = (out / "model" / "denoiser.safetensors").read_bytes()
     (out / "model" / "denoiser.safetensors").unlink()
-    shutil.rmtree(out / "checkpoints" / "diffusion" / "step-00000100")
+    shutil.rmtree(out / "checkpoints" / "diffusion" / "step-00000040")
     shutil.rmtree(out / "checkpoints" / "refine")
     config = configfile.load(out / "config.yaml", Config)
     TrainingRun(config, out, ["test"]).train()
@@ -533,8 +528,8 @@ CAPTION = "the red circle moves right"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_draws_by_the_same_interface(trained: dict[str, Path], kind: str):
-    pipe = ImageToVideo.from_pretrained(trained[kind], device="cpu")
+def test_it_draws_by_the_same_interface(rivals: dict[str, Path], kind: str):
+    pipe = ImageToVideo.from_pretrained(rivals[kind], device="cpu")
     starts = np.stack([render(sample_scene(0, number, "val"), np.zeros(1), 32)[0] for number in range(2)])
     drawing = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
     one, again = (
@@ -558,8 +553,8 @@ def test_it_draws_by_the_same_interface(trained: dict[str, Path], kind: str):
 
 
 @pytest.mark.parametrize("kind, idle", [("gaussian", {"top_p": 0.5}), ("autoregressive", {"num_steps": 7})])
-def test_dials_that_a_rival_does_not_have(trained: dict[str, Path], kind: str, idle: dict):
-    pipe = ImageToVideo.from_pretrained(trained[kind], device="cpu")
+def test_dials_that_a_rival_does_not_have(rivals: dict[str, Path], kind: str, idle: dict):
+    pipe = ImageToVideo.from_pretrained(rivals[kind], device="cpu")
     assert pipe.warnings(CAPTION, pipe.defaults()) == []
     (told,) = pipe.warnings(CAPTION, pipe.defaults(**idle))
     assert f"{next(iter(idle))} is not looked at" in told
@@ -569,11 +564,11 @@ def test_dials_that_a_rival_does_not_have(trained: dict[str, Path], kind: str, i
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_measured_by_the_same_command(trained: dict[str, Path], tmp_path: Path, monkeypatch, kind: str):
+def test_it_is_measured_by_the_same_command(rivals: dict[str, Path], tmp_path: Path, monkeypatch, kind: str):
     rule = ROOT / "configs/eval/small.yaml"
     short = ["--protocol", rule, "--num-videos", 3, "--num-frames", 4, "--metrics", "sprites", "psnr", "motion"]
     monkeypatch.setattr(
-        sys, "argv", ["evaluate.py", *map(str, ["--checkpoint", trained[kind], *short, "--out", tmp_path])]
+        sys, "argv", ["evaluate.py", *map(str, ["--checkpoint", rivals[kind], *short, "--out", tmp_path])]
     )
     evaluate.main()
     lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
@@ -664,7 +659,7 @@ assert np.asarray(video.frames).shape == (8, 32, 32, 3)
 """
 
 
-def test_the_recipe_for_a_new_rival_works_to_the_letter(latent_space: Path, tmp_path: Path):
+def test_the_recipe_for_a_new_rival_works_to_the_letter(trained: Path, tmp_path: Path):
     """In a copy of the project: the config takes its name, and it learns, is kept, and draws."""
     recipe = (ROOT / "docs" / "rivals.md").read_text(encoding="utf-8").split("## A new rival")[1].split("\n## ")[0]
     shutil.copytree(
@@ -674,7 +669,8 @@ def test_the_recipe_for_a_new_rival_works_to_the_letter(latent_space: Path, tmp_
     shutil.copy(TINY, tmp_path / "configs")
     followed(recipe, tmp_path)
     (command,) = re.findall(r"python train.py --config \S+ --set (\S+)", recipe)
-    arguments = [str(latent_space), *changes("gaussian", latent_space)[1:], command]
+    space = trained / "model"
+    arguments = [str(space), *changes("gaussian", space)[1:], command]
     done = subprocess.run(
         [sys.executable, "-c", FOLLOWED, *arguments],
         cwd=tmp_path,

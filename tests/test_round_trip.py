@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from PIL import Image, ImageDraw
 
 from cdcd_video import DrawingWarning, ImageToVideo
@@ -108,7 +107,7 @@ def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
 
 
 @pytest.fixture
-def copy(tiny_model: Path, tmp_path: Path) -> Path:  # noqa: F811
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from torch import Tensor, nn
 
 from cdcd_video import configfile, runs
@@ -99,7 +99,7 @@ def test_a_stage_that_has_not_begun_may_be_given_any_number_of_steps(start):
     start("train.diffusion.num_steps=3", "train.decoder.num_steps=300")
 
 
-def test_reuse_names_what_differs(start, tiny_model: Path):  # noqa: F811
+def test_reuse_names_what_differs(start, tiny_model: Path):
     run = start(f"reuse={tiny_model}", "codec.groups=1", "codec.pixel_width=4")
     with pytest.raises(UserError, match=r"codec\.groups: 2 there, 1 here; codec\.pixel_width: 8 there, 4 here"):
         run.train([])

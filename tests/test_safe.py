@@ -57,11 +57,12 @@ YAML = "cdcd_video/configfile.py"
 
 def faults(tree: ast.Module, path: str) -> Iterator[str]:
     """What must not be called, with the line."""
-    names = dict(_named(tree))
+    nodes = list(ast.walk(tree))
+    names = dict(_named(nodes))
     for module in names.values():
         if module.split(".")[0] in PICKLES and not (path.startswith("tests/") and module == "pickle"):
             yield f"imports {module}"
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call):
             for fault in _of_call(node, _full(node.func, names), path):
                 yield f"line {node.lineno}: {fault}"
@@ -95,9 +96,9 @@ def _is(node: ast.expr | None, value: bool) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
 
-def _named(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def _named(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
     """Name in the file -> what it stands for: `np` for numpy, `load` for torch.load."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield (

@@ -35,6 +35,7 @@ def looks_drawn_from(p, counts) -> bool:
 # ------------------------------------------------------------------------------------------------ the law of a walk
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("num_steps", [1, 3, 12])
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_token_is_drawn_exactly_with_any_number_of_steps(kind, num_steps):
@@ -207,6 +208,7 @@ DIALS = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("denoise", [by_row(37), guided_by_row(37)], ids=["one model", "guided"])
 @pytest.mark.parametrize("how", DIALS.values(), ids=DIALS)
 @pytest.mark.parametrize(

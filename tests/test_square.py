@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from video_files import moving_bar, write_clip
 
 from cdcd_video import build, configfile
@@ -71,7 +70,7 @@ def test_crop_has_the_hash_that_protocols_had_before_there_was_a_choice():
     assert rulers[0].hash == "e8fc24c4fd655cdba9cd2569cd54e286326e414e73673144b454c49312caaf06"
 
 
-def test_a_starting_frame_becomes_square_as_the_models_frames_did(tiny_model):  # noqa: F811
+def test_a_starting_frame_becomes_square_as_the_models_frames_did(tiny_model):
     pipe = ImageToVideo.from_pretrained(tiny_model, "cpu")
     picture = moving_bar(1)[0]
     cropped = pipe(picture, "the red circle moves right", num_frames=2, num_steps=1)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from test_objective import batch, codec  # noqa: F401 (fixtures)
 from torch import Tensor
 
@@ -104,13 +104,13 @@ def test_its_own_loss_masks_equal_captions(batch, codec):  # noqa: F811
     assert all(parameter.grad is not None for parameter in eye.parameters())
 
 
-def tiny(tiny_model, *changes: str) -> Config:  # noqa: F811
+def tiny(tiny_model, *changes: str) -> Config:
     small = ("data.num_clips=4", "data.num_val_clips=2", "train.diffusion.num_steps=3", "train.eye.num_steps=3")
     batches = ("train.eye.batch_size=4", f"reuse={tiny_model}", "loss.contrast.text_eye=step")
     return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*small, *batches, *changes])
 
 
-def test_it_is_trained_before_the_diffusion_which_looks_with_it(tiny_model, tmp_path):  # noqa: F811
+def test_it_is_trained_before_the_diffusion_which_looks_with_it(tiny_model, tmp_path):
     run = TrainingRun(tiny(tiny_model), tmp_path / "run", ["test"])
     with pytest.raises(UserError, match="eye"):
         run.train(["diffusion"])
@@ -121,7 +121,7 @@ def test_it_is_trained_before_the_diffusion_which_looks_with_it(tiny_model, tmp_
     assert (run.folder / "denoiser.safetensors").is_file() and not list(run.folder.glob("*eye*"))
 
 
-def test_it_is_skipped_where_no_term_looks_with_it(tiny_model, tmp_path):  # noqa: F811
+def test_it_is_skipped_where_no_term_looks_with_it(tiny_model, tmp_path):
     run = TrainingRun(tiny(tiny_model, "loss.contrast.frame_text=0"), tmp_path / "run", ["test"])
     run.train(["eye", "diffusion"])
     assert not checkpoint.home(run.out, "eye").exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from safetensors.torch import load_file, save_file
 from test_engine import Toy, go
 
@@ -29,7 +29,7 @@ Change = Callable[[Any], Any]
 
 
 @pytest.fixture
-def model(tiny_model: Path, tmp_path: Path) -> Path:  # noqa: F811
+def model(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
@@ -106,7 +106,7 @@ def test_so_are_those_of_the_networks_that_look(name: str, tmp_path: Path):
             offline.load(name, tmp_path)
 
 
-def test_what_16_bits_cannot_hold_is_never_written(tiny_model: Path, tmp_path: Path):  # noqa: F811
+def test_what_16_bits_cannot_hold_is_never_written(tiny_model: Path, tmp_path: Path):
     net = torch.nn.Linear(2, 2)
     (tmp_path / "x.safetensors").write_bytes(b"before")
     for value in (1e5, math.nan):

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from fixtures_model import tiny_model  # noqa: F401 (a fixture)
 from safetensors.torch import load_file
 
 from cdcd_video import clip
@@ -84,7 +83,7 @@ def test_all_learned_temperatures_share_the_rule():
 
 
 @pytest.mark.parametrize("log_scale", [2.5, BOUND, 4.61])
-def test_what_is_written_of_a_clip_is_at_most_the_bound(log_scale: float, tiny_model, tmp_path):  # noqa: F811
+def test_what_is_written_of_a_clip_is_at_most_the_bound(log_scale: float, tiny_model, tmp_path):
     frozen = FrozenClip(tiny_model / "clip")
     frozen.model.logit_scale.data.fill_(log_scale)
     clip.save_clip(frozen.model, frozen.tokenizer, ["a"], tmp_path)
@@ -115,7 +114,7 @@ def test_clips_loss_is_that_of_float64_under_autocast(dtype: torch.dtype):
         assert float((one - other).norm() / other.norm()) < 1e-4
 
 
-def test_rows_of_a_clip_have_norm_1_under_autocast(tiny_model, monkeypatch):  # noqa: F811
+def test_rows_of_a_clip_have_norm_1_under_autocast(tiny_model, monkeypatch):
     frozen = FrozenClip(tiny_model / "clip")
     frozen.model.requires_grad_(True)
     pixels = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 from torch import Tensor, nn
 
 from cdcd_video import configfile
@@ -82,7 +82,7 @@ def test_each_half_of_each_token_has_mean_0_and_deviation_1():
     assert levelled(torch.zeros(1, 1, TEXT)).abs().max() == 0, "the empty caption stays empty"
 
 
-def test_models_of_before_and_of_today_are_told_apart_by_their_config(tiny_model, tmp_path):  # noqa: F811
+def test_models_of_before_and_of_today_are_told_apart_by_their_config(tiny_model, tmp_path):
     """The same weights, read as their config says: a folder that does not name the dial goes on as it did."""
     assert load_model(tiny_model).denoiser.normalised_text
     assert not load_model("sprites").denoiser.normalised_text

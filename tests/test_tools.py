@@ -2,18 +2,17 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
-import pytest
 import torch
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
 from safetensors.torch import load_file, save_file
 
 from cdcd_video.data import cache_writer
 from cdcd_video.data.cache_writer import write_cache
+from cdcd_video.errors import exit_code
 from cdcd_video.metrics.latent.health import FADES_BELOW
 from cdcd_video.report.card import write_card
+from cdcd_video.tools import codec as codec_tool
 from cdcd_video.tools import frozen
 from cdcd_video.tools.probe import probe_accuracy
 
@@ -41,21 +40,17 @@ def test_the_card_tells_what_the_run_folder_holds(tmp_path):
     assert "| codec | 10 | 1.0 | psnr_db 30.12 |" in card and "| diffusion | 20 | 1.5 |  |" in card
 
 
-@pytest.fixture(scope="module")
-def figures(tiny_model) -> dict:  # noqa: F811
-    command = [sys.executable, "-m", "cdcd_video.tools.codec", "--checkpoint", str(tiny_model), "--num-clips", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def test_the_codec_command_prints_every_figure(figures):
+def test_the_codec_command_prints_every_figure(tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["codec", "--checkpoint", str(tiny_model), "--num-clips", "2"])
+    assert exit_code(codec_tool.main) == 0
+    figures = json.loads(capsys.readouterr().out)
     assert figures["clips"] == 2 and len(figures["model_sha256"]) == 64
     assert {"psnr_db", "object_psnr_db", "background_psnr_db", "usage", "flicker", "embed_cosine"} <= set(figures)
     assert {"alignment", "uniformity", "effective_rank", "value_near_ratio", "clip_caption_retrieval"} <= set(figures)
     assert figures["motion_probe"]["embedding_layer"] > figures["motion_probe"]["chance"]
 
 
-def test_a_model_that_copies_is_found_frozen(tiny_model, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_model_that_copies_is_found_frozen(tiny_model, tmp_path, monkeypatch, capsys):
     awake = shutil.copytree(tiny_model, tmp_path / "awake")
     codec = load_file(awake / "codec.safetensors")
     for name in (name for name in codec if name.startswith("projection") and name.endswith("weight")):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fixtures_model import ROOT, tiny_model  # noqa: F401 (a fixture)
+from fixtures_model import ROOT
 
 import data_prep.__main__
 import evaluate

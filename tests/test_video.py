@@ -350,6 +350,7 @@ BAD_CLIPS = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", BAD_CLIPS)
 @pytest.mark.parametrize("fps", [None, 8])
 def test_a_bad_clip_is_refused_with_a_reason(tmp_path, kind, fps):
@@ -360,6 +361,7 @@ def test_a_bad_clip_is_refused_with_a_reason(tmp_path, kind, fps):
     assert str(tmp_path) not in raised.value.reason
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv", "gif"])
 def test_random_damage_never_crashes(tmp_path, suffix, seed):

@@ -4,7 +4,6 @@ import io
 import json
 import math
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -146,19 +145,25 @@ def test_the_clock_by_hand():
     assert told == {"steps_per_s": 2 / 8, "idle_share": 2 / 8}
 
 
-def test_the_idle_share_is_the_wait_for_batches(tmp_path):
-    class Slow(Toy):
+def test_the_idle_share_is_the_wait_for_batches(tmp_path, monkeypatch):
+    """By a clock of our own: a batch takes three seconds, the rest of a step one."""
+    now = [0.0]
+    monkeypatch.setattr(meters.Clock.__init__, "__defaults__", (lambda: now[0],))
+
+    class Timed(Toy):
         def batch(self, step):
-            time.sleep(0.02)
+            now[0] += 3.0
             return super().batch(step)
 
-    go(tmp_path / "slow", Slow(), num_steps=5)
-    go(tmp_path / "quick", num_steps=5)
-    slow, quick = (next(line for line in lines(tmp_path / name)) for name in ("slow", "quick"))
-    assert slow["idle_share"] > 0.5 > quick["idle_share"] >= 0
-    assert slow["idle_share"] <= 1
-    assert 0.01 < slow["memory_gib"] < 100
-    assert slow["samples_per_s"] < 16 / 0.02
+        def objective(self, batch, generator):
+            now[0] += 1.0
+            return super().objective(batch, generator)
+
+    go(tmp_path, Timed(), num_steps=5)
+    line = next(line for line in lines(tmp_path) if "loss" in line)
+    assert line["idle_share"] == pytest.approx(0.75)
+    assert line["samples_per_s"] == pytest.approx(16 / 4)
+    assert 0.01 < line["memory_gib"] < 100
 
 
 # ----------------------------------------------------------------------------------------------------- other watchers

@@ -1,6 +1,6 @@
 """What the processes of tests/test_distributed.py do: everything together, then the main one again by itself.
 
-Run as a script by each process, with torchrun's variables; a failed assertion ends it with a traceback.
+`main` is run by each process, with torchrun's variables; a failed assertion ends it with a traceback.
 """
 
 import json
@@ -34,7 +34,7 @@ from cdcd_video.contrast_terms import Temperatures
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion import process as processes
 from cdcd_video.engine import TrainSettings, checkpoint, distributed, optim, parallel, runtime, train
-from cdcd_video.errors import UserError, exit_code
+from cdcd_video.errors import UserError
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.records import CodePair, FramePair, LossTerms, TextStates
 from cdcd_video.rivals.equal import build_rival
@@ -514,5 +514,5 @@ def a_death(out: Path) -> None:
     train(task, SETTINGS, out / "death", seed=0, identity={})
 
 
-if __name__ == "__main__":
-    sys.exit(exit_code(lambda: all_checks(Path(sys.argv[1]))))
+def main() -> None:
+    all_checks(Path(sys.argv[1]))
