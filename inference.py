@@ -59,13 +59,13 @@ def draw(order: request.Request, target: request.Target) -> None:
         pipe.num_threads = order.again.threads
     drawing = pipe.defaults(**order.drawing)
     machine = {"device": str(device), "threads": pipe.num_threads or torch.get_num_threads()}
-    made_with = pipe.settings(order.captions, drawing) | machine
-    for note in request.differences(order.again, made_with, lambda: earlier_digests(pipe.model.folder)):
+    settings = pipe.settings(order.captions, drawing)
+    for note in request.differences(order.again, settings | machine, lambda: earlier_digests(pipe.model.folder)):
         sys.stderr.write(f"note: {note}\n")
     with notes_on_stderr():
         parts = pipe.stream(order.start, order.captions, drawing, lambda frames: bar.update(frames))
     with tqdm(total=drawing.num_frames - 1, desc="drawing", unit="frame") as bar:
-        written = request.write(parts, pipe.settings(order.captions, drawing), target, order, **machine)
+        written = request.write(parts, settings, target, order, **machine)
     for path in written:
         sys.stdout.write(f"{path}\n")
 

@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from cdcd_video import DrawingWarning, ImageToVideo
+from cdcd_video.benchmark import drawn
 from cdcd_video.codec import round_trip
 from cdcd_video.data.images import fit
 from cdcd_video.data.sprites import sample_scene
@@ -101,6 +103,17 @@ def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
     with pytest.warns(DrawingWarning, match=r"starting frame is not like .*docs/data\.md") as told:
         pipe(photograph(0), CAPTION, num_frames=1)
     assert len(told) == 1 and told[0].filename == __file__
+
+
+def test_an_evaluation_says_in_one_sentence_how_many(pipe: ImageToVideo):
+    starts = [photograph(0), own(0), painting(0)]
+    footage = SimpleNamespace(subjects=starts, film=lambda number, size_px: starts[number][None])
+    (told,) = drawn._other_world(pipe, SimpleNamespace(data="clips"), footage)
+    assert told.startswith("2 of the first 3 starting frames are not like")
+    assert drawn._other_world(pipe, SimpleNamespace(data="sprites"), footage) == []
+    footage.subjects = starts[1:2]
+    starts.insert(0, own(1))
+    assert drawn._other_world(pipe, SimpleNamespace(data="clips"), footage) == []
 
 
 # ------------------------------------------------------------------------------------------------------ the figure

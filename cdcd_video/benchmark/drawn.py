@@ -4,15 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from cdcd_video.benchmark import looking, reality
 from cdcd_video.benchmark.bench import Benchmark
 from cdcd_video.benchmark.latent import cases_of
+from cdcd_video.codec.round_trip import round_trip_db
+from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
 from cdcd_video.generate import ImageToVideo
 from cdcd_video.metrics import instruments, suite
 from cdcd_video.metrics.footage import Footage
 from cdcd_video.pretrained import STAND_IN
 from cdcd_video.protocol import SPRITES, TABLE, Protocol
+
+NUM_LOOKED = 64
+"""Starting frames that are looked at before anything is drawn."""
 
 
 def prepare(
@@ -50,6 +57,7 @@ def prepare(
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
     notes += [
         *_other_mode(pipe, rule),
+        *_other_world(pipe, rule, footage),
         *_too_few(protocol, rule, footage),
         *looking.blindness(rule, metrics, rule.data == SPRITES),
     ]
@@ -79,6 +87,23 @@ def _other_mode(pipe: ImageToVideo, rule: Protocol) -> list[str]:
     if rule.mode is None or data.kind == "sprites" or data.mode == rule.mode:
         return []
     return [f"the model learned from frames made square by {data.mode}, and these are made so by {rule.mode}"]
+
+
+def _other_world(pipe: ImageToVideo, rule: Protocol, footage: Footage) -> list[str]:
+    """How many starting frames a user who asked for one of these videos would be warned of; one sentence for all."""
+    least = pipe.model.least_db
+    if rule.data == SPRITES or least is None:
+        return []
+    looked = range(min(NUM_LOOKED, len(footage.subjects)))
+    starts = np.stack([footage.film(number, pipe.size_px)[0] for number in looked])
+    with threads(pipe.num_threads):
+        strange = int((round_trip_db(pipe.model.codec, pipe.model.clip, starts) < least).sum())
+    if not strange:
+        return []
+    return [
+        f"{strange} of the first {len(looked)} starting frames are not like those that the model learned from, and its videos of"
+        " them may fall to pieces"
+    ]
 
 
 def _too_few(asked: Protocol, rule: Protocol, footage: Footage) -> list[str]:
