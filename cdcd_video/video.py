@@ -244,7 +244,7 @@ def _write_mp4(frames: Frames, path: Path, fps: Fraction) -> None:
         context.color_range = _LIMITED
         for pixels in itertools.chain([first], frames):
             frame = av.VideoFrame.from_ndarray(np.pad(pixels, margin, mode="edge"), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
+            frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED, threads=1)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

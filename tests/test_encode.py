@@ -1,5 +1,6 @@
 """Encoding once: prepared folders and videos become caches, hostile files end in a list, and training needs nothing else."""
 
+import gc
 import hashlib
 import json
 import os
@@ -172,6 +173,7 @@ def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, sma
     for blocks in (0, 1, 3):
         child = os.fork()
         if child == 0:
+            gc.freeze()  # what the parent left to be collected may wait for its threads, which are not here
             left, add = [blocks], cache_writer.CacheWriter.add
 
             def dying(self, number, block, left=left, add=add):

@@ -99,7 +99,8 @@ def orientation(frame: av.VideoFrame) -> Literal["as coded", "turned", "mirrored
 
 def _converted(frame: av.VideoFrame, layout: str, matrix: int) -> np.ndarray:
     frame.colorspace = matrix  # some versions of PyAV heed the argument alone, some the frame
-    return frame.reformat(format=layout, interpolation=_EXACT_SWSCALE, src_colorspace=matrix).to_ndarray()
+    # One thread: a forked process that frees what several have converted waits for threads that it does not have.
+    return frame.reformat(format=layout, interpolation=_EXACT_SWSCALE, src_colorspace=matrix, threads=1).to_ndarray()
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
