@@ -331,7 +331,8 @@ class TrainingRun:
         eye = self._fresh("eye", lambda: build_eye(self.config, at.space, at.text_width))
         stage = EyeStage(eye, at.space, self.config, *at.caches, self.device)
         temperature = json.dumps(self.config.loss.contrast.temperature)
-        self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature)
+        text = {"text": "normalised"} if self.config.denoiser.normalised_text else {}
+        self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature, **text)
 
     def _paid_beside(self) -> dict[str, str]:
         """The section `picture`, where it says anything: part of what a checkpoint is of."""

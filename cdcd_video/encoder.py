@@ -14,7 +14,7 @@ from cdcd_video.config import CodecConfig, Config
 from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.errors import UserError
-from cdcd_video.identity import identity_text, of_codes, saved_config
+from cdcd_video.identity import TRAINS_THE_CODEC, identity_text, of_codes, saved_config
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module, read_weights
 from cdcd_video.pretrained import STAND_IN, FrozenClip
 from cdcd_video.storage.small_file import read_small_json
@@ -62,7 +62,7 @@ class Eyes:
             size_px=self.size_px,
             fps=float(fps),
             max_frames=max_frames,
-            codec=self.codec.cfg.model_dump(mode="json"),
+            codec=self.codec.cfg.model_dump(mode="json", exclude=set(TRAINS_THE_CODEC)),
             recipe={**recipe, **({STAND_IN: self.clip.stand_in} if self.clip.stand_in else {})},
         )
 

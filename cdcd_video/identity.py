@@ -54,7 +54,7 @@ BEFORE = MappingProxyType({"codec": {"still_tolerance": 0.0}, "denoiser": {"norm
 _BEFORE_OF = {type(Config.model_fields[name].default).__name__: dials for name, dials in BEFORE.items()}
 _TRAINED_BEFORE = {stage: {"precision": "bf16"} for stage in TrainStages.model_fields}
 """Of stages that a config does not name: the precision of all before it was chosen by the machine."""
-_TRAINS_THE_CODEC = ("still_tolerance",)
+TRAINS_THE_CODEC = ("still_tolerance",)
 """Newer dials of the section `codec` that say how it learns; codes of the same weights mean the same without them."""
 
 
@@ -83,7 +83,7 @@ def _of(config: Config, section: str, dial: str) -> Any:
 
 def of_codes(section: CodecConfig) -> CodecConfig:
     """What the codes of a codec depend on: its section, with the dials that only say how it learns put aside."""
-    return section.model_copy(update={name: BEFORE["codec"][name] for name in _TRAINS_THE_CODEC})
+    return section.model_copy(update={name: BEFORE["codec"][name] for name in TRAINS_THE_CODEC})
 
 
 def identity_text(section: BaseModel, but: Collection[str] = ()) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from cdcd_video import configfile
 from cdcd_video.build import STAGES, TrainingRun, codes_digest, open_clips
 from cdcd_video.config import Config
+from cdcd_video.encoder import Eyes
 from cdcd_video.engine import checkpoint, latest, load_weights
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, load_model
@@ -67,6 +68,13 @@ def test_reuse_of_another_kind_of_codec_is_refused(change, section, start, tiny_
     with pytest.raises(UserError, match=f"`{section}` of .* differs from this config's .*; make them equal"):
         run.train([])
     assert not (run.folder / "codec.safetensors").exists()
+
+
+def test_reuse_does_not_ask_how_the_codec_learned(start, tiny_model):  # noqa: F811
+    """The model may be older than the dial, or its user may have turned it: its codes mean what they mean."""
+    run = start(f"reuse={tiny_model}", "codec.still_tolerance=0")
+    run.train([])
+    assert (run.folder / "codec.safetensors").is_file()
 
 
 def test_reuse_of_nothing_is_refused(start, tmp_path):
@@ -201,6 +209,13 @@ def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model
     assert after_a_change_of(codec.decoder) == before and after_a_change_of(codec.embed_head) == before
     assert after_a_change_of(codec.projection) != before
     assert codes_digest(codec, clip) == before
+
+    # How it learned is no part of what its codes mean: not of the digest, and not of what a cache says of itself.
+    facts = dict(data="d", num_items=1, fps=8.0, max_frames=None, recipe={})
+    plan = Eyes(tiny(), clip, codec, torch.device("cpu")).plan(**facts).values()
+    codec.cfg = codec.cfg.model_copy(update={"still_tolerance": 0.0})
+    assert codes_digest(codec, clip) == before and "still_tolerance" not in plan["codec"]
+    assert Eyes(tiny(), clip, codec, torch.device("cpu")).plan(**facts).values() == plan
     clip.digest = "another"
     assert codes_digest(codec, clip) != before
 

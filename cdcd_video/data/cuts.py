@@ -27,7 +27,9 @@ _AREA_SWSCALE = 0x20 | 0x40000 | 0x80000
 
 def shrunk(frame: av.VideoFrame) -> UInt8[np.ndarray, "s s 3"]:
     """A frame as it is compared: blue, green, red; neither its shape nor its rotation matters for that."""
-    return frame.reformat(width=SIDE_PX, height=SIDE_PX, format="bgr24", interpolation=_AREA_SWSCALE, threads=1).to_ndarray()
+    return frame.reformat(
+        width=SIDE_PX, height=SIDE_PX, format="bgr24", interpolation=_AREA_SWSCALE, threads=1
+    ).to_ndarray()
 
 
 class CutFinder:
