@@ -70,7 +70,7 @@ def test_reuse_of_another_kind_of_codec_is_refused(change, section, start, tiny_
     assert not (run.folder / "codec.safetensors").exists()
 
 
-def test_reuse_does_not_ask_how_the_codec_learned(start, tiny_model):  # noqa: F811
+def test_reuse_does_not_ask_how_the_codec_learned(start, tiny_model):
     """The model may be older than the dial, or its user may have turned it: its codes mean what they mean."""
     run = start(f"reuse={tiny_model}", "codec.still_tolerance=0")
     run.train([])
