@@ -20,8 +20,16 @@ def send(number: int) -> None:
     signal.raise_signal(number)
 
 
+@pytest.fixture
+def heeded():
+    """A shell lets what it runs in the background ignore Ctrl-C, and this may run there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_command_that_is_told_to_end_puts_away_what_it_began(number: int, code: int, capsys):
+def test_a_command_that_is_told_to_end_puts_away_what_it_began(number: int, code: int, capsys, heeded):
     put_away = []
 
     def main() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from fixtures_model import ROOT, SHORT, trained_config
 
-from cdcd_video import ImageToVideo
+from cdcd_video import ImageToVideo, configfile
 from cdcd_video.build import TrainingRun, stages_of
 from cdcd_video.codec import round_trip
+from cdcd_video.config import Config
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError

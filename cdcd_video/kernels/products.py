@@ -24,16 +24,18 @@ def may_serve(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and is_plain
 
 
-def has_onednn() -> bool:
-    """Whether torch was built with oneDNN and hands out its linear layer."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def has_onednn(kind: torch.dtype = torch.float32) -> bool:
+    """Whether torch was built with oneDNN and hands out its linear layer, and whether that knows the type on this processor."""
+    is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    # Without AVX-512 oneDNN has no product in bfloat16, and says so only when it is asked for one.
+    return is_there and (kind != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def times_transposed(
     a: Float[Tensor, "m k"], b: Float[Tensor, "n k"], bias: Float[Tensor, "n"] | None = None, *, relu: bool = False
 ) -> Float[Tensor, "m n"]:
     """a b^T + bias, or max(0, of it), not differentiable. `a` should lie row after row; `b` may be a transposed view."""
-    if a.device.type == "cpu" and has_onednn() and (a.dtype == torch.float32 or bias is not None):
+    if a.device.type == "cpu" and has_onednn(a.dtype) and (a.dtype == torch.float32 or bias is not None):
         # In bfloat16 torch asks oneDNN by itself, but first copies the bias to every row.
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, "relu" if relu else "none", [], "")
     out = nn.functional.linear(a, b, bias)
@@ -44,7 +46,7 @@ def times_transposed_times(
     a: Float[Tensor, "m k"], b: Float[Tensor, "n k"], factor: Float[Tensor, "m n"]
 ) -> Float[Tensor, "m n"]:
     """(a b^T) * factor, number by number, not differentiable. In bfloat16 oneDNN does both at once; in float32 that is slower."""
-    if a.dtype == torch.bfloat16 and a.device.type == "cpu" and has_onednn():
+    if a.dtype == torch.bfloat16 and a.device.type == "cpu" and has_onednn(a.dtype):
         return torch.ops.mkldnn._linear_pointwise.binary(a, factor, b, None, "mul")
     return times_transposed(a, b).mul_(factor)
 
