@@ -295,7 +295,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     ]  # fmt: skip
     for row in found["drawings"]:
         assert row["frames"] == 8 and row["s_per_frame"] * 7 * row["videos_per_s"] == pytest.approx(1)
-    assert "tiny train.codec.accumulate=2; " in out and "(the default)" in out and "diffusion: aten::" in out
+    assert "tiny train.codec.accumulate=2; " in out and "(the default)" in out and "diffusion: " in out
 
 
 @pytest.mark.parametrize(

@@ -188,5 +188,7 @@ def test_without_the_starting_frame_nothing_of_it_reaches_the_picture():
 
 def test_a_codec_that_does_not_see_the_start_is_not_reused_by_one_that_does(tmp_path, tiny_model):
     run = TrainingRun(tiny("picture.sees_start=false", f"reuse={tiny_model}"), tmp_path / "run", ["test"])
-    with pytest.raises(UserError, match="picture.sees_start of .* differs from this config's"):
+    with pytest.raises(
+        UserError, match="picture.sees_start of .* is True, and this config's is False; make them equal"
+    ):
         run.train([])
