@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -295,7 +296,10 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     ]  # fmt: skip
     for row in found["drawings"]:
         assert row["frames"] == 8 and row["s_per_frame"] * 7 * row["videos_per_s"] == pytest.approx(1)
-    assert "tiny train.codec.accumulate=2; " in out and "(the default)" in out and "diffusion: " in out
+    assert "tiny train.codec.accumulate=2; " in out and "(the default)" in out
+    # Which operator takes longest hangs on the processor, and on whether oneDNN, torch or our kernels serve it.
+    assert re.search(r"diffusion: .*\w+::\w+", out)
+    assert all(any("::" in part["name"] for part in row["profile"]) for row in found["stages"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,38 @@ def test_locks_that_were_left_behind_do_no_harm(run, tmp_path: Path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "clips").iterdir()} == {
         path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir()
     }
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "checkpoint-000100", "frames-0.npy.bak", "runs"])
+def test_what_is_kept_in_a_prepared_folder_is_not_replaced_with_it(run, tmp_path: Path, name: str):
+    assert run(PREP, *SPRITES, "--out", "clips")[0] == 0
+    (tmp_path / "clips" / name).mkdir()
+    before = {path: path.read_bytes() for path in (tmp_path / "clips").iterdir() if path.is_file()}
+    code, said = run(PREP, *SPRITES, "--seed", 1, "--out", "clips")
+    assert code == 2 and f"holds more than a prepared folder ({name}); name another, or move that away" in said
+    assert {path: path.read_bytes() for path in (tmp_path / "clips").iterdir() if path.is_file()} == before
+    (tmp_path / "clips" / name).rename(tmp_path / name)
+    (tmp_path / "clips" / ".DS_Store").touch()
+    assert run(PREP, *SPRITES, "--seed", 1, "--out", "clips")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        ("data_prep.__main__", "`python -m data_prep sprites --out clips`"),
+        ("cdcd_video.tools.ruler", "`python -m cdcd_video.tools.ruler sprites --out clips`"),
+        (None, "`train.py sprites --out clips`"),
+    ],
+)
+def test_the_sentence_names_the_command_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str | None, told: str
+):
+    spec = None if module is None else ModuleSpec(module, None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "sprites", "--out", "clips"])
+    with elsewhere(tmp_path / "clips"), pytest.raises(FolderInUse) as refusal, folder_lock(tmp_path / "clips"):
+        pass
+    assert told in str(refusal.value)
 
 
 def test_the_shards_of_one_cache_go_together_and_each_has_one_process(tmp_path: Path):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -248,6 +249,14 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} exists and is not a prepared folder; name another")
+    # The folder is replaced as a whole: what somebody keeps in it besides would go with it.
+    for name in sorted(os.listdir(folder)):
+        if not name.startswith(".") and name not in (MANIFEST, CLIPS, REJECTED) and not _is_array(name):
+            raise UserError(f"{folder} holds more than a prepared folder ({name}); name another, or move that away")
+
+
+def _is_array(name: str) -> bool:
+    return re.fullmatch(r"frames-[0-9]+\.npy", name) is not None
 
 
 def _whole_lines(path: Path) -> Iterator[dict]:

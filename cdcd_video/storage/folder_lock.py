@@ -177,13 +177,21 @@ def _is_same_file(handle: int, place: Path) -> bool:
 
 
 def _about_me() -> dict[str, object]:
-    command = shlex.join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]])
     return {
         "process": os.getpid(),
         "host": socket.gethostname(),
-        "command": command[:_MOST_COMMAND_LETTERS],
+        "command": _command()[:_MOST_COMMAND_LETTERS],
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
+
+
+def _command() -> str:
+    """What was typed: of `python -m cdcd_video.ablate`, `sys.argv` would say `__main__.py`."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    start = [os.path.basename(sys.argv[0] or "python")]
+    if spec is not None:
+        start = ["python", "-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def _holder(handle: int) -> tuple[str, bool]:
