@@ -250,6 +250,8 @@ def _read(item: Item, path: Path, settings: Settings, beat: Beat) -> DecodedClip
         start_s=item.start_s,
         end_s=min(ends, default=None),
         watcher=_Watched(beat, CutFinder() if settings.cuts == "detect" else None),
+        # Later than `ahead` loses its patience, who names the option: this ends the thread that was left behind.
+        patience_s=2 * settings.clip_timeout,
     )
     if len(clip.frames) < settings.min_frames:
         return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, at least {settings.min_frames} are needed"

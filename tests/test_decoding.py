@@ -496,3 +496,17 @@ def test_data_prep_tells_the_reason_for_every_file_it_does_not_take(tmp_path):
     assert "container" in told["c.mxf"] and "one picture" in told["still.webp"]
     taken = [json.loads(line)["id"] for line in (tmp_path / "out/clips.jsonl").read_text().splitlines()]
     assert sorted(taken) == ["a.webp", "b.mp4"]
+
+
+def test_a_file_with_a_hole_of_gigabytes_is_given_up(tmp_path: Path):
+    """FFmpeg looks through all of it for the next picture, some minutes long."""
+    path = tmp_path / "holes.gif"
+    pictures = [Image.new("L", (16, 16), 20 * step) for step in range(5)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    assert len(read_clip(path, size_px=16, patience_s=20).frames) == 5
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+        file.seek(8 * 2**30)
+        file.write(b";")
+    with pytest.raises(ClipRejected, match="nothing more of it could be read for 0.1 s"):
+        read_clip(path, size_px=16, patience_s=0.1)

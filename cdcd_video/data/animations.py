@@ -22,8 +22,8 @@ _HURRIED_MS, _INSTEAD_MS = 10, 100
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], start: Fraction) -> Iterator[Reader]:
-    """Opens a video of any kind, from `start` seconds on.
+def opened(path: str | os.PathLike[str], start: Fraction, patience_s: float) -> Iterator[Reader]:
+    """Opens a video of any kind, from `start` seconds on; `open_video` tells of its patience.
 
     Raises:
       Refused: it cannot be used.
@@ -34,7 +34,7 @@ def opened(path: str | os.PathLike[str], start: Fraction) -> Iterator[Reader]:
         with image:
             yield Animation(image)
     else:
-        with open_video(path) as container:
+        with open_video(path, patience_s) as container:
             yield Source(container, start)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from cdcd_video.data.animations import opened
-from cdcd_video.data.decoding import Reader, check_file, plain
+from cdcd_video.data.decoding import PATIENCE_S, Reader, check_file, plain
 from cdcd_video.data.images import FitMode
 from cdcd_video.data.shown import Refused
 from cdcd_video.errors import UserError
@@ -79,6 +79,7 @@ def read_clip(
     start_s: float | int = 0,
     end_s: float | int | None = None,
     watcher: Watcher | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> DecodedClip:
     """Decodes the video of a file, frame by frame, keeping only frames of the size asked for.
 
@@ -97,6 +98,7 @@ def read_clip(
       start_s: time of the first frame, seconds from the beginning.
       end_s: frames at this time and after are left out.
       watcher: sees every frame of the file up to the end, at the file's own rate, and says where the cuts are.
+      patience_s: a file of which nothing more can be read for so long is refused, seconds.
 
     Returns:
       The frames; two at least, unless `max_frames` is 1.
@@ -116,7 +118,7 @@ def read_clip(
     taken = _Taken(limit=max_frames, most=MAX_BYTES // (3 * size_px**2))
     try:
         check_file(path)
-        with opened(path, start) as source:
+        with opened(path, start, patience_s) as source:
             if fps is None:
                 _take_all(source, start, end, taken, size_px, mode, watcher)
             else:
@@ -125,6 +127,8 @@ def read_clip(
         raise ClipRejected(path, str(refusal)) from None
     except MemoryError:
         raise ClipRejected(path, "its frames do not fit into memory") from None
+    except av.ExitError:
+        raise ClipRejected(path, f"nothing more of it could be read for {patience_s:g} s") from None
     except (av.FFmpegError, OSError, ValueError, OverflowError) as error:
         # PyAV reports damage by FFmpeg's own numbers, and impossible header values as ValueError or OverflowError.
         raise ClipRejected(path, f"it is corrupt or no video ({plain(error)})") from error

@@ -49,15 +49,23 @@ _PROMISE_KEPT = Fraction(9, 10)
 _PROMISE_SLACK_S = Fraction(1, 4)
 
 
-def open_video(path: str | os.PathLike[str]) -> av.container.InputContainer:
+PATIENCE_S = 60.0
+"""A file of which nothing more comes for so long is refused: a hole of gigabytes, a disk that does not answer."""
+
+
+def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> av.container.InputContainer:
     """Opens a file of a container that holds its own pictures.
+
+    Args:
+      path: the file.
+      patience_s: opening it, and each packet read from it later, may take so long, seconds; `av.ExitError` after that.
 
     Raises:
       Refused: a gif that was cut short, or a container that is not read here.
       av.FFmpegError, ValueError, OverflowError: as PyAV raises them for damaged files.
     """
     try:
-        container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, **_LENIENT)
+        container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, timeout=patience_s, **_LENIENT)
     except av.ArgumentError:  # FFmpeg's word for a format that is not on the list
         raise Refused(
             f"it is no video of a container that is read here ({_READ}); convert it, for example with ffmpeg -i IN OUT.mp4"
