@@ -148,6 +148,41 @@ def test_recordings_joined_byte_by_byte_give_all_their_frames(tmp_path, name, co
     assert steps_shown(read_clip(path, size_px=32, start_s=1.195, end_s=1.7).frames) == [12, 13, 14, 15, 16]
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {}),
+        ("a.mov", "mpeg4", {}),
+        ("fragments.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.wmv", "wmv2", {}),
+        ("a.flv", "libx264", {}),
+        ("old.flv", "flv", {}),
+    ],
+)
+def test_files_that_cannot_be_joined_byte_by_byte_are_refused(tmp_path, name, codec, options):
+    """FFmpeg stops at the end of the first, or says that all is damaged."""
+    with av.open(str(tmp_path / name), "w", container_options=options) as container:
+        stream = container.add_stream(codec, rate=10, options={"threads": "1"})
+        stream.width = stream.height = 32
+        for frame in grey_steps(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    assert len(read_clip(tmp_path / name, size_px=32).frames) == 10
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content + content)
+    with pytest.raises(ClipRejected, match="several files were joined to it end to end.*ffmpeg -f concat"):
+        read_clip(tmp_path / name, size_px=32)
+
+
+def test_a_header_that_was_left_behind_does_not_make_two_files(tmp_path):
+    """Programs that move `moov` to the front leave the old one where it was."""
+    path = write_clip(tmp_path / "a.mp4", grey_steps(10))
+    content = path.read_bytes()
+    place = content.index(b"moov") - 4
+    path.write_bytes(content + content[place : place + int.from_bytes(content[place : place + 4], "big")])
+    assert steps_shown(read_clip(path, size_px=32).frames) == list(range(10))
+
+
 def test_a_frame_astray_is_left_out_and_shifts_nothing():
     def follow(*stamps):
         course = Course(lambda frame, step: Fraction(1), may_leap=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cdcd_video.data.fields import deinterlaced
 from cdcd_video.data.images import MAX_PIXELS, FitMode, fit
+from cdcd_video.data.joined import is_joined
 from cdcd_video.data.shown import Refused, as_shown, is_turned
 from cdcd_video.data.stamps import Clock, Course
 
@@ -61,7 +62,7 @@ def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> 
       patience_s: opening it, and each packet read from it later, may take so long, seconds; `av.ExitError` after that.
 
     Raises:
-      Refused: a gif that was cut short, or a container that is not read here.
+      Refused: a gif that was cut short, files joined where they cannot be, or a container that is not read here.
       av.FFmpegError, ValueError, OverflowError: as PyAV raises them for damaged files.
     """
     try:
@@ -73,7 +74,12 @@ def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> 
     try:
         if container.format.name == "gif":
             _check_gif_ends(path)
-    except Refused:
+        if is_joined(path, container.format.name):
+            raise Refused(
+                "several files were joined to it end to end, of which only the first can be read;"
+                " use them one by one, or join them with ffmpeg -f concat"
+            )
+    except (Refused, OSError):
         container.close()
         raise
     return container
