@@ -1,6 +1,7 @@
 """Fixtures for the whole suite."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ def shared_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def is_scheduled_as_before() -> Iterator[None]:
+    """No test leaves this process in another class of scheduling, which what is measured later, and the machine, would feel."""
+    before = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+    yield
+    assert before is None or os.sched_getscheduler(0) == before
 
 
 # Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rating import SYSTEMS, write_material
-from video_files import moving_bar, set_display_matrix, write_clip
+from video_files import moving_bar, scheduled_as_before, set_display_matrix, write_clip
 
 from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import UserError
@@ -38,6 +38,7 @@ def told(picture: np.ndarray) -> list[str]:
     return [min(CORNERS, key=lambda name: np.abs(np.array(CORNERS[name]) - one).sum()) for one in found]
 
 
+@scheduled_as_before()
 def write_coded(path: Path, codec: str, layout: str = "yuv420p", **options: str) -> Path:
     """A short video in the codec and layout of pixels asked for."""
     with av.open(str(path), "w") as container:

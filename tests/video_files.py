@@ -1,7 +1,9 @@
 """Small video files for tests: pictures whose colours survive compression, and files that are wrong in some way."""
 
+import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -97,6 +99,20 @@ def quarters_of(picture: np.ndarray) -> np.ndarray:
     return np.array([picture[place] for place in places], dtype=int)
 
 
+@contextmanager
+def scheduled_as_before() -> Iterator[None]:
+    """SVT-AV1 puts the process of root into the real-time class, and all else on the machine waits for it from then on."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@scheduled_as_before()
 def encode(
     path: Path,
     frames: Iterable[av.VideoFrame],
