@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 BEST_PSNR_DB = 60.0
 """What frames equal to the truth score, so that means stay finite; 48 dB is one level of 255 everywhere."""
@@ -14,6 +13,9 @@ _RADIUS, _SIGMA = 5, 1.5
 
 def psnr(drawn: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
     """Peak signal-to-noise ratio of each frame in dB, at most `BEST_PSNR_DB`."""
+    # Here, for it loads all of torchvision: seconds that every start of a training would pay.
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     per_frame = peak_signal_noise_ratio(
         _as_tensor(drawn), _as_tensor(true), data_range=1.0, reduction="none", dim=(1, 2, 3)
     )
