@@ -137,7 +137,9 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(
     if (tmp_path / "child").is_file():  # on a very busy machine it was not even begun
         child, deadline = int((tmp_path / "child").read_text()), time.monotonic() + 60
         with pytest.raises(ProcessLookupError):
-            while time.monotonic() < deadline:  # it has ended; the system's first process takes note of it when it comes to it
+            while (
+                time.monotonic() < deadline
+            ):  # it has ended; the system's first process takes note of it when it comes to it
                 os.kill(child, 0)
                 time.sleep(0.02)
     assert list(folder.iterdir()) == []

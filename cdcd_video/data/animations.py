@@ -9,16 +9,14 @@ from fractions import Fraction
 import av
 from PIL import Image, features
 
-from cdcd_video.data.decoding import Reader, Source, open_video
-from cdcd_video.data.images import MAX_PIXELS, as_array
+from cdcd_video.data.colour import Unfit, profile_of
+from cdcd_video.data.decoding import HURRIED_S, INSTEAD_S, Reader, Source, open_video
+from cdcd_video.data.images import MAX_PIXELS, MOST_WHOLE_BYTES, as_array
 from cdcd_video.data.shown import Refused
 from cdcd_video.errors import UserError
 from cdcd_video.memory import raise_if_out_of_memory
 
 _AVIF_BRANDS = (b"avif", b"avis")
-
-# Frames that say they are shown for no longer than this are shown for a tenth of a second, as in every browser.
-_HURRIED_MS, _INSTEAD_MS = 10, 100
 
 
 @contextlib.contextmanager
@@ -35,7 +33,7 @@ def opened(path: str | os.PathLike[str], start: Fraction, patience_s: float) -> 
             yield Animation(image)
     else:
         with open_video(path, patience_s) as container:
-            yield Source(container, start)
+            yield Source(container, start, _profile_of_png(path) if container.format.name == "apng" else None)
 
 
 class Animation(Reader):
@@ -55,6 +53,10 @@ class Animation(Reader):
             raise Refused(f"it is {image.width} x {image.height}, more than {MAX_PIXELS:,} pixels")
         if getattr(image, "n_frames", 1) == 1:
             raise Refused("it is one picture and no video; save what stands still as mp4 or gif")
+        try:
+            self._profile = profile_of(image)  # now: a frame of its own no longer knows its file
+        except Unfit as error:
+            raise Refused(f"it {error}") from None
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yields every frame with its time in seconds."""
@@ -62,9 +64,12 @@ class Animation(Reader):
         for place in range(self._image.n_frames):
             with _damage_told(self._image.format):
                 self._image.seek(place)
-                pixels = as_array(self._image.copy())
+                picture = self._image.copy()
+                picture.info["icc_profile"] = self._profile
+                pixels = as_array(picture)
                 told_ms = self._image.info.get("duration", 0)
-            length = Fraction(told_ms if told_ms > _HURRIED_MS else _INSTEAD_MS).limit_denominator(1000) / 1000
+            length = Fraction(told_ms).limit_denominator(1000) / 1000
+            length = length if length > HURRIED_S else INSTEAD_S
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             self._note(frame, time, length)
             yield frame, time
@@ -74,7 +79,7 @@ class Animation(Reader):
 def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:
     """The file as Pillow opens it; None for anything but the two formats, as the content tells them."""
     with open(path, "rb") as file:
-        head = file.read(64)
+        head, num_bytes = file.read(64), os.fstat(file.fileno()).st_size
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "WEBP"
     elif head[4:8] == b"ftyp" and any(brand in head[8 : int.from_bytes(head[:4], "big")] for brand in _AVIF_BRANDS):
@@ -83,9 +88,24 @@ def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:
         return None
     if kind == "AVIF" and not features.check("avif"):
         raise Refused("it is an AVIF, which this Pillow does not read; convert it to mp4")
+    if num_bytes > MOST_WHOLE_BYTES:
+        raise Refused(
+            f"it has more than {MOST_WHOLE_BYTES >> 20} MiB, which {kind} is decoded from at once; convert it to mp4"
+        )
     with warnings.catch_warnings(), _damage_told(kind):
         warnings.simplefilter("ignore")  # a lower limit of Pillow's own
         return Image.open(path, formats=(kind,))
+
+
+def _profile_of_png(path: str | os.PathLike[str]) -> bytes | None:
+    """The ICC profile in a PNG, which PyAV does not give; what else it says of its colours, FFmpeg heeds."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=("PNG",)) as image:
+            warnings.simplefilter("ignore")
+            return image.info.get("icc_profile")
+    except Exception as error:  # FFmpeg will say what is wrong with it
+        raise_if_out_of_memory(error)
+        return None
 
 
 @contextlib.contextmanager

@@ -1,25 +1,29 @@
 """The video stream of a file: every frame in the order of its time, upright, or the reason why it cannot be had."""
 
+import collections
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
+from cdcd_video.data.colour import in_srgb
 from cdcd_video.data.fields import deinterlaced
 from cdcd_video.data.images import MAX_PIXELS, FitMode, fit
-from cdcd_video.data.joined import is_joined
-from cdcd_video.data.shown import Refused, as_shown, is_turned
+from cdcd_video.data.shown import AS_CODED, Placing, Refused, as_shown, is_turned, placing_of
 from cdcd_video.data.stamps import Clock, Course
+from cdcd_video.data.whole import is_cut_short, is_joined
 
 # Containers that hold their own pictures. Playlists (HLS, concat scripts), which make FFmpeg open whatever file or
 # address they name, are not among them, whatever the suffix of the file says.
 _FORMATS = "mov,matroska,webm,avi,gif,apng,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,ivf,yuv4mpegpipe"
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "default_fps": "10"}  # of APNG without times
 _READ = "mp4, mov, mkv, webm, avi, gif, apng, webp, avif, mpg, ts, flv, wmv, ogv"
 
 # Titles and comments that are not UTF-8 are no reason to refuse a video. From version 19 on PyAV never minds them, and the
@@ -31,12 +35,25 @@ _LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 
 _WITH_INDEX = ("mov", "matroska")
 _WITH_NEW_CLOCKS = ("mpegts", "mpeg")
 
+# Pictures of gif and APNG that say they are shown for no longer than this are shown for a tenth of a second, as in every
+# browser.
+HURRIED_S, INSTEAD_S = Fraction(1, 100), Fraction(1, 10)
+
+# Decoders that begin with what comes first and give rubbish up to the first whole picture. Others say what is damaged.
+_RUBBISH_AT_FIRST = ("mpeg4", "msmpeg4", "wmv", "flv", "h263", "theora")
+
+_MOST_IN_DECODER = 64  # frames that it holds back: for their order, and one for each of its threads
+
 # So far before the place that is wanted decoding begins: filters look at the frames before, and those after a key frame
 # may lean on frames before it.
 _RUN_UP_S = 1
 
 # Decoders that give the transparency of what others decode without it.
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Alpha channel information, an SEI message of HEVC (H.265, F.14.2.8): the header of its NAL unit, its number, its length.
+_ALPHA_INFO = rb"\x4e\x01\xa5[\x01-\x06]"
+_HEAD = 1024
+_UNSPECIFIED = 2  # of H.273
 _VP8_MATRIX = 5  # it has no other (RFC 6386, 9.2)
 _UNALIGNED = (
     1  # a codec flag: crop what is left of the picture exactly, not to the next address that suits the processor
@@ -62,7 +79,7 @@ def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> 
       patience_s: opening it, and each packet read from it later, may take so long, seconds; `av.ExitError` after that.
 
     Raises:
-      Refused: a gif that was cut short, files joined where they cannot be, or a container that is not read here.
+      Refused: a gif or wmv that was cut short, files joined where they cannot be, or a container that is not read here.
       av.FFmpegError, ValueError, OverflowError: as PyAV raises them for damaged files.
     """
     try:
@@ -72,8 +89,8 @@ def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> 
             f"it is no video of a container that is read here ({_READ}); convert it, for example with ffmpeg -i IN OUT.mp4"
         ) from None
     try:
-        if container.format.name == "gif":
-            _check_gif_ends(path)
+        if is_cut_short(path, container.format.name):
+            raise Refused("it is cut short: its end is missing")
         if is_joined(path, container.format.name):
             raise Refused(
                 "several files were joined to it end to end, of which only the first can be read;"
@@ -113,8 +130,13 @@ class Reader:
 
     def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
         """RGB pixels of a frame as shown, at the size wanted."""
-        aspect = 1 / self.pixel_aspect if is_turned(frame) else self.pixel_aspect
-        return fit(as_shown(frame, self._matrix), size_px, mode, aspect)
+        placing = self.placing(frame)
+        aspect = 1 / self.pixel_aspect if is_turned(placing) else self.pixel_aspect
+        return fit(as_shown(frame, placing, self._matrix), size_px, mode, aspect)
+
+    def placing(self, frame: av.VideoFrame) -> Placing:
+        """How a frame is mirrored and turned."""
+        return AS_CODED
 
     def check_promise(self) -> None:
         """Refuses a file that ended long before the time its header tells.
@@ -133,7 +155,8 @@ class Reader:
         if self.first_s is None:
             self.first_s = time
             width = round(frame.width * self.pixel_aspect)
-            self.shown_width, self.shown_height = (frame.height, width) if is_turned(frame) else (width, frame.height)
+            is_upright = not is_turned(self.placing(frame))
+            self.shown_width, self.shown_height = (width, frame.height) if is_upright else (frame.height, width)
         self.num_read += 1
         self.last_s, self.end_s = time, time + length
 
@@ -146,13 +169,15 @@ class Source(Reader):
     Args:
       container: the open file.
       start: from where frames are wanted, seconds from the first picture.
+      profile: the ICC profile of its colours, where the file holds one that FFmpeg does not heed.
 
     Raises:
       Refused: there is no video, it is too large, or damaged where it is wanted.
     """
 
-    def __init__(self, container: av.container.InputContainer, start: Fraction):
+    def __init__(self, container: av.container.InputContainer, start: Fraction, profile: bytes | None = None):
         super().__init__()
+        self._profile = profile
         self.container, self.stream, self.start = container, _best(container), start
         if self.stream.codec_context is None:
             raise Refused("nothing here can decode its video")
@@ -164,8 +189,10 @@ class Source(Reader):
         has_alpha = any((key.lower(), value) == ("alpha_mode", "1") for key, value in self.stream.metadata.items())
         if has_alpha and self._codec.name in _WITH_ALPHA:
             self._codec = _decoder_like(self._codec, _WITH_ALPHA[self._codec.name])
+        self._kind = container.format.name
+        self._is_early = self._codec.name.startswith(_RUBBISH_AT_FIRST)
         self._origin = Fraction(0)  # seconds of the first picture's stamp
-        self._course = Course(self._length, may_leap=container.format.name in _WITH_NEW_CLOCKS)
+        self._course = Course(self._length, may_leap=self._kind in _WITH_NEW_CLOCKS)
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yields every frame from the last key frame before `start` at the latest, with its time in seconds."""
@@ -173,7 +200,7 @@ class Source(Reader):
         if ahead:
             ticks = self._clock(ahead).read(ahead[0])
             self._origin = Fraction(0) if ticks is None else ticks * ahead[0].time_base
-        has_index = self.container.format.name.startswith(_WITH_INDEX)
+        has_index = self._kind.startswith(_WITH_INDEX)
         if self.start > 2 * _RUN_UP_S and has_index and self._clock(ahead).trusts_pts:
             with contextlib.suppress(av.FFmpegError):  # no index
                 self._seek(self._origin + self.start - _RUN_UP_S)
@@ -181,12 +208,17 @@ class Source(Reader):
             if not self._is_before_start(ahead):  # a wrong index led beyond the place: read from the beginning
                 self._seek(self._origin)
                 ahead, frames = self._decode()
+        held_s = Fraction(0)
         for frame, time in deinterlaced(self._course.follow(self._stamped(frames, self._clock(ahead)))):
-            self._note(frame, time, self._length(frame, time - self.last_s))
+            length = self._length(frame, time - self.last_s)
+            time += held_s
+            if self._kind in ("gif", "apng") and length <= HURRIED_S:
+                held_s, length = held_s + INSTEAD_S - length, INSTEAD_S
+            self._note(frame, time, length)
             yield frame, time
 
     def _clock(self, ahead: list[av.VideoFrame]) -> Clock:
-        return Clock(ahead, has_pts=self.container.format.name != "avi")
+        return Clock(ahead, has_pts=self._kind != "avi")
 
     def _decode(self) -> tuple[list[av.VideoFrame], Iterator[av.VideoFrame]]:
         """The first frames from here on, and these and all others; damage is raised when all before it has been given out."""
@@ -200,8 +232,35 @@ class Source(Reader):
         return ahead, itertools.chain(ahead, frames)
 
     def _frames(self) -> Iterator[av.VideoFrame]:
+        stamps: collections.deque[int] = collections.deque(maxlen=_MOST_IN_DECODER)
+        is_first = True
         for packet in self.container.demux(self.stream):
-            yield from self._codec.decode(packet)
+            if packet.size == 0 and packet.dts is not None:  # the picture stays; the decoder would call it damage
+                continue
+            if packet.dts is not None:
+                stamps.append(packet.dts)
+            for frame in self._codec.decode(packet):
+                if self._kind == "avi" and stamps:
+                    # It says when a frame is decoded alone, and frames are shown at the same times, one after the other.
+                    # FFmpeg tells of each the packet that was decoded last, and of the last ones none.
+                    frame.dts = stamps.popleft()
+                if is_first:
+                    self._check_alpha(packet, frame)
+                    is_first = False
+                yield frame
+
+    def _check_alpha(self, packet: av.Packet, frame: av.VideoFrame) -> None:
+        """Refuses HEVC that is transparent where the decoder leaves that out.
+
+        Raises:
+          Refused: it is.
+        """
+        has_alpha = any(component.is_alpha for component in frame.format.components)
+        heads = (bytes(self._codec.extradata or b""), bytes(packet)[:_HEAD]) if self._codec.name == "hevc" else ()
+        if not has_alpha and any(re.search(_ALPHA_INFO, head, re.DOTALL) for head in heads):
+            raise Refused(
+                "it is transparent, and nothing here reads HEVC's transparency; convert it to VP9 (webm) or ProRes 4444"
+            )
 
     def _seek(self, stamp_s: Fraction) -> None:
         self.container.seek(int(stamp_s / self.stream.time_base), stream=self.stream)
@@ -219,6 +278,9 @@ class Source(Reader):
     def _stamped(self, frames: Iterator[av.VideoFrame], clock: Clock) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         for frame in frames:
             _check_pixels(frame.width, frame.height)
+            self._is_early &= not frame.key_frame
+            if self._is_early:
+                continue
             ticks = clock.read(frame)
             if ticks is None:
                 raise Refused("its frames carry no times; put it into a container that has them, such as mp4")
@@ -231,9 +293,20 @@ class Source(Reader):
 
     def _length(self, frame: av.VideoFrame, step: Fraction) -> Fraction:
         """How long a frame is shown: as it says, or by the file's rate, or as long as the one before."""
-        if frame.duration:
+        if frame.duration and self._kind != "avi":  # there a tick of its clock
             return frame.duration * frame.time_base
         return 1 / self._rate if self._rate else step
+
+    def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
+        """RGB pixels of a frame as shown, at the size wanted."""
+        if self._profile is None:
+            return super().pixels(frame, size_px, mode)
+        frame.color_primaries = frame.color_trc = _UNSPECIFIED  # the profile says it better
+        return np.asarray(in_srgb(Image.fromarray(super().pixels(frame, size_px, mode)), self._profile))
+
+    def placing(self, frame: av.VideoFrame) -> Placing:
+        """How a frame is mirrored and turned, by its display matrix."""
+        return placing_of(frame, self._codec.name)
 
     @property
     def pixel_aspect(self) -> float:
@@ -247,18 +320,25 @@ class Source(Reader):
         Raises:
           Refused: it did.
         """
-        promised, begin = Fraction(0), Fraction(0)
-        if self.stream.duration:
-            promised = self.stream.duration * self.stream.time_base
-            begin = (self.stream.start_time or 0) * self.stream.time_base
-        elif (
-            self.container.duration and not self.container.streams.audio
-        ):  # Matroska knows only when the longest stream ends
-            begin = Fraction(self.container.start_time or 0, av.time_base)
-            promised = Fraction(self.container.duration, av.time_base) - begin
+        promised, begin = self._promise()
         found = self._origin + self.end_s - begin
         if not self._course.is_broken and found + _PROMISE_SLACK_S < promised and found < _PROMISE_KEPT * promised:
             raise Refused(f"it is cut short: {float(found):.1f} s of {float(promised):.1f} s can be read")
+
+    def _promise(self) -> tuple[Fraction, Fraction]:
+        """How long the video lasts by its header, and when it begins; seconds, a length of 0 where nothing is told."""
+        if self.stream.duration:
+            # ASF counts from 0, whenever the first picture comes.
+            start = 0 if self._kind == "asf" else self.stream.start_time or 0
+            return self.stream.duration * self.stream.time_base, start * self.stream.time_base
+        begin = Fraction(self.container.start_time or 0, av.time_base)
+        lengths = [value for key, value in self.stream.metadata.items() if key.upper() == "DURATION"]
+        told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", lengths[0]) if lengths else None
+        if told:  # Matroska: when this stream ends
+            return 3600 * int(told[1]) + 60 * int(told[2]) + Fraction(told[3]) - begin, begin
+        if self.container.duration and len(self.container.streams) == 1:  # when the longest of them ends
+            return Fraction(self.container.duration, av.time_base) - begin, begin
+        return Fraction(0), begin
 
 
 def _best(container: av.container.InputContainer) -> av.VideoStream:
@@ -307,14 +387,6 @@ def check_file(path: str | os.PathLike[str]) -> None:
 def plain(error: Exception) -> str:
     """FFmpeg's or the system's words, without number and path, so that a report does not depend on the machine."""
     return str(getattr(error, "strerror", None) or error)
-
-
-def _check_gif_ends(path: str | os.PathLike[str]) -> None:
-    """Refuses a gif without its closing mark: FFmpeg drops what is missing without a word."""
-    with open(path, "rb") as file:
-        file.seek(-min(64, os.path.getsize(path)), os.SEEK_END)
-        if not file.read().rstrip(b"\0\r\n ").endswith(b";"):
-            raise Refused("it is cut short: the end mark of a gif is missing")
 
 
 def _check_pixels(width: int, height: int) -> None:

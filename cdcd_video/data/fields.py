@@ -67,8 +67,11 @@ class _Unweaver:
         ).configure()
         self._num_pushed = 0
         self._waiting: collections.deque[tuple[Fraction | None, int | None, int, Fraction]] = collections.deque()
-        if before is not None and self.takes(before):
-            self._push(before, None)
+        # Without a frame before it the filter fills the first one's lines from one field alone, and half of them are lost.
+        first = before if before is not None and self.takes(before) else frame
+        stamps = first.pts, first.time_base
+        self._push(first, None)
+        first.pts, first.time_base = stamps
 
     def takes(self, frame: av.VideoFrame) -> bool:
         """Whether the frame is of the size and format of the others."""

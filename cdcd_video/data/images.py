@@ -25,7 +25,8 @@ RESIZE = "bicubic, antialiased"
 # Decoders of still pictures only: Pillow also knows formats that start other programs (EPS runs Ghostscript).
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())
 
-_MOST_WHOLE = 1 << 29  # bytes of a file that its decoder takes at once
+MOST_WHOLE_BYTES = 1 << 29
+"""Of a file that its decoder takes at once."""
 
 
 def read_image(
@@ -150,9 +151,9 @@ class _Bounded(io.BufferedReader):
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
-            content = super().read(_MOST_WHOLE + 1)
-            if len(content) > _MOST_WHOLE:
-                raise OSError(f"it has more than {_MOST_WHOLE >> 20} MiB")
+            content = super().read(MOST_WHOLE_BYTES + 1)
+            if len(content) > MOST_WHOLE_BYTES:
+                raise OSError(f"it has more than {MOST_WHOLE_BYTES >> 20} MiB")
             return content
         self.num_pieces -= 1
         self.num_bytes -= size

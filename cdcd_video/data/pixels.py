@@ -75,7 +75,7 @@ def _grey_of_8_bits(image: Image.Image, transparent: object) -> Image.Image:
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
     most = 2**bits - 1 if bits < 16 else 65535  # Pillow keeps the numbers of 12-bit files as they are
     wide = np.asarray(image).astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
+    if bits > 16 or wide.min() < 0 or wide.max() > 65535:
         raise Unfit("holds 32-bit pixels; save it with 8 or 16 bits")
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns them over at up to 8 bits only
         wide = most - wide

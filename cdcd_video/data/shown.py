@@ -23,6 +23,8 @@ _HD_LINES = 720
 _LINEAR, _PQ, _HLG = 8, 16, 18
 _UNREAD_TRANSFERS = {9: "logarithmic", 10: "logarithmic", 17: "SMPTE 428"}
 
+_UNSAFE_SIDE_DATA = ("png", "apng")
+
 _WHITE_NITS = 203
 """What HDR calls white: the level of a sheet of paper (ITU-R BT.2408)."""
 _HLG_NITS = 1000
@@ -38,11 +40,18 @@ _PRIMARIES = {
 _D65 = (0.3127, 0.3290)
 
 
+Placing = tuple[int, int, int, int]
+"""a, b, c, d of a display matrix: the pixel at (x, y) is shown at (a x + c y, b x + d y), but for where the picture begins."""
+AS_CODED: Placing = (1, 0, 0, 1)
+
+
 class Refused(Exception):
     """The reason why a clip is refused; becomes a `ClipRejected` where the path is known."""
 
 
-def as_shown(frame: av.VideoFrame, default_matrix: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
+def as_shown(
+    frame: av.VideoFrame, placing: Placing = AS_CODED, default_matrix: int | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """RGB pixels of a frame as players show it, in sRGB.
 
     Frames that name no matrix are BT.709 from 720 lines on and BT.601 below, as players take them. PQ and HLG (ITU-R
@@ -51,6 +60,7 @@ def as_shown(frame: av.VideoFrame, default_matrix: int | None = None) -> UInt8[n
 
     Args:
       frame: as it was decoded, of any format.
+      placing: how it is mirrored and turned, see `placing_of`.
       default_matrix: that of a codec which has but one, where the frame names none.
 
     Raises:
@@ -80,21 +90,45 @@ def as_shown(frame: av.VideoFrame, default_matrix: int | None = None) -> UInt8[n
         rgb = _converted(frame, "gbrap16le" if has_alpha else "gbrp16le", matrix)
         colours = _to_srgb(rgb[..., :3], transfer, primaries)
         rgb = np.concatenate([colours, _eight_bits(rgb[..., 3:])], axis=2) if has_alpha else colours
-    return _upright(over_white(rgb) if has_alpha else rgb, frame)
+    return _upright(over_white(rgb) if has_alpha else rgb, placing)
 
 
-def is_turned(frame: av.VideoFrame) -> bool:
+def placing_of(frame: av.VideoFrame, codec: str) -> Placing:
+    """How a frame is mirrored and turned, by its display matrix.
+
+    Args:
+      frame: as it was decoded.
+      codec: FFmpeg's name of what it was decoded from.
+    """
+    data = None
+    try:
+        # Of these PyAV (18.1) is not asked: a process may end by it. A rotation it tells apart; of what is mirrored, too, only
+        # the turn is known then.
+        if codec in _UNSAFE_SIDE_DATA:
+            raise ValueError
+        data = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # it does not know every kind of side data either, and then gives none
+        angle = math.radians(frame.rotation)
+        a, b = round(math.cos(angle)), round(math.sin(angle))
+        return a, -b, b, a
+    if data is None:
+        return AS_CODED
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def is_turned(placing: Placing) -> bool:
     """Whether a frame is shown with its rows upright: by a quarter turn, mirrored or not."""
-    a, b, c, d = _display_matrix(frame)
+    a, b, c, d = placing
     return abs(b) + abs(c) > abs(a) + abs(d)
 
 
-def orientation(frame: av.VideoFrame) -> Literal["as coded", "turned", "mirrored"]:
-    """What its display matrix makes of a frame; a mirrored one may be turned, too."""
-    a, b, c, d = _display_matrix(frame)
+def orientation(placing: Placing) -> Literal["as coded", "turned", "mirrored"]:
+    """What a display matrix makes of a frame; a mirrored one may be turned, too."""
+    a, b, c, d = placing
     if a * d - b * c < 0:
         return "mirrored"
-    return "as coded" if a > 0 and not is_turned(frame) else "turned"
+    return "as coded" if a > 0 and not is_turned(placing) else "turned"
 
 
 def _converted(frame: av.VideoFrame, layout: str, matrix: int) -> np.ndarray:
@@ -103,24 +137,10 @@ def _converted(frame: av.VideoFrame, layout: str, matrix: int) -> np.ndarray:
     return frame.reformat(format=layout, interpolation=_EXACT_SWSCALE, src_colorspace=matrix, threads=1).to_ndarray()
 
 
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """a, b, c, d: the pixel at (x, y) is shown at (a x + c y, b x + d y), but for where the picture begins."""
-    try:
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
-    except ValueError:  # PyAV does not know every kind of side data, and then gives none; a rotation it tells apart
-        angle = math.radians(frame.rotation)
-        a, b = round(math.cos(angle)), round(math.sin(angle))
-        return a, -b, b, a
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-    return a, b, c, d
-
-
-def _upright(rgb: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turned and mirrored by quarters, as the frame's display matrix says; anything else is somebody's joke."""
-    a, b, c, d = _display_matrix(frame)
-    if is_turned(frame):
+def _upright(rgb: np.ndarray, placing: Placing) -> np.ndarray:
+    """Turned and mirrored by quarters; anything else is somebody's joke."""
+    a, b, c, d = placing
+    if is_turned(placing):
         rgb, right, down = rgb.transpose(1, 0, 2), c, b
     else:
         right, down = a, d

@@ -15,7 +15,7 @@ from PIL import Image
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip, read_clip
 from cdcd_video.data.decoding import Refused, Source, open_video
-from cdcd_video.data.shown import orientation
+from cdcd_video.data.shown import Placing, orientation
 from cdcd_video.errors import UserError
 from cdcd_video.rate.study import Media
 
@@ -84,7 +84,7 @@ class Shelf:
             with open_video(path) as container:
                 source = Source(container, Fraction(0))
                 kind = _container_for(path, container, source.stream)
-                is_heeded = _is_heeded(next(iter(source))[0], kind)
+                is_heeded = _is_heeded(source.placing(next(iter(source))[0]), kind)
             name, file = self._place(f".{kind if is_heeded else 'mp4'}")
             if is_heeded:
                 with open_video(path) as container, video.whole_file(file) as part:
@@ -146,12 +146,12 @@ def _frames(path: Path, probe: DecodedClip) -> Iterator[UInt8[np.ndarray, "H W 3
             yield source.pixels(frame, side, "letterbox")[top : top + height, left : left + width]
 
 
-def _is_heeded(frame: av.VideoFrame, kind: str) -> bool:
+def _is_heeded(placing: Placing, kind: str) -> bool:
     """Whether every browser shows a frame as its display matrix says.
 
     Firefox (153) turns mp4 by quarters. It leaves alone what is mirrored, and in WebM what is turned; others do not.
     """
-    how = orientation(frame)
+    how = orientation(placing)
     return how == "as coded" or (how == "turned" and kind == "mp4")
 
 

@@ -1,7 +1,7 @@
-"""Files that were written one after the other into one: where FFmpeg reads the first and drops the rest without a word.
+"""Whether a file is one, and all of it there, where FFmpeg reads what it finds and drops the rest without a word.
 
-Each file has one header; a second one where an element of the container should begin tells of a second file. Transport and
-program streams, AVI and WebM are made for that, or read on all the same, and are not looked at here.
+Each file has one header; a second one where an element of the container should begin tells of a second file, joined to the
+first. Transport and program streams, AVI and WebM are made for that, or read on all the same, and are not looked at here.
 """
 
 import io
@@ -10,7 +10,10 @@ import os
 import struct
 from collections.abc import Iterator
 
-_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # its GUID as stored
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # GUIDs as stored
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_GIF_TAIL = 64
+_MOST_OF_IT = 0.9
 _MOST = 1_000_000
 """Elements that are looked at: hours of video, and a second of our time."""
 
@@ -28,6 +31,49 @@ def is_joined(path: str | os.PathLike[str], container: str) -> bool:
         if container == "asf":
             return list(itertools.islice(_objects(file), _MOST)).count(_ASF_HEADER) > 1
         return container == "flv" and b"FLV" in itertools.islice(_tags(file), _MOST)
+
+
+def is_cut_short(path: str | os.PathLike[str], container: str) -> bool:
+    """Whether the end of a gif or an ASF (wmv) file is missing. Others tell how long they last.
+
+    Args:
+      path: the file.
+      container: FFmpeg's name for what it is.
+    """
+    with open(path, "rb") as file:
+        if container == "gif":
+            return not _gif_ends(file)
+        head = file.read(1 << 16) if container == "asf" else b""
+    place = head.find(_ASF_FILE_PROPERTIES)
+    if not 0 <= place <= len(head) - 104:
+        return False
+    (told,), (flags,) = struct.unpack_from("<Q", head, place + 40), struct.unpack_from("<I", head, place + 88)
+    is_live = flags & 1  # a stream that was recorded does not know its length
+    return not is_live and os.path.getsize(path) < _MOST_OF_IT * told
+
+
+def _gif_ends(file: io.BufferedReader) -> bool:
+    """Whether the blocks of a gif (89a, appendix B) lead to its end mark; what stands behind it is nobody's business."""
+    head = file.read(13)
+    if len(head) == 13 and head[10] & 0x80:
+        file.seek(3 * 2 ** ((head[10] & 7) + 1), os.SEEK_CUR)
+    for _ in range(_MOST):
+        kind = file.read(1)
+        if kind == b";":
+            return True
+        if kind == b"!":
+            file.seek(1, os.SEEK_CUR)
+        elif kind == b",":
+            place = file.read(9)
+            if len(place) < 9:
+                return False
+            file.seek((3 * 2 ** ((place[8] & 7) + 1) if place[8] & 0x80 else 0) + 1, os.SEEK_CUR)
+        else:  # the end of the file, or what FFmpeg passes over to find the next picture
+            file.seek(-min(_GIF_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            return file.read().rstrip(b"\0\r\n ").endswith(b";")
+        while (length := file.read(1)) not in (b"", b"\0"):
+            file.seek(length[0], os.SEEK_CUR)
+    return True
 
 
 def _are_several(boxes: list[bytes]) -> bool:
