@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from cdcd_video import protocol
-from cdcd_video.errors import UserError, exit_code
+from cdcd_video.errors import UserError, exit_code, note
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 
 DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
@@ -66,7 +66,7 @@ def measure(args: argparse.Namespace, out: Path | None) -> int:
         pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
         dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "latents")}
         bench = benchmark.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
-    sys.stderr.writelines(f"note: {note}\n" for note in (bench.notes if distributed.is_main() else ()))
+    note(*(bench.notes if distributed.is_main() else ()))
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
     if out is None:
         return 0  # the main process has it all

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from cdcd_video import request
-from cdcd_video.errors import exit_code, notes_on_stderr
+from cdcd_video.errors import exit_code, note, notes_on_stderr
 
 EXAMPLE = 'example: python inference.py --frame examples/red-circle.png --text "the red circle moves right"'
 
@@ -60,8 +60,7 @@ def draw(order: request.Request, target: request.Target) -> None:
     drawing = pipe.defaults(**order.drawing)
     machine = {"device": str(device), "threads": pipe.num_threads or torch.get_num_threads()}
     settings = pipe.settings(order.captions, drawing)
-    for note in request.differences(order.again, settings | machine, lambda: earlier_digests(pipe.model.folder)):
-        sys.stderr.write(f"note: {note}\n")
+    note(*request.differences(order.again, settings | machine, lambda: earlier_digests(pipe.model.folder)))
     with notes_on_stderr():
         parts = pipe.stream(order.start, order.captions, drawing, lambda frames: bar.update(frames))
     with tqdm(total=drawing.num_frames - 1, desc="drawing", unit="frame") as bar:

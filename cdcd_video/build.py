@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -254,6 +255,9 @@ class TrainingRun:
 
     def _claim(self, command: Sequence[str]) -> None:
         file = self.out / "config.yaml"
+        for place, is_fit in ((file, Path.is_file), (self.folder, Path.is_dir)):  # found out now, and not after days
+            if os.path.lexists(place) and not is_fit(place):
+                raise UserError(f"{place} is in the way of the run's own; move it away, or choose another --out")
         begun = begun_in(self.out)
         self.config = settled(self.config, self.device, begun, unsaid_in(file) if begun else {})
         raised = raised_steps(self.config, begun, self.out)

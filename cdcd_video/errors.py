@@ -36,11 +36,19 @@ class UserError(Exception):
         """
         if len(message) > _MOST_LETTERS:
             message = f"{message[: _MOST_LETTERS // 2]} ... {message[-_MOST_LETTERS // 2 :]}"
-        super().__init__("".join(letter if _is_plain(letter) else ascii(letter)[1:-1] for letter in message))
+        super().__init__(_spelled_out(message))
 
 
 class Ended(KeyboardInterrupt):
-    """SIGTERM came: as Ctrl-C, but for the exit code."""
+    """SIGTERM or SIGHUP came: as Ctrl-C, but for the exit code.
+
+    Attributes:
+      signal: which one.
+    """
+
+    def __init__(self, number: signal.Signals):
+        super().__init__()
+        self.signal = number
 
 
 class DrawingWarning(UserWarning):
@@ -56,12 +64,21 @@ def notes_on_stderr() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if issubclass(category, DrawingWarning):
-                sys.stderr.write(f"note: {message}\n")
+                note(str(message))
             else:
                 show_others(message, category, *where)
 
         warnings.showwarning = show
         yield
+
+
+def note(*sentences: str) -> None:
+    """Lines `note: ...` on stderr. What a stranger's file put into them, such as escapes of a terminal, is spelled."""
+    sys.stderr.writelines(f"note: {_spelled_out(sentence)}\n" for sentence in sentences)
+
+
+def _spelled_out(text: str) -> str:
+    return "".join(letter if _is_plain(letter) else ascii(letter)[1:-1] for letter in text)
 
 
 def _is_plain(letter: str) -> bool:
@@ -109,10 +126,11 @@ def exit_code(main: Callable[[], int | None]) -> int:
       main: the entrance; returns an exit code, or None for success.
 
     Returns:
-      0 or what `main` returned; 2 for a user's mistake; 130 for Ctrl-C, 143 for SIGTERM. A second SIGTERM ends it at once.
+      0 or what `main` returned; 2 for a user's mistake; 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. A second signal
+      ends it at once.
     """
     try:
-        with _ended_by_sigterm():
+        with _ended_by_signals():
             if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
                 sys.stdout.reconfigure(errors="backslashreplace")
             refuse_bytes(sys.argv[1:])
@@ -130,30 +148,34 @@ def exit_code(main: Callable[[], int | None]) -> int:
             " batch, a smaller model\n"
         )
         return 2
-    except Ended:
-        sys.stderr.write("stopped: it was told to end (SIGTERM).\n")
-        return 143
+    except Ended as end:
+        with contextlib.suppress(OSError):  # with the terminal that hung up, stderr is gone, too
+            sys.stderr.write(f"stopped: it was told to end ({end.signal.name}).\n")
+        return 128 + end.signal
     except KeyboardInterrupt:
         sys.stderr.write("stopped.\n")
         return 130
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM is an exception, so that what was begun is put away; unless somebody else listens, or ignores it."""
+def _ended_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM, and SIGHUP of a terminal that is closed, are exceptions, so that what was begun is put away; unless
+    somebody else listens, or ignores it, as `nohup` does."""
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != own:  # a worker that was forked: whoever ends it wants no word from it
             os.kill(os.getpid(), number)
-        raise Ended
+        raise Ended(signal.Signals(number))
 
     own, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # Python lets no other thread listen
-        yield
-        return
-    signal.signal(signal.SIGTERM, end)
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Python lets no other thread listen.
+    heard = [number for number in known if is_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)

@@ -12,6 +12,7 @@ from pathlib import Path
 from cdcd_video import configfile
 from cdcd_video.config import Config
 from cdcd_video.identity import identity_text
+from cdcd_video.storage.small_file import MIB, read_small
 
 _SECTIONS = ("clip", "codec", "picture", "denoiser", "rival", "diffusion")
 """Of a config: what the networks are, and the chain that they walk. Every dial of a drawing is told beside its video."""
@@ -43,7 +44,7 @@ def folder_digest(folder: Path) -> str:
     told = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
     told["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
     if config.clip.kind != "builtin":
-        told["clip"] = json.loads((folder / "model.json").read_bytes()).get("clip_sha256")
+        told["clip"] = json.loads(read_small(folder / "model.json")).get("clip_sha256")
     for name in _there(folder, _WEIGHTS):
         told[name] = _tensors(folder / name)
     for name in _there(folder / "clip", _CLIP_FILES):
@@ -74,7 +75,7 @@ def _tensors(path: Path) -> str:
 
 
 def _settings(path: Path) -> str:
-    settings = json.loads(path.read_bytes())
+    settings = json.loads(read_small(path, limit=64 * MIB))
     settings = (
         {key: value for key, value in settings.items() if key not in _STATE} if isinstance(settings, dict) else []
     )

@@ -186,6 +186,8 @@ def chosen_target(asked: Mapping[str, Any]) -> Iterator[Target]:
         else:
             path = held.enter_context(free_name(numbered(path), _is_taken))
         target = path / "video.mp4" if is_folder else path
+        if is_folder:  # another process may have been given the file by its own name
+            held.enter_context(folder_lock(target))
         with video.refused_by_disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=target.parent):

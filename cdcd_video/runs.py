@@ -13,6 +13,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.model import folder_of
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import chosen_folder
+from cdcd_video.storage.small_file import MIB, read_small
 
 BUILDS_ON: dict[str, tuple[str, ...]] = {
     "clip": (),
@@ -145,9 +146,15 @@ def passes_over(config: Config, num_clips: int, stage: str) -> float:
 def earlier_num_steps(out: Path, stage: str) -> list[int]:
     """How many steps a stage was to have at earlier starts of a run that has been given more, as run.json says."""
     try:
-        now = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        now = json.loads(read_small(out / "run.json", limit=16 * MIB))
         starts = [start.get(_BEFORE, {}).get(stage) for start in (now, *now.get("earlier", []))]
-    except (OSError, ValueError, AttributeError, TypeError):  # it says nothing of use, and a checkpoint may not need it
+    except (
+        UserError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ):  # it says nothing of use, and a checkpoint may not need it
         return []
     return [steps for steps in starts if type(steps) is int]
 

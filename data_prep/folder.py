@@ -105,6 +105,12 @@ def _from_table(
     table = _opened(path, split_column)
     column = SPLIT if split_column is None else split_column
     if split_column is None and not (column in table.columns or any(column in row.cells for row in table.rows)):
+        alike = next((name for name in table.columns if name.strip().lower() == SPLIT), None)
+        if alike is not None:
+            raise UserError(
+                f"captions {path} has a column {alike}, which is not used unless it is called {SPLIT}; rename it, or give"
+                f" --split-column {alike}"
+            )
         column = ""
     clips: dict[str, _Told] = {}
     names: dict[str, tuple[str, str | None]] = {}  # a path may come in a hundred thousand rows

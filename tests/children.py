@@ -7,6 +7,7 @@ child does, is told and leaves behind is what `python train.py` would: its own p
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -35,6 +36,16 @@ LOADED = (
 """Modules that are there already when a child begins; others it loads itself."""
 LONGEST_S = 900
 """For which anything here is waited for: much, for the machine may be busy."""
+
+
+def fork() -> int:
+    """`os.fork` of a process that has computed: the child does without the threads of pools, which it did not get."""
+    pid = os.fork()
+    if pid == 0:
+        gc.freeze()  # what the parent left to be collected may wait for those threads
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+    return pid
 
 
 class Child:

@@ -17,7 +17,7 @@ from video_files import grey_steps, moving_bar, write_clip
 
 import data_prep.ahead
 import data_prep.prepare
-from cdcd_video.data import clips, store_writer
+from cdcd_video.data import cache, clips, store_writer
 from cdcd_video.data.sprites import World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store import SpritesClips, StoredClips
@@ -355,6 +355,47 @@ def extra_frames(part: Path) -> None:
 
 def begun_array(part: Path) -> None:
     (part / "frames-00077.npy").write_bytes(bytes(100))
+
+
+ODD_LINES = {"no clip": b"{}\n", "a list": b"[1]\n", "deep": b"[" * 100_000 + b"\n", "a word": b'"x"\n'}
+
+
+@pytest.mark.parametrize("name", ["clips.jsonl", "rejected.jsonl"])
+@pytest.mark.parametrize("line", ODD_LINES.values(), ids=ODD_LINES)
+def test_an_interrupted_folder_with_odd_lines_is_taken_up_as_far_as_it_is_good(tmp_path, name, line):
+    with writer(tmp_path / "whole") as whole:
+        write_all(whole, 0, 20)
+        whole.finish()
+    with writer(tmp_path / "out") as first:
+        write_all(first, 0, 9)
+    with open(tmp_path / "out.part" / name, "ab") as file:
+        file.write(line)
+    with writer(tmp_path / "out") as second:
+        assert len(second.done) == 9
+        write_all(second, 9, 20)
+        second.finish()
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "clips.jsonl", "rejected.jsonl"])
+def test_nobody_waits_for_a_pipe_in_an_interrupted_folder(tmp_path, name):
+    with writer(tmp_path / "out") as first:
+        write_all(first, 0, 9)
+    (tmp_path / "out.part" / name).unlink()
+    os.mkfifo(tmp_path / "out.part" / name)
+    if name == "recipe.json":  # it is begun anew
+        assert writer(tmp_path / "out").done == set()
+    else:
+        with pytest.raises(UserError, match="is a named pipe, not a file"):
+            writer(tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["prepared folder", "cache"])
+def test_nobody_waits_for_a_pipe_that_is_called_a_manifest(tmp_path, kind):
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(UserError, match="is damaged|or damaged"):
+        StoredClips(tmp_path) if kind == "prepared folder" else cache.read_manifest(tmp_path)
 
 
 @pytest.mark.sweep

@@ -1,6 +1,5 @@
 """Encoding once: prepared folders and videos become caches, hostile files end in a list, and training needs nothing else."""
 
-import gc
 import hashlib
 import json
 import os
@@ -11,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -171,9 +171,8 @@ def test_shards_make_the_same_bytes(latents, videos, tiny_model, tmp_path, small
 def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, small_blocks):
     assert encode(tiny_model, tmp_path / "whole", *recipe_of(videos)) == 0
     for blocks in (0, 1, 3):
-        child = os.fork()
+        child = children.fork()
         if child == 0:
-            gc.freeze()  # what the parent left to be collected may wait for its threads, which are not here
             left, add = [blocks], cache_writer.CacheWriter.add
 
             def dying(self, number, block, left=left, add=add):

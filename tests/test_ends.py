@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdcd_video.errors import Ended, UserError, exit_code
+from cdcd_video.errors import Ended, UserError, exit_code, note
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +28,7 @@ def heeded():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_command_that_is_told_to_end_puts_away_what_it_began(number: int, code: int, capsys, heeded):
     put_away = []
 
@@ -84,6 +84,11 @@ def test_a_forked_worker_ends_without_a_word(capfd):
 
     assert exit_code(main) == -signal.SIGTERM
     assert capfd.readouterr().err == ""
+
+
+def test_what_a_strangers_file_says_is_spelled_in_a_note(capsys):
+    note("drawn with torch \x1b[2J\x07 \u202e, caf\u00e9")
+    assert capsys.readouterr().err == "note: drawn with torch \\x1b[2J\\x07 \\u202e, caf\u00e9\n"
 
 
 def test_a_mistake_is_still_a_mistake(capsys):

@@ -37,7 +37,7 @@ def strike() -> None:
     class Forked:
         def __init__(self, folder: Path):
             self.code = None
-            self.pid = os.fork()
+            self.pid = children.fork()
             if self.pid == 0:
                 try:
                     train(Toy(), settings, folder, seed=0, identity={})

@@ -89,6 +89,12 @@ def test_an_address_that_no_link_could_name_is_refused(host: str, sentence: str)
         listen(host, 0)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_is_none_is_refused(port: int):
+    with pytest.raises(UserError, match=f"--port {port} is none; give 0 to 65535"):
+        listen("127.0.0.1", port)
+
+
 def test_only_this_machine_by_an_address_of_its_own_is_asked_for():
     for header in ("127.0.0.1", "127.0.0.1:80", "127.0.0.2:8765", "localhost", "LOCALHOST:1", "[::1]", "[::1]:80"):
         assert is_asked_for_here(header), header

@@ -290,6 +290,20 @@ def test_the_operator_reads_of_one_trouble_once_in_a_while(monkeypatch):
     assert told[2:] == ["error: the disk is full (3 more times since it was last told)"]
 
 
+@pytest.mark.parametrize("how", ["an item less", "a system renamed", "another kind"])
+def test_a_study_that_was_changed_since_raters_entered_is_not_served(store: Store, path: Path, study: Study, how: str):
+    rate(store, "anna", 0)
+    store.close()
+    changes = {
+        "an item less": {"items": study.items[1:]},
+        "a system renamed": {"systems": ["other", *study.systems[1:]]},
+        "another kind": {"kind": "single" if study.kind == "pair" else "pair"},
+    }
+    with pytest.raises(UserError, match="study.json was changed since raters entered .*put it back, or move .* away"):
+        Store(path, study.model_copy(update=changes[how]))
+    Store(path, study).close()
+
+
 def test_answers_to_what_the_study_does_not_have_are_a_sentence(store: Store, path: Path, study: Study):
     rate(store, "anna", 2)
     store._base._writer.execute("UPDATE tasks SET item = 'of another'")

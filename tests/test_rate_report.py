@@ -436,3 +436,13 @@ def test_when_nobody_passes_the_report_says_so(tmp_path: Path):
     page, text, data = report.write(folder, [])
     assert "No rater passed the checks" in page.read_text() and "No rater passed the checks" in text.read_text()
     assert all(found["kept"] is None for found in json.loads(data.read_text())["questions"].values())
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(1, False), (5, False), (6, True)])
+def test_no_winner_is_told_from_a_handful_of_answers(n: int, is_told: bool):
+    """All for one: with five answers a coin does so too, once in sixteen times."""
+    facts = {"value": 0.9, "low": 0.9, "high": 0.9, "n": n}
+    found = {"systems": {"a": facts, "b": facts | {"value": 0.1, "low": 0.1, "high": 0.1}}, "pairs": []}
+    content = {"questions": {"coherence": {"kept": found}}}
+    told = report._verdict(study_of("pair", ("a", "b"), 2), content, "coherence")["text"]
+    assert ("no winner can be told" not in told) == is_told and "a is preferred" in told

@@ -16,6 +16,16 @@ def cells(text: str, kind: str = ".csv", sentence: str = "caption") -> list[tupl
     return [row.line if row.fault else (row.cells.get("path"), row.cells.get("caption")) for row in table.rows]
 
 
+def test_columns_without_a_name_are_no_part_of_the_sentence():
+    """Spreadsheets write every column that anything ever stood in."""
+    assert cells("path,caption,,,\na.mp4,it moves,,,\nb.mp4,left, then up,,\nc.mp4,up\n") == [
+        ("a.mp4", "it moves"),
+        ("b.mp4", "left, then up"),
+        ("c.mp4", "up"),
+    ]
+    assert cells("path\tcaption\t\na.mp4\tit moves\t\n", ".tsv") == [("a.mp4", "it moves")]
+
+
 HOSTILE = [
     'he said "go", then left',
     "two\nlines",

@@ -21,6 +21,9 @@ def test_truncation_keeps_the_smallest_set_and_normalises():
         ({"top_k": 9}, [0.1, 0.4, 0.2, 0.3]),
         ({"top_p": 0.89, "top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
         ({"temperature": 0.0}, [0, 1, 0, 0]),
+        ({"temperature": 1e-40}, [0, 1, 0, 0]),
+        ({"temperature": 1e-38}, [0, 1, 0, 0]),
+        ({"temperature": 1e-29}, [0, 1, 0, 0]),
         ({"temperature": 0.5}, (p.square() / p.square().sum()).tolist()),
     ):
         torch.testing.assert_close(truncate_logits(log_p + 3, **how).exp(), torch.tensor(kept, dtype=torch.float32))

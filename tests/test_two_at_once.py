@@ -20,6 +20,7 @@ from cdcd_video.data.store import StoredClips
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate import __main__ as rate
+from cdcd_video.request import chosen_target
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
 from cdcd_video.tools import guidance, kill_resume, latents, reconstruct, ruler, stand_in_clip, train_features
 from cdcd_video.tools.fuzz import __main__ as fuzz
@@ -149,7 +150,7 @@ def test_locks_that_were_left_behind_do_no_harm(run, tmp_path: Path):
     }
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "checkpoint-000100", "frames-0.npy.bak", "runs"])
+@pytest.mark.parametrize("name", ["notes.txt", "checkpoint-000100", "frames-0.npy.bak", "runs", ".git"])
 def test_what_is_kept_in_a_prepared_folder_is_not_replaced_with_it(run, tmp_path: Path, name: str):
     assert run(PREP, *SPRITES, "--out", "clips")[0] == 0
     (tmp_path / "clips" / name).mkdir()
@@ -160,6 +161,46 @@ def test_what_is_kept_in_a_prepared_folder_is_not_replaced_with_it(run, tmp_path
     (tmp_path / "clips" / name).rename(tmp_path / name)
     (tmp_path / "clips" / ".DS_Store").touch()
     assert run(PREP, *SPRITES, "--seed", 1, "--out", "clips")[0] == 0
+
+
+def test_what_lies_beside_a_prepared_folder_is_nobody_elses(run, tmp_path: Path):
+    """`clips.old` is what people call a copy that they keep; `clips.part` may be theirs, too."""
+    assert run(PREP, *SPRITES, "--out", "clips")[0] == 0
+    (tmp_path / "clips.old").mkdir()
+    (tmp_path / "clips.old" / "notes.txt").write_text("mine")
+    assert run(PREP, *SPRITES, "--seed", 1, "--out", "clips")[0] == 0
+    assert (tmp_path / "clips.old" / "notes.txt").read_text() == "mine"
+    (tmp_path / "clips.part").mkdir()
+    (tmp_path / "clips.part" / "thesis.txt").write_text("mine")
+    code, said = run(PREP, *SPRITES, "--seed", 2, "--out", "clips")
+    assert code == 2 and "clips.part holds more than an unfinished prepared folder (thesis.txt)" in said
+    assert (tmp_path / "clips.part" / "thesis.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "clips.old", "clips.part"]
+
+
+@pytest.mark.parametrize(
+    "outs", [("held", "held/video.mp4"), ("held/video.mp4", "held")], ids=["folder first", "file first"]
+)
+def test_a_folder_and_the_video_in_it_are_one_place(run, tmp_path: Path, outs: tuple[str, str]):
+    write_inputs(tmp_path)
+    (tmp_path / "held").mkdir()
+    first, second = ({"out": out} for out in outs)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with chosen_target(first):
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert entered.wait(10)
+        with pytest.raises(FolderInUse), chosen_target(second):
+            pass
+    finally:
+        leave.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(

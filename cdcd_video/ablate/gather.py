@@ -14,6 +14,7 @@ from cdcd_video.ablate.cell import REFERENCE_FOLDER, SCORES, is_done
 from cdcd_video.ablate.plan import Plan
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.scores import MEASURES
+from cdcd_video.storage.small_file import open_plain
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _stacked(of_seed: dict[int, dict[str, dict[tuple[str, int | None], tuple[flo
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+        with open_plain(path) as file:
+            yield from map(json.loads, file)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete its folder and run the ablation again") from error

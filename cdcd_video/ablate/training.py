@@ -8,6 +8,7 @@ from pathlib import Path
 from cdcd_video.ablate.cell import is_done
 from cdcd_video.ablate.plan import Plan
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import open_plain
 
 SHARE, WINS = "gradient_share_", "_wins"
 """How the log names a term's share in the gradient at the logits, and how often its positive beats every negative."""
@@ -62,7 +63,8 @@ def read(plan: Plan) -> dict[str, Trained]:
 
 def _of_diffusion(path: Path) -> Iterator[dict]:
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        with open_plain(path) as file:
+            lines = [json.loads(line) for line in file]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete its folder and run the ablation again") from error
     return (line for line in lines if line["task"] == "diffusion")

@@ -33,10 +33,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cdcd_video.data.shots import Shots
+from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError
 from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.records import TextStates
 from cdcd_video.storage.as_written import is_known, require
+from cdcd_video.storage.small_file import Missing, read_small
 
 FORMAT, VERSION = "cdcd_video latents", 2
 MANIFEST, INDEX, REJECTED, SPACE = "manifest.json", "index.jsonl", "rejected.jsonl", "space.safetensors"
@@ -181,7 +183,7 @@ class CodeCache:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the manifest, which holds those of every file."""
-        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+        return hashlib.sha256(read_small(self.folder / MANIFEST, limit=MOST_MANIFEST_BYTES)).hexdigest()
 
     def _check(self, codes: np.ndarray, trusted: bool) -> None:
         """Reads every file that training reads against the hash that it was written with, and whether codes are codes."""
@@ -215,11 +217,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_small(path, limit=MOST_MANIFEST_BYTES))
         is_ours = facts["format"] == FORMAT
-    except FileNotFoundError:
+    except Missing:
         raise UserError(f"{folder} is no cache of latents; make one with `python -m data_prep encode`") from None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (UserError, ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
     if not is_ours or not isinstance(facts.get("plan"), dict):
         raise UserError(f"{path} is not that of a cache of latents, or damaged; encode the clips again")

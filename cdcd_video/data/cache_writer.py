@@ -26,8 +26,10 @@ from tqdm import tqdm
 from cdcd_video.data.cache import ARRAYS, FORMAT, INDEX, MANIFEST, REJECTED, SPACE, CachePlan, read_manifest
 from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Block, BlockFile, Encoder, encode_block, pack, shown
 from cdcd_video.data.store import Clips
+from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import holds_nothing
+from cdcd_video.storage.small_file import read_small
 from cdcd_video.video import refused_by_disk
 
 _PLAN = "plan.json"
@@ -128,8 +130,8 @@ class CacheWriter:
                 raise UserError(f"{self.folder} is a file; name a new folder for the cache")
             if (self.part / _PLAN).is_file():
                 try:
-                    begun = json.loads((self.part / _PLAN).read_text())
-                except ValueError:
+                    begun = json.loads(read_small(self.part / _PLAN))
+                except (ValueError, RecursionError):
                     raise UserError(f"{self.part / _PLAN} is damaged; delete the folder {self.part}") from None
                 self.plan.check(begun, self.part, way_out)
             elif self.part.exists() and any(not path.name.startswith(f".{_PLAN}.") for path in self.part.iterdir()):
@@ -247,10 +249,12 @@ def counted(entries: Iterable[Any], progress: tqdm) -> Iterator[Any]:
 
 def _is_of(plan: CachePlan, file: Path) -> bool:
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        facts = json.loads(read_small(file, limit=MOST_MANIFEST_BYTES))
+    except (UserError, ValueError, RecursionError):
         return False
-    return plan.values() == (facts.get("plan") if file.name == MANIFEST else facts)
+    if file.name == MANIFEST:
+        facts = facts.get("plan") if isinstance(facts, dict) else None
+    return plan.values() == facts
 
 
 def _with_split(file: BlockFile, known: list[str]) -> np.ndarray:

@@ -177,7 +177,7 @@ class Source(Reader):
 
     def __init__(self, container: av.container.InputContainer, start: Fraction, profile: bytes | None = None):
         super().__init__()
-        self._profile = profile
+        self._profile, self._placing = profile, None
         self.container, self.stream, self.start = container, _best(container), start
         if self.stream.codec_context is None:
             raise Refused("nothing here can decode its video")
@@ -305,8 +305,12 @@ class Source(Reader):
         return np.asarray(in_srgb(Image.fromarray(super().pixels(frame, size_px, mode)), self._profile))
 
     def placing(self, frame: av.VideoFrame) -> Placing:
-        """How a frame is mirrored and turned, by its display matrix."""
-        return placing_of(frame, self._codec.name)
+        """How a frame is mirrored and turned, by its display matrix; of a PNG that moves, by that of its first frame."""
+        if self._codec.name != "apng":
+            return placing_of(frame, self._codec.name)
+        if self._placing is None:
+            self._placing = placing_of(frame, self._codec.name)
+        return self._placing
 
     @property
     def pixel_aspect(self) -> float:

@@ -10,11 +10,13 @@ from typing import get_args
 
 from cdcd_video.config import FitMode
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import MIB, Missing, open_plain, read_small
 
 FORMAT, VERSION = "cdcd_video clips", 1
 
 MANIFEST, CLIPS, REJECTED = "manifest.json", "clips.jsonl", "rejected.jsonl"
 """Files of a prepared folder, beside the arrays."""
+MOST_MANIFEST_BYTES = 64 * MIB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +76,11 @@ def read_manifest(folder: Path) -> dict:
     if not folder.is_dir():
         raise UserError(f"the prepared folder {folder} does not exist; make it with `python -m data_prep`")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_small(folder / MANIFEST, limit=MOST_MANIFEST_BYTES))
         is_ours = manifest["format"] == FORMAT
-    except FileNotFoundError:
+    except Missing:
         raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (UserError, ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
     if not is_ours:
         raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
@@ -104,7 +106,8 @@ def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
       UserError: they are not.
     """
     path = folder / CLIPS
-    content = path.read_bytes()
+    with open_plain(path) as file:
+        content = file.read()
     if hashlib.sha256(content).hexdigest() != manifest["files"][CLIPS]["sha256"]:
         raise UserError(f"{path} was changed after it was made; prepare the folder again")
     try:

@@ -8,7 +8,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from jaxtyping import UInt8
 
 from cdcd_video.data.images import FitMode
 from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
+from cdcd_video.data.tables import object_of
 from cdcd_video.errors import UserError
-from cdcd_video.storage.folder_lock import holds_nothing
+from cdcd_video.storage.folder_lock import holds_nothing, is_lock
+from cdcd_video.storage.small_file import open_plain, read_small
 from cdcd_video.video import refused_by_disk
 
 _RECIPE = "recipe.json"  # in an unfinished folder: what it is going to be
@@ -172,8 +175,7 @@ class StoreWriter:
             }
             _write_json(self.part / MANIFEST, manifest)
             (self.part / _RECIPE).unlink(missing_ok=True)
-            old = self.folder.with_name(self.folder.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
+            old = self.folder.with_name(f".{self.folder.name}.old-{uuid.uuid4().hex}")
             if self.folder.exists():  # a folder cannot be renamed onto one that holds files
                 os.replace(self.folder, old)
             os.replace(self.part, self.folder)
@@ -184,11 +186,13 @@ class StoreWriter:
         recipe = self.part / _RECIPE
         wanted = json.loads(json.dumps({"version": VERSION, **self._settings}))  # tuples as JSON will give them back
         try:
-            resumes = json.loads(recipe.read_text(encoding="utf-8")) == wanted
-        except (OSError, ValueError):
+            resumes = json.loads(read_small(recipe)) == wanted
+        except (UserError, ValueError, RecursionError):
             resumes = False
         if not resumes:
-            shutil.rmtree(self.part, ignore_errors=True)
+            if os.path.lexists(self.part):
+                _refuse_more(self.part, "an unfinished prepared folder", (_RECIPE, MANIFEST, CLIPS, REJECTED))
+                shutil.rmtree(self.part)
             self.part.mkdir(parents=True)
             _write_json(recipe, wanted)
             return
@@ -199,11 +203,16 @@ class StoreWriter:
         sizes = {path.name: path.stat().st_size for path in self.part.glob("frames-*.npy")}
         header = _header_bytes(self._settings["size_px"])
         for values in _whole_lines(self.part / CLIPS):
-            row = ClipRow.of(values)
-            if header + (row.offset + row.num_frames) * self._frame_bytes > sizes.get(row.file, 0):
+            try:
+                row = ClipRow.of(values)
+            except (TypeError, KeyError):  # not a line of ours
+                break
+            if row.file not in sizes or header + (row.offset + row.num_frames) * self._frame_bytes > sizes[row.file]:
                 break
             self.rows.append(row)
-        self.rejected.extend(_whole_lines(self.part / REJECTED))
+        told = ("id", "source", "reason")
+        rejected = _whole_lines(self.part / REJECTED)
+        self.rejected.extend(row for row in rejected if all(isinstance(row.get(name), str) for name in told))
         lengths = self._lengths()
         for name in sizes:
             if name in lengths:
@@ -249,28 +258,29 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} exists and is not a prepared folder; name another")
-    # The folder is replaced as a whole: what somebody keeps in it besides would go with it.
+    _refuse_more(folder, "a prepared folder", (MANIFEST, CLIPS, REJECTED))
+
+
+def _refuse_more(folder: Path, kind: str, files: Collection[str]) -> None:
+    """The folder is replaced as a whole: what somebody keeps in it besides would go with it."""
+    if not folder.is_dir() or folder.is_symlink():
+        raise UserError(f"{folder} is in the way; name another folder, or move it away")
     for name in sorted(os.listdir(folder)):
-        if not name.startswith(".") and name not in (MANIFEST, CLIPS, REJECTED) and not _is_array(name):
-            raise UserError(f"{folder} holds more than a prepared folder ({name}); name another, or move that away")
-
-
-def _is_array(name: str) -> bool:
-    return re.fullmatch(r"frames-[0-9]+\.npy", name) is not None
+        is_own = name in files or re.fullmatch(r"frames-[0-9]+\.npy", name)
+        if not (is_own or is_lock(name) or name == ".DS_Store" or name.startswith("._")):
+            raise UserError(f"{folder} holds more than {kind} ({name}); name another, or move that away")
 
 
 def _whole_lines(path: Path) -> Iterator[dict]:
     """Objects of a JSON-lines file up to the first line that was not written to its end."""
     if not path.exists():
         return
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            values = json.loads(line)
-        except ValueError:
-            return
-        if not line.endswith(b"\n"):
-            return
-        yield values
+    with open_plain(path) as file:
+        for line in file:
+            values = object_of(line)
+            if values is None or not line.endswith(b"\n"):
+                return
+            yield values
 
 
 def _values(row: ClipRow) -> dict[str, object]:

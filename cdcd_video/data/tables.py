@@ -82,14 +82,15 @@ def parse(
     first = _BREAK.split(text.lstrip("\r\n"), maxsplit=1)[0]
     mark = "\t" if kind == ".tsv" else ";" if ";" in first and "," not in first else ","
     rows = _rows(text, mark)
-    columns = next((_names(fields) for _, fields, _, _ in rows), ())
+    head = next((fields for _, fields, _, _ in rows), [])
+    columns = _names(head)
     if not set(needed) <= set(columns):
         named = f"a column named {next(iter(needed))}" if len(needed) == 1 else f"columns named {' and '.join(needed)}"
         raise UserError(f"{where} needs {named}; its first line has {', '.join(columns) or 'none'}")
     for name in (*needed, *optional):
         if columns.count(name) > 1:
             raise UserError(f"{where} has the column {name} twice; rename or remove one")
-    return Table(columns, [_row(columns, sentence, mark, *row) for row in rows])
+    return Table(columns, [_row(columns, len(head), sentence, mark, *row) for row in rows])
 
 
 def read_rows(
@@ -168,9 +169,19 @@ def _names(fields: list[str]) -> tuple[str, ...]:
 
 
 def _row(
-    columns: Sequence[str], sentence: str, mark: str, line: int, fields: list[str], begins: list[int], raw: str
+    columns: Sequence[str],
+    width: int,
+    sentence: str,
+    mark: str,
+    line: int,
+    fields: list[str],
+    begins: list[int],
+    raw: str,
 ) -> Row:
     count, fault = len(columns), None
+    while count < width and len(fields) > count and not fields[-1].strip():  # as empty as in the first line
+        raw = raw[: begins[-1] - 1]
+        fields, begins = fields[:-1], begins[:-1]
     if any(field.strip() for field in fields[count:]):
         if columns[-1] == sentence:
             fields, begins = [*fields[: count - 1], raw[begins[count - 1] :]], begins[:count]

@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+_COLDEST = 1e-30
+"""Colder than this, logits over the temperature are more than 32 bits hold, and the likeliest code has all the mass anyway."""
+
 LOG_ZERO = -1.0e30
 """Stands for log 0 where gradients flow: its exp is exactly 0, but differences and products with 0 stay finite."""
 
@@ -50,7 +53,7 @@ def truncate_logits(
     """
     if temperature < 0.0 or not 0.0 < top_p <= 1.0 or top_k < 0:
         raise ValueError(f"need temperature >= 0, 0 < top_p <= 1, top_k >= 0; got {temperature}, {top_p}, {top_k}")
-    if temperature == 0.0:
+    if temperature < _COLDEST:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter_(-1, best, 0.0)
     log_p = torch.log_softmax(logits / temperature, -1)

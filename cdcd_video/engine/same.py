@@ -9,6 +9,7 @@ from typing import Any
 
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import Unreadable, open_plain
 
 _OF_THE_MACHINE = ("time_s", "samples_per_s", "idle_share", "memory_gib", "device_memory_gib")
 """What a line says about the machine and not about the run."""
@@ -74,12 +75,11 @@ def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
     """
     path = run / "log.jsonl"
     try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        with open_plain(path, "the run's log") as file:
+            entries = [json.loads(line) for line in file]
         keys = [(entry["task"], entry["step"], "evaluation" in entry) for entry in entries]
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({(error.strerror or str(error)).lower()}); name a run's folder."
-        ) from None
+    except Unreadable as error:
+        raise UserError(f"{path} cannot be read (it {error.reason}); name a run's folder.") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path} is not the log of a run; name a run's folder, and one that no process writes."

@@ -45,6 +45,8 @@ def listen(host: str, port: int) -> socket.socket:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if "/" in bare or bare.count(":") == 1:
         raise UserError(f"--host {host} is more than an address; give the address alone, and the port with --port")
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"--port {port} is none; give 0 to 65535")
     if _is_of_one_link(bare):
         raise UserError(f"--host {host} is an address of one link, which browsers do not open; give another one")
     try:

@@ -13,7 +13,7 @@ from typing import get_args
 from cdcd_video.errors import UserError
 from cdcd_video.rate.assign import Check, Task, tasks_for
 from cdcd_video.rate.database import Database
-from cdcd_video.rate.study import NOISE, Study
+from cdcd_video.rate.study import NOISE, Item, Study
 
 MAX_NAME = 60
 MAX_SECONDS = 24 * 3600.0
@@ -95,6 +95,11 @@ class Store:
           UserError: the file cannot be opened, or is no database of this study.
         """
         self._study, self._path, self._base = study, path, Database(path, study.id)
+        try:
+            self._check_tasks()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
@@ -227,14 +232,29 @@ class Store:
         with self._base.read() as base:
             return dict(base.execute(query).fetchall())
 
+    def _check_tasks(self) -> None:
+        """Refuses a study that was changed since raters got their pages: they could not be shown any more."""
+        with self._base.read() as base:
+            rows = base.execute("SELECT DISTINCT item, shown, kind FROM tasks").fetchall()
+        items = {item.name: item for item in self._study.items}
+        for name, shown, kind in rows:
+            if not self._fits(items.get(name), _shown(shown)) or kind not in get_args(Check):
+                raise UserError(
+                    f"study.json was changed since raters entered ({name} is not in it as they were to see it); put it back, or"
+                    f" move {self._path} away to begin anew"
+                )
+
+    def _fits(self, item: Item | None, shown: Sequence[str]) -> bool:
+        """Whether the study has what a page shows."""
+        systems = {*self._study.systems, *([NOISE] if item and item.noise else [])}
+        return item is not None and len(shown) == (2 if self._study.kind == "pair" else 1) and set(shown) <= systems
+
     def _check(self, votes: Sequence[Vote]) -> None:
         """Refuses a file that does not belong to the study, whatever its id says."""
         items = {item.name: item for item in self._study.items}
         for vote in votes:
-            item = items.get(vote.item)
-            systems = {*self._study.systems, *([NOISE] if item and item.noise else [])}
-            fits = item is not None and len(vote.shown) == (2 if self._study.kind == "pair" else 1)
-            fits &= set(vote.shown) <= systems and vote.check in get_args(Check) and isinstance(vote.seconds, float)
+            fits = self._fits(items.get(vote.item), vote.shown)
+            fits &= vote.check in get_args(Check) and isinstance(vote.seconds, float)
             fits &= set(vote.answers) == set(self._study.questions)
             if not fits or not set(vote.answers.values()) <= set(self._study.choices):
                 raise UserError(f"{self._path} holds answers to {vote.item}, which study.json does not have like that")
