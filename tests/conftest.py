@@ -1,9 +1,11 @@
 """Fixtures for the whole suite."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import sweeps
 
@@ -26,6 +28,21 @@ def is_scheduled_as_before() -> Iterator[None]:
     before = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
     yield
     assert before is None or os.sched_getscheduler(0) == before
+
+
+WHOLE_LINES = {
+    *("test_ablate", "test_bench", "test_bench_data", "test_build", "test_cache", "test_calls", "test_drawing_speed"),
+    *("test_encode", "test_evaluate", "test_evaluate_videos", "test_explain", "test_foreign", "test_guidance"),
+    *("test_i2v_configs", "test_inference", "test_kill_resume", "test_latents", "test_networks", "test_ruler"),
+    *("test_report_browser", "test_scaling", "test_step_eye", "test_tools", "test_watch"),
+}
+"""Tests that train and draw with parts whose shapes are checked at every call by the tests of the parts, and by those of the
+whole line, `test_line` and `test_rivals`. The checks are a fifth of the time of a small training."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def are_shapes_checked(request: pytest.FixtureRequest) -> None:
+    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in WHOLE_LINES)
 
 
 # Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:
@@ -61,6 +78,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sweeps.IS_WHOLE = config.getoption("--all")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported now stays to the end: looking for garbage in it, again and again, takes a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -128,8 +128,7 @@ def test_activations_that_are_not_kept_change_no_bit():
 def test_compiled_blocks_compute_the_same():
     net = small_denoiser()
     plain = denoiser_step(net)
-    for block in net.blocks:
-        block.compile(backend="aot_eager")  # what is traced is what is computed
+    net.blocks[0].compile(backend="aot_eager")  # what is traced is what is computed
     for one, two in zip(plain, denoiser_step(net), strict=True):
         assert (one - two).abs().max() <= 1e-5 * one.abs().max()
     assert set(net.state_dict()) == set(small_denoiser().state_dict())

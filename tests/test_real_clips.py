@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sweeps
 
 from cdcd_video.data.decoding import Source, open_video
 from cdcd_video.data.pairs import draw_pairs, load_frames
@@ -36,13 +37,14 @@ def rows(clips_dir) -> list[dict[str, str]]:
 def test_every_frame_of_every_clip_is_read_in_the_order_of_its_time(clips_dir, rows):
     """Among them are AVIs and an mp4 that stamp frames in the order of decoding."""
     wrong = []
-    for row in rows:
+    assert len(rows) > 80
+    for row in rows[:: 1 if sweeps.IS_WHOLE else 4]:
         with open_video(clips_dir / row["path"]) as container:
             times = [time for _, time in Source(container, Fraction(0))]
         expected = OF_THE_BEST_STREAM.get(row["path"], int(row["frames"]))
         if len(times) != expected or times != sorted(set(times)):
             wrong.append((row["path"], len(times), row["frames"]))
-    assert len(rows) > 80 and wrong == []
+    assert wrong == []
 
 
 def test_every_clip_is_prepared_or_refused_for_its_rate(clips_dir, rows, tmp_path):
