@@ -22,10 +22,12 @@ def send(number: int) -> None:
 
 @pytest.fixture
 def heeded():
-    """A shell lets what it runs in the background ignore Ctrl-C, and this may run there."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell lets what it runs in the background ignore Ctrl-C, and nohup what hangs up; this may run there."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
