@@ -36,22 +36,25 @@ def curve(scores: Sequence[Score], metric: str, label: str, of_windows: bool = F
       label: for the axis.
       of_windows: whether the curve is of windows, each drawn at its middle, instead of frames.
     """
+    lines, lengths = {}, set()
+    for row in reversed(COLOURS):  # the model last, on top
+        own = [s for s in scores if (s.metric, s.row, s.group) == (metric, row, "all") and s.value is not None]
+        points = sorted((_place(s), s.value, s.low, s.high) for s in own if _place(s) is not None)
+        lengths |= {s.window[1] - s.window[0] + 1 for s in own if s.window}
+        if len(points) > 1:
+            lines[row] = points
+    if not lines:
+        return None
     with matplotlib.rc_context({"svg.hashsalt": "cdcd_video", "font.size": 9, "svg.fonttype": "path"}):
         figure = Figure(figsize=(4.2, 2.5), layout="constrained")
-        axes, lengths = figure.subplots(), set()
-        for row, colour in reversed(COLOURS.items()):  # the model last, on top
-            own = [s for s in scores if (s.row, s.metric, s.group) == (row, metric, "all") and s.value is not None]
-            points = sorted((_place(s), s.value, s.low, s.high) for s in own if _place(s) is not None)
-            lengths |= {s.window[1] - s.window[0] + 1 for s in own if s.window}
-            if len(points) < 2:
-                continue
+        axes = figure.subplots()
+        for row, points in lines.items():
+            colour = COLOURS[row]
             times, values, lows, highs = zip(*points, strict=True)
             style = {"color": colour, "lw": 2.4 if row == "model" else 1.4, "marker": "o" if of_windows else ""}
             axes.plot(times, values, _DASHES[row], markersize=3, label=row, **style)
             if row == "model" and None not in lows:
                 axes.fill_between(times, lows, highs, color=colour, alpha=0.18, lw=0)
-        if not axes.lines:
-            return None
         seen = f"middle of the window of {min(lengths)} frames" if lengths else "frame"
         axes.set_xlabel(seen, color=_INK)
         axes.set_ylabel(label, color=_INK)
