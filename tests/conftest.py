@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import shapes
 import sweeps
 
 
@@ -30,19 +31,9 @@ def is_scheduled_as_before() -> Iterator[None]:
     assert before is None or os.sched_getscheduler(0) == before
 
 
-WHOLE_LINES = {
-    *("test_ablate", "test_bench", "test_bench_data", "test_build", "test_cache", "test_calls", "test_drawing_speed"),
-    *("test_encode", "test_evaluate", "test_evaluate_videos", "test_explain", "test_foreign", "test_guidance"),
-    *("test_i2v_configs", "test_inference", "test_kill_resume", "test_latents", "test_networks", "test_ruler"),
-    *("test_report_browser", "test_scaling", "test_step_eye", "test_tools", "test_watch"),
-}
-"""Tests that train and draw with parts whose shapes are checked at every call by the tests of the parts, and by those of the
-whole line, `test_line` and `test_rivals`. The checks are a fifth of the time of a small training."""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def are_shapes_checked(request: pytest.FixtureRequest) -> None:
-    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in WHOLE_LINES)
+    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in shapes.WHOLE_LINES)
 
 
 # Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:
@@ -65,7 +56,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cdcd_video.build import TrainingRun
 
     out = tmp_path_factory.mktemp("trained") / "run"
-    TrainingRun(trained_config(), out, ["test"]).train()
+    with shapes.unchecked():
+        TrainingRun(trained_config(), out, ["test"]).train()
     return out
 
 

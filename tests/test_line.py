@@ -159,6 +159,7 @@ def test_what_a_user_is_told_before_drawing(pipe):
     assert "'majestically'" in unknown
 
 
+@pytest.mark.sweep(most=2)
 @pytest.mark.parametrize(
     "process",
     [
