@@ -1,5 +1,6 @@
 """Who reaches the rating page, what they may send, and what a study that somebody else made can do."""
 
+import contextlib
 import json
 import os
 import socket
@@ -118,8 +119,9 @@ def sent(port: int, head: str, parts: list[bytes]) -> bytes:
         except OSError:
             pass
         said = b""
-        while more := line.recv(1 << 16):
-            said += more
+        with contextlib.suppress(ConnectionResetError):  # it closed while we were still sending
+            while more := line.recv(1 << 16):
+                said += more
     return said
 
 
@@ -133,7 +135,8 @@ def test_large_bodies_are_refused_however_they_come(folder: Path):
             (f"{is_json}\r\nContent-Length: 99999999999", [b"{"]),
             (f"{is_json}\r\nTransfer-Encoding: chunked", [piece] * 40),  # never says how long it is
         ):
-            said = sent(port, head, parts)
+            # Of an answer that crosses what is still being sent the system may drop all; then it is asked again.
+            said = next(filter(None, (sent(port, head, parts) for _ in range(5))), b"")
             assert said.startswith(b"HTTP/1.1 413 ") and b"too large" in said and b"default-src 'none'" in said
         small = b'{"name": "Anna"}'
         chunked = [b"%x\r\n" % len(small) + small + b"\r\n", b"0\r\n\r\n"]
