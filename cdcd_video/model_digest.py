@@ -35,8 +35,8 @@ def folder_digest(folder: Path) -> str:
     A published CLIP, which lies elsewhere, counts by the hash of its weights that `model.json` holds.
 
     Raises:
-      UserError: the config cannot be read.
-      OSError, ValueError: another file cannot be.
+      UserError: the config, or another small file, cannot be read.
+      OSError, ValueError: weights cannot be, or what is read is no JSON.
     """
     config = configfile.load(folder / "config.yaml", Config)
     # A dial that is newer than the model is not told where it stands at its default, so the digest stays.

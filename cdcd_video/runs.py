@@ -148,14 +148,8 @@ def earlier_num_steps(out: Path, stage: str) -> list[int]:
     try:
         now = json.loads(read_small(out / "run.json", limit=16 * MIB))
         starts = [start.get(_BEFORE, {}).get(stage) for start in (now, *now.get("earlier", []))]
-    except (
-        UserError,
-        ValueError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-    ):  # it says nothing of use, and a checkpoint may not need it
-        return []
+    except (UserError, ValueError, AttributeError, TypeError, RecursionError):
+        return []  # it says nothing of use, and a checkpoint may not need it
     return [steps for steps in starts if type(steps) is int]
 
 

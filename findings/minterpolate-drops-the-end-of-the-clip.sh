@@ -15,8 +15,9 @@ cd "$work"
 OMP_NUM_THREADS=1 venv/bin/python - <<'EOF'
 from fractions import Fraction
 import av, numpy as np
+from av import library_versions
 
-print("PyAV", av.__version__, "libavfilter", av.library_versions["libavfilter"])
+print("PyAV", av.__version__, "libavfilter", library_versions["libavfilter"])
 
 
 def filtered(name, options, greys):

@@ -14,8 +14,9 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 OMP_NUM_THREADS=1 venv/bin/python - <<'EOF'
 import av, numpy as np
+from av import library_versions
 
-print("PyAV", av.__version__, "libswscale", av.library_versions["libswscale"])
+print("PyAV", av.__version__, "libswscale", library_versions["libswscale"])
 BILINEAR, BICUBIC, FULL_CHR_H_INT, ACCURATE_RND = 2, 4, 0x2000, 0x40000
 colours = np.array([(220, 40, 40), (40, 200, 40), (40, 40, 220), (255, 255, 255)], np.uint8)
 picture = colours.repeat(16, 0)[None].repeat(16, 0)

@@ -110,3 +110,11 @@ def test_captions_of_one_clip_are_told_apart_in_proportion_to_their_number(video
     (tmp_path / "t.csv").write_text("path,caption\n" + "".join(f"a.mp4,{text}\n" for text in captions * 2))
     (item,), _ = read_items(videos, tmp_path / "t.csv", 0.1)
     assert item.captions == tuple(captions)
+
+
+def test_a_column_that_is_nearly_called_split_is_not_passed_over(videos, tmp_path, capsys):
+    """A set's official split would be lost without a word."""
+    table = tmp_path / "captions.csv"
+    table.write_text("path,caption,Split\na.mp4,it moves,test\n")
+    arguments = ["folder", str(videos), "--captions", str(table), "--out", str(tmp_path / "out"), "--size-px", "8"]
+    assert exit_code(lambda: main(arguments)) == 2 and "give --split-column Split" in capsys.readouterr().err

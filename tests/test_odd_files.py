@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures_model import trained_config
 from test_engine import Toy, go
 
 from cdcd_video import configfile
+from cdcd_video.build import TrainingRun
 from cdcd_video.config import Config
 from cdcd_video.engine import checkpoint, runtime, watch
 from cdcd_video.engine.log import Journal
@@ -112,3 +114,14 @@ def test_a_protocol_of_aliases_is_refused_and_not_unfolded(tmp_path: Path):
     (tmp_path / "protocol.yaml").write_text("a: &a [x, x]\nb: [*a, *a]\n")
     with pytest.raises(UserError, match=r"protocol.yaml is not valid YAML: .*; run evaluate.py --out .* again"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [("config.yaml", os.mkdir), ("config.yaml", os.mkfifo), ("model", os.mkfifo)]
+)
+def test_what_is_in_the_way_of_a_run_is_told_before_its_first_step(tmp_path: Path, name: str, make: Make):
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "run" / name)
+    with pytest.raises(UserError, match=f"{name} is in the way of the run's own; move it away"):
+        TrainingRun(trained_config(), tmp_path / "run", ["test"])
+    assert os.listdir(tmp_path / "run") == [name]

@@ -94,6 +94,18 @@ def test_the_profile_of_a_moving_png_is_heeded(tmp_path: Path):
     assert len(shown) == 5 and np.abs(shown[0].astype(int) - read_image(tmp_path / "still.png")).max() <= 1
 
 
+def test_a_moving_png_that_a_camera_turned_is_turned_to_its_end(tmp_path: Path):
+    """FFmpeg tells of the orientation with the first frame alone."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures = [Image.fromarray(np.full((16, 32, 3), 40 * step, np.uint8)) for step in range(4)]
+    pictures[0].save(tmp_path / "a.png", save_all=True, append_images=pictures[1:], duration=100, exif=exif)
+    with open_video(tmp_path / "a.png") as container:
+        source = Source(container, Fraction(0))
+        placings = {source.placing(frame) for frame, _ in source}
+        assert (source.shown_width, source.shown_height) == (16, 32) and len(placings) == 1
+
+
 @pytest.mark.parametrize(("name", "options"), [("a.webp", {"lossless": True}), ("a.avif", {"quality": 100})])
 def test_the_profile_of_an_animation_is_heeded_as_that_of_a_picture(tmp_path: Path, name: str, options: dict):
     path = with_profile(tmp_path / name, P3, **options)
@@ -228,7 +240,15 @@ def test_delays_that_browsers_do_not_heed_are_not_heeded(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize(
-    ("codec", "name"), [("mpeg4", "a.mkv"), ("mpeg4", "a.avi"), ("libx264", "a.mkv"), ("mpeg2video", "a.ts")]
+    ("codec", "name"),
+    [
+        ("mpeg4", "a.mkv"),
+        ("mpeg4", "a.avi"),
+        ("msmpeg4", "a.avi"),
+        ("wmv2", "a.wmv"),
+        ("libx264", "a.mkv"),
+        ("mpeg2video", "a.ts"),
+    ],
 )
 def test_a_recording_that_begins_between_whole_pictures_begins_with_one(tmp_path: Path, codec: str, name: str):
     options = {"g": "10", "threads": "1", "sc_threshold": "1000000000"} | (

@@ -74,7 +74,7 @@ def _of(plan: Plan, name: str) -> Gathered:
         videos = next(iter(sums[arm].values())).videos
         found: dict[str, dict[int, float]] = defaultdict(dict)
         for cell in cells:
-            for score in _lines(cell.folder / name / SCORES):
+            for score in lines_of(cell.folder / name / SCORES):
                 protocols.setdefault(score["protocol"], cell.folder)
                 is_whole = (
                     score["row"] == "model" and score["group"] == "all" and score["frame"] is score["window"] is None
@@ -83,7 +83,7 @@ def _of(plan: Plan, name: str) -> Gathered:
                     found[score["metric"]][cell.seed] = score["value"]
         sets[arm] = {metric: values for metric, values in found.items() if _is_of_sets(metric, sums[arm])}
     path = plan.out / REFERENCE_FOLDER / name / SCORES
-    for score in _lines(path) if path.is_file() else ():
+    for score in lines_of(path) if path.is_file() else ():
         protocols.setdefault(score["protocol"], path.parent)
         if score["group"] == "all" and score["frame"] is score["window"] is None:
             references.setdefault(score["row"], {})[score["metric"]] = score["value"]
@@ -102,7 +102,7 @@ def _is_of_sets(metric: str, sums: dict[str, Sums]) -> bool:
 
 def _per_video(path: Path) -> dict[str, dict[tuple[str, int | None], tuple[float, float]]]:
     found: dict[str, dict[tuple[str, int | None], tuple[float, float]]] = defaultdict(dict)
-    for line in _lines(path):
+    for line in lines_of(path):
         found[line["metric"]][line["video"], line["frame"]] = (line["total"], line["weight"])
     return dict(found)
 
@@ -123,9 +123,14 @@ def _stacked(of_seed: dict[int, dict[str, dict[tuple[str, int | None], tuple[flo
     return Sums(tuple(of_seed), tuple(videos), whole, tuple(frames), by_frame)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON-lines file that a cell has written.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     try:
         with open_plain(path) as file:
             yield from map(json.loads, file)
-    except (OSError, ValueError) as error:
+    except (UserError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete its folder and run the ablation again") from error

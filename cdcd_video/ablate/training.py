@@ -1,14 +1,12 @@
 """What the finished cells' own logs say of their training: who held the gradient, did the positives win, was there an alarm."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdcd_video.ablate.cell import is_done
+from cdcd_video.ablate.gather import lines_of
 from cdcd_video.ablate.plan import Plan
-from cdcd_video.errors import UserError
-from cdcd_video.storage.small_file import open_plain
 
 SHARE, WINS = "gradient_share_", "_wins"
 """How the log names a term's share in the gradient at the logits, and how often its positive beats every negative."""
@@ -62,12 +60,7 @@ def read(plan: Plan) -> dict[str, Trained]:
 
 
 def _of_diffusion(path: Path) -> Iterator[dict]:
-    try:
-        with open_plain(path) as file:
-            lines = [json.loads(line) for line in file]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete its folder and run the ablation again") from error
-    return (line for line in lines if line["task"] == "diffusion")
+    return (line for line in lines_of(path) if line["task"] == "diffusion")
 
 
 def markdown(found: dict[str, Trained]) -> Iterator[str]:

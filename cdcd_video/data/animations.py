@@ -10,8 +10,9 @@ import av
 from PIL import Image, features
 
 from cdcd_video.data.colour import Unfit, profile_of
-from cdcd_video.data.decoding import HURRIED_S, INSTEAD_S, Reader, Source, open_video
+from cdcd_video.data.decoding import HURRIED_S, INSTEAD_S, Source, open_video
 from cdcd_video.data.images import MAX_PIXELS, MOST_WHOLE_BYTES, as_array
+from cdcd_video.data.reader import Reader
 from cdcd_video.data.shown import Refused
 from cdcd_video.errors import UserError
 from cdcd_video.memory import raise_if_out_of_memory
@@ -74,6 +75,9 @@ class Animation(Reader):
             self._note(frame, time, length)
             yield frame, time
             time += length
+
+    def check_promise(self) -> None:
+        """Pillow has told of what is missing when it came to it."""
 
 
 def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from cdcd_video.data.animations import opened
-from cdcd_video.data.decoding import PATIENCE_S, Reader, check_file, plain
+from cdcd_video.data.decoding import PATIENCE_S, check_file, plain
 from cdcd_video.data.images import FitMode
+from cdcd_video.data.reader import Reader
 from cdcd_video.data.shown import Refused
 from cdcd_video.errors import UserError
 

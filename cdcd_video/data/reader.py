@@ -1,0 +1,71 @@
+"""What reading a video's frames one after the other has in common, whoever decodes them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from cdcd_video.data.images import FitMode, fit
+from cdcd_video.data.shown import AS_CODED, Placing, as_shown, is_turned
+
+
+class Reader(ABC):
+    """Frames in the order of their times, counted from the first one; what is known of them grows as they are read.
+
+    Attributes:
+      shown_width: width of the video as shown, pixels; 0 before the first frame.
+      shown_height: its height.
+      num_read: frames read.
+      first_s: time of the first one that was read.
+      last_s: that of the last one.
+      end_s: when the last one ends.
+      pixel_aspect: width of a pixel over its height.
+    """
+
+    pixel_aspect = 1.0
+    _matrix: int | None = None
+    """Of a codec that has but one."""
+
+    def __init__(self):
+        self.shown_width = self.shown_height = self.num_read = 0
+        self.first_s: Fraction | None = None
+        self.last_s = self.end_s = Fraction(0)
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """Yields every frame from where frames are wanted, or from before, with its time in seconds."""
+
+    def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
+        """RGB pixels of a frame as shown, at the size wanted."""
+        placing = self.placing(frame)
+        aspect = 1 / self.pixel_aspect if is_turned(placing) else self.pixel_aspect
+        return fit(as_shown(frame, placing, self._matrix), size_px, mode, aspect)
+
+    def placing(self, frame: av.VideoFrame) -> Placing:
+        """How a frame is mirrored and turned."""
+        return AS_CODED
+
+    @abstractmethod
+    def check_promise(self) -> None:
+        """Refuses a file that ended long before the time its header tells.
+
+        Raises:
+          Refused: it did.
+        """
+
+    def mean_fps(self) -> float:
+        """Frames per second, over what was read."""
+        if self.num_read > 1 and self.first_s is not None:
+            return float((self.num_read - 1) / (self.last_s - self.first_s))
+        return float(1 / self.end_s) if self.end_s else 1.0
+
+    def _note(self, frame: av.VideoFrame, time: Fraction, length: Fraction) -> None:
+        if self.first_s is None:
+            self.first_s = time
+            width = round(frame.width * self.pixel_aspect)
+            is_upright = not is_turned(self.placing(frame))
+            self.shown_width, self.shown_height = (width, frame.height) if is_upright else (frame.height, width)
+        self.num_read += 1
+        self.last_s, self.end_s = time, time + length
