@@ -84,10 +84,9 @@ def test_a_runs_scores_lie_in_the_runs_folder(run: Run, tiny_model: Path):
 
 
 def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_model: Path):
-    for out, batch in (("a", 32), ("b", 3)):
-        code, _, err = run(
-            "--checkpoint", tiny_model, *SMALL, "--metrics", "psnr", "--steps", 2, "--batch", batch, "--out", out
-        )
+    how = ("--num-videos", 3, "--metrics", "psnr", "--steps", 2)
+    for out, batch in (("a", 32), ("b", 2)):
+        code, _, err = run("--checkpoint", tiny_model, *SMALL, *how, "--batch", batch, "--out", out)
         assert code == 0, err
     assert Path("a/scores.jsonl").read_bytes() == Path("b/scores.jsonl").read_bytes()
     lines = lines_of(Path("a/scores.jsonl"))
@@ -102,7 +101,7 @@ def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_mo
         s for s in seen if (s["metric"], s["row"], s["group"], s["frame"]) == ("purity", "model", "space=codes", None)
     ]
     assert f"| {100 * purity['value']:.0f}% [" in table
-    run("--checkpoint", tiny_model, *SHORT, "--metrics", "psnr", "--steps", 2, "--out", "c")
+    run("--checkpoint", tiny_model, *SHORT, *how, "--out", "c")
     plain = [line for line in lines if line not in seen]
     assert plain == lines_of(Path("c/scores.jsonl")), "looking changes nothing else"
 
@@ -198,6 +197,10 @@ def test_sets_are_measured_offline_by_what_is_shipped(run: Run, tiny_model: Path
     assert Path("out/eval/per_video.jsonl").read_text() == ""
 
 
+def some_pixels(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures.flatten(1)[:, :: pictures[0].numel() // 400][:, :400]
+
+
 @pytest.mark.slow
 def test_true_weight_files_are_used_without_another_flag(
     run: Run,
@@ -206,12 +209,11 @@ def test_true_weight_files_are_used_without_another_flag(
     weights_folder: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Files of the true architectures with made-up weights, declared to be the published ones. What I3D computes is the
-    business of `test_networks`; here it takes 400 of the pixels.
+    """Files of the true architectures with made-up weights, declared to be the published ones. What the networks compute is
+    the business of `test_networks`; here each takes some of the pixels.
     """
-    monkeypatch.setattr(
-        i3d.I3D, "forward", lambda self, video: video.flatten(1)[:, :: video[0].numel() // 400][:, :400]
-    )
+    monkeypatch.setattr(i3d.I3D, "forward", lambda self, video: some_pixels(video))
+    monkeypatch.setattr(type(random_inception), "forward", lambda self, frames: [some_pixels(frames.float() / 255)] * 2)
     with torch.device("meta"):
         shapes = {name: values.shape for name, values in i3d.I3D().state_dict().items() if "num_batches" not in name}
     pinned(monkeypatch, "i3d", as_file(made_up_weights(shapes), weights_folder / weights.WEIGHTS["i3d"].file))
@@ -234,7 +236,8 @@ def test_true_weight_files_are_used_without_another_flag(
 
 def test_the_hash_is_of_the_ruler_and_not_of_the_system(run: Run, tiny_model: Path):
     def digest(*flags: object) -> str:
-        code, _, err = run("--checkpoint", tiny_model, *SHORT, "--out", "x", *flags)
+        few = ("--num-videos", 2, "--num-frames", 2)
+        code, _, err = run("--checkpoint", tiny_model, *SHORT, *few, "--out", "x", *flags)
         assert code == 0, err
         (found,) = {line["protocol"] for line in lines_of(Path("x/scores.jsonl"))}
         return found

@@ -13,7 +13,7 @@ from cdcd_video.errors import exit_code
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ("--protocol", ROOT / "configs/eval/small.yaml", "--num-videos", 4, "--num-frames", 5)
+SMALL = ("--protocol", ROOT / "configs/eval/small.yaml", "--num-videos", 3, "--num-frames", 4)
 LOADED = (
     "document.readyState === 'complete' && document.querySelectorAll('video').length > 0"
     " && [...document.querySelectorAll('video')].every((video) => video.readyState > 1)"
