@@ -289,7 +289,7 @@ def test_alone_it_prints_its_help(capsys):
 # -------------------------------------------------------------------------------------------------- interruptions
 
 
-def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path):
+def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path, capsys):
     folder = tmp_path / "in"
     folder.mkdir()
     frames = np.random.Generator(np.random.Philox(key=3)).integers(0, 256, (60, 160, 160, 3), dtype=np.uint8)
@@ -298,11 +298,13 @@ def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path):
         (folder / f"{index:02d}.txt").write_text(f"noise {index}")
     out = tmp_path / "out"
 
-    def command(target: Path) -> list[str]:
-        return [sys.executable, "-m", "data_prep", "folder", str(folder), "--out", str(target), "--workers", "1"]
+    def recipe(target: Path) -> list[str]:
+        return ["folder", str(folder), "--out", str(target), "--workers", "1"]
 
-    subprocess.run(command(tmp_path / "whole"), cwd=ROOT, check=True, capture_output=True)
-    process = subprocess.Popen(command(out), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert exit_code(lambda: main(recipe(tmp_path / "whole"))) == 0
+    assert " 0/12 " in capsys.readouterr().err
+    command = [sys.executable, "-m", "data_prep", *recipe(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     journal = tmp_path / "out.part" / "clips.jsonl"
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
@@ -312,9 +314,10 @@ def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path):
         time.sleep(0.002)
     assert process.wait(60) == -signal.SIGKILL
     assert not out.exists()
-    again = subprocess.run(command(out), cwd=ROOT, check=True, capture_output=True, text=True)
-    assert " 0/12 " not in again.stderr  # the progress bar begins where the killed run ended
-    assert "12 clips" in again.stdout
+    assert exit_code(lambda: main(recipe(out))) == 0
+    again = capsys.readouterr()
+    assert " 0/12 " not in again.err  # the progress bar begins where the killed run ended
+    assert "12 clips" in again.out
     assert content(out) == content(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "whole"]
 
