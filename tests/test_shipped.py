@@ -16,7 +16,7 @@ from cdcd_video.model import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 25_000_000
-NUM_SCENES = 16
+NUM_SCENES = 10
 
 
 @pytest.fixture(scope="module")
