@@ -4,7 +4,9 @@ The YAML is a strict subset: no duplicate keys, anchors, tags or interpolation, 
 (`1e-4` is a number; `on`, `010` and `1:30` hold no surprise).
 """
 
+import copy
 import difflib
+import functools
 import json
 import math
 import re
@@ -183,7 +185,7 @@ def parse(text: str, what: str) -> Any:
       UserError: it is not of the strict subset; says where.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # _Loader derives from SafeLoader
+        return copy.deepcopy(_parsed(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -192,6 +194,12 @@ def parse(text: str, what: str) -> Any:
         raise UserError(f"{what} is not valid YAML: {_one_line(str(error))}.") from None
     except (ValueError, OverflowError):  # PyYAML's own slip on an escape beyond the last character of Unicode
         raise UserError(f"{what} is not valid YAML: an escape names no character.") from None
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str) -> Any:
+    """A command comes back to the same few files, for the config, the model's hash and the record; PyYAML is slow."""
+    return yaml.load(text, Loader=_Loader)  # which derives from SafeLoader
 
 
 class _Loader(yaml.SafeLoader):

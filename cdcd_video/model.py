@@ -1,7 +1,6 @@
 """The trained whole (CLIP, codec, denoiser) and the folder it lives in."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,20 +149,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return read_tensors(path, "model file", "copy it again or train again", MOST_IN_16_BITS)
 
 
-def check_room(build: Callable[[], nn.Module], path: Path) -> None:
+def check_room(network: nn.Module, path: Path) -> None:
     """Refuses a network that is far larger than its file, before there is memory for it: the config may be a stranger's.
 
     Args:
-      build: builds the network.
+      network: on the device "meta", so with shapes and without numbers.
       path: of its weights.
 
     Raises:
-      UserError: the file is missing, or holds less than half of the numbers.
+      UserError: the file is there, and holds less than half of the numbers.
     """
     if not path.is_file():
         return  # which is told when it is read
-    with torch.device("meta"):  # shapes and no numbers
-        wanted = sum(value.numel() for value in build().state_dict().values())
+    wanted = sum(value.numel() for value in network.state_dict().values())
     if wanted > 2 * path.stat().st_size:
         raise UserError(
             f"model file {path} does not fit its config.yaml: that asks for {wanted:,} numbers, and the file has"
@@ -224,9 +222,11 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
             f" {clip_folder(config, folder)} is now ({clip.digest[:12]}...); put that one back, or train again"
         )
     files = [folder / name for name in ("codec.safetensors", "denoiser.safetensors")]
-    check_room(lambda: build_codec(config, clip), files[0])
+    with torch.device("meta"):
+        shapes = build_codec(config, clip)
+        check_room(shapes, files[0])
+        check_room(build_denoiser(config, shapes, clip.text_width), files[1])
     codec = load_module(build_codec(config, clip), files[0])
-    check_room(lambda: build_denoiser(config, build_codec(config, clip), clip.text_width), files[1])
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
