@@ -20,6 +20,7 @@ from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.pretrained import FrozenClip
+from cdcd_video.settled import foreseen
 from cdcd_video.tools import stand_in_clip
 from cdcd_video.tools.explain import explain, steps
 from cdcd_video.tools.explain.costs import _time_lines
@@ -95,7 +96,7 @@ def test_the_time_is_measured_where_it_is_trained_on_this_processor(told):
 
 
 def test_on_a_gpu_the_time_is_counted_and_in_units_that_say_something():
-    stage = MeasuredStage("codec", True, "", 3e13, 1, frozenset(), 1, 1.0, 1)
+    stage = MeasuredStage("codec", "fake", "", 3e13, 1, frozenset(), 1, 1.0, 1)
     config = configfile.load(TINY, Config)
     assert (
         _time_lines(config, [stage])[0].endswith("codec 60 s; 60 s in all.") and len(_time_lines(config, [stage])) == 1
@@ -147,25 +148,31 @@ def test_parameters_are_counted_and_their_training_is_told(told, tiny_model):
         assert line.split()[-len(role.split()) - 2 :] == [f"{count:,}", "parameters", *role.split()]
 
 
-def test_fake_tensors_tell_what_real_ones_would(monkeypatch, tmp_path):
-    """FLOPs and bytes of whole steps at the batch of 32, against real steps of 4 and 8 continued to it."""
-    dials = ("batch_size=32", "precision=bf16")
-    stages = ("clip", "codec", "decoder")
-    config = configfile.load(TINY, Config, [f"train.{stage}.{dial}" for stage in stages for dial in dials])
+def test_fake_tensors_and_few_examples_tell_what_the_whole_batch_would(monkeypatch, tmp_path):
+    """FLOPs and bytes of whole steps at the batch of 32: on fake tensors, on real ones, from real steps of 4 and 8."""
+    stages = ("codec", "diffusion")
+    config = configfile.load(
+        TINY, Config, [f"train.{stage}.batch_size=32" for stage in stages] + ["train.codec.precision=bf16"]
+    )
 
-    def measured(folder: Path) -> dict:
-        line = Line(config, look_at_data(config), folder)
-        return {name: steps.measure(line, name) for name in stages}
+    def measured(how: str, names: tuple[str, ...] = stages) -> dict[str, MeasuredStage]:
+        line = Line(foreseen(config, None)[0], look_at_data(config), tmp_path / how)
+        found = {name: steps.measure(line, name) for name in names}
+        assert {stage.how for stage in found.values()} == {how}
+        return found
 
     def refuse(**_):
         raise steps.DataDependentOutputException(None)
 
     with torch.random.fork_rng():
-        fake = measured(tmp_path / "fake")
+        real = measured("real")
+        monkeypatch.setattr(steps, "CHEAP", 0)
+        fake = measured("fake")
         monkeypatch.setattr(steps, "FakeTensorMode", refuse)
-        real = measured(tmp_path / "real")
+        continued = measured("continued", ("codec",))
     for name, stage in fake.items():
-        assert stage.is_fake and not real[name].is_fake
+        assert replace(stage, how="real") == real[name]
+    for name, stage in continued.items():
         assert (stage.num_trained, stage.weights, stage.checkpoint) == tuple(
             getattr(real[name], key) for key in ("num_trained", "weights", "checkpoint")
         )
@@ -173,7 +180,9 @@ def test_fake_tensors_tell_what_real_ones_would(monkeypatch, tmp_path):
         assert stage.activations == pytest.approx(real[name].activations, rel=0.02), name
 
 
-def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model):
+def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model, monkeypatch):
+    """Only the first stage is measured: on fake tensors, as the CLIP has no numbers, the others take long."""
+    monkeypatch.setattr("cdcd_video.build.stages_of", lambda config: stages_of(config)[:1])
     data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
     told = explain(configfile.load(TINY, Config, data))
     assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told
@@ -227,11 +236,12 @@ def test_a_mistake_in_the_data_is_told():
         explain(configfile.load(TINY, Config, ["data.motions=[flies]"]))
 
 
-def test_a_quantiser_that_looks_at_its_data_is_measured_on_real_steps(tmp_path):
+def test_a_quantiser_that_looks_at_its_data_is_measured_on_few_examples(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "CHEAP", 0)
     config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}", SMALL_CODEC[1]])
     with torch.random.fork_rng():
         stage = steps.measure(Line(config, look_at_data(config), tmp_path), "codec")
-    assert not stage.is_fake and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
+    assert stage.how == "continued" and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
 
 
 def test_the_meter_counts_what_is_alive_at_once():

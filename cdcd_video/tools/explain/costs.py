@@ -50,14 +50,15 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
         "  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode: matrix products,",
         "  convolutions and attention, two per multiply-add; elementwise work is left out.",
     ]
-    fake, real = ([stage.name for stage in stages if stage.is_fake is wanted] for wanted in (True, False))
-    if fake:
-        lines.append(f"  Measured on fake tensors (shapes without numbers) at the whole batch: {', '.join(fake)}.")
-    if real:
-        few, more = REAL_BATCHES
-        lines.append(
-            f"  Measured on real steps of {few} and {more} examples, and continued to the batch: {', '.join(real)}."
-        )
+    few, more = REAL_BATCHES
+    told = {
+        "fake": "on fake tensors (shapes without numbers) at the whole batch",
+        "real": "on real steps at the whole batch",
+        "continued": f"on real steps of {few} and {more} examples, and continued to the batch",
+    }
+    for how, words in told.items():
+        names = [stage.name for stage in stages if stage.how == how]
+        lines += [f"  Measured {words}: {', '.join(names)}."] if names else []
     return "\n".join(lines)
 
 

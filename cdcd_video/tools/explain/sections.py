@@ -73,9 +73,9 @@ def line_section(data: ClipFacts, line: Line) -> str:
 
 def tensor_sections(stages: Sequence[MeasuredStage]) -> Iterator[str]:
     """One table of tensors for each stage; stages in a row that have the same share it."""
-    for (tensors, is_fake), group in itertools.groupby(stages, lambda stage: (stage.tensors, stage.is_fake)):
+    for (tensors, how), group in itertools.groupby(stages, lambda stage: (stage.tensors, stage.how)):
         heading = underlined(f"Tensors of a step of {' and of '.join(stage.name for stage in group)}")
-        real = [] if is_fake else [f"  This was a real step, of {REAL_BATCHES[1]} examples."]
+        real = [f"  This was a real step, of {REAL_BATCHES[1]} examples."] if how == "continued" else []
         yield "\n".join([*heading, tensors, *real])
 
 

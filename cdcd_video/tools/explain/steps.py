@@ -4,23 +4,29 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdcd_video.denoiser import Denoiser
 from cdcd_video.engine import loop, optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.stages import settings_for
-from cdcd_video.tools.explain.assembly import FixedBatch, assemble
+from cdcd_video.tools.explain.assembly import Assembly, FixedBatch, assemble
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.meters import MemoryMeter, make_fake, watching
 
 REAL_BATCHES = (4, 8)
 """Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
-
-
+CHEAP = 1e11
+"""Weights times pixels of a batch, up to which a real step is over before fake tensors have dealt with its operations."""
 TIMED_FLOPS = 1e11
 """Of a real step that is timed: a second or so on a processor."""
 MOST_TIMED_S, MOST_TIMED_BYTES = 10.0, 4e9
@@ -31,8 +37,8 @@ class MeasuredStage:
     """A stage as it was measured; bytes unless said otherwise."""
 
     name: str
-    is_fake: bool
-    """Whether fake tensors did; else two real steps."""
+    how: Literal["fake", "real", "continued"]
+    """On what: fake tensors or real ones, both at the whole batch, or real ones of smaller batches, continued to it."""
     tensors: str
     flops: float
     """Of one step."""
@@ -57,15 +63,20 @@ class MeasuredStage:
 
 
 def measure(line: Line, name: str) -> MeasuredStage:
-    """Takes training steps of a stage at its batch on fake tensors; where they will not do, on real, smaller ones."""
+    """Takes training steps of a stage at its batch: real ones where they are cheap, else on fake tensors.
+
+    Where those will not do, real and smaller ones.
+    """
     batch_size = getattr(line.config.train, name).batch_size
     try:
-        return _two_steps(line, name, batch_size, FakeTensorMode(allow_non_fake_inputs=True))
+        mode = None if _is_cheap(line, name, batch_size) else FakeTensorMode(allow_non_fake_inputs=True)
+        return _two_steps(line, name, batch_size, mode)
     except (DataDependentOutputException, DynamicOutputShapeException):  # its course depends on the numbers
         few, more = (_two_steps(line, name, size, None) for size in REAL_BATCHES)
     ahead = (batch_size - REAL_BATCHES[1]) / (REAL_BATCHES[1] - REAL_BATCHES[0])
     return replace(
         more,
+        how="continued",
         flops=more.flops + ahead * (more.flops - few.flops),
         activations=max(0, more.activations + ahead * (more.activations - few.activations)),
     )
@@ -95,13 +106,25 @@ def timed(line: Line, stage: MeasuredStage) -> MeasuredStage:
     return replace(stage, step_s=min(seconds) * train.batch_size / size * train.accumulate, timed_size=size)
 
 
+def _is_cheap(line: Line, name: str, batch_size: int) -> bool:
+    parts = assemble(line, name, 1)
+    weights = [weight for network in _networks(parts) for weight in network.parameters()]
+    if any(weight.is_meta or isinstance(weight, FakeTensor) for weight in weights):
+        return False  # a CLIP without its numbers
+    return sum(weight.numel() for weight in weights) * batch_size * line.config.data.size_px**2 <= CHEAP
+
+
+def _networks(parts: Assembly) -> list[nn.Module]:
+    return [parts.task.model, *parts.beside]
+
+
 def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | None) -> MeasuredStage:
     """Takes two training steps: one to look at the tensors (and let the optimiser begin), one to count."""
     train = getattr(line.config.train, name).model_copy(update={"batch_size": batch_size})
     parts = assemble(line, name, batch_size)
     model, settings, batch = parts.task.model, settings_for(train, 1), parts.task.batch(0)
     given = FixedBatch(name, model, batch, parts.task.objective)
-    networks = [model, *parts.beside]
+    networks = _networks(parts)
     if mode is not None:
         for network in networks:
             if network is not line.clip:  # it is frozen: its own operations turn its weights into fake ones
@@ -124,7 +147,7 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
     num_trained = sum(parameter.numel() for parameter in trained.values())
     return MeasuredStage(
         name=name,
-        is_fake=mode is not None,
+        how="fake" if mode else "real",
         tensors=tensors,
         flops=flops.get_total_flops(),
         num_trained=num_trained,
