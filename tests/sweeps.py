@@ -30,10 +30,11 @@ def sample(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         return [item for place, item in enumerate(items) if place in places]
     if len(items) == 1:
         return list(items)
+    # By the values themselves: what pytest calls `indices` numbers the cases, and not the values.
+    values = [{(name, repr(value)) for name, value in item.callspec.params.items()} for item in items]
     kept, seen = [], set()
-    while True:
-        news = [len(set(item.callspec.indices.items()) - seen) for item in items]
-        if not max(news):
-            return kept
-        kept.append(items[news.index(max(news))])
-        seen |= set(kept[-1].callspec.indices.items())
+    while unseen := max(len(own - seen) for own in values):
+        place = next(place for place, own in enumerate(values) if len(own - seen) == unseen)
+        kept.append(items[place])
+        seen |= values[place]
+    return kept

@@ -13,7 +13,7 @@ def items(*axes: int, **mark: int) -> list[SimpleNamespace]:
     cases = itertools.product(*map(range, axes))
     return [
         SimpleNamespace(
-            callspec=SimpleNamespace(indices=dict(zip("abcde", case, strict=False))), get_closest_marker=lambda _: found
+            callspec=SimpleNamespace(params=dict(zip("abcde", case, strict=False))), get_closest_marker=lambda _: found
         )
         for case in cases
     ]
@@ -24,15 +24,23 @@ def test_every_value_of_every_parameter_is_in_some_case_and_few_cases_are_kept(a
     every = items(*axes)
     kept = sweeps.sample(every)
     for name, size in zip("abcde", axes, strict=False):
-        assert {item.callspec.indices[name] for item in kept} == set(range(size))
+        assert {item.callspec.params[name] for item in kept} == set(range(size))
     assert len(kept) <= sum(axes) - len(axes) + 1 and len(kept) >= max(axes)
     assert kept == sweeps.sample(every), "nothing is drawn"
 
 
 def test_of_one_parameter_so_many_values_are_kept_as_the_mark_says():
     kept = sweeps.sample(items(9, most=3))
-    assert [item.callspec.indices["a"] for item in kept] == [0, 4, 8]
+    assert [item.callspec.params["a"] for item in kept] == [0, 4, 8]
     assert len(sweeps.sample(items(9))) == 9 and len(sweeps.sample(items(2, most=5))) == 2
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("of_three", [1.5, None, "x"])
+@pytest.mark.parametrize("of_four", [(0,), [1], {"a": 2}, print])
+def test_of_two_parameters_of_this_suite_few_pairs_are_kept(of_three, of_four, request: pytest.FixtureRequest):
+    kept = [item.callspec.params for item in request.session.items if item.originalname == request.node.originalname]
+    assert sweeps.IS_WHOLE or len(kept) <= 6
 
 
 def test_examples_are_a_share_of_all(monkeypatch: pytest.MonkeyPatch):
