@@ -289,6 +289,12 @@ def test_no_evaluation_is_a_users_mistake(tmp_path):
         (bad / damage).write_text(text[0] + "\n" + text[1][:20] + "\n")
         with pytest.raises(UserError, match=words):
             compare([good, bad])
+    for name in ("row", "group", "metric", "features"):
+        bad = evaluation(tmp_path / "bad", {"psnr": varied(0.5, 1)})
+        first, *others = (bad / "scores.jsonl").read_text().splitlines()
+        (bad / "scores.jsonl").write_text("\n".join([json.dumps(json.loads(first) | {name: ["psnr"]}), *others]))
+        with pytest.raises(UserError, match=r"scores.jsonl, line 1, is no line"):
+            compare([good, bad])
     bad = evaluation(tmp_path / "bad", {"psnr": varied(0.5, 1)})
     (bad / "protocol.yaml").write_text("a: [1\n")
     with pytest.raises(UserError, match="protocol.yaml is not valid YAML"):

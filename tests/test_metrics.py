@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from oracle import Oracle
 
 from cdcd_video.data import sprites
@@ -43,6 +44,19 @@ def value(found, row, metric, group="all", frame=None):
 @pytest.fixture(scope="module")
 def perfect():
     return evaluated(Oracle(SCENES))
+
+
+@pytest.mark.parametrize("apart", [0, 1, 40, 255])
+def test_psnr_is_torchmetrics(apart):
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 256, (3, 17, 33, 3))
+    drawn = np.clip(true + generator.integers(-apart, apart + 1, true.shape), 0, 255)
+    ours, truth = (torch.from_numpy(frames / 255).float() for frames in (drawn, true))
+    expected = peak_signal_noise_ratio(ours, truth, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    found = fidelity.psnr(drawn.astype(np.uint8), true.astype(np.uint8))
+    np.testing.assert_allclose(found, expected.clamp(max=fidelity.BEST_PSNR_DB), rtol=1e-6)
 
 
 def test_the_truth_drawn_is_as_good_as_the_truth(perfect):

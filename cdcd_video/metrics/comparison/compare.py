@@ -192,9 +192,7 @@ def _line(runs: Mapping[str, Evaluated], row: str, group: str, metric: str, feat
         found = {name: _cell(run, called, group, metric, features) for name, run in runs.items()}
         if any(found.values()):
             references[reference] = {name: cell for name, cell in found.items() if cell}
-    first = next(
-        score for run in runs.values() for score in run.scores if _matches(score, row, group, metric, features)
-    )
+    first = next(score for run in runs.values() for score in run.by_key.get((row, group, metric, features), ()))
     is_of_videos = (row, group) == ("model", "all")
     sums = {name: runs[name].videos.get(metric) for name in cells} if is_of_videos else {}
     kept = {name: videos for name, videos in sums.items() if videos}
@@ -218,13 +216,8 @@ def _line(runs: Mapping[str, Evaluated], row: str, group: str, metric: str, feat
     )
 
 
-def _matches(score: Mapping[str, Any], row: str, group: str, metric: str, features: str | None) -> bool:
-    found = (score["row"], score.get("group", "all"), score["metric"], score.get("features"))
-    return found == (row, group, metric, features)
-
-
 def _cell(run: Evaluated, row: str, group: str, metric: str, features: str | None) -> Cell | None:
-    matching = [score for score in run.scores if _matches(score, row, group, metric, features)]
+    matching = run.by_key.get((row, group, metric, features), ())
     whole = next(filter(_is_whole, matching), None)
     if whole is None:
         return None

@@ -1,6 +1,7 @@
 """An evaluation's folder, read back: scores, sums per video and protocol, and whether two were measured alike."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_t
 
 SCORES, VIDEOS, PROTOCOL = "scores.jsonl", "per_video.jsonl", "protocol.yaml"
 """What an evaluation leaves in its folder."""
+_NAMES = ("row", "group", "metric", "features")
+"""What a score is known by; the last is no network for most."""
 _SHOWN_FIELDS = 3
 _MOST_BYTES = 1024 * MIB
 """Of the files with a line for each score, and for each video."""
@@ -29,6 +32,15 @@ class Evaluated:
     videos: dict[str, dict[str, tuple[float, float]]]
     """Of the model, by metric and clip: total and weight. Videos of one clip are no independent evidence: they count as
     one."""
+
+    @functools.cached_property
+    def by_key(self) -> dict[tuple[str, str, str, str | None], list[dict[str, Any]]]:
+        """The scores by row, group, metric and network: the figure of whole videos and those along them."""
+        found: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = {}
+        for score in self.scores:
+            key = score["row"], score.get("group", "all"), score["metric"], score.get("features")
+            found.setdefault(key, []).append(score)
+        return found
 
 
 def read(folder: Path) -> Evaluated:
@@ -72,7 +84,8 @@ def _lines_of(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
         try:
             entry = json.loads(line)
             missing = [name for name in needed if entry[name] is None]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            missing += [name for name in _NAMES if not isinstance(entry.get(name), str | None)]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             missing = ["use"]
         if missing:
             raise UserError(f"{path}, line {number}, is no line of an evaluation; run evaluate.py again")
