@@ -20,7 +20,8 @@ LARGE_WEIGHT = 1 << 18
 
 def may_serve(x: Tensor) -> bool:
     """Whether these kernels can work on `x`: on a CPU, in a type they know, with nobody looking on or tracing."""
-    is_plain = _get_current_dispatch_mode() is None and not torch.compiler.is_compiling()
+    # In this order: torch.compile cannot trace the question for a mode, and would cut a block in pieces at each of them.
+    is_plain = not torch.compiler.is_compiling() and _get_current_dispatch_mode() is None
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and is_plain
 
 
