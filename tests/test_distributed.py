@@ -55,11 +55,11 @@ def test_two_processes_encode_and_measure_as_one(tiny_model, tmp_path, monkeypat
         "--checkpoint",
         tiny_model,
         "--num-videos",
-        5,
+        3,
         "--num-frames",
-        8,
-        "--batch",
         4,
+        "--batch",
+        2,
         "--no-latents",
     ]
     asked += ["--device", "cpu", "--metrics", *metrics]
