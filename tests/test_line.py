@@ -172,7 +172,8 @@ def test_what_a_user_is_told_before_drawing(pipe):
 def test_every_process_trains_and_draws(trained, start, tmp_path, process):
     """The same line with another forward process, on the CLIP and codec of the first run."""
     changes = [f"diffusion.process={process}", f"reuse={trained}", "data.num_clips=8", "data.num_val_clips=2"]
-    few = ("train.diffusion.num_steps=20", "train.diffusion.log_every=5", "train.refine.num_steps=2", "sample.num_frames=2")
+    changes += ["sample.num_frames=2"]
+    few = ("train.diffusion.num_steps=20", "train.diffusion.log_every=5", "train.refine.num_steps=2")
     TrainingRun(trained_config(*changes, *few), tmp_path, ["test"]).train()
     assert load_model(tmp_path).least_db == load_model(trained).least_db  # of the codec that is reused
     losses = [line["loss"] for line in log_of(tmp_path, "diffusion")]
