@@ -1,19 +1,17 @@
 """A comparison to be read: as text for the terminal, as Markdown, as one page of HTML, and as JSON for programs."""
 
-import base64
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.report import figures
 from cdcd_video.report.latent_tables import SPACES
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file
@@ -25,7 +23,6 @@ _HOW = {
 }
 _BETTER = {"higher": "higher is better", "lower": "lower is better", "one": "1 is right", "real": "the truth is right"}
 _COLOURS = ("#2f6fed", "#d9822b", "#2a9d6f", "#b04aa8", "#c0392b", "#6b7a8f")
-_INK = "#7d828c"  # reads on white and on black
 LEGEND = (
     f"Brackets are {100 * CONFIDENCE:.0f}% intervals. Bold (* on the terminal) is what is better than every other system by"
     f" more than chance: the interval of the difference excludes 0, and p after Holm's correction over all tests here is"
@@ -256,17 +253,9 @@ def _curve(line: Line, systems: Sequence[str]) -> str | None:
     if not found:
         return None
     colours = dict(zip(systems, _cycled(len(systems)), strict=True))
-    with matplotlib.rc_context({"svg.hashsalt": "cdcd_video", "font.size": 9, "svg.fonttype": "path"}):
-        figure = Figure(figsize=(4.2, 2.5), layout="constrained")
-        axes = figure.subplots()
+
+    def draw(axes: Axes) -> None:
         for name, points in found.items():
             axes.plot(*zip(*points, strict=True), color=colours[name], lw=1.8, marker="." if len(points) < 3 else "")
-        axes.set_xlabel("frame", color=_INK)
-        axes.set_ylabel(title(line), color=_INK)
-        axes.tick_params(colors=_INK)
-        axes.grid(color=_INK, alpha=0.18)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_INK)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    return figures.chart(draw, "frame", title(line))
