@@ -25,6 +25,7 @@ from cdcd_video.report import figures
 from cdcd_video.report import html as page_maker
 from cdcd_video.report.entries import find, interval, shown
 from cdcd_video.report.files import write_scores
+from cdcd_video.report.markdown import as_is
 from cdcd_video.report.table import tables
 from cdcd_video.report.words import terminal_table
 
@@ -264,7 +265,7 @@ def test_best_and_worst_notes_and_fragments_have_their_place(tmp_path: Path):
 
 def test_markdown_holds_the_same_tables(made: dict[str, Path]):
     lines = made["report.md"].read_text().splitlines()
-    assert lines[0] == "# How sprites draws" and "Note: nothing is <sure>." in lines
+    assert lines[0] == "# How sprites draws" and "Note: nothing is &lt;sure>." in lines
     (fid,) = [line for line in lines if line.startswith("| FID")]
     assert fid == "| FID (n = 20 videos, sprites-frame) | 12.3 [10 to 14] | - | - | 3.3 [2 to 5] |"
     titles = [line[3:] for line in lines if line.startswith("## ")]
@@ -272,6 +273,22 @@ def test_markdown_holds_the_same_tables(made: dict[str, Path]):
     for part in made["report.md"].read_text().split("\n## ")[1:]:
         rows = [line for line in part.splitlines() if line.startswith("|")]
         assert len({row.count("|") for row in rows}) == 1, rows[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("12.3 [10 to 14], a_b, 5 * 3, at 10:30", "12.3 [10 to 14], a_b, 5 * 3, at 10:30"),
+        ("[me](javascript:alert(1))", r"[me\](javascript:alert(1))"),
+        ("[me][you]", r"[me\][you]"),
+        ("[me]: x", r"[me\]: x"),
+        ("see https://a.example", r"see https\://a.example"),
+        ("<b>a\nb|c", r"&lt;b>a b\|c"),
+        (r"C:\|x `y`", r"C:\\\|x \`y\`"),
+    ],
+)
+def test_what_others_named_is_no_markup(text: str, written: str):
+    assert as_is(text) == written
 
 
 def test_a_page_of_pixels_alone_has_no_empty_parts(tmp_path: Path):

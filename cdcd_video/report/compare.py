@@ -13,6 +13,7 @@ from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Compa
 from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.report import figures
 from cdcd_video.report.latent_tables import SPACES
+from cdcd_video.report.markdown import as_is
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file
 
@@ -78,12 +79,12 @@ def text(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """The same as Markdown, with the figures of curves along the video."""
-    parts = ["# Comparison", *(f"\n{_escaped(line)}" for line in _left_out(comparison))]
+    parts = ["# Comparison", *(f"\n{as_is(line)}" for line in _left_out(comparison))]
     for heading, lines in _sections(comparison):
         header, *rows = _rows(comparison, lines, lambda shown: f"**{shown}**")
         table = [header, ["---"] * len(header), *rows]
-        parts += ["", f"## {heading}", "", *("| " + " | ".join(map(_escaped, row)) + " |" for row in table)]
-    parts += ["", "## Differences", "", *(f"- {_escaped(line)}" for line in _differences(comparison.lines)), "", LEGEND]
+        parts += ["", f"## {heading}", "", *("| " + " | ".join(map(as_is, row)) + " |" for row in table)]
+    parts += ["", "## Differences", "", *(f"- {as_is(line)}" for line in _differences(comparison.lines)), "", LEGEND]
     parts += [f"Protocol `{comparison.protocol_hash}`."] if comparison.protocol_hash else []
     return "\n".join([*parts, ""])
 
@@ -234,13 +235,6 @@ def _number(value: float | None, unit: str, with_unit: bool = False) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-# Curves -----------------------------------------------------------------------------------------------------------
 
 
 def _cycled(number: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The tables of the report as Markdown, for where a page cannot go."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ def write_markdown(
 ) -> Path:
     """Writes the tables of an evaluation; arguments as in `html.write_report`, and the scores of a study of the latents."""
     parts = [
-        f"# How {facts['checkpoint']} draws",
+        f"# How {as_is(str(facts['checkpoint']))} draws",
         " ".join(verdict(scores)),
-        *(f"Note: {note}." for note in notes),
+        *(f"Note: {as_is(note)}." for note in notes),
         f"Brackets are {100 * CONFIDENCE:.0f}% intervals.",
         *(_table(table) for table in tables(scores).values()),
         *(_table(table) for table in latent_tables.tables(of_latents)),
@@ -59,7 +60,7 @@ def _table(table: Table) -> str:
     for line in table.lines:
         title = f"{line.title} ({line.note})" if line.note else line.title
         rows.append([title, *map(_cell, line.cells)])
-    return "\n".join([f"## {table.title}", "", table.note, "", *(f"| {' | '.join(map(_safe, row))} |" for row in rows)])
+    return "\n".join([f"## {table.title}", "", table.note, "", *(f"| {' | '.join(map(as_is, row))} |" for row in rows)])
 
 
 def _cell(cell: Cell) -> str:
@@ -69,9 +70,10 @@ def _cell(cell: Cell) -> str:
 
 def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     rows = [("", ""), ("---", "---"), *pairs]
-    return "\n".join([f"## {title}", "", *(f"| {_safe(name)} | {_safe(value)} |" for name, value in rows)])
+    return "\n".join([f"## {title}", "", *(f"| {as_is(name)} | {as_is(value)} |" for name, value in rows)])
 
 
-def _safe(text: str) -> str:
-    """Text that cannot end a cell or begin a tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+def as_is(text: str) -> str:
+    """Text that Markdown shows as it is: it ends no cell, begins no tag and becomes no link."""
+    marked = re.sub(r"[\\|`]|\](?=[(\[:])|:(?=//)", r"\\\g<0>", " ".join(text.split()))
+    return marked.replace("<", "&lt;")
