@@ -426,11 +426,13 @@ def test_whatever_an_interruption_leaves_the_result_is_the_same(tmp_path, stop, 
         assert np.array_equal(clips.frames(clip, range(clips.num_frames(clip))), noise(index, 2 + index % 5))
 
 
-def test_another_recipe_begins_anew(tmp_path):
+def test_another_recipe_begins_anew_and_says_so(tmp_path, capsys):
     with writer(tmp_path / "out") as first:
         write_all(first, 0, 5)
+    assert capsys.readouterr().err == ""
     with writer(tmp_path / "out", recipe=1) as second:
         assert second.done == set()
+    assert f"note: {tmp_path / 'out.part'} was left unfinished by a run with other settings" in capsys.readouterr().err
 
 
 def test_an_earlier_folder_stays_until_the_new_one_is_whole(tmp_path):

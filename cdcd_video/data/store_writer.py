@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from cdcd_video.data.images import FitMode
 from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
 from cdcd_video.data.tables import object_of
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, note
 from cdcd_video.storage.folder_lock import holds_nothing, is_lock
 from cdcd_video.storage.small_file import open_plain, read_small
 from cdcd_video.video import refused_by_disk
@@ -192,6 +192,7 @@ class StoreWriter:
         if not resumes:
             if os.path.lexists(self.part):
                 _refuse_more(self.part, "an unfinished prepared folder", (_RECIPE, MANIFEST, CLIPS, REJECTED))
+                note(f"{self.part} was left unfinished by a run with other settings; this one begins anew")
                 shutil.rmtree(self.part)
             self.part.mkdir(parents=True)
             _write_json(recipe, wanted)
