@@ -96,7 +96,7 @@ def test_the_time_is_measured_where_it_is_trained_on_this_processor(told):
 
 
 def test_on_a_gpu_the_time_is_counted_and_in_units_that_say_something():
-    stage = MeasuredStage("codec", "fake", "", 3e13, 1, frozenset(), 1, 1.0, 1)
+    stage = MeasuredStage("codec", "fake", (8,), "", 3e13, 1, frozenset(), 1, 1.0, 1)
     config = configfile.load(TINY, Config)
     assert (
         _time_lines(config, [stage])[0].endswith("codec 60 s; 60 s in all.") and len(_time_lines(config, [stage])) == 1
@@ -155,10 +155,12 @@ def test_fake_tensors_and_few_examples_tell_what_the_whole_batch_would(monkeypat
         TINY, Config, [f"train.{stage}.batch_size=32" for stage in stages] + ["train.codec.precision=bf16"]
     )
 
-    def measured(how: str, names: tuple[str, ...] = stages) -> dict[str, MeasuredStage]:
-        line = Line(foreseen(config, None)[0], look_at_data(config), tmp_path / how)
+    def measured(
+        how: str, names: tuple[str, ...] = stages, examples: tuple[int, ...] = (32,)
+    ) -> dict[str, MeasuredStage]:
+        line = Line(foreseen(config, None)[0], look_at_data(config), tmp_path / f"{how}-{examples[-1]}")
         found = {name: steps.measure(line, name) for name in names}
-        assert {stage.how for stage in found.values()} == {how}
+        assert {(stage.how, stage.examples) for stage in found.values()} == {(how, examples)}
         return found
 
     def refuse(**_):
@@ -168,8 +170,12 @@ def test_fake_tensors_and_few_examples_tell_what_the_whole_batch_would(monkeypat
         real = measured("real")
         monkeypatch.setattr(steps, "CHEAP", 0)
         fake = measured("fake")
-        monkeypatch.setattr(steps, "FakeTensorMode", refuse)
-        continued = measured("continued", ("codec",))
+        with monkeypatch.context() as patch:
+            patch.setattr(steps, "FakeTensorMode", refuse)
+            continued = measured("real", ("codec",), (4, 8))
+        monkeypatch.setattr(steps, "CHEAP", 1e11)
+        monkeypatch.setattr(steps, "MOST_EXAMPLES", 16)  # larger than what is drawn
+        assert measured("real", ("codec",), (8, 16))["codec"].flops == pytest.approx(real["codec"].flops, rel=0.01)
     for name, stage in fake.items():
         assert replace(stage, how="real") == real[name]
     for name, stage in continued.items():
@@ -241,7 +247,7 @@ def test_a_quantiser_that_looks_at_its_data_is_measured_on_few_examples(tmp_path
     config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}", SMALL_CODEC[1]])
     with torch.random.fork_rng():
         stage = steps.measure(Line(config, look_at_data(config), tmp_path), "codec")
-    assert stage.how == "continued" and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
+    assert (stage.how, stage.examples) == ("real", (4, 8)) and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
 
 
 def test_the_meter_counts_what_is_alive_at_once():

@@ -9,7 +9,7 @@ from cdcd_video.runs import passes_over, seen_too_often
 from cdcd_video.stages import settings_for
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.stand_in import ClipFacts
-from cdcd_video.tools.explain.steps import REAL_BATCHES, MeasuredStage
+from cdcd_video.tools.explain.steps import MeasuredStage
 from cdcd_video.tools.explain.wording import lasting, scaled, underlined
 
 ASSUMED_FLOPS = 30e12
@@ -36,7 +36,7 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
         train = getattr(config.train, stage.name)
         samples = train.num_steps * train.batch_size * train.accumulate
         lines.append(
-            f"  {stage.name:<11}{train.num_steps:>7}{train.batch_size:>7}{samples:>11,}{stage.num_trained:>12,}"
+            f"  {stage.name:<11}{train.num_steps:>7} {train.batch_size:>6} {samples:>10,} {stage.num_trained:>11,}"
             f"{scaled(stage.flops, 'FLOP'):>15}{scaled(stage.flops * train.num_steps, 'FLOP'):>15}{train.precision:>11}"
         )
     lines.append(f"  {precision}")
@@ -50,16 +50,19 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
         "  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode: matrix products,",
         "  convolutions and attention, two per multiply-add; elementwise work is left out.",
     ]
-    few, more = REAL_BATCHES
-    told = {
-        "fake": "on fake tensors (shapes without numbers) at the whole batch",
-        "real": "on real steps at the whole batch",
-        "continued": f"on real steps of {few} and {more} examples, and continued to the batch",
-    }
-    for how, words in told.items():
-        names = [stage.name for stage in stages if stage.how == how]
-        lines += [f"  Measured {words}: {', '.join(names)}."] if names else []
+    on: dict[str, list[str]] = {}
+    for stage in stages:
+        on.setdefault(_measured_on(stage), []).append(stage.name)
+    lines += [f"  Measured on {what}: {', '.join(names)}." for what, names in on.items()]
     return "\n".join(lines)
+
+
+def _measured_on(stage: MeasuredStage) -> str:
+    kind = "fake tensors (shapes without numbers)" if stage.how == "fake" else "real steps"
+    if len(stage.examples) == 1:
+        return f"{kind} at the whole batch"
+    few, more = stage.examples
+    return f"{kind}, of {few:,} and {more:,} examples, and continued to the batch"
 
 
 def _time_lines(config: Config, stages: Sequence[MeasuredStage]) -> list[str]:

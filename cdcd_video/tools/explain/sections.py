@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from cdcd_video.config import Config
 from cdcd_video.tools.explain.line import Line
 from cdcd_video.tools.explain.stand_in import ClipFacts
-from cdcd_video.tools.explain.steps import REAL_BATCHES, MeasuredStage
+from cdcd_video.tools.explain.steps import MeasuredStage
 from cdcd_video.tools.explain.wording import underlined
 
 LETTERS = (
@@ -73,10 +73,10 @@ def line_section(data: ClipFacts, line: Line) -> str:
 
 def tensor_sections(stages: Sequence[MeasuredStage]) -> Iterator[str]:
     """One table of tensors for each stage; stages in a row that have the same share it."""
-    for (tensors, how), group in itertools.groupby(stages, lambda stage: (stage.tensors, stage.how)):
+    for (tensors, examples), group in itertools.groupby(stages, lambda stage: (stage.tensors, stage.examples)):
         heading = underlined(f"Tensors of a step of {' and of '.join(stage.name for stage in group)}")
-        real = [f"  This was a real step, of {REAL_BATCHES[1]} examples."] if how == "continued" else []
-        yield "\n".join([*heading, tensors, *real])
+        fewer = [f"  This was a step of {examples[-1]:,} examples."] if len(examples) > 1 else []
+        yield "\n".join([*heading, tensors, *fewer])
 
 
 def networks_section(line: Line, stages: Sequence[MeasuredStage]) -> str:

@@ -25,6 +25,8 @@ from cdcd_video.tools.explain.meters import MemoryMeter, make_fake, watching
 
 REAL_BATCHES = (4, 8)
 """Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
+MOST_EXAMPLES = 2048
+"""Of a batch that is drawn; a larger one is continued to, likewise, for drawing it would take minutes and its memory."""
 CHEAP = 1e11
 """Weights times pixels of a batch, up to which a real step is over before fake tensors have dealt with its operations."""
 TIMED_FLOPS = 1e11
@@ -37,8 +39,10 @@ class MeasuredStage:
     """A stage as it was measured; bytes unless said otherwise."""
 
     name: str
-    how: Literal["fake", "real", "continued"]
-    """On what: fake tensors or real ones, both at the whole batch, or real ones of smaller batches, continued to it."""
+    how: Literal["fake", "real"]
+    """On what tensors."""
+    examples: tuple[int, ...]
+    """Of the steps that were measured: the whole batch, or two smaller ones, from which a straight line leads to it."""
     tensors: str
     flops: float
     """Of one step."""
@@ -68,15 +72,23 @@ def measure(line: Line, name: str) -> MeasuredStage:
     Where those will not do, real and smaller ones.
     """
     batch_size = getattr(line.config.train, name).batch_size
+    sizes = (batch_size,) if batch_size <= MOST_EXAMPLES else (MOST_EXAMPLES // 2, MOST_EXAMPLES)
     try:
-        mode = None if _is_cheap(line, name, batch_size) else FakeTensorMode(allow_non_fake_inputs=True)
-        return _two_steps(line, name, batch_size, mode)
+        is_cheap = _is_cheap(line, name, sizes[-1])
+        modes = [None if is_cheap else FakeTensorMode(allow_non_fake_inputs=True) for _ in sizes]
+        found = [_two_steps(line, name, size, mode) for size, mode in zip(sizes, modes, strict=True)]
     except (DataDependentOutputException, DynamicOutputShapeException):  # its course depends on the numbers
-        few, more = (_two_steps(line, name, size, None) for size in REAL_BATCHES)
-    ahead = (batch_size - REAL_BATCHES[1]) / (REAL_BATCHES[1] - REAL_BATCHES[0])
+        found = [_two_steps(line, name, size, None) for size in REAL_BATCHES]
+    return found[0] if len(found) == 1 else _continued(*found, batch_size)
+
+
+def _continued(few: MeasuredStage, more: MeasuredStage, batch_size: int) -> MeasuredStage:
+    """What grows with the batch, at the batch."""
+    sizes = few.examples + more.examples
+    ahead = (batch_size - sizes[1]) / (sizes[1] - sizes[0])
     return replace(
         more,
-        how="continued",
+        examples=sizes,
         flops=more.flops + ahead * (more.flops - few.flops),
         activations=max(0, more.activations + ahead * (more.activations - few.activations)),
     )
@@ -148,6 +160,7 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
     return MeasuredStage(
         name=name,
         how="fake" if mode else "real",
+        examples=(batch_size,),
         tensors=tensors,
         flops=flops.get_total_flops(),
         num_trained=num_trained,
