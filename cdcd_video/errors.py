@@ -18,6 +18,7 @@ _MOST_LETTERS = 3000
 _NO_MEMORY = (
     *("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory", "bad_alloc"),
     *("unable to allocate", "failed to allocate"),
+    "failed to map segment from shared object",  # a library that finds no room, as under `ulimit -v`
 )
 """How allocators word it that raise a plain RuntimeError, in small letters."""
 _TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
@@ -108,6 +109,23 @@ def refuse_bytes(arguments: Sequence[str]) -> None:
             )
 
 
+def refuse_surroundings() -> None:
+    """Refuses what the libraries below would end in with a traceback, or with less.
+
+    Raises:
+      UserError: the folder that this was started in is gone; or Python keeps no docstrings.
+    """
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError("the folder in which this was started is gone; change to one that exists") from None
+    if sys.flags.optimize > 1:
+        raise UserError(
+            "Python was started with -OO (or PYTHONOPTIMIZE=2), which takes away docstrings that transformers works with;"
+            " start it without"
+        )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
     torch = sys.modules.get("torch")
@@ -115,8 +133,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    said = str(error).lower()
-    return isinstance(error, (RuntimeError, ValueError)) and any(words in said for words in (*_NO_MEMORY, *_TOO_LARGE))
+    said, kinds = str(error).lower(), (RuntimeError, ValueError, ImportError)
+    return isinstance(error, kinds) and any(words in said for words in (*_NO_MEMORY, *_TOO_LARGE))
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
@@ -133,12 +151,13 @@ def exit_code(main: Callable[[], int | None]) -> int:
         with _ended_by_signals():
             if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
                 sys.stdout.reconfigure(errors="backslashreplace")
+            refuse_surroundings()
             refuse_bytes(sys.argv[1:])
             return main() or 0
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+    except (MemoryError, RuntimeError, ValueError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError):  # `... | head` closed our output; nothing is wrong
             return 0
         if not is_out_of_memory(error):

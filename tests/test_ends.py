@@ -93,6 +93,31 @@ def test_what_a_strangers_file_says_is_spelled_in_a_note(capsys):
     assert capsys.readouterr().err == "note: drawn with torch \\x1b[2J\\x07 \\u202e, caf\u00e9\n"
 
 
+def test_a_folder_that_is_gone_is_told_before_a_library_stumbles_on_it(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_code(lambda: pytest.fail("it was begun")) == 2
+    assert "error: the folder in which this was started is gone; change to one that exists" in capsys.readouterr().err
+
+
+def test_python_without_docstrings_is_refused():
+    for options, code in (["-O"], 0), (["-OO"], 2):
+        words = [sys.executable, *options, "inference.py", "--help" if code == 0 else "--text=a"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert code == 0 or done.stderr.startswith("error: Python was started with -OO"), done.stderr
+
+
+def test_a_library_that_finds_no_room_is_lack_of_memory(capsys):
+    def load():
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    assert exit_code(load) == 2 and "error: memory has run out" in capsys.readouterr().err
+    with pytest.raises(ImportError, match="no such thing"):
+        exit_code(lambda: (_ for _ in ()).throw(ImportError("no such thing")))
+
+
 def test_a_mistake_is_still_a_mistake(capsys):
     def main() -> None:
         raise UserError("no")
