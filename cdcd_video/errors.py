@@ -21,6 +21,7 @@ _NO_MEMORY = (
     "failed to map segment from shared object",  # a library that finds no room, as under `ulimit -v`
 )
 """How allocators word it that raise a plain RuntimeError, in small letters."""
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
 """How torch words it where it cannot even count the bytes."""
 
@@ -147,19 +148,30 @@ def exit_code(main: Callable[[], int | None]) -> int:
       0 or what `main` returned; 2 for a user's mistake; 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. A second signal
       ends it at once.
     """
+    _open_streams()
     try:
         with _ended_by_signals():
             if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
                 sys.stdout.reconfigure(errors="backslashreplace")
             refuse_surroundings()
             refuse_bytes(sys.argv[1:])
-            return main() or 0
+            code = main() or 0
+            sys.stdout.flush()
+            return code
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except (MemoryError, RuntimeError, ValueError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError):  # `... | head` closed our output; nothing is wrong
+            _mute()
             return 0
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _mute()
+            where = (
+                f"{error.filename} cannot be written" if error.filename else "what it has to say cannot be written out"
+            )
+            sys.stderr.write(f"error: {where}: {error.strerror}; make room, and run it again\n")
+            return 2
         if not is_out_of_memory(error):
             raise
         sys.stderr.write(
@@ -174,6 +186,29 @@ def exit_code(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped.\n")
         return 130
+
+
+def _open_streams() -> None:
+    """Where standard streams are closed, as some services start a process, opens ones that lead nowhere.
+
+    Else the next file that is opened would take their place, and whatever a library says would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
+def _mute() -> None:
+    """Lets Python put away what it could not write, without trying once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

@@ -118,6 +118,39 @@ def test_a_library_that_finds_no_room_is_lack_of_memory(capsys):
         exit_code(lambda: (_ for _ in ()).throw(ImportError("no such thing")))
 
 
+CLOSED = """
+import os, sys
+from cdcd_video.errors import UserError, exit_code
+
+def main():
+    with open(sys.argv[1], "wb") as file:
+        os.write(1, b"a library's words"), os.write(2, b"others")
+        sys.stdout.write("ours"), file.write(b"kept")
+    raise UserError("told to nobody")
+
+sys.exit(exit_code(main))
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_where_streams_are_closed_nothing_said_goes_into_a_file(closed: str, tmp_path: Path):
+    words = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", CLOSED, tmp_path / "file"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and (tmp_path / "file").read_bytes() == b"kept"
+    assert ("told to nobody" in done.stderr) == ("2" not in closed), done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_an_output_that_is_full_is_told():
+    words = [sys.executable, "-c", "from cdcd_video.errors import exit_code; exit(exit_code(lambda: print('a')))"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: what it has to say cannot be written out: No space left on device; make room, and run it again\n"
+    )
+
+
 def test_a_mistake_is_still_a_mistake(capsys):
     def main() -> None:
         raise UserError("no")
