@@ -254,6 +254,7 @@ def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     assert request.read_record(tmp_path / "old.json").contrast == 0.0
 
 
+@pytest.mark.sweep(most=1)
 @pytest.mark.parametrize("num_steps", [1, 4])
 def test_the_shipped_model_draws_nearer_to_sentence_and_earlier_frame(num_steps):
     pipe = ImageToVideo.from_pretrained("sprites", device="cpu")

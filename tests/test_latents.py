@@ -405,6 +405,7 @@ def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
     assert "<svg" in page.fragment(study)
 
 
+@pytest.mark.sweep(most=1)
 @pytest.mark.parametrize("kind", ["gaussian", "autoregressive"])
 def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):
     """One walks over the codes too, the other in the code vectors, off the grid of the codes."""

@@ -159,7 +159,7 @@ def test_what_a_user_is_told_before_drawing(pipe):
     assert "'majestically'" in unknown
 
 
-@pytest.mark.sweep(most=2)
+@pytest.mark.sweep(most=1)
 @pytest.mark.parametrize(
     "process",
     [
