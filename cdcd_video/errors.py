@@ -21,7 +21,8 @@ _NO_MEMORY = (
     "failed to map segment from shared object",  # a library that finds no room, as under `ulimit -v`
 )
 """How allocators word it that raise a plain RuntimeError, in small letters."""
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What nothing but writing ends in."""
 _TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
 """How torch words it where it cannot even count the bytes."""
 
@@ -167,10 +168,8 @@ def exit_code(main: Callable[[], int | None]) -> int:
             return 0
         if isinstance(error, OSError) and error.errno in _FULL:
             _mute()
-            where = (
-                f"{error.filename} cannot be written" if error.filename else "what it has to say cannot be written out"
-            )
-            sys.stderr.write(f"error: {where}: {error.strerror}; make room, and run it again\n")
+            what = f" {error.filename}" if error.filename else ""
+            sys.stderr.write(f"error: writing{what} failed: {error.strerror}; make room, and run it again\n")
             return 2
         if not is_out_of_memory(error):
             raise

@@ -1,5 +1,6 @@
 """How commands end that are told to: one sentence, the code that a shell expects, and what was begun put away."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -146,9 +147,17 @@ def test_an_output_that_is_full_is_told():
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == (
-        "error: what it has to say cannot be written out: No space left on device; make room, and run it again\n"
-    )
+    assert done.stderr == "error: writing failed: No space left on device; make room, and run it again\n"
+
+
+def test_a_disk_that_is_full_is_told_and_one_that_cannot_be_read_is_not_called_so(capsys):
+    def main(number: int):
+        raise OSError(number, os.strerror(number), "x.mp4")
+
+    assert exit_code(lambda: main(errno.ENOSPC)) == 2
+    assert "error: writing x.mp4 failed: No space left on device" in capsys.readouterr().err
+    with pytest.raises(OSError, match=r"x.mp4"):
+        exit_code(lambda: main(errno.EIO))
 
 
 def test_a_mistake_is_still_a_mistake(capsys):
