@@ -457,6 +457,7 @@ def test_training_is_reproducible_and_its_file_is_what_is_loaded(tmp_path, monke
     from cdcd_video.tools.train_features import accuracy, train
 
     monkeypatch.setattr(train_features, "NUM_SCORED", 32)
+    monkeypatch.setitem(train_features.SCENES, "sprites-frame", 8)
 
     one, again = (train("sprites-frame", 2, seed=3) for _ in range(2))
     for name, values in one.state_dict().items():

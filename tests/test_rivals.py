@@ -3,14 +3,13 @@
 import dataclasses
 import itertools
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import children
 import numpy as np
 import pytest
 import shapes
@@ -628,52 +627,6 @@ def followed(recipe: str, copy: Path) -> None:
         (copy / name).write_text(text, encoding="utf-8")
 
 
-FOLLOWED = """
-import sys
-from pathlib import Path
-
-import numpy as np
-import torch
-
-from cdcd_video import configfile
-from cdcd_video.config import Config
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.model import Model, build_codec, build_denoiser, load_module, save_module
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.records import CodePair
-from cdcd_video.rivals.equal import num_parameters
-
-space, *changes = sys.argv[1:]
-config = configfile.load(Path("configs/tiny.yaml"), Config, changes)
-clip = FrozenClip(Path(space) / "clip")
-codec = load_module(build_codec(config, clip), Path(space) / "codec.safetensors").eval()
-rival = build_denoiser(config, codec, clip.text_width)
-ours = build_denoiser(config.model_copy(update={"rival": None}), codec, clip.text_width)
-assert type(rival).__name__ == "Pointwise" and abs(num_parameters(rival) / num_parameters(ours) - 1) < 0.02
-
-generator = torch.Generator().manual_seed(0)
-codes = torch.randint(codec.num_codes, (5, 4, codec.num_tokens), generator=generator)
-time, places = torch.full((4,), 0.1), torch.arange(4)
-known = dict(gap_s=time, age_s=time, before_gap_s=time, has_first=places > 0, clip=places, caption=places)
-known |= dict(zip(("source", "target", "first", "far", "before"), codes))
-batch = CodePair(text=clip.read(["it moves left"] * 4), **known)
-optimiser, losses = torch.optim.Adam(rival.parameters(), 0.01), []
-rival.see(batch.source)
-for _ in range(5):
-    terms = rival.learn(batch, config.diffusion, config.loss, generator, own_share=0.5)
-    optimiser.zero_grad()
-    terms.total.backward()
-    optimiser.step()
-    losses.append(terms.total.item())
-assert losses[-1] < losses[0]
-
-save_module(rival, Path("rival.safetensors"))
-again = load_module(build_denoiser(config, codec, clip.text_width), Path("rival.safetensors")).eval()
-video = ImageToVideo(Model(config, clip, codec, again, digest=""))(np.full((32, 32, 3), 90, np.uint8), "it moves left")
-assert np.asarray(video.frames).shape == (2, 32, 32, 3)
-"""
-
-
 def test_the_recipe_for_a_new_rival_works_to_the_letter(trained: Path, tmp_path: Path):
     """In a copy of the project: the config takes its name, and it learns, is kept, and draws."""
     recipe = (ROOT / "docs" / "rivals.md").read_text(encoding="utf-8").split("## A new rival")[1].split("\n## ")[0]
@@ -686,12 +639,5 @@ def test_the_recipe_for_a_new_rival_works_to_the_letter(trained: Path, tmp_path:
     (command,) = re.findall(r"python train.py --config \S+ --set (\S+)", recipe)
     space = trained / "model"
     arguments = [str(space), *changes("gaussian", space)[1:], command]
-    done = subprocess.run(
-        [sys.executable, "-c", FOLLOWED, *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"CDCD_VIDEO_KERNELS": "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = children.run("followed:main", *arguments, cwd=tmp_path, CDCD_VIDEO_KERNELS="off")
     assert done.returncode == 0, done.stderr

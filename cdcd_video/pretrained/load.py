@@ -1,6 +1,8 @@
 """A CLIP's files -> a `transformers.CLIPModel` in 32 bits and its tokenizer."""
 
+import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,7 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
             _check_room(files, config)
             how = dict(local_files_only=True, use_safetensors=True, dtype=torch.float32)
             model, report = CLIPModel.from_pretrained(
-                files.folder, attn_implementation=attention_of(config), output_loading_info=True, **how
+                files.folder, config=config, attn_implementation=attention_of(config), output_loading_info=True, **how
             )
             _refuse_gaps(files.folder, report["missing_keys"], report.get("mismatched_keys") or ())
             return model, sha256
@@ -92,8 +94,12 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
         raise damaged(files.folder, error) from error
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, config: Any = None) -> Any:
     """The tokenizer beside a model.
+
+    Args:
+      folder: where it is.
+      config: of the model, where it is read already; transformers reads it again otherwise.
 
     Raises:
       UserError: it is damaged.
@@ -103,7 +109,8 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         if (folder / "tokenizer_config.json").is_file():
             # False: no code of a stranger, and no question whether to run it
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            how = dict(local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **how)
         else:
             ends = dict(bos_token=START, eos_token=END, pad_token=END)  # an export may lie beside tokenizer.json alone
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **ends)
@@ -170,22 +177,28 @@ def _check_room(files: ClipFiles, config: Any) -> None:
     Raises:
       UserError: says how many.
     """
-    from transformers import CLIPModel
-
     for tower in (config.vision_config, config.text_config):
         if not (type(tower.num_hidden_layers) is int and 0 < tower.num_hidden_layers <= MAX_LAYERS):
             raise UserError(
                 f"CLIP folder {files.folder} is damaged (its config.json asks for {tower.num_hidden_layers!r} layers);"
                 " copy it again"
             )
-    with torch.device("meta"):  # shapes and no numbers
-        wanted = sum(value.numel() for value in CLIPModel(config).parameters())
+    wanted = _num_parameters(config.to_json_string(use_diff=False))
     has = files.weights.stat().st_size
     if wanted > 2 * has:
         raise UserError(
             f"CLIP folder {files.folder} has weights that do not fit its config (it asks for {wanted:,} numbers, and"
             f" {files.weights.name} has {has:,} bytes); copy both from one place"
         )
+
+
+@functools.lru_cache(maxsize=8)
+def _num_parameters(config: str) -> int:
+    """How many numbers a `CLIPModel` of this config (JSON) has: a process that loads several asks once."""
+    from transformers import CLIPConfig, CLIPModel
+
+    with torch.device("meta"):  # shapes and no numbers
+        return sum(value.numel() for value in CLIPModel(CLIPConfig(**json.loads(config))).parameters())
 
 
 def damaged(folder: Path, error: Exception) -> UserError:

@@ -61,7 +61,9 @@ class FrozenClip(nn.Module):
         words = read_json(files.folder / "words.json", list)
         if not all(isinstance(word, str) for word in words):
             raise UserError(f"CLIP folder {files.folder} is damaged (words.json holds what is no word); copy it again")
-        self._adopt(model, load_tokenizer(files.folder), pixels_of(files), frozenset(words) if words else None)
+        config = model.config if files.layout == "transformers" else None  # an export has none that transformers reads
+        tokenizer = load_tokenizer(files.folder, config)
+        self._adopt(model, tokenizer, pixels_of(files), frozenset(words) if words else None)
         self.growth = growth_of(self.tokenizer, str(files.folder))
         check_end(self.tokenizer, model.config.text_config, str(files.folder))
         self._try(files.folder)
