@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from cdcd_video import protocol
 from cdcd_video.errors import UserError, exit_code, note
+from cdcd_video.metrics import protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 
 DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
@@ -46,26 +46,27 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     args = parse_arguments()
     if args.compare:
-        from cdcd_video.report.compare import told
+        from cdcd_video.evaluation.report.comparison_page import told
 
         return told(args.compare, args.out, sys.stdout.write)
-    from cdcd_video import runs
+    from cdcd_video.training import run_folder
 
-    with runs.evaluating(args.device, args.out, None if args.videos else args.checkpoint) as out:
+    with run_folder.evaluating(args.device, args.out, None if args.videos else args.checkpoint) as out:
         return measure(args, out)
 
 
 def measure(args: argparse.Namespace, out: Path | None) -> int:
-    from cdcd_video import ImageToVideo, benchmark, report
+    from cdcd_video import ImageToVideo, evaluation
     from cdcd_video.engine import distributed, runtime
+    from cdcd_video.evaluation import report
 
     if args.videos:
         how = {"device": args.device, "checkpoint": args.checkpoint}
-        bench = benchmark.prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
+        bench = evaluation.prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
     else:
         pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
         dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "latents")}
-        bench = benchmark.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
+        bench = evaluation.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
     note(*(bench.notes if distributed.is_main() else ()))
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
     if out is None:

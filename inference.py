@@ -48,9 +48,9 @@ def draw(order: request.Request, target: request.Target) -> None:
     import torch
     from tqdm import tqdm
 
+    from cdcd_video.config.model_digest import earlier_digests
     from cdcd_video.engine import runtime
-    from cdcd_video.generate import Drawing, ImageToVideo
-    from cdcd_video.model_digest import earlier_digests
+    from cdcd_video.pipeline import Drawing, ImageToVideo
 
     Drawing(**order.drawing)  # a wrong number is told before the model is loaded
     device = runtime.device_for(order.device)

@@ -34,29 +34,31 @@ def main() -> int:
     )
     args = parser.parse_args()
 
-    from cdcd_video import configfile
-    from cdcd_video.config import Config
+    from cdcd_video.config import Config, config_file
 
-    config = configfile.load(args.config, Config, args.set)
+    config = config_file.load(args.config, Config, args.set)
     out = args.out or Path("runs") / config.name
     if args.dry_run:
-        from cdcd_video.settled import begun_in
-        from cdcd_video.tools import explain
+        from cdcd_video.tools import dry_run
+        from cdcd_video.training.resolved import begun_in
 
-        sys.stdout.write(explain.explain(config, begun_in(out)))
+        sys.stdout.write(dry_run.explain(config, begun_in(out)))
         return 0
 
-    from cdcd_video import build
     from cdcd_video.engine import distributed
     from cdcd_video.engine.watch import chosen
-    from cdcd_video.runs import writing
+    from cdcd_video.training import training_run
+    from cdcd_video.training.run_folder import writing
 
     watch = chosen(args.watch)
-    unknown = set(args.stages or ()) - set(build.STAGES)
+    unknown = set(args.stages or ()) - set(training_run.STAGES)
     if unknown:
-        raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(build.STAGES)}")
-    with distributed.joined(config.device), distributed.for_all(lambda: writing(out, args.stages or build.STAGES)):
-        run = build.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
+        raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(training_run.STAGES)}")
+    with (
+        distributed.joined(config.device),
+        distributed.for_all(lambda: writing(out, args.stages or training_run.STAGES)),
+    ):
+        run = training_run.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
         run.train(args.stages)
         lacks = (
             ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cdcd_video.errors import DrawingWarning
 
 if TYPE_CHECKING:
-    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.pipeline import ImageToVideo
 
 __version__ = "0.1.0"
 __all__ = ["DrawingWarning", "ImageToVideo", "__version__"]
@@ -26,7 +26,7 @@ __all__ = ["DrawingWarning", "ImageToVideo", "__version__"]
 def __getattr__(name: str) -> Any:
     """`ImageToVideo` is imported when first asked for: torch takes seconds, `--help` should not."""
     if name == "ImageToVideo":
-        from cdcd_video.generate import ImageToVideo
+        from cdcd_video.pipeline import ImageToVideo
 
         return ImageToVideo
     raise AttributeError(f"module 'cdcd_video' has no attribute {name!r}")

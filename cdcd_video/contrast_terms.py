@@ -7,20 +7,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cdcd_video.codec.codec import CodeSpace
 from cdcd_video.config import ContrastConfig
-from cdcd_video.contrast.loss import batch_info_nce
+from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.contrast.temperature import held
-from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.diffusion.posterior import Reverse
 from cdcd_video.engine import distributed
+from cdcd_video.networks.codec.frame_codec import CodeSpace
+from cdcd_video.networks.step_encoder import StepEye
 from cdcd_video.records import CodePair
-from cdcd_video.step_eye import StepEye
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What drawn frames choose from; see `contrast.loss.batch_info_nce`."""
+    """What drawn frames choose from; see `contrast.info_nce.batch_info_nce`."""
 
     positive: Float[Tensor, "B J"]
     is_negative: Bool[Tensor, "B M"]

@@ -80,7 +80,7 @@ def draw_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     """
     from tqdm import tqdm
 
-    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.pipeline import ImageToVideo
     from cdcd_video.records import Video
 
     pipe = ImageToVideo.from_pretrained(checkpoint)

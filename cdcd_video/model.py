@@ -8,23 +8,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cdcd_video.codec import round_trip
-from cdcd_video.codec.codec import Codec, CodeSpace
-from cdcd_video.codec.picture import Critic
+from cdcd_video.baselines.autoregressive import CausalTransformer
+from cdcd_video.baselines.build import build_rival
+from cdcd_video.baselines.flow_matching import FlowDenoiser
 from cdcd_video.config import Config
-from cdcd_video.denoiser import Denoiser
+from cdcd_video.config.fingerprint import saved_config
+from cdcd_video.config.model_digest import folder_digest
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.schedule import SCHEDULES
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.errors import UserError, is_text
-from cdcd_video.identity import saved_config
-from cdcd_video.memory import told_when_out
-from cdcd_video.model_digest import folder_digest
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.rivals.autoregressive import CausalTransformer
-from cdcd_video.rivals.equal import build_rival
-from cdcd_video.rivals.gaussian import FlowDenoiser
-from cdcd_video.step_eye import StepEye
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
+from cdcd_video.networks.codec.perceptual import Critic
+from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.storage.memory import told_when_out
 from cdcd_video.storage.small_file import read_small_json
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers, read_tensors
 
@@ -230,4 +230,6 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
-    return Model(config, clip, codec, denoiser, folder_digest(folder), round_trip.read_least_db(folder), folder)
+    return Model(
+        config, clip, codec, denoiser, folder_digest(folder), reconstruction_quality.read_least_db(folder), folder
+    )

@@ -6,20 +6,20 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from cdcd_video.codec.codec import Codec
 from cdcd_video.config import CdcdContrastConfig, DiffusionConfig, LossConfig
 from cdcd_video.contrast.cdcd import Negatives, push_weights, with_negatives
+from cdcd_video.contrast.gradient_shares import gradient_shares
 from cdcd_video.contrast.negatives import chunk_orders, others, reordered, shifted
-from cdcd_video.contrast.shares import gradient_shares
 from cdcd_video.contrast_terms import Temperatures, contrast_terms
-from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion.categorical import truncate_logits
-from cdcd_video.diffusion.fused import weighted_terms
+from cdcd_video.diffusion.loss import weighted_terms
 from cdcd_video.diffusion.process import Chain
 from cdcd_video.diffusion.schedule import Times, draw_times
 from cdcd_video.engine import distributed
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.denoiser import Condition, Denoiser
+from cdcd_video.networks.step_encoder import StepEye
 from cdcd_video.records import CodePair, LossTerms, TextStates
-from cdcd_video.step_eye import StepEye
 
 
 def diffusion_objective(

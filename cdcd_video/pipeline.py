@@ -15,21 +15,21 @@ from PIL import Image
 from torch import Tensor
 
 import cdcd_video
-from cdcd_video.advice import advice, threads_of
-from cdcd_video.caption import Caption, schedule
 from cdcd_video.data.images import as_array, fit
-from cdcd_video.denoiser import Condition
 from cdcd_video.diffusion.sampler import has_order
-from cdcd_video.drawing import Drawing
 from cdcd_video.engine.runtime import device_for, generator
 from cdcd_video.engine.threads import threads
 from cdcd_video.errors import DrawingWarning, UserError
-from cdcd_video.memory import told_when_out
 from cdcd_video.model import Model, load_model
-from cdcd_video.pretrained import STAND_IN
+from cdcd_video.networks.clip import STAND_IN
+from cdcd_video.networks.denoiser import Condition
+from cdcd_video.networks.next_frame import NextFrame
 from cdcd_video.records import Video
-from cdcd_video.rivals.interface import NextFrame
-from cdcd_video.walk import CodeWalk
+from cdcd_video.sampling.captions import Caption, schedule
+from cdcd_video.sampling.code_sampler import CodeWalk
+from cdcd_video.sampling.notes import advice, threads_of
+from cdcd_video.sampling.params import Drawing
+from cdcd_video.storage.memory import told_when_out
 
 DECODE_BATCH = 64
 """Frames decoded at a time."""

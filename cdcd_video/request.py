@@ -24,15 +24,22 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from cdcd_video import video
-from cdcd_video.caption import parse_captions
 from cdcd_video.config import FrameRate, Order
+from cdcd_video.config.ranges import (
+    MAX_CAPTION_CHARACTERS,
+    MAX_CAPTION_FRAME,
+    MAX_CAPTIONS,
+    MAX_SIZE_PX,
+    RANGES,
+    check_dials,
+)
 from cdcd_video.data.images import read_image
-from cdcd_video.dials import MAX_CAPTION_CHARACTERS, MAX_CAPTION_FRAME, MAX_CAPTIONS, MAX_SIZE_PX, RANGES, check_dials
 from cdcd_video.errors import UserError
-from cdcd_video.memory import check_fits
+from cdcd_video.sampling.captions import parse_captions
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import free_name, is_there, numbered
-from cdcd_video.storage.record_place import MOST_BYTES, held_record
+from cdcd_video.storage.memory import check_fits
+from cdcd_video.storage.record_files import MOST_BYTES, held_record
 from cdcd_video.storage.small_file import read_small
 
 SUFFIXES = (".mp4", ".gif", ".webp")
@@ -42,7 +49,7 @@ VIEW_PX = 256
 _NAME_LETTERS, _NAME_BYTES = 60, 100
 """Of each half of a name that is made here."""
 DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "order", "contrast", "seed")
-"""The fields of `cdcd_video.generate.Drawing`, which cannot be imported here: it needs torch."""
+"""The fields of `cdcd_video.pipeline.Drawing`, which cannot be imported here: it needs torch."""
 
 
 Beginning = Annotated[int, Field(ge=0, le=MAX_CAPTION_FRAME)]

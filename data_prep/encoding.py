@@ -16,11 +16,11 @@ from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Refused, Shown, encode_blo
 from cdcd_video.data.cache_writer import CacheWriter, counted, write_cache
 from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.store import StoredClips
-from cdcd_video.encoder import Eyes, open_eyes
 from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
+from cdcd_video.training.latent_encoder import Eyes, open_eyes
 from data_prep import folder, internvid, msrvtt
 from data_prep.items import Item
 from data_prep.job import Job

@@ -14,7 +14,7 @@ import av
 from tqdm import tqdm
 
 from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
-from cdcd_video.data.cuts import DETECTOR, CutFinder
+from cdcd_video.data.cut_detection import DETECTOR, CutFinder
 from cdcd_video.data.images import RESIZE, FitMode
 from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_writer import StoreWriter

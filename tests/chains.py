@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from worlds import KINDS, kinds
 
-from cdcd_video.diffusion.mask_and_replace import MaskAndReplace, cdcd_chain, cdcd_constants
 from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.vq_diffusion import MaskAndReplace, cdcd_chain, cdcd_constants
 
 
 class Written(NamedTuple):

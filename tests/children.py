@@ -26,12 +26,12 @@ LOADED = (
     *(
         "train",
         "evaluate",
-        "cdcd_video.build",
-        "cdcd_video.benchmark",
+        "cdcd_video.training.training_run",
+        "cdcd_video.evaluation",
         "cdcd_video.ablate.cell",
         "cdcd_video.ablate.page",
     ),
-    *("cdcd_video.encoder", "data_prep.__main__", "data_prep.encoding", "together", "test_engine"),
+    *("cdcd_video.training.latent_encoder", "data_prep.__main__", "data_prep.encoding", "together", "test_engine"),
     *("torch._dynamo", "transformers.models.clip.modeling_clip"),  # what the first optimiser and the first CLIP load
 )
 """Modules that are there already when a child begins; others it loads itself."""

@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of `fixtures_model.trained_config()`, trained through all its stages in one go."""
     from fixtures_model import trained_config
 
-    from cdcd_video.build import TrainingRun
+    from cdcd_video.training.training_run import TrainingRun
 
     out = tmp_path_factory.mktemp("trained") / "run"
     with shapes.unchecked():

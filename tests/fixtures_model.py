@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 
-from cdcd_video import clip, configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.sprites import VOCABULARY
 from cdcd_video.model import FORMAT, build_codec, build_denoiser, save_module
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip, built_in
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = " ".join(VOCABULARY)
@@ -17,18 +16,18 @@ WORDS = " ".join(VOCABULARY)
 
 def write_model(folder: Path) -> Path:
     """Writes a model folder of `configs/tiny.yaml` with random weights; the same bits every time."""
-    config = configfile.load(ROOT / "configs" / "tiny.yaml", Config)
-    tokenizer = clip.train_tokenizer(VOCABULARY, config.clip.vocabulary, config.clip.max_tokens)
+    config = config_file.load(ROOT / "configs" / "tiny.yaml", Config)
+    tokenizer = built_in.train_tokenizer(VOCABULARY, config.clip.vocabulary, config.clip.max_tokens)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tower = clip.build_clip(config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id)
-        clip.save_clip(tower, tokenizer, [WORDS], folder / "clip")
+        tower = built_in.build_clip(config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id)
+        built_in.save_clip(tower, tokenizer, [WORDS], folder / "clip")
         frozen = FrozenClip(folder / "clip")
         codec = build_codec(config, frozen)
         denoiser = build_denoiser(config, codec, frozen.text_width)
     save_module(codec, folder / "codec.safetensors")
     save_module(denoiser, folder / "denoiser.safetensors")
-    (folder / "config.yaml").write_text(configfile.dump(config))
+    (folder / "config.yaml").write_text(config_file.dump(config))
     (folder / "model.json").write_text(json.dumps({"format": FORMAT}))
     return folder
 
@@ -42,4 +41,4 @@ SHORT = tuple(
 
 def trained_config(*changes: str) -> Config:
     """`configs/tiny.yaml` with fewer steps, and what else is asked for."""
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*SHORT, *changes])
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, [*SHORT, *changes])

@@ -16,17 +16,16 @@ def main() -> int:
         del sys.modules[name]
     sys.path.insert(0, str(Path.cwd()))
     import cdcd_video
-    from cdcd_video import configfile
-    from cdcd_video.config import Config
-    from cdcd_video.generate import ImageToVideo
+    from cdcd_video.baselines.build import num_parameters
+    from cdcd_video.config import Config, config_file
     from cdcd_video.model import Model, build_codec, build_denoiser, load_module, save_module
-    from cdcd_video.pretrained import FrozenClip
+    from cdcd_video.networks.clip import FrozenClip
+    from cdcd_video.pipeline import ImageToVideo
     from cdcd_video.records import CodePair
-    from cdcd_video.rivals.equal import num_parameters
 
     assert Path(cdcd_video.__file__).is_relative_to(Path.cwd())
     space, *changes = sys.argv[1:]
-    config = configfile.load(Path("configs/tiny.yaml"), Config, changes)
+    config = config_file.load(Path("configs/tiny.yaml"), Config, changes)
     clip = FrozenClip(Path(space) / "clip")
     codec = load_module(build_codec(config, clip), Path(space) / "codec.safetensors").eval()
     rival = build_denoiser(config, codec, clip.text_width)

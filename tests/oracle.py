@@ -9,7 +9,7 @@ import numpy as np
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.protocol import Protocol
+from cdcd_video.metrics.protocol import Protocol
 
 
 class Oracle:

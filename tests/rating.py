@@ -15,9 +15,9 @@ from PIL import Image
 from cdcd_video import video
 from cdcd_video.rate import server
 from cdcd_video.rate.address import listen
+from cdcd_video.rate.answers import Store
 from cdcd_video.rate.limits import Operator
 from cdcd_video.rate.prepare import make
-from cdcd_video.rate.store import Store
 from cdcd_video.rate.study import Recipe, Study
 
 NASTY = "<img src=x onerror=alert(1)>"

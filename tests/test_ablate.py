@@ -12,11 +12,11 @@ import pytest
 from safetensors.torch import load_file
 
 import train
-from cdcd_video import configfile
 from cdcd_video.ablate import __main__ as ablate
-from cdcd_video.ablate import cell, cost, plan, training, verdict
+from cdcd_video.ablate import cell, cost, plan, training_logs, verdict
 from cdcd_video.ablate.gather import Sums
 from cdcd_video.ablate.plan import Ablation
+from cdcd_video.config import config_file
 from cdcd_video.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -237,17 +237,17 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
         lines += [{"task": "eye", "step": 1, "terms": {"gradient_share_bound": 99.0}}]
         lines += [{"task": "diffusion", "step": 8, "evaluation": {}, "alarms": ["it freezes"] * number}]
         (one.folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    trained = training.read(found)
+    trained = training_logs.read(found)
     assert list(trained) == ["both"], "the other arm has no finished cell"
     assert trained["both"].early == {"gradient_share_bound": pytest.approx((0.015, 1.015))}
     assert trained["both"].late == {"gradient_share_bound": pytest.approx((0.075, 1.075))}
     assert trained["both"].alarms == ("seed 1, step 8: it freezes",)
-    text = "\n".join(training.markdown(trained))
+    text = "\n".join(training_logs.markdown(trained))
     assert "| both (2) | 52 (1.5 to 1e+02); 58 (7.5 to 1.1e+02) | 1 |" in text and "Alarm of both, seed 1" in text
     assert "in different precisions, part of any difference between them: both bf16 (seed 0), fp32 (seed 1)." in text
     (found.of("both")[0].folder / "log.jsonl").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
-        training.read(found)
+        training_logs.read(found)
 
 
 # ------------------------------------------------------------------------------------------------------------- cells
@@ -328,7 +328,7 @@ def test_the_whole_of_it(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.M
     assert "4 cells, all done" in told and (out / "table.md").read_text() == table
 
     # A cell is reproducible from its run folder, whatever happened on the way.
-    config = configfile.load(out / "both-0" / "config.yaml", type(plan.read(path, [], out).cells[0].config))
+    config = config_file.load(out / "both-0" / "config.yaml", type(plan.read(path, [], out).cells[0].config))
     assert config.seed == 0
     again = ["--config", out / "both-0" / "config.yaml", "--out", tmp_path / "again", "--stages", "diffusion"]
     code, _, error = run(train.main, *again)

@@ -10,10 +10,10 @@ from test_engine import SETTINGS, Toy, assert_same_bits, go
 from torch import nn
 
 from cdcd_video.config import DenoiserConfig
-from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.engine import loop, optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
+from cdcd_video.networks.denoiser import Condition, Denoiser
 from cdcd_video.records import LossTerms, TextStates
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cdcd_video.metrics import along
+from cdcd_video.metrics import curve_summary
+from cdcd_video.metrics.measurements import Subject, measured
 from cdcd_video.metrics.scores import MEASURES, Measure
-from cdcd_video.metrics.seeing import Subject, measured
 from cdcd_video.metrics.summary import per_video, scores_of
 
 HIGHER = Measure("dB", "higher", loss=3)
@@ -16,7 +16,7 @@ REAL = Measure("levels", "real", loss=0.5, is_relative=True)
 def figures(values, measure=HIGHER, frames=None, num_frames=None):
     curve = np.atleast_2d(np.asarray(values, dtype=np.float64))
     places = np.arange(1, curve.shape[1] + 1) if frames is None else np.asarray(frames)
-    return along.figures(curve, places, num_frames or int(places[-1]) + 1, measure)
+    return curve_summary.figures(curve, places, num_frames or int(places[-1]) + 1, measure)
 
 
 def test_a_straight_line():

@@ -16,28 +16,27 @@ from test_upstream import fake_checkout
 from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
-from cdcd_video import configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.kernels import tiled
-from cdcd_video.settled import settled
-from cdcd_video.tools import (
-    bench,
-    bench_attention,
-    bench_busy,
-    bench_busy_side,
-    bench_config_parts,
-    bench_draw_side,
-    bench_loss,
-    bench_process,
-    bench_train,
-    bench_train_side,
+from cdcd_video.tools import bench
+from cdcd_video.tools.bench import (
+    attention_cost,
+    busy,
+    busy_side,
+    config_parts,
+    loss_cost,
+    sampling_side,
+    side_process,
+    train_cost,
+    train_side,
 )
-from cdcd_video.tools.bench_flops import step_flops
-from cdcd_video.tools.bench_loss_side import SIDES, measured
-from cdcd_video.tools.bench_process import in_child, measure, peak_over_base, product_rate
-from cdcd_video.tools.bench_shapes import Shape
-from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.bench.flops import step_flops
+from cdcd_video.tools.bench.loss_side import SIDES, measured
+from cdcd_video.tools.bench.side_process import in_child, measure, peak_over_base, product_rate
+from cdcd_video.tools.bench.upstream_shapes import Shape
+from cdcd_video.tools.dry_run.trial_networks import Line
+from cdcd_video.training.resolved import settled
 
 CPU = torch.device("cpu")
 TINY = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
@@ -49,7 +48,7 @@ def run_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bench", *arguments])
-        monkeypatch.setattr(bench_process, "in_child", lambda module, request, keep_pages: measured(request))
+        monkeypatch.setattr(side_process, "in_child", lambda module, request, keep_pages: measured(request))
         try:
             code = exit_code(bench.main)
         except SystemExit as left:  # argparse's own sentences
@@ -73,7 +72,7 @@ def test_bench_loss_without_a_checkout(run_bench, tmp_path: Path):
     assert found["negatives_ratio"] > 0
     peaks = [found[name]["peak_bytes"] for name in ("ours", "other")]
     assert found["memory_ratio"] == (peaks[0] / peaks[1] if all(peaks) else None)
-    if bench_process.can_keep_pages():
+    if side_process.can_keep_pages():
         kept = [found[name]["kept_pages"]["cpu_s"] for name in ("ours", "other")]
         assert found["ratio_kept_pages"] == kept[1] / kept[0] and "pages kept" in out
     assert {"cpu", "cores", "threads", "load_average"} <= set(found["machine"]) and found["commit"]
@@ -116,7 +115,7 @@ def test_ours_and_the_plain_reference_do_the_same_work():
 
 def test_a_checkout_is_the_other_side(tmp_path: Path):
     request = {"side": "upstream", "upstream": str(fake_checkout(tmp_path)), "shape": "tiny", "device": "cpu"}
-    found = in_child(bench_loss.SIDE, request | {"negatives": [2], "warm_up": 0, "repeats": 1})
+    found = in_child(loss_cost.SIDE, request | {"negatives": [2], "warm_up": 0, "repeats": 1})
     assert found["times"][0]["n"] == 1 and found["times"][0]["cpu_s"] > 0
 
 
@@ -149,9 +148,9 @@ def test_the_table_names_the_bars_only_where_they_hold():
     result = dict(ours=times, other=times, many=times, clock="cpu_s", other_is="upstream", device="cpu")
     result |= dict(ratio=1.0, ratio_kept_pages=None, memory_ratio=0.04, negatives_ratio=1.1)
     result |= dict(negatives=10, many_negatives=100, shape={"name": "cub"})
-    lines = "\n".join(bench_loss.table(result))
+    lines = "\n".join(loss_cost.table(result))
     assert "asked: at least 200x" in lines and "asked: at most 1/25" in lines and "1/25.0" in lines
-    assert "asked" not in "\n".join(bench_loss.table(result | {"other_is": "plain"}))
+    assert "asked" not in "\n".join(loss_cost.table(result | {"other_is": "plain"}))
 
 
 # ------------------------------------------------------------------------------------------------------ bench train
@@ -162,21 +161,21 @@ def test_bench_train_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys,
     options = ["bench", "train", "--shape", "tiny", "--repeats", "1", "--negatives", "2", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", [*options, "--json", str(file)])
     monkeypatch.setattr(
-        bench_process, "in_child", lambda module, request, keep_pages=False: bench_train_side.measured(request)
+        side_process, "in_child", lambda module, request, keep_pages=False: train_side.measured(request)
     )
     rate = {"cpu": 1e9, "wall": 1e9}
-    monkeypatch.setattr(bench_train_side, "product_rate", lambda *_: {"mm": rate, "best": rate})
+    monkeypatch.setattr(train_side, "product_rate", lambda *_: {"mm": rate, "best": rate})
     # Profiling takes longer than all that is profiled, so the first profile stands for those that follow.
     profiles: list[object] = []
     monkeypatch.setattr(
-        bench_train_side,
+        train_side,
         "profile",
-        lambda step: profiles[0] if profiles else profiles.append(bench_process.profile(step)) or profiles[0],
+        lambda step: profiles[0] if profiles else profiles.append(side_process.profile(step)) or profiles[0],
     )
     assert exit_code(bench.main) == 0
     out, found = capsys.readouterr().out, json.loads(file.read_text())
     assert found["other_is"] == "plain" and found["machine"]["threads"] == 1
-    assert [row["name"] for row in found["configurations"]] == [case.name for case in bench_train.CASES]
+    assert [row["name"] for row in found["configurations"]] == [case.name for case in train_cost.CASES]
     for row in found["configurations"]:
         beside = found["other"] if row["has_contrast"] else found["other_without_contrast"]
         assert row["ratio"] == beside["cpu_s"] / row["cpu_s"] and row["flops"] > 0
@@ -187,15 +186,15 @@ def test_bench_train_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys,
 
 def test_both_sides_of_a_step_have_the_same_network():
     request = {"precision": "fp32", "negatives": 2, "device": "cpu", "mlp": 64, "checkpoint_activations": False}
-    shape, trunk = Shape(batch=4, num_tokens=16, num_codes=11, num_steps=4), bench_train_side.TRUNKS["tiny"]
-    ours, plain = (bench_train_side.SIDES[name](shape, trunk, request) for name in ("ours", "plain"))
+    shape, trunk = Shape(batch=4, num_tokens=16, num_codes=11, num_steps=4), train_side.TRUNKS["tiny"]
+    ours, plain = (train_side.SIDES[name](shape, trunk, request) for name in ("ours", "plain"))
     assert ours.num_weights == plain.num_weights and ours.flops == plain.flops
 
 
 def test_the_flops_are_those_that_torch_counts():
-    shape, trunk = Shape(batch=2, num_tokens=64, num_codes=37, num_steps=4), bench_train_side.TRUNKS["tiny"]
+    shape, trunk = Shape(batch=2, num_tokens=64, num_codes=37, num_steps=4), train_side.TRUNKS["tiny"]
     request = {"device": "cpu", "negatives": 0, "precision": "fp32", "checkpoint_activations": False}
-    task = bench_train_side.CubTask(shape, trunk, request, 96)
+    task = train_side.CubTask(shape, trunk, request, 96)
     with FlopCounterMode(display=False) as counter:
         task.objective(task.examples, torch.Generator().manual_seed(0)).total.backward()
     # Clocks, modulation and the three reads are the small part that the formula leaves out; at this size they are seen.
@@ -215,9 +214,9 @@ def test_bench_draw_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys, 
     options = ["bench", "draw", "--shape", "tiny", "--steps", "1", "4", "--other-steps", "2", "--repeats", "1"]
     monkeypatch.setattr(sys, "argv", [*options, "--videos", "2", "--device", "cpu", "--json", str(file)])
     rate = {"cpu": 1e9, "wall": 1e9}
-    monkeypatch.setattr(bench_draw_side, "product_rate", lambda *_: {"mm": rate, "best": rate})
+    monkeypatch.setattr(sampling_side, "product_rate", lambda *_: {"mm": rate, "best": rate})
     monkeypatch.setattr(
-        bench_process, "in_child", lambda module, request, keep_pages=False: bench_draw_side.measured(request)
+        side_process, "in_child", lambda module, request, keep_pages=False: sampling_side.measured(request)
     )
     assert exit_code(bench.main) == 0
     out, found = capsys.readouterr().out, json.loads(file.read_text())
@@ -235,10 +234,10 @@ def test_bench_draw_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys, 
 
 
 def test_both_walks_draw_codes():
-    shape, trunk = Shape(batch=2, num_tokens=16, num_codes=11, num_steps=8), bench_train_side.TRUNKS["tiny"]
+    shape, trunk = Shape(batch=2, num_tokens=16, num_codes=11, num_steps=8), train_side.TRUNKS["tiny"]
     request = {"device": "cpu", "precision": "fp32", "mlp": None}
     for name in ("ours", "plain"):
-        draw = bench_draw_side.SIDES[name](shape, trunk, request)
+        draw = sampling_side.SIDES[name](shape, trunk, request)
         for is_truncated in (False, True):
             codes = draw(4, is_truncated)
             assert codes.shape == (2, 16) and codes.min() >= 0 and codes.max() < 11
@@ -251,7 +250,7 @@ def test_both_walks_draw_codes():
 def test_bench_attention_measures_every_way_that_serves(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
     file = tmp_path / "attention.json"
     options = ["--shapes", "tiny", "cub, words", "--repeats", "1", "--json", str(file)]
-    monkeypatch.setitem(bench_attention.SHAPES, "cub, words", (1, 2, 1024, 77, 12))
+    monkeypatch.setitem(attention_cost.SHAPES, "cub, words", (1, 2, 1024, 77, 12))
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     monkeypatch.setattr(tiled, "serves", lambda q, k: False)
     monkeypatch.setattr(sys, "argv", ["bench", "attention", *options])
@@ -277,7 +276,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     file, counted = tmp_path / "config.json", {}
     options = ["--stages", "codec", "diffusion", "--steps", "1", "2", "--together", "2", "--repeats", "1"]
     rate = {"fp32": 1e9, "bf16": 2e9}
-    monkeypatch.setattr(bench_config_parts, "rates", lambda device: rate)
+    monkeypatch.setattr(config_parts, "rates", lambda device: rate)
 
     def dry_run(line, name):
         """What it counts is the business of `test_explain`; here it need only be given what it takes."""
@@ -285,14 +284,14 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
         counted[name] = 10**6 + len(counted)
         return SimpleNamespace(flops=counted[name])
 
-    monkeypatch.setattr(bench_config_parts, "measure_shapes", dry_run)
+    monkeypatch.setattr(config_parts, "measure_shapes", dry_run)
     given = ["--config", str(TINY), "--round", "2", "--device", "cpu", "--json", str(file)]
     given += ["--set", "train.codec.accumulate=2"]
     monkeypatch.setattr(sys, "argv", ["bench", "config", *given, *options])
     assert exit_code(bench.main) == 0
     out, found = capsys.readouterr().out, json.loads(file.read_text())
     assert [row["stage"] for row in found["stages"]] == ["codec", "diffusion"]
-    config = settled(configfile.load(TINY, Config, ["train.codec.accumulate=2"]), CPU)
+    config = settled(config_file.load(TINY, Config, ["train.codec.accumulate=2"]), CPU)
     for row in found["stages"]:
         train = getattr(config.train, row["stage"])
         assert row["flops"] == counted[row["stage"]] > 0 and row["n"] == 2
@@ -316,7 +315,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
     [(["--repeats", "0"], "at least 1"), (["--stages", "eye"], "tiny has no stage 'eye'; it has clip, codec")],
 )
 def test_bench_config_answers_mistakes(monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], sentence: str):
-    monkeypatch.setattr(bench_config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
+    monkeypatch.setattr(config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
     monkeypatch.setattr(sys, "argv", ["bench", "config", "--config", str(TINY), "--device", "cpu", *arguments])
     assert exit_code(bench.main) == 2 and sentence in capsys.readouterr().err
 
@@ -352,7 +351,7 @@ def test_kernels_are_told_by_kind_and_by_name(monkeypatch: pytest.MonkeyPatch):
     called: list[int] = []
     monkeypatch.setattr(torch.profiler, "profile", Profile)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    kinds, kernels, seconds = bench_config_parts.kernels_of(lambda: called.append(1))
+    kinds, kernels, seconds = config_parts.kernels_of(lambda: called.append(1))
     assert seconds == pytest.approx(10) and called == [1]
     assert {row["name"]: round(row["s"]) for row in kinds} == {
         "elementwise": 5,
@@ -381,7 +380,7 @@ def test_bench_busy_sets_both_ways_side_by_side(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
-    monkeypatch.setattr(bench_busy, "subprocess", SimpleNamespace(run=side, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(busy, "subprocess", SimpleNamespace(run=side, PIPE=subprocess.PIPE))
     file = tmp_path / "busy.json"
     options = ["--videos", "2", "--busy", "0", "--repeats", "3", "--json", str(file)]
     monkeypatch.setattr(sys, "argv", ["bench", "busy", *options])
@@ -400,8 +399,8 @@ def test_bench_busy_leaves_nobody_working(monkeypatch: pytest.MonkeyPatch):
         started.append(subprocess.Popen(command))
         return started[-1]
 
-    monkeypatch.setattr(bench_busy, "subprocess", SimpleNamespace(Popen=start))
-    with pytest.raises(KeyboardInterrupt), bench_busy.busy(2):
+    monkeypatch.setattr(busy, "subprocess", SimpleNamespace(Popen=start))
+    with pytest.raises(KeyboardInterrupt), busy.busy(2):
         assert [process.poll() for process in started] == [None, None]
         raise KeyboardInterrupt
     assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
@@ -414,6 +413,6 @@ def test_bench_busys_side_samples_and_says_how_long(
 ):
     request = {"checkpoint": str(tiny_model), "videos": 1}
     monkeypatch.setattr(sys, "argv", ["side", json.dumps(request)])
-    assert exit_code(bench_busy_side.main) == 0
+    assert exit_code(busy_side.main) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["threads"] == 1 and found["wall_s"] > 0 and found["torch_threads"] == torch.get_num_threads()

@@ -8,12 +8,12 @@ from video_files import moving_bar, write_clip
 
 from cdcd_video.data.decoding import Source
 from cdcd_video.errors import UserError
-from cdcd_video.tools import bench_data
+from cdcd_video.tools.bench import data_cost
 
 
 def parsed(*options: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    bench_data.add_arguments(parser)
+    data_cost.add_arguments(parser)
     return parser.parse_args(options)
 
 
@@ -24,7 +24,7 @@ def spin(seconds: float) -> None:
 
 
 def test_inner_parts_are_taken_off_the_outer():
-    watch = bench_data._Watch()
+    watch = data_cost._Watch()
     began = time.process_time()
     for _ in range(2):
         with watch("outer"):
@@ -47,7 +47,7 @@ def test_every_figure_is_told(tiny_model, tmp_path):
     (tmp_path / "captions.tsv").write_text("path\tcaption\n")
     pixels = Source.pixels
     options = ("--videos", str(tmp_path), "--num-sprites", "2", "--steps", "16", "--batches", "10")
-    result = bench_data.compare(parsed("--model", str(tiny_model), *options), lambda said: None)
+    result = data_cost.compare(parsed("--model", str(tiny_model), *options), lambda said: None)
     assert Source.pixels is pixels
     videos, sprites, training = result["videos"], result["sprites"], result["training"]
     assert (videos["num_clips"], videos["num_read"], videos["num_frames"]) == (3, 72, 24)
@@ -57,7 +57,7 @@ def test_every_figure_is_told(tiny_model, tmp_path):
     assert 0 < training["idle_share"] < 0.5 and training["step_s"] > 0
     assert [row[0] for row in result["memory"]["rows"]] == [0, 2, 4, 6, 8, 10]
     assert all(row[2] > row[1] > 0 for row in result["memory"]["rows"]) and result["memory"]["batch_ms"] > 0
-    told = "\n".join(bench_data.table(result))
+    told = "\n".join(data_cost.table(result))
     for word in (
         "render",
         "decode",
@@ -74,6 +74,6 @@ def test_every_figure_is_told(tiny_model, tmp_path):
 def test_mistakes_are_told(tiny_model, tmp_path):
     with pytest.raises(UserError, match="none of 0 files is a video"):
         quick = ("--num-sprites", "1", "--steps", "0", "--batches", "0")
-        bench_data.compare(parsed("--model", str(tiny_model), "--videos", str(tmp_path), *quick), lambda said: None)
+        data_cost.compare(parsed("--model", str(tiny_model), "--videos", str(tmp_path), *quick), lambda said: None)
     with pytest.raises(UserError, match="trains its own CLIP, so there is none yet; name a trained run with --model"):
-        bench_data.compare(parsed("--config", str(tiny_model / "config.yaml")), lambda said: None)
+        data_cost.compare(parsed("--config", str(tiny_model / "config.yaml")), lambda said: None)

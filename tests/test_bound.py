@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from worlds import KINDS, kinds, transition, world
 
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.bound import auxiliary, chain_bound, variational_bound
+from cdcd_video.diffusion.loss_reference import auxiliary, chain_bound, variational_bound
 from cdcd_video.diffusion.schedule import SCHEDULES
 
 K = 5

@@ -10,20 +10,19 @@ import torch
 from fixtures_model import ROOT
 from safetensors.torch import load_file
 
-from cdcd_video import configfile
-from cdcd_video.build import STAGES, TrainingRun, codes_digest, open_clips
-from cdcd_video.config import Config
-from cdcd_video.encoder import Eyes
+from cdcd_video.config import Config, config_file
 from cdcd_video.engine import checkpoint, latest, load_weights
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, load_model
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.training.latent_encoder import Eyes
+from cdcd_video.training.training_run import STAGES, TrainingRun, codes_digest, open_clips
 
 SMALL = ("data.num_clips=2", "data.num_val_clips=2")
 
 
 def tiny(*changes: str) -> Config:
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*SMALL, *changes])
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, [*SMALL, *changes])
 
 
 @pytest.fixture

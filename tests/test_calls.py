@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import inference
-from cdcd_video import DrawingWarning, ImageToVideo, generate
-from cdcd_video.advice import threads_of
+from cdcd_video import DrawingWarning, ImageToVideo, pipeline
 from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.sampling.notes import threads_of
 
 CAPTION = "the red circle moves right"
 START = np.full((32, 32, 3), 60, np.uint8)
@@ -83,7 +83,7 @@ def test_whatever_draws_puts_back_the_callers_threads(pipe: ImageToVideo):
 
 @pytest.mark.usefixtures("own_threads")
 def test_a_stream_left_half_way_holds_nothing(pipe: ImageToVideo, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(generate, "DECODE_BATCH", 2)
+    monkeypatch.setattr(pipeline, "DECODE_BATCH", 2)
     parts = pipe.stream(START, CAPTION, pipe.defaults(num_frames=3))
     assert torch.get_num_threads() == OWN
     assert len(next(parts)) == 2

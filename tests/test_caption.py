@@ -2,8 +2,8 @@
 
 import pytest
 
-from cdcd_video.caption import parse_captions, schedule
 from cdcd_video.errors import UserError
+from cdcd_video.sampling.captions import parse_captions, schedule
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from torch import Tensor
 from worlds import World, exact_law, jumps, world
 
 from cdcd_video.contrast.cdcd import CdcdLoss, CdcdWeights, Negatives, cdcd_loss
-from cdcd_video.diffusion.mask_and_replace import MaskAndReplace, cdcd_chain
+from cdcd_video.diffusion.posterior import Reverse
 from cdcd_video.diffusion.process import Chain
-from cdcd_video.diffusion.quirks import RIGHT, UPSTREAM, Quirks
-from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.diffusion.upstream_quirks import RIGHT, UPSTREAM, Quirks
+from cdcd_video.diffusion.vq_diffusion import MaskAndReplace, cdcd_chain
 
 PLAIN = CdcdWeights()
 MODES = {

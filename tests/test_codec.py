@@ -7,14 +7,21 @@ import pytest
 import torch
 from vector_quantize_pytorch import FSQ
 
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.figures import codec_figures
-from cdcd_video.codec.fit import codec_objective, decoder_objective, has_changed, is_patch_changed, psnr, still_loss
-from cdcd_video.codec.quantizer import FiniteScalarQuantizer, VectorQuantizer
 from cdcd_video.config import CodecConfig, VqConfig
-from cdcd_video.pretrained import VisionStates
+from cdcd_video.networks.clip import VisionStates
+from cdcd_video.networks.codec.codec_loss import (
+    codec_objective,
+    decoder_objective,
+    has_changed,
+    is_patch_changed,
+    psnr,
+    still_loss,
+)
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer, VectorQuantizer
 from cdcd_video.records import FramePair
-from cdcd_video.stages import DecoderStage
+from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.stages import DecoderStage
 
 LEVELS = (8, 6, 5)
 

@@ -13,15 +13,14 @@ import torch
 from test_codec import PixelClip
 from torch.nn.functional import normalize
 
-from cdcd_video import configfile
-from cdcd_video.build import TrainingRun, open_clips
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.fit import codec_objective, latent_contrast
-from cdcd_video.config import CodecConfig, Config
+from cdcd_video.config import CodecConfig, Config, config_file
 from cdcd_video.metrics.latent.space import space_figures
 from cdcd_video.model import load_model
+from cdcd_video.networks.codec.codec_loss import codec_objective, latent_contrast
+from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.records import FramePair
-from cdcd_video.stages import CodecStage, DecoderStage
+from cdcd_video.training.stages import CodecStage, DecoderStage
+from cdcd_video.training.training_run import TrainingRun, open_clips
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs" / "tiny.yaml"
@@ -119,7 +118,7 @@ def stages(tiny_model):
     model = load_model(tiny_model)
 
     def stage(kind, changes):
-        config = configfile.load(TINY, Config, changes)
+        config = config_file.load(TINY, Config, changes)
         clips = open_clips(config, "train")
         return kind(model.codec, model.clip, config, clips, clips, torch.device("cpu"))
 
@@ -168,7 +167,7 @@ def test_a_codec_learns_to_keep_clips_and_sentences_apart(pair):
 
 def test_the_terms_fall_when_a_codec_is_trained_and_are_logged_apart(trained, tmp_path):
     changes = ["codec.frame_frame=1", "codec.frame_text=1", "train.codec.log_every=5"]
-    run = TrainingRun(configfile.load(TINY, Config, changes), tmp_path, ["test"])
+    run = TrainingRun(config_file.load(TINY, Config, changes), tmp_path, ["test"])
     shutil.copytree(trained / "model" / "clip", run.folder / "clip")
     with shapes.unchecked():
         run.train(["codec"])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.comparison import paired
-from cdcd_video.metrics.comparison.compare import compare
-from cdcd_video.report import compare as shown
+from cdcd_video.evaluation.report import comparison_page as shown
+from cdcd_video.metrics.statistics import paired
+from cdcd_video.metrics.statistics.comparison import compare
 
 PROTOCOL = {"data": "sprites", "num_videos": 24, "fps": 8, "given_frame": "in_windows"}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from sweeps import examples
 
-from cdcd_video import configfile
+from cdcd_video.config import config_file
 from cdcd_video.errors import UserError
 
 
@@ -80,7 +80,7 @@ def write(tmp_path):
 
 
 def load(path: Path, *overrides: str) -> Config:
-    return configfile.load(path, Config, overrides)
+    return config_file.load(path, Config, overrides)
 
 
 def mistakes(path: Path, *overrides: str) -> str:
@@ -136,7 +136,7 @@ def test_an_empty_file_is_all_defaults(write):
     class Small(Section):
         seed: int = 4
 
-    assert configfile.load(write("# nothing yet\n"), Small).seed == 4
+    assert config_file.load(write("# nothing yet\n"), Small).seed == 4
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_words_stay_words(write, text):
 
 def test_what_is_dumped_is_read_back(write):
     config = load(write("name: '1e-4'\nextra: {on: 1, '2': 2}\neither: 'null'\nquantizer: {kind: vq, decay: 1e-9}"))
-    text = configfile.dump(config)
+    text = config_file.dump(config)
     assert load(write(text, "again.yaml")) == config
     assert "betas: [0.9, 0.99]" in text
     assert text.startswith("name: '1e-4'\nseed: 0\n")
@@ -180,11 +180,11 @@ def test_what_is_dumped_is_read_back(write):
 def test_any_config_is_read_back(write, name, rate, extra):
     extra = {key: value for key, value in extra.items() if abs(value) < 10**18}
     config = Config(name=name, extra=extra, train=Stages(codec=Train(learning_rate=rate)))
-    assert load(write(configfile.dump(config))) == config
+    assert load(write(config_file.dump(config))) == config
 
 
 def test_it_needs_no_torch():
-    code = "import sys, cdcd_video.configfile; sys.exit('torch' in sys.modules)"
+    code = "import sys, cdcd_video.config.config_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parent.parent).returncode == 0
 
 
@@ -258,9 +258,9 @@ def test_missing_keys(write):
         quantizer: Annotated[Fsq | Vq, Field(discriminator="kind")]
 
     with pytest.raises(UserError, match="`quantizer` is missing; it must be a section whose `kind` is fsq or vq."):
-        configfile.load(write(""), Chosen)
+        config_file.load(write(""), Chosen)
     with pytest.raises(UserError, match="`quantizer.kind` is missing; it must be fsq or vq."):
-        configfile.load(write("quantizer: {levels: [3]}"), Chosen)
+        config_file.load(write("quantizer: {levels: [3]}"), Chosen)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ _UNLIKELY = _MARKS | st.builds("{}.{}={}".format, _WORDS, _WORDS, _FILES)
 def test_anything_is_a_config_or_a_sentence(write, text, overrides):
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
-        assert load(write(configfile.dump(config := load(write(raw), *overrides)))) == config
+        assert load(write(config_file.dump(config := load(write(raw), *overrides)))) == config
     except UserError as error:
         str(error).encode()
         assert len(str(error)) > 10

@@ -11,11 +11,11 @@ from sweeps import examples
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cdcd_video.clip import contrastive_loss
 from cdcd_video.contrast.cdcd import with_negatives
-from cdcd_video.contrast.loss import batch_info_nce, info_nce
-from cdcd_video.contrast.shares import gradient_shares
-from cdcd_video.diffusion.bound import auxiliary, divergence
+from cdcd_video.contrast.gradient_shares import gradient_shares
+from cdcd_video.contrast.info_nce import batch_info_nce, info_nce
+from cdcd_video.diffusion.loss_reference import auxiliary, divergence
+from cdcd_video.networks.clip.built_in import contrastive_loss
 
 
 def unit(*shape: int, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 from video_files import moving_bar, write_clip
 
 from cdcd_video.data.clips import read_clip
-from cdcd_video.data.cuts import CutFinder
+from cdcd_video.data.cut_detection import CutFinder
 from cdcd_video.data.pairs import draw_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import StoredClips

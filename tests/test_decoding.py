@@ -14,10 +14,10 @@ from video_files import encode, grey_steps, moving_bar, quarters, steps_shown, w
 from cdcd_video import video
 from cdcd_video.data import decoding
 from cdcd_video.data.clips import ClipRejected, read_clip
-from cdcd_video.data.cuts import CutFinder
-from cdcd_video.data.fields import deinterlaced
-from cdcd_video.data.films import read_film
-from cdcd_video.data.stamps import Course
+from cdcd_video.data.cut_detection import CutFinder
+from cdcd_video.data.deinterlace import deinterlaced
+from cdcd_video.data.external_video import read_film
+from cdcd_video.data.timestamps import Course
 from cdcd_video.errors import exit_code
 from data_prep.__main__ import main
 

@@ -11,7 +11,7 @@ import pytest
 from cdcd_video.data.sprites import Scene, counterfactual, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics import motion
-from cdcd_video.metrics.degrade import DEGRADATIONS
+from cdcd_video.metrics.degradations import DEGRADATIONS
 from cdcd_video.metrics.features import networks
 from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
 

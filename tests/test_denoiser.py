@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cdcd_video.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.config import DenoiserConfig
-from cdcd_video.denoiser import Condition, Denoiser, clock, digit_rows
+from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
+from cdcd_video.networks.denoiser import Condition, Denoiser, clock, digit_rows
 from cdcd_video.records import TextStates
 
 LEVELS, PATCHES, GROUPS = (3, 2), 4, 2

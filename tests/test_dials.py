@@ -14,9 +14,16 @@ from pydantic import ValidationError
 
 from cdcd_video import video
 from cdcd_video.config import Config, SampleConfig
-from cdcd_video.dials import MAX_CAPTION_CHARACTERS, MAX_CAPTIONS, MAX_SIZE_PX, MAX_THREADS, RANGES, check_sentences
+from cdcd_video.config.ranges import (
+    MAX_CAPTION_CHARACTERS,
+    MAX_CAPTIONS,
+    MAX_SIZE_PX,
+    MAX_THREADS,
+    RANGES,
+    check_sentences,
+)
 from cdcd_video.errors import UserError
-from cdcd_video.generate import Drawing
+from cdcd_video.pipeline import Drawing
 from cdcd_video.request import DRAWING, Record, read_record, read_request
 
 NOT_GIVEN = dict.fromkeys(("frame", "text", "checkpoint", "out", "device", "scale", "from_json", *DRAWING))

@@ -10,13 +10,13 @@ from pytorch_fid import fid_score
 from torch_fidelity import metric_fid, metric_isc, metric_kid
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.intervals import around, over_halves
 from cdcd_video.metrics.sets.distribution import (
     frechet_distance,
     inception_score,
     kernel_distance,
     kernel_distance_of_subsets,
 )
+from cdcd_video.metrics.statistics.intervals import around, over_halves
 from cdcd_video.tools import set_intervals
 
 

@@ -41,7 +41,7 @@ def public() -> set[str]:
 
 
 def named(text: str) -> set[str]:
-    """What a text names in full: `cdcd_video.diffusion.reverse.Reverse.log_posterior`."""
+    """What a text names in full: `cdcd_video.diffusion.posterior.Reverse.log_posterior`."""
     return set(re.findall(r"`(cdcd_video(?:\.\w+)+)`", text))
 
 

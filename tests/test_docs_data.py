@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cdcd_video import configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from data_prep.__main__ import RECIPES, parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +30,7 @@ def test_every_command_is_understood(page):
         elif "--config" in words:
             config = ROOT / words[words.index("--config") + 1]
             changed = [after for word, after in itertools.pairwise(words) if word == "--set"]
-            assert configfile.load(config, Config, changed)
+            assert config_file.load(config, Config, changed)
         else:
             assert entrance(words).is_file(), words
 

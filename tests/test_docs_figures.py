@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdcd_video.diffusion.fused import weighted_terms
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
+from cdcd_video.diffusion.loss import weighted_terms
 from cdcd_video.diffusion.process import replace
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 PAGE = " ".join((Path(__file__).resolve().parent.parent / "docs" / "diffusion.md").read_text(encoding="utf-8").split())
 K, S = 2887, 80  # upstream's CUB shape

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cdcd_video import configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
@@ -56,7 +55,7 @@ def test_every_option_is_one_of_the_command(path: Path):
 def test_every_config_loads():
     for words in COMMANDS:
         if "--config" in words:
-            assert configfile.load(ROOT / words[words.index("--config") + 1], Config)
+            assert config_file.load(ROOT / words[words.index("--config") + 1], Config)
 
 
 def test_what_it_names_is_there():

@@ -9,10 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cdcd_video import ImageToVideo, video
-from cdcd_video.attention import Attention
 from cdcd_video.diffusion import process, sampler
 from cdcd_video.errors import UserError
-from cdcd_video.generate import DECODE_BATCH
+from cdcd_video.networks.transformer import Attention
+from cdcd_video.pipeline import DECODE_BATCH
 
 TWO = [(0, "the red circle moves right"), (3, "the red circle moves left")]
 
@@ -112,7 +112,7 @@ def test_no_number_is_read_inside_a_walk(pipe, start, order: str, monkeypatch: p
 
 
 def sampler_condition(source, seconds, text):
-    from cdcd_video.denoiser import Condition
+    from cdcd_video.networks.denoiser import Condition
 
     return Condition(source, source, torch.ones(1, dtype=torch.bool), seconds, seconds, text)
 

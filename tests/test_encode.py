@@ -18,16 +18,16 @@ from fixtures_model import ROOT
 from safetensors.torch import load_file, save_file
 from video_files import grey_steps, moving_bar, write_clip, write_sound
 
-from cdcd_video import build, configfile, encoder
-from cdcd_video.codec.codec import Codec
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data import cache_blocks, cache_writer
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.tools import explain
-from cdcd_video.tools.explain.stand_in import look_at_data
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.tools import dry_run
+from cdcd_video.tools.dry_run.trial_clips import look_at_data
+from cdcd_video.training import latent_encoder, training_run
 from data_prep import encoding
 from data_prep.__main__ import main
 
@@ -116,7 +116,7 @@ def test_videos_become_what_their_prepared_folder_becomes(latents, prepared, tin
     assert cache.lengths.tolist() == [clips.num_frames(clip) for clip in range(len(clips))]
     cut = [clips.name(clip) for clip in range(len(clips))].index("cut.mp4")
     assert cache.cuts(cut) == clips.cuts(cut) == (12,)
-    eyes = encoder.open_eyes(tiny_model, torch.device("cpu"))
+    eyes = latent_encoder.open_eyes(tiny_model, torch.device("cpu"))
     frames = torch.from_numpy(clips.frames(cut, range(24))).permute(0, 3, 1, 2).float().div(255)
     codes = eyes.codec.encode(eyes.clip.see(frames, eyes.codec.cfg.layers).patches)
     assert torch.equal(cache.frame_codes(np.full(24, cut), np.arange(24)), codes)
@@ -244,7 +244,7 @@ QUICK = (
 
 
 def config_of(*changes: str) -> Config:
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*changes, *QUICK])
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, [*changes, *QUICK])
 
 
 def of_latents(folder: Path, *changes: str) -> Config:
@@ -264,11 +264,11 @@ def test_training_on_latents_touches_no_video_no_clip_and_no_decoder(
 ):
     """And gives, to the bit, what training on the prepared folder gives."""
     folder = config_of(f"data={{kind: folder, path: {prepared}, size_px: 32}}", f"reuse={tiny_model}")
-    build.TrainingRun(folder, tmp_path / "by_folder", ["test"]).train()
+    training_run.TrainingRun(folder, tmp_path / "by_folder", ["test"]).train()
     copy = shutil.copytree(latents, tmp_path / "moved" / "latents")  # nothing but the cache is in reach
     for kind, name in ((FrozenClip, "__init__"), (Codec, "__init__"), (StoredClips, "__init__")):
         monkeypatch.setattr(kind, name, forbidden)
-    run = build.TrainingRun(of_latents(copy), tmp_path / "by_latents", ["test"])
+    run = training_run.TrainingRun(of_latents(copy), tmp_path / "by_latents", ["test"])
     run.train()
     assert not run.can_draw and (run.out / "card.md").is_file() and not (run.out / "samples").exists()
     ours, theirs = (
@@ -284,25 +284,25 @@ def with_its_clip(tiny_model: Path, folder: Path) -> Path:
     """A model folder that tells its CLIP, as those of a training run do."""
     shutil.copytree(tiny_model, folder)
     facts = json.loads((folder / "model.json").read_text())
-    clip = encoder.open_eyes(folder, torch.device("cpu")).clip.digest
+    clip = latent_encoder.open_eyes(folder, torch.device("cpu")).clip.digest
     (folder / "model.json").write_text(json.dumps({**facts, "clip_sha256": clip}))
     return folder
 
 
 def test_reuse_brings_what_drawing_needs(latents, tiny_model, tmp_path, monkeypatch):
     source = with_its_clip(tiny_model, tmp_path / "source")
-    run = build.TrainingRun(of_latents(latents, f"reuse={source}"), tmp_path / "run", ["test"])
+    run = training_run.TrainingRun(of_latents(latents, f"reuse={source}"), tmp_path / "run", ["test"])
     with monkeypatch.context() as patch:
         patch.setattr(FrozenClip, "__init__", forbidden)
         run.train(["eye", "diffusion"])
     assert run.can_draw
-    pipe = build.ImageToVideo.from_pretrained(tmp_path / "run", "cpu")
+    pipe = training_run.ImageToVideo.from_pretrained(tmp_path / "run", "cpu")
     video = pipe(np.zeros((32, 32, 3), np.uint8), "the red circle moves right", num_frames=2)
     assert video.frames.shape == (2, 32, 32, 3)
 
 
 def test_reuse_of_another_codec_is_refused(latents, tiny_model, tmp_path):
-    run = build.TrainingRun(of_latents(latents, f"reuse={tiny_model}"), tmp_path / "run", ["test"])
+    run = training_run.TrainingRun(of_latents(latents, f"reuse={tiny_model}"), tmp_path / "run", ["test"])
     with pytest.raises(UserError, match=r"reuse: the codec of .* \(\w{16}\) is not the one that made .* \(\w{16}\)"):
         run.train()
 
@@ -319,12 +319,12 @@ def test_reuse_of_another_codec_is_refused(latents, tiny_model, tmp_path):
 )
 def test_a_config_that_does_not_fit_the_latents_is_refused(latents, tmp_path, changes, told):
     with pytest.raises(UserError, match=told):
-        build.TrainingRun(of_latents(latents, *changes), tmp_path / "run", ["test"])
+        training_run.TrainingRun(of_latents(latents, *changes), tmp_path / "run", ["test"])
     assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_tells_of_the_latents(latents, tmp_path):
-    told = explain.explain(of_latents(latents))
+    told = dry_run.explain(of_latents(latents))
     cache = CodeCache(latents)
     assert f"({len(CodeCache(latents, 'train'))} clips)" in told and f"{len(cache.codes):,} frames of 32 codes" in told
     assert re.search(r"^  diffusion +4 +8 ", told, re.MULTILINE) and not re.search(r"^  codec +\d", told, re.MULTILINE)
@@ -334,7 +334,7 @@ def test_a_dry_run_tells_of_the_latents(latents, tmp_path):
 
 def test_what_needs_pixels_says_so(latents):
     with pytest.raises(UserError, match="holds latents and no pixels; for what needs pixels, name a prepared folder"):
-        build.open_clips(of_latents(latents), "val")
+        training_run.open_clips(of_latents(latents), "val")
 
 
 # ------------------------------------------------------------------------------------------------------------ the engine

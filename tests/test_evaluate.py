@@ -14,9 +14,9 @@ from test_networks import as_file, made_up_weights, pinned, random_inception, we
 import cdcd_video
 import data_prep.__main__
 import evaluate
+from cdcd_video.config.model_digest import folder_digest
 from cdcd_video.errors import exit_code
-from cdcd_video.metrics.features import i3d, weights
-from cdcd_video.model_digest import folder_digest
+from cdcd_video.metrics.features import feature_weights, i3d
 from cdcd_video.tools import gate
 
 Run = Callable[..., tuple[int, str, str]]
@@ -216,7 +216,7 @@ def test_true_weight_files_are_used_without_another_flag(
     monkeypatch.setattr(type(random_inception), "forward", lambda self, frames: [some_pixels(frames.float() / 255)] * 2)
     with torch.device("meta"):
         shapes = {name: values.shape for name, values in i3d.I3D().state_dict().items() if "num_batches" not in name}
-    pinned(monkeypatch, "i3d", as_file(made_up_weights(shapes), weights_folder / weights.WEIGHTS["i3d"].file))
+    pinned(monkeypatch, "i3d", as_file(made_up_weights(shapes), weights_folder / feature_weights.WEIGHTS["i3d"].file))
     how = ("--checkpoint", tiny_model, *SHORT, "--num-videos", 2, "--num-frames", 16, "--metrics", "fvd", "fid", "is")
     code, out, err = run(*how)
     assert code == 0, err
@@ -225,11 +225,11 @@ def test_true_weight_files_are_used_without_another_flag(
     lines = lines_of(Path("out/eval/scores.jsonl"))
     for network, metrics in (("inception", ("fid", "is")), ("i3d", ("fvd",))):
         own = {(s["features"], s["features_sha256"]) for s in lines if s["metric"].startswith(metrics)}
-        assert own == {(network, weights.WEIGHTS[network].sha256)}
+        assert own == {(network, feature_weights.WEIGHTS[network].sha256)}
     text = Path("out/eval/protocol.yaml").read_text()
     assert "frame_network: inception" in text and "video_network: i3d" in text
-    assert weights.WEIGHTS["i3d"].sha256 in Path("out/eval/report.html").read_text()
-    (weights_folder / weights.WEIGHTS["i3d"].file).write_bytes(b"something else")
+    assert feature_weights.WEIGHTS["i3d"].sha256 in Path("out/eval/report.html").read_text()
+    (weights_folder / feature_weights.WEIGHTS["i3d"].file).write_bytes(b"something else")
     code, _, err = run(*how)
     assert code == 2 and "is not the i3d_pretrained_400.pt that i3d needs: its sha256 is" in err
 

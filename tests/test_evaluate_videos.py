@@ -12,14 +12,14 @@ from test_foreign import flat, save, table
 
 import data_prep.__main__
 import evaluate
-from cdcd_video import configfile, video
-from cdcd_video.benchmark import reality
-from cdcd_video.benchmark.bench import video_seeds
-from cdcd_video.config import Config
+from cdcd_video import video
+from cdcd_video.config import Config, config_file
 from cdcd_video.errors import exit_code
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.metrics.comparison.compare import compare
-from cdcd_video.protocol import Protocol
+from cdcd_video.evaluation import real_videos
+from cdcd_video.evaluation.evaluator import video_seeds
+from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.metrics.statistics.comparison import compare
+from cdcd_video.pipeline import ImageToVideo
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml")
@@ -30,7 +30,7 @@ FILES = ["per_video.jsonl", "protocol.yaml", "report.html", "report.md", "scores
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Calls evaluate.py in this process, in an empty folder. Charts, which are looked at elsewhere, stay empty."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cdcd_video.report.figures.chart", lambda *_: "data:,")
+    monkeypatch.setattr("cdcd_video.evaluation.report.plots.chart", lambda *_: "data:,")
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
@@ -55,7 +55,7 @@ def put_scenes(
     folder: Path, rule: Protocol, checkpoint: Path, drawn: Callable[[np.ndarray, str, int], np.ndarray], kind: str
 ) -> None:
     """Files called as the protocol's scenes are, and their table."""
-    footage, rule = reality.scenes(configfile.load(checkpoint / "config.yaml", Config), rule)
+    footage, rule = real_videos.scenes(config_file.load(checkpoint / "config.yaml", Config), rule)
     rows = []
     for place, (subject, seed) in enumerate(zip(footage.subjects, video_seeds(rule, rule.num_videos), strict=True)):
         told = footage.captions["model"][place]
@@ -208,7 +208,7 @@ def test_clips_are_judged_at_their_own_size_and_rate(run: Run, capsys: pytest.Ca
     )
     code, _, err = run(*asked)
     assert code == 0, err
-    rule = configfile.load(Path("a/protocol.yaml"), Protocol)
+    rule = config_file.load(Path("a/protocol.yaml"), Protocol)
     assert (rule.size_px, rule.fps) == (48, 4)
     code, _, err = run(*asked, "--size-px", 64)
     assert code == 2 and "the clips of clips are 48 px and the protocol judges at 64 px" in err

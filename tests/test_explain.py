@@ -12,27 +12,26 @@ import torch
 from fixtures_model import ROOT
 
 import train
-from cdcd_video import configfile
-from cdcd_video.build import stages_of
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.sprites import VOCABULARY
 from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.settled import foreseen
+from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.tools import stand_in_clip
-from cdcd_video.tools.explain import explain, steps
-from cdcd_video.tools.explain.costs import _time_lines
-from cdcd_video.tools.explain.drawing import drawing_section
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.meters import MemoryMeter
-from cdcd_video.tools.explain.sections import config_lines
-from cdcd_video.tools.explain.shape_only import shape_only
-from cdcd_video.tools.explain.stand_in import look_at_data
-from cdcd_video.tools.explain.steps import MeasuredStage
-from cdcd_video.tools.explain.table import Table
-from cdcd_video.tools.explain.wording import lasting, scaled
+from cdcd_video.tools.dry_run import explain, trial_steps
+from cdcd_video.tools.dry_run.cost_meters import MemoryMeter
+from cdcd_video.tools.dry_run.costs import _time_lines
+from cdcd_video.tools.dry_run.number_format import lasting, scaled
+from cdcd_video.tools.dry_run.sections import config_lines
+from cdcd_video.tools.dry_run.shape_only import shape_only
+from cdcd_video.tools.dry_run.tensor_table import Table
+from cdcd_video.tools.dry_run.trial_clips import look_at_data
+from cdcd_video.tools.dry_run.trial_networks import Line
+from cdcd_video.tools.dry_run.trial_sampling import drawing_section
+from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
+from cdcd_video.training.resolved import foreseen
+from cdcd_video.training.training_run import stages_of
 
 TINY = ROOT / "configs" / "tiny.yaml"
 SMALL_CODEC = ("train.codec.batch_size=4", "train.codec.precision=fp32")
@@ -58,7 +57,7 @@ def section(told: str, heading: str) -> list[str]:
 def test_the_config_is_printed_whole_and_can_be_read_back(told, tmp_path):
     lines = section(told, "Config")
     (tmp_path / "printed.yaml").write_text("\n".join(lines))
-    assert configfile.load(tmp_path / "printed.yaml", Config) == configfile.load(TINY, Config)
+    assert config_file.load(tmp_path / "printed.yaml", Config) == config_file.load(TINY, Config)
 
 
 def test_what_differs_from_the_default_is_marked_and_nothing_else(told):
@@ -68,13 +67,13 @@ def test_what_differs_from_the_default_is_marked_and_nothing_else(told):
 
 
 def test_a_kind_that_is_not_the_usual_one_is_marked_with_the_usual_one():
-    config = configfile.load(TINY, Config, ["diffusion.process.kind=bridge", "diffusion.process.uniform=0.05"])
+    config = config_file.load(TINY, Config, ["diffusion.process.kind=bridge", "diffusion.process.uniform=0.05"])
     lines = [" ".join(line.split()) for line in config_lines(config, None)]
     assert 'kind: "bridge" # default: "mask"' in lines and "uniform: 0.05" in lines
 
 
 def test_every_stage_and_every_scalar_is_told_with_its_meaning(told):
-    for stage in stages_of(configfile.load(TINY, Config)):
+    for stage in stages_of(config_file.load(TINY, Config)):
         assert re.search(rf"^Tensors of a step of .*\b{stage}\b", told, re.MULTILINE)
     scalars = re.findall(r"^  (\w+) +\(\) +(\w+)(.*)$", told, re.MULTILINE)
     assert {"bound", "auxiliary", "frame_frame", "frame_text", "still", "clip_nats", "loss"} <= {s[0] for s in scalars}
@@ -84,20 +83,20 @@ def test_every_stage_and_every_scalar_is_told_with_its_meaning(told):
 def test_the_precision_that_auto_will_be_is_told_with_its_reason(told):
     best, why = best_for(torch.device("cpu") if not torch.cuda.is_available() else torch.device("cuda"))
     stages = {line.split()[0]: line.split()[-1] for line in section(told, "Stages, in order")[1:6]}
-    assert stages == dict.fromkeys(stages_of(configfile.load(TINY, Config)), best)
+    assert stages == dict.fromkeys(stages_of(config_file.load(TINY, Config)), best)
     assert f"Where a stage's precision is auto, it is {best} here: {why}." in told
 
 
 def test_the_time_is_measured_where_it_is_trained_on_this_processor(told):
     line = next(line for line in section(told, "Stages, in order") if "On this processor" in line)
     spent = re.findall(r"(\w+) ([\d.e+-]+) (s|min|hours)\b", line.partition(": ")[2])
-    assert [name for name, *_ in spent] == [*stages_of(configfile.load(TINY, Config))] and line.endswith(" in all.")
+    assert [name for name, *_ in spent] == [*stages_of(config_file.load(TINY, Config))] and line.endswith(" in all.")
     assert all(float(number) > 0 for _, number, _ in spent) and "TFLOP/s" not in told
 
 
 def test_on_a_gpu_the_time_is_counted_and_in_units_that_say_something():
     stage = MeasuredStage("codec", "fake", (8,), "", 3e13, 1, frozenset(), 1, 1.0, 1)
-    config = configfile.load(TINY, Config)
+    config = config_file.load(TINY, Config)
     assert (
         _time_lines(config, [stage])[0].endswith("codec 60 s; 60 s in all.") and len(_time_lines(config, [stage])) == 1
     )
@@ -118,7 +117,7 @@ def test_too_few_clips_are_told(told):
 
 
 def test_the_eye_is_told_where_a_term_looks_with_it(tiny_model):
-    config = configfile.load(TINY, Config, ["loss.contrast.text_eye=step", f"reuse={tiny_model}"])
+    config = config_file.load(TINY, Config, ["loss.contrast.text_eye=step", f"reuse={tiny_model}"])
     told = explain(config)
     assert "Tensors of a step of eye" in told
     assert re.search(r"^  step +\(B E\) +64 x 32 ", told, re.MULTILINE) and "eye_wins" in told
@@ -134,7 +133,7 @@ def test_shapes_are_those_of_the_config(told):
 
 
 def test_parameters_are_counted_and_their_training_is_told(told, tiny_model):
-    config, clip = configfile.load(TINY, Config), FrozenClip(tiny_model / "clip")
+    config, clip = config_file.load(TINY, Config), FrozenClip(tiny_model / "clip")
     codec = build_codec(config, clip)
     networks = {
         "denoiser": (build_denoiser(config, codec, clip.text_width), "trained in diffusion, refine"),
@@ -152,28 +151,28 @@ def test_fake_tensors_and_few_examples_tell_what_the_whole_batch_would(monkeypat
     """FLOPs and bytes of whole steps at the batch of 32: on fake tensors, on real ones, from real steps of 4 and 8."""
     stages = ("codec", "diffusion")
     changes = [f"train.{stage}.batch_size=32" for stage in stages]
-    config = configfile.load(TINY, Config, [*changes, "train.codec.precision=bf16", "denoiser.num_layers=1"])
+    config = config_file.load(TINY, Config, [*changes, "train.codec.precision=bf16", "denoiser.num_layers=1"])
 
     def measured(
         how: str, names: tuple[str, ...] = stages, examples: tuple[int, ...] = (32,)
     ) -> dict[str, MeasuredStage]:
         line = Line(foreseen(config, None)[0], look_at_data(config), tmp_path / f"{how}-{examples[-1]}")
-        found = {name: steps.measure(line, name) for name in names}
+        found = {name: trial_steps.measure(line, name) for name in names}
         assert {(stage.how, stage.examples) for stage in found.values()} == {(how, examples)}
         return found
 
     def refuse(**_):
-        raise steps.DataDependentOutputException(None)
+        raise trial_steps.DataDependentOutputException(None)
 
     with torch.random.fork_rng():
         real = measured("real")
-        monkeypatch.setattr(steps, "CHEAP", 0)
+        monkeypatch.setattr(trial_steps, "CHEAP", 0)
         fake = measured("fake")
         with monkeypatch.context() as patch:
-            patch.setattr(steps, "FakeTensorMode", refuse)
+            patch.setattr(trial_steps, "FakeTensorMode", refuse)
             continued = measured("real", ("codec",), (4, 8))
-        monkeypatch.setattr(steps, "CHEAP", 1e11)
-        monkeypatch.setattr(steps, "MOST_EXAMPLES", 16)  # larger than what is drawn
+        monkeypatch.setattr(trial_steps, "CHEAP", 1e11)
+        monkeypatch.setattr(trial_steps, "MOST_EXAMPLES", 16)  # larger than what is drawn
         assert measured("real", ("codec",), (8, 16))["codec"].flops == pytest.approx(real["codec"].flops, rel=0.01)
     for name, stage in fake.items():
         assert replace(stage, how="real") == real[name]
@@ -187,9 +186,9 @@ def test_fake_tensors_and_few_examples_tell_what_the_whole_batch_would(monkeypat
 
 def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model, monkeypatch):
     """Only the first stage is measured: on fake tensors, as the CLIP has no numbers, the others take long."""
-    monkeypatch.setattr("cdcd_video.build.stages_of", lambda config: stages_of(config)[:1])
+    monkeypatch.setattr("cdcd_video.training.training_run.stages_of", lambda config: stages_of(config)[:1])
     data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
-    told = explain(configfile.load(TINY, Config, data))
+    told = explain(config_file.load(TINY, Config, data))
     assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told
     assert "Tensors of a step of clip" not in told and re.search(r"CLIP image tower .* frozen", told)
     assert f"its CLIP stays in {tiny_model}/clip" in told
@@ -204,20 +203,22 @@ def stand_in(tmp_path_factory) -> Path:
 
 def test_a_clip_without_its_numbers_costs_what_it_costs(stand_in, monkeypatch, tmp_path):
     """Tensors, FLOPs and bytes of a step and of a drawing are those of the CLIP with its weights, and none is read."""
-    config = configfile.load(TINY, Config, [f"clip={stand_in}", "codec.layers=[0, 1]", *SMALL_CODEC])
+    config = config_file.load(TINY, Config, [f"clip={stand_in}", "codec.layers=[0, 1]", *SMALL_CODEC])
 
     def told(name: str) -> tuple:
         with torch.random.fork_rng():
             line = Line(config, look_at_data(config), tmp_path / name)
-            stage = steps.measure(line, "codec")
+            stage = trial_steps.measure(line, "codec")
             return stage.tensors, stage.flops, stage.weights, stage.checkpoint, drawing_section(line), line.notes
 
     with monkeypatch.context() as patch:
-        patch.setattr("cdcd_video.pretrained.load.read_tensors", lambda *_: pytest.fail("weights were read"))
-        patch.setattr("cdcd_video.pretrained.files.hashlib", None)
+        patch.setattr("cdcd_video.networks.clip.load_clip.read_tensors", lambda *_: pytest.fail("weights were read"))
+        patch.setattr("cdcd_video.networks.clip.clip_files.hashlib", None)
         *shapes, (note,) = told("shapes")
     assert note.startswith("STAND-IN CLIP")
-    monkeypatch.setattr("cdcd_video.tools.explain.line.shape_only", lambda folder, _: (FrozenClip(folder), []))
+    monkeypatch.setattr(
+        "cdcd_video.tools.dry_run.trial_networks.shape_only", lambda folder, _: (FrozenClip(folder), [])
+    )
     assert shapes == list(told("numbers")[:-1])
 
 
@@ -238,14 +239,14 @@ def test_without_the_weights_the_shape_is_known_by_the_name(monkeypatch):
 
 def test_a_mistake_in_the_data_is_told():
     with pytest.raises(UserError, match="data.motions holds 'flies'"):
-        explain(configfile.load(TINY, Config, ["data.motions=[flies]"]))
+        explain(config_file.load(TINY, Config, ["data.motions=[flies]"]))
 
 
 def test_a_quantiser_that_looks_at_its_data_is_measured_on_few_examples(tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "CHEAP", 0)
-    config = configfile.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}", SMALL_CODEC[1]])
+    monkeypatch.setattr(trial_steps, "CHEAP", 0)
+    config = config_file.load(TINY, Config, ["codec.quantizer={kind: vq, num_codes: 16, width: 2}", SMALL_CODEC[1]])
     with torch.random.fork_rng():
-        stage = steps.measure(Line(config, look_at_data(config), tmp_path), "codec")
+        stage = trial_steps.measure(Line(config, look_at_data(config), tmp_path), "codec")
     assert (stage.how, stage.examples) == ("real", (4, 8)) and "16 x 16 x 2 x 2" in stage.tensors and stage.flops > 1e8
 
 
@@ -262,11 +263,11 @@ def test_the_meter_counts_what_is_alive_at_once():
 
 
 def test_a_drawing_on_noise_costs_what_a_real_one_costs(tmp_path, monkeypatch):
-    config = configfile.load(TINY, Config)
+    config = config_file.load(TINY, Config)
     with torch.random.fork_rng():
         line = Line(config, look_at_data(config), tmp_path)
         told = drawing_section(line)
-        monkeypatch.setattr("cdcd_video.tools.explain.drawing.unreal", lambda *_: contextlib.nullcontext())
+        monkeypatch.setattr("cdcd_video.tools.dry_run.trial_sampling.unreal", lambda *_: contextlib.nullcontext())
         assert told == drawing_section(line) and "forward" not in vars(line.denoiser)
 
 

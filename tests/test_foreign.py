@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from cdcd_video import video
-from cdcd_video.data.film_table import read_entries
-from cdcd_video.data.films import read_film
+from cdcd_video.data.external_video import read_film
+from cdcd_video.data.prompt_table import read_entries
 from cdcd_video.data.sprites import World
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import foreign, suite
-from cdcd_video.metrics.footage import ClipFootage, SceneFootage, choose_scenes
-from cdcd_video.metrics.foreign import ForeignFootage, ForeignTruths, ForeignVideos
-from cdcd_video.protocol import Protocol
+from cdcd_video.metrics import external_videos, suite
+from cdcd_video.metrics.eval_dataset import ClipFootage, SceneFootage, choose_scenes
+from cdcd_video.metrics.external_videos import ForeignFootage, ForeignTruths, ForeignVideos
+from cdcd_video.metrics.protocol import Protocol
 
 RULE = Protocol(num_videos=3, num_real=3, num_frames=16, fps=8, size_px=64)
 
@@ -273,7 +273,7 @@ def scenes_world(footage: SceneFootage) -> World:
 METRICS = ("sprites", "psnr", "motion", "colour_drift")
 
 
-def scored(pipe, footage, metrics=METRICS, rows=foreign.ROWS, batch_size=2) -> dict:
+def scored(pipe, footage, metrics=METRICS, rows=external_videos.ROWS, batch_size=2) -> dict:
     seeds = range(100, 100 + len(footage.subjects))
     found = suite.evaluate(pipe, footage, RULE, None, seeds, metrics=metrics, rows=rows, batch_size=batch_size)
     return {(s.row, s.metric): s.value for s in found.scores if s.group == "all" and s.frame is None}
@@ -302,7 +302,7 @@ def test_with_the_tables_own_truths(drawn):
 def test_with_no_truth_at_all(drawn):
     metrics = ("flow", "flicker", "colour_drift")
     footage = ForeignFootage(drawn, None, 0, metrics)
-    found = scored(drawn.painter(range(100, 103)), footage, metrics, foreign.ROWS_WITHOUT_TRUTH)
+    found = scored(drawn.painter(range(100, 103)), footage, metrics, external_videos.ROWS_WITHOUT_TRUTH)
     assert found["model", "flow"] > 0 and found["copy-first", "flow"] == pytest.approx(0, abs=1e-3)
     np.testing.assert_array_equal(footage.film(0, 64)[3], drawn.drawn(0)[0])
     with pytest.raises(UserError, match="psnr needs the truth"):

@@ -10,7 +10,7 @@ from cdcd_video import request
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import chosen_folder, free_name, numbered
-from cdcd_video.storage.record_place import held_record, record_of
+from cdcd_video.storage.record_files import held_record, record_of
 
 ASKED = {"frame": "photo.png", "text": ["it moves"], "out": None, "from_json": None}
 

@@ -12,12 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from worlds import KINDS
 
-from cdcd_video.diffusion import fused
+from cdcd_video.diffusion import loss
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.bound import auxiliary, divergence
-from cdcd_video.diffusion.fused import weighted_terms
+from cdcd_video.diffusion.loss import weighted_terms
+from cdcd_video.diffusion.loss_reference import auxiliary, divergence
+from cdcd_video.diffusion.posterior import Reverse
 from cdcd_video.diffusion.process import Chain
-from cdcd_video.diffusion.reverse import Reverse
 
 K, S = 7, 10
 
@@ -231,7 +231,7 @@ def test_chunks_have_no_seams(name, monkeypatch):
     given = case(chain_of(name, K, S), num_tokens=4)
     whole = evaluated(given)
     for elements in (1, 3 * K, 100 * K + 1):
-        monkeypatch.setattr(fused, "CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(loss, "CHUNK_ELEMENTS", elements)
         for ours, expected in zip(evaluated(given), whole, strict=True):
             torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-13)
 
@@ -335,7 +335,7 @@ def test_nothing_as_wide_as_the_logits_is_made_but_the_gradient(name, dtype, nee
     What else there is has a handful of numbers per token and candidate, or is a chunk of 16 rows.
     """
     num_codes, chunk = 512, 16
-    monkeypatch.setattr(fused, "CHUNK_ELEMENTS", chunk * num_codes)
+    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", chunk * num_codes)
     given = case(chain_of(name, num_codes, S), num_codes, num_tokens=16)
     given = given._replace(logits=given.logits.to(dtype))
     made = allocations(given, needs_grad)

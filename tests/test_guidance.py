@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize, one_hot
 
-from cdcd_video import ImageToVideo, request, walk
+from cdcd_video import ImageToVideo, request
 from cdcd_video.config import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess
-from cdcd_video.contrast.guidance import TEMPERATURE, closeness, tilted
-from cdcd_video.contrast.loss import info_nce
+from cdcd_video.contrast.contrastive_guidance import TEMPERATURE, closeness, tilted
+from cdcd_video.contrast.info_nce import info_nce
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
+from cdcd_video.sampling import code_sampler
 from cdcd_video.tools import guidance
 
 B, N, K, J = 5, 3, 4, 6
@@ -231,7 +232,7 @@ def test_off_is_not_even_asked(tiny, starts, monkeypatch):
         raise AssertionError("no tilt is asked for")
 
     on = tiny(starts[0], CAPTION, contrast=100.0, **LOOK)
-    monkeypatch.setattr(walk, "tilted", asked)
+    monkeypatch.setattr(code_sampler, "tilted", asked)
     off, plain = tiny(starts[0], CAPTION, contrast=0.0, **LOOK), tiny(starts[0], CAPTION, **LOOK)
     assert np.array_equal(off.frames, plain.frames) and not np.array_equal(on.frames, plain.frames)
     with pytest.raises(AssertionError, match="no tilt"):

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
-from cdcd_video.checkup import NUM_WATCHED, ROLLED_FRAMES
-from cdcd_video.codec.codec import Codec
 from cdcd_video.config import CodecConfig, Config, DenoiserTrainConfig, FsqConfig, SpritesData, TrainStages
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
@@ -31,9 +29,11 @@ from cdcd_video.metrics.latent.health import (
     motion,
     rolled_motion,
 )
+from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.records import TextStates
-from cdcd_video.report.card import write_card
-from cdcd_video.stages import DiffusionStage, settings_for
+from cdcd_video.training.model_card import write_card
+from cdcd_video.training.rollout_health import NUM_WATCHED, ROLLED_FRAMES
+from cdcd_video.training.stages import DiffusionStage, settings_for
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (5, 4), 9, 2, 20
 TOKENS = PATCHES * GROUPS

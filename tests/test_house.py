@@ -16,40 +16,28 @@ PACKAGE = ROOT / "cdcd_video"
 SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
-    *("errors", "memory", "storage", "dials", "config", "configfile", "identity"),  # what is said
-    *("protocol", "video", "records", "caption"),  # what flows
-    *("engine", "diffusion", "contrast", "kernels", "attention", "pretrained", "clip"),  # what knows no other
-    *("data", "codec", "denoiser", "metrics"),  # the stages
-    *(
-        "step_eye",
-        "contrast_terms",
-        "objective",
-        "rivals",
-        "model_digest",
-        "model",
-    ),  # how it learns, how others do, the whole
-    *("encoder", "drawing", "advice", "walk", "generate"),  # how it draws
-    *("checkup", "stages", "settled", "sheets", "needs"),  # what is trained, what is shown
-    *("report", "runs", "build", "benchmark"),
+    *("errors", "storage", "config", "video", "records"),  # what is said, kept and handed on
+    *("engine", "diffusion", "contrast", "kernels"),  # what knows no other
+    *("data", "networks", "metrics"),  # the parts
+    *("contrast_terms", "objective", "baselines", "model"),  # how it learns, how others do, the whole
+    *("sampling", "pipeline", "training", "evaluation"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )
 """Each name of the package may import those before it."""
-STAGES = {"data", "codec", "metrics"}
+STAGES = {"data", "networks", "metrics"}
 ACROSS = {
-    ("codec.figures", "data.shots"),
-    ("codec.figures", "data.store"),
-    ("codec.round_trip", "data.store"),
-    ("metrics.foreign", "data.films"),
-    ("metrics.foreign", "data.film_table"),
-    ("metrics.foreign", "data.images"),
-    ("metrics.rows", "data.clips"),
+    ("networks.codec.reconstruction_quality", "data.store"),
+    ("metrics.external_videos", "data.external_video"),
+    ("metrics.external_videos", "data.prompt_table"),
+    ("metrics.external_videos", "data.images"),
+    ("metrics.references", "data.clips"),
 }
 """Imports among the stages that are allowed beside those of `TRUTH`."""
 TRUTH = {"data.sprites", "data.sprites_render"}
-"""Where scores find the truth of what they judge: any of `metrics` may import it."""
+"""Where scores find the truth of what they judge: any of `metrics` may import it, and CLIP, which judges too."""
 PURE = {"abc", "math", "torch", "dataclasses", "typing", "collections", "jaxtyping"}
 """All that the mathematics may import."""
-RUNS_UPSTREAM = "cdcd_video/tools/upstream.py"
+RUNS_UPSTREAM = "cdcd_video/tools/upstream/functions.py"
 """The one file that may compile and run text: functions of the user's own checkout of upstream, on the user's word."""
 ENTRANCES = {"demo", "__main__", "ablate", "rate"}
 OWN_RANDOMNESS = {"Generator", "Philox", "SeedSequence"}
@@ -155,7 +143,7 @@ def test_imports_point_one_way(path: Path):
             continue
         assert ORDER.index(top) < place, f"{here} imports {there}, which stands above it"
         if top in STAGES and here.split(".")[0] in STAGES:
-            is_truth = here.startswith("metrics.") and there in TRUTH
+            is_truth = here.startswith("metrics.") and (there in TRUTH or there.startswith("networks.clip"))
             assert is_truth or (here, there) in ACROSS, f"{here} imports {there}: stages do not know each other"
 
 
@@ -169,7 +157,7 @@ def test_the_mathematics_is_pure(path: Path):
 
 
 def test_configs_and_mistakes_are_told_without_torch():
-    quick = "import cdcd_video, cdcd_video.request, cdcd_video.config, cdcd_video.configfile, sys"
+    quick = "import cdcd_video, cdcd_video.request, cdcd_video.config, cdcd_video.config.config_file, sys"
     done = subprocess.run([sys.executable, "-c", f"{quick}; sys.exit('torch' in sys.modules)"], cwd=ROOT, check=False)
     assert done.returncode == 0
 
@@ -190,7 +178,7 @@ def test_nothing_dangerous_is_called(path: Path):
         if name == "torch.load":  # published weights of feature networks come as .pth; their hash is checked before
             only = given.get("weights_only")
             assert (
-                short(path) == "cdcd_video/metrics/features/weights.py"
+                short(path) == "cdcd_video/metrics/features/feature_weights.py"
                 and isinstance(only, ast.Constant)
                 and only.value
             ), where
@@ -198,13 +186,13 @@ def test_nothing_dangerous_is_called(path: Path):
         assert pickles is None or (isinstance(pickles, ast.Constant) and pickles.value is False), where
         shell = given.get("shell")
         assert shell is None or (isinstance(shell, ast.Constant) and shell.value is False), where
-        assert name != "yaml.load" or short(path) == "cdcd_video/configfile.py", where
+        assert name != "yaml.load" or short(path) == "cdcd_video/config/config_file.py", where
 
 
 def test_the_yaml_loader_is_a_safe_one():
-    from cdcd_video import configfile
+    from cdcd_video.config import config_file
 
-    assert issubclass(configfile._Loader, yaml.SafeLoader)
+    assert issubclass(config_file._Loader, yaml.SafeLoader)
 
 
 @each(CODE)

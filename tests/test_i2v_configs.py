@@ -13,12 +13,11 @@ from PIL import Image
 import evaluate
 import inference
 import train
-from cdcd_video import configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.data.sprites import VOCABULARY
 from cdcd_video.data.store import StoredClips
-from cdcd_video.pretrained import known
+from cdcd_video.networks.clip import published
 from cdcd_video.tools import reconstruct, stand_in_clip
 from data_prep.__main__ import main as data_prep
 
@@ -175,8 +174,8 @@ def places(clips: LongestShots, number: int) -> list[int]:
 
 @pytest.mark.parametrize("file", [MSRVTT, INTERNVID], ids=lambda path: path.stem)
 def test_the_configs_mean_the_published_clip_and_196_codes(file):
-    config = configfile.load(file, Config)
-    assert config.clip.folder in known.KNOWN and config.data.size_px == 224
-    vision = known.KNOWN[config.clip.folder].shape["vision_config"]
+    config = config_file.load(file, Config)
+    assert config.clip.folder in published.KNOWN and config.data.size_px == 224
+    vision = published.KNOWN[config.clip.folder].shape["vision_config"]
     patches = (vision["image_size"] // vision["patch_size"]) ** 2
     assert patches * config.codec.groups == 196 and max(config.codec.layers) == vision["num_hidden_layers"]

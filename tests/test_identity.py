@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from cdcd_video import config as dials
-from cdcd_video import configfile
-from cdcd_video.config import Config
-from cdcd_video.identity import BEFORE, FIRST, identity_text, of_codes, saved_config, unsaid_in
-from cdcd_video.settled import settled
+from cdcd_video.config import Config, config_file
+from cdcd_video.config.fingerprint import BEFORE, FIRST, identity_text, of_codes, saved_config, unsaid_in
+from cdcd_video.training.resolved import settled
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,7 +45,7 @@ where this fails, a dial was added that `identity_text` tells although it stands
 def test_checkpoints_of_the_first_days_know_their_config(name: str):
     file, path = name.split()
     then = [f"train.{stage}.precision=bf16" for stage in dials.TrainStages.model_fields]  # the default of those days
-    section = configfile.load(ROOT / "configs" / f"{file}.yaml", Config, then, BEFORE)
+    section = config_file.load(ROOT / "configs" / f"{file}.yaml", Config, then, BEFORE)
     for part in path.split("."):
         section = getattr(section, part)
     assert hashlib.sha256(identity_text(section).encode()).hexdigest()[:16] == WRITTEN[name]
@@ -78,7 +77,7 @@ def test_a_section_that_came_later_tells_what_is_turned():
 
 def saved(tmp_path: Path, *, without: bool, changes: tuple[str, ...] = ()) -> Path:
     """The config of a run as it lies in its folder: of today, or of before there were the dials of `BEFORE`."""
-    text = configfile.dump(configfile.load(ROOT / "configs" / "tiny.yaml", Config, changes))
+    text = config_file.dump(config_file.load(ROOT / "configs" / "tiny.yaml", Config, changes))
     if without:
         text = "\n".join(
             line for line in text.splitlines() if not re.match(r"  (still_tolerance|normalised_text):", line)
@@ -104,12 +103,12 @@ def test_a_config_from_before_a_dial_means_what_it_meant(tmp_path: Path):
     "turned", ["codec.still_tolerance=1", "codec.still_tolerance=0", "denoiser.normalised_text=false"]
 )
 def test_a_run_from_before_a_dial_goes_on_as_it_began(turned: str, tmp_path: Path):
-    cpu, today = torch.device("cpu"), configfile.load(ROOT / "configs" / "tiny.yaml", Config)
+    cpu, today = torch.device("cpu"), config_file.load(ROOT / "configs" / "tiny.yaml", Config)
     file = saved(tmp_path, without=True)
     old = (saved_config(file), unsaid_in(file))
     went_on = settled(today, cpu, *old)
     assert (went_on.codec.still_tolerance, went_on.denoiser.normalised_text) == (0.0, False)
-    changed = settled(configfile.load(ROOT / "configs" / "tiny.yaml", Config, [turned]), cpu, *old)
+    changed = settled(config_file.load(ROOT / "configs" / "tiny.yaml", Config, [turned]), cpu, *old)
     key, _, value = turned.partition("=")
     assert json.dumps(getattr(getattr(changed, key.split(".")[0]), key.split(".")[1])) in (value, value + ".0")
     named = saved(tmp_path, without=False, changes=(turned,))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cdcd_video.attention import Block, FeedForward
 from cdcd_video.kernels import blockwise, compiled, feed_forward, modulated, products, tiled
+from cdcd_video.networks.transformer import Block, FeedForward
 
 KINDS = (torch.float32, torch.bfloat16)
 LOOSE = {torch.float32: 5e-6, torch.bfloat16: 2e-2}

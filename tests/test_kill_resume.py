@@ -12,7 +12,7 @@ import children
 import pytest
 import torch
 
-from cdcd_video.engine.same import compare_logs, unequal_weights
+from cdcd_video.engine.compare_runs import compare_logs, unequal_weights
 from cdcd_video.errors import UserError
 from cdcd_video.tools import kill_resume
 

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from cdcd_video import configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.sprites import World
 from cdcd_video.engine.runtime import seed_for
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.metrics.latent import clusters, inbetween, latent_scores, latents, trajectories
+from cdcd_video.evaluation.report import latent_page as page
+from cdcd_video.metrics.latent import clusters, inbetween, latent_scores, latent_study, trajectories
 from cdcd_video.metrics.latent.counterfactuals import ClipsCases, SpritesCases
 from cdcd_video.model import build_denoiser, load_model, save_module
-from cdcd_video.report import latents as page
+from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.tools import latents as tool
 
 
@@ -357,16 +356,16 @@ def pipe(tiny_model: Path) -> ImageToVideo:
 
 
 @pytest.fixture(scope="module")
-def found(pipe: ImageToVideo) -> latents.LatentStudy:
+def found(pipe: ImageToVideo) -> latent_study.LatentStudy:
     done = []
     cases = SpritesCases(0, 3, 3, num_frames=5, size_px=32, bank_size=4)
     drawing = pipe.defaults(num_frames=5)
-    study = latents.study(pipe, cases, drawing, batch_size=4, progress=done.append)
-    assert sum(done) == latents.frames_of_work(cases, drawing)
+    study = latent_study.study(pipe, cases, drawing, batch_size=4, progress=done.append)
+    assert sum(done) == latent_study.frames_of_work(cases, drawing)
     return study
 
 
-def test_a_study_has_every_score_and_is_json(found: latents.LatentStudy):
+def test_a_study_has_every_score_and_is_json(found: latent_study.LatentStudy):
     assert {score.metric for score in found.scores} == set(latent_scores.MEASURES) - {"retrieval@5"}  # of 3 images
     record = json.loads(json.dumps(found.record(), allow_nan=False))
     assert len(record["scores"]) == len(found.scores) and record["captions"][0][0] == found.captions[0][0]
@@ -376,15 +375,15 @@ def test_a_study_has_every_score_and_is_json(found: latents.LatentStudy):
     assert groups == {"space=embedding", "space=codes", "fps=2->4", "fps=4->8", "fps=8->16"}
 
 
-def test_a_study_does_not_depend_on_the_batch(pipe: ImageToVideo, found: latents.LatentStudy):
+def test_a_study_does_not_depend_on_the_batch(pipe: ImageToVideo, found: latent_study.LatentStudy):
     cases = SpritesCases(0, 3, 3, num_frames=5, size_px=32, bank_size=4)
-    again = latents.study(pipe, cases, pipe.defaults(num_frames=5), batch_size=9)
+    again = latent_study.study(pipe, cases, pipe.defaults(num_frames=5), batch_size=9)
     assert again.captions == found.captions
     for one, other in zip(again.scores, found.scores, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-4), one
 
 
-def test_the_true_frames_between_are_the_scenes_own(pipe: ImageToVideo, found: latents.LatentStudy):
+def test_the_true_frames_between_are_the_scenes_own(pipe: ImageToVideo, found: latent_study.LatentStudy):
     cases = SpritesCases(0, 3, 3, num_frames=5, size_px=32, bank_size=4)
     for gap in found.gaps:
         rate = float(gap.group.removeprefix("fps=").split("->")[0])
@@ -397,7 +396,7 @@ def test_the_true_frames_between_are_the_scenes_own(pipe: ImageToVideo, found: l
 
 def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
     cases = ClipsCases(FewClips(), 3, 2, num_frames=6, fps=8.0, size_px=32)
-    study = latents.study(pipe, cases, replace(pipe.defaults(num_frames=6), fps=8.0))
+    study = latent_study.study(pipe, cases, replace(pipe.defaults(num_frames=6), fps=8.0))
     names = {(score.row, score.metric) for score in study.scores}
     assert ("real", "alignment") in names and ("real", "purity") not in names
     assert ("model", "caption_retrieval@1") not in names and ("model", "inbetween_object_psnr") not in names
@@ -412,19 +411,19 @@ def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Pat
     folder = tmp_path / "rival"
     shutil.copytree(tiny_model, folder)
     no_contrast = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
-    config = configfile.load(folder / "config.yaml", Config, [f"rival.kind={kind}", *no_contrast])
+    config = config_file.load(folder / "config.yaml", Config, [f"rival.kind={kind}", *no_contrast])
     model = load_model(tiny_model)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_module(build_denoiser(config, model.codec, model.clip.text_width), folder / "denoiser.safetensors")
-    (folder / "config.yaml").write_text(configfile.dump(config))
+    (folder / "config.yaml").write_text(config_file.dump(config))
     pipe = ImageToVideo.from_pretrained(folder, "cpu")
     cases = SpritesCases(0, 2, 2, num_frames=4, size_px=32, bank_size=2)
-    study = latents.study(pipe, cases, pipe.defaults(num_frames=4))
+    study = latent_study.study(pipe, cases, pipe.defaults(num_frames=4))
     found = {(s.row, s.metric, s.group): s.value for s in study.scores if s.frame is None}
     assert found["model", "purity", "space=codes"] is not None and found["model", "inbetween_psnr", "fps=4->8"] > 0
     assert all(np.isfinite(path.points).all() for view in study.views for path in view.paths)
-    latent = latents.LatentModel(pipe, lambda num: None)
+    latent = latent_study.LatentModel(pipe, lambda num: None)
     start = cases.film(0, 0, np.zeros(1))[None]
     drawn = latent.draw(start, [cases.captions[0][:1]], pipe.defaults(num_frames=4), 0, 1)
     assert np.issubdtype(drawn.dtype, np.floating) == (kind == "gaussian")
@@ -438,7 +437,7 @@ def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Pat
 def test_a_study_needs_something_to_compare(pipe: ImageToVideo):
     cases = SpritesCases(0, 2, 2, num_frames=5, size_px=32, bank_size=0)
     with pytest.raises(UserError, match="3 frames"):
-        latents.study(pipe, cases, pipe.defaults(num_frames=2))
+        latent_study.study(pipe, cases, pipe.defaults(num_frames=2))
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -446,7 +445,7 @@ def test_a_study_needs_something_to_compare(pipe: ImageToVideo):
 FACTS = {"checkpoint": "tiny", "data": "sprites", "split": "val", "seed": 0, "drawing": {"fps": 8.0}}
 
 
-def test_the_fragment_is_self_contained_small_and_escaped(found: latents.LatentStudy):
+def test_the_fragment_is_self_contained_small_and_escaped(found: latent_study.LatentStudy):
     hostile = replace(found, captions=(('<script>alert("x")</script>', *found.captions[0][1:]), *found.captions[1:]))
     text = page.fragment(hostile)
     assert len(text) < 2_000_000
@@ -458,7 +457,7 @@ def test_the_fragment_is_self_contained_small_and_escaped(found: latents.LatentS
 
 
 @pytest.mark.skipif(chromium.find() is None, reason="no Chromium here")
-def test_paths_can_be_hovered_and_the_page_fits_a_phone(found: latents.LatentStudy, tmp_path: Path):
+def test_paths_can_be_hovered_and_the_page_fits_a_phone(found: latent_study.LatentStudy, tmp_path: Path):
     path = tmp_path / "latents.html"
     path.write_text(page.page(found, FACTS), encoding="utf-8")
     browser = chromium.Chromium(tmp_path / "profile")

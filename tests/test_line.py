@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from fixtures_model import ROOT, SHORT, trained_config
 
-from cdcd_video import ImageToVideo, configfile
-from cdcd_video.build import TrainingRun, stages_of
-from cdcd_video.codec import round_trip
-from cdcd_video.config import Config
+from cdcd_video import ImageToVideo
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
+from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.training.training_run import TrainingRun, stages_of
 
 CONFIG = ROOT / "configs" / "tiny.yaml"
 WEIGHTS = ("clip/model.safetensors", "codec.safetensors", "denoiser.safetensors")
@@ -37,8 +37,8 @@ def test_every_stage_learns(trained):
 
 
 def test_the_codecs_own_round_trip_is_kept_with_the_model(trained):
-    facts = json.loads((trained / "model" / round_trip.FILE).read_text())
-    assert facts["num_frames"] == configfile.load(CONFIG, Config).data.num_val_clips
+    facts = json.loads((trained / "model" / reconstruction_quality.FILE).read_text())
+    assert facts["num_frames"] == config_file.load(CONFIG, Config).data.num_val_clips
     assert load_model(trained).least_db == facts["least_db"] > 5
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from worlds import chi_square_p_value, chi_square_power
 
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.mask_and_replace import UNIFORM, MaskAndReplace, cdcd_chain, cdcd_constants
-from cdcd_video.diffusion.quirks import Quirks
 from cdcd_video.diffusion.schedule import SCHEDULES
+from cdcd_video.diffusion.upstream_quirks import Quirks
+from cdcd_video.diffusion.vq_diffusion import UNIFORM, MaskAndReplace, cdcd_chain, cdcd_constants
 
 K, S = 4, 6
 SPANS = tuple(itertools.combinations(range(S + 1), 2))

@@ -9,11 +9,13 @@ import torch
 from fixtures_model import ROOT
 from pydantic import ValidationError
 
-from cdcd_video import ImageToVideo, build, configfile, memory, needs
-from cdcd_video.config import Config
+from cdcd_video import ImageToVideo
+from cdcd_video.config import Config, config_file
 from cdcd_video.errors import UserError, exit_code, is_out_of_memory
-from cdcd_video.protocol import Protocol
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.request import Request, Target, write
+from cdcd_video.storage import memory
+from cdcd_video.training import preflight, training_run
 
 SHORT = (
     MemoryError(),
@@ -28,7 +30,7 @@ SHORT = (
 
 
 def tiny(*changes: str) -> Config:
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, changes)
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, changes)
 
 
 @pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
@@ -51,7 +53,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
                 UserError, match="sampling a video ran out of memory; free some memory, or ask for fewer"
             ):
                 asked()
-    for place in ("cdcd_video.pretrained.load.config_of", "cdcd_video.storage.tensor_file.load_file"):
+    for place in ("cdcd_video.networks.clip.load_clip.config_of", "cdcd_video.storage.tensor_file.load_file"):
         with monkeypatch.context() as patch:
             patch.setattr(place, short)
             with pytest.raises(UserError, match=f"loading the model {tiny_model} ran out of memory; free some memory"):
@@ -76,25 +78,27 @@ def test_other_faults_stay_what_they_are():
         faulty()
 
 
-@pytest.mark.parametrize("stage", build.STAGES)
+@pytest.mark.parametrize("stage", training_run.STAGES)
 def test_a_batch_or_a_width_beyond_all_memory_is_told_before_anything_is_made(stage: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(memory, "total_bytes", lambda: 16 * 10**9)
     cpu = torch.device("cpu")
-    needs.check_training(tiny(), stage, cpu)
+    preflight.check_training(tiny(), stage, cpu)
     config = tiny(f"train.{stage}.batch_size=1000000000")
     with pytest.raises(
         UserError, match=rf"a step of the stage {stage} with a batch of 1,000,000,000 needs at least .*B of memory"
     ):
-        needs.check_training(config, stage, cpu)
+        preflight.check_training(config, stage, cpu)
     if stage != "eye":
         wide = {"clip": "clip.vision_width", "codec": "codec.decoder_width", "decoder": "codec.decoder_width"}
         config = tiny(f"{wide.get(stage, 'denoiser.width')}=1000000")
         with pytest.raises(UserError, match=f"stage {stage} .* lower train.{stage}.batch_size, or the sizes"):
-            needs.check_training(config, stage, cpu)
+            preflight.check_training(config, stage, cpu)
 
 
 def test_a_run_is_refused_before_its_first_stage_for_what_the_last_needs(tmp_path: Path, monkeypatch):
-    run = build.TrainingRun(tiny("train.refine.batch_size=1000000000", "data.num_clips=2"), tmp_path / "run", ["test"])
+    run = training_run.TrainingRun(
+        tiny("train.refine.batch_size=1000000000", "data.num_clips=2"), tmp_path / "run", ["test"]
+    )
     monkeypatch.setattr(run, "_train_clip", lambda: pytest.fail("it was begun"))
     with pytest.raises(UserError, match="a step of the stage refine with a batch of 1,000,000,000 needs at least"):
         run.train()
@@ -102,8 +106,8 @@ def test_a_run_is_refused_before_its_first_stage_for_what_the_last_needs(tmp_pat
 
 def test_the_shipped_recipes_fit_into_small_machines():
     for name in ("tiny", "sprites", "gate", "clips_64"):
-        config = configfile.load(ROOT / "configs" / f"{name}.yaml", Config)
-        assert all(needs.least_bytes(config, stage) < 2e9 for stage in build.STAGES)
+        config = config_file.load(ROOT / "configs" / f"{name}.yaml", Config)
+        assert all(preflight.least_bytes(config, stage) < 2e9 for stage in training_run.STAGES)
 
 
 @pytest.mark.parametrize(

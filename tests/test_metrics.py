@@ -15,14 +15,14 @@ from cdcd_video.data.sprites import World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store import SpritesClips
 from cdcd_video.errors import UserError
-from cdcd_video.generate import Drawing
 from cdcd_video.metrics import fidelity, suite
-from cdcd_video.metrics.footage import SENTENCE_ROWS, ClipFootage, SceneFootage, choose_clips, choose_scenes
-from cdcd_video.metrics.gate import GATE_WORLD, gate
-from cdcd_video.metrics.intervals import around, bootstrap, over_halves
-from cdcd_video.metrics.rows import ORACLES, REFERENCES, ROWS, faded
+from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, ClipFootage, SceneFootage, choose_clips, choose_scenes
+from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.metrics.references import ORACLES, REFERENCES, ROWS, faded
 from cdcd_video.metrics.scores import MEASURES, METRICS, checked_metrics
-from cdcd_video.protocol import Protocol
+from cdcd_video.metrics.single_step import GATE_WORLD, gate
+from cdcd_video.metrics.statistics.intervals import around, bootstrap, over_halves
+from cdcd_video.pipeline import Drawing
 
 SCENES = [sample_scene(3, index, "val") for index in range(8)]
 DRAWING = Drawing(num_frames=16, fps=8.0)

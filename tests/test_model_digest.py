@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cdcd_video import clip, configfile, request
-from cdcd_video.config import Config
+from cdcd_video import request
+from cdcd_video.config import Config, config_file
+from cdcd_video.config.model_digest import earlier_digests, folder_digest
 from cdcd_video.errors import UserError
 from cdcd_video.model import save_module
-from cdcd_video.model_digest import earlier_digests, folder_digest
+from cdcd_video.networks.clip import built_in
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
 
 def turned(folder: Path, *changes: str) -> None:
     """Changes the config of a model folder."""
-    (folder / "config.yaml").write_text(configfile.dump(configfile.load(folder / "config.yaml", Config, changes)))
+    (folder / "config.yaml").write_text(config_file.dump(config_file.load(folder / "config.yaml", Config, changes)))
 
 
 def edited(path: Path, **changes: object) -> None:
@@ -114,11 +115,11 @@ def test_a_tokenizer_that_was_used_is_written_as_one_that_was_not(tmp_path: Path
     from cdcd_video.config import ClipConfig
 
     config = ClipConfig(vision_width=32, vision_layers=1, text_width=32, text_layers=1, joint_width=8, vocabulary=270)
-    tokenizer = clip.train_tokenizer(["a cat"], 270, 16)
+    tokenizer = built_in.train_tokenizer(["a cat"], 270, 16)
     with torch.random.fork_rng():
-        model = clip.build_clip(config, 16, len(tokenizer), tokenizer.eos_token_id)
-    clip.save_clip(model, tokenizer, ["a cat"], tmp_path / "fresh")
+        model = built_in.build_clip(config, 16, len(tokenizer), tokenizer.eos_token_id)
+    built_in.save_clip(model, tokenizer, ["a cat"], tmp_path / "fresh")
     tokenizer(["a cat", "a cat and a dog"], padding=True, truncation=True, max_length=4, return_tensors="pt")
-    clip.save_clip(model, tokenizer, ["a cat"], tmp_path / "used")
+    built_in.save_clip(model, tokenizer, ["a cat"], tmp_path / "used")
     fresh, used = ({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("fresh", "used"))
     assert fresh == used

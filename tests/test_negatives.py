@@ -13,7 +13,7 @@ from torch import Tensor
 from worlds import chi_square_p_value
 
 from cdcd_video.contrast.negatives import chunk_orders, others, reordered, shifted
-from cdcd_video.diffusion.quirks import UPSTREAM, Quirks
+from cdcd_video.diffusion.upstream_quirks import UPSTREAM, Quirks
 
 
 def places(batch: int, num_tokens: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.features import i3d, networks, offline, weights
+from cdcd_video.metrics.features import feature_weights, i3d, networks, offline
 from cdcd_video.metrics.sets.distribution import frechet_distance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,8 +170,8 @@ def test_resizes_interpolate_between_pixel_centres():
 )
 def test_i3d_with_its_true_weights_gives_the_published_values(num_frames, known):
     """FVD of 8 black videos against 8 white ones, as published for StyleGAN-V's network (TensorFlow's own: 151.3924)."""
-    if not weights.is_here("i3d"):
-        pytest.skip(f"{weights.WEIGHTS['i3d'].file} is not in {weights.folder()}")
+    if not feature_weights.is_here("i3d"):
+        pytest.skip(f"{feature_weights.WEIGHTS['i3d'].file} is not in {feature_weights.folder()}")
     network = networks.load("i3d")
     # All 8 videos of a set are the same one, so two of them say everything.
     black = np.zeros((2, num_frames, 64, 64, 3), dtype=np.uint8)
@@ -183,15 +183,15 @@ def test_i3d_with_its_true_weights_gives_the_published_values(num_frames, known)
 
 @pytest.fixture
 def weights_folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(feature_weights.FOLDER_VARIABLE, str(tmp_path))
     return tmp_path
 
 
 def pinned(monkeypatch, name: str, data: bytes, **changes) -> None:
     """Declares `data` to be the published file."""
-    known = weights.WEIGHTS[name]
+    known = feature_weights.WEIGHTS[name]
     digest = {"sha256": hashlib.sha256(data).hexdigest()} | changes
-    monkeypatch.setitem(weights.WEIGHTS, name, weights.WeightsFile(**(vars(known) | digest)))
+    monkeypatch.setitem(feature_weights.WEIGHTS, name, feature_weights.WeightsFile(**(vars(known) | digest)))
 
 
 def as_file(state: dict[str, torch.Tensor], path: Path) -> bytes:
@@ -199,13 +199,20 @@ def as_file(state: dict[str, torch.Tensor], path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("name", weights.WEIGHTS)
+@pytest.mark.parametrize("name", feature_weights.WEIGHTS)
 def test_missing_weights_are_one_sentence_that_says_all(name, weights_folder):
-    wanted = weights.WEIGHTS[name]
+    wanted = feature_weights.WEIGHTS[name]
     with pytest.raises(UserError) as told:
-        weights.read(name)
+        feature_weights.read(name)
     said = str(told.value)
-    for part in (wanted.file, wanted.sha256, wanted.url, str(weights_folder), weights.FOLDER_VARIABLE, wanted.instead):
+    for part in (
+        wanted.file,
+        wanted.sha256,
+        wanted.url,
+        str(weights_folder),
+        feature_weights.FOLDER_VARIABLE,
+        wanted.instead,
+    ):
         assert part in said
     assert f"cdcd_video.tools.weights get {name}" in said and "\n" not in said
     assert len(wanted.sha256) == 64 and wanted.url.startswith("https://")
@@ -218,30 +225,30 @@ def test_networks_without_weights_say_so_and_the_built_in_ones_stand_in(weights_
     with pytest.raises(UserError, match="ssim does without"):
         networks.lpips()
     assert networks.preferred("frames") == "sprites-frame" and networks.preferred("videos") == "sprites-video"
-    (weights_folder / weights.WEIGHTS["inception"].file).touch()
+    (weights_folder / feature_weights.WEIGHTS["inception"].file).touch()
     assert networks.preferred("frames") == "inception" and networks.preferred("videos") == "sprites-video"
 
 
 def test_other_content_is_never_opened(weights_folder, monkeypatch):
-    path = weights_folder / weights.WEIGHTS["i3d"].file
+    path = weights_folder / feature_weights.WEIGHTS["i3d"].file
     data = as_file({"a": torch.arange(3)}, path)
     with pytest.raises(
         UserError, match=r"is not the i3d_pretrained_400.pt .* its sha256 is " + hashlib.sha256(data).hexdigest()
     ):
-        weights.read("i3d")
+        feature_weights.read("i3d")
     pinned(monkeypatch, "i3d", data)
-    assert weights.read("i3d")["a"].tolist() == [0, 1, 2]
+    assert feature_weights.read("i3d")["a"].tolist() == [0, 1, 2]
     path.write_bytes(data[:-1])
     with pytest.raises(UserError, match="delete it"):
-        weights.read("i3d")
+        feature_weights.read("i3d")
 
 
 def test_a_file_may_be_known_by_its_name_in_git(weights_folder, monkeypatch):
-    path = weights_folder / weights.WEIGHTS["i3d"].file
+    path = weights_folder / feature_weights.WEIGHTS["i3d"].file
     as_file({"a": torch.zeros(1)}, path)
     blob = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True).stdout.strip()
     pinned(monkeypatch, "i3d", b"", git_blob=blob)
-    assert list(weights.read("i3d")) == ["a"]
+    assert list(feature_weights.read("i3d")) == ["a"]
 
 
 class Malicious:
@@ -252,7 +259,7 @@ class Malicious:
 def test_nothing_in_a_file_is_run(weights_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     data = pickle.dumps({"weight": Malicious()}, protocol=2)
-    (weights_folder / weights.WEIGHTS["inception"].file).write_bytes(data)
+    (weights_folder / feature_weights.WEIGHTS["inception"].file).write_bytes(data)
     pinned(monkeypatch, "inception", data)
     with pytest.raises(pickle.UnpicklingError):
         networks.load("inception")
@@ -266,7 +273,7 @@ def test_the_tool_fetches_only_what_is_pinned(weights_folder, monkeypatch, tmp_p
     pinned(monkeypatch, "i3d", data, url=(tmp_path / "published.pt").as_uri())
     path = fetch("i3d")
     assert path == weights_folder / "i3d_pretrained_400.pt" and path.read_bytes() == data
-    assert weights.read("i3d")["a"].tolist() == [1, 1]
+    assert feature_weights.read("i3d")["a"].tolist() == [1, 1]
     path.unlink()
     pinned(monkeypatch, "i3d", b"another", url=(tmp_path / "published.pt").as_uri())
     with pytest.raises(UserError, match="sent something else"):
@@ -284,7 +291,7 @@ def test_the_tool_lists_and_refuses(weights_folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["weights", "list"])
     assert exit_code(tool.main) == 0
     listed = capsys.readouterr().out
-    assert all(wanted.sha256 in listed for wanted in weights.WEIGHTS.values())
+    assert all(wanted.sha256 in listed for wanted in feature_weights.WEIGHTS.values())
     monkeypatch.setattr(sys, "argv", ["weights", "get", "resnet"])
     assert exit_code(tool.main) == 2 and "there are inception, i3d" in capsys.readouterr().err
 
@@ -308,14 +315,14 @@ def random_inception(weights_folder, monkeypatch) -> nn.Module:
         patch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: {})
         patch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
         network = fidelity.FeatureExtractorInceptionV3("random", ["2048", "logits_unbiased"])
-    data = as_file(network.state_dict(), weights_folder / weights.WEIGHTS["inception"].file)
+    data = as_file(network.state_dict(), weights_folder / feature_weights.WEIGHTS["inception"].file)
     pinned(monkeypatch, "inception", data)
     return network
 
 
 def test_inception_is_torch_fidelitys(random_inception):
     network = networks.load("inception")
-    assert network.sees == "frames" and network.digest == weights.WEIGHTS["inception"].sha256
+    assert network.sees == "frames" and network.digest == feature_weights.WEIGHTS["inception"].sha256
     frames = noise(3, 48, 40, 3)
     seen = network(frames)
     features, logits = random_inception(torch.from_numpy(frames).permute(0, 3, 1, 2))
@@ -327,7 +334,7 @@ def test_inception_is_torch_fidelitys(random_inception):
 def test_i3d_by_name(weights_folder, monkeypatch):
     with torch.device("meta"):
         shapes = {name: values.shape for name, values in i3d.I3D().state_dict().items() if "num_batches" not in name}
-    data = as_file(made_up_weights(shapes), weights_folder / weights.WEIGHTS["i3d"].file)
+    data = as_file(made_up_weights(shapes), weights_folder / feature_weights.WEIGHTS["i3d"].file)
     pinned(monkeypatch, "i3d", data)
     wide = noise(1, 9, 20, 30, 3)
     seen = {name: networks.load(name)(wide) for name in ("i3d", "i3d:videogpt")}
@@ -389,7 +396,7 @@ def test_lpips_is_torchmetrics_with_the_trunk_from_a_file(monkeypatch):
         torch.manual_seed(2)
         trunk = functional._get_tv_model_features("alexnet")
     state = {f"features.{name}": values for name, values in trunk.state_dict().items()}
-    monkeypatch.setattr(weights, "read", lambda name: state if name == "lpips-alex" else {})
+    monkeypatch.setattr(feature_weights, "read", lambda name: state if name == "lpips-alex" else {})
     distance = networks.lpips("alex")
     frames = noise(35, 64, 64, 3)
     other = np.clip(frames.astype(int) + noise(35, 64, 64, 3, seed=1) // 4, 0, 255).astype(np.uint8)

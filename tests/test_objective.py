@@ -9,7 +9,6 @@ import worlds
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from cdcd_video.codec.codec import Codec
 from cdcd_video.config import (
     CdcdContrastConfig,
     CodecConfig,
@@ -21,8 +20,9 @@ from cdcd_video.config import (
 )
 from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.contrast_terms import Temperatures, contrast_terms
-from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion.process import Process
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import (
     diffusion_objective,
     jittered,

@@ -10,14 +10,13 @@ import pytest
 from fixtures_model import trained_config
 from test_engine import Toy, go
 
-from cdcd_video import configfile
-from cdcd_video.build import TrainingRun
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.engine import checkpoint, runtime, watch
 from cdcd_video.engine.log import Journal
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.comparison.evaluated import read
-from cdcd_video.report import card
+from cdcd_video.metrics.statistics.saved_evaluation import read
+from cdcd_video.training import model_card
+from cdcd_video.training.training_run import TrainingRun
 
 Make = Callable[[Path], object]
 ODD = {
@@ -75,7 +74,7 @@ def test_what_is_kept_beside_a_run_must_be_files(odd, tmp_path: Path):
     for name, asked in (
         ("run.json", lambda: runtime.write_run_json(tmp_path, ["train.py"])),
         ("watch.json", lambda: watch._token(tmp_path)),
-        ("config.yaml", lambda: configfile.load(tmp_path / "config.yaml", Config)),
+        ("config.yaml", lambda: config_file.load(tmp_path / "config.yaml", Config)),
     ):
         make(tmp_path / name)
         with pytest.raises(UserError, match=f"{name}.* {why}"):
@@ -83,7 +82,7 @@ def test_what_is_kept_beside_a_run_must_be_files(odd, tmp_path: Path):
     (tmp_path / "log").mkdir()
     make(tmp_path / "log" / "log.jsonl")
     with pytest.raises(UserError, match=f"log.jsonl {why}"):
-        card.stages(tmp_path / "log" / "log.jsonl")
+        model_card.stages(tmp_path / "log" / "log.jsonl")
 
 
 def test_a_run_json_that_holds_no_facts_is_told_and_kept(tmp_path: Path):

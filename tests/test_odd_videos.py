@@ -16,8 +16,8 @@ from cdcd_video.data import animations
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.data.colour import matrix_profile
 from cdcd_video.data.decoding import Source, open_video
+from cdcd_video.data.display import placing_of
 from cdcd_video.data.images import MOST_WHOLE_BYTES, read_image
-from cdcd_video.data.shown import placing_of
 
 P3 = matrix_profile((0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06), 2.2)
 

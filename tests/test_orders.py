@@ -13,10 +13,10 @@ from worlds import KINDS, chi_square_p_value, chi_square_power, drawn_states, ki
 
 from cdcd_video import ImageToVideo, request
 from cdcd_video.config import BridgeProcess
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.process import mask
 from cdcd_video.diffusion.sampler import WALKS, confidence_walk, has_order, purity_walk, walk
 from cdcd_video.diffusion.schedule import cosine, linear
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.errors import UserError
 
 DRAWS = 20_000

@@ -7,23 +7,22 @@ import torch
 import torch.nn.functional as F
 from fixtures_model import ROOT
 
-from cdcd_video import configfile
-from cdcd_video.build import TrainingRun
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.fit import decoder_objective
-from cdcd_video.codec.picture import Critic, Picture
-from cdcd_video.config import CodecConfig, Config, PictureConfig
+from cdcd_video.config import CodecConfig, Config, PictureConfig, config_file
 from cdcd_video.engine import load_weights
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.features import weights
+from cdcd_video.metrics.features import feature_weights
 from cdcd_video.model import build_critic
-from cdcd_video.stages import picture_of
+from cdcd_video.networks.codec.codec_loss import decoder_objective
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.codec.perceptual import Critic, Picture
+from cdcd_video.training.stages import picture_of
+from cdcd_video.training.training_run import TrainingRun
 
 CPU = torch.device("cpu")
 
 
 def tiny(*changes: str) -> Config:
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, changes)
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, changes)
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, 
         torch.manual_seed(2)
         trunk = functional._NoTrainLpips(net="alex", pnet_rand=True).net.state_dict()
     state = {f"features.{key.split('.', 1)[1]}": value for key, value in trunk.items()}
-    monkeypatch.setattr(weights, "read", lambda name: {"lpips-alex": state}[name])
+    monkeypatch.setattr(feature_weights, "read", lambda name: {"lpips-alex": state}[name])
     config = tiny("picture.perceptual=0.5", "picture.trunk=alex")
     picture = picture_of(config, None, CPU)
     drawn, truth = (F.interpolate(side.detach(), scale_factor=2.0) for side in frames)
@@ -106,7 +105,7 @@ def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, 
 
 
 def test_lpips_without_its_weights_is_told_in_one_sentence(tmp_path, monkeypatch, tiny_model):
-    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "none"))
+    monkeypatch.setenv(feature_weights.FOLDER_VARIABLE, str(tmp_path / "none"))
     run = TrainingRun(tiny("picture.perceptual=1"), tmp_path / "run", ["test"])
     shutil.copytree(tiny_model, run.folder)
     with pytest.raises(UserError, match="lpips-vgg needs .*python -m cdcd_video.tools.weights get lpips-vgg") as told:
@@ -134,7 +133,7 @@ def test_a_decoder_with_a_critic_is_trained_resumed_and_handed_on_without_it(tmp
         return decoder_objective(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cdcd_video.stages.decoder_objective", dying)
+        patch.setattr("cdcd_video.training.stages.decoder_objective", dying)
         with pytest.raises(RuntimeError, match="power cut"):
             runs[1].train(["decoder"])
     start("broken").train(["decoder"])

@@ -5,12 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cdcd_video.tools.upstream.functions.plain_loss import (
+    PlainChain,
+    PlainContrast,
+    log_one_hot,
+    plain_chain,
+    plain_loss,
+)
 from torch import Tensor
 
 from cdcd_video.contrast.cdcd import CdcdWeights, Negatives, cdcd_loss
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
-from cdcd_video.diffusion.quirks import UPSTREAM
-from cdcd_video.tools.plain import PlainChain, PlainContrast, log_one_hot, plain_chain, plain_loss
+from cdcd_video.diffusion.upstream_quirks import UPSTREAM
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 WEIGHTS = {"intra": 5e-5, "inter": 5e-6}
 MODES = (

@@ -9,15 +9,15 @@ import torch
 import yaml
 from fixtures_model import ROOT
 
-from cdcd_video import configfile, settled
-from cdcd_video.build import TrainingRun
-from cdcd_video.config import Config, TrainStages
+from cdcd_video.config import Config, TrainStages, config_file
+from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.engine import distributed, precision
 from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
-from cdcd_video.identity import identity_text
-from cdcd_video.report.card import write_card
-from cdcd_video.settled import foreseen, slow_ones
+from cdcd_video.training import resolved
+from cdcd_video.training.model_card import write_card
+from cdcd_video.training.resolved import foreseen, slow_ones
+from cdcd_video.training.training_run import TrainingRun
 
 CPU = torch.device("cpu")
 STAGES = tuple(TrainStages.model_fields)
@@ -33,11 +33,11 @@ def no_limits(monkeypatch: pytest.MonkeyPatch):
 
 def machine(monkeypatch: pytest.MonkeyPatch, best: str) -> None:
     """Lets runs begin as on a machine of that precision."""
-    monkeypatch.setattr(settled, "best_for", lambda device: (best, "this machine is made up"))
+    monkeypatch.setattr(resolved, "best_for", lambda device: (best, "this machine is made up"))
 
 
 def tiny(*changes: str) -> Config:
-    return configfile.load(
+    return config_file.load(
         ROOT / "configs" / "tiny.yaml", Config, ["data.num_clips=2", "data.num_val_clips=2", *changes]
     )
 
@@ -144,7 +144,7 @@ def test_no_shipped_config_names_a_precision():
 
 def test_a_precision_that_is_named_is_meant(monkeypatch):
     machine(monkeypatch, "fp32")
-    config = settled.settled(tiny("train.codec.precision=bf16"), CPU)
+    config = resolved.settled(tiny("train.codec.precision=bf16"), CPU)
     assert asked(config) == ["fp32", "bf16", "fp32", "fp32", "fp32", "fp32"]
     assert slow_ones(config, ["clip", "codec"], CPU).startswith("codec: bf16, as the run was begun")
     assert not slow_ones(config, ["clip", "decoder"], CPU)
@@ -157,10 +157,10 @@ def test_the_dry_run_foresees_it_for_a_device_that_is_not_here_too(monkeypatch):
     machine(monkeypatch, "fp32")
     found, told = foreseen(tiny())
     assert set(asked(found)) == {"fp32"} and "it is fp32 here: this machine is made up." in told
-    begun = settled.settled(tiny("train.clip.precision=bf16"), CPU)
+    begun = resolved.settled(tiny("train.clip.precision=bf16"), CPU)
     found, told = foreseen(tiny(), begun)
     assert asked(found) == asked(begun) and told.endswith("A run that was begun keeps the one it has.")
-    monkeypatch.setattr(settled, "device_for", absent)
+    monkeypatch.setattr(resolved, "device_for", absent)
     found, told = foreseen(tiny("device=cuda"))
     assert set(asked(found)) == {"bf16"} and "as on a cuda device that has it; none is here" in told
 
@@ -195,8 +195,8 @@ def test_a_run_keeps_its_precision_on_another_machine(first: str, later: str, tm
 
 def test_a_run_from_before_goes_on_in_what_its_config_names(tmp_path: Path, monkeypatch):
     machine(monkeypatch, "fp32")
-    begun = settled.settled(tiny(*(f"train.{stage}.precision=bf16" for stage in STAGES)), CPU)
-    (tmp_path / "config.yaml").write_text(configfile.dump(begun))
+    begun = resolved.settled(tiny(*(f"train.{stage}.precision=bf16" for stage in STAGES)), CPU)
+    (tmp_path / "config.yaml").write_text(config_file.dump(begun))
     (tmp_path / "checkpoints" / "clip" / "step-00000001").mkdir(parents=True)
     assert TrainingRun(tiny(), tmp_path, ["test"]).config == begun
 

@@ -13,15 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cdcd_video import configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.images import fit, read_image
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import networks
 from cdcd_video.model import load_model as load_whole
-from cdcd_video.pretrained import FrozenClip, find, known, load, mark_of, open_clip, pixels
-from cdcd_video.pretrained.files import sha256_of
-from cdcd_video.pretrained.stand_in import MARK_FILE, STAMP
+from cdcd_video.networks.clip import FrozenClip, find, load_clip, mark_of, open_clip, preprocessing, published
+from cdcd_video.networks.clip.clip_files import sha256_of
+from cdcd_video.networks.clip.random_clip import MARK_FILE, STAMP
 from cdcd_video.tools import stand_in_clip
 
 CAPTIONS = ["the red circle moves right", "a man plays the guitar", "zebra"]
@@ -63,27 +62,27 @@ def edit(file: Path, **changes) -> None:
 def test_a_name_or_a_folder_is_enough_in_a_config(tmp_path):
     for text in ("openai/clip-vit-base-patch16", "some/where/else", "{kind: pretrained, folder: x}"):
         (tmp_path / "a.yaml").write_text(f"name: a\ndata: {{kind: sprites}}\nclip: {text}\n")
-        config = configfile.load(tmp_path / "a.yaml", Config)
+        config = config_file.load(tmp_path / "a.yaml", Config)
         assert config.clip.kind == "pretrained" and config.clip.folder == (text if text[0] != "{" else "x")
-        (tmp_path / "b.yaml").write_text(configfile.dump(config))
-        assert configfile.load(tmp_path / "b.yaml", Config) == config
-        assert configfile.load(tmp_path / "a.yaml", Config, ["clip=y"]).clip.folder == "y"
-        assert configfile.load(tmp_path / "a.yaml", Config, ["clip.folder=z"]).clip.folder == "z"
+        (tmp_path / "b.yaml").write_text(config_file.dump(config))
+        assert config_file.load(tmp_path / "b.yaml", Config) == config
+        assert config_file.load(tmp_path / "a.yaml", Config, ["clip=y"]).clip.folder == "y"
+        assert config_file.load(tmp_path / "a.yaml", Config, ["clip.folder=z"]).clip.folder == "z"
     with pytest.raises(UserError, match='`codec` is "x", but must be a section'):
-        configfile.load(tmp_path / "a.yaml", Config, ["codec=x"])
+        config_file.load(tmp_path / "a.yaml", Config, ["codec=x"])
     with pytest.raises(UserError, match="`clip` is 3, but must be a section whose `kind` is builtin or pretrained"):
-        configfile.load(tmp_path / "a.yaml", Config, ["clip=3"])
+        config_file.load(tmp_path / "a.yaml", Config, ["clip=3"])
 
 
 @pytest.mark.parametrize("is_offline", [False, True])
-@pytest.mark.parametrize("name", known.KNOWN)
+@pytest.mark.parametrize("name", published.KNOWN)
 def test_without_the_weights_one_sentence_says_how_to_get_them(name, is_offline, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1" if is_offline else "0")
     with pytest.raises(UserError) as told:
         find(name)
-    text, place = str(told.value), known.KNOWN[name].weights
+    text, place = str(told.value), published.KNOWN[name].weights
     assert f"hf download {place.repository} {place.file}" in text and f"--revision {place.revision}" in text
     assert "without, run that on another machine" in text and ("HF_HUB_OFFLINE is set: unset it" in text) is is_offline
     assert "\n" not in text and "Repo id" not in text and "couldn't connect" not in text
@@ -101,12 +100,12 @@ def test_a_published_clip_is_read_from_the_cache_at_its_commit_and_its_hash(
 ):
     """As ViT-B/16: weights of an export in one repository, config and tokenizer in another."""
     export = write_export(tmp_path / "export", stand_in, "quick_gelu", None)
-    weights = known.Place("open/export", "2" * 40, "open_clip_model.safetensors")
+    weights = published.Place("open/export", "2" * 40, "open_clip_model.safetensors")
     names = ["config.json", *sorted(file.name for file in plain.glob("*.json") if file.name != "config.json")]
-    beside = tuple(known.Place("some/body", "1" * 40, name) for name in names)
+    beside = tuple(published.Place("some/body", "1" * 40, name) for name in names)
     digest = sha256_of(tmp_path / "export" / weights.file)
-    entry = known.Known(weights, digest, beside, known.KNOWN["openai/clip-vit-base-patch16"].shape)
-    monkeypatch.setattr("cdcd_video.pretrained.files.KNOWN", {"some/body": entry})
+    entry = published.Known(weights, digest, beside, published.KNOWN["openai/clip-vit-base-patch16"].shape)
+    monkeypatch.setattr("cdcd_video.networks.clip.clip_files.KNOWN", {"some/body": entry})
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", in_cache(tmp_path / "hub"))
     for at, source in ((weights, tmp_path / "export"), *((place, plain) for place in beside)):
         home = tmp_path / "hub" / f"models--{at.repository.replace('/', '--')}" / "snapshots" / at.revision
@@ -287,9 +286,9 @@ def test_half_precision_files_are_computed_in_32_bits(plain, frozen):
 
 def test_broad_towers_attend_by_fused_kernels_and_tell_the_same(frozen, plain):
     assert frozen.model.config._attn_implementation == "eager", "the shipped model's bits hang on it"
-    config = load.config_of(find(plain))
-    config.vision_config.hidden_size = load.WIDE
-    assert load.attention_of(config) == "sdpa"
+    config = load_clip.config_of(find(plain))
+    config.vision_config.hidden_size = load_clip.WIDE
+    assert load_clip.attention_of(config) == "sdpa"
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     eager = frozen.see(images, (2,)).patches[0], frozen.read(CAPTIONS).embedding
     frozen.model.set_attn_implementation("sdpa")
@@ -460,7 +459,7 @@ def test_an_openclip_export_tells_what_openclip_tells(activation, said, stand_in
             torch.testing.assert_close(ours, theirs[:, 1:], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(seen.embedding, embedding, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(clip.read(CAPTIONS).embedding, export.read(ids), atol=1e-5, rtol=1e-4)
-    assert clip.pixels == pixels.Pixels((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic") and clip.stand_in is None
+    assert clip.pixels == preprocessing.Pixels((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic") and clip.stand_in is None
 
 
 def test_the_activation_is_part_of_what_an_export_is(stand_in, tmp_path):
@@ -484,7 +483,7 @@ def test_openai_weights_in_an_export_that_forgot_quick_gelu_are_not_guessed_at(s
     save_file(short, file)
     with pytest.raises(UserError, match='need quick_gelu, .* write "quick_gelu": true into its model_cfg, or false'):
         FrozenClip(tmp_path / "export")
-    monkeypatch.setattr(open_clip, "OPENAI_SHA256", {load.hashlib.sha256(file.read_bytes()).hexdigest()})
+    monkeypatch.setattr(open_clip, "OPENAI_SHA256", {load_clip.hashlib.sha256(file.read_bytes()).hexdigest()})
     assert FrozenClip(tmp_path / "export").model.config.vision_config.hidden_act == "quick_gelu"
 
 
@@ -583,7 +582,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_true_shape_has_its_true_size
     from transformers import CLIPConfig, CLIPModel
 
     sizes = {}
-    for name, entry in known.KNOWN.items():
+    for name, entry in published.KNOWN.items():
         with torch.device("meta"):
             model = CLIPModel(CLIPConfig(**entry.shape))
         sizes[name] = sum(parameter.numel() for parameter in model.parameters())

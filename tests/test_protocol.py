@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdcd_video import configfile, protocol
+from cdcd_video.config import config_file
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import fidelity
-from cdcd_video.metrics.rows import as_judged
-from cdcd_video.protocol import Protocol, Ruler
+from cdcd_video.metrics import fidelity, protocol
+from cdcd_video.metrics.protocol import Protocol, Ruler
+from cdcd_video.metrics.references import as_judged
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "configs" / "eval").glob("*.yaml"))
@@ -87,7 +87,7 @@ def test_shorter_windows_are_only_for_videos_that_one_window_holds():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_a_protocol_whose_videos_hold_a_window(path: Path):
-    rule = configfile.load(path, Protocol)
+    rule = config_file.load(path, Protocol)
     assert rule.windows()[0][1] - rule.windows()[0][0] + 1 == rule.window
     assert {"sprites.yaml", "msrvtt_16f_256.yaml", "small.yaml"} <= {one.name for one in FILES}
 
@@ -95,7 +95,7 @@ def test_every_file_is_a_protocol_whose_videos_hold_a_window(path: Path):
 def test_what_is_written_beside_results_is_read_back_as_the_same_protocol(tmp_path: Path):
     path = tmp_path / "protocol.yaml"
     path.write_text(RULER.as_yaml())
-    assert Ruler(configfile.load(path, Protocol), NETWORKS, "dd").hash == RULER.hash
+    assert Ruler(config_file.load(path, Protocol), NETWORKS, "dd").hash == RULER.hash
     assert RULER.as_yaml().splitlines()[0] == f"# Protocol: {RULER.hash}"
 
 
@@ -106,7 +106,7 @@ def test_the_real_clips_are_listed_below_and_no_name_of_theirs_changes_the_proto
     assert listed.as_yaml().splitlines()[-2:] == ["# Drawn again: 'a' 'b\\nseed: 9'", "# Compared with: 'c d'"]
     path = tmp_path / "protocol.yaml"
     path.write_text(listed.as_yaml())
-    assert configfile.load(path, Protocol) == SETTLED
+    assert config_file.load(path, Protocol) == SETTLED
 
 
 DEFAULT = ROOT / "configs" / "eval" / "sprites.yaml"
@@ -120,7 +120,7 @@ def from_flags(*flags: object) -> Protocol:
 
 def test_flags_override_single_fields():
     plain = from_flags()
-    assert plain == configfile.load(DEFAULT, Protocol)
+    assert plain == config_file.load(DEFAULT, Protocol)
     changed = from_flags("--num-videos", 3, "--data", "2024", "--fps", 4, "--given-frame", "counts")
     assert changed == plain.settled(num_videos=3, data="2024", fps=4.0, given_frame="counts", size_px=None)
     for flags, words in (
@@ -165,5 +165,5 @@ def test_mp4_is_judged_after_h264_and_raw_is_not():
 
 
 def test_reading_a_protocol_needs_no_torch():
-    code = "import cdcd_video.protocol, cdcd_video.metrics.scores, sys; sys.exit('torch' in sys.modules)"
+    code = "import cdcd_video.metrics.protocol, cdcd_video.metrics.scores, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -21,9 +21,9 @@ from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate import __main__ as entrance
 from cdcd_video.rate.address import is_local, listen
+from cdcd_video.rate.answers import Refused, Store
 from cdcd_video.rate.assign import Task, tasks_for
 from cdcd_video.rate.prepare import make
-from cdcd_video.rate.store import Refused, Store
 from cdcd_video.rate.study import NOISE, Recipe, open_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -291,7 +291,7 @@ def test_answers_of_another_study_are_not_mixed_in(store: Store, study, tmp_path
 WRITER = """
 import sys
 from pathlib import Path
-from cdcd_video.rate.store import Store
+from cdcd_video.rate.answers import Store
 from cdcd_video.rate.study import open_study
 store = Store(Path(sys.argv[2]), open_study(Path(sys.argv[1])))
 for rater in range(1000):

@@ -6,7 +6,7 @@ import pytest
 from chromium import Chromium, find
 from rating import NASTY, Visitor, served, write_study
 
-from cdcd_video.rate.store import Store
+from cdcd_video.rate.answers import Store
 from cdcd_video.rate.study import Study
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")

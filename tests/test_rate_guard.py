@@ -15,8 +15,8 @@ from rating import SYSTEMS, Visitor, served, write_study
 from cdcd_video.errors import UserError
 from cdcd_video.rate import server
 from cdcd_video.rate.address import is_asked_for_here, is_local, links, listen
+from cdcd_video.rate.answers import Store
 from cdcd_video.rate.limits import MAX_BODY_BYTES
-from cdcd_video.rate.store import Store
 from cdcd_video.rate.study import MAX_BYTES, open_study
 
 

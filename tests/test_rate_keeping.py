@@ -14,9 +14,9 @@ from rating import Visitor, served, write_study
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate import __main__ as entrance
 from cdcd_video.rate import database, limits
+from cdcd_video.rate.answers import Store
 from cdcd_video.rate.database import backup
 from cdcd_video.rate.limits import Operator
-from cdcd_video.rate.store import Store
 from cdcd_video.rate.study import Study
 
 
@@ -127,7 +127,7 @@ def base(monkeypatch) -> list[database.Database]:
             super().__init__(*given)
             opened.append(self)
 
-    monkeypatch.setattr("cdcd_video.rate.store.Database", Seen)
+    monkeypatch.setattr("cdcd_video.rate.answers.Database", Seen)
     return opened
 
 

@@ -14,9 +14,9 @@ from torchmetrics.functional.regression import kendall_rank_corrcoef, spearman_c
 
 from cdcd_video.errors import UserError
 from cdcd_video.rate import agreement, analysis, report, strengths
+from cdcd_video.rate.answers import Store, Vote
 from cdcd_video.rate.automatic import read_scores
 from cdcd_video.rate.raters import rater_facts
-from cdcd_video.rate.store import Store, Vote
 from cdcd_video.rate.study import NOISE, Item, Study
 
 N = math.nan

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdcd_video import report
 from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import UserError
+from cdcd_video.evaluation import report
+from cdcd_video.evaluation.report import html_page as page_maker
+from cdcd_video.evaluation.report import plots
+from cdcd_video.evaluation.report.markdown import as_is
+from cdcd_video.evaluation.report.score_entries import find, interval, shown
+from cdcd_video.evaluation.report.score_files import write_scores
+from cdcd_video.evaluation.report.score_table import tables
+from cdcd_video.evaluation.report.summary_text import terminal_table
+from cdcd_video.metrics.protocol import Protocol, Ruler
 from cdcd_video.metrics.scores import MEASURES, Score
 from cdcd_video.metrics.suite import Evaluation, Example
 from cdcd_video.metrics.summary import PerVideo
-from cdcd_video.protocol import Protocol, Ruler
-from cdcd_video.report import figures
-from cdcd_video.report import html as page_maker
-from cdcd_video.report.entries import find, interval, shown
-from cdcd_video.report.files import write_scores
-from cdcd_video.report.markdown import as_is
-from cdcd_video.report.table import tables
-from cdcd_video.report.words import terminal_table
 
 RULER = Ruler(
     Protocol(num_videos=20, num_real=20, num_frames=4, fps=8.0, size_px=16, window=4, frame_network="sprites-frame"),
@@ -176,7 +176,7 @@ def test_the_page_holds_the_very_pixels(made: dict[str, Path]):
 
 def test_the_videos_can_be_played(tmp_path: Path):
     ramp = np.linspace(20, 220, 6).astype(np.uint8)[:, None, None, None] * np.ones((1, 64, 64, 3), np.uint8)
-    (tmp_path / "video.mp4").write_bytes(base64.b64decode(figures.movie(ramp, 8.0).split(",", 1)[1]))
+    (tmp_path / "video.mp4").write_bytes(base64.b64decode(plots.movie(ramp, 8.0).split(",", 1)[1]))
     clip = read_clip(tmp_path / "video.mp4", size_px=64)
     assert clip.fps == pytest.approx(8) and (clip.source_width, clip.source_height) == (192, 192)
     np.testing.assert_allclose(clip.frames.mean(axis=(1, 2, 3)), ramp.mean(axis=(1, 2, 3)), atol=3)
@@ -184,7 +184,7 @@ def test_the_videos_can_be_played(tmp_path: Path):
 
 def test_long_and_large_videos_are_shown_small(tmp_path: Path):
     frames = np.concatenate([pixels(seed, 200) for seed in range(10)])
-    picture = Image.open(io.BytesIO(base64.b64decode(figures.strip(frames).split(",", 1)[1])))
+    picture = Image.open(io.BytesIO(base64.b64decode(plots.strip(frames).split(",", 1)[1])))
     assert picture.format == "WEBP" and picture.size == (14 * 98 - 2, 96)  # every third of 40
 
 
@@ -309,14 +309,12 @@ def test_a_page_of_sets_alone_says_what_was_found(tmp_path: Path):
 
 
 def test_a_curve_is_drawn_only_of_what_has_frames_or_windows():
-    assert figures.curve(SCORES, "position_error", "px") is None
-    address = figures.curve(SCORES, "psnr", "dB")
+    assert plots.curve(SCORES, "position_error", "px") is None
+    address = plots.curve(SCORES, "psnr", "dB")
     picture = base64.b64decode(address.split(",", 1)[1]).decode()
-    assert (
-        picture.count("<svg") == 1 and figures.COLOURS["model"] in picture and figures.COLOURS["copy-first"] in picture
-    )
-    assert figures.COLOURS["truth"] not in picture
-    assert figures.curve(SCORES, "fid", "FID") is None and figures.curve(SCORES, "fvd", "FVD", of_windows=True)
+    assert picture.count("<svg") == 1 and plots.COLOURS["model"] in picture and plots.COLOURS["copy-first"] in picture
+    assert plots.COLOURS["truth"] not in picture
+    assert plots.curve(SCORES, "fid", "FID") is None and plots.curve(SCORES, "fvd", "FVD", of_windows=True)
 
 
 def test_numbers_are_rounded_to_what_they_can_bear():
@@ -348,22 +346,24 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
 
 
 def test_a_score_that_is_measured_and_shown_nowhere_is_an_error_at_import(monkeypatch):
+    from cdcd_video.evaluation.report import latent_tables, score_entries
     from cdcd_video.metrics.latent import latent_scores
-    from cdcd_video.report import entries, latent_tables
 
     def imported(module) -> None:
         again = importlib.util.module_from_spec(module.__spec__)  # a copy: the module that others hold stays as it is
         module.__spec__.loader.exec_module(again)
 
-    imported(entries)
+    imported(score_entries)
     imported(latent_tables)
     monkeypatch.setitem(MEASURES, "sharpness", MEASURES["psnr"])
-    with pytest.raises(ValueError, match=r"report/entries.py: measured and shown nowhere: sharpness; shown and never"):
-        imported(entries)
+    with pytest.raises(
+        ValueError, match=r"evaluation/report/score_entries.py: measured and shown nowhere: sharpness; shown and never"
+    ):
+        imported(score_entries)
     monkeypatch.delitem(MEASURES, "sharpness")
     monkeypatch.delitem(MEASURES, "fid_over_floor")
     with pytest.raises(ValueError, match="shown and never measured: fid_over_floor"):
-        imported(entries)
+        imported(score_entries)
     monkeypatch.setitem(latent_scores.MEASURES, "spread", ("ratio", "higher"))
     with pytest.raises(ValueError, match=r"latent_tables.py: measured and shown nowhere: spread"):
         imported(latent_tables)

@@ -17,22 +17,22 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 import evaluate
-from cdcd_video import ImageToVideo, configfile
-from cdcd_video.build import TrainingRun
-from cdcd_video.codec.quantizer import FiniteScalarQuantizer
-from cdcd_video.config import Config, DenoiserConfig, DiffusionConfig, LossConfig
+from cdcd_video import ImageToVideo
+from cdcd_video.baselines.autoregressive import CausalTransformer
+from cdcd_video.baselines.build import build_rival, num_parameters
+from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_walk, noised
+from cdcd_video.config import Config, DenoiserConfig, DiffusionConfig, LossConfig, config_file
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.denoiser import Condition
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.errors import UserError
-from cdcd_video.generate import Drawing
 from cdcd_video.model import build_codec, build_denoiser
+from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
+from cdcd_video.networks.denoiser import Condition
 from cdcd_video.objective import token_weights
+from cdcd_video.pipeline import Drawing
 from cdcd_video.records import CodePair, TextStates
-from cdcd_video.rivals.autoregressive import CausalTransformer
-from cdcd_video.rivals.equal import build_rival, num_parameters
-from cdcd_video.rivals.gaussian import LEAST_T, FlowDenoiser, euler_walk, noised
+from cdcd_video.training.training_run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny.yaml"
@@ -95,7 +95,7 @@ def streams(*seeds: int) -> list[torch.Generator]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["gate", "sprites", "tiny"])
 def test_rivals_are_as_large_as_the_denoiser(name: str, kind: str):
-    config = configfile.load(ROOT / "configs" / f"{name}.yaml", Config)
+    config = config_file.load(ROOT / "configs" / f"{name}.yaml", Config)
     patches = (config.data.size_px // config.clip.patch_size) ** 2
     clip = SimpleNamespace(
         vision_width=config.clip.vision_width, num_patches=patches, joint_width=config.clip.joint_width
@@ -498,7 +498,7 @@ def rivals(trained: Path, tmp_path_factory) -> dict[str, Path]:
     runs = {kind: tmp_path_factory.mktemp(kind) / "run" for kind in KINDS}
     with shapes.unchecked():
         for kind, out in runs.items():
-            TrainingRun(configfile.load(TINY, Config, changes(kind, trained)), out, ["test"]).train()
+            TrainingRun(config_file.load(TINY, Config, changes(kind, trained)), out, ["test"]).train()
     return runs
 
 
@@ -522,7 +522,7 @@ def test_a_run_taken_up_again_ends_with_the_same_bits(rivals: dict[str, Path], t
     (out / "model" / "denoiser.safetensors").unlink()
     shutil.rmtree(out / "checkpoints" / "diffusion" / "step-00000040")
     shutil.rmtree(out / "checkpoints" / "refine")
-    config = configfile.load(out / "config.yaml", Config)
+    config = config_file.load(out / "config.yaml", Config)
     with shapes.unchecked():
         TrainingRun(config, out, ["test"]).train()
     assert (out / "model" / "denoiser.safetensors").read_bytes() == before
@@ -601,7 +601,7 @@ def test_it_is_measured_by_the_same_command(rivals: dict[str, Path], tmp_path: P
 )
 def test_configs_that_ask_a_rival_for_what_it_has_not(change: str, words: str):
     with pytest.raises(UserError, match=words):
-        configfile.load(ROOT / "configs" / "sprites.yaml", Config, ["rival.kind=gaussian", change])
+        config_file.load(ROOT / "configs" / "sprites.yaml", Config, ["rival.kind=gaussian", change])
 
 
 def test_noise_on_the_path():

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cdcd_video import DrawingWarning, ImageToVideo
-from cdcd_video.benchmark import drawn
-from cdcd_video.codec import round_trip
 from cdcd_video.data.images import fit
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.evaluation import from_model
 from cdcd_video.model import SHIPPED, folder_digest
+from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.tools import round_trip as command
 
 CAPTION = "the red circle moves right"
@@ -82,7 +82,7 @@ def enlarged(number: int) -> np.ndarray:
 
 @pytest.mark.parametrize("made", [own, as_jpeg, enlarged], ids=lambda made: made.__name__)
 def test_frames_of_its_own_world_raise_no_alarm(pipe: ImageToVideo, made: Callable[[int], np.ndarray]):
-    found = round_trip.round_trip_db(
+    found = reconstruction_quality.round_trip_db(
         pipe.model.codec, pipe.model.clip, np.stack([made(number) for number in range(NUM_FRAMES)])
     )
     assert found.min() >= pipe.model.least_db
@@ -93,7 +93,7 @@ def test_frames_of_its_own_world_raise_no_alarm(pipe: ImageToVideo, made: Callab
     ("made", "share"), [(light, 0.9), (photograph, 1.0), (painting, 1.0)], ids=["light", "photograph", "painting"]
 )
 def test_frames_of_another_world_are_told(pipe: ImageToVideo, made: Callable[[int], np.ndarray], share: float):
-    found = round_trip.round_trip_db(
+    found = reconstruction_quality.round_trip_db(
         pipe.model.codec, pipe.model.clip, np.stack([made(number) for number in range(NUM_FRAMES)])
     )
     assert (found < pipe.model.least_db).mean() >= share
@@ -108,12 +108,12 @@ def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
 def test_an_evaluation_says_in_one_sentence_how_many(pipe: ImageToVideo):
     starts = [photograph(0), own(0), painting(0)]
     footage = SimpleNamespace(subjects=starts, film=lambda number, size_px: starts[number][None])
-    (told,) = drawn._other_world(pipe, SimpleNamespace(data="clips"), footage)
+    (told,) = from_model._other_world(pipe, SimpleNamespace(data="clips"), footage)
     assert told.startswith("2 of the first 3 starting frames are not like")
-    assert drawn._other_world(pipe, SimpleNamespace(data="sprites"), footage) == []
+    assert from_model._other_world(pipe, SimpleNamespace(data="sprites"), footage) == []
     footage.subjects = starts[1:2]
     starts.insert(0, own(1))
-    assert drawn._other_world(pipe, SimpleNamespace(data="clips"), footage) == []
+    assert from_model._other_world(pipe, SimpleNamespace(data="clips"), footage) == []
 
 
 # ------------------------------------------------------------------------------------------------------ the figure
@@ -134,28 +134,28 @@ def test_the_command_measures_it_and_the_model_stays_the_same(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     digest = folder_digest(copy)
-    (copy / round_trip.FILE).write_text("{")  # a damaged one is no hindrance
+    (copy / reconstruction_quality.FILE).write_text("{")  # a damaged one is no hindrance
     with pytest.raises(UserError, match=r"is damaged.*tools\.round_trip"):
         ImageToVideo.from_pretrained(copy, device="cpu")
     monkeypatch.setattr(sys, "argv", ["round_trip", str(copy), "--device", "cpu"])
     assert exit_code(command.main) == 0
-    facts = json.loads((copy / round_trip.FILE).read_text())
-    assert facts["least_db"] == pytest.approx(facts["quantile_db"] - round_trip.MARGIN_DB, abs=0.011)
+    facts = json.loads((copy / reconstruction_quality.FILE).read_text())
+    assert facts["least_db"] == pytest.approx(facts["quantile_db"] - reconstruction_quality.MARGIN_DB, abs=0.011)
     model = ImageToVideo.from_pretrained(copy, device="cpu").model
     assert model.least_db == facts["least_db"] and model.digest == digest == folder_digest(copy)
 
 
 @pytest.mark.parametrize("text", ["[]", '{"least_db": "26"}', '{"least_db": NaN}', '{"least_db": true}', "{}", "\xff"])
 def test_a_damaged_figure_is_refused(tmp_path: Path, text: str):
-    (tmp_path / round_trip.FILE).write_text(text, encoding="latin-1")
+    (tmp_path / reconstruction_quality.FILE).write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="is damaged"):
-        round_trip.read_least_db(tmp_path)
+        reconstruction_quality.read_least_db(tmp_path)
 
 
 def test_the_quantile_is_of_validation_frames(pipe: ImageToVideo):
     """The shipped figure is that of its own validation frames; some of them do, whatever the machine."""
-    facts = json.loads((SHIPPED / "sprites" / round_trip.FILE).read_text())
+    facts = json.loads((SHIPPED / "sprites" / reconstruction_quality.FILE).read_text())
     assert facts["num_frames"] == pipe.model.config.data.num_val_clips
     frames = [render(sample_scene(0, number, "val"), np.zeros(1))[0] for number in range(NUM_FRAMES)]
-    found = round_trip.round_trip_db(pipe.model.codec, pipe.model.clip, np.stack(frames))
+    found = reconstruction_quality.round_trip_db(pipe.model.codec, pipe.model.clip, np.stack(frames))
     assert facts["least_db"] < found.min() and np.quantile(found, 0.05) < facts["quantile_db"] + 4

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.degrade import DEGRADATIONS
+from cdcd_video.metrics.degradations import DEGRADATIONS
 from cdcd_video.tools import ruler as tool
-from cdcd_video.tools import ruler_page as page
-from cdcd_video.tools.ruler_curves import Findings, _curve, calibrate, spearman
-from cdcd_video.tools.ruler_scales import Trial, joined, present_networks
+from cdcd_video.tools.metric_validation import validation_page as page
+from cdcd_video.tools.metric_validation.curves import Findings, _curve, calibrate, spearman
+from cdcd_video.tools.metric_validation.trial import Trial, joined, present_networks
 
 NUM_VIDEOS = 6
 

@@ -12,19 +12,19 @@ import torch
 from fixtures_model import ROOT
 from torch import Tensor, nn
 
-from cdcd_video import configfile, runs
-from cdcd_video.build import TrainingRun
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
+from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.engine import checkpoint, runtime
 from cdcd_video.errors import UserError
-from cdcd_video.identity import identity_text
 from cdcd_video.records import LossTerms
+from cdcd_video.training import run_folder
+from cdcd_video.training.training_run import TrainingRun
 
 SMALL = ("data.num_clips=2", "data.num_val_clips=2")
 
 
 def tiny(*changes: str) -> Config:
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*SMALL, *changes])
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, [*SMALL, *changes])
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def test_a_folder_in_which_nothing_was_trained_takes_another_config(start):
     start("loss.changed=3")
     (start("loss.changed=2").out / "checkpoints").mkdir()
     run = start("loss.changed=4", "train.codec.num_steps=7")
-    assert configfile.load(run.out / "config.yaml", Config) == run.config
+    assert config_file.load(run.out / "config.yaml", Config) == run.config
     (run.out / "config.yaml").write_text("half")
-    assert start().config == configfile.load(run.out / "config.yaml", Config)
+    assert start().config == config_file.load(run.out / "config.yaml", Config)
 
 
 @pytest.mark.parametrize("begun", ["checkpoint", "model"])
@@ -71,16 +71,16 @@ def test_another_config_is_refused_with_every_key_and_both_values(start, begun: 
     assert (run.out / "config.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("stage", runs.STAGES)
+@pytest.mark.parametrize("stage", run_folder.STAGES)
 def test_every_stage_may_be_given_more_steps_and_none_fewer(start, stage: str):
     run = start()
     steps = getattr(run.config.train, stage).num_steps
-    trained(run, *[one for one in runs.STAGES if stage not in runs.BUILDS_ON[one]])
+    trained(run, *[one for one in run_folder.STAGES if stage not in run_folder.BUILDS_ON[one]])
     with pytest.raises(UserError, match=rf"train\.{stage}\.num_steps: {steps} there, {steps - 1} here"):
         start(f"train.{stage}.num_steps={steps - 1}")
     assert start(f"train.{stage}.num_steps={steps + 5}").config.train != run.config.train
     start(f"train.{stage}.num_steps={steps + 8}")
-    assert sorted(runs.earlier_num_steps(run.out, stage)) == [steps, steps + 5]
+    assert sorted(run_folder.earlier_num_steps(run.out, stage)) == [steps, steps + 5]
 
 
 @pytest.mark.parametrize("stage, later", [("clip", "decoder"), ("codec", "diffusion"), ("eye", "refine")])
@@ -163,7 +163,7 @@ def test_a_finished_run_goes_on_from_its_end_the_same_way_each_time(tmp_path: Pa
 
 def with_its_length(run: Path) -> None:
     """Lets checkpoints tell what those of earlier versions told: the whole section, its number of steps with it."""
-    config = configfile.load(run / "config.yaml", Config)
+    config = config_file.load(run / "config.yaml", Config)
     told = identity_text(config.train.diffusion, but={"compile", "checkpoint_activations"})
     for path in checkpoint.home(run, "diffusion").glob("step-*/state.json"):
         state = json.loads(path.read_text())
@@ -188,5 +188,5 @@ def test_too_few_clips_are_told_before_the_first_step(start, monkeypatch, capsys
     monkeypatch.setattr(run, "_train_clip", lambda: begun.append(capsys.readouterr().err))
     run.train(["clip"])
     assert "too few clips: each of the 2 training clips is seen 504 times by clip" in begun[0]
-    assert runs.seen_too_often(run.config, 2, ["codec"]) == []
-    assert runs.seen_too_often(run.config, 3, ["clip"]) == []
+    assert run_folder.seen_too_often(run.config, 2, ["codec"]) == []
+    assert run_folder.seen_too_often(run.config, 3, ["clip"]) == []

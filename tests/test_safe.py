@@ -47,11 +47,11 @@ METHODS = {
 }
 BAIT = {"pickle.dumps", "numpy.save", "torch.save"}
 """Tests write what must be refused."""
-WEIGHTS = "cdcd_video/metrics/features/weights.py"
+WEIGHTS = "cdcd_video/metrics/features/feature_weights.py"
 """Published feature networks come as .pth: their hash is pinned, and `weights_only` reads tensors and nothing else."""
 INCEPTION = "cdcd_video/metrics/features/networks.py"
 """A foreign loader wants a .pth: it is given one that was written in memory a line before, from checked tensors."""
-YAML = "cdcd_video/configfile.py"
+YAML = "cdcd_video/config/config_file.py"
 """Its loader is a stricter SafeLoader, see test_house."""
 
 

@@ -20,8 +20,8 @@ from worlds import (
 )
 
 from cdcd_video.diffusion.categorical import draw, guided
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
 from cdcd_video.diffusion.sampler import WALKS, even_times, purity_walk, walk
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 DRAWS = 20_000
 LEVEL = 1e-4

@@ -60,12 +60,11 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_before_anything_is_counted(
 
 
 def test_a_stage_is_counted_as_the_dry_run_counts_it():
-    from cdcd_video import configfile
-    from cdcd_video.config import Config
+    from cdcd_video.config import Config, config_file
 
     path = Path(scaling.__file__).parents[2] / "configs" / "tiny.yaml"
     changes = ["loss.contrast.frame_text=0.1", "loss.contrast.share=0.5", "loss.contrast.frame_frame=0"]
-    config = configfile.load(path, Config, [*changes, "train.diffusion.batch_size=12"])
+    config = config_file.load(path, Config, [*changes, "train.diffusion.batch_size=12"])
     work = scaling.work_of(config, "diffusion")
     assert work.rows == 12 and work.codes % (12 * 8) == 0 and work.forwards == 1
     assert work.embeddings == 6 * (4 * config.clip.joint_width + 8) and work.differentiable == 0

@@ -9,16 +9,16 @@ from oracle import Oracle
 
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import instruments, suite
-from cdcd_video.metrics.features import weights
+from cdcd_video.metrics import feature_extractors, suite
+from cdcd_video.metrics.eval_dataset import ClipFootage, SceneFootage
+from cdcd_video.metrics.feature_extractors import Instruments
+from cdcd_video.metrics.features import feature_weights
 from cdcd_video.metrics.features.networks import FeatureNetwork
-from cdcd_video.metrics.footage import ClipFootage, SceneFootage
-from cdcd_video.metrics.instruments import Instruments
-from cdcd_video.metrics.seeing import measured
+from cdcd_video.metrics.measurements import measured
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.sets.distribution import frechet_distance
-from cdcd_video.metrics.sets.gallery import REAL, Gallery, set_scores
+from cdcd_video.metrics.sets.feature_store import REAL, Gallery, set_scores
 from cdcd_video.metrics.summary import per_video
-from cdcd_video.protocol import Protocol
 
 RULE = Protocol(num_videos=12, num_real=12, num_frames=8, fps=8.0, size_px=32, window=4, hop=2)
 SCENES = [sample_scene(5, index, "val") for index in range(24)]
@@ -250,7 +250,7 @@ def test_too_few_real_videos_are_told_before_anything_is_drawn():
 
 
 def test_missing_weights_are_one_sentence_with_the_way_out(monkeypatch, tmp_path):
-    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(feature_weights.FOLDER_VARIABLE, str(tmp_path))
     named = RULE.settled(frame_network="inception", video_network="i3d", window=16, num_frames=16)
     for metric, words in (
         ("fid", f"inception needs weights-inception.* in {tmp_path}.*sprites-frame does without"),
@@ -259,23 +259,25 @@ def test_missing_weights_are_one_sentence_with_the_way_out(monkeypatch, tmp_path
         ("lpips", "lpips-alex needs alexnet-owt-7be5be79.pth .244 MB, sha256 7be5be79"),
     ):
         with pytest.raises(UserError, match=words):
-            instruments.load([metric], named)
-    settled = instruments.settle_networks(Protocol())
+            feature_extractors.load([metric], named)
+    settled = feature_extractors.settle_networks(Protocol())
     assert (settled.frame_network, settled.video_network) == ("sprites-frame", "sprites-video")
-    (tmp_path / weights.WEIGHTS["inception"].file).write_bytes(b"")
-    assert instruments.settle_networks(Protocol()).frame_network == "inception"  # without another flag
+    (tmp_path / feature_weights.WEIGHTS["inception"].file).write_bytes(b"")
+    assert feature_extractors.settle_networks(Protocol()).frame_network == "inception"  # without another flag
 
 
 def test_a_network_that_cannot_do_it_is_told_at_once(monkeypatch):
     silent = dataclasses.replace(FRAME, name="silent", run=lambda pixels: (_means(pixels)[0], None))
-    monkeypatch.setattr(instruments.networks, "load", lambda name, device: {"silent": silent, "changes": VIDEO}[name])
+    monkeypatch.setattr(
+        feature_extractors.networks, "load", lambda name, device: {"silent": silent, "changes": VIDEO}[name]
+    )
     for metric, frame_network, words in (
         ("is", "silent", "silent knows no classes, which is needs"),
         ("fid", "changes", "changes sees videos, and fid is about frames"),
     ):
         with pytest.raises(UserError, match=words):
-            instruments.load([metric], RULE.settled(frame_network=frame_network))
+            feature_extractors.load([metric], RULE.settled(frame_network=frame_network))
     with pytest.raises(UserError, match="changes sees 4 frames at a time, not 6"):
-        instruments.load(["fvd"], RULE.settled(video_network="changes", window=6))
-    found = instruments.load(["fid", "fvd"], RULE.settled(frame_network="silent", video_network="changes"))
+        feature_extractors.load(["fvd"], RULE.settled(video_network="changes", window=6))
+    found = feature_extractors.load(["fid", "fvd"], RULE.settled(frame_network="silent", video_network="changes"))
     assert found.features == {"fid": ("silent", "ab"), "fvd": ("changes", "cd")} and found.lpips is None is found.clip

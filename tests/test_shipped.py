@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdcd_video import ImageToVideo, configfile
-from cdcd_video.config import Config, TrainStages
+from cdcd_video import ImageToVideo
+from cdcd_video.config import Config, TrainStages, config_file
+from cdcd_video.config.fingerprint import BEFORE
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.identity import BEFORE
-from cdcd_video.metrics.gate import GATE_WORLD, gate
-from cdcd_video.metrics.sprites import score
+from cdcd_video.metrics.single_step import GATE_WORLD, gate
+from cdcd_video.metrics.sprites_metrics import score
 from cdcd_video.model import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def test_it_is_small():
 def test_its_recipe_is_in_the_repository(pipe):
     """As it was trained: in bf16, and before there were the dials whose default has changed since."""
     then = [f"train.{stage}.precision=bf16" for stage in TrainStages.model_fields]
-    assert pipe.model.config == configfile.load(ROOT / "configs" / "sprites.yaml", Config, then, BEFORE)
+    assert pipe.model.config == config_file.load(ROOT / "configs" / "sprites.yaml", Config, then, BEFORE)
 
 
 def test_one_step_from_a_still_frame_goes_where_the_sentence_says(pipe, scenes):

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from cdcd_video import sheets
-from cdcd_video.benchmark import reality
-from cdcd_video.codec.figures import codec_figures
 from cdcd_video.config import Config, SpritesData
 from cdcd_video.data.pairs import PairIndices, draw_pairs
 from cdcd_video.data.shots import LongestShots, Shots, longest_shot, shots_in
 from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
-from cdcd_video.protocol import Protocol
+from cdcd_video.evaluation import real_videos
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.records import TextStates
-from cdcd_video.stages import CodecStage, CodeStage
+from cdcd_video.training import contact_sheets
+from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.stages import CodecStage, CodeStage
 
 LENGTHS = np.array([16, 8, 1, 12, 2, 0])
 
@@ -206,16 +206,16 @@ def test_of_each_clip_the_longest_shot_is_followed(tmp_path):
 def test_an_evaluations_real_windows_lie_in_one_shot(tmp_path):
     folder(tmp_path / "out", [(3, 7), (2,), (9,)])
     rule = Protocol(data=str(tmp_path / "out"), split="train", num_videos=2, num_real=1, size_px=16, num_frames=6)
-    footage, settled = reality.clips(reality.stored(rule), rule)
+    footage, settled = real_videos.clips(real_videos.stored(rule), rule)
     assert [subject.name for subject in footage.subjects] == ["c1", "c2"]  # no shot of c0 has six frames
     assert footage.film(0, 16)[:, 0, 0, 0].tolist() == [122, 123, 124, 125, 126, 127]
     assert footage.film(1, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
     assert footage.other(0, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
     assert (settled.num_videos, settled.num_real) == (2, 1)
     strided = rule.settled(num_frames=5, stride=2)
-    assert reality.clips(reality.stored(strided), strided)[0].subjects[0].name == "c2"
+    assert real_videos.clips(real_videos.stored(strided), strided)[0].subjects[0].name == "c2"
     with pytest.raises(UserError, match="no clip has 10 frames in one shot, the longest has 9"):
-        reality.clips(reality.stored(rule), rule.settled(num_frames=10))
+        real_videos.clips(real_videos.stored(rule), rule.settled(num_frames=10))
 
 
 class GreyClip:
@@ -244,5 +244,5 @@ def test_figures_and_sheets_of_the_codec_look_at_one_shot(tmp_path):
     figures = codec_figures(codec, clip, clips, num_clips=2)
     assert clip.seen == [23, 24, 25, 26, 124, 125, 126, 127, 128, 129]
     assert np.isnan(figures["flicker"]) and figures["still_share"] == 0, "each frame is another grey"
-    rows, _ = sheets.decoded_rows(codec, clip, clips, [0, 1])
+    rows, _ = contact_sheets.decoded_rows(codec, clip, clips, [0, 1])
     assert rows[0][:, 0, 0, 0].tolist() == [25, 127] and rows[1][:, 0, 0, 0].tolist() == [23, 124]

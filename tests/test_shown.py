@@ -9,7 +9,7 @@ from PIL import Image
 from video_files import QUARTERS, encode, quarters, quarters_of, set_display_matrix, write_clip
 
 from cdcd_video.data.clips import ClipRejected, read_clip
-from cdcd_video.data.shown import Refused, as_shown
+from cdcd_video.data.display import Refused, as_shown
 
 # Kr and Kb of the matrices of H.273.
 WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from video_files import moving_bar, write_clip
 
-from cdcd_video import build, configfile
-from cdcd_video.benchmark import drawn, reality
-from cdcd_video.config import Config, DiffusionConfig, FolderData
+from cdcd_video.config import Config, DiffusionConfig, FolderData, config_file
 from cdcd_video.data.images import fit
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.protocol import Protocol, Ruler
+from cdcd_video.evaluation import from_model, real_videos
+from cdcd_video.metrics.protocol import Protocol, Ruler
+from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.training import training_run
 from data_prep.__main__ import main
 
 CONFIG = Path(__file__).parent.parent / "configs/clips_64.yaml"
@@ -42,21 +42,21 @@ def test_the_manifest_says_how_frames_became_square_and_of_their_size(letterboxe
 
 def test_a_config_that_says_otherwise_is_refused(letterboxed):
     said = [f"data.path={letterboxed}", "data.size_px=32"]
-    config = configfile.load(CONFIG, Config, said)
+    config = config_file.load(CONFIG, Config, said)
     assert config.data.mode == "crop"
     with pytest.raises(UserError, match="--mode letterbox and data.mode is crop; make them equal"):
-        build.open_clips(config, "train")
-    config = configfile.load(CONFIG, Config, [*said, "data.mode=letterbox"])
+        training_run.open_clips(config, "train")
+    config = config_file.load(CONFIG, Config, [*said, "data.mode=letterbox"])
     clips = StoredClips(letterboxed)
-    assert len(build.open_clips(config, clips.rows[0].split)) >= 1
+    assert len(training_run.open_clips(config, clips.rows[0].split)) >= 1
 
 
 def test_a_protocol_that_says_otherwise_is_refused_and_one_that_says_nothing_learns_it(letterboxed):
     split = StoredClips(letterboxed).rows[0].split
     rule = Protocol(data=str(letterboxed), split=split, size_px=32, num_frames=4, num_videos=1, num_real=0, window=4)
     with pytest.raises(UserError, match="--mode letterbox and the protocol says crop"):
-        reality.stored(rule.settled(mode="crop"))
-    _, settled = reality.clips(reality.stored(rule), rule)
+        real_videos.stored(rule.settled(mode="crop"))
+    _, settled = real_videos.clips(real_videos.stored(rule), rule)
     assert settled.mode == "letterbox"
     assert "mode: letterbox" in Ruler(settled, {}, "").as_yaml()
 
@@ -80,9 +80,9 @@ def test_a_starting_frame_becomes_square_as_the_models_frames_did(tiny_model):
     boxed = pipe(picture, "the red circle moves right", num_frames=2, num_steps=1)
     assert np.array_equal(boxed.frames[0], fit(picture, pipe.size_px, "letterbox"))
     assert (boxed.frames[0, 0] == 0).all() and not np.array_equal(boxed.frames[0], cropped.frames[0])
-    (told,) = drawn._other_mode(pipe, Protocol(mode="crop"))
+    (told,) = from_model._other_mode(pipe, Protocol(mode="crop"))
     assert "square by letterbox, and these are made so by crop" in told
-    assert drawn._other_mode(pipe, Protocol(mode="letterbox")) == drawn._other_mode(pipe, Protocol()) == []
+    assert from_model._other_mode(pipe, Protocol(mode="letterbox")) == from_model._other_mode(pipe, Protocol()) == []
 
 
 # ----------------------------------------------------------------------------------------------------- gaps in seconds
@@ -103,4 +103,4 @@ def test_a_gap_shorter_than_a_frame_is_refused():
 @pytest.mark.parametrize("gap", ["0.5", "0.5s", "half a second", "0", "-1 s"])
 def test_a_gap_that_is_neither_is_refused_with_an_example(gap):
     with pytest.raises(UserError, match="a whole number of at least 1 or text such as 0.5 s"):
-        configfile.load(CONFIG, Config, [f"diffusion.max_gap={gap}"])
+        config_file.load(CONFIG, Config, [f"diffusion.max_gap={gap}"])

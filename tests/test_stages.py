@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from cdcd_video.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.config import Config, DenoiserConfig, SpritesData
 from cdcd_video.data.pairs import draw_pairs
 from cdcd_video.data.shots import Shots
-from cdcd_video.denoiser import Condition, Denoiser
 from cdcd_video.diffusion import process as processes
+from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
+from cdcd_video.networks.denoiser import Condition, Denoiser
 from cdcd_video.objective import with_own_source
 from cdcd_video.records import TextStates
-from cdcd_video.stages import DiffusionStage
+from cdcd_video.training.stages import DiffusionStage
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS = PATCHES * GROUPS

@@ -6,15 +6,14 @@ from fixtures_model import ROOT
 from test_objective import batch, codec  # noqa: F401 (fixtures)
 from torch import Tensor
 
-from cdcd_video import configfile
-from cdcd_video.build import TrainingRun
-from cdcd_video.config import Config, ContrastConfig
-from cdcd_video.contrast.loss import batch_info_nce
+from cdcd_video.config import Config, ContrastConfig, config_file
+from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.contrast_terms import contrast_terms
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
+from cdcd_video.networks.step_encoder import StepEye, eye_objective
 from cdcd_video.records import TextStates
-from cdcd_video.step_eye import StepEye, eye_objective
+from cdcd_video.training.training_run import TrainingRun
 
 NUM, PATCHES, VALUES = 64, 4, 3
 
@@ -107,7 +106,7 @@ def test_its_own_loss_masks_equal_captions(batch, codec):  # noqa: F811
 def tiny(tiny_model, *changes: str) -> Config:
     small = ("data.num_clips=4", "data.num_val_clips=2", "train.diffusion.num_steps=3", "train.eye.num_steps=3")
     batches = ("train.eye.batch_size=4", f"reuse={tiny_model}", "loss.contrast.text_eye=step")
-    return configfile.load(ROOT / "configs" / "tiny.yaml", Config, [*small, *batches, *changes])
+    return config_file.load(ROOT / "configs" / "tiny.yaml", Config, [*small, *batches, *changes])
 
 
 def test_it_is_trained_before_the_diffusion_which_looks_with_it(tiny_model, tmp_path):

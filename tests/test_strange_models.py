@@ -14,16 +14,16 @@ from fixtures_model import ROOT
 from safetensors.torch import load_file, save_file
 from test_engine import Toy, go
 
-from cdcd_video import ImageToVideo, clip, configfile
-from cdcd_video.build import TrainingRun
-from cdcd_video.config import Config
+from cdcd_video import ImageToVideo
+from cdcd_video.config import Config, config_file
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import offline
 from cdcd_video.model import save_module
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.pretrained.growth import MOST_CHARACTERS, growth_of
+from cdcd_video.networks.clip import FrozenClip, built_in
+from cdcd_video.networks.clip.token_growth import MOST_CHARACTERS, growth_of
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, find_fault, read_tensors
+from cdcd_video.training.training_run import TrainingRun
 
 Change = Callable[[Any], Any]
 
@@ -117,7 +117,7 @@ def test_what_16_bits_cannot_hold_is_never_written(tiny_model: Path, tmp_path: P
         ):
             save_module(net, tmp_path / "x.safetensors")
         with pytest.raises(UserError, match="nothing was written"):
-            clip.save_clip(net, None, [], tmp_path / "clip")
+            built_in.save_clip(net, None, [], tmp_path / "clip")
     assert os.listdir(tmp_path) == ["x.safetensors"] and (tmp_path / "x.safetensors").read_bytes() == b"before"
 
 
@@ -241,14 +241,14 @@ def test_a_clip_that_its_config_does_not_tell_is_refused_before_there_is_memory_
 
 
 def test_a_model_far_larger_than_its_file_is_refused(model: Path):
-    config = configfile.load(model / "config.yaml", Config, ["denoiser.width=1000000"])
-    (model / "config.yaml").write_text(configfile.dump(config))
+    config = config_file.load(model / "config.yaml", Config, ["denoiser.width=1000000"])
+    (model / "config.yaml").write_text(config_file.dump(config))
     with pytest.raises(
         UserError, match=r"denoiser.safetensors does not fit its config.yaml: that asks for [\d,]{15,} numbers"
     ):
         ImageToVideo.from_pretrained(model, "cpu")
     with pytest.raises(UserError, match="num_layers"):
-        configfile.load(ROOT / "configs" / "tiny.yaml", Config, ["denoiser.num_layers=1000000000"])
+        config_file.load(ROOT / "configs" / "tiny.yaml", Config, ["denoiser.num_layers=1000000000"])
 
 
 # -------------------------------------------------------------------------------------------------------- tokenizers
@@ -329,7 +329,7 @@ def test_the_growth_that_is_told_is_never_less_than_what_is_seen(tower: Path):
 
 
 def load_backend(tower: Path) -> Any:
-    from cdcd_video.pretrained.load import load_tokenizer
+    from cdcd_video.networks.clip.load_clip import load_tokenizer
 
     return load_tokenizer(tower)
 
@@ -370,7 +370,7 @@ def test_ten_thousand_words_are_read_to_where_the_tower_reads(tower: Path):
 
 def test_reuse_takes_nothing_over_from_a_ruined_codec(model: Path, tmp_path: Path):
     name = with_value(model / "codec.safetensors", math.nan)
-    config = configfile.load(ROOT / "configs" / "tiny.yaml", Config, [f"reuse={model}", "data.num_clips=2"])
+    config = config_file.load(ROOT / "configs" / "tiny.yaml", Config, [f"reuse={model}", "data.num_clips=2"])
     with pytest.raises(UserError, match=rf"codec.safetensors cannot be used .tensor {name} holds nan"):
         TrainingRun(config, tmp_path / "run", ["test"]).train()
     assert not (tmp_path / "run" / "model").exists()

@@ -7,14 +7,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from cdcd_video import clip
-from cdcd_video.codec.fit import latent_contrast
 from cdcd_video.config import CodecConfig, ContrastConfig
-from cdcd_video.contrast import guidance
-from cdcd_video.contrast.loss import batch_info_nce, info_nce
+from cdcd_video.contrast import contrastive_guidance
+from cdcd_video.contrast.info_nce import batch_info_nce, info_nce
 from cdcd_video.contrast.temperature import LARGEST_SCALE, held
 from cdcd_video.contrast_terms import Temperatures
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip, built_in
+from cdcd_video.networks.codec.codec_loss import latent_contrast
 from cdcd_video.records import FramePair
 
 BOUND = math.log(LARGEST_SCALE)
@@ -34,7 +33,7 @@ def clip_nats(image: torch.Tensor, text: torch.Tensor, log_scale: torch.Tensor) 
 
 
 def loss_of(image: torch.Tensor, text: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
-    return clip.contrastive_loss(image, text, held(log_scale).exp(), torch.arange(len(image))).total
+    return built_in.contrastive_loss(image, text, held(log_scale).exp(), torch.arange(len(image))).total
 
 
 # ----------------------------------------------------------------------------------------------------------- the bound
@@ -86,7 +85,7 @@ def test_all_learned_temperatures_share_the_rule():
 def test_what_is_written_of_a_clip_is_at_most_the_bound(log_scale: float, tiny_model, tmp_path):
     frozen = FrozenClip(tiny_model / "clip")
     frozen.model.logit_scale.data.fill_(log_scale)
-    clip.save_clip(frozen.model, frozen.tokenizer, ["a"], tmp_path)
+    built_in.save_clip(frozen.model, frozen.tokenizer, ["a"], tmp_path)
     written = float(load_file(tmp_path / "model.safetensors")["logit_scale"])
     assert written == log_scale if log_scale < 4 else BOUND - 4e-3 < written <= BOUND
 
@@ -120,9 +119,9 @@ def test_rows_of_a_clip_have_norm_1_under_autocast(tiny_model, monkeypatch):
     pixels = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ids, mask = frozen.tokenize(["the red circle moves right", "the blue star stays still"] * 3)
     seen = []
-    monkeypatch.setattr(clip, "contrastive_loss", lambda *given: seen.extend(given))
+    monkeypatch.setattr(built_in, "contrastive_loss", lambda *given: seen.extend(given))
     with under(torch.bfloat16):
-        clip.clip_objective(frozen.model, pixels, ids, mask, torch.arange(6))
+        built_in.clip_objective(frozen.model, pixels, ids, mask, torch.arange(6))
         seen += [frozen.see(pixels.sigmoid(), ()).embedding, frozen.read(["the red circle"]).embedding]
     for number in (0, 1, 4, 5):
         assert seen[number].dtype is torch.float32
@@ -143,11 +142,11 @@ def test_every_contrast_scores_rows_of_16_bits_in_float32():
     with under(torch.bfloat16):
         one = info_nce(anchor, positive, positive, is_negative, 0.01, own, is_own)[0]
         both = batch_info_nce(anchor, positive, is_negative, 0.01, own, is_own, symmetric=True)[0]
-        close = guidance.closeness(anchor, [positive])
+        close = contrastive_guidance.closeness(anchor, [positive])
     pairs = [
         (one, info_nce(*exact, exact[1], is_negative, 0.01, own.double(), is_own)[0]),
         (both, batch_info_nce(*exact, is_negative, 0.01, own.double(), is_own, symmetric=True)[0]),
-        (close, guidance.closeness(exact[0], [exact[1]])),
+        (close, contrastive_guidance.closeness(exact[0], [exact[1]])),
     ]
     for found, right in pairs:
         assert found.dtype is torch.float32

@@ -7,13 +7,12 @@ import torch
 from fixtures_model import ROOT
 from torch import Tensor, nn
 
-from cdcd_video import configfile
-from cdcd_video.config import Config, DenoiserConfig
-from cdcd_video.denoiser import Condition, Denoiser, levelled
+from cdcd_video.baselines.build import build_rival
+from cdcd_video.config import Config, DenoiserConfig, config_file
 from cdcd_video.model import load_model
+from cdcd_video.networks.denoiser import Condition, Denoiser, levelled
+from cdcd_video.networks.step_encoder import StepEye
 from cdcd_video.records import TextStates
-from cdcd_video.rivals.equal import build_rival
-from cdcd_video.step_eye import StepEye
 
 LEVELS, PATCHES, TEXT = (3, 2), 4, 16
 TABLE = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -86,5 +85,5 @@ def test_models_of_before_and_of_today_are_told_apart_by_their_config(tiny_model
     """The same weights, read as their config says: a folder that does not name the dial goes on as it did."""
     assert load_model(tiny_model).denoiser.normalised_text
     assert not load_model("sprites").denoiser.normalised_text
-    config = configfile.load(ROOT / "configs" / "tiny.yaml", Config)
-    assert config.denoiser.normalised_text and "normalised_text: true" in configfile.dump(config)
+    config = config_file.load(ROOT / "configs" / "tiny.yaml", Config)
+    assert config.denoiser.normalised_text and "normalised_text: true" in config_file.dump(config)

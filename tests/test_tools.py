@@ -11,10 +11,10 @@ from cdcd_video.data import cache_writer
 from cdcd_video.data.cache_writer import write_cache
 from cdcd_video.errors import exit_code
 from cdcd_video.metrics.latent.health import FADES_BELOW
-from cdcd_video.report.card import write_card
 from cdcd_video.tools import codec as codec_tool
 from cdcd_video.tools import frozen
 from cdcd_video.tools.probe import probe_accuracy
+from cdcd_video.training.model_card import write_card
 
 
 def test_the_probe_reads_what_is_there_and_nothing_else():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cdcd_video.diffusion.categorical import guided, truncate_logits
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 
 def test_truncation_keeps_the_smallest_set_and_normalises():

@@ -14,7 +14,7 @@ import data_prep.__main__
 import evaluate
 import inference
 import train
-from cdcd_video import demo, runs
+from cdcd_video import demo
 from cdcd_video.ablate import cell
 from cdcd_video.data.store import StoredClips
 from cdcd_video.data.store_writer import StoreWriter
@@ -24,6 +24,7 @@ from cdcd_video.request import chosen_target
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
 from cdcd_video.tools import guidance, kill_resume, latents, reconstruct, ruler, stand_in_clip, train_features
 from cdcd_video.tools.fuzz import __main__ as fuzz
+from cdcd_video.training import run_folder
 
 SPRITES = ("sprites", "--num-clips", 2, "--num-frames", 3, "--size-px", 8)
 TINY = ROOT / "configs" / "tiny.yaml"
@@ -253,13 +254,13 @@ def test_two_trainings_of_one_folder_train_different_things(tmp_path: Path):
 
     def ask(stage: str) -> None:
         try:
-            with runs.writing(out, [stage]):
+            with run_folder.writing(out, [stage]):
                 met.append(stage)
         except FolderInUse:
             pass
 
-    with runs.writing(out, ["decoder"]):
-        for stage in runs.STAGES:
+    with run_folder.writing(out, ["decoder"]):
+        for stage in run_folder.STAGES:
             thread = threading.Thread(target=ask, args=(stage,))
             thread.start()
             thread.join()

@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 from video_files import grey_steps, moving_bar, steps_shown, write_clip, write_sound
 
 from cdcd_video import video
-from cdcd_video.data import clips, decoding, stamps
+from cdcd_video.data import clips, decoding, timestamps
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.errors import UserError
 
@@ -243,7 +243,7 @@ STAMPS = {
 @pytest.mark.parametrize("kind", STAMPS)
 def test_stamps_in_the_order_of_decoding_lose_no_frame(kind):
     frames = [SimpleNamespace(pts=pts, dts=dts, duration=1) for pts, dts in STAMPS[kind]]
-    clock = stamps.Clock(frames[:4])
+    clock = timestamps.Clock(frames[:4])
     ticks = [clock.read(frame) for frame in frames]
     assert np.array_equal(np.diff(ticks), np.ones(len(frames) - 1))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_engine import Toy, assert_same_bits, go, lines
 
-from cdcd_video.engine import latest, meters, optim, watch
+from cdcd_video.engine import latest, optim, throughput, watch
 from cdcd_video.engine.log import Averages
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms
@@ -136,7 +136,7 @@ def test_norms_by_hand(tmp_path):
 
 def test_the_clock_by_hand():
     now = iter([0.0, 1.0, 3.0, 4.0, 6.0, 10.0, 20.0])
-    clock = meters.Clock(lambda: next(now))  # begins at 0
+    clock = throughput.Clock(lambda: next(now))  # begins at 0
     with clock.waiting():  # 1 to 3
         clock.step()
     with clock.aside():  # 4 to 6
@@ -148,7 +148,7 @@ def test_the_clock_by_hand():
 def test_the_idle_share_is_the_wait_for_batches(tmp_path, monkeypatch):
     """By a clock of our own: a batch takes three seconds, the rest of a step one."""
     now = [0.0]
-    monkeypatch.setattr(meters.Clock.__init__, "__defaults__", (lambda: now[0],))
+    monkeypatch.setattr(throughput.Clock.__init__, "__defaults__", (lambda: now[0],))
 
     class Timed(Toy):
         def batch(self, step):

@@ -16,10 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from cdcd_video.clip import contrastive_loss
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.fit import codec_objective, decoder_objective
-from cdcd_video.codec.picture import Critic, Picture
+from cdcd_video.baselines.build import build_rival
 from cdcd_video.config import (
     CdcdContrastConfig,
     CodecConfig,
@@ -31,14 +28,17 @@ from cdcd_video.config import (
     PictureConfig,
 )
 from cdcd_video.contrast_terms import Temperatures
-from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion import process as processes
 from cdcd_video.engine import TrainSettings, checkpoint, distributed, optim, parallel, runtime, train
 from cdcd_video.errors import UserError
+from cdcd_video.networks.clip.built_in import contrastive_loss
+from cdcd_video.networks.codec.codec_loss import codec_objective, decoder_objective
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.codec.perceptual import Critic, Picture
+from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.step_encoder import StepEye, eye_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.records import CodePair, FramePair, LossTerms, TextStates
-from cdcd_video.rivals.equal import build_rival
-from cdcd_video.step_eye import StepEye, eye_objective
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS, BATCH, JOINT = PATCHES * GROUPS, 10, 8

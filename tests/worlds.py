@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.bound import variational_bound
+from cdcd_video.diffusion.loss_reference import variational_bound
 from cdcd_video.diffusion.process import Process
 from cdcd_video.diffusion.schedule import Schedule, linear
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cdcd_video import benchmark, build
+from cdcd_video import evaluation
 from cdcd_video.ablate.plan import Cell, Plan
 from cdcd_video.engine import runtime
-from cdcd_video.generate import ImageToVideo
+from cdcd_video.evaluation.report.score_files import write_protocol, write_scores, write_videos
 from cdcd_video.metrics import suite
-from cdcd_video.metrics.rows import ORACLES, REFERENCES
-from cdcd_video.report.files import write_protocol, write_scores, write_videos
+from cdcd_video.metrics.references import ORACLES, REFERENCES
+from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
+from cdcd_video.training import training_run
 
 REFERENCE_FOLDER = "references"
 CACHE_FOLDER = "cache"
@@ -46,7 +47,7 @@ def run(plan: Plan, cell: Cell, command: Sequence[str], batch_size: int) -> None
       UserError: as training and evaluating do.
       SystemExit: stopped by a signal, after saving.
     """
-    training = build.TrainingRun(cell.config, cell.folder, command, cache=plan.out / CACHE_FOLDER)
+    training = training_run.TrainingRun(cell.config, cell.folder, command, cache=plan.out / CACHE_FOLDER)
     training.train(plan.ablation.stages)
     pipe = ImageToVideo.from_pretrained(cell.folder)
     for name in plan.ablation.measured:
@@ -73,7 +74,7 @@ def measure(
 ) -> dict[str, float]:
     """One evaluation of one model; writes what `evaluate.py` writes but the report. Returns the seconds it took."""
     metrics = plan.ablation.measured[name].metrics
-    bench = benchmark.prepare(pipe, plan.rules[name], metrics)
+    bench = evaluation.prepare(pipe, plan.rules[name], metrics)
     frames = suite.frames_to_draw(bench.footage, bench.ruler.protocol, metrics, rows)
     with tqdm(total=frames, desc=f"{folder.parent.name}: {name}", unit="frame", mininterval=5) as bar:
         found = bench.run(batch_size, bar.update, rows)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cdcd_video import build, configfile
 from cdcd_video.ablate.cell import measure
 from cdcd_video.ablate.plan import Cell, Plan
-from cdcd_video.config import Config
-from cdcd_video.generate import ImageToVideo
+from cdcd_video.config import Config, config_file
+from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.training import training_run
 
 STEPS = (2, 6)
 """Steps between which a training step is timed; the first ones are slower."""
@@ -35,12 +35,12 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
     steps += [f"train.{stage}.evaluate_every={last}" for stage in plan.ablation.stages]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        file.write_text(configfile.dump(cell.config))
-        config = configfile.load(file, Config, [*(small if cell.config.data.kind == "sprites" else ()), *steps])
-        training = build.TrainingRun(config, Path(folder, "run"), ["probe"])
+        file.write_text(config_file.dump(cell.config))
+        config = config_file.load(file, Config, [*(small if cell.config.data.kind == "sprites" else ()), *steps])
+        training = training_run.TrainingRun(config, Path(folder, "run"), ["probe"])
         training.train(plan.ablation.stages)
         # Not every arm has every stage: the eye is trained only for a term that looks with it.
-        times = {stage: {} for stage in build.stages_of(config) if stage in plan.ablation.stages}
+        times = {stage: {} for stage in training_run.stages_of(config) if stage in plan.ablation.stages}
         for line in map(json.loads, Path(folder, "run", "log.jsonl").read_text().splitlines()):
             if "loss" in line:
                 times[line["task"]][line["step"]] = line["time_s"]

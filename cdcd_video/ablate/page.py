@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from cdcd_video.ablate import training
+from cdcd_video.ablate import training_logs
 from cdcd_video.ablate.gather import Gathered, Sums, gather
 from cdcd_video.ablate.plan import Plan
 from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
 from cdcd_video.engine.runtime import replace_file
 from cdcd_video.errors import UserError
+from cdcd_video.evaluation.report.score_entries import HEADLINE, OF_SETS
 from cdcd_video.metrics.scores import MEASURES, SLOPE
-from cdcd_video.report.entries import HEADLINE, OF_SETS
 
 CURVES = ("position_error", "identity_iou", "motion_ratio", "psnr")
 """What is drawn along the video, as far as it was measured."""
@@ -104,7 +104,7 @@ def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) ->
             "",
         ]
         text += [*_tables(found, own), *_sets(found)]
-    text += ["", "## training", "", *training.markdown(training.read(plan))]
+    text += ["", "## training", "", *training_logs.markdown(training_logs.read(plan))]
     return "\n".join(text) + "\n"
 
 

@@ -9,11 +9,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cdcd_video import configfile
-from cdcd_video.config import Config, Section
+from cdcd_video.config import Config, Section, config_file
 from cdcd_video.errors import UserError
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.scores import checked_metrics
-from cdcd_video.protocol import Protocol
 
 Changes = tuple[str, ...]
 """As after `--set`: section.key=value."""
@@ -127,19 +126,19 @@ def read(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
     Raises:
       UserError: a file is missing, or a cell's config or a protocol is wrong; the cell is named.
     """
-    ablation = configfile.load(path, Ablation, overrides)
+    ablation = config_file.load(path, Ablation, overrides)
     out = out or Path("runs/ablations") / path.stem
     cells = []
     for arm, seed in itertools.product(ablation.every_arm(), ablation.seeds):
         name = f"{arm.name}-{seed}"
         changes = [*ablation.set, *arm.changes, f"seed={seed}", f"name={name}"]
         try:
-            config = configfile.load(path.parent / ablation.config, Config, changes)
+            config = config_file.load(path.parent / ablation.config, Config, changes)
         except UserError as error:
             raise UserError(f"{path}, cell {name}: {error}") from None
         cells.append(Cell(arm, seed, config, out / name))
     rules = {}
     for name, measured in ablation.measured.items():
-        rules[name] = configfile.load(path.parent / measured.protocol, Protocol, measured.set)
+        rules[name] = config_file.load(path.parent / measured.protocol, Protocol, measured.set)
         checked_metrics(measured.metrics, has_scenes=rules[name].data == "sprites")
     return Plan(path, ablation, out, tuple(cells), rules)

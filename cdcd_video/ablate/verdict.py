@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cdcd_video.ablate.gather import Sums
-from cdcd_video.metrics import along
-from cdcd_video.metrics.intervals import RESAMPLES, TAIL
+from cdcd_video.metrics import curve_summary
+from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL
 
 LEAST_SEEDS = 3
 
@@ -117,12 +117,12 @@ def _redrawn(sums: Sums, figure: str, seed: int) -> tuple[Float[np.ndarray, " S"
         sides = [np.einsum("rv,svf->rsf", drawn, side, optimize=True) for side in sums.by_frame]
         curves.append(_ratio(*sides))
     if figure == "end":
-        part = max(1, len(sums.frames) // along.QUARTER)
+        part = max(1, len(sums.frames) // curve_summary.QUARTER)
         own, redrawn = (np.nanmean(curve[..., -part:], axis=-1) for curve in curves)
     else:
         frames = np.asarray(sums.frames, np.float64)
         own, redrawn = (
-            along.slope(curve.reshape(-1, len(frames)), frames).reshape(curve.shape[:2]) for curve in curves
+            curve_summary.slope(curve.reshape(-1, len(frames)), frames).reshape(curve.shape[:2]) for curve in curves
         )
     return own[0], redrawn
 

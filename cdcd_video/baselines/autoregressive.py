@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.attention import SquaredReLU
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
-from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Denoiser, Prepared
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
 from cdcd_video.engine import distributed
+from cdcd_video.networks.denoiser import CLOCK_WIDTH, Condition, Denoiser, Prepared
+from cdcd_video.networks.next_frame import Dials
+from cdcd_video.networks.transformer import SquaredReLU
 from cdcd_video.objective import (
     beside_empty,
     condition_before,
@@ -38,7 +39,6 @@ from cdcd_video.objective import (
     with_dropped_captions,
 )
 from cdcd_video.records import CodePair, LossTerms
-from cdcd_video.rivals.interface import Dials
 
 Choose = Callable[[Float[Tensor, "B K"], int], Int[Tensor, "B"]]
 """(logits of a token, its number in the frame) -> its code."""

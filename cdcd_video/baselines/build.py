@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from cdcd_video.baselines.autoregressive import CausalTransformer
+from cdcd_video.baselines.flow_matching import FlowDenoiser
 from cdcd_video.config import DenoiserConfig
-from cdcd_video.denoiser import Denoiser
 from cdcd_video.errors import UserError
-from cdcd_video.rivals.autoregressive import CausalTransformer
-from cdcd_video.rivals.gaussian import FlowDenoiser
+from cdcd_video.networks.denoiser import Denoiser
 
 RIVALS: dict[str, Callable[..., nn.Module]] = {"gaussian": FlowDenoiser, "autoregressive": CausalTransformer}
 """The rivals by the kind that the config names; each is an `interface.Rival`."""

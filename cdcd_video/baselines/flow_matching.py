@@ -26,11 +26,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.attention import Block
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
-from cdcd_video.denoiser import CLOCK_WIDTH, Condition, Prepared, clock, levelled
 from cdcd_video.diffusion.sampler import even_times
 from cdcd_video.engine import distributed
+from cdcd_video.networks.denoiser import CLOCK_WIDTH, Condition, Prepared, clock, levelled
+from cdcd_video.networks.next_frame import Dials
+from cdcd_video.networks.transformer import Block
 from cdcd_video.objective import (
     beside_empty,
     condition_before,
@@ -43,7 +44,6 @@ from cdcd_video.objective import (
     with_dropped_captions,
 )
 from cdcd_video.records import CodePair, LossTerms
-from cdcd_video.rivals.interface import Dials
 
 NUM_TIMES = 1000
 """t is one of 1/1000, ..., 1 in training."""

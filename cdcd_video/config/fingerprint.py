@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cdcd_video import configfile
-from cdcd_video.config import CodecConfig, Config, TrainStages
+from cdcd_video.config import CodecConfig, Config, TrainStages, config_file
 
 FIRST: dict[str, str] = {
     "ClipConfig": (
@@ -64,12 +63,12 @@ def saved_config(file: Path) -> Config:
     Raises:
       UserError: it is missing or damaged.
     """
-    return configfile.load(file, Config, beneath={**BEFORE, "train": _TRAINED_BEFORE})
+    return config_file.load(file, Config, beneath={**BEFORE, "train": _TRAINED_BEFORE})
 
 
 def unsaid_in(file: Path) -> dict[str, dict[str, Any]]:
     """The dials of `BEFORE` that the config of a run does not name, for it is older than they are; with what they were then."""
-    now, then = configfile.load(file, Config), saved_config(file)
+    now, then = config_file.load(file, Config), saved_config(file)
     found = {name: {dial: _of(then, name, dial) for dial in dials} for name, dials in BEFORE.items()}
     return {
         name: {dial: value for dial, value in dials.items() if _of(now, name, dial) != value}

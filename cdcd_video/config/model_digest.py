@@ -9,9 +9,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cdcd_video import configfile
-from cdcd_video.config import Config
-from cdcd_video.identity import identity_text
+from cdcd_video.config import Config, config_file
+from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.storage.small_file import MIB, read_small
 
 _SECTIONS = ("clip", "codec", "picture", "denoiser", "rival", "diffusion")
@@ -38,7 +37,7 @@ def folder_digest(folder: Path) -> str:
       UserError: the config, or another small file, cannot be read.
       OSError, ValueError: weights cannot be, or what is read is no JSON.
     """
-    config = configfile.load(folder / "config.yaml", Config)
+    config = config_file.load(folder / "config.yaml", Config)
     # A dial that is newer than the model is not told where it stands at its default, so the digest stays.
     sections = {name: getattr(config, name) for name in _SECTIONS if getattr(config, name) is not None}
     told = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}

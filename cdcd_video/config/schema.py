@@ -1,14 +1,14 @@
 """Every dial, once: frozen, typed, with its unit and source. Nothing here imports torch.
 
 A choice among variants is a tagged union (`kind: ...`), so that a combination which makes no sense cannot be written
-down. Files are read by `cdcd_video.configfile`.
+down. Files are read by `cdcd_video.config.config_file`.
 """
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cdcd_video.dials import MAX_SIZE_PX, MAX_THREADS, RANGES
+from cdcd_video.config.ranges import MAX_SIZE_PX, MAX_THREADS, RANGES
 from cdcd_video.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.fused import weighted_terms
-from cdcd_video.diffusion.quirks import RIGHT, Quirks
-from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.diffusion.loss import weighted_terms
+from cdcd_video.diffusion.posterior import Reverse
+from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cdcd_video.contrast.loss import info_nce
+from cdcd_video.contrast.info_nce import info_nce
 
 TEMPERATURE = 1.0
 """Of the guidance. The 0.1 of training is for a choice among many rows of a batch; against one row of cosine 0 it is

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.fused import weighted_terms
-from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.diffusion.loss import weighted_terms
+from cdcd_video.diffusion.posterior import Reverse
 
 
 def gradient_shares(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.quirks import RIGHT, Quirks
+from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
 
 def chunk_orders(

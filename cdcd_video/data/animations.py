@@ -11,11 +11,11 @@ from PIL import Image, features
 
 from cdcd_video.data.colour import Unfit, profile_of
 from cdcd_video.data.decoding import HURRIED_S, INSTEAD_S, Source, open_video
+from cdcd_video.data.display import Refused
 from cdcd_video.data.images import MAX_PIXELS, MOST_WHOLE_BYTES, as_array
-from cdcd_video.data.reader import Reader
-from cdcd_video.data.shown import Refused
+from cdcd_video.data.video_reader import Reader
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
+from cdcd_video.storage.memory import raise_if_out_of_memory
 
 _AVIF_BRANDS = (b"avif", b"avis")
 

@@ -35,10 +35,10 @@ from torch import Tensor
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
 from cdcd_video.records import TextStates
-from cdcd_video.storage.as_written import is_known, require
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import Missing, read_small
+from cdcd_video.storage.verified_files import is_known, require
 
 FORMAT, VERSION = "cdcd_video latents", 2
 MANIFEST, INDEX, REJECTED, SPACE = "manifest.json", "index.jsonl", "rejected.jsonl", "space.safetensors"

@@ -13,9 +13,9 @@ from jaxtyping import Float64, UInt8
 
 from cdcd_video.data.animations import opened
 from cdcd_video.data.decoding import PATIENCE_S, check_file, plain
+from cdcd_video.data.display import Refused
 from cdcd_video.data.images import FitMode
-from cdcd_video.data.reader import Reader
-from cdcd_video.data.shown import Refused
+from cdcd_video.data.video_reader import Reader
 from cdcd_video.errors import UserError
 
 MAX_BYTES = 2 * 2**30
@@ -38,7 +38,7 @@ class ClipRejected(UserError):
 
 
 class Watcher(Protocol):
-    """Who looks for cuts; `data.cuts` knows how."""
+    """Who looks for cuts; `data.cut_detection` knows how."""
 
     def see(self, frame: av.VideoFrame, time_s: float) -> None:
         """Takes the next frame of the file."""

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 from cdcd_video.data.colour import in_srgb
-from cdcd_video.data.fields import deinterlaced
+from cdcd_video.data.completeness import is_cut_short, is_joined
+from cdcd_video.data.deinterlace import deinterlaced
+from cdcd_video.data.display import Placing, Refused, placing_of
 from cdcd_video.data.images import MAX_PIXELS, FitMode
-from cdcd_video.data.reader import Reader
-from cdcd_video.data.shown import Placing, Refused, placing_of
-from cdcd_video.data.stamps import Clock, Course
-from cdcd_video.data.whole import is_cut_short, is_joined
+from cdcd_video.data.timestamps import Clock, Course
+from cdcd_video.data.video_reader import Reader
 
 # Containers that hold their own pictures. Playlists (HLS, concat scripts), which make FFmpeg open whatever file or
 # address they name, are not among them, whatever the suffix of the file says.

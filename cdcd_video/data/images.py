@@ -13,7 +13,7 @@ from cdcd_video.config import FitMode
 from cdcd_video.data.colour import Unfit
 from cdcd_video.data.pixels import over_white, pixels_of
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import open_plain
 
 MAX_PIXELS = 100_000_000

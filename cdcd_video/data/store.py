@@ -22,8 +22,8 @@ from cdcd_video.data.sprites import Scene, Split, World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store_files import CLIPS, REJECTED, read_manifest, read_rows
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
-from cdcd_video.storage.as_written import require
+from cdcd_video.storage.memory import raise_if_out_of_memory
+from cdcd_video.storage.verified_files import require
 
 
 class Clips(Protocol):

@@ -7,8 +7,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from cdcd_video.data.display import AS_CODED, Placing, as_shown, is_turned
 from cdcd_video.data.images import FitMode, fit
-from cdcd_video.data.shown import AS_CODED, Placing, as_shown, is_turned
 
 
 class Reader(ABC):

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
-from cdcd_video.diffusion.reverse import Reverse
+from cdcd_video.diffusion.posterior import Reverse
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits worked on at a time: 4 MB in float32. Small enough for a cache, large enough that calls cost little beside work."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
+from cdcd_video.diffusion.posterior import Reverse
 from cdcd_video.diffusion.process import Chain
-from cdcd_video.diffusion.reverse import Reverse
 
 _LOG2_E = math.log2(math.e)  # exp2 costs a third of exp on a CPU
 

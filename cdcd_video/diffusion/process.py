@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.reverse import Reverse, add_at, redraw
+from cdcd_video.diffusion.posterior import Reverse, add_at, redraw
 from cdcd_video.diffusion.schedule import Schedule, linear
 
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from cdcd_video.diffusion.posterior import Reverse, add_at, redraw
 from cdcd_video.diffusion.process import Chain, check_order
-from cdcd_video.diffusion.quirks import RIGHT, Quirks
-from cdcd_video.diffusion.reverse import Reverse, add_at, redraw
+from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
 
 @dataclass(frozen=True)

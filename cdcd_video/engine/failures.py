@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from cdcd_video.engine import distributed
 from cdcd_video.engine.log import NotFiniteError
 from cdcd_video.errors import UserError
-from cdcd_video.memory import is_out_of_memory
+from cdcd_video.storage.memory import is_out_of_memory
 
 
 @contextlib.contextmanager

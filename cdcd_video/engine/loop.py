@@ -18,8 +18,8 @@ from cdcd_video.engine.distributed import Mute
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.failures import told_in_a_sentence
 from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
-from cdcd_video.engine.meters import Clock, Fed, memory
 from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.engine.throughput import Clock, Fed, memory
 from cdcd_video.engine.watch import Watchers
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms

@@ -10,15 +10,15 @@ from tqdm import tqdm
 
 from cdcd_video.engine import distributed, runtime
 from cdcd_video.engine.threads import threads
-from cdcd_video.generate import Drawing
-from cdcd_video.memory import check_fits
-from cdcd_video.metrics import instruments, suite
+from cdcd_video.metrics import feature_extractors, suite
+from cdcd_video.metrics.eval_dataset import Footage
 from cdcd_video.metrics.features import offline
-from cdcd_video.metrics.footage import Footage
-from cdcd_video.metrics.latent import latents
+from cdcd_video.metrics.latent import latent_study
 from cdcd_video.metrics.latent.counterfactuals import Cases
-from cdcd_video.metrics.rows import ROWS, Painter, Progress
-from cdcd_video.protocol import Protocol, Ruler
+from cdcd_video.metrics.protocol import Protocol, Ruler
+from cdcd_video.metrics.references import ROWS, Painter, Progress
+from cdcd_video.pipeline import Drawing
+from cdcd_video.storage.memory import check_fits
 
 _BYTES = 5
 """Of a number of a frame while it is decoded: in 32 bits, and in 8."""
@@ -34,7 +34,7 @@ class Benchmark:
     """What every score rests on, beside the protocol: data, split, seed, checkpoint, model_sha256, drawing, versions."""
     ruler: Ruler
     footage: Footage
-    tools: instruments.Instruments
+    tools: feature_extractors.Instruments
     metrics: tuple[str, ...]
     drawing: Drawing | None
     """None where nothing is drawn anew."""
@@ -52,9 +52,9 @@ class Benchmark:
     def frames_to_draw(self) -> int:
         """For a progress bar over `run` and `look`."""
         frames = suite.frames_to_draw(self.footage, self.ruler.protocol, self.metrics, self.rows)
-        return frames + (latents.frames_of_work(self.cases, self.drawing) if self.cases else 0)
+        return frames + (latent_study.frames_of_work(self.cases, self.drawing) if self.cases else 0)
 
-    def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latents.LatentStudy | None]:
+    def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latent_study.LatentStudy | None]:
         """`run` and `look` with a progress bar; of several processes, each runs a part and the main one looks.
 
         Args:
@@ -93,14 +93,14 @@ class Benchmark:
             found = suite.evaluate(self.painter, self.footage, rule, self.drawing, seeds, **how)
         return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
 
-    def look(self, batch_size: int = 32, progress: Progress | None = None) -> latents.LatentStudy | None:
+    def look(self, batch_size: int = 32, progress: Progress | None = None) -> latent_study.LatentStudy | None:
         """Looks at the latent space under the same protocol; None where there are no `cases`."""
         if self.cases is None:
             return None
         begin = time.perf_counter()
         how = {"seed": self.ruler.protocol.seed, "batch_size": batch_size, "progress": progress}
         with threads(self._calm):
-            found = latents.study(self.painter, self.cases, self.drawing, **how)
+            found = latent_study.study(self.painter, self.cases, self.drawing, **how)
         scores = tuple(replace(score, protocol=self.ruler.hash) for score in found.scores)
         return replace(found, scores=scores, seconds=round(time.perf_counter() - begin, 1))
 

@@ -13,18 +13,18 @@ import torch
 
 import cdcd_video
 from cdcd_video import model
-from cdcd_video.benchmark import looking, reality
-from cdcd_video.benchmark.bench import Benchmark, video_seeds
 from cdcd_video.config import Config
-from cdcd_video.data.film_table import Entry, read_entries
+from cdcd_video.config.fingerprint import saved_config
+from cdcd_video.data.prompt_table import Entry, read_entries
 from cdcd_video.errors import UserError, spelled
-from cdcd_video.identity import saved_config
-from cdcd_video.metrics import foreign, instruments, suite
-from cdcd_video.metrics.footage import Footage, SomeFootage
-from cdcd_video.metrics.foreign import ForeignFootage, ForeignVideos
+from cdcd_video.evaluation import load_networks, real_videos
+from cdcd_video.evaluation.evaluator import Benchmark, video_seeds
+from cdcd_video.metrics import external_videos, feature_extractors, suite
+from cdcd_video.metrics.eval_dataset import Footage, SomeFootage
+from cdcd_video.metrics.external_videos import ForeignFootage, ForeignVideos
+from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import NEED_REAL, checked_metrics
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.protocol import SPRITES, TABLE, Protocol
+from cdcd_video.networks.clip import FrozenClip
 
 _SCENE = re.compile(r"sprites-\d+-[a-z]+-\d{6}")
 _NAMED = 20
@@ -45,7 +45,7 @@ def prepare_videos(
 
     Args:
       folder: of the videos.
-      prompts: their table, see `data.film_table`; None means one of `TABLES` in the folder.
+      prompts: their table, see `data.prompt_table`; None means one of `TABLES` in the folder.
       protocol: as read.
       metrics: some of `scores.METRICS`; None means all that can be measured without a download.
       device: where feature networks run.
@@ -58,7 +58,7 @@ def prepare_videos(
     table = prompts or _table_in(folder)
     entries = read_entries(folder, table)
     config = saved_config(model.folder_of(checkpoint) / "config.yaml")
-    rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or _size_px(protocol, config))
+    rule = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or _size_px(protocol, config))
     if metrics is not None:
         checked_metrics(metrics, has_scenes=True)  # whether they exist is told before anything is read
     if _are_named(entries, rule):
@@ -69,7 +69,7 @@ def prepare_videos(
         footage, videos, rule, metrics, left_out = _without_truth(entries, rule, metrics)
     metrics = checked_metrics(metrics, has_scenes=rule.data == SPRITES)
     suite.check(footage, rule, metrics)
-    ruler, tools = looking.load(metrics, rule, footage, _no_clip, device)
+    ruler, tools = load_networks.load(metrics, rule, footage, _no_clip, device)
     system = {
         "data": str(table) if rule.data == TABLE else rule.data,
         "split": rule.split,
@@ -96,11 +96,11 @@ def prepare_videos(
         notes=(
             *_told_left_out(left_out),
             *_notes(protocol, rule, footage, len(entries), len(left_out)),
-            *looking.blindness(rule, metrics, rule.data == SPRITES),
-            *looking.one_window(rule, metrics, tools),
-            *looking.unread(rule, metrics, tools, footage),
+            *load_networks.blindness(rule, metrics, rule.data == SPRITES),
+            *load_networks.one_window(rule, metrics, tools),
+            *load_networks.unread(rule, metrics, tools, footage),
         ),
-        rows=foreign.ROWS if has_truth else foreign.ROWS_WITHOUT_TRUTH,
+        rows=external_videos.ROWS if has_truth else external_videos.ROWS_WITHOUT_TRUTH,
         num_threads=config.num_threads or None,
     )
 
@@ -122,7 +122,7 @@ def _are_named(entries: Sequence[Entry], rule: Protocol) -> bool:
         return False
     if rule.data == SPRITES:
         return any(_SCENE.fullmatch(entry.name) for entry in entries)
-    clips = reality.stored(rule)
+    clips = real_videos.stored(rule)
     known = {clips.name(clip) for clip in range(len(clips))}
     return any(entry.name.rpartition("#")[0] in known or entry.name in known for entry in entries)
 
@@ -156,9 +156,9 @@ Chosen = tuple[Footage, ForeignVideos, Protocol, dict[str, str]]
 def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> Chosen:
     """The scenes or clips that a model would be measured on, and the videos of these names."""
     if rule.data == SPRITES:
-        footage, rule = reality.scenes(config, rule)
+        footage, rule = real_videos.scenes(config, rule)
     else:
-        footage, rule = reality.clips(reality.stored(rule), rule)
+        footage, rule = real_videos.clips(real_videos.stored(rule), rule)
     videos = ForeignVideos(entries, rule).named([subject.name for subject in footage.subjects])
     videos.check_prompts(footage.captions["model"])
     good, left_out = _sorted_out(videos.entries, rule)
@@ -172,11 +172,11 @@ def _beside_own_truths(entries: Sequence[Entry], rule: Protocol) -> Chosen:
     """The column `truth` as clips."""
     rule = rule.settled(data=TABLE, captions_per_video=1)
     ForeignVideos(entries, rule).truths()  # each must have one
-    num_asked = rule.num_videos + reality.num_real(rule)
+    num_asked = rule.num_videos + real_videos.num_real(rule)
     good, left_out = _sorted_out(entries[:num_asked], rule)
     # Those beyond are not read, and yet they are part of what the protocol's hash names.
     entries = [entries[place] for place in good] + [one for one in entries[num_asked:] if one.truth.exists()]
-    footage, rule = reality.clips(ForeignVideos(entries, rule).truths(), rule)
+    footage, rule = real_videos.clips(ForeignVideos(entries, rule).truths(), rule)
     return footage, ForeignVideos(entries[: rule.num_videos], rule), rule, left_out
 
 
@@ -184,23 +184,23 @@ def _without_truth(
     entries: Sequence[Entry], rule: Protocol, metrics: Sequence[str] | None
 ) -> tuple[Footage, ForeignVideos, Protocol, Sequence[str], dict[str, str]]:
     """The videos alone, beside other real ones where `data` is a folder of clips."""
-    others = None if rule.data in (SPRITES, TABLE) else reality.stored(rule)
+    others = None if rule.data in (SPRITES, TABLE) else real_videos.stored(rule)
     rule = rule.settled(fps=others.fps, mode=others.mode) if others else _with_rate(rule.settled(data=TABLE))
     rule = rule.settled(captions_per_video=1)
     good, left_out = _sorted_out(entries[: rule.num_videos], rule)
     entries = [entries[place] for place in good]
     rule = rule.settled(num_videos=len(entries))
     if metrics is None:
-        missing = {*foreign.NEED_TRUTH, *(NEED_REAL if others is None else ())}
+        missing = {*external_videos.NEED_TRUTH, *(NEED_REAL if others is None else ())}
         metrics = [name for name in checked_metrics(None, has_scenes=False) if name not in missing]
     videos = ForeignVideos(entries, rule)
-    footage = ForeignFootage(videos, others, reality.num_real(rule), metrics)
+    footage = ForeignFootage(videos, others, real_videos.num_real(rule), metrics)
     return footage, videos, rule.settled(num_real=footage.num_others), metrics, left_out
 
 
 def _size_px(rule: Protocol, config: Config) -> int:
     """That of the clips to stand beside, where there are some."""
-    return config.data.size_px if rule.data in (SPRITES, TABLE) else reality.stored(rule).size_px
+    return config.data.size_px if rule.data in (SPRITES, TABLE) else real_videos.stored(rule).size_px
 
 
 def _with_rate(rule: Protocol) -> Protocol:

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from cdcd_video.benchmark import looking, reality
-from cdcd_video.benchmark.bench import Benchmark
-from cdcd_video.benchmark.latent import cases_of
-from cdcd_video.codec.round_trip import round_trip_db
 from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.metrics import instruments, suite
-from cdcd_video.metrics.footage import Footage
-from cdcd_video.pretrained import STAND_IN
-from cdcd_video.protocol import SPRITES, TABLE, Protocol
+from cdcd_video.evaluation import load_networks, real_videos
+from cdcd_video.evaluation.evaluator import Benchmark
+from cdcd_video.evaluation.latent_cases import cases_of
+from cdcd_video.metrics import feature_extractors, suite
+from cdcd_video.metrics.eval_dataset import Footage
+from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
+from cdcd_video.networks.clip import STAND_IN
+from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
+from cdcd_video.pipeline import ImageToVideo
 
 NUM_LOOKED = 64
 """Starting frames that are looked at before anything is drawn."""
@@ -46,22 +46,22 @@ def prepare(
     """
     if protocol.data == TABLE:
         raise UserError(f"data {TABLE!r} are the truths of videos that are drawn already; name them by --videos")
-    rule = instruments.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
+    rule = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
     if rule.data == SPRITES:
-        footage, rule = reality.scenes(pipe.model.config, rule)
+        footage, rule = real_videos.scenes(pipe.model.config, rule)
     else:
-        footage, rule = reality.clips(reality.stored(rule), rule)
+        footage, rule = real_videos.clips(real_videos.stored(rule), rule)
     suite.check(footage, rule, metrics)
     settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **drawing)
-    ruler, tools = looking.load(metrics, rule, footage, lambda: pipe.model.clip, device)
+    ruler, tools = load_networks.load(metrics, rule, footage, lambda: pipe.model.clip, device)
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
     notes += [
         *_other_mode(pipe, rule),
         *_other_world(pipe, rule, footage),
         *_too_few(protocol, rule, footage),
-        *looking.blindness(rule, metrics, rule.data == SPRITES),
+        *load_networks.blindness(rule, metrics, rule.data == SPRITES),
     ]
-    notes += looking.one_window(rule, metrics, tools) + looking.unread(rule, metrics, tools, footage)
+    notes += load_networks.one_window(rule, metrics, tools) + load_networks.unread(rule, metrics, tools, footage)
     cases = None
     if latents:
         try:

@@ -4,21 +4,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cdcd_video import model
+from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.engine import runtime
 from cdcd_video.errors import UserError
-from cdcd_video.identity import saved_config
-from cdcd_video.metrics import instruments
+from cdcd_video.metrics import feature_extractors
+from cdcd_video.metrics.eval_dataset import Footage
 from cdcd_video.metrics.features import offline
-from cdcd_video.metrics.footage import Footage
+from cdcd_video.metrics.protocol import OWN, Protocol, Ruler
 from cdcd_video.metrics.scores import SETS
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.pretrained.known import KNOWN
-from cdcd_video.protocol import OWN, Protocol, Ruler
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.clip.published import KNOWN
 
 
 def load(
     metrics: Sequence[str], rule: Protocol, footage: Footage, own_clip: Callable[[], FrozenClip], device: str
-) -> tuple[Ruler, instruments.Instruments]:
+) -> tuple[Ruler, feature_extractors.Instruments]:
     """The ruler, and the networks that the metrics need.
 
     Args:
@@ -35,13 +35,15 @@ def load(
     def clip() -> FrozenClip:
         return own_clip() if rule.clip == OWN else FrozenClip(_clip_folder(rule.clip))
 
-    tools = instruments.load(metrics, rule, clip=clip, device=runtime.device_for(device))
-    digests = {name: instruments.digest_of(getattr(rule, f"{name}_network")) for name in ("frame", "video")}
+    tools = feature_extractors.load(metrics, rule, clip=clip, device=runtime.device_for(device))
+    digests = {name: feature_extractors.digest_of(getattr(rule, f"{name}_network")) for name in ("frame", "video")}
     clips = {"Drawn again": [subject.name for subject in footage.subjects], "Compared with": footage.other_names}
     return Ruler(rule, digests, footage.digest, clips), tools
 
 
-def unread(rule: Protocol, metrics: Sequence[str], tools: instruments.Instruments, footage: Footage) -> list[str]:
+def unread(
+    rule: Protocol, metrics: Sequence[str], tools: feature_extractors.Instruments, footage: Footage
+) -> list[str]:
     """A sentence where the CLIP of `clip_text` does not know all words of the captions.
 
     Raises:
@@ -73,7 +75,7 @@ def blindness(rule: Protocol, metrics: Sequence[str], are_sprites: bool) -> list
     ]
 
 
-def one_window(rule: Protocol, metrics: Sequence[str], tools: instruments.Instruments) -> list[str]:
+def one_window(rule: Protocol, metrics: Sequence[str], tools: feature_extractors.Instruments) -> list[str]:
     """A sentence where videos are so short that a network of videos sees all of them at once, and nothing shorter."""
     of_videos = [metric for metric in metrics if SETS.get(metric, "frame") != "frame"]
     along = [metric for metric in of_videos if tools.networks[SETS[metric]].short_frames is None]

@@ -1,17 +1,17 @@
 """The real videos that a protocol names, and the protocol with what they settle."""
 
-from cdcd_video import build
 from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.footage import ClipFootage, Clips, SceneFootage, choose_scenes
-from cdcd_video.protocol import Protocol
+from cdcd_video.metrics.eval_dataset import ClipFootage, Clips, SceneFootage, choose_scenes
+from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.training import training_run
 
 
 def world_of(config: Config) -> sprites.World:
     """The world a model was trained on, and the full one for a model of clips."""
-    return build.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
+    return training_run.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
 
 
 def scenes(config: Config, rule: Protocol) -> tuple[SceneFootage, Protocol]:

@@ -15,7 +15,7 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, World
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.seeing import Seen, Subject, resized, scene_groups, see_scene
+from cdcd_video.metrics.measurements import Seen, Subject, resized, scene_groups, see_scene
 
 Film = UInt8[np.ndarray, "F S S 3"]
 

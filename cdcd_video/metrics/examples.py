@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.metrics.measurements import Seen
 from cdcd_video.metrics.scores import MEASURES, METRICS
-from cdcd_video.metrics.seeing import Seen
 
 NUM_EXTREMES = 3
 """As many of the best and of the worst."""

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video.data.film_table import Entry
-from cdcd_video.data.films import FitMode, digest_of, read_film, read_picture
+from cdcd_video.data.external_video import FitMode, digest_of, read_film, read_picture
+from cdcd_video.data.prompt_table import Entry
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.footage import Clips, choose_clips
-from cdcd_video.metrics.rows import as_judged
+from cdcd_video.metrics.eval_dataset import Clips, choose_clips
+from cdcd_video.metrics.measurements import Seen, Subject, resized
+from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.metrics.references import as_judged
 from cdcd_video.metrics.scores import NEED_REAL
-from cdcd_video.metrics.seeing import Seen, Subject, resized
-from cdcd_video.protocol import Protocol
 
 ROWS = ("model", "sentence-ignored", "copy-first", "truth")
 """Rows that can be judged where nothing can be drawn anew and no codec is known."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, UInt8
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.features import networks, weights
+from cdcd_video.metrics.features import feature_weights, networks
 from cdcd_video.metrics.features.networks import FeatureNetwork
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.scores import METRICS, SETS
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.protocol import Protocol
+from cdcd_video.networks.clip import FrozenClip
 
 LPIPS = "lpips-alex"
 CLIP_SEES = ("clip_text", "clip_first", "smoothness")
@@ -99,15 +99,15 @@ def load(
     lpips = None
     if "lpips" in metrics:
         lpips = networks.lpips("alex", device)
-        features["lpips"] = (LPIPS, weights.WEIGHTS[LPIPS].sha256)
+        features["lpips"] = (LPIPS, feature_weights.WEIGHTS[LPIPS].sha256)
     return Instruments(found, lpips, eye, features)
 
 
 def digest_of(name: str) -> str | None:
     """The hash of a network's weights, whether or not they are needed; None where they are not here."""
     kind = name.partition(":")[0]
-    if kind in weights.WEIGHTS:
-        return weights.WEIGHTS[kind].sha256
+    if kind in feature_weights.WEIGHTS:
+        return feature_weights.WEIGHTS[kind].sha256
     try:
         return networks.load(name).digest
     except UserError:

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 
 from cdcd_video.engine import distributed
-from cdcd_video.metrics.seeing import Seen, Subject
-from cdcd_video.metrics.sets.gallery import Gallery
-from cdcd_video.metrics.shown import Example, Kept
+from cdcd_video.metrics.examples import Example, Kept
+from cdcd_video.metrics.measurements import Seen, Subject
+from cdcd_video.metrics.sets.feature_store import Gallery
 
 ByNumber = dict[int, dict[str, list[Seen]]]
 """What was seen in each video, by its number and the row."""

@@ -14,9 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from cdcd_video import configfile
-from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx
-from cdcd_video.dials import RANGES
+from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx, config_file
+from cdcd_video.config.ranges import RANGES
 from cdcd_video.errors import UserError
 
 OWN = "own"
@@ -159,7 +158,7 @@ class Ruler:
         above |= {f"Definition of {name}": how for name, how in DEFINITIONS.items()}
         told = "".join(f"# {name}: {value}\n" for name, value in above.items())
         below = "".join(f"# {what}: {' '.join(map(repr, names))}\n" for what, names in self.clips.items() if names)
-        return told + configfile.dump(self.protocol) + below
+        return told + config_file.dump(self.protocol) + below
 
 
 def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
@@ -185,7 +184,7 @@ def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
     Raises:
       UserError: the file or a flag is not what it should be.
     """
-    read = configfile.load(args.protocol or default, Protocol)
+    read = config_file.load(args.protocol or default, Protocol)
     if args.protocol is None and args.data not in (None, SPRITES, TABLE):
         read = read.settled(size_px=None, fps=None)
     given = {name: getattr(args, name) for name in Protocol.model_fields}

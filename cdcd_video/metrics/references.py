@@ -19,11 +19,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video import protocol, video
+from cdcd_video import video
 from cdcd_video.data.clips import read_clip
-from cdcd_video.metrics.footage import SENTENCE_ROWS, Footage
+from cdcd_video.metrics import protocol
+from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, Footage
 from cdcd_video.metrics.latent.inbetween import cross_fade
-from cdcd_video.metrics.seeing import resized
+from cdcd_video.metrics.measurements import resized
 
 REFERENCES = ("copy-first", "codec-ceiling", "truth")
 ROWS = ("model", *SENTENCE_ROWS, *REFERENCES)

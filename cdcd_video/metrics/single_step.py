@@ -10,9 +10,9 @@ import numpy as np
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import STRAIGHT_MOTIONS, Scene, World
 from cdcd_video.data.sprites_render import render
-from cdcd_video.metrics import sprites as judge
-from cdcd_video.metrics.rows import Painter, codec_ceiling
-from cdcd_video.metrics.seeing import at_view_size
+from cdcd_video.metrics import sprites_metrics as judge
+from cdcd_video.metrics.measurements import at_view_size
+from cdcd_video.metrics.references import Painter, codec_ceiling
 
 GATE_WORLD = World(max_objects=1, motions=(*STRAIGHT_MOTIONS, "stays still"))
 """One object that moves straight in one of eight directions, or stays."""

@@ -14,15 +14,15 @@ from jaxtyping import Float
 
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import merge, motion, seeing
-from cdcd_video.metrics.footage import SENTENCE_ROWS, Clips, Footage, choose_clips
-from cdcd_video.metrics.instruments import Instruments
-from cdcd_video.metrics.rows import ROWS, Painter, Progress, as_judged, drawn_rows, make
+from cdcd_video.metrics import measurements, merge, motion
+from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, Clips, Footage, choose_clips
+from cdcd_video.metrics.examples import Example, Kept
+from cdcd_video.metrics.feature_extractors import Instruments
+from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.metrics.references import ROWS, Painter, Progress, as_judged, drawn_rows, make
 from cdcd_video.metrics.scores import NEED_REAL, SETS, Score
-from cdcd_video.metrics.sets.gallery import REAL, Gallery, set_scores
-from cdcd_video.metrics.shown import Example, Kept
+from cdcd_video.metrics.sets.feature_store import REAL, Gallery, set_scores
 from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
-from cdcd_video.protocol import Protocol
 
 __all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_draw"]
 
@@ -119,7 +119,7 @@ def evaluate(
             plain = [row for row in rows if row not in SENTENCE_ROWS]
             with clock("judging frames"):
                 for row in plain:
-                    found[row] += seeing.see_frames(
+                    found[row] += measurements.see_frames(
                         subject, videos[row], true[place], caption, metrics, tools, real_gaps
                     )
             with clock("feature networks"):

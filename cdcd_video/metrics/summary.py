@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cdcd_video.metrics import along
-from cdcd_video.metrics.intervals import RESAMPLES, TAIL, bootstrap, redrawn_ratios
+from cdcd_video.metrics import curve_summary
+from cdcd_video.metrics.measurements import Seen
 from cdcd_video.metrics.scores import MEASURES, Measure, Score
-from cdcd_video.metrics.seeing import Seen
+from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL, bootstrap, redrawn_ratios
 
 PLACE = {name: place for place, name in enumerate(MEASURES)}
 """The order in which scores are written."""
@@ -112,14 +112,14 @@ def _along(
     seed: int,
 ) -> Iterator[tuple[tuple, dict]]:
     value, redrawn = redrawn_ratios(*sums, seed)
-    own = along.figures(np.where(np.isfinite(value), value, np.nan)[None], frames, num_frames, measure)
-    others = along.figures(redrawn, frames, num_frames, measure).by_name()
+    own = curve_summary.figures(np.where(np.isfinite(value), value, np.nan)[None], frames, num_frames, measure)
+    others = curve_summary.figures(redrawn, frames, num_frames, measure).by_name()
     for name, figure in own.by_name().items():
         spread = others[name][np.isfinite(others[name])]
         is_known = len(spread) and sums.shape[1] > 1 and np.isfinite(figure[0])
         ends = np.quantile(spread, (TAIL, 1 - TAIL)) if is_known else (np.nan, np.nan)
         told = MEASURES[f"{metric}_{name}"]
-        where = {"is_at_least": bool(own.is_at_least[0]) and name == along.KEPT}
+        where = {"is_at_least": bool(own.is_at_least[0]) and name == curve_summary.KEPT}
         yield (f"{metric}_{name}", *map(_rounded, (figure[0], *ends)), n, told.counted, told.unit, told.better), where
 
 

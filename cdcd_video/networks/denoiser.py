@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cdcd_video.attention import Block
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.kernels.products import linear
+from cdcd_video.networks.transformer import Block
 from cdcd_video.records import TextStates
 
 

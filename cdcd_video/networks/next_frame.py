@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cdcd_video.config import DiffusionConfig, LossConfig
-from cdcd_video.denoiser import Condition
+from cdcd_video.networks.denoiser import Condition
 from cdcd_video.records import CodePair, LossTerms
 
 

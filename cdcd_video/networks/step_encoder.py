@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cdcd_video.attention import Block
-from cdcd_video.codec.codec import CodeSpace
-from cdcd_video.contrast.loss import batch_info_nce
-from cdcd_video.denoiser import CLOCK_WIDTH, clock, levelled
+from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.engine import distributed
+from cdcd_video.networks.codec.frame_codec import CodeSpace
+from cdcd_video.networks.denoiser import CLOCK_WIDTH, clock, levelled
+from cdcd_video.networks.transformer import Block
 from cdcd_video.records import CodePair, LossTerms, TextStates
 
 NUM_LAYERS = 2

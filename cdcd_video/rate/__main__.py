@@ -91,12 +91,12 @@ def recipe_of(options: argparse.Namespace) -> tuple[Recipe, Path]:
     """The recipe of the command line or the YAML file, and where its relative paths begin."""
     from pydantic import ValidationError
 
-    from cdcd_video import configfile
+    from cdcd_video.config import config_file
 
     if options.study.suffix in (".yaml", ".yml"):
         if options.videos:
             raise UserError(f"{options.study} says what the study is made from; leave out --videos")
-        return configfile.load(options.study, Recipe), options.study.parent
+        return config_file.load(options.study, Recipe), options.study.parent
     videos = {}
     for text in options.videos:
         name, _, folder = text.partition("=")
@@ -141,7 +141,7 @@ def run_serve(options: argparse.Namespace) -> None:
     """`serve`: until Ctrl-C."""
     from cdcd_video.rate import server
     from cdcd_video.rate.address import is_local, links, listen
-    from cdcd_video.rate.store import Store
+    from cdcd_video.rate.answers import Store
 
     folder = folder_of(options.study)
     if (folder / "study.json").is_file():

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.rate import agreement, strengths
+from cdcd_video.rate.answers import Vote
 from cdcd_video.rate.automatic import Metric
-from cdcd_video.rate.store import Vote
 from cdcd_video.rate.study import Study
 
 _FEWEST_FOR_INTERVAL = 4

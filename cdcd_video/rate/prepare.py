@@ -14,13 +14,13 @@ from PIL import Image
 
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip
-from cdcd_video.data.film_table import confined, texts_of
 from cdcd_video.data.images import as_array, read_image
+from cdcd_video.data.prompt_table import confined, texts_of
 from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError, is_text
 from cdcd_video.rate.shelf import Shelf, first_frame
 from cdcd_video.rate.study import Item, Recipe, Study
-from cdcd_video.storage.record_place import MOST_BYTES, record_of
+from cdcd_video.storage.record_files import MOST_BYTES, record_of
 from cdcd_video.storage.small_file import read_small
 
 _FOREIGN = (OSError, ValueError, KeyError, TypeError, RecursionError)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cdcd_video.rate.store import Vote
+from cdcd_video.rate.answers import Vote
 from cdcd_video.rate.study import NOISE, Study
 
 PASS_SHARE = 0.75

@@ -10,11 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cdcd_video import video
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.rate.analysis import findings
+from cdcd_video.rate.answers import Store
 from cdcd_video.rate.automatic import read_scores
 from cdcd_video.rate.raters import PASS_SHARE, RaterFacts, rater_facts
-from cdcd_video.rate.store import Store
 from cdcd_video.rate.study import Study, open_study
 
 WORDS = {

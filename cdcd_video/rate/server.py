@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdcd_video.errors import UserError
 from cdcd_video.rate.address import is_asked_for_here
+from cdcd_video.rate.answers import Page, Progress, Refused, Store
 from cdcd_video.rate.database import Unavailable
 from cdcd_video.rate.limits import BoundedBodies, Operator
-from cdcd_video.rate.store import Page, Progress, Refused, Store
 from cdcd_video.rate.study import NOISE, Study, media_file
 from cdcd_video.storage.small_file import Unreadable
 

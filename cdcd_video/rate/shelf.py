@@ -15,7 +15,7 @@ from PIL import Image
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip, read_clip
 from cdcd_video.data.decoding import Refused, Source, open_video
-from cdcd_video.data.shown import Placing, orientation
+from cdcd_video.data.display import Placing, orientation
 from cdcd_video.errors import UserError
 from cdcd_video.rate.study import Media
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from cdcd_video.dials import check_sentences
+from cdcd_video.config.ranges import check_sentences
 from cdcd_video.errors import UserError, is_text
 
 Caption = str | Sequence[tuple[int, str]]

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cdcd_video.contrast.guidance import closeness, tilted
-from cdcd_video.denoiser import Condition, Prepared
+from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.sampler import WALKS, Denoise
 from cdcd_video.model import Model
+from cdcd_video.networks.denoiser import Condition, Prepared
+from cdcd_video.networks.next_frame import Dials
 from cdcd_video.objective import beside_empty
 from cdcd_video.records import TextStates
-from cdcd_video.rivals.interface import Dials
 
 
 class CodeWalk:

@@ -3,12 +3,12 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video.caption import Caption, schedule
-from cdcd_video.codec.round_trip import round_trip_db
-from cdcd_video.dials import check_sentences
-from cdcd_video.drawing import Drawing
+from cdcd_video.config.ranges import check_sentences
 from cdcd_video.engine.threads import threads
 from cdcd_video.model import Model
+from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
+from cdcd_video.sampling.captions import Caption, schedule
+from cdcd_video.sampling.params import Drawing
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a busy machine lets a thread wait for its turn."""

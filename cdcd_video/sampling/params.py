@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from cdcd_video.dials import check_dials
+from cdcd_video.config.ranges import check_dials
 from cdcd_video.diffusion.sampler import WALKS
 from cdcd_video.errors import UserError
 
@@ -22,7 +22,7 @@ class Drawing:
     order: str = "ancestral"
     """Which codes settle first: one of `cdcd_video.diffusion.sampler.WALKS`."""
     contrast: float = 0.0
-    """Strength of the contrast as guidance, in nats per nat of `cdcd_video.contrast.guidance.closeness`; 0 is off."""
+    """Strength of the contrast as guidance, in nats per nat of `cdcd_video.contrast.contrastive_guidance.closeness`; 0 is off."""
     seed: int = 0
 
     def __post_init__(self):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import MIB, Unreadable, open_plain
 
 MOST_IN_16_BITS = torch.finfo(torch.float16).max

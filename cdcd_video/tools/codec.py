@@ -26,13 +26,13 @@ def main() -> int:
     if args.num_clips < 1:
         raise UserError("--num-clips must be at least 1")
 
-    from cdcd_video.build import open_clips
-    from cdcd_video.codec.figures import Neighbours, codec_figures
     from cdcd_video.data.sprites import truth
     from cdcd_video.data.sprites_render import render_object_mask
     from cdcd_video.metrics.latent.space import space_figures
     from cdcd_video.model import load_model
     from cdcd_video.tools.probe import motion_probe
+    from cdcd_video.training.codec_metrics import Neighbours, codec_figures
+    from cdcd_video.training.training_run import open_clips
 
     model = load_model(args.checkpoint)
     clips = open_clips(model.config, "val")

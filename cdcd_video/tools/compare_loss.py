@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cdcd_video.errors import UserError, exit_code
 
 if TYPE_CHECKING:
-    from cdcd_video.engine.same import Comparison
+    from cdcd_video.engine.compare_runs import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHOWN = 6
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     args = parser.parse_args()
 
-    from cdcd_video.engine.same import compare_logs, unequal_weights
+    from cdcd_video.engine.compare_runs import compare_logs, unequal_weights
 
     with tempfile.TemporaryDirectory(prefix="compare-loss-") as scratch:
         runs = []

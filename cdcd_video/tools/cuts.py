@@ -75,7 +75,7 @@ def ways(fps: int) -> dict[str, Finder]:
     """The ways that are compared; the first one is what `data_prep` does."""
     from scenedetect import ContentDetector, FrameTimecode
 
-    from cdcd_video.data.cuts import CutFinder
+    from cdcd_video.data.cut_detection import CutFinder
 
     def adaptive(frames: Small, times_s: np.ndarray, **dials: float) -> list[range]:
         finder = CutFinder(**dials)
@@ -126,7 +126,7 @@ def read_films(folder: Path, known: dict[str, dict[str, set[int]]]) -> list[Film
     Raises:
       UserError: there is none, one is damaged, or the table speaks of others.
     """
-    from cdcd_video.data.cuts import shrunk
+    from cdcd_video.data.cut_detection import shrunk
     from cdcd_video.data.decoding import Refused, Source, open_video
 
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -16,20 +16,20 @@ def main() -> int:
 
     import torch
 
-    from cdcd_video import build, checkup
     from cdcd_video.data.cache import CodeCache
     from cdcd_video.data.cache_writer import write_cache
-    from cdcd_video.encoder import Eyes
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.generate import ImageToVideo
     from cdcd_video.metrics.latent import health
+    from cdcd_video.pipeline import ImageToVideo
+    from cdcd_video.training import rollout_health, training_run
+    from cdcd_video.training.latent_encoder import Eyes
 
     device = device_for(args.device)
     with tempfile.TemporaryDirectory() as folder:
         for name in args.models:
             pipe = ImageToVideo.from_pretrained(name, str(device))
             model, config = pipe.model, pipe.model.config
-            clips = build.open_clips(config, "val")
+            clips = training_run.open_clips(config, "val")
             eyes = Eyes(config, model.clip, model.codec, device)
             most = config.data.num_frames if config.data.kind == "sprites" else config.data.max_frames_per_clip
             plan = eyes.plan(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={})
@@ -37,7 +37,7 @@ def main() -> int:
             if not cache.exists():
                 write_cache(cache, clips, eyes.encoder(), plan, eyes.space(), split="val")
             with torch.no_grad():
-                found = checkup.roll_outs(pipe.way, model.codec, config, CodeCache(cache), device)
+                found = rollout_health.roll_outs(pipe.way, model.codec, config, CodeCache(cache), device)
             ratio = found.get("rolled_motion_ratio")
             told = "nothing moves in its clips" if ratio is None else f"{ratio:.3f}"
             print(f"{Path(name).name:<24} rolled_motion_ratio {told}", *health.alarms(found, 1.0), sep="  ", flush=True)

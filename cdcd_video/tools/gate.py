@@ -22,8 +22,8 @@ def main() -> int:
         raise UserError("--num-scenes and --batch must be at least 1")
 
     from cdcd_video.data.sprites import sample_scene
-    from cdcd_video.generate import ImageToVideo
-    from cdcd_video.metrics.gate import GATE_WORLD, gate
+    from cdcd_video.metrics.single_step import GATE_WORLD, gate
+    from cdcd_video.pipeline import ImageToVideo
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint)
     drawing = pipe.defaults(num_steps=args.steps, guidance=args.guidance, temperature=args.temperature, seed=args.seed)

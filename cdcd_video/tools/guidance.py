@@ -43,16 +43,17 @@ def measure(args: argparse.Namespace) -> None:
     """What the options ask for, into the folder `args.out`."""
     from tqdm import tqdm
 
-    from cdcd_video import benchmark, report
-    from cdcd_video.generate import ImageToVideo
-    from cdcd_video.protocol import OWN, Protocol
+    from cdcd_video import evaluation
+    from cdcd_video.evaluation import report
+    from cdcd_video.metrics.protocol import OWN, Protocol
+    from cdcd_video.pipeline import ImageToVideo
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
     size = {"num_videos": args.num_videos, "num_frames": args.num_frames, "num_real": 0}
     rule = Protocol(**size, split=args.split, seed=args.seed, clip=OWN)
     cells = list(product(args.steps, args.strengths))
     benches = [
-        benchmark.prepare(pipe, rule, METRICS, args.device, num_steps=steps, contrast=strength)
+        evaluation.prepare(pipe, rule, METRICS, args.device, num_steps=steps, contrast=strength)
         for steps, strength in cells
     ]  # a dial out of its range is told before anything is drawn
     rows = ("model", "counterfactual")

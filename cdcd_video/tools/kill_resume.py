@@ -123,7 +123,7 @@ def torment(start: Callable[[], Running], out: Path, kills: Sequence[Kill]) -> I
 
 def differences(whole: Path, killed: Path) -> list[str]:
     """All in which two runs differ, by name: losses, weights, pictures."""
-    from cdcd_video.engine.same import compare_logs, unequal_weights
+    from cdcd_video.engine.compare_runs import compare_logs, unequal_weights
 
     found = compare_logs(whole, killed)
     named = [f"{parting.task} at step {parting.step}: {', '.join(parting.values)}" for parting in found.differences]

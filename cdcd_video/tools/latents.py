@@ -46,13 +46,13 @@ def measure(args: argparse.Namespace) -> None:
     """What the options ask for, into the folder `args.out`."""
     from tqdm import tqdm
 
-    from cdcd_video import build
     from cdcd_video.data import store
     from cdcd_video.data.shots import LongestShots
     from cdcd_video.engine import runtime
-    from cdcd_video.generate import ImageToVideo
-    from cdcd_video.metrics.latent import counterfactuals, latents
-    from cdcd_video.report import latents as page
+    from cdcd_video.evaluation.report import latent_page as page
+    from cdcd_video.metrics.latent import counterfactuals, latent_study
+    from cdcd_video.pipeline import ImageToVideo
+    from cdcd_video.training import training_run
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
     config, drawing = pipe.model.config, pipe.defaults(num_frames=args.num_frames, seed=args.seed)
@@ -60,16 +60,16 @@ def measure(args: argparse.Namespace) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     sizes = {"num_frames": drawing.num_frames, "size_px": pipe.size_px, "bank_size": args.num_bank}
     if args.data == "sprites":
-        world = build.sprites_world(config) if config.data.kind == "sprites" else None
+        world = training_run.sprites_world(config) if config.data.kind == "sprites" else None
         chosen = {"fps": drawing.fps, "split": args.split, "world": world}
         cases = counterfactuals.SpritesCases(args.seed, args.num_images, args.captions_per_image, **sizes, **chosen)
     else:
         clips = LongestShots(store.StoredClips(args.data, args.split))
         drawing = replace(drawing, fps=clips.fps)
         cases = counterfactuals.ClipsCases(clips, args.num_images, args.captions_per_image, fps=clips.fps, **sizes)
-    with tqdm(total=latents.frames_of_work(cases, drawing), desc="latents", unit="frame") as bar:
+    with tqdm(total=latent_study.frames_of_work(cases, drawing), desc="latents", unit="frame") as bar:
         dials = {"seed": args.seed, "batch_size": args.batch, "umap": args.umap}
-        found = latents.study(pipe, cases, drawing, **dials, progress=bar.update)
+        found = latent_study.study(pipe, cases, drawing, **dials, progress=bar.update)
     facts = {"data": args.data, "split": args.split, "seed": args.seed, "checkpoint": config.name}
     facts |= {"num_images": args.num_images, "captions_per_image": args.captions_per_image, "num_bank": cases.bank_size}
     facts |= {"model_sha256": pipe.model.digest, "drawing": asdict(drawing)}
@@ -83,7 +83,7 @@ def measure(args: argparse.Namespace) -> None:
 
 def table(scores) -> str:
     """The scores over all frames as text, one line per row and group."""
-    from cdcd_video.report.latent_tables import shown
+    from cdcd_video.evaluation.report.latent_tables import shown
 
     lines = []
     for names in SHOWN:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cdcd_video.data.sprites import MOTIONS, World, sample_scene
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
 
 NUM_FIT, NUM_SCORED = 1024, 512
 RIDGE = 1e-2

@@ -19,7 +19,7 @@ from cdcd_video.storage.free_name import chosen_folder
 
 if TYPE_CHECKING:
     from cdcd_video.data.store import Clips
-    from cdcd_video.encoder import Eyes
+    from cdcd_video.training.latent_encoder import Eyes
 
 SHOWN = 6
 """Clips on the picture."""
@@ -49,8 +49,8 @@ def main() -> int:
 def measure(args: argparse.Namespace) -> None:
     """What the options ask for, into the folder `args.out`."""
     from cdcd_video.data.store import StoredClips
-    from cdcd_video.encoder import open_eyes
     from cdcd_video.engine import runtime
+    from cdcd_video.training.latent_encoder import open_eyes
     from cdcd_video.video import contact_sheet
 
     clips = StoredClips(args.data, args.split)
@@ -92,7 +92,7 @@ def scored(
       By metric: value, low, high; and with `others` by `METRIC_more` the same of the difference, clip by clip.
     """
     from cdcd_video.metrics.fidelity import psnr, ssim
-    from cdcd_video.metrics.intervals import bootstrap
+    from cdcd_video.metrics.statistics.intervals import bootstrap
 
     def totals(frames: list[np.ndarray]) -> np.ndarray:
         return np.array([[psnr(a, b).sum(), ssim(a, b).sum()] for a, b in zip(frames, truth, strict=True)])
@@ -146,7 +146,7 @@ def _interval(three: list[float] | None, digits: int, sign: str) -> str:
 
 
 def _facts(eyes: "Eyes") -> dict[str, Any]:
-    from cdcd_video.pretrained import STAND_IN
+    from cdcd_video.networks.clip import STAND_IN
 
     codec = eyes.codec
     told = {"layers": list(codec.cfg.layers), "N": codec.num_tokens, "K": codec.num_codes}

@@ -15,25 +15,24 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     args = parser.parse_args()
 
-    from cdcd_video import configfile
-    from cdcd_video.build import open_clips
-    from cdcd_video.codec import round_trip
-    from cdcd_video.config import Config
+    from cdcd_video.config import Config, config_file
     from cdcd_video.engine.runtime import device_for, replace_file, writing_to
     from cdcd_video.engine.threads import threads
     from cdcd_video.model import build_codec, clip_folder, folder_of, load_module
-    from cdcd_video.pretrained import FrozenClip
+    from cdcd_video.networks.clip import FrozenClip
+    from cdcd_video.networks.codec import reconstruction_quality
+    from cdcd_video.training.training_run import open_clips
 
     folder = folder_of(args.checkpoint)
-    config = configfile.load(folder / "config.yaml", Config)
+    config = config_file.load(folder / "config.yaml", Config)
     device = device_for(args.device)
     clip = FrozenClip(clip_folder(config, folder)).to(device)
     codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval()
     with threads(config.num_threads or None):
-        found = round_trip.measure(codec, clip, open_clips(config, "val"))
+        found = reconstruction_quality.measure(codec, clip, open_clips(config, "val"))
     with writing_to(folder):
-        replace_file(folder / round_trip.FILE, found)
-    sys.stdout.write(f"{folder / round_trip.FILE}\n{found}")
+        replace_file(folder / reconstruction_quality.FILE, found)
+    sys.stdout.write(f"{folder / reconstruction_quality.FILE}\n{found}")
     return 0
 
 

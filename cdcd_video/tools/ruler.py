@@ -29,12 +29,12 @@ def measure(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from cdcd_video.engine import runtime
-    from cdcd_video.metrics.degrade import DEGRADATIONS
+    from cdcd_video.metrics.degradations import DEGRADATIONS
     from cdcd_video.model import folder_of
-    from cdcd_video.pretrained import FrozenClip
-    from cdcd_video.tools import ruler_page as page
-    from cdcd_video.tools.ruler_curves import STRENGTHS, calibrate
-    from cdcd_video.tools.ruler_scales import Trial, present_networks
+    from cdcd_video.networks.clip import FrozenClip
+    from cdcd_video.tools.metric_validation import validation_page as page
+    from cdcd_video.tools.metric_validation.curves import STRENGTHS, calibrate
+    from cdcd_video.tools.metric_validation.trial import Trial, present_networks
 
     with runtime.writing_to(args.out):
         args.out.mkdir(parents=True, exist_ok=True)

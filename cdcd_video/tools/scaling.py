@@ -1,6 +1,6 @@
 """What a stage would cost on many processes, on paper: bytes and FLOPs are counted, speeds are assumed and named.
 
-FLOPs, weights and activations are those of the dry run (`cdcd_video.tools.explain`), which counts them by taking steps;
+FLOPs, weights and activations are those of the dry run (`cdcd_video.tools.dry_run`), which counts them by taking steps;
 traffic is what the exchanges of `engine.parallel` and of the objective send, by their own arithmetic. Nothing is timed.
 """
 
@@ -136,10 +136,10 @@ def work_of(config, stage: str) -> Work:
       UserError: the config does not train it.
     """
     from cdcd_video.contrast_terms import weighted_terms_of
-    from cdcd_video.settled import foreseen
-    from cdcd_video.tools.explain.line import Line
-    from cdcd_video.tools.explain.stand_in import look_at_data
-    from cdcd_video.tools.explain.steps import measure
+    from cdcd_video.tools.dry_run.trial_clips import look_at_data
+    from cdcd_video.tools.dry_run.trial_networks import Line
+    from cdcd_video.tools.dry_run.trial_steps import measure
+    from cdcd_video.training.resolved import foreseen
 
     config, _ = foreseen(config)
     with tempfile.TemporaryDirectory() as folder:
@@ -187,10 +187,9 @@ def main() -> int:
     add("--per-node", type=int, default=8, metavar="G", help="processes on a machine (%(default)s)")
     args = parser.parse_args()
 
-    from cdcd_video import configfile
-    from cdcd_video.config import Config
+    from cdcd_video.config import Config, config_file
 
-    config = configfile.load(args.config, Config, args.set)
+    config = config_file.load(args.config, Config, args.set)
     work = _counted(args.counted) if args.counted else None
     rows = work.rows if work else getattr(getattr(config.train, args.stage, None), "batch_size", None)
     uneven = [size for size in args.processes if rows and (size < 1 or rows % size)]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.metrics.intervals import TAIL, around, over_halves
 from cdcd_video.metrics.sets.distribution import frechet_distance, kernel_distance
-from cdcd_video.metrics.sets.gallery import HALVES
+from cdcd_video.metrics.sets.feature_store import HALVES
+from cdcd_video.metrics.statistics.intervals import TAIL, around, over_halves
 
 STATISTICS = {"Frechet (FID, FVD)": frechet_distance, "kernel (KID, KVD)": kernel_distance}
 SHIFTS = (0.0, 0.3, 0.6, 1.5)

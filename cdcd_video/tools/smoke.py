@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 
 from cdcd_video import video
 from cdcd_video.data.clips import read_clip
-from cdcd_video.data.films import read_film
+from cdcd_video.data.external_video import read_film
 from cdcd_video.data.sprites import World
 from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.errors import UserError, exit_code

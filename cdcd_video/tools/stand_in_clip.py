@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.pretrained.known import KNOWN, VOCABULARY
+from cdcd_video.networks.clip.published import KNOWN, VOCABULARY
 from cdcd_video.storage.folder_lock import folder_lock
 
 TINY = "tiny"
@@ -69,7 +69,7 @@ def write(name: str, folder: Path, seed: int, vocabulary: Path | None, captions:
     from safetensors.torch import save_file
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-    from cdcd_video.pretrained.stand_in import MARK, STAMP, write_mark
+    from cdcd_video.networks.clip.random_clip import MARK, STAMP, write_mark
 
     shape, num_ids = _shape(name)
     if vocabulary and name != TINY:
@@ -136,7 +136,7 @@ def learned_tokenizer(captions: list[str], num_ids: int) -> Any:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from cdcd_video.clip import END, START, train_tokenizer
+    from cdcd_video.networks.clip.built_in import END, START, train_tokenizer
 
     learned = json.loads(train_tokenizer(captions, num_ids, 77).backend_tokenizer.to_str())
     known = learned["model"]["vocab"]

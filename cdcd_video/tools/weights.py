@@ -18,17 +18,17 @@ def main() -> None:
     get.add_argument("names", nargs="+", metavar="NAME")
     args = parser.parse_args()
 
-    from cdcd_video.metrics.features import weights
+    from cdcd_video.metrics.features import feature_weights
 
     if args.command == "list":
-        print(f"in {weights.folder()} (another: set {weights.FOLDER_VARIABLE})")
-        for name, wanted in weights.WEIGHTS.items():
-            state = "here" if weights.is_here(name) else f"{wanted.megabytes} MB"
+        print(f"in {feature_weights.folder()} (another: set {feature_weights.FOLDER_VARIABLE})")
+        for name, wanted in feature_weights.WEIGHTS.items():
+            state = "here" if feature_weights.is_here(name) else f"{wanted.megabytes} MB"
             print(f"{name:12} {state:>7}  {wanted.file}  sha256 {wanted.sha256}")
         return
     for name in args.names:
-        if name not in weights.WEIGHTS:
-            raise UserError(f"there are no weights {name!r}; there are {', '.join(weights.WEIGHTS)}")
+        if name not in feature_weights.WEIGHTS:
+            raise UserError(f"there are no weights {name!r}; there are {', '.join(feature_weights.WEIGHTS)}")
     for name in args.names:
         print(fetch(name))
 
@@ -42,9 +42,9 @@ def fetch(name: str) -> Path:
     from tqdm import tqdm
 
     from cdcd_video.engine import runtime
-    from cdcd_video.metrics.features import weights
+    from cdcd_video.metrics.features import feature_weights
 
-    wanted, folder = weights.WEIGHTS[name], weights.folder()
+    wanted, folder = feature_weights.WEIGHTS[name], feature_weights.folder()
     path, part = folder / wanted.file, folder / f"{wanted.file}.part"
     by_hand = f"fetch it with a browser and put it into {folder}"
     with runtime.writing_to(folder):
@@ -59,7 +59,7 @@ def fetch(name: str) -> Path:
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             part.unlink(missing_ok=True)
             raise UserError(f"{wanted.url} cannot be fetched ({error}); {by_hand}") from error
-        if not weights.is_content_of(wanted, part.read_bytes()):
+        if not feature_weights.is_content_of(wanted, part.read_bytes()):
             part.unlink()
             raise UserError(f"{wanted.url} sent something else than {wanted.file}, by its hash; {by_hand}")
         os.replace(part, path)

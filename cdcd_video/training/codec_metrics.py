@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.fit import has_changed, is_patch_changed, psnr
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.data.store import Clips
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.codec_loss import has_changed, is_patch_changed, psnr
+from cdcd_video.networks.codec.frame_codec import Codec
 
 ObjectMask = Callable[[int, int], np.ndarray]
 """(clip, frame) -> bool (H, W): where the objects are."""

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cdcd_video.codec.codec import Codec
 from cdcd_video.data.pairs import load_frames
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.data.store import Clips
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.pipeline import ImageToVideo
 
 Rows = tuple[list[np.ndarray], list[str]]
 """Videos, uint8 (F, H, W, 3), and a line of text for each."""

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from cdcd_video.codec.codec import Codec, CodeSpace
 from cdcd_video.config import CodecConfig, Config
+from cdcd_video.config.fingerprint import TRAINS_THE_CODEC, identity_text, of_codes, saved_config
 from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.errors import UserError
-from cdcd_video.identity import TRAINS_THE_CODEC, identity_text, of_codes, saved_config
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module, read_weights
-from cdcd_video.pretrained import STAND_IN, FrozenClip
+from cdcd_video.networks.clip import STAND_IN, FrozenClip
+from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
 from cdcd_video.storage.small_file import read_small_json
 
 

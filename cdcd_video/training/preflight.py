@@ -7,7 +7,7 @@ state of each layer for the gradient. Nothing that could work is refused; `train
 import torch
 
 from cdcd_video.config import Config
-from cdcd_video.memory import check_fits
+from cdcd_video.storage.memory import check_fits
 
 _TRAINED = 20
 """Bytes of a trained number: itself, its gradient, its average, and two of AdamW."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from cdcd_video.config import Config, TrainStages
+from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.engine.precision import Precision, best_for
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
-from cdcd_video.identity import saved_config
 
 
 def begun_in(folder: Path) -> Config | None:

@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cdcd_video.codec.codec import CodeSpace
 from cdcd_video.config import Config
 from cdcd_video.data.cache import CodeCache
-from cdcd_video.denoiser import Condition
 from cdcd_video.engine.runtime import generator, to_device
-from cdcd_video.generate import Drawing
 from cdcd_video.metrics.latent import health
+from cdcd_video.networks.codec.frame_codec import CodeSpace
+from cdcd_video.networks.denoiser import Condition
+from cdcd_video.networks.next_frame import NextFrame
+from cdcd_video.pipeline import Drawing
 from cdcd_video.records import CodePair
-from cdcd_video.rivals.interface import NextFrame
 
 NUM_WATCHED = 64
 """Validation examples that are drawn, and shots that are rolled out, at each evaluation."""

@@ -7,19 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cdcd_video import checkup
-from cdcd_video.clip import PIXEL_MEAN, PIXEL_STD, clip_objective
-from cdcd_video.codec.codec import Codec, CodeSpace
-from cdcd_video.codec.figures import codec_figures
-from cdcd_video.codec.fit import codec_objective, decoder_objective
-from cdcd_video.codec.picture import Critic, Picture
 from cdcd_video.config import Config, DenoiserTrainConfig, TrainConfig
 from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import PairIndices, draw_pairs, load_frames
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
-from cdcd_video.denoiser import Denoiser
 from cdcd_video.diffusion.process import Chain
 from cdcd_video.engine import distributed
 from cdcd_video.engine.optim import TrainSettings
@@ -27,11 +20,18 @@ from cdcd_video.engine.runtime import seed_for, to_device
 from cdcd_video.metrics.features.networks import lpips_network
 from cdcd_video.metrics.latent import health
 from cdcd_video.metrics.latent.space import space_figures
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.clip.built_in import PIXEL_MEAN, PIXEL_STD, clip_objective
+from cdcd_video.networks.codec.codec_loss import codec_objective, decoder_objective
+from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
+from cdcd_video.networks.codec.perceptual import Critic, Picture
+from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.step_encoder import StepEye, eye_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
-from cdcd_video.pretrained import FrozenClip
 from cdcd_video.records import CodePair, FramePair, LossTerms
-from cdcd_video.step_eye import StepEye, eye_objective
-from cdcd_video.walk import CodeWalk
+from cdcd_video.sampling.code_sampler import CodeWalk
+from cdcd_video.training import rollout_health
+from cdcd_video.training.codec_metrics import codec_figures
 
 NUM_SEEN = 4096
 """Training frames that a rival fixes its scales by."""
@@ -331,9 +331,13 @@ class DiffusionStage(CodeStage):
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
         way = self.denoiser if self.config.rival else CodeWalk(self)  # which has all that a walk needs of a model
-        watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), checkup.NUM_WATCHED)
+        watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
         given = (way, self.codec, self.config)
-        return terms | checkup.single_frames(*given, watched) | checkup.roll_outs(*given, self.val, self.device)
+        return (
+            terms
+            | rollout_health.single_frames(*given, watched)
+            | rollout_health.roll_outs(*given, self.val, self.device)
+        )
 
     def alarms(self, evaluation: Mapping[str, float], progress: float) -> list[str]:
         """Whether the model or its roll-outs freeze or its latent space collapses; see `metrics.latent.health`."""

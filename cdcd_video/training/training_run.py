@@ -11,24 +11,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cdcd_video import clip as builtin_clip
-from cdcd_video import configfile
-from cdcd_video.codec import round_trip
-from cdcd_video.codec.codec import Codec, CodeSpace
-from cdcd_video.config import Config, PictureConfig, TrainConfig
+from cdcd_video.config import Config, PictureConfig, TrainConfig, config_file
+from cdcd_video.config.fingerprint import identity_text, of_codes, saved_config, unsaid_in
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips
-from cdcd_video.denoiser import Denoiser
-from cdcd_video.encoder import Eyes, codes_digest, codes_of_folder, load_space
 from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.engine.log import say
 from cdcd_video.errors import UserError
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.identity import identity_text, of_codes, saved_config, unsaid_in
 from cdcd_video.kernels import compiled
-from cdcd_video.memory import told_when_out
 from cdcd_video.model import (
     FORMAT,
     Model,
@@ -42,15 +34,30 @@ from cdcd_video.model import (
     read_weights,
     save_module,
 )
-from cdcd_video.needs import check_training
-from cdcd_video.pretrained import STAND_IN, FrozenClip, find, mark_of
-from cdcd_video.report.card import write_card
-from cdcd_video.runs import STAGES, earlier_num_steps, raised_steps, seen_too_often
-from cdcd_video.settled import begun_in, precisions, settled, slow_ones
-from cdcd_video.sheets import decoded_rows, drawn_rows
-from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage, settings_for
-from cdcd_video.step_eye import StepEye
+from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
+from cdcd_video.networks.clip import built_in as builtin_clip
+from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
+from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.folder_lock import folder_lock
+from cdcd_video.storage.memory import told_when_out
+from cdcd_video.training.contact_sheets import decoded_rows, drawn_rows
+from cdcd_video.training.latent_encoder import Eyes, codes_digest, codes_of_folder, load_space
+from cdcd_video.training.model_card import write_card
+from cdcd_video.training.preflight import check_training
+from cdcd_video.training.resolved import begun_in, precisions, settled, slow_ones
+from cdcd_video.training.run_folder import STAGES, earlier_num_steps, raised_steps, seen_too_often
+from cdcd_video.training.stages import (
+    ClipStage,
+    CodecStage,
+    DecoderStage,
+    DiffusionStage,
+    EyeStage,
+    RefineStage,
+    settings_for,
+)
 from cdcd_video.video import contact_sheet
 
 ON_CODES = ("eye", "diffusion", "refine")
@@ -128,7 +135,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
         )
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
     if there != here:
-        told = configfile.told_unequal(configfile.unequal(there, here, "codec."))
+        told = config_file.told_unequal(config_file.unequal(there, here, "codec."))
         raise UserError(
             f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
         )
@@ -210,8 +217,8 @@ class TrainingRun:
         self.stand_in = self._stand_in()
         distributed.by_main(lambda: self._claim(command))
         if not distributed.is_main():  # what was open the main process has settled
-            self.config = configfile.load(out / "config.yaml", Config)
-        distributed.check_alike("the config", int(_digest(configfile.dump(self.config))[:12], 16))
+            self.config = config_file.load(out / "config.yaml", Config)
+        distributed.check_alike("the config", int(_digest(config_file.dump(self.config))[:12], 16))
         if self.latents is not None:
             self.data_digest = self.latents.caches[0].digest
             return
@@ -261,7 +268,7 @@ class TrainingRun:
         begun = begun_in(self.out)
         self.config = settled(self.config, self.device, begun, unsaid_in(file) if begun else {})
         raised = raised_steps(self.config, begun, self.out)
-        text, stages = configfile.dump(self.config), stages_of(self.config)
+        text, stages = config_file.dump(self.config), stages_of(self.config)
         facts = {
             "config_sha256": _digest(text),
             "precision": precisions(self.config, stages),
@@ -323,10 +330,13 @@ class TrainingRun:
         self._note_round_trip(clip)
 
     def _note_round_trip(self, clip: FrozenClip) -> None:
-        """Keeps beside the codec how near it comes to starting frames that it knows; see `codec.round_trip`."""
+        """Keeps beside the codec how near it comes to starting frames that it knows; see `reconstruction_quality`."""
 
         def note() -> None:
-            runtime.replace_file(self.folder / round_trip.FILE, round_trip.measure(self._codec(clip), clip, self.val))
+            runtime.replace_file(
+                self.folder / reconstruction_quality.FILE,
+                reconstruction_quality.measure(self._codec(clip), clip, self.val),
+            )
 
         distributed.by_main(note)
 
@@ -456,7 +466,7 @@ class TrainingRun:
             if section == "codec":
                 there, here = of_codes(there), of_codes(here)
             if there != here:
-                told = configfile.told_unequal(configfile.unequal(there, here, f"{section}."))
+                told = config_file.told_unequal(config_file.unequal(there, here, f"{section}."))
                 raise UserError(
                     f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
                 )
@@ -477,8 +487,8 @@ class TrainingRun:
         if self.config.clip.kind == "builtin":
             shutil.copytree(source / "clip", self.folder / "clip", dirs_exist_ok=True)
         shutil.copyfile(source / "codec.safetensors", self.folder / "codec.safetensors")
-        if (source / round_trip.FILE).is_file():
-            shutil.copyfile(source / round_trip.FILE, self.folder / round_trip.FILE)
+        if (source / reconstruction_quality.FILE).is_file():
+            shutil.copyfile(source / reconstruction_quality.FILE, self.folder / reconstruction_quality.FILE)
 
     def _encoded(self) -> Latents:
         """The cache that the config names, or that the run makes of its clips."""
@@ -511,7 +521,7 @@ class TrainingRun:
     def _write(self, module: nn.Module, name: str, clip_sha256: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         save_module(module, self.folder / f"{name}.safetensors")
-        runtime.replace_file(self.folder / "config.yaml", configfile.dump(self.config))
+        runtime.replace_file(self.folder / "config.yaml", config_file.dump(self.config))
         facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip_sha256, **runtime.git_state()}
         facts |= self.stand_in
         runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdcd_video.metrics.latent.latents import LatentStudy
+from cdcd_video.evaluation.report import latent_page
+from cdcd_video.evaluation.report.html_page import write_report
+from cdcd_video.evaluation.report.markdown import write_markdown
+from cdcd_video.evaluation.report.score_files import write_protocol, write_scores, write_videos
+from cdcd_video.evaluation.report.summary_text import terminal_table
+from cdcd_video.metrics.latent.latent_study import LatentStudy
+from cdcd_video.metrics.protocol import Ruler
 from cdcd_video.metrics.suite import Evaluation
-from cdcd_video.protocol import Ruler
-from cdcd_video.report import latents
-from cdcd_video.report.files import write_protocol, write_scores, write_videos
-from cdcd_video.report.html import write_report
-from cdcd_video.report.markdown import write_markdown
-from cdcd_video.report.words import terminal_table
 
 __all__ = ["terminal_table", "write", "write_markdown", "write_report", "write_scores"]
 
@@ -48,7 +48,7 @@ def write(
     cost = dict(cost or {}) | ({"seconds for the latent space": study.seconds} if study else {})
     report = {"facts": facts, "ruler": ruler, "notes": notes, "cost": cost}
     of_latents = study.scores if study else ()
-    fragments = {"The latent space": latents.fragment(study, level=3)} if study else {}
+    fragments = {"The latent space": latent_page.fragment(study, level=3)} if study else {}
     return [
         write_scores([*found.scores, *of_latents], facts, folder / "scores.jsonl"),
         write_videos(found.videos, folder / "per_video.jsonl"),

@@ -9,11 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 
-from cdcd_video.metrics.comparison.compare import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
-from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
-from cdcd_video.report import figures
-from cdcd_video.report.latent_tables import SPACES
-from cdcd_video.report.markdown import as_is
+from cdcd_video.evaluation.report import plots
+from cdcd_video.evaluation.report.latent_tables import SPACES
+from cdcd_video.evaluation.report.markdown import as_is
+from cdcd_video.metrics.statistics.comparison import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file
 
@@ -53,7 +53,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     """Writes `compare.json`, `compare.md` and `compare.html`; each whole or not at all.
 
     Args:
-      comparison: from `metrics.comparison.compare.compare`.
+      comparison: from `metrics.statistics.comparison.compare`.
       out: the folder.
 
     Returns:
@@ -252,4 +252,4 @@ def _curve(line: Line, systems: Sequence[str]) -> str | None:
         for name, points in found.items():
             axes.plot(*zip(*points, strict=True), color=colours[name], lw=1.8, marker="." if len(points) < 3 else "")
 
-    return figures.chart(draw, "frame", title(line))
+    return plots.chart(draw, "frame", title(line))

@@ -6,15 +6,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cdcd_video.metrics.intervals import CONFIDENCE
+from cdcd_video.evaluation.report import plots
+from cdcd_video.evaluation.report.markdown import sections
+from cdcd_video.evaluation.report.score_entries import HEADLINE, OF_SETS, ROWS
+from cdcd_video.evaluation.report.score_table import tables
+from cdcd_video.evaluation.report.summary_text import verdict
+from cdcd_video.metrics.protocol import Ruler
 from cdcd_video.metrics.scores import OVER_FLOOR, SETS, Score
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example
-from cdcd_video.protocol import Ruler
-from cdcd_video.report import figures
-from cdcd_video.report.entries import HEADLINE, OF_SETS, ROWS
-from cdcd_video.report.markdown import sections
-from cdcd_video.report.table import tables
-from cdcd_video.report.words import verdict
 from cdcd_video.video import whole_file
 
 MOST_PICTURE_BYTES = 10_000_000
@@ -90,7 +90,7 @@ def write_report(
         ids=ids,
         rows=[row for row in ROWS if any(score.row == row for score in scores)],
         curves=curves,
-        colours=figures.COLOURS,
+        colours=plots.COLOURS,
         first=first,
         extremes=extremes,
         fragments=fragments or {},
@@ -106,7 +106,7 @@ def _curves(scores: Sequence[Score]) -> list[str]:
     entries = [entry for entry in (*HEADLINE, *OF_SETS) if entry.group == "all"]
     labels = {entry.metric: _LABELS.get(entry.metric, entry.title) for entry in entries}
     found = [
-        figures.curve(scores, metric, label, SETS.get(metric.removesuffix(f"_{OVER_FLOOR}"), "frame") != "frame")
+        plots.curve(scores, metric, label, SETS.get(metric.removesuffix(f"_{OVER_FLOOR}"), "frame") != "frame")
         for metric, label in labels.items()
     ]
     return [image for image in found if image]
@@ -117,12 +117,12 @@ def _pictures(examples: Sequence[Example], fps: float) -> list[dict[str, Any]]:
     made, size = [], 0
     for example in examples:
         strips = [
-            {"title": title, "image": figures.strip(example.videos[row])}
+            {"title": title, "image": plots.strip(example.videos[row])}
             for row, title in _TITLES.items()
             if row in example.videos
         ]
         movies = [
-            {"title": _TITLES[row], "video": figures.movie(example.videos[row], fps)}
+            {"title": _TITLES[row], "video": plots.movie(example.videos[row], fps)}
             for row in ("model", "truth", "counterfactual")
             if row in example.videos
         ]

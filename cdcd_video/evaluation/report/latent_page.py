@@ -11,11 +11,20 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cdcd_video.evaluation.report import plots
+from cdcd_video.evaluation.report.latent_plots import COLOURS, curves, plane
+from cdcd_video.evaluation.report.latent_tables import (
+    GAP_COLUMNS,
+    OF_SPACE,
+    SPACES,
+    TITLES,
+    counted,
+    of_rate,
+    of_space,
+    words,
+)
 from cdcd_video.metrics.latent.frame_rate import Gap
-from cdcd_video.metrics.latent.latents import LatentStudy
-from cdcd_video.report import figures
-from cdcd_video.report.latent_plots import COLOURS, curves, plane
-from cdcd_video.report.latent_tables import GAP_COLUMNS, OF_SPACE, SPACES, TITLES, counted, of_rate, of_space, words
+from cdcd_video.metrics.latent.latent_study import LatentStudy
 
 _MOST_GAPS = 4
 
@@ -85,5 +94,5 @@ def _gap(gap: Gap, study: LatentStudy) -> dict[str, Any]:
     return {
         "caption": study.captions[gap.image][gap.caption],
         "frame": gap.frame,
-        "images": [{"title": name, "image": figures.strip(frame[None])} for name, frame in gap.frames.items()],
+        "images": [{"title": name, "image": plots.strip(frame[None])} for name, frame in gap.frames.items()],
     }

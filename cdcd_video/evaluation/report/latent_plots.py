@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdcd_video.metrics.latent.latents import View
+from cdcd_video.evaluation.report.latent_tables import SPACES, shown
+from cdcd_video.metrics.latent.latent_study import View
 from cdcd_video.metrics.scores import Score
-from cdcd_video.report.latent_tables import SPACES, shown
 
 COLOURS = {
     "model": "var(--accent, #2f6fed)",

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from cdcd_video.evaluation.report.score_entries import check_all_are_shown
+from cdcd_video.evaluation.report.score_table import Cell, Line, Table
 from cdcd_video.metrics.latent.latent_scores import MEASURES
 from cdcd_video.metrics.scores import Score
-from cdcd_video.report.entries import check_all_are_shown
-from cdcd_video.report.table import Cell, Line, Table
 
 SPACES = {"space=embedding": "joint embedding", "space=codes": "code vectors"}
 IMAGE_LINES = {
@@ -38,7 +38,9 @@ GAP_COLUMNS = {
     "inbetween_identity_iou": "identity",
 }
 check_all_are_shown(
-    MEASURES, [*IMAGE_LINES, *CAPTION_LINES, *PATH_LINES, *GAP_COLUMNS], "the lines of report/latent_tables.py"
+    MEASURES,
+    [*IMAGE_LINES, *CAPTION_LINES, *PATH_LINES, *GAP_COLUMNS],
+    "the lines of evaluation/report/latent_tables.py",
 )
 OF_SPACE = {
     "images": (IMAGE_LINES, ("model", "real", "shuffled")),

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdcd_video.metrics.intervals import CONFIDENCE
+from cdcd_video.evaluation.report import latent_tables
+from cdcd_video.evaluation.report.score_entries import ROWS
+from cdcd_video.evaluation.report.score_table import Cell, Table, tables
+from cdcd_video.evaluation.report.summary_text import verdict
+from cdcd_video.metrics.protocol import Ruler
 from cdcd_video.metrics.scores import Score
-from cdcd_video.protocol import Ruler
-from cdcd_video.report import latent_tables
-from cdcd_video.report.entries import ROWS
-from cdcd_video.report.table import Cell, Table, tables
-from cdcd_video.report.words import verdict
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.video import whole_file
 
 

@@ -94,7 +94,7 @@ _ALONG = tuple(f"_{figure}" for figure in (RETENTION, SLOPE, KEPT))
 check_all_are_shown(
     (name for name in MEASURES if not name.endswith(_ALONG)),
     [entry.metric for entry in (*HEADLINE, *OF_SETS)],
-    "HEADLINE and OF_SETS of report/entries.py",
+    "HEADLINE and OF_SETS of evaluation/report/score_entries.py",
 )
 
 ROWS = {

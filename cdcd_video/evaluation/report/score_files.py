@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.metrics.protocol import Ruler
 from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.summary import PerVideo
-from cdcd_video.protocol import Ruler
 from cdcd_video.video import whole_file
 
 

@@ -3,8 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cdcd_video.evaluation.report.score_entries import (
+    HEADLINE,
+    OF_SETS,
+    ROWS,
+    SENTENCE_TITLES,
+    Entry,
+    find,
+    interval,
+    shown,
+)
 from cdcd_video.metrics.scores import KEPT, MEASURES, RETENTION, SLOPE, Score
-from cdcd_video.report.entries import HEADLINE, OF_SETS, ROWS, SENTENCE_TITLES, Entry, find, interval, shown
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from cdcd_video.evaluation.report.score_entries import HEADLINE, OF_SETS, ROWS, SENTENCE_TITLES, find, interval, shown
+from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.metrics.scores import SETS, Score
-from cdcd_video.report.entries import HEADLINE, OF_SETS, ROWS, SENTENCE_TITLES, find, interval, shown
-from cdcd_video.report.table import tables
 
 
 def verdict(scores: Sequence[Score]) -> list[str]:

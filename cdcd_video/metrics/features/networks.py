@@ -22,9 +22,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
-from cdcd_video.metrics.features import i3d, offline, weights
-from cdcd_video.pretrained.files import check_plain, sha256_of
+from cdcd_video.metrics.features import feature_weights, i3d, offline
+from cdcd_video.networks.clip.clip_files import check_plain, sha256_of
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import check_numbers
 
 Sees = Literal["frames", "videos"]
@@ -90,7 +90,7 @@ class FeatureNetwork:
 def preferred(sees: Sees) -> str:
     """The network to use where none is named: the field's own if its weights are here, else the built-in one."""
     field, built_in = PREFERRED[sees]
-    return field if weights.is_here(field) else built_in
+    return field if feature_weights.is_here(field) else built_in
 
 
 def load(name: str, device: str | torch.device = "cpu") -> FeatureNetwork:
@@ -112,7 +112,7 @@ def load(name: str, device: str | torch.device = "cpu") -> FeatureNetwork:
 
 def _load_inception(name: str, detail: str, device: torch.device) -> FeatureNetwork:
     """torch-fidelity's Inception with TensorFlow 1's resize, as pytorch-fid and torchmetrics use it."""
-    state = weights.read("inception")
+    state = feature_weights.read("inception")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     # It unpickles whatever file it is given, so it is given one that was written here, from checked tensors.
@@ -125,7 +125,7 @@ def _load_inception(name: str, detail: str, device: torch.device) -> FeatureNetw
     def run(frames: Tensor) -> tuple[Tensor, Tensor]:
         return network(frames.permute(0, 3, 1, 2))
 
-    return FeatureNetwork(name, "frames", weights.WEIGHTS["inception"].sha256, run, device, batch_size=32)
+    return FeatureNetwork(name, "frames", feature_weights.WEIGHTS["inception"].sha256, run, device, batch_size=32)
 
 
 def _load_i3d(name: str, detail: str, device: torch.device) -> FeatureNetwork:
@@ -133,20 +133,20 @@ def _load_i3d(name: str, detail: str, device: torch.device) -> FeatureNetwork:
     if habit not in i3d.RESIZES:
         raise UserError(f"i3d has no resize {habit!r}; there are {', '.join(i3d.RESIZES)}")
     network = i3d.I3D()
-    network.load_state_dict(weights.read("i3d"))
+    network.load_state_dict(feature_weights.read("i3d"))
     network.to(device).eval().requires_grad_(False)
 
     def run(videos: Tensor) -> tuple[Tensor, Tensor]:
         logits = network(i3d.RESIZES[habit](videos))
         return logits, logits
 
-    digest = weights.WEIGHTS["i3d"].sha256
+    digest = feature_weights.WEIGHTS["i3d"].sha256
     return FeatureNetwork(name, "videos", digest, run, device, batch_size=4, least_frames=i3d.LEAST_FRAMES)
 
 
 def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwork:
     """VideoMAE (Tong et al. 2022), whose features heed motion more than I3D's do (Ge et al. 2024)."""
-    home = Path(folder or weights.folder() / "videomae")
+    home = Path(folder or feature_weights.folder() / "videomae")
     missing = [file for file in ("config.json", "model.safetensors") if not (home / file).is_file()]
     if missing:
         raise UserError(
@@ -191,7 +191,7 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def _load_clip(name: str, folder: str, device: torch.device) -> FeatureNetwork:
     if not folder:
         raise UserError("clip needs a folder that CLIPModel.save_pretrained wrote: name it as clip:FOLDER")
-    from cdcd_video.pretrained import FrozenClip
+    from cdcd_video.networks.clip import FrozenClip
 
     clip = FrozenClip(folder).to(device)
     if clip.stand_in:
@@ -250,7 +250,7 @@ def lpips_network(trunk: Literal["alex", "vgg"], device: str | torch.device) -> 
     """
     if trunk not in ("alex", "vgg"):
         raise UserError(f"lpips has no trunk {trunk!r}; there are alex and vgg")
-    state = weights.read(f"lpips-{trunk}")
+    state = feature_weights.read(f"lpips-{trunk}")
     from torchmetrics.functional.image.lpips import _NoTrainLpips
 
     network = _NoTrainLpips(net=trunk, pnet_rand=True)

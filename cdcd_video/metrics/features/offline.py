@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import MIB, read_small
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 

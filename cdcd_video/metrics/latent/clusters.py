@@ -7,7 +7,7 @@ with few points in many dimensions, chance alone looks like structure.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 
 RESTARTS, ITERATIONS = 8, 60
 """Of k-means: the best of so many beginnings, each improved at most so often."""

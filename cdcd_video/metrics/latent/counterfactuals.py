@@ -16,9 +16,9 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, Split, World
 from cdcd_video.data.sprites_render import render, render_object_mask
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import sprites as judge
-from cdcd_video.metrics.footage import Clips, choose_clips
-from cdcd_video.metrics.seeing import resized
+from cdcd_video.metrics import sprites_metrics as judge
+from cdcd_video.metrics.eval_dataset import Clips, choose_clips
+from cdcd_video.metrics.measurements import resized
 
 SCENES_TRIED = 50
 """How many scenes are looked at for each that is wanted, before a world is said to have too few sentences."""

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from cdcd_video.metrics.intervals import CONFIDENCE, bootstrap
 from cdcd_video.metrics.latent import clusters, trajectories
 from cdcd_video.metrics.scores import Score
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE, bootstrap
 
 SHUFFLES = 100
 COLLAPSED = 1e-6

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from cdcd_video.metrics import along
+from cdcd_video.metrics import curve_summary
 from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
-from cdcd_video.metrics.intervals import around, over_halves
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.scores import MEASURES, NEED_REAL, OVER_FLOOR, Score
 from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
-from cdcd_video.protocol import Protocol
+from cdcd_video.metrics.statistics.intervals import around, over_halves
 
 REAL = "real"
 """The set of other real videos."""
@@ -127,10 +127,10 @@ def set_scores(
             yield from _places(name, beyond, halves, gallery, told)
             if len(curve.counted) > 1:
                 columns, frames = _counted(curve, gallery.along.places)
-                value = along.slope(beyond[None, columns], frames)
-                slopes = along.slope(halves[:, columns], frames)[:, None] if len(halves) else np.empty((0, 1))
+                value = curve_summary.slope(beyond[None, columns], frames)
+                slopes = curve_summary.slope(halves[:, columns], frames)[:, None] if len(halves) else np.empty((0, 1))
                 low, high = around(value, slopes)
-                yield _score(f"{name}_{along.SLOPE}", value[0], low[0], high[0], len(halves), **told)
+                yield _score(f"{name}_{curve_summary.SLOPE}", value[0], low[0], high[0], len(halves), **told)
 
 
 @dataclass(frozen=True)
@@ -193,17 +193,19 @@ def _along(
     metric: str, curve: _Curve, places: Sequence[Place], rule: Protocol, told: Mapping[str, Any]
 ) -> Iterator[Score]:
     columns, frames = _counted(curve, places)
-    own = along.figures(curve.values[None, columns], frames, rule.num_frames, MEASURES[metric])
+    own = curve_summary.figures(curve.values[None, columns], frames, rule.num_frames, MEASURES[metric])
     others = (
-        along.figures(curve.halves[:, columns], frames, rule.num_frames, MEASURES[metric]) if len(curve.halves) else own
+        curve_summary.figures(curve.halves[:, columns], frames, rule.num_frames, MEASURES[metric])
+        if len(curve.halves)
+        else own
     )
     for name, value in own.by_name().items():
         halves = others.by_name()[name][:, None]
         is_known = len(curve.halves) and np.isfinite(halves).all()
         low, high = around(value, halves if is_known else np.empty((0, 1)))
-        if name == along.KEPT:  # a video has only so many frames
+        if name == curve_summary.KEPT:  # a video has only so many frames
             low, high = np.clip(low, 0, rule.num_frames), np.clip(high, 0, rule.num_frames)
-        is_at_least = bool(own.is_at_least[0]) and name == along.KEPT
+        is_at_least = bool(own.is_at_least[0]) and name == curve_summary.KEPT
         ends = (value[0], low[0], high[0])
         yield _score(f"{metric}_{name}", *ends, len(curve.halves), is_at_least=is_at_least, **told)
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.comparison import paired
-from cdcd_video.metrics.comparison.evaluated import Evaluated, check_alike, number, read
 from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
+from cdcd_video.metrics.statistics import paired
+from cdcd_video.metrics.statistics.saved_evaluation import Evaluated, check_alike, number, read
 
 COMPARED = (("model", "all"), ("counterfactual", "sentence=changed"))
 """Rows and groups that get a line."""
@@ -100,7 +100,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Everything that `report.compare` shows."""
+    """Everything that `evaluation.report.comparison_page` shows."""
 
     systems: tuple[str, ...]
     folders: Mapping[str, str]

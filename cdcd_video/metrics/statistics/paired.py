@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from cdcd_video.metrics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 
 Sums = Float[np.ndarray, "V 2"]
 """Per video, total and weight."""

@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import ClipConfig
-from cdcd_video.contrast.loss import beats, wide
+from cdcd_video.contrast.info_nce import beats, wide
 from cdcd_video.contrast.temperature import held
 from cdcd_video.engine import distributed
-from cdcd_video.pretrained import split_words, unit, vision_states
+from cdcd_video.networks.clip import split_words, unit, vision_states
 from cdcd_video.records import LossTerms
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdcd_video.errors import UserError
-from cdcd_video.pretrained.known import KNOWN, Known, Place
+from cdcd_video.networks.clip.published import KNOWN, Known, Place
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, open_plain, read_small_json
 
 PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")

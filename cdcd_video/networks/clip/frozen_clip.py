@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cdcd_video.dials import check_sentences
+from cdcd_video.config.ranges import check_sentences
 from cdcd_video.engine.log import say
 from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
-from cdcd_video.pretrained.files import find, read_json, sha256_of
-from cdcd_video.pretrained.growth import growth_of, most_characters
-from cdcd_video.pretrained.load import WIDE, check_end, damaged, load_model, load_tokenizer
-from cdcd_video.pretrained.pixels import Pixels, pixels_of, resized
-from cdcd_video.pretrained.stand_in import mark_of
+from cdcd_video.networks.clip.clip_files import find, read_json, sha256_of
+from cdcd_video.networks.clip.load_clip import WIDE, check_end, damaged, load_model, load_tokenizer
+from cdcd_video.networks.clip.preprocessing import Pixels, pixels_of, resized
+from cdcd_video.networks.clip.random_clip import mark_of
+from cdcd_video.networks.clip.token_growth import growth_of, most_characters
 from cdcd_video.records import TextStates
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 
 

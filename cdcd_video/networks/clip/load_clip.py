@@ -11,9 +11,9 @@ from torch import nn
 
 from cdcd_video.config import MAX_LAYERS
 from cdcd_video.errors import UserError
-from cdcd_video.memory import raise_if_out_of_memory
-from cdcd_video.pretrained import open_clip
-from cdcd_video.pretrained.files import ClipFiles, read_json
+from cdcd_video.networks.clip import open_clip
+from cdcd_video.networks.clip.clip_files import ClipFiles, read_json
+from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import read_tensors
 
 WIDE = 512

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cdcd_video.errors import UserError
-from cdcd_video.pretrained.known import OPENAI_SHA256, VOCABULARY
+from cdcd_video.networks.clip.published import OPENAI_SHA256, VOCABULARY
 
 _BLOCK = {
     "ln_1": "layer_norm1",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cdcd_video.errors import UserError
-from cdcd_video.pretrained.files import ClipFiles, read_json
+from cdcd_video.networks.clip.clip_files import ClipFiles, read_json
 
 _MODES = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
 """Pillow's numbers, as preprocessor_config.json has them, and OpenCLIP's words."""

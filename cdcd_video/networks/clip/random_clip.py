@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from cdcd_video.errors import UserError
-from cdcd_video.pretrained.files import ClipFiles, not_readable, read_json, sha256_of
+from cdcd_video.networks.clip.clip_files import ClipFiles, not_readable, read_json, sha256_of
 from cdcd_video.storage.tensor_file import check_header
 
 MARK_FILE, MARK = "STAND_IN.json", "stand_in"

@@ -5,12 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.picture import Picture
 from cdcd_video.config import CodecConfig
-from cdcd_video.contrast.loss import batch_info_nce, info_nce
+from cdcd_video.contrast.info_nce import batch_info_nce, info_nce
 from cdcd_video.engine import distributed
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.codec.perceptual import Picture
 from cdcd_video.records import FramePair, LossTerms
 
 CHANGED = 8 / 255

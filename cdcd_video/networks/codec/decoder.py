@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cdcd_video.attention import Block
+from cdcd_video.networks.transformer import Block
 
 
 class Decoder(nn.Module):

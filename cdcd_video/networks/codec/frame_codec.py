@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.attention import Block
-from cdcd_video.codec.decoder import Decoder
-from cdcd_video.codec.quantizer import Quantized, build_quantizer
 from cdcd_video.config import CodecConfig
+from cdcd_video.networks.codec.decoder import Decoder
+from cdcd_video.networks.codec.quantizer import Quantized, build_quantizer
+from cdcd_video.networks.transformer import Block
 
 
 class Projection(nn.Module):

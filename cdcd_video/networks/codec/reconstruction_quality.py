@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from cdcd_video.codec.codec import Codec
-from cdcd_video.codec.fit import psnr
 from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.codec_loss import psnr
+from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.storage.small_file import Missing, read_small
 
 FILE = "round_trip.json"

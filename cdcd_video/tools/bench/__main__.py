@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools import bench_attention, bench_busy, bench_config, bench_data, bench_draw, bench_loss, bench_train
+from cdcd_video.tools.bench import attention_cost, busy, config_cost, data_cost, loss_cost, sampling_cost, train_cost
 
 WORKS = {
-    "loss": bench_loss,
-    "train": bench_train,
-    "draw": bench_draw,
-    "data": bench_data,
-    "config": bench_config,
-    "attention": bench_attention,
-    "busy": bench_busy,
+    "loss": loss_cost,
+    "train": train_cost,
+    "draw": sampling_cost,
+    "data": data_cost,
+    "config": config_cost,
+    "attention": attention_cost,
+    "busy": busy,
 }
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 

@@ -60,7 +60,7 @@ def _measured(sizes: tuple[int, ...], kind: Any, repeats: int) -> dict[str, Any]
 
     from cdcd_video.engine.runtime import generator
     from cdcd_video.kernels import blockwise, tiled
-    from cdcd_video.tools.bench_process import measure
+    from cdcd_video.tools.bench.side_process import measure
 
     batch, heads, queries, keys, width = sizes
     draws = generator("bench", 2)

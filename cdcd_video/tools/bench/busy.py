@@ -12,7 +12,7 @@ from typing import Any
 
 from cdcd_video.errors import UserError
 
-SIDE = "cdcd_video.tools.bench_busy_side"
+SIDE = "cdcd_video.tools.bench.busy_side"
 WAYS: dict[str, dict[str, str]] = {"as it is": {}, "one thread": {"OMP_NUM_THREADS": "1"}}
 """What the user has set, beside nothing at all."""
 MOST = 1.5

@@ -10,7 +10,7 @@ import torch
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import exit_code
-from cdcd_video.generate import ImageToVideo
+from cdcd_video.pipeline import ImageToVideo
 
 SCENE_SEED = 20_000
 """Names the scenes."""

@@ -52,17 +52,16 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 
     import torch
 
-    from cdcd_video import configfile
-    from cdcd_video.config import Config
+    from cdcd_video.config import Config, config_file
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.settled import settled
-    from cdcd_video.tools.bench_config_parts import WholeLine, drawings, rates, stage_costs
-    from cdcd_video.tools.bench_process import clock_of
-    from cdcd_video.tools.explain.line import Line
-    from cdcd_video.tools.explain.stand_in import look_at_data
+    from cdcd_video.tools.bench.config_parts import WholeLine, drawings, rates, stage_costs
+    from cdcd_video.tools.bench.side_process import clock_of
+    from cdcd_video.tools.dry_run.trial_clips import look_at_data
+    from cdcd_video.tools.dry_run.trial_networks import Line
+    from cdcd_video.training.resolved import settled
 
     device = device_for(args.device)
-    config = settled(configfile.load(args.config, Config, args.set), device)
+    config = settled(config_file.load(args.config, Config, args.set), device)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     data = look_at_data(config)

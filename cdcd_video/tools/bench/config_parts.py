@@ -16,14 +16,14 @@ from torch.autograd import DeviceType
 from cdcd_video.engine import loop, optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
-from cdcd_video.generate import ImageToVideo
 from cdcd_video.model import Model, clip_folder
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.stages import settings_for
-from cdcd_video.tools.bench_process import base_and_peak, clock_of, measure, product_rate, profile
-from cdcd_video.tools.explain.assembly import FixedBatch, assemble
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.steps import measure as measure_shapes
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.tools.bench.side_process import base_and_peak, clock_of, measure, product_rate, profile
+from cdcd_video.tools.dry_run.assembly import FixedBatch, assemble
+from cdcd_video.tools.dry_run.trial_networks import Line
+from cdcd_video.tools.dry_run.trial_steps import measure as measure_shapes
+from cdcd_video.training.stages import settings_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRODUCT_SIDES = {"cuda": 8192, "cpu": 2048}

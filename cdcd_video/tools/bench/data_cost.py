@@ -18,21 +18,21 @@ from typing import Any
 
 import torch
 
-from cdcd_video import build, configfile
-from cdcd_video.config import Config
+from cdcd_video.config import Config, config_file
 from cdcd_video.data.cache_blocks import shown
 from cdcd_video.data.cache_writer import write_cache
 from cdcd_video.data.clips import ClipRejected, read_clip
-from cdcd_video.data.cuts import CutFinder
+from cdcd_video.data.cut_detection import CutFinder
 from cdcd_video.data.decoding import Source
 from cdcd_video.data.store import SpritesClips
-from cdcd_video.encoder import Eyes, open_eyes
 from cdcd_video.engine import loop
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser, build_process
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.stages import DiffusionStage
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.training import training_run
+from cdcd_video.training.latent_encoder import Eyes, open_eyes
+from cdcd_video.training.stages import DiffusionStage
 
 WARM_UP_STEPS = 8
 """Training steps that are not counted."""
@@ -122,7 +122,7 @@ def _eyes_of(args: argparse.Namespace) -> tuple[Config, Eyes]:
     if args.config is None:
         eyes = open_eyes(args.model, device)
         return eyes.config, eyes
-    config = configfile.load(args.config, Config, args.set)
+    config = config_file.load(args.config, Config, args.set)
     if config.clip.kind == "builtin":
         raise UserError(f"{args.config} trains its own CLIP, so there is none yet; name a trained run with --model")
     clip = FrozenClip(config.clip.folder)
@@ -239,7 +239,7 @@ def _stage_on(config: Config, eyes: Eyes, clips: SpritesClips, folder: Path) -> 
     plan = eyes.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
     with contextlib.redirect_stderr(io.StringIO()):
         write_cache(folder, clips, eyes.encoder(), plan, eyes.space(), split="train")
-    at = build.latents_in(folder, ("train", "train"), torch.device("cpu"))
+    at = training_run.latents_in(folder, ("train", "train"), torch.device("cpu"))
     denoiser = build_denoiser(config, at.space, at.text_width)
     process = build_process(config, at.space.num_codes)
     return DiffusionStage(denoiser, at.space, process, config, *at.caches, torch.device("cpu"))

@@ -4,7 +4,7 @@ They are those of the mathematics, not of the code: what is computed a second ti
 of alignment, does not count. A test holds them against what torch's FlopCounterMode finds.
 """
 
-from cdcd_video.tools.bench_shapes import Shape, Trunk
+from cdcd_video.tools.bench.upstream_shapes import Shape, Trunk
 
 
 def forward_flops(shape: Shape, trunk: Trunk, mlp_width: int) -> int:

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools.bench_shapes import SHAPES
+from cdcd_video.tools.bench.upstream_shapes import SHAPES
 
-SIDE = "cdcd_video.tools.bench_loss_side"
+SIDE = "cdcd_video.tools.bench.loss_side"
 OURS_PER_OTHER = 10
 """Timed calls of ours for one of the other side: ours takes milliseconds, the other side seconds."""
 WARM_UP = 3
@@ -58,7 +58,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         raise UserError("--negatives and --repeats must be at least 1.")
 
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.tools.bench_process import can_keep_pages, checkout, clock_of, in_child
+    from cdcd_video.tools.bench.side_process import can_keep_pages, checkout, clock_of, in_child
 
     device = device_for(args.device)
     clock = clock_of(device)

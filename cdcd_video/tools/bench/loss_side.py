@@ -15,14 +15,14 @@ import torch
 
 from cdcd_video.contrast.cdcd import CdcdWeights, Negatives, cdcd_loss
 from cdcd_video.contrast.negatives import chunk_orders, reordered
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
-from cdcd_video.diffusion.quirks import UPSTREAM
+from cdcd_video.diffusion.upstream_quirks import UPSTREAM
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
-from cdcd_video.tools.bench_process import measure, peak_over_base
-from cdcd_video.tools.bench_shapes import SHAPES, Shape
-from cdcd_video.tools.plain import PlainContrast, plain_chain, plain_loss
-from cdcd_video.tools.upstream import Upstream, UpstreamLoss
+from cdcd_video.tools.bench.side_process import measure, peak_over_base
+from cdcd_video.tools.bench.upstream_shapes import SHAPES, Shape
+from cdcd_video.tools.upstream.functions.functions import Upstream, UpstreamLoss
+from cdcd_video.tools.upstream.functions.plain_loss import PlainContrast, plain_chain, plain_loss
 
 AUXILIARY_WEIGHT = 5e-4
 CONTRAST_WEIGHT = 5e-5

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools.bench_shapes import SHAPES, TRUNKS
+from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS
 
-SIDE = "cdcd_video.tools.bench_draw_side"
+SIDE = "cdcd_video.tools.bench.sampling_side"
 STEPS = (1, 2, 4, 8, 16, 32)
 SHIPPED_STEPS = 80
 """Upstream's, of its models of images with text."""
@@ -58,8 +58,8 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         raise UserError("--steps and --repeats must be at least 1, --other-steps 2, --videos and --seed 0.")
 
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.tools.bench_process import can_keep_pages, checkout, clock_of, in_child
-    from cdcd_video.tools.bench_sprites import curve
+    from cdcd_video.tools.bench.side_process import can_keep_pages, checkout, clock_of, in_child
+    from cdcd_video.tools.bench.sprites_cost import curve
 
     device = device_for(args.device)
     clock = clock_of(device)

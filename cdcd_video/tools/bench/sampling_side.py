@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from cdcd_video.denoiser import Condition
 from cdcd_video.diffusion.sampler import even_times, walk
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
+from cdcd_video.networks.denoiser import Condition
 from cdcd_video.objective import condition_before
-from cdcd_video.tools.bench_flops import forward_flops
-from cdcd_video.tools.bench_process import first_to_go, measure, peak_over_base, product_rate
-from cdcd_video.tools.bench_shapes import SHAPES, TRUNKS, Shape, Trunk
-from cdcd_video.tools.bench_train_side import CubTask, examples
-from cdcd_video.tools.plain import plain_chain
-from cdcd_video.tools.upstream import Upstream
-from cdcd_video.tools.upstream_model import UpstreamModel
+from cdcd_video.tools.bench.flops import forward_flops
+from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate
+from cdcd_video.tools.bench.train_side import CubTask, examples
+from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
+from cdcd_video.tools.upstream.functions.functions import Upstream
+from cdcd_video.tools.upstream.functions.plain_loss import plain_chain
+from cdcd_video.tools.upstream.functions.whole_model import UpstreamModel
 
 TRUNCATION = 0.85
 """Of upstream's inference scripts ("top0.85r")."""

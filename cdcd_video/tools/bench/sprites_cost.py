@@ -9,9 +9,9 @@ import numpy as np
 
 from cdcd_video.data.sprites import Scene, sample_scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.generate import ImageToVideo
-from cdcd_video.metrics.intervals import bootstrap
-from cdcd_video.metrics.sprites import score
+from cdcd_video.metrics.sprites_metrics import score
+from cdcd_video.metrics.statistics.intervals import bootstrap
+from cdcd_video.pipeline import ImageToVideo
 
 SCENE_SEED = 20_000
 """Names the scenes: not those of training, nor those of its validation."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools.bench_shapes import SHAPES, TRUNKS
+from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS
 
-SIDE = "cdcd_video.tools.bench_train_side"
+SIDE = "cdcd_video.tools.bench.train_side"
 OURS_PER_OTHER = 2
 """Timed steps of ours for one of the other side. The step whose memory is measured comes first and warms up."""
 BARS = {
@@ -84,7 +84,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         raise UserError("--negatives, --repeats and --threads must be at least 1.")
 
     from cdcd_video.engine.runtime import device_for
-    from cdcd_video.tools.bench_process import can_keep_pages, checkout, clock_of, in_child
+    from cdcd_video.tools.bench.side_process import can_keep_pages, checkout, clock_of, in_child
 
     device = device_for(args.device)
     clock = clock_of(device)

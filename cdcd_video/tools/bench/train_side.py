@@ -15,22 +15,22 @@ from typing import Any
 
 import torch
 
-from cdcd_video import attention
 from cdcd_video.config import CdcdContrastConfig, DenoiserConfig, DiffusionConfig, LossConfig
-from cdcd_video.denoiser import Condition, Denoiser
-from cdcd_video.diffusion.mask_and_replace import cdcd_chain
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.engine import loop, optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
+from cdcd_video.networks import transformer
+from cdcd_video.networks.denoiser import Condition, Denoiser
 from cdcd_video.objective import diffusion_objective
 from cdcd_video.records import CodePair, LossTerms, TextStates
-from cdcd_video.tools.bench_flops import step_flops
-from cdcd_video.tools.bench_process import first_to_go, measure, peak_over_base, product_rate, profile
-from cdcd_video.tools.bench_shapes import SHAPES, TRUNKS, Shape, Trunk
-from cdcd_video.tools.plain import PlainContrast, plain_chain, plain_loss
-from cdcd_video.tools.upstream import Upstream
-from cdcd_video.tools.upstream_model import UpstreamModel
+from cdcd_video.tools.bench.flops import step_flops
+from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate, profile
+from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
+from cdcd_video.tools.upstream.functions.functions import Upstream
+from cdcd_video.tools.upstream.functions.plain_loss import PlainContrast, plain_chain, plain_loss
+from cdcd_video.tools.upstream.functions.whole_model import UpstreamModel
 
 AUXILIARY_WEIGHT = 5e-4
 CONTRAST_WEIGHT = 5e-5
@@ -253,12 +253,12 @@ def examples(shape: Shape, trunk: Trunk, device: torch.device) -> CodePair:
 @contextmanager
 def _written_out() -> Iterator[None]:
     """Attention as its formula stands, whatever the number of keys."""
-    before = attention.PLAIN_UP_TO
-    attention.PLAIN_UP_TO = 1 << 62
+    before = transformer.PLAIN_UP_TO
+    transformer.PLAIN_UP_TO = 1 << 62
     try:
         yield
     finally:
-        attention.PLAIN_UP_TO = before
+        transformer.PLAIN_UP_TO = before
 
 
 def _num_weights(model: torch.nn.Module) -> int:

@@ -15,13 +15,13 @@ from cdcd_video.config import Config
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
-from cdcd_video.settled import foreseen
-from cdcd_video.tools.explain.costs import disk_section, memory_section, stages_section
-from cdcd_video.tools.explain.drawing import drawing_section
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.sections import config_section, line_section, networks_section, tensor_sections
-from cdcd_video.tools.explain.stand_in import look_at_data
-from cdcd_video.tools.explain.steps import measure, timed
+from cdcd_video.tools.dry_run.costs import disk_section, memory_section, stages_section
+from cdcd_video.tools.dry_run.sections import config_section, line_section, networks_section, tensor_sections
+from cdcd_video.tools.dry_run.trial_clips import look_at_data
+from cdcd_video.tools.dry_run.trial_networks import Line
+from cdcd_video.tools.dry_run.trial_sampling import drawing_section
+from cdcd_video.tools.dry_run.trial_steps import measure, timed
+from cdcd_video.training.resolved import foreseen
 
 
 def explain(config: Config, begun: Config | None = None) -> str:

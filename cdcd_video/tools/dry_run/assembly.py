@@ -9,9 +9,9 @@ from torch import nn
 
 from cdcd_video.config import Config
 from cdcd_video.model import build_critic, build_eye, build_process
-from cdcd_video.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage
-from cdcd_video.tools.explain import tensors
-from cdcd_video.tools.explain.line import Line
+from cdcd_video.tools.dry_run import tensors
+from cdcd_video.tools.dry_run.trial_networks import Line
+from cdcd_video.training.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from cdcd_video.config import Config
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.stand_in import ClipFacts
-from cdcd_video.tools.explain.steps import MeasuredStage
-from cdcd_video.tools.explain.wording import underlined
+from cdcd_video.tools.dry_run.number_format import underlined
+from cdcd_video.tools.dry_run.trial_clips import ClipFacts
+from cdcd_video.tools.dry_run.trial_networks import Line
+from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
 
 LETTERS = (
     "B batch, F frames, N tokens per frame, L caption tokens, K codes, C H W pixels, S side for CLIP,\n"

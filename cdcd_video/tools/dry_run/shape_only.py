@@ -9,13 +9,13 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cdcd_video.errors import UserError
-from cdcd_video.pretrained import FrozenClip, VisionStates, find, mark_of
-from cdcd_video.pretrained.growth import growth_of
-from cdcd_video.pretrained.known import KNOWN
-from cdcd_video.pretrained.load import attention_of, check_end, config_of, load_tokenizer
-from cdcd_video.pretrained.pixels import Pixels, pixels_of
+from cdcd_video.networks.clip import FrozenClip, VisionStates, find, mark_of
+from cdcd_video.networks.clip.load_clip import attention_of, check_end, config_of, load_tokenizer
+from cdcd_video.networks.clip.preprocessing import Pixels, pixels_of
+from cdcd_video.networks.clip.published import KNOWN
+from cdcd_video.networks.clip.token_growth import growth_of
 from cdcd_video.records import TextStates
-from cdcd_video.tools.explain.meters import make_fake, noise
+from cdcd_video.tools.dry_run.cost_meters import make_fake, noise
 from cdcd_video.tools.stand_in_clip import OPENAI_MEAN, OPENAI_STD, learned_tokenizer
 
 

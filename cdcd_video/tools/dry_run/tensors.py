@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.table import Table
+from cdcd_video.tools.dry_run.tensor_table import Table
+from cdcd_video.tools.dry_run.trial_networks import Line
 
 SHOWN = {None: "corrupted codes, in 0..K; K is [MASK]", "gaussian": "noisy code values, normalised per channel"}
 """What x_t is, by the rival's kind; a causal transformer has none."""

@@ -8,19 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cdcd_video import build
-from cdcd_video import clip as builtin_clip
-from cdcd_video.codec.codec import Codec
 from cdcd_video.config import Config
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_blocks import Encoder
 from cdcd_video.data.cache_writer import write_cache
-from cdcd_video.denoiser import Denoiser
-from cdcd_video.encoder import Eyes
 from cdcd_video.model import build_codec, build_denoiser
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.tools.explain.shape_only import shape_only
-from cdcd_video.tools.explain.stand_in import BlackClips, ClipFacts
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.clip import built_in as builtin_clip
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.tools.dry_run.shape_only import shape_only
+from cdcd_video.tools.dry_run.trial_clips import BlackClips, ClipFacts
+from cdcd_video.training import training_run
+from cdcd_video.training.latent_encoder import Eyes
 
 
 class Line:
@@ -47,7 +47,7 @@ class Line:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that will be trained, in order."""
-        return build.stages_of(self.config)
+        return training_run.stages_of(self.config)
 
     def fresh_clip(self) -> nn.Module:
         """An untrained CLIP; only where the config has its own."""

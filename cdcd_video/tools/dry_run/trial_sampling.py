@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from cdcd_video.generate import Drawing, ImageToVideo
 from cdcd_video.model import Model
-from cdcd_video.tools.explain.line import Line
-from cdcd_video.tools.explain.meters import Call, count_flops, unreal, watching
-from cdcd_video.tools.explain.table import Table
-from cdcd_video.tools.explain.tensors import SHOWN, prediction
-from cdcd_video.tools.explain.wording import scaled, underlined
+from cdcd_video.pipeline import Drawing, ImageToVideo
+from cdcd_video.tools.dry_run.cost_meters import Call, count_flops, unreal, watching
+from cdcd_video.tools.dry_run.number_format import scaled, underlined
+from cdcd_video.tools.dry_run.tensor_table import Table
+from cdcd_video.tools.dry_run.tensors import SHOWN, prediction
+from cdcd_video.tools.dry_run.trial_networks import Line
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cdcd_video import configfile, request
-from cdcd_video.config import Config
+from cdcd_video import request
+from cdcd_video.config import Config, config_file
+from cdcd_video.engine.compare_runs import read_log
 from cdcd_video.engine.log import Journal
-from cdcd_video.engine.same import read_log
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.model import SHIPPED
-from cdcd_video.pretrained import FrozenClip
-from cdcd_video.protocol import Protocol
+from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.tools.fuzz.mutate import TOKENS, as_json, mutated, mutated_json
 from cdcd_video.tools.fuzz.target import Target
 
@@ -47,7 +47,7 @@ def targets(scratch: Path) -> list[Target]:
     Args:
       scratch: where valid examples may be made.
     """
-    protocol = (configfile.__file__ and Path(configfile.__file__).parents[1]) / "configs" / "eval"
+    protocol = (config_file.__file__ and Path(config_file.__file__).parents[2]) / "configs" / "eval"
     protocols = [path.read_bytes() for path in sorted(protocol.glob("*.yaml"))] or [b"num_videos: 8\n"]
     tokenizer = FrozenClip(SHIPPED / "sprites" / "clip")
     record = _record(scratch)
@@ -77,7 +77,7 @@ def targets(scratch: Path) -> list[Target]:
 
     def read_override(folder: Path) -> object:
         (folder / "small.yaml").write_bytes(SMALL)
-        return configfile.load(folder / "small.yaml", Config, [read_words(folder)])
+        return config_file.load(folder / "small.yaml", Config, [read_words(folder)])
 
     def read_caption(folder: Path) -> object:
         return [tokenizer.check_caption(sentence) for _, sentence in request.parse_captions([read_words(folder)])]
@@ -91,7 +91,7 @@ def targets(scratch: Path) -> list[Target]:
         return Journal(folder / "log.jsonl", "codec").rewind(15)
 
     def load(model: type) -> object:
-        return lambda folder: configfile.load(folder / "x.yaml", model)
+        return lambda folder: config_file.load(folder / "x.yaml", model)
 
     return [
         Target("config", 10, put_config, load(Config)),

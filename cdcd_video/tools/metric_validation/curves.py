@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cdcd_video.metrics.comparison import paired
-from cdcd_video.metrics.degrade import DEGRADATIONS
+from cdcd_video.metrics.degradations import DEGRADATIONS
 from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.scores import MEASURES
-from cdcd_video.tools.ruler_scales import Look, Trial, joined, set_scores
+from cdcd_video.metrics.statistics import paired
+from cdcd_video.tools.metric_validation.trial import Look, Trial, joined, set_scores
 
 STRENGTHS = (0.125, 0.25, 0.5, 1.0)
 SPLITS = 50

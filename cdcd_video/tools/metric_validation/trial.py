@@ -9,12 +9,12 @@ from jaxtyping import Float, UInt8
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics import motion
-from cdcd_video.metrics.features import networks, weights
+from cdcd_video.metrics.feature_extractors import CLIP_SEES, ClipEye, Instruments
+from cdcd_video.metrics.features import feature_weights, networks
 from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
-from cdcd_video.metrics.instruments import CLIP_SEES, ClipEye, Instruments
-from cdcd_video.metrics.seeing import Subject, see_frames, see_scene
+from cdcd_video.metrics.measurements import Subject, see_frames, see_scene
 from cdcd_video.metrics.sets import distribution
-from cdcd_video.pretrained import FrozenClip
+from cdcd_video.networks.clip import FrozenClip
 
 Videos = UInt8[np.ndarray, "V F H W 3"]
 Statistic = Callable[[Seen, Seen], float]
@@ -78,7 +78,7 @@ def joined(first: Look, second: Look) -> Look:
 def present_networks(device: str = "cpu") -> dict[str, FeatureNetwork]:
     """The offline networks, and the field's own where their weights are here."""
     names = [name for pair in networks.PREFERRED.values() for name in reversed(pair)]
-    here = [name for name in names if name not in weights.WEIGHTS or weights.is_here(name)]
+    here = [name for name in names if name not in feature_weights.WEIGHTS or feature_weights.is_here(name)]
     return {name: networks.load(name, device) for name in here}
 
 
@@ -101,7 +101,7 @@ class Trial:
         self.sets = [scenes[:num_videos], scenes[num_videos:]]
         self.true = [np.stack([render(scene, times) for scene in part]) for part in self.sets]
         self._real_gaps = np.array([motion.first_gap(video) for video in self.true[0]])
-        has_lpips = weights.is_here("lpips-alex")
+        has_lpips = feature_weights.is_here("lpips-alex")
         self._tools = Instruments(lpips=networks.lpips() if has_lpips else None, clip=ClipEye(clip) if clip else None)
         self._metrics = (
             *_OF_FRAMES,

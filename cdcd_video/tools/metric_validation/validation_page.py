@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from cdcd_video.tools.ruler_curves import Curve, Findings
+from cdcd_video.tools.metric_validation.curves import Curve, Findings
 
 COLOURS = {
     "blur": "#2f6fed",

@@ -1,7 +1,7 @@
 """CDCD's training loss the long way round: dense log tensors (B, K + 1, N), one negative after another, autograd behind.
 
 Nothing here is fast and nothing is clever. It is written from the chain's definition alone, so that it can be the judge
-of the index-space loss (`contrast.cdcd`, `diffusion.fused`) and what `tools.bench` measures it against when no upstream
+of the index-space loss (`contrast.cdcd`, `diffusion.loss`) and what `tools.bench` measures it against when no upstream
 checkout is at hand. `diffusion` and `contrast` are not imported: a judge shares no code with the accused.
 """
 

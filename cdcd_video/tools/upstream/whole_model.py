@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cdcd_video.tools.bench_shapes import Shape, Trunk
-from cdcd_video.tools.upstream import DIFFUSION, Upstream
+from cdcd_video.tools.bench.upstream_shapes import Shape, Trunk
+from cdcd_video.tools.upstream.functions.functions import DIFFUSION, Upstream
 
 TRANSFORMER = "synthesis/modeling/transformers/transformer_utils.py"
 EMBEDDING = "synthesis/modeling/embeddings/dalle_mask_image_embedding.py"

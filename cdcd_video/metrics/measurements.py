@@ -11,8 +11,8 @@ from PIL import Image
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.metrics import fidelity, motion
-from cdcd_video.metrics import sprites as judge
-from cdcd_video.metrics.instruments import CLIP_SEES, Instruments
+from cdcd_video.metrics import sprites_metrics as judge
+from cdcd_video.metrics.feature_extractors import CLIP_SEES, Instruments
 from cdcd_video.metrics.latent import trajectories
 
 Frames = UInt8[np.ndarray, "F H W 3"]

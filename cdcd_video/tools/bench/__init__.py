@@ -1,0 +1,1 @@
+"""Benchmarks: what steps, losses, samples and data cost, on this machine."""
