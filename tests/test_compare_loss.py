@@ -10,7 +10,7 @@ import pytest
 from test_engine import go, lines
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools import compare_loss
+from cdcd_video.tools.dev import loss_comparison
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def run(tmp_path_factory) -> Path:
 
 def compare(monkeypatch, *words: object) -> int:
     monkeypatch.setattr(sys, "argv", ["compare_loss", *map(str, words)])
-    return compare_loss.main()
+    return loss_comparison.main()
 
 
 def test_two_equal_runs(run, tmp_path, monkeypatch, capsys):
@@ -59,12 +59,12 @@ def test_values_of_one_side_only_are_no_difference_and_are_told(run, tmp_path, m
 
 
 def test_a_commit_is_written_out_and_nothing_else_changes(tmp_path):
-    if not (compare_loss.ROOT / ".git").exists():
+    if not (loss_comparison.ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    asked = ["git", "-C", compare_loss.ROOT, "rev-parse", "--git-path", "index"]  # in a work tree it lies elsewhere
-    index = compare_loss.ROOT / subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    asked = ["git", "-C", loss_comparison.ROOT, "rev-parse", "--git-path", "index"]  # in a work tree it lies elsewhere
+    index = loss_comparison.ROOT / subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     before = index.read_bytes()
-    folder = compare_loss._unpacked("HEAD", tmp_path / "checkout")
+    folder = loss_comparison._unpacked("HEAD", tmp_path / "checkout")
     assert (folder / "train.py").is_file()
     assert (folder / "cdcd_video" / "engine" / "loop.py").is_file()
     assert index.read_bytes() == before
@@ -73,4 +73,4 @@ def test_a_commit_is_written_out_and_nothing_else_changes(tmp_path):
 @pytest.mark.parametrize("name", ["no-such-commit", "--upload-pack=x", "missing/folder"])
 def test_what_is_nothing_is_told(name, tmp_path):
     with pytest.raises(UserError, match="is no checkout .*no run's folder and no commit"):
-        compare_loss._unpacked(name, tmp_path / "checkout")
+        loss_comparison._unpacked(name, tmp_path / "checkout")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools.fuzz import mutate, run
-from cdcd_video.tools.fuzz.target import Target
+from cdcd_video.tools.dev.fuzzing import mutate, fuzz_run
+from cdcd_video.tools.dev.fuzzing.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,12 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def places(tmp_path_factory) -> tuple[list[Target], Path]:
     scratch = tmp_path_factory.mktemp("fuzz")
-    return run.all_targets(scratch), scratch
+    return fuzz_run.all_targets(scratch), scratch
 
 
 def test_no_reader_crashes(places, tmp_path):
     targets, scratch = places
-    tallies = [run.fuzz(target, 12 + 4 * round(target.share), 7, scratch, tmp_path) for target in targets]
+    tallies = [fuzz_run.fuzz(target, 12 + 4 * round(target.share), 7, scratch, tmp_path) for target in targets]
     assert [defect.what for tally in tallies for defect in tally.defects.values()] == []
     assert sum(tally.num_inputs for tally in tallies) > 700
     assert {tally.target for tally in tallies} >= {
@@ -52,7 +52,7 @@ def test_what_is_no_refusal_is_a_defect_and_its_input_is_kept(tmp_path):
         if len(content) > 2_500:
             raise UserError("")
 
-    tally = run.fuzz(target(read), 400, 0, tmp_path, tmp_path / "out")
+    tally = fuzz_run.fuzz(target(read), 400, 0, tmp_path, tmp_path / "out")
     assert tally.num_inputs == 400
     whats = sorted(defect.what for defect in tally.defects.values())
     assert len(whats) == 2
@@ -63,18 +63,18 @@ def test_what_is_no_refusal_is_a_defect_and_its_input_is_kept(tmp_path):
     assert b"a" in (crashed.kept / "x").read_bytes()
     assert tally.accepted > 50
     assert tally.refused > 50
-    again = run.fuzz(target(read), 400, 0, tmp_path, tmp_path / "out")
+    again = fuzz_run.fuzz(target(read), 400, 0, tmp_path, tmp_path / "out")
     assert (again.accepted, again.refused) == (tally.accepted, tally.refused), "the same seed brings the same inputs"
 
 
 def test_a_reader_that_hangs_is_a_defect(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "MOST_S", 0.1)
+    monkeypatch.setattr(fuzz_run, "MOST_S", 0.1)
 
     def read(folder: Path) -> None:
         while True:
             pass
 
-    (defect,) = run.fuzz(target(read), 1, 0, tmp_path, tmp_path / "out").defects.values()
+    (defect,) = fuzz_run.fuzz(target(read), 1, 0, tmp_path, tmp_path / "out").defects.values()
     assert "Stuck" in defect.what
 
 
@@ -89,10 +89,12 @@ def test_a_reader_that_hangs_is_a_defect(tmp_path, monkeypatch):
     ],
 )
 def test_refusals_are_sentences(sentence, fault):
-    found = run._fault_of_words(sentence)
+    found = fuzz_run._fault_of_words(sentence)
     assert fault in found
     assert bool(found) == bool(fault)
-    assert run._fault_of_words(str(UserError(f"the key {sentence} is not known"))) == "", "and UserError sees to it"
+    assert fuzz_run._fault_of_words(str(UserError(f"the key {sentence} is not known"))) == "", (
+        "and UserError sees to it"
+    )
 
 
 def test_mutations_are_the_seeds_and_stay_small():

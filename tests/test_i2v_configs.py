@@ -18,7 +18,8 @@ from cdcd_video.data.shots import LongestShots
 from cdcd_video.data.sprites import VOCABULARY
 from cdcd_video.data.store import StoredClips
 from cdcd_video.networks.clip import published
-from cdcd_video.tools import reconstruct, stand_in_clip
+from cdcd_video.tools import stand_in_clip
+from cdcd_video.tools.dev import codec_reconstruction
 from data_prep.__main__ import main as data_prep
 
 MSRVTT, INTERNVID = (ROOT / "configs" / f"i2v_{name}.yaml" for name in ("msrvtt", "internvid"))
@@ -131,7 +132,7 @@ def test_internvid_goes_on_from_there_on_latents(line):
 @pytest.mark.shared
 def test_codecs_are_compared_on_held_out_clips(line, capsys):
     out, clips = line / "reconstruct", StoredClips(line / "data", "val")
-    run(reconstruct, str(line / "run"), "--data", str(line / "data"), "--out", str(out), "--device", "cpu")
+    run(codec_reconstruction, str(line / "run"), "--data", str(line / "data"), "--out", str(out), "--device", "cpu")
     told = capsys.readouterr().out
     still, ours = (json.loads(row) for row in (out / "reconstruct.jsonl").read_text().splitlines())
     assert (ours["N"], ours["K"], ours["bits"], ours["layers"]) == (16, 16, 64, [0, 1, 2]) and ours["sees_start"]
@@ -154,15 +155,15 @@ def test_codecs_are_compared_clip_by_clip():
         return [np.clip(clip + draws.normal(0, size, clip.shape), 0, 255).astype(np.uint8) for clip in truth]
 
     good, bad = noisy(10), noisy(30)
-    better, worse = reconstruct.scored(good, truth), reconstruct.scored(bad, truth, good)
-    for name in reconstruct.METRICS:
+    better, worse = codec_reconstruction.scored(good, truth), codec_reconstruction.scored(bad, truth, good)
+    for name in codec_reconstruction.METRICS:
         value, low, high = worse[f"{name}_more"]
         assert value == pytest.approx(worse[name][0] - better[name][0], abs=2e-4) and low <= value <= high < 0
         assert high - low < worse[name][2] - worse[name][0] + 0.05, "what clips have in common cancels"
-    same = reconstruct.scored(good, truth, good)
+    same = codec_reconstruction.scored(good, truth, good)
     assert same["psnr_db_more"] == same["ssim_more"] == [0, 0, 0] and not any("more" in name for name in better)
     rows = [{"run": "runs/a", **better}, {"run": "runs/b", **worse}]
-    first, second = reconstruct.table(rows).splitlines()[2:]
+    first, second = codec_reconstruction.table(rows).splitlines()[2:]
     assert first.count("[") == 2 and second.count("[") == 4 and f" {worse['psnr_db_more'][0]:+.2f} [-" in second
 
 

@@ -14,7 +14,7 @@ import torch
 
 from cdcd_video.engine.compare_runs import compare_logs, unequal_weights
 from cdcd_video.errors import UserError
-from cdcd_video.tools import kill_resume
+from cdcd_video.tools.dev import killed_runs
 
 
 def strike() -> None:
@@ -62,15 +62,15 @@ def strike() -> None:
 
     whole, killed = out / "whole", out / "killed"
     assert Forked(whole).wait() == 0
-    kills = kill_resume.planned(9, kill_resume.num_lines(whole), 0.5, seed=1)
-    struck = list(kill_resume.torment(lambda: Forked(killed), killed, kills))
+    kills = killed_runs.planned(9, killed_runs.num_lines(whole), 0.5, seed=1)
+    struck = list(killed_runs.torment(lambda: Forked(killed), killed, kills))
     told = {
         "planned": len(kills),
         "struck": len(struck),
         "lines": [found.lines for found in struck],
         "half_written": [found.half_written for found in struck],
         "aimed": [found.kill.is_in_checkpoint for found in struck],
-        "differences": kill_resume.differences(whole, killed),
+        "differences": killed_runs.differences(whole, killed),
     }
     (out / "told.json").write_text(json.dumps(told))
 
@@ -106,7 +106,7 @@ def test_what_is_not_the_same_is_named(tormented, tmp_path):
     assert [(one.task, one.step, list(one.values)) for one in found.differences] == [("toy", 5, ["loss"])]
     assert found.only == (["step 30 of toy (scores)"], [])
     assert unequal_weights(whole, other) == []
-    named = kill_resume.differences(whole, other)
+    named = killed_runs.differences(whole, other)
     assert named[0] == "toy at step 5: loss"
     newest = sorted((other / "checkpoints" / "toy").iterdir())[-1]
     shutil.rmtree(newest)
@@ -114,7 +114,7 @@ def test_what_is_not_the_same_is_named(tormented, tmp_path):
 
 
 def test_moments_are_the_seeds():
-    one, other, third = (kill_resume.planned(20, 30, 15.0, seed) for seed in (0, 0, 1))
+    one, other, third = (killed_runs.planned(20, 30, 15.0, seed) for seed in (0, 0, 1))
     assert one == other != third
     assert [kill.after_lines for kill in one] == sorted(kill.after_lines for kill in one)
     assert sum(kill.is_in_checkpoint for kill in one) == 6
@@ -126,7 +126,7 @@ def test_a_training_that_fails_by_itself_is_told(tmp_path):
         return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
 
     with pytest.raises(UserError, match="ended by itself, with exit code 3"):
-        list(kill_resume.torment(start, tmp_path, [kill_resume.Kill(99, 0.0, False)]))
+        list(killed_runs.torment(start, tmp_path, [killed_runs.Kill(99, 0.0, False)]))
 
 
 def test_logs_that_are_none(tmp_path):

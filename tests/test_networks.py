@@ -460,11 +460,11 @@ def test_a_damaged_built_in_network_is_said(tmp_path):
 
 
 def test_training_is_reproducible_and_its_file_is_what_is_loaded(tmp_path, monkeypatch):
-    from cdcd_video.tools import train_features
-    from cdcd_video.tools.train_features import accuracy, train
+    from cdcd_video.tools.dev import feature_training
+    from cdcd_video.tools.dev.feature_training import accuracy, train
 
-    monkeypatch.setattr(train_features, "NUM_SCORED", 32)
-    monkeypatch.setitem(train_features.SCENES, "sprites-frame", 8)
+    monkeypatch.setattr(feature_training, "NUM_SCORED", 32)
+    monkeypatch.setitem(feature_training.SCENES, "sprites-frame", 8)
 
     one, again = (train("sprites-frame", 2, seed=3) for _ in range(2))
     for name, values in one.state_dict().items():

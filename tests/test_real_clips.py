@@ -14,7 +14,7 @@ from cdcd_video.data.pairs import draw_pairs, load_frames
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import exit_code
-from cdcd_video.tools.cuts import count, read_films, read_known, told, ways
+from cdcd_video.tools.dev.cut_accuracy import count, read_films, read_known, told, ways
 from data_prep.__main__ import main
 
 pytestmark = pytest.mark.shared

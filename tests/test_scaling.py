@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools import scaling
-from cdcd_video.tools.scaling import Speeds, Work, gathered, share_of
+from cdcd_video.tools.dev import scaling_estimate
+from cdcd_video.tools.dev.scaling_estimate import Speeds, Work, gathered, share_of
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
 WORK = Work(
@@ -48,29 +48,29 @@ def test_beyond_a_machine_the_network_counts_and_alone_nothing_is_sent():
     assert share_of(WORK, SPEEDS, 8, "ddp").sending_s == pytest.approx(share_of(WORK, SPEEDS, 8, "ddp").sent / 10)
     alone = share_of(WORK, SPEEDS, 1, "ddp")
     assert (alone.sent, alone.memory, alone.efficiency) == (0, 5 * 400 + 70 + 900, (1.0, 1.0))
-    rows = scaling.table(WORK, SPEEDS, [1, 8])
+    rows = scaling_estimate.table(WORK, SPEEDS, [1, 8])
     assert len(rows) == 2 + 1 + 2 and rows[2].startswith("| 1 | 48 | alone |") and rows[3].startswith("| 8 | 6 | ddp |")
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused_before_anything_is_counted(monkeypatch):
-    config = str(Path(scaling.__file__).parents[2] / "configs" / "tiny.yaml")
+    config = str(Path(scaling_estimate.__file__).parents[2] / "configs" / "tiny.yaml")
     monkeypatch.setattr("sys.argv", ["scaling", "--config", config, "--processes", "2", "7"])
     with pytest.raises(UserError, match="cannot be dealt out to 7 processes; name divisors"):
-        scaling.main()
+        scaling_estimate.main()
 
 
 def test_a_stage_is_counted_as_the_dry_run_counts_it():
     from cdcd_video.config import Config, config_file
 
-    path = Path(scaling.__file__).parents[2] / "configs" / "tiny.yaml"
+    path = Path(scaling_estimate.__file__).parents[2] / "configs" / "tiny.yaml"
     changes = ["loss.contrast.frame_text=0.1", "loss.contrast.share=0.5", "loss.contrast.frame_frame=0"]
     config = config_file.load(path, Config, [*changes, "train.diffusion.batch_size=12"])
-    work = scaling.work_of(config, "diffusion")
+    work = scaling_estimate.work_of(config, "diffusion")
     assert work.rows == 12 and work.codes % (12 * 8) == 0 and work.forwards == 1
     assert work.embeddings == 6 * (4 * config.clip.joint_width + 8) and work.differentiable == 0
     assert work.checkpoint >= 4 * work.trained and work.flops > 2 * 12 * work.trained / 4
     with pytest.raises(UserError, match="trains no stage 'eye'; it trains clip, codec, decoder, diffusion, refine"):
-        scaling.work_of(config, "eye")
+        scaling_estimate.work_of(config, "eye")
 
 
 def test_the_tables_of_the_page_are_the_arithmetic_on_the_counts_above_them():
@@ -78,5 +78,5 @@ def test_the_tables_of_the_page_are_the_arithmetic_on_the_counts_above_them():
     assert len(found) >= 2
     for work, speeds, rows in found:
         sizes = dict.fromkeys(int(row.split("|")[1]) for row in rows.splitlines()[2:])
-        table = scaling.table(Work(**json.loads(work)), Speeds(**json.loads(speeds)), list(sizes))
+        table = scaling_estimate.table(Work(**json.loads(work)), Speeds(**json.loads(speeds)), list(sizes))
         assert rows.splitlines() == table

@@ -22,8 +22,9 @@ from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate import __main__ as rate
 from cdcd_video.request import chosen_target
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
-from cdcd_video.tools import guidance, kill_resume, latents, reconstruct, ruler, stand_in_clip, train_features
-from cdcd_video.tools.fuzz import __main__ as fuzz
+from cdcd_video.tools import guidance, latents, ruler, stand_in_clip
+from cdcd_video.tools.dev import killed_runs, codec_reconstruction, feature_training
+from cdcd_video.tools.dev.fuzzing import fuzz_command as fuzz
 from cdcd_video.training import run_folder
 
 SPRITES = ("sprites", "--num-clips", 2, "--num-frames", 3, "--size-px", 8)
@@ -105,10 +106,10 @@ COMMANDS = {
     "latents": (latents.main, "--out", "held"),
     "guidance": (guidance.main, "--out", "held"),
     "ruler": (ruler.main, "--out", "held"),
-    "reconstruct": (reconstruct.main, "sprites", "--data", "x", "--out", "held"),
-    "feature networks": (train_features.main, "--out", "held"),
+    "reconstruct": (codec_reconstruction.main, "sprites", "--data", "x", "--out", "held"),
+    "feature networks": (feature_training.main, "--out", "held"),
     "a stand-in": (stand_in_clip.main, "tiny", "--out", "held"),
-    "kill and resume": (kill_resume.main, "--out", "held"),
+    "kill and resume": (killed_runs.main, "--out", "held"),
     "fuzz": (fuzz.main, "--out", "held"),
     "demo": (demo.main, "--out", "held"),
 }

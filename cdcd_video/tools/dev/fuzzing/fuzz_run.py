@@ -16,8 +16,8 @@ import numpy as np
 
 from cdcd_video.engine.runtime import seed_for
 from cdcd_video.errors import UserError
-from cdcd_video.tools.fuzz import pictures, rows, stored, words
-from cdcd_video.tools.fuzz.target import Target
+from cdcd_video.tools.dev.fuzzing import annotation_targets, picture_targets, stored_targets, text_targets
+from cdcd_video.tools.dev.fuzzing.target import Target
 
 MOST_S = 10
 """Seconds of the processor: a reader that has not ended by then is stuck, however busy the machine is."""
@@ -78,10 +78,10 @@ def all_targets(scratch: Path) -> list[Target]:
     for place in places.values():
         place.mkdir()
     return [
-        *words.targets(places["words"]),
-        *rows.targets(places["rows"]),
-        *pictures.targets(places["pictures"]),
-        *stored.targets(places["stored"]),
+        *text_targets.targets(places["words"]),
+        *annotation_targets.targets(places["rows"]),
+        *picture_targets.targets(places["pictures"]),
+        *stored_targets.targets(places["stored"]),
     ]
 
 

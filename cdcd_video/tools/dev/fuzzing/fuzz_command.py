@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cdcd_video.errors import UserError, exit_code
+from cdcd_video.errors import UserError
 from cdcd_video.storage.free_name import chosen_folder
 
 
@@ -32,7 +32,7 @@ def main() -> int:
 
 def feed(args: argparse.Namespace) -> int:
     """What the options ask for, with what crashes into the folder `args.out`; 1 where anything did."""
-    from cdcd_video.tools.fuzz.run import all_targets, fuzz
+    from cdcd_video.tools.dev.fuzzing.fuzz_run import all_targets, fuzz
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         known = all_targets(Path(scratch))
@@ -60,7 +60,3 @@ def feed(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "tally.json").write_text(json.dumps([tally.facts for tally in tallies], indent=1) + "\n")
     return 1 if num_defects else 0
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

@@ -9,8 +9,8 @@ from PIL import Image
 from cdcd_video import video
 from cdcd_video.data.clips import read_clip
 from cdcd_video.data.images import fit, read_image
-from cdcd_video.tools.fuzz.mutate import mutated
-from cdcd_video.tools.fuzz.target import Target
+from cdcd_video.tools.dev.fuzzing.mutate import mutated
+from cdcd_video.tools.dev.fuzzing.target import Target
 
 _HEADER = 64
 """Most changes fall among so many first bytes: there sizes, depths and chunks are."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from cdcd_video.data.tables import read_rows
-from cdcd_video.tools.fuzz.mutate import as_json, mutated, mutated_json
-from cdcd_video.tools.fuzz.target import Target
+from cdcd_video.tools.dev.fuzzing.mutate import as_json, mutated, mutated_json
+from cdcd_video.tools.dev.fuzzing.target import Target
 from data_prep.folder import read_items
 from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import Metadata

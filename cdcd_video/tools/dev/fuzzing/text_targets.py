@@ -13,8 +13,8 @@ from cdcd_video.engine.log import Journal
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.model import SHIPPED
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.tools.fuzz.mutate import TOKENS, as_json, mutated, mutated_json
-from cdcd_video.tools.fuzz.target import Target
+from cdcd_video.tools.dev.fuzzing.mutate import TOKENS, as_json, mutated, mutated_json
+from cdcd_video.tools.dev.fuzzing.target import Target
 
 SMALL = b"""\
 name: small

@@ -1,0 +1,172 @@
+"""How well codecs give back held-out clips: PSNR and SSIM with intervals, beside the first frame again, and a picture.
+
+Each run needs its stage `codec` only; the first is what the others are compared with, clip by clip. Frames come from
+the longest shot of each clip: a quarter and nine sixteenths of the way through it, and its last; the decoder sees the
+first. Prints a table, writes `reconstruct.jsonl` and `reconstruct.png`.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cdcd_video.errors import UserError
+from cdcd_video.storage.free_name import chosen_folder
+
+if TYPE_CHECKING:
+    from cdcd_video.data.store import Clips
+    from cdcd_video.training.latent_encoder import Eyes
+
+SHOWN = 6
+"""Clips on the picture."""
+METRICS = ("psnr_db", "ssim")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m cdcd_video.tools.reconstruct",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, model folders or shipped models")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a prepared folder")
+    parser.add_argument("--split", default="val", help="of the folder (%(default)s)")
+    parser.add_argument("--num-clips", type=int, default=32, metavar="V", help="the first so many (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/reconstruct, or the next free name")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
+    args = parser.parse_args()
+    if args.num_clips < 1:
+        raise UserError("--num-clips must be at least 1")
+    with chosen_folder(args.out, Path("out/reconstruct")) as args.out:
+        measure(args)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> None:
+    """What the options ask for, into the folder `args.out`."""
+    from cdcd_video.data.store import StoredClips
+    from cdcd_video.engine import runtime
+    from cdcd_video.training.latent_encoder import open_eyes
+    from cdcd_video.video import contact_sheet
+
+    clips = StoredClips(args.data, args.split)
+    numbers = range(min(args.num_clips, len(clips)))
+    device = runtime.device_for(args.device)
+    truth, again = _frames(clips, numbers), [np.repeat(_first(clips, n)[None], 3, axis=0) for n in numbers]
+    shown: dict[str, list[np.ndarray]] = {"true": truth, "the first frame again": again}
+    rows = [{"run": "the first frame again", "clips": len(numbers), **scored(again, truth)}]
+    others: list[np.ndarray] | None = None
+    for run in args.runs:
+        eyes = open_eyes(run, device)
+        if eyes.size_px != clips.size_px:
+            raise UserError(
+                f"{run} has frames of {eyes.size_px} px and {args.data} of {clips.size_px}; prepare them anew"
+            )
+        shown[Path(run).name] = decoded(eyes, clips, numbers, truth)
+        made = shown[Path(run).name]
+        rows.append({"run": run, "clips": len(numbers), **_facts(eyes), **scored(made, truth, others)})
+        others = others or made
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "reconstruct.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    few = range(min(SHOWN, len(numbers)))
+    pictures = [np.concatenate([shown[name][number] for number in few]) for name in shown]
+    contact_sheet(pictures, args.out / "reconstruct.png", list(shown))
+    sys.stdout.write(table(rows) + f"\n{args.out / 'reconstruct.jsonl'}\n{args.out / 'reconstruct.png'}\n")
+
+
+def scored(
+    made: list[np.ndarray], truth: list[np.ndarray], others: list[np.ndarray] | None = None
+) -> dict[str, list[float]]:
+    """PSNR in dB and SSIM over all frames, each with the ends of its interval over clips.
+
+    Args:
+      made: uint8 (F, H, W, 3), a clip each.
+      truth: likewise.
+      others: what another codec made of the same frames.
+
+    Returns:
+      By metric: value, low, high; and with `others` by `METRIC_more` the same of the difference, clip by clip.
+    """
+    from cdcd_video.metrics.fidelity import psnr, ssim
+    from cdcd_video.metrics.statistics.intervals import bootstrap
+
+    def totals(frames: list[np.ndarray]) -> np.ndarray:
+        return np.array([[psnr(a, b).sum(), ssim(a, b).sum()] for a, b in zip(frames, truth, strict=True)])
+
+    weights = np.array([[len(b)] * 2 for b in truth], dtype=np.float64)
+    found = {"": totals(made)} | ({} if others is None else {"_more": totals(made) - totals(others)})
+    return {
+        f"{name}{suffix}": [round(float(end), 4) for end in three]
+        for suffix, sums in found.items()
+        for name, three in zip(METRICS, np.stack(bootstrap(sums, weights), axis=1), strict=True)
+    }
+
+
+def decoded(eyes: "Eyes", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
+    """The same frames through the codec, beside each clip's first frame; uint8."""
+    import torch
+
+    def tensor(frames: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(frames.copy()).to(eyes.device).permute(0, 3, 1, 2).float() / 255
+
+    made = []
+    with torch.no_grad():
+        for number, frames in zip(numbers, truth, strict=True):
+            codes = eyes.codec.encode(eyes.clip.see(tensor(frames), eyes.codec.cfg.layers).patches)
+            start = tensor(_first(clips, number)[None]).expand(len(frames), -1, -1, -1)
+            drawn = eyes.codec.decode(codes, start)
+            made.append(drawn.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    return made
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown; differences are to the first run."""
+    lines = ["| run | layers | N | K | bits a frame | start | PSNR dB | more | SSIM | more |", "|---" * 10 + "|"]
+    for row in rows:
+        facts = [str(row.get(name, "")) for name in ("layers", "N", "K", "bits", "sees_start")]
+        cells = [
+            _interval(row.get(f"{name}{suffix}"), digits, "+" if suffix else "")
+            for name, digits in zip(METRICS, (2, 3), strict=True)
+            for suffix in ("", "_more")
+        ]
+        lines.append(f"| {Path(row['run']).name} | {' | '.join([*facts, *cells])} |")
+    told = {row["clip_stand_in"] for row in rows if row.get("clip_stand_in")}
+    return "\n".join([*lines, *sorted(told)])
+
+
+def _interval(three: list[float] | None, digits: int, sign: str) -> str:
+    if three is None:
+        return ""
+    value, low, high = (f"{end:{sign}.{digits}f}" for end in three)
+    return f"{value} [{low} to {high}]"
+
+
+def _facts(eyes: "Eyes") -> dict[str, Any]:
+    from cdcd_video.networks.clip import STAND_IN
+
+    codec = eyes.codec
+    told = {"layers": list(codec.cfg.layers), "N": codec.num_tokens, "K": codec.num_codes}
+    told |= {"bits": round(codec.num_tokens * math.log2(codec.num_codes)), "sees_start": codec.decoder.sees_start}
+    told |= {"clip_sha256": eyes.clip.digest}
+    return told | ({STAND_IN: eyes.clip.stand_in} if eyes.clip.stand_in else {})
+
+
+def _frames(clips: "Clips", numbers: range) -> list[np.ndarray]:
+    """Three frames of the longest shot of each clip."""
+    from cdcd_video.data.shots import LongestShots
+
+    shots = LongestShots(clips)
+    lengths = [shots.num_frames(number) for number in numbers]
+    return [
+        shots.frames(n, [length // 4, length * 9 // 16, length - 1]) for n, length in zip(numbers, lengths, strict=True)
+    ]
+
+
+def _first(clips: "Clips", number: int) -> np.ndarray:
+    from cdcd_video.data.shots import LongestShots
+
+    return LongestShots(clips).frames(number, [0])[0]
