@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools.dev.fuzzing import mutate, fuzz_run
+from cdcd_video.tools.dev.fuzzing import fuzz_run, mutate
 from cdcd_video.tools.dev.fuzzing.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent

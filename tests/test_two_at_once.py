@@ -23,7 +23,7 @@ from cdcd_video.rate import __main__ as rate
 from cdcd_video.request import chosen_target
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
 from cdcd_video.tools import guidance, latents, ruler, stand_in_clip
-from cdcd_video.tools.dev import killed_runs, codec_reconstruction, feature_training
+from cdcd_video.tools.dev import codec_reconstruction, feature_training, killed_runs
 from cdcd_video.tools.dev.fuzzing import fuzz_command as fuzz
 from cdcd_video.training import run_folder
 
