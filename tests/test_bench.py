@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cdcd_video.config import Config, config_file
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.kernels import tiled
-from cdcd_video.tools import bench
+from cdcd_video.tools.bench import __main__ as bench
 from cdcd_video.tools.bench import (
     attention_cost,
     busy,

@@ -29,8 +29,8 @@ ENTRANCES = sorted({entrance(words) for words in COMMANDS if words[0] == "python
 def test_the_page_shows_what_it_promises():
     names = {path.relative_to(ROOT).as_posix() for path in ENTRANCES}
     assert names == {
-        *("train.py", "cdcd_video/tools/dev/killed_runs.py", "cdcd_video/tools/dev/loss_comparison.py"),
-        "cdcd_video/tools/dev/fuzzing/fuzz_command.py",
+        *("train.py", "cdcd_video/tools/kill_resume.py", "cdcd_video/tools/compare_loss.py"),
+        "cdcd_video/tools/fuzz.py",
     }
     assert ["make", "audit"] in COMMANDS
     assert re.search(r"^audit:", (ROOT / "Makefile").read_text(), re.MULTILINE)
