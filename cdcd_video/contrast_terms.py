@@ -4,18 +4,17 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import ContrastConfig
 from cdcd_video.contrast.info_nce import batch_info_nce
-from cdcd_video.contrast.negatives import chunk_orders, reordered
+from cdcd_video.contrast.negatives import reordered
 from cdcd_video.contrast.temperature import held
 from cdcd_video.diffusion.posterior import Reverse
-from cdcd_video.engine import distributed
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.step_encoder import StepEye
-from cdcd_video.records import CodePair
+from cdcd_video.records import ALONE, CodePair, Collectives
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,21 @@ def weighted_terms_of(cfg: ContrastConfig) -> tuple[str, ...]:
     return tuple(name for name in ("frame_frame", "frame_text") if getattr(cfg, name))
 
 
+def num_judged(cfg: ContrastConfig, num_rows: int) -> int:
+    """How many of the whole batch's rows the terms look at."""
+    return max(2, round(cfg.share * num_rows))
+
+
 def contrast_terms(
     logits: Float[Tensor, "B N K"],
     reverse: Reverse,
     batch: CodePair,
-    codec: CodeSpace,
+    codec: CodeSpace | None,
     cfg: ContrastConfig,
     temperatures: Temperatures | None,
-    generator: torch.Generator,
+    orders: Int[Tensor, "R M c"] | None,
     eye: StepEye | None = None,
+    reduce: Collectives = ALONE,
 ) -> dict[str, ContrastTerm]:
     """The terms that have a weight, on the first `cfg.share` of the batch [ours].
 
@@ -90,16 +95,17 @@ def contrast_terms(
       codec: frozen; its `embed` leads into the joint space.
       cfg: weights, level and negatives.
       temperatures: where they are learned; else `cfg.temperature` holds.
-      generator: of the chunks' orders.
+      orders: of the chunks of shuffled negatives.
       eye: frozen, for `text_eye: step`.
+      reduce: the processes that share the batch.
 
     Returns:
       The terms by name.
     """
     if not weighted_terms_of(cfg):
         return {}
-    num_rows = max(2, round(cfg.share * distributed.num_all(len(logits))))
-    rows = distributed.num_own(num_rows)
+    num_rows = num_judged(cfg, reduce.num_all(len(logits)))
+    rows = reduce.num_own(num_rows)
     law = logits[:rows].float().softmax(-1)
     if cfg.level == "step":
         law = reverse.head(rows).code_law(law)
@@ -108,12 +114,12 @@ def contrast_terms(
     for name in weighted_terms_of(cfg):
         drawn = frames
         if name == "frame_frame":
-            candidates = earlier_frames(batch, codec, cfg, num_rows, generator)
+            candidates = earlier_frames(batch, codec, cfg, num_rows, orders, reduce)
         elif eye is None:
-            candidates = sentences(batch.text.embedding[:rows], batch, num_rows)
+            candidates = sentences(batch.text.embedding[:rows], batch, num_rows, reduce)
         else:
             drawn = eye.see(codec.values(batch.source[:rows]), codec.soft_values(law), batch.gap_s[:rows])
-            candidates = sentences(eye.read(batch.text)[:rows], batch, num_rows)
+            candidates = sentences(eye.read(batch.text)[:rows], batch, num_rows, reduce)
         temperature = cfg.temperature if temperatures is None else temperatures(name)
         nats, wins = batch_info_nce(
             drawn,
@@ -123,50 +129,59 @@ def contrast_terms(
             candidates.own,
             candidates.is_own_negative,
             symmetric=cfg.symmetric,
-            among=all_of(drawn, candidates.positive, num_rows, cfg.symmetric),
+            among=all_of(drawn, candidates.positive, num_rows, cfg.symmetric, reduce),
         )
-        nats, wins = mean_of(nats, num_rows), mean_of(wins, num_rows)
+        nats, wins = mean_of(nats, num_rows, reduce), mean_of(wins, num_rows, reduce)
         terms[name] = ContrastTerm(getattr(cfg, name) * nats, nats, wins, temperature)
     return terms
 
 
-def sentences(embedded: Float[Tensor, "B J"], batch: CodePair, num_rows: int) -> Candidates:
+def sentences(
+    embedded: Float[Tensor, "B J"], batch: CodePair, num_rows: int, reduce: Collectives = ALONE
+) -> Candidates:
     """Positives and negatives of the frame-text term: equal captions are not each other's negatives."""
     caption = batch.caption[: len(embedded)]
-    return Candidates(embedded, caption[:, None] != distributed.everyones(caption, num_rows))
+    return Candidates(embedded, caption[:, None] != reduce.gather(caption, num_rows))
 
 
 def all_of(
-    anchor: Float[Tensor, "B J"], positive: Float[Tensor, "B J"], num_rows: int, symmetric: bool
+    anchor: Float[Tensor, "B J"],
+    positive: Float[Tensor, "B J"],
+    num_rows: int,
+    symmetric: bool,
+    reduce: Collectives = ALONE,
 ) -> tuple[Float[Tensor, "M J"] | None, Float[Tensor, "M J"]] | None:
     """Anchors (where somebody looks for them) and positives of all processes; None where this one has all rows itself."""
-    if distributed.world().size == 1:
+    if reduce.size == 1:
         return None
-    anchors = distributed.everyones(anchor, num_rows) if symmetric else None
-    return anchors, distributed.everyones(positive, num_rows)
+    anchors = reduce.gather(anchor, num_rows) if symmetric else None
+    return anchors, reduce.gather(positive, num_rows)
 
 
-def mean_of(values: Float[Tensor, "B"], num_rows: int) -> Float[Tensor, ""]:
+def mean_of(values: Float[Tensor, "B"], num_rows: int, reduce: Collectives = ALONE) -> Float[Tensor, ""]:
     """The part in it of this process's rows: averaged over the processes it is the mean over `num_rows` rows."""
-    world = distributed.world()
-    return values.mean() if world.size == 1 else values.sum() * (world.size / num_rows)
+    return values.mean() if reduce.size == 1 else values.sum() * (reduce.size / num_rows)
 
 
 @torch.no_grad()
 def earlier_frames(
-    batch: CodePair, codec: CodeSpace, cfg: ContrastConfig, num_rows: int, generator: torch.Generator
+    batch: CodePair,
+    codec: CodeSpace,
+    cfg: ContrastConfig,
+    num_rows: int,
+    orders: Int[Tensor, "R M c"] | None,
+    reduce: Collectives = ALONE,
 ) -> Candidates:
     """Positives and negatives of the frame-frame term; see `contrast_terms`."""
-    rows = distributed.num_own(num_rows)
+    rows = reduce.num_own(num_rows)
     source, target, far, clip = (value[:rows] for value in (batch.source, batch.target, batch.far, batch.clip))
     own = [far[:, None]] if cfg.far else []
     is_wrong = [(far != source).any(1, keepdim=True)] if cfg.far else []
     if cfg.shuffled:
-        orders = distributed.own(chunk_orders(num_rows, cfg.shuffled, cfg.num_chunks, generator))
         shuffled = reordered(target, orders)
         own.append(shuffled)
         is_wrong.append((shuffled != target[:, None]).any(-1) & (shuffled != source[:, None]).any(-1))
-    is_other = (clip[:, None] != distributed.everyones(clip, num_rows)) & cfg.inter
+    is_other = (clip[:, None] != reduce.gather(clip, num_rows)) & cfg.inter
     if not own:
         return Candidates(codec.embed(source), is_other)
     codes = torch.cat([source[:, None], *own], 1)

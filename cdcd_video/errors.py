@@ -27,6 +27,13 @@ _TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplicat
 """How torch words it where it cannot even count the bytes."""
 
 
+def say(who: str, sentence: str) -> None:
+    """One sentence on stderr, above any progress bar; `who` is a task's name or "warning"."""
+    from tqdm import tqdm
+
+    tqdm.write(f"{who}: {sentence}", file=sys.stderr)
+
+
 class UserError(Exception):
     """Something the user can put right. The message is one sentence that names the thing and the way out."""
 

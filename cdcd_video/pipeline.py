@@ -18,11 +18,11 @@ import cdcd_video
 from cdcd_video.data.images import as_array, fit
 from cdcd_video.diffusion.sampler import has_order
 from cdcd_video.engine.runtime import device_for, generator
-from cdcd_video.engine.threads import threads
 from cdcd_video.errors import DrawingWarning, UserError
+from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model, load_model
 from cdcd_video.networks.clip import STAND_IN
-from cdcd_video.networks.denoiser import Condition
+from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import NextFrame
 from cdcd_video.records import Video
 from cdcd_video.sampling.captions import Caption, schedule

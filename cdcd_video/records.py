@@ -1,16 +1,22 @@
 """What flows along the line. Every record is frozen; every shape is stated once, here.
 
-Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, M negatives, C H W pixels.
+Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, M negatives, C H W pixels. Where several
+processes share a batch, B is the rows of one of them; `Collectives` says what it may ask of the others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
+
+from cdcd_video.diffusion.schedule import Times
+
+Rows = TypeVar("Rows", Tensor, np.ndarray, list)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,115 @@ class CodePair:
     """Codes of a frame before the source (the first frame again, where the source is the first)."""
     before_gap_s: Float[Tensor, "B"]
     """Seconds from that frame to the source."""
+
+
+class Collectives:
+    """What a step may ask of the other processes that share its batch. This one is alone and has the batch to itself.
+
+    Of every batch, process `rank` of `size` has the rows rank, rank + size, rank + 2 size, ... (its own). See
+    `engine.distributed` for several processes.
+    """
+
+    size: int = 1
+    """How many processes there are."""
+
+    def own(self, rows: Rows, dim: int = 0) -> Rows:
+        """This process's rows, out of those of the whole batch."""
+        return rows
+
+    def num_own(self, num_rows: int) -> int:
+        """How many of the first `num_rows` rows of the whole batch are this process's."""
+        return num_rows
+
+    def num_all(self, num_rows: int) -> int:
+        """Rows of the whole batch, of which every process has `num_rows`."""
+        return num_rows * self.size
+
+    def gather(self, rows: Shaped[Tensor, "B ..."], num_rows: int | None = None) -> Shaped[Tensor, "A ..."]:
+        """The rows of all processes, in the order of the batch; gradients flow back to where a row came from.
+
+        Args:
+          rows: this process's.
+          num_rows: how many there are in all; None where every process has as many.
+        """
+        return rows
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum over the processes; no gradient passes."""
+        return value
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over the processes; no gradient passes."""
+        return value
+
+    def counted(self, num_own: Tensor) -> Tensor:
+        """What a sum over own rows is divided by for a mean over all `num_own` of the batch; at least 1 in all."""
+        return num_own.clamp_min(1)
+
+
+ALONE = Collectives()
+
+
+@dataclass(frozen=True)
+class RowGenerator:
+    """Random numbers for the rows of one process, as draws for the whole batch give them.
+
+    Every process draws the whole batch's numbers from the same generator and keeps those of its own rows: with any number
+    of processes an example meets the same noise.
+    """
+
+    generator: torch.Generator
+    reduce: Collectives = ALONE
+
+    def rand(self, *shape: int, dim: int = 0) -> Float[Tensor, "..."]:
+        """Uniform in [0, 1); `shape` is of this process's part, and the batch lies along `dim`."""
+        return self._drawn(torch.rand, shape, dim)
+
+    def randn(self, *shape: int, dim: int = 0) -> Float[Tensor, "..."]:
+        """Standard normal, likewise."""
+        return self._drawn(torch.randn, shape, dim)
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], dim: int) -> Tensor:
+        whole = [self.reduce.num_all(size) if place == dim else size for place, size in enumerate(shape)]
+        return self.reduce.own(draw(whole, generator=self.generator, device=self.generator.device), dim)
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """Every random number of a training step: given them, the objective is a pure function of weights and batch.
+
+    `training.step_draws` makes them. Any of them can be set by hand: `times` to look at one noise level, `x_t` to hand in
+    the corrupted codes themselves.
+    """
+
+    times: Times
+    """The step of the chain that each example looks at, and its importance weight."""
+    source_noise: Float[Tensor, "B 1"]
+    """How noisy each source is, as a share in [0, 1) of the largest noise."""
+    source_uniforms: Float[Tensor, "B N"]
+    """Which of its tokens are noise."""
+    corruption: Float[Tensor, "2 B N"]
+    """What x_t is drawn with; see `Process.corrupt`."""
+    caption_uniforms: Float[Tensor, "B 1"]
+    """Which captions are dropped."""
+    negative_orders: Int[Tensor, "B M c"] | None = None
+    """Orders of the chunks of CDCD's intra negatives, where `loss.cdcd` asks for them."""
+    shuffled_orders: Int[Tensor, "R M c"] | None = None
+    """Orders of the chunks of the frame-frame term's negatives, where `loss.contrast` asks for them."""
+    x_t: Int[Tensor, "B N"] | None = None
+    """The corrupted codes, where they are given and not drawn."""
+
+
+@dataclass(frozen=True)
+class RefineDraws:
+    """Random numbers of a source frame that the model samples itself, in one step from the frame before."""
+
+    start: Float[Tensor, "2 B N"]
+    """What x_1 is drawn with; see `Process.start`."""
+    sample: Float[Tensor, "3 B N"]
+    """What x_0 is drawn with; see `Posterior.sample`."""
+    row_uniforms: Float[Tensor, "B"]
+    """Which examples get the sampled source."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def main() -> int:
     from cdcd_video.model import Model, build_codec, build_denoiser, load_module, save_module
     from cdcd_video.networks.clip import FrozenClip
     from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.records import CodePair
+    from cdcd_video.records import CodePair, RowGenerator
 
     assert Path(cdcd_video.__file__).is_relative_to(Path.cwd())
     space, *changes = sys.argv[1:]
@@ -41,7 +41,7 @@ def main() -> int:
     optimiser, losses = torch.optim.Adam(rival.parameters(), 0.01), []
     rival.see(batch.source)
     for _ in range(5):
-        terms = rival.learn(batch, config.diffusion, config.loss, generator, own_share=0.5)
+        terms = rival.learn(batch, config.diffusion, config.loss, RowGenerator(generator), own_share=0.5)
         optimiser.zero_grad()
         terms.total.backward()
         optimiser.step()

@@ -13,7 +13,8 @@ from cdcd_video.config import DenoiserConfig
 from cdcd_video.engine import loop, optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
-from cdcd_video.networks.denoiser import Condition, Denoiser
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.records import LossTerms, TextStates
 
 

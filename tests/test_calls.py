@@ -15,8 +15,8 @@ import torch
 
 import inference
 from cdcd_video import DrawingWarning, ImageToVideo, pipeline
-from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.kernels.threads import threads
 from cdcd_video.sampling.notes import threads_of
 
 CAPTION = "the red circle moves right"

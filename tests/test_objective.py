@@ -22,16 +22,12 @@ from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.contrast_terms import Temperatures, contrast_terms
 from cdcd_video.diffusion.process import Process
 from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.conditioning import with_dropped_captions
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.objective import (
-    diffusion_objective,
-    jittered,
-    token_weights,
-    with_dropped_captions,
-    with_own_source,
-    wrong_codes,
-)
-from cdcd_video.records import CodePair, TextStates
+from cdcd_video.networks.step_inputs import noisy_source, token_weights
+from cdcd_video.objective import diffusion_objective, with_own_source, wrong_codes
+from cdcd_video.records import CodePair, StepDraws, TextStates
+from cdcd_video.training.step_draws import draw_refine, draw_step
 
 LEVELS, PATCHES, GROUPS = (3, 2), 4, 2
 NUM_CODES, NUM_TOKENS, NUM_STEPS, FULL_SHARE = 6, PATCHES * GROUPS, 4, 0.3
@@ -105,12 +101,16 @@ def batch() -> CodePair:
     )
 
 
+def draws_of(batch: CodePair, loss: LossConfig, seed: int = 3, cfg: DiffusionConfig = DIFFUSION) -> StepDraws:
+    return draw_step(batch, cfg, loss, generator(seed))
+
+
 def pay(denoiser, process, codec, batch, loss, seed=3):
     """The objective, and what the denoiser was asked (x_t, t, condition) and answered (logits)."""
     calls = []
     handle = denoiser.register_forward_hook(lambda module, given, out: calls.append((*given, out)))
     try:
-        terms = diffusion_objective(denoiser, process, codec, batch, DIFFUSION, loss, generator(seed))
+        terms = diffusion_objective(denoiser, process, codec, batch, draws_of(batch, loss, seed), DIFFUSION, loss)
     finally:
         handle.remove()
     (call,) = calls
@@ -228,14 +228,15 @@ def replace_loss(cdcd: CdcdContrastConfig) -> LossConfig:
 
 def test_which_wrong_codes_are_made(batch):
     both = CdcdContrastConfig(intra=0.1, intra_mode="sample", num_chunks=4, inter=0.2, num_negatives=3)
-    intra, inter = wrong_codes(batch.target, both, generator())
+    orders = draws_of(batch, replace_loss(both)).negative_orders
+    intra, inter = wrong_codes(batch.target, both, orders)
     assert (intra.weight, intra.mode, inter.weight, inter.mode) == (0.1, "sample", 0.2, "sample")
     assert intra.codes.shape == inter.codes.shape == (6, 3, NUM_TOKENS)
     assert torch.equal(inter.codes[:, 0], batch.target.roll(-1, 0))
     assert torch.equal(intra.codes.sort(-1).values, batch.target.sort(-1).values[:, None].expand(-1, 3, -1))
-    (shift,) = wrong_codes(batch.target, CdcdContrastConfig(intra=0.1, chunks="shift", num_chunks=4), generator())
+    (shift,) = wrong_codes(batch.target, CdcdContrastConfig(intra=0.1, chunks="shift", num_chunks=4), None)
     assert torch.equal(shift.codes[:, 0], batch.target.roll(-2, 1))
-    assert wrong_codes(batch.target, CdcdContrastConfig(), generator()) == ()
+    assert wrong_codes(batch.target, CdcdContrastConfig(), None) == ()
 
 
 # ----------------------------------------------------------------------------------------------- dropped and disturbed
@@ -247,7 +248,7 @@ def test_a_share_of_the_captions_is_dropped_whole(share):
     stream = generator(1)
     tokens, embedding = (torch.rand(num, *size, generator=stream) + 0.1 for size in ((3, 2), (4,)))
     text = TextStates(tokens, torch.ones(num, 3, dtype=torch.bool), embedding)
-    after = with_dropped_captions(text, share, generator(2))
+    after = with_dropped_captions(text, share, torch.rand(num, 1, generator=generator(2)))
     is_dropped = (after.tokens == 0).all((1, 2))
     deviation = math.sqrt(share * (1 - share) / num)
     assert abs(float(is_dropped.float().mean()) - share) <= 4 * deviation
@@ -260,21 +261,21 @@ def test_a_share_of_the_captions_is_dropped_whole(share):
 def test_jitter_takes_codes_of_another_row_at_the_same_place():
     rows, places = 500, 400
     codes = torch.arange(rows)[:, None] * 1000 + torch.arange(places)
-    after = jittered(codes, 0.4, generator(1))
+    uniforms = (torch.rand(rows, 1, generator=generator(1)), torch.rand(rows, places, generator=generator(2)))
+    after = noisy_source(codes, 0.4, *uniforms)
     is_wrong = after != codes
     assert torch.equal(after[is_wrong], codes.roll(1, 0)[is_wrong])
     share = is_wrong.float().mean(1)
     assert abs(float(share.mean()) - 0.2) < 0.02, "uniform in [0, 0.4] has the mean 0.2"
     assert share.max() < 0.4 + 4 * math.sqrt(0.24 / places) and share.max() > 0.3 and share.min() < 0.05
-    assert torch.equal(after, jittered(codes, 0.4, generator(1)))
-    assert torch.equal(codes, jittered(codes, 0.0, generator(1)))
+    assert torch.equal(codes, noisy_source(codes, 0.0, *uniforms))
 
 
 def test_own_sources_are_drawn_from_the_frame_before(denoiser, batch):
     process = worlds.kinds(NUM_CODES)["mask"]
 
     def own(share: float, temperature: float = 1.0) -> CodePair:
-        return with_own_source(denoiser, process, batch, share, temperature, generator(4))
+        return with_own_source(denoiser, process, batch, share, temperature, draw_refine(batch, generator(4)))
 
     none, every = own(0.0), own(1.0)
     assert torch.equal(none.source, batch.source)
@@ -284,7 +285,7 @@ def test_own_sources_are_drawn_from_the_frame_before(denoiser, batch):
     assert every.source.min() >= 0 and every.source.max() < NUM_CODES, "a mask is never left behind"
     assert torch.equal(every.target, batch.target)
     moved = replace(batch, before=batch.before.roll(1, 1))
-    other = with_own_source(denoiser, process, moved, 1.0, 0.0, generator(4))
+    other = with_own_source(denoiser, process, moved, 1.0, 0.0, draw_refine(moved, generator(4)))
     assert not torch.equal(other.source, own(1.0, 0.0).source), "it reads the frame before"
 
 
@@ -307,7 +308,8 @@ def terms_of(batch, codec, cfg, logits=None, process="mask", temperatures=None):
     x_t = process.sample(batch.target, t, batch.source, generator(9))
     reverse = process.reverse(x_t, t - 0.25, t, batch.source)
     logits = some_logits() if logits is None else logits
-    return contrast_terms(logits, reverse, batch, codec, cfg, temperatures, generator(8)), reverse
+    orders = draws_of(batch, LossConfig(contrast=cfg), 8).shuffled_orders
+    return contrast_terms(logits, reverse, batch, codec, cfg, temperatures, orders), reverse
 
 
 def frame_frame_by_hand(drawn, batch, codec, temperature, *, inter=True, far=True, shuffled=None) -> list[float]:
@@ -425,7 +427,9 @@ def test_the_sentence_counts_also_where_the_model_was_not_told_it(denoiser, code
     process, dropped = worlds.kinds(NUM_CODES)["mask"], DIFFUSION.model_copy(update={"caption_dropout": 1.0})
     with torch.no_grad():
         paid = [
-            diffusion_objective(denoiser, process, codec, given, dropped, loss, generator(3)).parts["frame_text"]
+            diffusion_objective(
+                denoiser, process, codec, given, draws_of(given, loss, cfg=dropped), dropped, loss
+            ).parts["frame_text"]
             for given in (batch, replace(batch, text=replace(batch.text, embedding=batch.text.embedding.roll(1, 0))))
         ]
     assert paid[0] != paid[1]

@@ -28,10 +28,10 @@ from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
-from cdcd_video.networks.denoiser import Condition
-from cdcd_video.objective import token_weights
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.step_inputs import token_weights
 from cdcd_video.pipeline import Drawing
-from cdcd_video.records import CodePair, TextStates
+from cdcd_video.records import CodePair, RowGenerator, TextStates
 from cdcd_video.training.training_run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
@@ -241,7 +241,7 @@ def test_what_the_causal_transformer_pays():
     """Its loss is the token-weighted mean of exact negative log-likelihoods."""
     model, batch = rival("autoregressive"), pairs()
     quiet = DiffusionConfig(source_jitter=0, caption_dropout=0)
-    terms = model.learn(batch, quiet, LossConfig(), torch.Generator().manual_seed(0))
+    terms = model.learn(batch, quiet, LossConfig(), RowGenerator(torch.Generator().manual_seed(0)))
     known = Condition(batch.source, batch.first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
     nll = -model(batch.target, known).log_softmax(-1).gather(-1, batch.target[..., None]).squeeze(-1)
     weight = token_weights(batch, LossConfig())
@@ -306,7 +306,9 @@ def test_what_the_flow_pays_is_the_velocitys_error():
         seen.update(x_t=given[0], t=given[1], condition=given[2], output=output)
 
     model.register_forward_hook(watch)
-    terms = model.learn(batch, DiffusionConfig(full_share=0.3), LossConfig(), torch.Generator().manual_seed(0))
+    terms = model.learn(
+        batch, DiffusionConfig(full_share=0.3), LossConfig(), RowGenerator(torch.Generator().manual_seed(0))
+    )
     (gradient,) = torch.autograd.grad(terms.total, seen["output"])
     t = seen["t"][:, None, None]
     x_0 = (model.begin(batch.target) - model.middle) / model.spread
@@ -353,7 +355,9 @@ def test_the_best_prediction_is_where_the_loss_is_least():
         for off, found in slopes.items():
             with torch.no_grad():
                 world.off.fill_(off)
-            terms = world.learn(dataclasses.replace(batch, target=target), DiffusionConfig(), loss, generator)
+            terms = world.learn(
+                dataclasses.replace(batch, target=target), DiffusionConfig(), loss, RowGenerator(generator)
+            )
             found.append(torch.autograd.grad(terms.total, world.off)[0])
     means = {off: torch.stack(found).mean(0) for off, found in slopes.items()}
     errors = torch.stack(slopes[0.0]).std(0) / 60**0.5
@@ -451,7 +455,14 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(kind
     quiet = DiffusionConfig(source_jitter=0, caption_dropout=0)
 
     def shown(own_share):
-        model.learn(batch, quiet, LossConfig(), torch.Generator().manual_seed(0), own_share=own_share, temperature=0.1)
+        model.learn(
+            batch,
+            quiet,
+            LossConfig(),
+            RowGenerator(torch.Generator().manual_seed(0)),
+            own_share=own_share,
+            temperature=0.1,
+        )
         return seen[-1].source
 
     assert torch.equal(shown(0.0), model.begin(batch.source)) and len(seen) == 1
@@ -468,7 +479,9 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(kind
 def test_every_weight_is_trained_in_16_bits(kind: str, own_share: float):
     model, dials = rival(kind), dict(own_share=own_share, temperature=0.5)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = model.learn(pairs(), DiffusionConfig(), LossConfig(), torch.Generator().manual_seed(0), **dials)
+        terms = model.learn(
+            pairs(), DiffusionConfig(), LossConfig(), RowGenerator(torch.Generator().manual_seed(0)), **dials
+        )
     terms.total.backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
     assert all(float(weight.grad.abs().max()) > 0 for weight in model.parameters())

@@ -12,10 +12,12 @@ from cdcd_video.data.pairs import draw_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
-from cdcd_video.networks.denoiser import Condition, Denoiser
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import with_own_source
 from cdcd_video.records import TextStates
 from cdcd_video.training.stages import DiffusionStage
+from cdcd_video.training.step_draws import draw_refine
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS = PATCHES * GROUPS
@@ -94,7 +96,9 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(stag
     model, process = stage.model, processes.mask(NUM_CODES)
 
     def own(share):
-        return with_own_source(model, process, batch, share, 0.3, torch.Generator().manual_seed(0)).source
+        return with_own_source(
+            model, process, batch, share, 0.3, draw_refine(batch, torch.Generator().manual_seed(0))
+        ).source
 
     assert torch.equal(own(0.0), batch.source)
     is_first = batch.before_gap_s == 0
@@ -110,7 +114,7 @@ def test_refining_trains_every_weight_in_16_bits(stage):
     for parameter in model.parameters():  # fresh heads are zero and pass no gradient on
         torch.nn.init.normal_(parameter, std=0.1)
     with torch.autocast("cpu", torch.bfloat16):
-        own = with_own_source(model, process, batch, 1.0, 0.3, torch.Generator().manual_seed(0))
+        own = with_own_source(model, process, batch, 1.0, 0.3, draw_refine(batch, torch.Generator().manual_seed(0)))
         condition = Condition(own.source, own.first, own.has_first, own.gap_s, own.age_s, own.text)
         logits = model(torch.full_like(own.target, model.mask_id), torch.ones(16), condition)
         logits.float().square().sum().backward()

@@ -38,7 +38,8 @@ from cdcd_video.networks.codec.perceptual import Critic, Picture
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepEye, eye_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
-from cdcd_video.records import CodePair, FramePair, LossTerms, TextStates
+from cdcd_video.records import CodePair, FramePair, LossTerms, RowGenerator, TextStates
+from cdcd_video.training.step_draws import draw_refine, draw_step
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS, BATCH, JOINT = PATCHES * GROUPS, 10, 8
@@ -136,8 +137,11 @@ def denoising(name: str, loss: LossConfig, process: processes.Process, own_share
 
     def pay(batch: CodePair, stream: torch.Generator) -> LossTerms:
         if own_share:
-            batch = with_own_source(denoiser, process, batch, own_share, 0.5, stream)
-        return diffusion_objective(denoiser, process, space, batch, DIFFUSION, loss, stream, temperatures)
+            draws = draw_refine(batch, stream, distributed.collectives())
+            batch = with_own_source(denoiser, process, batch, own_share, 0.5, draws)
+        reduce = distributed.collectives()
+        draws = draw_step(batch, DIFFUSION, loss, stream, reduce)
+        return diffusion_objective(denoiser, process, space, batch, draws, DIFFUSION, loss, temperatures, reduce=reduce)
 
     return OnCodes(name, nn.ModuleDict(parts), pay)
 
@@ -149,7 +153,8 @@ def rival(kind: str) -> OnCodes:
     model = uneven(build_rival(kind, SIZES, **shape))
 
     def pay(batch: CodePair, stream: torch.Generator) -> LossTerms:
-        return model.learn(batch, DIFFUSION, LossConfig(), stream, own_share=0.5, temperature=0.7)
+        rows = RowGenerator(stream, distributed.collectives())
+        return model.learn(batch, DIFFUSION, LossConfig(), rows, own_share=0.5, temperature=0.7)
 
     return OnCodes(kind, model, pay)
 
@@ -158,7 +163,7 @@ def stepping() -> OnCodes:
     space = codec().requires_grad_(False)
     torch.manual_seed(3)
     eye = uneven(StepEye(space.groups * space.table.shape[1], PATCHES, 8, 32))
-    return OnCodes("eye", eye, lambda batch, stream: eye_objective(eye, space, batch, 0.2))
+    return OnCodes("eye", eye, lambda batch, stream: eye_objective(eye, space, batch, 0.2, distributed.collectives()))
 
 
 class OnFrames:
@@ -189,7 +194,7 @@ class OnFrames:
 
     def objective(self, batch: FramePair, stream: torch.Generator) -> LossTerms:
         pay = codec_objective if self.name == "codec" else decoder_objective
-        return pay(self.codec, SimpleNamespace(see=self._see), batch, self.picture)
+        return pay(self.codec, SimpleNamespace(see=self._see), batch, self.picture, distributed.collectives())
 
     def _see(self, frames: Tensor, layers: tuple[int, ...]) -> SimpleNamespace:
         patches = frames.unflatten(2, (2, 8)).unflatten(4, (2, 8)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
@@ -222,7 +227,7 @@ class Towers:
         image, text = (
             normalize(self.model[side](x), dim=-1) for side, x in zip(("image", "text"), batch, strict=False)
         )
-        return contrastive_loss(image, text, self.model.scale.exp(), batch[2])
+        return contrastive_loss(image, text, self.model.scale.exp(), batch[2], distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         return {}
@@ -267,7 +272,7 @@ def check_the_exchange() -> None:
         torch.testing.assert_close(mine.grad, distributed.own(owed), rtol=1e-12, atol=0)
     alike = torch.rand(2, 6, 3, generator=generator("drawn"))
     assert torch.equal(
-        distributed.drawn(torch.rand, (2, 3, 3), dim=1, generator=generator("drawn")), alike[:, world.rank :: 2]
+        RowGenerator(generator("drawn"), distributed.collectives()).rand(2, 3, 3, dim=1), alike[:, world.rank :: 2]
     )
     assert distributed.most(world.rank, -world.rank) == (world.size - 1, 0)
     assert float(distributed.mean(torch.tensor(float(world.rank)))) == (world.size - 1) / 2

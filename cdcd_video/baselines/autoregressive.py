@@ -24,21 +24,19 @@ from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
-from cdcd_video.engine import distributed
-from cdcd_video.networks.denoiser import CLOCK_WIDTH, Condition, Denoiser, Prepared
+from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
+from cdcd_video.networks.denoiser import CLOCK_WIDTH, Denoiser, Prepared
 from cdcd_video.networks.next_frame import Dials
-from cdcd_video.networks.transformer import SquaredReLU
-from cdcd_video.objective import (
-    beside_empty,
+from cdcd_video.networks.step_inputs import (
     condition_before,
-    jittered,
+    gets_own_source,
     masked_mean,
-    stands_on_own,
+    noisy_source,
     token_weights,
-    whole,
-    with_dropped_captions,
+    weight_sum,
 )
-from cdcd_video.records import CodePair, LossTerms
+from cdcd_video.networks.transformer import SquaredReLU
+from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 Choose = Callable[[Float[Tensor, "B K"], int], Int[Tensor, "B"]]
 """(logits of a token, its number in the frame) -> its code."""
@@ -156,27 +154,28 @@ class CausalTransformer(Denoiser):
         batch: CodePair,
         cfg: DiffusionConfig,
         loss: LossConfig,
-        generator: torch.Generator,
+        rows: RowGenerator,
         *,
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
         """The weighted cross-entropy of the true codes, nats per token, on our denoiser's batch; see `Rival.learn`."""
         if own_share:
-            batch = self._with_own_source(batch, own_share, temperature, generator)
-        source = jittered(batch.source, cfg.source_jitter, generator)
-        text = with_dropped_captions(batch.text, cfg.caption_dropout, generator)
+            batch = self._with_own_source(batch, own_share, temperature, rows)
+        noise, uniforms = rows.rand(len(batch.source), 1), rows.rand(*batch.source.shape)
+        source = noisy_source(batch.source, cfg.source_jitter, noise, uniforms, rows.reduce)
+        text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
         condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
         logits = self(batch.target, condition)
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.target, reduction="none")
         weight = token_weights(batch, loss)
-        total = (weight * nll).sum() / whole(weight)
+        total = (weight * nll).sum() / weight_sum(weight, rows.reduce)
         changed = batch.target != batch.source
         parts = dict(
             nll=nll.mean(),
-            nll_changed=masked_mean(nll, changed),
-            nll_still=masked_mean(nll, ~changed),
-            right_changed=masked_mean((logits.argmax(-1) == batch.target).float(), changed),
+            nll_changed=masked_mean(nll, changed, rows.reduce),
+            nll_still=masked_mean(nll, ~changed, rows.reduce),
+            right_changed=masked_mean((logits.argmax(-1) == batch.target).float(), changed, rows.reduce),
         )
         return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
 
@@ -184,7 +183,7 @@ class CausalTransformer(Denoiser):
     def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Int[Tensor, "B N"]:
         """The next frame's codes, one after the other; `num_steps` has no meaning here."""
         is_guided = dials.guidance != 1
-        prepared = self.prepare(beside_empty(condition) if is_guided else condition)
+        prepared = self.prepare(with_empty_captions(condition) if is_guided else condition)
         num_tokens = condition.source.shape[1]
         rows = [torch.rand(num_tokens, generator=stream, device=condition.source.device) for stream in streams]
         uniforms = torch.stack(rows)
@@ -199,19 +198,15 @@ class CausalTransformer(Denoiser):
         return self.unroll(prepared, choose)[: len(streams)]
 
     @torch.no_grad()
-    def _with_own_source(
-        self, batch: CodePair, share: float, temperature: float, generator: torch.Generator
-    ) -> CodePair:
+    def _with_own_source(self, batch: CodePair, share: float, temperature: float, rows: RowGenerator) -> CodePair:
         """A share of the source frames as the model itself draws them from the frame before, all codes in one pass.
 
         Each code is drawn given the *true* codes before it: as many passes as ours makes there, where drawing code by code
         would be as many as there are patches (parallel scheduled sampling, Duckworth et al. 2019, with one pass).
         """
         logits = truncate_logits(self(batch.source, condition_before(batch)), temperature)
-        places = {"generator": generator, "device": batch.source.device}
-        uniforms = distributed.drawn(torch.rand, batch.source.shape, **places)
-        drawn = draw(logits.softmax(-1), uniforms)
-        is_own = stands_on_own(batch, share, generator)
+        drawn = draw(logits.softmax(-1), rows.rand(*batch.source.shape))
+        is_own = gets_own_source(batch, share, rows.rand(len(batch.source)))
         return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
 
 

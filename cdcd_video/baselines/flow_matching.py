@@ -28,22 +28,20 @@ from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
 from cdcd_video.diffusion.sampler import even_times
-from cdcd_video.engine import distributed
-from cdcd_video.networks.denoiser import CLOCK_WIDTH, Condition, Prepared, clock, levelled
+from cdcd_video.diffusion.schedule import draw_times
+from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
+from cdcd_video.networks.denoiser import CLOCK_WIDTH, Prepared, clock, levelled
 from cdcd_video.networks.next_frame import Dials
-from cdcd_video.networks.transformer import Block
-from cdcd_video.objective import (
-    beside_empty,
+from cdcd_video.networks.step_inputs import (
     condition_before,
-    jittered,
+    gets_own_source,
     masked_mean,
-    own_times,
-    stands_on_own,
+    noisy_source,
     token_weights,
-    whole,
-    with_dropped_captions,
+    weight_sum,
 )
-from cdcd_video.records import CodePair, LossTerms
+from cdcd_video.networks.transformer import Block
+from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 NUM_TIMES = 1000
 """t is one of 1/1000, ..., 1 in training."""
@@ -166,7 +164,7 @@ class FlowDenoiser(nn.Module):
         batch: CodePair,
         cfg: DiffusionConfig,
         loss: LossConfig,
-        generator: torch.Generator,
+        rows: RowGenerator,
         *,
         own_share: float = 0.0,
         temperature: float = 1.0,
@@ -179,27 +177,28 @@ class FlowDenoiser(nn.Module):
         first, target = self.begin(batch.first), self.begin(batch.target)
         source = self.begin(batch.source)
         if own_share:
-            source = self._with_own_source(batch, source, own_share, temperature, generator)
+            source = self._with_own_source(batch, source, own_share, temperature, rows)
             batch = replace(batch, source=self.nearest(source))
-        shown = self._worn(source, cfg.source_jitter, generator)
-        text = with_dropped_captions(batch.text, cfg.caption_dropout, generator)
+        shown = self._worn(source, cfg.source_jitter, rows)
+        text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
         condition = Condition(shown, first, batch.has_first, batch.gap_s, batch.age_s, text)
 
-        t = own_times(len(target), NUM_TIMES, generator, cfg.full_share).index / NUM_TIMES
+        num = rows.reduce.num_all(len(target))
+        t = rows.reduce.own(draw_times(num, NUM_TIMES, rows.generator, cfg.full_share).index) / NUM_TIMES
         x_0 = self._normal(target)
-        noise = distributed.drawn(torch.randn, x_0.shape, generator=generator, device=x_0.device)
+        noise = rows.randn(*x_0.shape)
         x_0_hat = self(noised(x_0, noise, t), t, condition)
         squared = (x_0_hat - x_0).square().unflatten(-1, (self.groups, -1)).mean(-1).flatten(1)
         velocity = squared / t.clamp_min(LEAST_T).square()[:, None]
         weight = token_weights(batch, loss)
-        total = (weight * velocity).sum() / whole(weight)
+        total = (weight * velocity).sum() / weight_sum(weight, rows.reduce)
         changed = batch.target != batch.source
         drawn = self.nearest((x_0_hat * self.spread + self.middle).detach())
         parts = dict(
             velocity_squared=velocity.mean(),
-            x0_squared_changed=masked_mean(squared, changed),
-            x0_squared_still=masked_mean(squared, ~changed),
-            right_changed=masked_mean((drawn == batch.target).float(), changed),
+            x0_squared_changed=masked_mean(squared, changed, rows.reduce),
+            x0_squared_still=masked_mean(squared, ~changed, rows.reduce),
+            right_changed=masked_mean((drawn == batch.target).float(), changed, rows.reduce),
         )
         return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
 
@@ -219,7 +218,7 @@ class FlowDenoiser(nn.Module):
         if scale == 1:
             prepared = self.prepare(condition)
             return lambda x_t, t: self(x_t, t, prepared)
-        prepared = self.prepare(beside_empty(condition))
+        prepared = self.prepare(with_empty_captions(condition))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             told, untold = self(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared).chunk(2)
@@ -227,13 +226,13 @@ class FlowDenoiser(nn.Module):
 
         return denoise
 
-    def _worn(self, source: Float[Tensor, "B P V"], most: float, generator: torch.Generator) -> Float[Tensor, "B P V"]:
+    def _worn(self, source: Float[Tensor, "B P V"], most: float, rows: RowGenerator) -> Float[Tensor, "B P V"]:
         """The source as a roll-out will see it: some codes are another row's, and none is quite on the grid."""
-        wrong = jittered(source.unflatten(-1, (self.groups, -1)).flatten(1, 2), most, generator).view_as(source)
-        how = {"generator": generator, "device": source.device}
-        deviation = most * distributed.drawn(torch.rand, (len(source), 1, 1), **how)
-        noise = distributed.drawn(torch.randn, source.shape, **how)
-        return wrong + deviation * noise * self.spread
+        values = source.unflatten(-1, (self.groups, -1)).flatten(1, 2)
+        noise, uniforms = rows.rand(len(source), 1), rows.rand(*values.shape[:2])
+        wrong = noisy_source(values, most, noise, uniforms, rows.reduce).view_as(source)
+        deviation = most * rows.rand(len(source), 1, 1)
+        return wrong + deviation * rows.randn(*source.shape) * self.spread
 
     @torch.no_grad()
     def _with_own_source(
@@ -242,14 +241,14 @@ class FlowDenoiser(nn.Module):
         source: Float[Tensor, "B P V"],
         share: float,
         temperature: float,
-        generator: torch.Generator,
+        rows: RowGenerator,
     ) -> Float[Tensor, "B P V"]:
         """A share of the source frames as the model itself draws them in one step from the frame before."""
         before = replace(condition_before(batch), source=self.begin(batch.before), first=self.begin(batch.first))
-        how = {"generator": generator, "device": source.device}
-        noise = temperature * distributed.drawn(torch.randn, source.shape, **how)
+        noise = temperature * rows.randn(*source.shape)
         drawn = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle
-        return torch.where(stands_on_own(batch, share, generator)[:, None, None], drawn, source)
+        is_own = gets_own_source(batch, share, rows.rand(len(source)))
+        return torch.where(is_own[:, None, None], drawn, source)
 
 
 def noised(x_0: Float[Tensor, "B P V"], noise: Float[Tensor, "B P V"], t: Float[Tensor, "B"]) -> Float[Tensor, "B P V"]:

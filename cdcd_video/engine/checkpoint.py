@@ -18,9 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cdcd_video.engine.log import say
 from cdcd_video.engine.runtime import writing_to
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
 from cdcd_video.storage.durable import flush_folder
 from cdcd_video.storage.small_file import MIB, Unreadable, open_plain, read_small_json
 from cdcd_video.storage.tensor_file import read_tensors

@@ -8,25 +8,24 @@ generator, and each keeps its own rows: with any number of processes an example 
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cdcd_video.errors import UserError
+from cdcd_video.records import ALONE, Collectives, Rows
 
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for one that is alive and says nothing. One that dies is noticed at once."""
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe", "processgroup")
 """How torch words it, in small letters, that another process is gone."""
 
-Rows = TypeVar("Rows", Tensor, np.ndarray, list)
 Made = TypeVar("Made")
 
 
@@ -121,19 +120,6 @@ def num_all(num_rows: int) -> int:
     return num_rows * _world.size
 
 
-def drawn(draw: Callable[..., Tensor], shape: Sequence[int], *, dim: int = 0, **how: Any) -> Tensor:
-    """Random numbers for the rows of this process, as a draw for the whole batch gives them.
-
-    Args:
-      draw: torch.rand or its like.
-      shape: of this process's part.
-      dim: along which the batch lies.
-      **how: generator, device, dtype.
-    """
-    whole = [size * (_world.size if place == dim else 1) for place, size in enumerate(shape)]
-    return own(draw(whole, **how), dim)
-
-
 def everyones(rows: Tensor, num_rows: int | None = None) -> Tensor:
     """Rows of the whole batch in its order, out of each process's own; gradients flow back to where a row came from.
 
@@ -167,6 +153,29 @@ class _Gather(torch.autograd.Function):
         with _answered():
             dist.all_reduce(grad)
         return grad[ctx.world.rank :: ctx.world.size].contiguous(), None, None
+
+
+class _Together(Collectives):
+    """Those of the processes that `joined` found."""
+
+    def __init__(self, world: World):
+        self.size = world.size
+
+    own, num_own, gather = staticmethod(own), staticmethod(num_own), staticmethod(everyones)
+
+    def total(self, value: Tensor) -> Tensor:
+        return total(value)
+
+    def mean(self, value: Tensor) -> Tensor:
+        return mean(value)
+
+    def counted(self, num_own: Tensor) -> Tensor:
+        return counted(num_own)
+
+
+def collectives() -> Collectives:
+    """What an objective may ask of the processes that share a batch here and now."""
+    return ALONE if _world.size == 1 else _Together(_world)
 
 
 # ------------------------------------------------------------------------------------------------------------ agreements

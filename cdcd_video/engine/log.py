@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cdcd_video.engine.runtime import replace_file, writing_to
+from cdcd_video.errors import say
 from cdcd_video.storage.small_file import append_plain, open_plain
 
 _QUIET_S = 10.0
@@ -101,11 +102,6 @@ class Console:
     def close(self) -> None:
         """Leaves the bar as it stands."""
         self.bar.close()
-
-
-def say(who: str, sentence: str) -> None:
-    """One sentence on stderr, above any progress bar; `who` is a task's name or "warning"."""
-    tqdm.write(f"{who}: {sentence}", file=sys.stderr)
 
 
 class Averages:

@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from cdcd_video.engine.log import say
 from cdcd_video.engine.runtime import replace_file, writing_to
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
 from cdcd_video.storage.small_file import read_small_json
 
 PROJECT = "cdcd-video"

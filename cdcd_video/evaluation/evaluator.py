@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from cdcd_video.engine import distributed, runtime
-from cdcd_video.engine.threads import threads
+from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
 from cdcd_video.metrics.eval_dataset import Footage
 from cdcd_video.metrics.features import offline

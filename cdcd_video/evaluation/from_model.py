@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation import load_networks, real_videos
 from cdcd_video.evaluation.evaluator import Benchmark
 from cdcd_video.evaluation.latent_cases import cases_of
+from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
 from cdcd_video.metrics.eval_dataset import Footage
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol

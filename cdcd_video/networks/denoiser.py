@@ -4,26 +4,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.kernels.products import linear
+from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.transformer import Block
-from cdcd_video.records import TextStates
-
-
-@dataclass(frozen=True)
-class Condition:
-    """All that the denoiser knows beside x_t and t. (Code values instead of codes, for the rival that walks in those.)"""
-
-    source: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
-    first: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
-    has_first: Bool[Tensor, "B"]
-    gap_s: Float[Tensor, "B"]
-    age_s: Float[Tensor, "B"]
-    text: TextStates
 
 
 @dataclass(frozen=True)

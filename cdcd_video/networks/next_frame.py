@@ -8,8 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cdcd_video.config import DiffusionConfig, LossConfig
-from cdcd_video.networks.denoiser import Condition
-from cdcd_video.records import CodePair, LossTerms
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 
 class Dials(Protocol):
@@ -53,7 +53,7 @@ class Rival(NextFrame, Protocol):
         batch: CodePair,
         cfg: DiffusionConfig,
         loss: LossConfig,
-        generator: torch.Generator,
+        rows: RowGenerator,
         *,
         own_share: float = 0.0,
         temperature: float = 1.0,
@@ -64,7 +64,7 @@ class Rival(NextFrame, Protocol):
           batch: code pairs.
           cfg: jitter of the source, dropout of captions, and whatever else the rival knows of.
           loss: weights of tokens.
-          generator: of every random draw.
+          rows: every random number; and, as `rows.reduce`, the processes that share the batch.
           own_share: share of examples whose source frame the rival draws itself, in one pass, from the frame before it.
           temperature: of those drawings.
         """

@@ -11,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cdcd_video.contrast.info_nce import batch_info_nce
-from cdcd_video.engine import distributed
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.denoiser import CLOCK_WIDTH, clock, levelled
 from cdcd_video.networks.transformer import Block
-from cdcd_video.records import CodePair, LossTerms, TextStates
+from cdcd_video.records import ALONE, CodePair, Collectives, LossTerms, TextStates
 
 NUM_LAYERS = 2
 
@@ -61,11 +60,13 @@ class StepEye(nn.Module):
         return F.normalize(self.text_out(words.sum(1) / text.is_word.sum(1, keepdim=True)).float(), dim=-1)
 
 
-def eye_objective(eye: StepEye, codec: CodeSpace, batch: CodePair, temperature: float) -> LossTerms:
+def eye_objective(
+    eye: StepEye, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
+) -> LossTerms:
     """One step of the eye's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
     seen = eye.see(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
     said = eye.read(batch.text)
-    is_other = batch.caption[:, None] != distributed.everyones(batch.caption)
-    among = None if distributed.world().size == 1 else (distributed.everyones(seen), distributed.everyones(said))
+    is_other = batch.caption[:, None] != reduce.gather(batch.caption)
+    among = None if reduce.size == 1 else (reduce.gather(seen), reduce.gather(said))
     nats, wins = batch_info_nce(seen, said, is_other, temperature, symmetric=True, among=among)
     return LossTerms(nats.mean(), {"eye_nats": nats.mean().detach(), "eye_wins": wins.mean()})

@@ -10,9 +10,9 @@ from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.sampler import WALKS, Denoise
 from cdcd_video.model import Model
-from cdcd_video.networks.denoiser import Condition, Prepared
+from cdcd_video.networks.conditioning import Condition, with_empty_captions
+from cdcd_video.networks.denoiser import Prepared
 from cdcd_video.networks.next_frame import Dials
-from cdcd_video.objective import beside_empty
 from cdcd_video.records import TextStates
 
 
@@ -49,7 +49,7 @@ class CodeWalk:
         if scale == 1:
             prepared = self._prepared(condition, condition)
             return lambda x_t, t: denoiser(x_t, t, prepared)
-        prepared = self._prepared(condition, beside_empty(condition))
+        prepared = self._prepared(condition, with_empty_captions(condition))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             logits = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared)

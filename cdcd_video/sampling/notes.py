@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.config.ranges import check_sentences
-from cdcd_video.engine.threads import threads
+from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.sampling.captions import Caption, schedule

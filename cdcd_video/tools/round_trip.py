@@ -17,7 +17,7 @@ def main() -> int:
 
     from cdcd_video.config import Config, config_file
     from cdcd_video.engine.runtime import device_for, replace_file, writing_to
-    from cdcd_video.engine.threads import threads
+    from cdcd_video.kernels.threads import threads
     from cdcd_video.model import build_codec, clip_folder, folder_of, load_module
     from cdcd_video.networks.clip import FrozenClip
     from cdcd_video.networks.codec import reconstruction_quality

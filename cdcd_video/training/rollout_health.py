@@ -13,7 +13,7 @@ from cdcd_video.data.cache import CodeCache
 from cdcd_video.engine.runtime import generator, to_device
 from cdcd_video.metrics.latent import health
 from cdcd_video.networks.codec.frame_codec import CodeSpace
-from cdcd_video.networks.denoiser import Condition
+from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import NextFrame
 from cdcd_video.pipeline import Drawing
 from cdcd_video.records import CodePair

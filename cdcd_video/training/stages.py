@@ -28,10 +28,11 @@ from cdcd_video.networks.codec.perceptual import Critic, Picture
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepEye, eye_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
-from cdcd_video.records import CodePair, FramePair, LossTerms
+from cdcd_video.records import CodePair, FramePair, LossTerms, RowGenerator
 from cdcd_video.sampling.code_sampler import CodeWalk
 from cdcd_video.training import rollout_health
 from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.step_draws import draw_refine, draw_step
 
 NUM_SEEN = 4096
 """Training frames that a rival fixes its scales by."""
@@ -98,13 +99,14 @@ class ClipStage:
         return self._examples(self.clips, clip, np.floor(rng.random(self.batch_size) * self.lengths[clip]), rng)
 
     def objective(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], generator: torch.Generator) -> LossTerms:
-        return clip_objective(self.model, *batch)
+        return clip_objective(self.model, *batch, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         """Loss and retrieval among 128 validation clips."""
         rng = step_rng(self.config.seed, "clip-val", 0)
         clip = np.arange(min(128, len(self.val)))
-        terms = clip_objective(self.model, *self._examples(self.val, clip, np.zeros(len(clip)), rng))
+        examples = self._examples(self.val, clip, np.zeros(len(clip)), rng)
+        terms = clip_objective(self.model, *examples, distributed.collectives())
         return {"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])}
 
     def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator):
@@ -154,7 +156,7 @@ class CodecStage:
         return bool(self.config.codec.frame_frame or self.config.codec.frame_text)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
-        return codec_objective(self.codec, self.clip, batch, self.picture)
+        return codec_objective(self.codec, self.clip, batch, self.picture, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
@@ -204,7 +206,7 @@ class DecoderStage(CodecStage):
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
         self.codec.quantizer.eval()  # a learned codebook would go on moving, even without gradients
-        return decoder_objective(self.codec, self.clip, batch, self.picture)
+        return decoder_objective(self.codec, self.clip, batch, self.picture, distributed.collectives())
 
 
 class CodeStage:
@@ -262,12 +264,13 @@ class EyeStage(CodeStage):
         self.batch_size = config.train.eye.batch_size
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
-        return eye_objective(self.model, self.codec, batch, self.config.loss.contrast.temperature)
+        temperature = self.config.loss.contrast.temperature
+        return eye_objective(self.model, self.codec, batch, temperature, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         """The same on 256 validation examples: how often a step finds its own sentence, and a sentence its step."""
         examples = self._examples(self.val, step_rng(self.config.seed, "eye-val", 0), 256)
-        found = eye_objective(self.model, self.codec, examples, self.config.loss.contrast.temperature)
+        found = self.objective(examples, torch.Generator())
         return {f"val_{name}": float(value) for name, value in found.parts.items()}
 
 
@@ -310,19 +313,21 @@ class DiffusionStage(CodeStage):
                 block.compile()
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
-        cfg = self.config
+        cfg, reduce = self.config, distributed.collectives()
         if cfg.rival:
-            return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, generator)
+            return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, RowGenerator(generator, reduce))
+        draws = draw_step(batch, cfg.diffusion, cfg.loss, generator, reduce)
         return diffusion_objective(
             self.denoiser,
             self.process,
             self.codec,
             batch,
+            draws,
             cfg.diffusion,
             cfg.loss,
-            generator,
             self.temperatures,
             self.eye,
+            reduce,
         )
 
     def evaluate(self) -> dict[str, float]:
@@ -356,8 +361,10 @@ class RefineStage(DiffusionStage):
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
+        reduce = distributed.collectives()
         if self.config.rival:
-            dials = dict(own_share=own_share, temperature=temperature)
-            return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, generator, **dials)
-        own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, generator)
+            dials, rows = dict(own_share=own_share, temperature=temperature), RowGenerator(generator, reduce)
+            return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, rows, **dials)
+        draws = draw_refine(batch, generator, reduce)
+        own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, draws)
         return super().objective(own, generator)

@@ -18,8 +18,7 @@ from cdcd_video.data.cache_writer import clear_private_cache, write_private_cach
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips
 from cdcd_video.engine import checkpoint, distributed, loop, runtime
-from cdcd_video.engine.log import say
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
 from cdcd_video.kernels import compiled
 from cdcd_video.model import (
     FORMAT,

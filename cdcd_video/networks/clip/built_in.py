@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from cdcd_video.config import ClipConfig
 from cdcd_video.contrast.info_nce import beats, wide
 from cdcd_video.contrast.temperature import held
-from cdcd_video.engine import distributed
 from cdcd_video.networks.clip import split_words, unit, vision_states
-from cdcd_video.records import LossTerms
+from cdcd_video.records import ALONE, Collectives, LossTerms
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -82,7 +81,11 @@ def build_clip(cfg: ClipConfig, image_size: int, num_words: int, end_id: int) ->
 
 
 def contrastive_loss(
-    image: Float[Tensor, "B J"], text: Float[Tensor, "B J"], scale: Float[Tensor, ""], caption: Int[Tensor, "B"]
+    image: Float[Tensor, "B J"],
+    text: Float[Tensor, "B J"],
+    scale: Float[Tensor, ""],
+    caption: Int[Tensor, "B"],
+    reduce: Collectives = ALONE,
 ) -> LossTerms:
     """CLIP's symmetric InfoNCE (Radford et al. 2021, figure 3); rows with the same caption are not each other's negatives.
 
@@ -90,22 +93,23 @@ def contrastive_loss(
       image, text: unit-norm embeddings of matching rows.
       scale: exp of the learned inverse temperature.
       caption: id of each row's caption.
+      reduce: the processes that share the batch.
 
     Returns:
       Loss in nats, with the share of rows whose own caption beats all others (a tie is no win).
     """
-    captions = distributed.everyones(caption)
-    truth = distributed.own(torch.arange(len(captions), device=caption.device))
+    captions = reduce.gather(caption)
+    truth = reduce.own(torch.arange(len(captions), device=caption.device))
     same = caption[:, None] == captions[None, :]
     is_other_positive = same & (truth[:, None] != torch.arange(len(captions), device=same.device))
     # Scored in full precision also where the networks run in 16 bits: the scale magnifies the rounding of a cosine.
     with torch.autocast(image.device.type, enabled=False):
         image, text = wide(image), wide(text)
-        logits = (scale * image @ distributed.everyones(text).T).masked_fill(is_other_positive, float("-inf"))
-        if distributed.world().size == 1:
+        logits = (scale * image @ reduce.gather(text).T).masked_fill(is_other_positive, float("-inf"))
+        if reduce.size == 1:
             back = logits.T
         else:
-            back = (scale * text @ distributed.everyones(image).T).masked_fill(is_other_positive, float("-inf"))
+            back = (scale * text @ reduce.gather(image).T).masked_fill(is_other_positive, float("-inf"))
         loss = (F.cross_entropy(logits, truth) + F.cross_entropy(back, truth)) / 2
     is_own = F.one_hot(truth, len(captions)).bool()
     wins = (beats(logits.gather(1, truth[:, None]), logits, 1 / scale) | is_own).all(1)
@@ -119,12 +123,19 @@ def contrastive_loss(
     )
 
 
-def clip_objective(model: nn.Module, pixels: Float[Tensor, "B 3 S S"], ids: Tensor, mask: Tensor, caption: Tensor):
+def clip_objective(
+    model: nn.Module,
+    pixels: Float[Tensor, "B 3 S S"],
+    ids: Tensor,
+    mask: Tensor,
+    caption: Tensor,
+    reduce: Collectives = ALONE,
+) -> LossTerms:
     """One CLIP step: normalised pixels and token ids of matching rows -> `contrastive_loss`."""
     image = vision_states(model, pixels, ()).embedding
     out = model.text_model(input_ids=ids, attention_mask=mask.long())
     text = unit(model.text_projection(out.pooler_output))
-    return contrastive_loss(image, text, held(model.logit_scale).exp(), caption)
+    return contrastive_loss(image, text, held(model.logit_scale).exp(), caption, reduce)
 
 
 def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path) -> Path:

@@ -11,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cdcd_video.config.ranges import check_sentences
-from cdcd_video.engine.log import say
-from cdcd_video.engine.threads import threads
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
+from cdcd_video.kernels.threads import threads
 from cdcd_video.networks.clip.clip_files import find, read_json, sha256_of
 from cdcd_video.networks.clip.load_clip import WIDE, check_end, damaged, load_model, load_tokenizer
 from cdcd_video.networks.clip.preprocessing import Pixels, pixels_of, resized

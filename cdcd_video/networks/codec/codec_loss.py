@@ -7,11 +7,10 @@ from torch import Tensor
 
 from cdcd_video.config import CodecConfig
 from cdcd_video.contrast.info_nce import batch_info_nce, info_nce
-from cdcd_video.engine import distributed
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.perceptual import Picture
-from cdcd_video.records import FramePair, LossTerms
+from cdcd_video.records import ALONE, Collectives, FramePair, LossTerms
 
 CHANGED = 8 / 255
 """A pixel that differs from the starting frame by more than this has changed."""
@@ -19,7 +18,9 @@ EQUAL = 1e-6
 """Values in [0, 1] that differ by no more are equal, but for rounding."""
 
 
-def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None) -> LossTerms:
+def codec_objective(
+    codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None, reduce: Collectives = ALONE
+) -> LossTerms:
     """One step of the codec alone.
 
     - reconstruction: L1 + L2 of the target frame decoded beside the starting frame, changed pixels weighted more;
@@ -35,8 +36,8 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Pi
     values = quantized.values.flatten(2)
     drawn = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
 
-    reconstruction = reconstruction_loss(drawn, pair, cfg.change_weight)
-    still = still_loss(latents, pair, cfg.still_tolerance)
+    reconstruction = reconstruction_loss(drawn, pair, cfg.change_weight, reduce)
+    still = still_loss(latents, pair, cfg.still_tolerance, reduce)
     embedded = codec.embed_head(values)
     embed = 1 - (embedded * seen.embedding).sum(-1).mean()
     total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
@@ -44,7 +45,7 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Pi
         reconstruction=reconstruction, still=still, embed=embed, psnr_db=psnr(drawn.clamp(0, 1), pair.target).mean()
     )
     if cfg.frame_frame or cfg.frame_text:
-        contrast, apart = latent_contrast(embedded, pair, cfg)
+        contrast, apart = latent_contrast(embedded, pair, cfg, reduce)
         total, parts = total + contrast, parts | apart
     if picture:
         further, apart = picture(drawn, pair.target)
@@ -52,12 +53,14 @@ def codec_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Pi
     return LossTerms(total, {name: value.detach() for name, value in parts.items()})
 
 
-def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None) -> LossTerms:
+def decoder_objective(
+    codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None, reduce: Collectives = ALONE
+) -> LossTerms:
     """One step of the decoder alone, once the codes are settled: the terms of `codec_objective` that see the drawn frame."""
     with torch.no_grad():
         values = codec.values(codec.encode(clip.see(pair.target, codec.cfg.layers).patches))
     drawn = codec.decoder(values, codec.decoder.start_features(pair.first))
-    loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight)
+    loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight, reduce)
     psnr_db = psnr(drawn.detach().clamp(0, 1), pair.target).mean()
     parts = {"reconstruction": loss.detach(), "psnr_db": psnr_db}
     if picture:
@@ -67,7 +70,7 @@ def decoder_objective(codec: Codec, clip: FrozenClip, pair: FramePair, picture: 
 
 
 def latent_contrast(
-    embedded: Float[Tensor, "BB J"], pair: FramePair, cfg: CodecConfig
+    embedded: Float[Tensor, "BB J"], pair: FramePair, cfg: CodecConfig, reduce: Collectives = ALONE
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Frame-frame and frame-text InfoNCE of the frames' own codes, with gradients into the projection and the embed head.
 
@@ -89,33 +92,37 @@ def latent_contrast(
     target, source = embedded.chunk(2)
     total, parts = embedded.new_zeros(()), {}
     if cfg.frame_frame:
-        is_other = pair.clip[:, None] != distributed.everyones(pair.clip)
-        every = None if distributed.world().size == 1 else tuple(map(distributed.everyones, (target, source)))
+        is_other = pair.clip[:, None] != reduce.gather(pair.clip)
+        every = None if reduce.size == 1 else tuple(map(reduce.gather, (target, source)))
         nats, wins = batch_info_nce(target, source, is_other, cfg.temperature, symmetric=True, among=every)
         total = total + cfg.frame_frame * nats.mean()
         parts |= dict(frame_frame=nats.mean(), frame_frame_wins=wins.mean())
     if cfg.frame_text:
-        is_other = (pair.caption[:, None] != distributed.everyones(pair.caption)).repeat(2, 1)
-        negatives = distributed.everyones(pair.said)
+        is_other = (pair.caption[:, None] != reduce.gather(pair.caption)).repeat(2, 1)
+        negatives = reduce.gather(pair.said)
         nats, wins = info_nce(embedded, pair.said.repeat(2, 1), negatives, is_other, cfg.temperature)
         total = total + cfg.frame_text * nats.mean()
         parts |= dict(frame_text=nats.mean(), frame_text_wins=wins.mean())
     return total, parts
 
 
-def reconstruction_loss(drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float) -> Float[Tensor, ""]:
+def reconstruction_loss(
+    drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float, reduce: Collectives = ALONE
+) -> Float[Tensor, ""]:
     """L1 + 4 L2, with pixels that differ from the starting frame weighted 1 + `change_weight` times."""
     error = drawn - pair.target
     weight = 1 + change_weight * has_changed(pair.target, pair.first).to(error.dtype)
-    return (weight * (error.abs() + 4 * error.square())).mean() / distributed.mean(weight.mean())
+    return (weight * (error.abs() + 4 * error.square())).mean() / reduce.mean(weight.mean())
 
 
-def still_loss(latents: Float[Tensor, "BB P V"], pair: FramePair, tolerance: float) -> Float[Tensor, ""]:
+def still_loss(
+    latents: Float[Tensor, "BB P V"], pair: FramePair, tolerance: float, reduce: Collectives = ALONE
+) -> Float[Tensor, ""]:
     """Mean squared difference of the two frames' latents over patches that are still; see `is_patch_changed`."""
     of_target, of_source = latents.chunk(2)
     grid = round(latents.shape[1] ** 0.5)
     same = (~is_patch_changed(pair.target, pair.source, grid, tolerance)).to(latents.dtype)
-    return ((of_target - of_source).square().mean(-1) * same).sum() / distributed.counted(same.sum())
+    return ((of_target - of_source).square().mean(-1) * same).sum() / reduce.counted(same.sum())
 
 
 def has_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"]) -> Tensor:

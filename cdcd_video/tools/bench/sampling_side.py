@@ -16,8 +16,8 @@ import torch
 from cdcd_video.diffusion.sampler import even_times, walk
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
-from cdcd_video.networks.denoiser import Condition
-from cdcd_video.objective import condition_before
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.step_inputs import condition_before
 from cdcd_video.tools.bench.flops import forward_flops
 from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate
 from cdcd_video.tools.bench.train_side import CubTask, examples

@@ -22,7 +22,8 @@ from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
 from cdcd_video.networks import transformer
-from cdcd_video.networks.denoiser import Condition, Denoiser
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import diffusion_objective
 from cdcd_video.records import CodePair, LossTerms, TextStates
 from cdcd_video.tools.bench.flops import step_flops
@@ -31,6 +32,7 @@ from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
 from cdcd_video.tools.upstream.functions.functions import Upstream
 from cdcd_video.tools.upstream.functions.plain_loss import PlainContrast, plain_chain, plain_loss
 from cdcd_video.tools.upstream.functions.whole_model import UpstreamModel
+from cdcd_video.training.step_draws import draw_step
 
 AUXILIARY_WEIGHT = 5e-4
 CONTRAST_WEIGHT = 5e-5
@@ -126,9 +128,10 @@ class CubTask:
         """Always the same examples."""
         return self.examples
 
-    def objective(self, batch: CodePair, draws: torch.Generator) -> LossTerms:
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         """That of training; no contrast with CLIP's space, so no codec."""
-        return diffusion_objective(self.model, self.chain, None, batch, self.diffusion, self.loss, draws)
+        draws = draw_step(batch, self.diffusion, self.loss, generator)
+        return diffusion_objective(self.model, self.chain, None, batch, draws, self.diffusion, self.loss)
 
     def evaluate(self) -> dict[str, float]:
         """Nothing."""

@@ -13,8 +13,8 @@ import torch
 
 from cdcd_video.config import Config
 from cdcd_video.engine.runtime import device_for
-from cdcd_video.engine.threads import threads
 from cdcd_video.errors import UserError
+from cdcd_video.kernels.threads import threads
 from cdcd_video.tools.dry_run.costs import disk_section, memory_section, stages_section
 from cdcd_video.tools.dry_run.sections import config_section, line_section, networks_section, tensor_sections
 from cdcd_video.tools.dry_run.trial_clips import look_at_data

@@ -1,0 +1,48 @@
+"""What a network is told beside x_t and t, the empty caption, and both in one batch for classifier-free guidance."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cdcd_video.records import TextStates
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that the denoiser knows beside x_t and t. (Code values instead of codes, for the baseline that works on those.)"""
+
+    source: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
+    first: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
+    has_first: Bool[Tensor, "B"]
+    gap_s: Float[Tensor, "B"]
+    age_s: Float[Tensor, "B"]
+    text: TextStates
+
+
+def with_empty_captions(condition: Condition) -> Condition:
+    """The condition twice, one batch after the other: with its captions, and without (Ho & Salimans 2022)."""
+    empty = empty_text(condition.text)
+    parts = [(getattr(condition.text, name), getattr(empty, name)) for name in ("tokens", "is_word", "embedding")]
+    text = TextStates(*(torch.cat(pair) for pair in parts))
+    known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
+    return Condition(*(torch.cat([value, value]) for value in known), text)
+
+
+def empty_text(text: TextStates) -> TextStates:
+    """The empty caption, one word of zeros, in the shape of `text`."""
+    is_word = torch.zeros_like(text.is_word)
+    is_word[:, 0] = True
+    return TextStates(torch.zeros_like(text.tokens), is_word, torch.zeros_like(text.embedding))
+
+
+def with_dropped_captions(text: TextStates, share: float, uniforms: Float[Tensor, "B 1"]) -> TextStates:
+    """A share of the captions becomes the empty caption, where its number in [0, 1) is below `share`."""
+    is_dropped = uniforms < share
+    empty = empty_text(text)
+    return TextStates(
+        torch.where(is_dropped[..., None], empty.tokens, text.tokens),
+        torch.where(is_dropped, empty.is_word, text.is_word),
+        torch.where(is_dropped, empty.embedding, text.embedding),
+    )

@@ -1,0 +1,66 @@
+"""Every random number of a training step, drawn in one place and in one order: what a seed gives hangs on this order."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cdcd_video.config import DiffusionConfig, LossConfig
+from cdcd_video.contrast.negatives import chunk_orders
+from cdcd_video.contrast_terms import num_judged
+from cdcd_video.diffusion.schedule import Times, draw_times
+from cdcd_video.records import ALONE, CodePair, Collectives, RefineDraws, RowGenerator, StepDraws
+
+
+def draw_step(
+    batch: CodePair,
+    cfg: DiffusionConfig,
+    loss: LossConfig,
+    generator: torch.Generator,
+    reduce: Collectives = ALONE,
+) -> StepDraws:
+    """The random numbers of `objective.diffusion_objective`, for this process's rows of the batch.
+
+    Args:
+      batch: of this process.
+      cfg: length of the chain, and the share of full corruption.
+      loss: which negatives there are.
+      generator: the same in every process; on the batch's device.
+      reduce: the processes that share the batch.
+    """
+    rows = RowGenerator(generator, reduce)
+    num, shape = reduce.num_all(len(batch.target)), batch.target.shape
+    return StepDraws(
+        times=Times(*map(reduce.own, draw_times(num, cfg.num_steps, generator, cfg.full_share))),
+        source_noise=rows.rand(len(batch.target), 1),
+        source_uniforms=rows.rand(*shape),
+        corruption=rows.rand(2, *shape, dim=1),
+        caption_uniforms=rows.rand(len(batch.target), 1),
+        negative_orders=_negative_orders(num, loss, generator, reduce),
+        shuffled_orders=_shuffled_orders(num, loss, generator, reduce),
+    )
+
+
+def draw_refine(batch: CodePair, generator: torch.Generator, reduce: Collectives = ALONE) -> RefineDraws:
+    """The random numbers of `objective.with_own_source`; they come before those of the step."""
+    rows, shape = RowGenerator(generator, reduce), batch.before.shape
+    return RefineDraws(
+        start=rows.rand(2, *shape, dim=1), sample=rows.rand(3, *shape, dim=1), row_uniforms=rows.rand(len(batch.before))
+    )
+
+
+def _negative_orders(
+    num: int, loss: LossConfig, generator: torch.Generator, reduce: Collectives
+) -> Int[Tensor, "B M c"] | None:
+    cfg = loss.cdcd
+    if not cfg.intra or cfg.chunks == "shift":
+        return None
+    return reduce.own(chunk_orders(num, cfg.num_negatives, cfg.num_chunks, generator))
+
+
+def _shuffled_orders(
+    num: int, loss: LossConfig, generator: torch.Generator, reduce: Collectives
+) -> Int[Tensor, "R M c"] | None:
+    cfg = loss.contrast
+    if not cfg.frame_frame or not cfg.shuffled:
+        return None
+    return reduce.own(chunk_orders(num_judged(cfg, num), cfg.shuffled, cfg.num_chunks, generator))
