@@ -14,9 +14,8 @@ DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add(
-        "--metrics", nargs="+", metavar="METRIC", help=f"some of: {', '.join(METRICS)} (default: all that fit the data)"
-    )
+    some = f"some of: {', '.join(METRICS)} (default: all that fit the data)"
+    add("--metrics", nargs="+", metavar="METRIC", help=some)
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add("--steps", dest="num_steps", type=int, metavar="S", help="reverse steps per frame (default: the model's)")
     add("--guidance", type=float, metavar="G", help="how much the sentence is stressed (default: the model's)")
@@ -56,17 +55,17 @@ def main() -> int:
 
 
 def measure(args: argparse.Namespace, out: Path | None) -> int:
-    from cdcd_video import ImageToVideo, evaluation
+    from cdcd_video import ImageToVideo
     from cdcd_video.engine import distributed, runtime
-    from cdcd_video.evaluation import report
+    from cdcd_video.evaluation import prepare, prepare_videos, report
 
     if args.videos:
         how = {"device": args.device, "checkpoint": args.checkpoint}
-        bench = evaluation.prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
+        bench = prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
     else:
         pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
         dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "latents")}
-        bench = evaluation.prepare(pipe, args.protocol, args.metrics, args.device, **dials)
+        bench = prepare(pipe, args.protocol, args.metrics, args.device, **dials)
     note(*(bench.notes if distributed.is_main() else ()))
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
     if out is None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from cdcd_video.tools.upstream.functions.functions import DIFFUSION, DIFFUSION_AMP, Upstream, UpstreamLoss
+from cdcd_video.tools.upstream.functions import DIFFUSION, DIFFUSION_AMP, Upstream, UpstreamLoss
 from torch import Tensor, nn
 
 from cdcd_video.contrast.cdcd import CdcdWeights, Negatives, cdcd_loss

@@ -93,7 +93,7 @@ def test_every_test_of_the_page_exists():
 
 
 def test_the_quirks_are_those_of_the_code():
-    quirks = defined(ROOT / "cdcd_video" / "diffusion" / "quirks.py")["Quirks"]
+    quirks = defined(ROOT / "cdcd_video" / "diffusion" / "upstream_quirks.py")["Quirks"]
     assert isinstance(quirks, ast.ClassDef)
     fields = [node.target.id for node in quirks.body if isinstance(node, ast.AnnAssign)]
     assert re.findall(r"^\| `(\w+)` \| \S.* \| \S.* \|$", FORMULAS, re.MULTILINE) == fields

@@ -16,8 +16,9 @@ PACKAGE = ROOT / "cdcd_video"
 SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
+    *("diffusion", "contrast"),  # the mathematics, which knows no other
     *("errors", "storage", "config", "video", "records"),  # what is said, kept and handed on
-    *("engine", "diffusion", "contrast", "kernels"),  # what knows no other
+    *("engine", "kernels"),
     *("data", "networks", "metrics"),  # the parts
     *("contrast_terms", "objective", "baselines", "model"),  # how it learns, how others do, the whole
     *("sampling", "pipeline", "training", "evaluation"),

@@ -19,7 +19,7 @@ from cdcd_video.config import (
     LossConfig,
 )
 from cdcd_video.contrast.negatives import chunk_orders, reordered
-from cdcd_video.contrast_terms import Temperatures, contrast_terms
+from cdcd_video.contrast_terms import Temperatures, contrast_terms, num_judged
 from cdcd_video.diffusion.process import Process
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.conditioning import with_dropped_captions
@@ -308,7 +308,7 @@ def terms_of(batch, codec, cfg, logits=None, process="mask", temperatures=None):
     x_t = process.sample(batch.target, t, batch.source, generator(9))
     reverse = process.reverse(x_t, t - 0.25, t, batch.source)
     logits = some_logits() if logits is None else logits
-    orders = draws_of(batch, LossConfig(contrast=cfg), 8).shuffled_orders
+    orders = chunk_orders(num_judged(cfg, 6), cfg.shuffled, cfg.num_chunks, generator(8)) if cfg.shuffled else None
     return contrast_terms(logits, reverse, batch, codec, cfg, temperatures, orders), reverse
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cdcd_video.tools.upstream.functions.plain_loss import (
+from cdcd_video.tools.upstream.plain_loss import (
     PlainChain,
     PlainContrast,
     log_one_hot,

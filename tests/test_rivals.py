@@ -405,13 +405,15 @@ def test_a_withheld_first_frame_is_not_seen_by_the_flow():
 def test_the_source_a_roll_out_stands_on_is_worn_as_the_codes_of_ours_are():
     model = rival("gaussian")
     codes = codes_of(4000, 7)
-    worn = model._worn(model.begin(codes), 0.2, torch.Generator().manual_seed(0))
+    worn = model._worn(model.begin(codes), 0.2, RowGenerator(torch.Generator().manual_seed(0)))
     normal = (worn - model.begin(codes)) / model.spread
     wrong = (model.nearest(worn) != codes).float().mean()
     assert 0.06 < wrong < 0.12  # 10 % from another row, of which one in six is the same code by chance
     kept = normal[(normal.abs() < 0.8)]
     assert 0.1 < kept.std() < 0.13  # the root of the mean of (0.2 u)^2
-    assert torch.equal(model._worn(model.begin(codes), 0.0, torch.Generator().manual_seed(0)), model.begin(codes))
+    assert torch.equal(
+        model._worn(model.begin(codes), 0.0, RowGenerator(torch.Generator().manual_seed(0))), model.begin(codes)
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- both

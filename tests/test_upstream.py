@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cdcd_video.tools.upstream.functions.functions import COMMIT, DIFFUSION, TREES, Upstream, UpstreamLoss, tree_hash
+from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, TREES, Upstream, UpstreamLoss, tree_hash
 
 from cdcd_video.errors import UserError
 

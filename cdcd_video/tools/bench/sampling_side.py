@@ -22,9 +22,9 @@ from cdcd_video.tools.bench.flops import forward_flops
 from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate
 from cdcd_video.tools.bench.train_side import CubTask, examples
 from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
-from cdcd_video.tools.upstream.functions.functions import Upstream
-from cdcd_video.tools.upstream.functions.plain_loss import plain_chain
-from cdcd_video.tools.upstream.functions.whole_model import UpstreamModel
+from cdcd_video.tools.upstream.functions import Upstream
+from cdcd_video.tools.upstream.plain_loss import plain_chain
+from cdcd_video.tools.upstream.whole_model import UpstreamModel
 
 TRUNCATION = 0.85
 """Of upstream's inference scripts ("top0.85r")."""

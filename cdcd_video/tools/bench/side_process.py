@@ -26,7 +26,7 @@ import torch
 
 from cdcd_video.errors import UserError
 from cdcd_video.kernels.products import times_transposed
-from cdcd_video.tools.upstream.functions.functions import COMMIT, DIFFUSION, Upstream
+from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, Upstream
 
 KEEP_PAGES = {
     "MALLOC_MMAP_MAX_": "0",

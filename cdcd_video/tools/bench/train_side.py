@@ -29,9 +29,9 @@ from cdcd_video.records import CodePair, LossTerms, TextStates
 from cdcd_video.tools.bench.flops import step_flops
 from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate, profile
 from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
-from cdcd_video.tools.upstream.functions.functions import Upstream
-from cdcd_video.tools.upstream.functions.plain_loss import PlainContrast, plain_chain, plain_loss
-from cdcd_video.tools.upstream.functions.whole_model import UpstreamModel
+from cdcd_video.tools.upstream.functions import Upstream
+from cdcd_video.tools.upstream.plain_loss import PlainContrast, plain_chain, plain_loss
+from cdcd_video.tools.upstream.whole_model import UpstreamModel
 from cdcd_video.training.step_draws import draw_step
 
 AUXILIARY_WEIGHT = 5e-4

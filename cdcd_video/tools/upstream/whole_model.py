@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cdcd_video.tools.bench.upstream_shapes import Shape, Trunk
-from cdcd_video.tools.upstream.functions.functions import DIFFUSION, Upstream
+from cdcd_video.tools.upstream.functions import DIFFUSION, Upstream
 
 TRANSFORMER = "synthesis/modeling/transformers/transformer_utils.py"
 EMBEDDING = "synthesis/modeling/embeddings/dalle_mask_image_embedding.py"
