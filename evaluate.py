@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.errors import UserError, exit_code, note
 from cdcd_video.metrics import protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
@@ -17,20 +18,14 @@ def parse_arguments() -> argparse.Namespace:
     some = f"some of: {', '.join(METRICS)} (default: all that fit the data)"
     add("--metrics", nargs="+", metavar="METRIC", help=some)
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
-    add("--steps", dest="num_steps", type=int, metavar="S", help="reverse steps per frame (default: the model's)")
-    add("--guidance", type=float, metavar="G", help="how much the sentence is stressed (default: the model's)")
-    add("--temperature", type=float, metavar="T", help="of the draw of codes (default: the model's)")
+    add_flags(parser, ("num_steps", "guidance", "temperature", "top_p", "top_k"))
     add("--videos", type=Path, metavar="DIR", help="measure these instead of drawing: files of another model")
     add("--prompts", type=Path, metavar="TABLE", help="their sentences (default: prompts.tsv, .csv or .jsonl in DIR)")
     add("--latents", action=argparse.BooleanOptionalAction, default=True, help="look at the latent space too")
     add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where results are replaced (default: run folder, or a free name: out/eval)",
-    )
+    where = "where results are replaced (default: run folder, or a free name: out/eval)"
+    add("--out", type=Path, metavar="DIR", help=where)
     add("--compare", nargs="+", metavar="DIR", help="draw nothing; lay finished evaluations side by side")
     protocol.add_flags(parser, DEFAULT)
     args = parser.parse_args()
@@ -64,7 +59,9 @@ def measure(args: argparse.Namespace, out: Path | None) -> int:
         bench = prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
     else:
         pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-        dials = {name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "latents")}
+        dials = {
+            name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "top_p", "top_k", "latents")
+        }
         bench = prepare(pipe, args.protocol, args.metrics, args.device, **dials)
     note(*(bench.notes if distributed.is_main() else ()))
     found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")

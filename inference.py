@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from cdcd_video import request
+from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.errors import exit_code, note, notes_on_stderr
 
 EXAMPLE = 'example: python inference.py --frame examples/red-circle.png --text "the red circle moves right"'
@@ -20,17 +21,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE_OR_DIR",
         help=".mp4, .gif, .webp; or a folder: video.mp4, frames/*.png (default: a free name in out/)",
     )
-    add("--num-frames", type=int, metavar="F", help="frames, the starting one included (default: the model's)")
-    add("--fps", type=float, help="frames per second; sets how far things move per frame (default: the model's)")
-    add("--steps", dest="num_steps", type=int, metavar="S", help="reverse steps per frame (default: the model's)")
-    add("--guidance", type=float, metavar="G", help="how much the sentence is stressed; 1: off (default: the model's)")
-    add("--temperature", type=float, help="of the draw of codes; 0: always the likeliest (default: the model's)")
-    add(
-        "--top-p", type=float, metavar="P", help="draw among the likeliest codes with this share (default: the model's)"
-    )
-    add("--order", help="which codes settle first: ancestral, confidence or purity (default: the model's)")
-    add("--contrast", type=float, metavar="C", help="pull to sentence and earlier frame; 0: off (default: the model's)")
-    add("--seed", type=int, help="another seed, another video (default: 0)")
+    add_flags(parser)
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--scale", type=int, help="enlargement of the file, for looking at it (default: to about 256 px; .webp: 1)")
     add("--from-json", metavar="FILE", help="draw the video of this .json again; options given beside it go before it")
@@ -48,22 +39,23 @@ def draw(order: request.Request, target: request.Target) -> None:
     import torch
     from tqdm import tqdm
 
+    from cdcd_video.config import SamplingParams
     from cdcd_video.config.model_digest import earlier_digests
     from cdcd_video.engine import runtime
-    from cdcd_video.pipeline import Drawing, ImageToVideo
+    from cdcd_video.pipeline import ImageToVideo
 
-    Drawing(**order.drawing)  # a wrong number is told before the model is loaded
+    SamplingParams().changed(**order.sampling)  # a wrong number is told before the model is loaded
     device = runtime.device_for(order.device)
     pipe = ImageToVideo.from_pretrained(order.checkpoint, str(device))
     if order.again:
         pipe.num_threads = order.again.threads
-    drawing = pipe.defaults(**order.drawing)
+    params = pipe.defaults(**order.sampling)
     machine = {"device": str(device), "threads": pipe.num_threads or torch.get_num_threads()}
-    settings = pipe.settings(order.captions, drawing)
+    settings = pipe.settings(order.captions, params)
     note(*request.differences(order.again, settings | machine, lambda: earlier_digests(pipe.model.folder)))
     with notes_on_stderr():
-        parts = pipe.stream(order.start, order.captions, drawing, lambda frames: bar.update(frames))
-    with tqdm(total=drawing.num_frames - 1, desc="drawing", unit="frame") as bar:
+        parts = pipe.stream(order.start, order.captions, params, lambda frames: bar.update(frames))
+    with tqdm(total=params.num_frames - 1, desc="drawing", unit="frame") as bar:
         written = request.write(parts, settings, target, order, **machine)
     for path in written:
         sys.stdout.write(f"{path}\n")

@@ -84,19 +84,19 @@ def draw_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     from cdcd_video.records import Video
 
     pipe = ImageToVideo.from_pretrained(checkpoint)
-    drawing = pipe.defaults(seed=0)
+    params = pipe.defaults(seed=0)
     pairs = [(name, sentence) for name, (_, _, sentences) in EXAMPLES.items() for sentence in sentences]
     starts = np.stack([fit(read_image(examples / name), pipe.size_px) for name, _ in pairs])
     captions = [sentence for _, sentence in pairs]
-    with tqdm(total=len(pairs) * (drawing.num_frames - 1), desc="drawing", unit="frame") as bar:
-        drawn = pipe.draw(starts, captions, drawing, range(len(pairs)), bar.update)
+    with tqdm(total=len(pairs) * (params.num_frames - 1), desc="drawing", unit="frame") as bar:
+        drawn = pipe.draw(starts, captions, params, range(len(pairs)), bar.update)
     scale = max(1, 256 // pipe.size_px)
     written = [
-        video.save(mosaic(drawn), out / f"video{suffix}", drawing.fps, scale=scale) for suffix in (".mp4", ".gif")
+        video.save(mosaic(drawn), out / f"video{suffix}", params.fps, scale=scale) for suffix in (".mp4", ".gif")
     ]
     written.append(video.contact_sheet(list(drawn), out / "frames.png", captions))
     for frames, sentence in zip(drawn, captions, strict=True):
-        one = Video(frames, drawing.fps)
+        one = Video(frames, params.fps)
         written.append(one.save(out / "videos" / f"{sentence.replace(' ', '-')}.mp4", scale=scale))
     return written
 

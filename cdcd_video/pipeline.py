@@ -4,7 +4,6 @@ import itertools
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import cdcd_video
+from cdcd_video.config import SamplingParams
 from cdcd_video.data.images import as_array, fit
 from cdcd_video.diffusion.sampler import has_order
 from cdcd_video.engine.runtime import device_for, generator
@@ -28,7 +28,6 @@ from cdcd_video.records import Video
 from cdcd_video.sampling.captions import Caption, schedule
 from cdcd_video.sampling.code_sampler import CodeWalk
 from cdcd_video.sampling.notes import advice, threads_of
-from cdcd_video.sampling.params import Drawing
 from cdcd_video.storage.memory import told_when_out
 
 DECODE_BATCH = 64
@@ -66,38 +65,38 @@ class ImageToVideo:
         """Side of the frames."""
         return self.model.config.data.size_px
 
-    def defaults(self, **changes: Any) -> Drawing:
+    def defaults(self, **changes: Any) -> SamplingParams:
         """The model's own drawing settings, with those that are given (and not None) changed.
 
         Raises:
           UserError: a setting out of its range, or one that the model's way of drawing does not have.
         """
-        drawing = Drawing(**self.model.config.sample.model_dump())
-        drawing = replace(drawing, **{name: value for name, value in changes.items() if value is not None})
+        changes = {name: value for name, value in changes.items() if value is not None}
+        params = self.model.config.sample.changed(**changes)
         rival = self.model.config.rival
-        if rival and (drawing.order != "ancestral" or drawing.contrast):
+        if rival and (params.order != "ancestral" or params.contrast):
             raise UserError(
                 f"the model is the rival {rival.kind}, which has no order of codes and no contrast; leave both out"
             )
         if rival:
-            return drawing
-        if drawing.order != "ancestral" and not has_order(self.model.process):
+            return params
+        if params.order != "ancestral" and not has_order(self.model.process):
             kind = self.model.config.diffusion.process.kind
-            raise UserError(f"order {drawing.order} needs the process mask, and the model's is {kind}; use ancestral")
+            raise UserError(f"order {params.order} needs the process mask, and the model's is {kind}; use ancestral")
         most = self.model.process.num_steps
-        if most is not None and drawing.num_steps > most:
-            raise UserError(f"{drawing.num_steps} steps are more than the model's chain has; use at most {most}")
-        return drawing
+        if most is not None and params.num_steps > most:
+            raise UserError(f"{params.num_steps} steps are more than the model's chain has; use at most {most}")
+        return params
 
     def warnings(
-        self, caption: Caption, drawing: Drawing, start: UInt8[np.ndarray, "S S 3"] | None = None
+        self, caption: Caption, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
     ) -> list[str]:
         """What the user should be told before drawing; see `advice`.
 
         Raises:
           UserError: a caption that cannot be drawn.
         """
-        return advice(self.model, caption, drawing, start)
+        return advice(self.model, caption, params, start)
 
     def __call__(
         self,
@@ -115,7 +114,7 @@ class ImageToVideo:
             0 of the video, unchanged.
           text: what happens; or [(frame, sentence), ...] for sentences that change along the way.
           progress: called with 1 after every frame.
-          **changes: any field of `Drawing`.
+          **changes: any field of `SamplingParams`.
 
         Returns:
           The video; `video.frames` is uint8 (F, H, W, 3).
@@ -126,24 +125,24 @@ class ImageToVideo:
         Warns:
           DrawingWarning: each sentence of `warnings`.
         """
-        drawing = self.defaults(**changes)
+        params = self.defaults(**changes)
         with told_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
-            start = self._begin(image, text, drawing)
-            frames = np.concatenate(list(self._parts(start, text, drawing, progress)))
-        return Video(frames, drawing.fps, self.settings(text, drawing))
+            start = self._begin(image, text, params)
+            frames = np.concatenate(list(self._parts(start, text, params, progress)))
+        return Video(frames, params.fps, self.settings(text, params))
 
     def stream(
         self,
         image: str | Path | Image.Image | np.ndarray,
         text: Caption,
-        drawing: Drawing,
+        params: SamplingParams,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
         """The same video part after part, each as soon as it is drawn: never more than a part of the frames is in memory.
 
         Args:
           image, text, progress: as for calling.
-          drawing: of `defaults`.
+          params: of `defaults`.
 
         Yields:
           At most `DECODE_BATCH` frames, in order.
@@ -154,15 +153,15 @@ class ImageToVideo:
         Warns:
           DrawingWarning: as calling does.
         """
-        return self._parts(self._begin(image, text, drawing), text, drawing, progress)
+        return self._parts(self._begin(image, text, params), text, params, progress)
 
     def _begin(
-        self, image: str | Path | Image.Image | np.ndarray, text: Caption, drawing: Drawing
+        self, image: str | Path | Image.Image | np.ndarray, text: Caption, params: SamplingParams
     ) -> UInt8[np.ndarray, "S S 3"]:
         """The starting frame at the model's size; warns whoever called the caller of this."""
         data = self.model.config.data
         start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
-        for told in self.warnings(text, drawing, start):
+        for told in self.warnings(text, params, start):
             warnings.warn(told, DrawingWarning, stacklevel=3)
         return start
 
@@ -170,11 +169,11 @@ class ImageToVideo:
         self,
         start: UInt8[np.ndarray, "S S 3"],
         text: Caption,
-        drawing: Drawing,
+        params: SamplingParams,
         progress: Callable[[int], None] | None,
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
         """`stream` of what is checked. Between two parts, also if no other is ever asked for, the threads are the caller's."""
-        latents = self._latents(start[None], [text], drawing, [drawing.seed], progress)
+        latents = self._latents(start[None], [text], params, [params.seed], progress)
         for number in itertools.count():
             with threads(self.num_threads), told_when_out(*_SAMPLING):
                 part = list(itertools.islice(latents, DECODE_BATCH))
@@ -185,11 +184,11 @@ class ImageToVideo:
                 frames[0] = start
             yield frames
 
-    def settings(self, text: Caption, drawing: Drawing) -> dict[str, Any]:
+    def settings(self, text: Caption, params: SamplingParams) -> dict[str, Any]:
         """What is written beside a video: enough to draw it again."""
         return {
             "text": [[frame, sentence] for frame, sentence in schedule(text)],
-            **asdict(drawing),
+            **params.described(),
             "model": self.model.config.name,
             "model_sha256": self.model.digest,
             **({STAND_IN: self.model.clip.stand_in} if self.model.clip.stand_in else {}),
@@ -206,7 +205,7 @@ class ImageToVideo:
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
         captions: Sequence[Caption],
-        drawing: Drawing,
+        params: SamplingParams,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
     ) -> UInt8[np.ndarray, "B F H W 3"]:
@@ -215,12 +214,12 @@ class ImageToVideo:
         Args:
           starts: starting frames at the model's size.
           captions: one per video.
-          drawing: settings; its seed is not looked at.
+          params: settings; its seed is not looked at.
           seeds: one per video.
           progress: called with the number of videos after every frame.
         """
         with threads(self.num_threads):
-            codes = self.roll_out(starts, captions, drawing, seeds, progress)
+            codes = self.roll_out(starts, captions, params, seeds, progress)
             frames = self.decode(codes, starts)
         frames[:, 0] = starts
         return frames
@@ -231,7 +230,7 @@ class ImageToVideo:
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
         captions: Sequence[Caption],
-        drawing: Drawing,
+        params: SamplingParams,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
     ) -> Int[Tensor, "B F N"] | Float[Tensor, "B F P V"]:
@@ -240,14 +239,14 @@ class ImageToVideo:
         Returns codes (B, F, N), or the code values (B, F, P, V) of a rival that walks in those.
         """
         with threads(self.num_threads):
-            return torch.stack(list(self._latents(starts, captions, drawing, seeds, progress)), 1)
+            return torch.stack(list(self._latents(starts, captions, params, seeds, progress)), 1)
 
     @torch.no_grad()
     def _latents(
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
         captions: Sequence[Caption],
-        drawing: Drawing,
+        params: SamplingParams,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None,
     ) -> Iterator[Int[Tensor, "B N"] | Float[Tensor, "B P V"]]:
@@ -260,10 +259,10 @@ class ImageToVideo:
         text = model.clip.read(said)
         source = first = way.begin(self.encode(starts))
         since = torch.zeros(len(source), device=device)
-        gap = torch.full_like(since, 1 / drawing.fps)
+        gap = torch.full_like(since, 1 / params.fps)
         has_first = torch.ones(len(source), dtype=torch.bool, device=device)
         yield source
-        for number in range(1, drawing.num_frames):
+        for number in range(1, params.num_frames):
             turns = [number in plan for plan in plans]
             if any(turns):  # the new sentence begins here: its first frame is the one we stand on
                 said = [plan.get(number, before) for plan, before in zip(plans, said, strict=True)]
@@ -272,7 +271,7 @@ class ImageToVideo:
                 first = torch.where(is_turn.view(-1, *[1] * (source.ndim - 1)), source, first)
                 since = torch.where(is_turn, 0.0, since)
             condition = Condition(source, first, has_first, gap, since, text)
-            source = way.next_frame(condition, drawing, streams)
+            source = way.next_frame(condition, params, streams)
             since = since + gap
             if progress:
                 progress(len(source))

@@ -21,10 +21,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from cdcd_video import video
-from cdcd_video.config import FrameRate, Order
 from cdcd_video.config.ranges import (
     MAX_CAPTION_CHARACTERS,
     MAX_CAPTION_FRAME,
@@ -33,6 +33,7 @@ from cdcd_video.config.ranges import (
     RANGES,
     check_dials,
 )
+from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import parse_captions
@@ -48,8 +49,8 @@ VIEW_PX = 256
 """A small video is enlarged to about this side, for looking at."""
 _NAME_LETTERS, _NAME_BYTES = 60, 100
 """Of each half of a name that is made here."""
-DRAWING = ("num_frames", "fps", "num_steps", "guidance", "temperature", "top_p", "order", "contrast", "seed")
-"""The fields of `cdcd_video.pipeline.Drawing`, which cannot be imported here: it needs torch."""
+SAMPLING = tuple(SamplingParams.model_fields)
+"""Names of the settings."""
 
 
 Beginning = Annotated[int, Field(ge=0, le=MAX_CAPTION_FRAME)]
@@ -67,7 +68,22 @@ class FrameRecord(BaseModel):
     """The frame at the model's size, exactly."""
 
 
-class Record(BaseModel, extra="ignore"):
+_LATER = ("top_k", "order", "contrast")
+"""Settings that records from before them do not name."""
+
+
+def _said(name: str, field: FieldInfo) -> tuple[Any, Any]:
+    """A setting as a field of a record: it has to be there, unless it came later."""
+    kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return kind, field.default if name in _LATER else ...
+
+
+_Sampling = create_model(
+    "_Sampling", **{name: _said(name, field) for name, field in SamplingParams.model_fields.items()}
+)
+
+
+class Record(_Sampling, extra="ignore"):
     """The `.json` beside a video."""
 
     format: Literal[1] = 1
@@ -78,15 +94,6 @@ class Record(BaseModel, extra="ignore"):
     clip_stand_in: str | None = None
     """What must be said of a model whose CLIP holds random weights; None, and left out, for every other."""
     text: Annotated[list[tuple[Beginning, Sentence]], Field(min_length=1, max_length=MAX_CAPTIONS)]
-    num_frames: Annotated[int, RANGES["num_frames"].field]
-    fps: FrameRate
-    num_steps: Annotated[int, RANGES["num_steps"].field]
-    guidance: Annotated[float, RANGES["guidance"].field]
-    temperature: Annotated[float, RANGES["temperature"].field]
-    top_p: Annotated[float, RANGES["top_p"].field]
-    order: Order = "ancestral"
-    contrast: Annotated[float, RANGES["contrast"].field] = 0.0
-    seed: Annotated[int, RANGES["seed"].field]
     scale: Annotated[int, RANGES["scale"].field]
     device: str
     threads: Annotated[int, RANGES["threads"].field]
@@ -108,8 +115,8 @@ class Request:
     """Sentences, each with the frame from which it holds."""
     checkpoint: str
     device: str
-    drawing: dict[str, Any]
-    """Those of `DRAWING` that were asked for; the model has its own defaults for the others."""
+    sampling: dict[str, Any]
+    """Those of `SAMPLING` that were given; the model has its own defaults for the others."""
     scale: int | None
     again: Record | None
     """The record of the video that is to be drawn again."""
@@ -152,7 +159,7 @@ def read_request(asked: Mapping[str, Any]) -> Request:
         captions=again.text if again and asked["text"] is None else parse_captions(asked["text"]),
         checkpoint=chosen("checkpoint") or "sprites",
         device=chosen("device") or "auto",
-        drawing={name: chosen(name) for name in DRAWING if chosen(name) is not None},
+        sampling={name: chosen(name) for name in SAMPLING if chosen(name) is not None},
         scale=scale,
         again=again,
     )

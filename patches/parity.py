@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from cdcd_video.tools.upstream.functions import DIFFUSION, DIFFUSION_AMP, Upstream, UpstreamLoss
 from torch import Tensor, nn
 
 from cdcd_video.contrast.cdcd import CdcdWeights, Negatives, cdcd_loss
@@ -19,6 +18,7 @@ from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.upstream_quirks import RIGHT, UPSTREAM, Quirks
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain, cdcd_constants
 from cdcd_video.engine.ema import Ema
+from cdcd_video.tools.upstream.functions import DIFFUSION, DIFFUSION_AMP, Upstream, UpstreamLoss
 from patches.arguments import Parser
 
 SHAPES = {"small": (50, 20, 24), "long": (200, 80, 16)}

@@ -33,13 +33,13 @@ class Oracle:
         self,
         starts: np.ndarray,
         captions: Sequence[str],
-        drawing: Any,
+        params: Any,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Renders; a drawing that says how many frames at what rate is heeded, else the protocol is."""
         self.batches.append(len(starts))
-        length = (drawing.num_frames, drawing.fps) if drawing else (self.rule.num_frames, self.rule.rate)
+        length = (params.num_frames, params.fps) if params else (self.rule.num_frames, self.rule.rate)
         times = np.arange(length[0]) / length[1]
         videos = []
         for start, caption, _ in zip(starts, captions, seeds, strict=True):

@@ -69,13 +69,13 @@ def test_a_call_draws_with_the_models_threads_and_puts_back_the_callers(pipe: Im
 
 @pytest.mark.usefixtures("own_threads")
 def test_whatever_draws_puts_back_the_callers_threads(pipe: ImageToVideo):
-    drawing, inside = pipe.defaults(num_frames=2), []
+    params, inside = pipe.defaults(num_frames=2), []
 
     def look(_: int) -> None:
         inside.append(torch.get_num_threads())
 
-    codes = pipe.roll_out(START[None], [CAPTION], drawing, [0], look)
-    pipe.draw(START[None], [CAPTION], drawing, [0], look)
+    codes = pipe.roll_out(START[None], [CAPTION], params, [0], look)
+    pipe.draw(START[None], [CAPTION], params, [0], look)
     pipe.decode(codes, START[None])
     pipe.encode(START[None])
     assert inside == [1, 1] and torch.get_num_threads() == OWN

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cdcd_video import video
-from cdcd_video.config import Config, SampleConfig
+from cdcd_video.config import Config, SamplingParams
 from cdcd_video.config.ranges import (
     MAX_CAPTION_CHARACTERS,
     MAX_CAPTIONS,
@@ -23,10 +23,9 @@ from cdcd_video.config.ranges import (
     check_sentences,
 )
 from cdcd_video.errors import UserError
-from cdcd_video.pipeline import Drawing
-from cdcd_video.request import DRAWING, Record, read_record, read_request
+from cdcd_video.request import SAMPLING, Record, read_record, read_request
 
-NOT_GIVEN = dict.fromkeys(("frame", "text", "checkpoint", "out", "device", "scale", "from_json", *DRAWING))
+NOT_GIVEN = dict.fromkeys(("frame", "text", "checkpoint", "out", "device", "scale", "from_json", *SAMPLING))
 BAD = {
     "num_frames": (0, -1, 10_001, 10**9),
     "fps": (0, -8.0, 1e-7, 0.09, 240.5, 1e300, float("nan"), float("inf")),
@@ -34,6 +33,7 @@ BAD = {
     "guidance": (-0.1, 101, float("nan")),
     "temperature": (-0.1, 10.5, float("nan")),
     "top_p": (0, 1.01, float("nan")),
+    "top_k": (-1, 10_000_001),
     "contrast": (-1, 10_001, float("nan")),
     "seed": (-1, 2**63),
     "scale": (0, 33, 2**31),
@@ -75,7 +75,7 @@ def read(folder: Path, **changes: Any) -> Record:
 
 
 def test_every_dial_has_a_range_and_its_edges_are_in_it():
-    assert set(BAD) == set(RANGES) == {*DRAWING, "scale", "threads"} - {"order"}
+    assert set(BAD) == set(RANGES) == {*SAMPLING, "scale", "threads"} - {"order"}
     for name, span in RANGES.items():
         assert span.holds(span.high) and (span.holds(span.low) is not span.is_open)
         assert not any(span.holds(value) for value in (*BAD[name], "8", None, True))
@@ -91,17 +91,15 @@ def test_a_dial_has_the_same_range_everywhere(name: str, tmp_path: Path):
     for value in BAD[name]:
         with pytest.raises(UserError, match=rf"x\.json is not the \.json of a video \({name}: "):
             read(tmp_path, **{name: value})
-    if name in Drawing.__dataclass_fields__:
+    if name in SamplingParams.model_fields:
         for value in good:
-            Drawing(**{name: value})
-        for value in BAD[name]:
-            with pytest.raises(UserError, match=f"^{name} is .*; it must be {str(span)[:5]}"):
-                Drawing(**{name: value})
-    if name in SampleConfig.model_fields:
-        SampleConfig(**{name: span.high})
+            assert getattr(SamplingParams(**{name: value}), name) == value
+            assert getattr(SamplingParams().changed(**{name: value}), name) == value
         for value in BAD[name]:
             with pytest.raises(ValidationError, match=name):
-                SampleConfig(**{name: value})
+                SamplingParams(**{name: value})
+            with pytest.raises(UserError, match=f"^{name} is .*; it must be {str(span)[:5]}"):
+                SamplingParams().changed(**{name: value})
 
 
 def test_threads_of_a_config_have_an_end_too():

@@ -48,16 +48,16 @@ def test_a_sentence_is_read_once_while_it_holds_and_a_source_once_a_frame(
     prepare, forward = denoiser.prepare, denoiser.forward
     monkeypatch.setattr(denoiser, "prepare", lambda *given: prepared.append(1) or prepare(*given))
     monkeypatch.setattr(denoiser, "forward", lambda *given: steps.append(len(given[0])) or forward(*given))
-    drawing = pipe.defaults(num_frames=6, num_steps=4, guidance=guidance)
-    pipe.roll_out(start[None], [TWO], drawing, [0])
+    params = pipe.defaults(num_frames=6, num_steps=4, guidance=guidance)
+    pipe.roll_out(start[None], [TWO], params, [0])
     rows = 1 if guidance == 1 else 2
     assert read == [rows] * 2 * len(denoiser.blocks), "two sentences, each read once by each block"
     assert len(prepared) == 5 and steps == [rows] * 20, "five frames of four steps, guidance in one batch"
 
 
 def test_what_is_remembered_of_a_sentence_changes_no_bit(pipe, start):
-    drawing = pipe.defaults(num_frames=5, num_steps=2, guidance=1.5)
-    kept = pipe.roll_out(start[None], [TWO], drawing, [0])
+    params = pipe.defaults(num_frames=5, num_steps=2, guidance=1.5)
+    kept = pipe.roll_out(start[None], [TWO], params, [0])
     way, next_frame = pipe.way, pipe.way.next_frame
 
     def forgetful(*given):
@@ -66,7 +66,7 @@ def test_what_is_remembered_of_a_sentence_changes_no_bit(pipe, start):
 
     way.next_frame = forgetful
     try:
-        assert torch.equal(kept, pipe.roll_out(start[None], [TWO], drawing, [0]))
+        assert torch.equal(kept, pipe.roll_out(start[None], [TWO], params, [0]))
     finally:
         del way.next_frame
 
@@ -104,10 +104,10 @@ def test_no_number_is_read_inside_a_walk(pipe, start, order: str, monkeypatch: p
     source = pipe.way.begin(pipe.encode(start[None]))
     seconds = torch.full((1,), 0.125)
     condition = sampler_condition(source, seconds, text)
-    drawing = pipe.defaults(num_steps=3, guidance=1.5, temperature=0.7, top_p=0.9, order=order)
+    params = pipe.defaults(num_steps=3, guidance=1.5, temperature=0.7, top_p=0.9, order=order)
     streams = [torch.Generator().manual_seed(0)]
     with NothingAsked(), torch.no_grad():
-        drawn = pipe.way.next_frame(condition, drawing, streams)
+        drawn = pipe.way.next_frame(condition, params, streams)
     assert drawn.shape == source.shape
 
 
@@ -121,14 +121,14 @@ def sampler_condition(source, seconds, text):
 
 
 def test_a_stream_is_the_video_in_parts(pipe, start):
-    drawing = pipe.defaults(num_frames=DECODE_BATCH + 3)
+    params = pipe.defaults(num_frames=DECODE_BATCH + 3)
     drawn = []
-    parts = pipe.stream(start, TWO[0][1], drawing, drawn.append)
+    parts = pipe.stream(start, TWO[0][1], params, drawn.append)
     first = next(parts)
     assert len(first) == DECODE_BATCH and len(drawn) == DECODE_BATCH - 1, "no frame ahead of what is asked for"
     frames = np.concatenate([first, *parts])
     assert np.array_equal(frames[0], start)
-    assert np.array_equal(frames, pipe.draw(start[None], [TWO[0][1]], drawing, [drawing.seed])[0])
+    assert np.array_equal(frames, pipe.draw(start[None], [TWO[0][1]], params, [params.seed])[0])
 
 
 def some_frames(count: int) -> np.ndarray:

@@ -221,9 +221,9 @@ def test_every_process_every_order_with_and_without_guidance(tiny, starts, proce
 
 def test_a_video_does_not_depend_on_its_batch(tiny, starts):
     captions = [CAPTION, "the blue square stays still", "the green star moves up", "the white triangle spins"]
-    drawing = tiny.defaults(contrast=100.0, **LOOK)
-    together = tiny.roll_out(starts, captions, drawing, [5, 6, 7, 8])
-    alone = tiny.roll_out(starts[1:2], captions[1:2], drawing, [6])
+    params = tiny.defaults(contrast=100.0, **LOOK)
+    together = tiny.roll_out(starts, captions, params, [5, 6, 7, 8])
+    alone = tiny.roll_out(starts[1:2], captions[1:2], params, [6])
     assert (alone[0] == together[1]).float().mean() > 0.98  # matrix products may round otherwise in another batch
 
 
@@ -247,8 +247,8 @@ def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     with request.chosen_target(asked) as target:
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
-    assert again.drawing["contrast"] == 80.0
-    assert np.array_equal(tiny(again.start, again.captions, **again.drawing).frames, video.frames)
+    assert again.params["contrast"] == 80.0
+    assert np.array_equal(tiny(again.start, again.captions, **again.params).frames, video.frames)
     old = json.loads((tmp_path / "x.json").read_text())
     del old["contrast"]  # as written before there was any
     (tmp_path / "old.json").write_text(json.dumps(old))
@@ -263,8 +263,8 @@ def test_the_shipped_model_draws_nearer_to_sentence_and_earlier_frame(num_steps)
     first, captions = np.stack([render(scene, np.zeros(1))[0] for scene in scenes]), [s.caption for s in scenes]
     found = []
     for strength in (0.0, 100.0, 1000.0):
-        drawing = pipe.defaults(num_frames=4, num_steps=num_steps, contrast=strength)
-        found.append(nearness(pipe, pipe.roll_out(first, captions, drawing, range(16)), captions))
+        params = pipe.defaults(num_frames=4, num_steps=num_steps, contrast=strength)
+        found.append(nearness(pipe, pipe.roll_out(first, captions, params, range(16)), captions))
     earlier, sentence = zip(*found, strict=True)
     for near in (earlier, sentence):
         assert near[0] < near[1] < near[2], found

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdcd_video import config as dials
 from cdcd_video.config import Config, config_file
+from cdcd_video.config import schema as dials
 from cdcd_video.config.fingerprint import BEFORE, FIRST, identity_text, of_codes, saved_config, unsaid_in
 from cdcd_video.training.resolved import settled
 

@@ -359,9 +359,9 @@ def pipe(tiny_model: Path) -> ImageToVideo:
 def found(pipe: ImageToVideo) -> latent_study.LatentStudy:
     done = []
     cases = SpritesCases(0, 3, 3, num_frames=5, size_px=32, bank_size=4)
-    drawing = pipe.defaults(num_frames=5)
-    study = latent_study.study(pipe, cases, drawing, batch_size=4, progress=done.append)
-    assert sum(done) == latent_study.frames_of_work(cases, drawing)
+    params = pipe.defaults(num_frames=5)
+    study = latent_study.study(pipe, cases, params, batch_size=4, progress=done.append)
+    assert sum(done) == latent_study.frames_of_work(cases, params)
     return study
 
 

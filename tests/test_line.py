@@ -107,17 +107,17 @@ def test_a_seed_draws_the_same_video_and_another_seed_another(pipe, start):
 
 def test_a_video_does_not_depend_on_its_batch(pipe, start):
     other = render(sample_scene(0, 1, "val"), np.zeros(1), 32)[0]
-    drawing = pipe.defaults(num_frames=4, temperature=2.0)
-    alone = pipe.roll_out(start[None], [CAPTION], drawing, [5])
-    together = pipe.roll_out(np.stack([other, start]), ["the blue square stays still", CAPTION], drawing, [9, 5])
+    params = pipe.defaults(num_frames=4, temperature=2.0)
+    alone = pipe.roll_out(start[None], [CAPTION], params, [5])
+    together = pipe.roll_out(np.stack([other, start]), ["the blue square stays still", CAPTION], params, [9, 5])
     assert (alone[0] == together[1]).float().mean() > 0.98  # matrix products may round otherwise in another batch
     assert not np.array_equal(together[0], together[1])
 
 
 def test_a_caption_that_changes_draws_the_same_frames_up_to_the_change(pipe, start):
-    drawing = pipe.defaults(num_frames=6, temperature=2.0)
+    params = pipe.defaults(num_frames=6, temperature=2.0)
     schedule = [(0, CAPTION), (3, "the red circle moves left quickly")]
-    codes = [pipe.roll_out(start[None], [caption], drawing, [0])[0] for caption in (CAPTION, schedule)]
+    codes = [pipe.roll_out(start[None], [caption], params, [0])[0] for caption in (CAPTION, schedule)]
     assert (codes[0][:3] == codes[1][:3]).all()
 
 
@@ -149,13 +149,13 @@ def test_dials_out_of_range(pipe, start, dial):
 
 
 def test_what_a_user_is_told_before_drawing(pipe):
-    drawing = pipe.defaults(num_frames=4)
-    assert pipe.warnings(CAPTION, drawing) == []
-    (late,) = pipe.warnings([(0, CAPTION), (9, CAPTION)], drawing)
+    params = pipe.defaults(num_frames=4)
+    assert pipe.warnings(CAPTION, params) == []
+    (late,) = pipe.warnings([(0, CAPTION), (9, CAPTION)], params)
     assert "frame 9 is never reached" in late
     (fast,) = pipe.warnings(CAPTION, pipe.defaults(fps=30.0))
     assert "outside what the model was trained on (2 to 8)" in fast
-    (unknown,) = pipe.warnings("the red circle moves majestically right", drawing)
+    (unknown,) = pipe.warnings("the red circle moves majestically right", params)
     assert "'majestically'" in unknown
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracle import Oracle
 
+from cdcd_video.config import SamplingParams
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import World, sample_scene
 from cdcd_video.data.sprites_render import render
@@ -22,10 +23,9 @@ from cdcd_video.metrics.references import ORACLES, REFERENCES, ROWS, faded
 from cdcd_video.metrics.scores import MEASURES, METRICS, checked_metrics
 from cdcd_video.metrics.single_step import GATE_WORLD, gate
 from cdcd_video.metrics.statistics.intervals import around, bootstrap, over_halves
-from cdcd_video.pipeline import Drawing
 
 SCENES = [sample_scene(3, index, "val") for index in range(8)]
-DRAWING = Drawing(num_frames=16, fps=8.0)
+DRAWING = SamplingParams(num_frames=16, fps=8.0)
 RULE = Protocol(num_videos=8, num_real=0, num_frames=16, fps=8.0, size_px=64)
 METRICS_OF_SCENES = ("sprites", "psnr", "ssim", "motion")
 
@@ -170,8 +170,8 @@ def test_clips_are_compared_with_how_they_go_on():
     clips = SpritesClips(3, 6, "val", num_frames=10)
     pipe = Oracle([clips.scene(clip) for clip in range(6)])
     footage = ClipFootage(clips, 4, 0, num_frames=10, size_px=64)
-    drawing, rule = dataclasses.replace(DRAWING, num_frames=10), RULE.settled(num_frames=10)
-    found = suite.evaluate(pipe, footage, rule, drawing, range(4), metrics=["psnr", "ssim", "motion"])
+    params, rule = DRAWING.changed(num_frames=10), RULE.settled(num_frames=10)
+    found = suite.evaluate(pipe, footage, rule, params, range(4), metrics=["psnr", "ssim", "motion"])
     assert choose_clips(clips, 4, 10, 64) == [0, 1, 2, 3]
     assert {s.row for s in found.scores} == {"model", *REFERENCES}
     assert value(found, "model", "psnr") == 60 > value(found, "copy-first", "psnr")
@@ -319,8 +319,8 @@ def test_steadiness_is_set_beside_the_truth_and_a_frozen_video_is_not_like_it():
 
 def test_the_best_and_the_worst_are_kept_to_be_looked_at():
     class Uneven(Oracle):
-        def draw(self, starts, captions, drawing, seeds, progress=None):
-            videos = super().draw(starts, captions, drawing, seeds, progress).astype(np.int16)
+        def draw(self, starts, captions, params, seeds, progress=None):
+            videos = super().draw(starts, captions, params, seeds, progress).astype(np.int16)
             noise = np.array([2 * seed for seed in seeds])[:, None, None, None, None]
             return np.clip(videos + noise, 0, 255).astype(np.uint8)
 
@@ -354,9 +354,9 @@ def test_the_gate_opens_for_a_listener_only():
 
 def test_the_gate_reaches_as_far_as_its_gap():
     class Spy(Oracle):
-        def draw(self, starts, captions, drawing, seeds, progress=None):
-            asked.append((drawing.num_frames, drawing.fps))
-            return super().draw(starts, captions, drawing, seeds)
+        def draw(self, starts, captions, params, seeds, progress=None):
+            asked.append((params.num_frames, params.fps))
+            return super().draw(starts, captions, params, seeds)
 
     asked = []
     gate(Spy(GATE_SCENES), GATE_SCENES, DRAWING, gaps=(1, 4))

@@ -253,14 +253,14 @@ def test_an_order_needs_a_model_of_masks(pipe, start, order, monkeypatch):
 
 def test_the_json_beside_a_video_keeps_the_order(pipe, start, tmp_path, tiny_model):
     asked = {"frame": None, "text": [CAPTION], "from_json": None, "checkpoint": str(tiny_model), "device": "cpu"}
-    asked |= dict.fromkeys((*request.DRAWING, "scale")) | LOOK | {"order": "purity", "out": str(tmp_path / "x.webp")}
+    asked |= dict.fromkeys((*request.SAMPLING, "scale")) | LOOK | {"order": "purity", "out": str(tmp_path / "x.webp")}
     video = pipe(start, CAPTION, order="purity", **LOOK)
     order = request.Request(start, "x.png", "", [(0, CAPTION)], str(tiny_model), "cpu", {}, None, None)
     with request.chosen_target(asked) as target:
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
-    assert again.drawing["order"] == "purity"
-    assert np.array_equal(pipe(again.start, again.captions, **again.drawing).frames, video.frames)
+    assert again.sampling["order"] == "purity"
+    assert np.array_equal(pipe(again.start, again.captions, **again.sampling).frames, video.frames)
     old = json.loads((tmp_path / "x.json").read_text())
     del old["order"]  # as written before there was a choice
     (tmp_path / "old.json").write_text(json.dumps(old))

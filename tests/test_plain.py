@@ -5,6 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from cdcd_video.contrast.cdcd import CdcdWeights, Negatives, cdcd_loss
+from cdcd_video.diffusion.upstream_quirks import UPSTREAM
+from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.tools.upstream.plain_loss import (
     PlainChain,
     PlainContrast,
@@ -12,11 +17,6 @@ from cdcd_video.tools.upstream.plain_loss import (
     plain_chain,
     plain_loss,
 )
-from torch import Tensor
-
-from cdcd_video.contrast.cdcd import CdcdWeights, Negatives, cdcd_loss
-from cdcd_video.diffusion.upstream_quirks import UPSTREAM
-from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 WEIGHTS = {"intra": 5e-5, "inter": 5e-6}
 MODES = (

@@ -21,7 +21,7 @@ from cdcd_video import ImageToVideo
 from cdcd_video.baselines.autoregressive import CausalTransformer
 from cdcd_video.baselines.build import build_rival, num_parameters
 from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_walk, noised
-from cdcd_video.config import Config, DenoiserConfig, DiffusionConfig, LossConfig, config_file
+from cdcd_video.config import Config, DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams, config_file
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.diffusion.categorical import truncate_logits
@@ -30,7 +30,6 @@ from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.step_inputs import token_weights
-from cdcd_video.pipeline import Drawing
 from cdcd_video.records import CodePair, RowGenerator, TextStates
 from cdcd_video.training.training_run import TrainingRun
 
@@ -221,7 +220,7 @@ def test_drawings_follow_the_likelihood():
             )
         ),
     )
-    drawn = model.next_frame(many, Drawing(temperature=1.0, guidance=1.0), streams(*range(num)))
+    drawn = model.next_frame(many, SamplingParams(temperature=1.0, guidance=1.0), streams(*range(num)))
     counts = torch.bincount((drawn * 3 ** torch.arange(3, -1, -1)).sum(-1), minlength=81)
     often = p * num >= 5
     rest = torch.stack([counts[~often].sum(), (p[~often] * num).sum()])
@@ -233,7 +232,7 @@ def test_drawings_follow_the_likelihood():
 def test_the_frame_that_is_likeliest_code_by_code():
     model = rival("autoregressive")
     known = condition(model)
-    drawn = model.next_frame(known, Drawing(temperature=0.0, guidance=1.0), streams(0, 1, 2))
+    drawn = model.next_frame(known, SamplingParams(temperature=0.0, guidance=1.0), streams(0, 1, 2))
     assert torch.equal(model(drawn, known).argmax(-1), drawn)
 
 
@@ -378,7 +377,7 @@ def test_channels_are_normalised_by_what_is_seen():
 def test_a_fresh_flow_copies_the_source():
     model = rival("gaussian", std=None)
     known = condition(model)
-    drawn = model.next_frame(known, Drawing(num_steps=3, guidance=1.0), streams(0, 1, 2))
+    drawn = model.next_frame(known, SamplingParams(num_steps=3, guidance=1.0), streams(0, 1, 2))
     torch.testing.assert_close(drawn, known.source)
     assert torch.equal(model.nearest(drawn), condition(SimpleNamespace(begin=lambda codes: codes)).source)
 
@@ -423,7 +422,7 @@ def test_the_source_a_roll_out_stands_on_is_worn_as_the_codes_of_ours_are():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_depends_on_its_stream_and_not_on_its_batch(kind: str, guidance: float):
     model = rival(kind)
-    known, dials = condition(model), Drawing(guidance=guidance, temperature=1.0)
+    known, dials = condition(model), SamplingParams(guidance=guidance, temperature=1.0)
     together = model.next_frame(known, dials, streams(4, 5, 6))
     assert torch.equal(together, model.next_frame(known, dials, streams(4, 5, 6)))
     assert not torch.equal(together, model.next_frame(known, dials, streams(7, 8, 9)))
@@ -443,7 +442,7 @@ def test_guidance_is_between_with_and_without_the_sentence(kind: str):
     reworded = dataclasses.replace(known, text=other.text)
 
     def drawn(given, guidance):
-        return model.next_frame(given, Drawing(guidance=guidance, temperature=1.0), streams(1, 2, 3)).float()
+        return model.next_frame(given, SamplingParams(guidance=guidance, temperature=1.0), streams(1, 2, 3)).float()
 
     assert torch.allclose(drawn(known, 0.0), drawn(reworded, 0.0), atol=1e-5)
     assert torch.allclose(drawn(known, 1.0), drawn(known, 1 + 1e-7), atol=1e-4)
@@ -492,7 +491,7 @@ def test_every_weight_is_trained_in_16_bits(kind: str, own_share: float):
 def test_truncation_reaches_the_draw():
     model = rival("autoregressive", std=0.5)
     known = condition(model)
-    drawn = model.next_frame(known, Drawing(temperature=1.0, top_p=0.4, guidance=1.0), streams(0, 1, 2))
+    drawn = model.next_frame(known, SamplingParams(temperature=1.0, top_p=0.4, guidance=1.0), streams(0, 1, 2))
     kept = truncate_logits(model(drawn, known), 1.0, 0.4).isfinite()
     assert kept.gather(-1, drawn[..., None]).all() and kept.float().mean() < 0.6
 
@@ -558,14 +557,14 @@ def unchecked():
 def test_it_draws_by_the_same_interface(rivals: dict[str, Path], kind: str):
     pipe = ImageToVideo.from_pretrained(rivals[kind], device="cpu")
     starts = np.stack([render(sample_scene(0, number, "val"), np.zeros(1), 32)[0] for number in range(2)])
-    drawing = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
+    params = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
     one, again = (
-        pipe.draw(starts, [CAPTION, [(0, CAPTION), (2, "the red circle moves left")]], drawing, [1, 2]) for _ in "ab"
+        pipe.draw(starts, [CAPTION, [(0, CAPTION), (2, "the red circle moves left")]], params, [1, 2]) for _ in "ab"
     )
     assert one.shape == (2, 5, 32, 32, 3) and np.array_equal(one, again) and np.array_equal(one[:, 0], starts)
-    latents = pipe.roll_out(starts, [CAPTION] * 2, drawing, [1, 2])
-    alone = pipe.roll_out(starts[1:], [CAPTION], drawing, [2])
-    turned = pipe.roll_out(starts[1:], [[(0, CAPTION), (3, "the red circle moves left")]], drawing, [2])
+    latents = pipe.roll_out(starts, [CAPTION] * 2, params, [1, 2])
+    alone = pipe.roll_out(starts[1:], [CAPTION], params, [2])
+    turned = pipe.roll_out(starts[1:], [[(0, CAPTION), (3, "the red circle moves left")]], params, [2])
     codes = pipe.encode(starts)
     if kind == "gaussian":
         assert latents.is_floating_point() and torch.equal(latents[:, 0], pipe.model.codec.values(codes))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, TREES, Upstream, UpstreamLoss, tree_hash
 
 from cdcd_video.errors import UserError
+from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, TREES, Upstream, UpstreamLoss, tree_hash
 
 SOURCE = '''
 raise RuntimeError("whoever imports this file gets this")

@@ -22,11 +22,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
+from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
 from cdcd_video.networks.denoiser import CLOCK_WIDTH, Denoiser, Prepared
-from cdcd_video.networks.next_frame import Dials
 from cdcd_video.networks.step_inputs import (
     condition_before,
     gets_own_source,
@@ -180,9 +179,11 @@ class CausalTransformer(Denoiser):
         return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
 
     @torch.no_grad()
-    def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Int[Tensor, "B N"]:
+    def next_frame(
+        self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
+    ) -> Int[Tensor, "B N"]:
         """The next frame's codes, one after the other; `num_steps` has no meaning here."""
-        is_guided = dials.guidance != 1
+        is_guided = params.guidance != 1
         prepared = self.prepare(with_empty_captions(condition) if is_guided else condition)
         num_tokens = condition.source.shape[1]
         rows = [torch.rand(num_tokens, generator=stream, device=condition.source.device) for stream in streams]
@@ -190,8 +191,8 @@ class CausalTransformer(Denoiser):
 
         def choose(logits: Tensor, token: int) -> Tensor:
             if is_guided:
-                logits = guided(*logits.chunk(2), dials.guidance)
-            p = truncate_logits(logits, dials.temperature, dials.top_p).softmax(-1)
+                logits = guided(*logits.chunk(2), params.guidance)
+            p = truncate_logits(logits, params.temperature, params.top_p, params.top_k).softmax(-1)
             chosen = draw(p, uniforms[:, token])
             return torch.cat([chosen, chosen]) if is_guided else chosen
 

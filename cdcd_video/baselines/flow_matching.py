@@ -26,12 +26,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig
+from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.sampler import even_times
 from cdcd_video.diffusion.schedule import draw_times
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
 from cdcd_video.networks.denoiser import CLOCK_WIDTH, Prepared, clock, levelled
-from cdcd_video.networks.next_frame import Dials
 from cdcd_video.networks.step_inputs import (
     condition_before,
     gets_own_source,
@@ -204,13 +203,13 @@ class FlowDenoiser(nn.Module):
 
     @torch.no_grad()
     def next_frame(
-        self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]
+        self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
     ) -> Float[Tensor, "B P V"]:
         """The next frame's code values: from noise of the deviation `temperature` to data in `num_steps` Euler steps."""
         source = condition.source
         rows = [torch.randn(source.shape[1:], generator=stream, device=source.device) for stream in streams]
-        noise = dials.temperature * torch.stack(rows)
-        x_0 = euler_walk(self._guided(condition, dials.guidance), noise, dials.num_steps)
+        noise = params.temperature * torch.stack(rows)
+        x_0 = euler_walk(self._guided(condition, params.guidance), noise, params.num_steps)
         return x_0 * self.spread + self.middle
 
     def _guided(self, condition: Condition, scale: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -1,5 +1,6 @@
 """Every setting of a run: what it is called, its unit, its range, and how it is read. Nothing here imports torch."""
 
+from cdcd_video.config.sampling_params import FrameRate, Order, SamplingParams
 from cdcd_video.config.schema import (
     MAX_CLIPS,
     MAX_LAYERS,
@@ -16,23 +17,20 @@ from cdcd_video.config.schema import (
     DiffusionConfig,
     FitMode,
     FolderData,
-    FrameRate,
     FsqConfig,
     HybridProcess,
     LossConfig,
     MaskProcess,
-    Order,
     PictureConfig,
     PretrainedClip,
     ReplaceProcess,
-    SampleConfig,
-    Section,
     SizePx,
     SpritesData,
     TrainConfig,
     TrainStages,
     VqConfig,
 )
+from cdcd_video.config.section import Section
 
 __all__ = [
     "MAX_CLIPS",
@@ -59,7 +57,7 @@ __all__ = [
     "PictureConfig",
     "PretrainedClip",
     "ReplaceProcess",
-    "SampleConfig",
+    "SamplingParams",
     "Section",
     "SizePx",
     "SpritesData",

@@ -61,6 +61,7 @@ RANGES = MappingProxyType(
         "guidance": Range(0, 100),
         "temperature": Range(0, 10),
         "top_p": Range(0, 1, is_open=True),
+        "top_k": Range(0, 10_000_000, is_whole=True),
         "contrast": Range(0, 10_000),
         "seed": Range(0, 2**63 - 1, is_whole=True, words="from 0 to 2**63 - 1"),
         "scale": Range(1, 32, is_whole=True),

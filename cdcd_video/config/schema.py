@@ -6,9 +6,11 @@ down. Files are read by `cdcd_video.config.config_file`.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cdcd_video.config.ranges import MAX_SIZE_PX, MAX_THREADS, RANGES
+from cdcd_video.config.sampling_params import FrameRate, SamplingParams
+from cdcd_video.config.section import Section
 from cdcd_video.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,15 +23,6 @@ MAX_LAYERS = 1_024
 """Several times as many as the deepest networks; building more would go on for ever."""
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
-FrameRate = Annotated[float, RANGES["fps"].field]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys; the text under a field is its documentation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    shorthand: ClassVar[str] = ""
-    """The field that is meant where a file gives plain text in place of the section; empty: none."""
 
 
 FitMode = Literal["crop", "letterbox"]
@@ -455,27 +448,6 @@ class TrainStages(Section):
     """The denoiser once more, standing on frames it drew itself: roll-outs do (against drift)."""
 
 
-Order = Literal["ancestral", "confidence", "purity"]
-"""At random; the surest codes first; likelier the purer a place is. See `cdcd_video.diffusion.sampler`."""
-
-
-class SampleConfig(Section):
-    """How a video is drawn when the user does not say."""
-
-    num_frames: Annotated[int, RANGES["num_frames"].field] = 16
-    fps: FrameRate = 8.0
-    num_steps: Annotated[int, RANGES["num_steps"].field] = 4
-    """Reverse steps per frame."""
-    guidance: Annotated[float, RANGES["guidance"].field] = 1.0
-    """Classifier-free guidance (Ho & Salimans 2022): 1 is off."""
-    temperature: Annotated[float, RANGES["temperature"].field] = 0.3
-    top_p: Annotated[float, RANGES["top_p"].field] = 1.0
-    order: Order = "ancestral"
-    """In which order codes settle; another than ancestral needs the process `mask`."""
-    contrast: Annotated[float, RANGES["contrast"].field] = 0.0
-    """Strength of the contrast as guidance in the reverse walk (Ouyang et al. 2023); 0 is off, to the bit."""
-
-
 class Config(Section):
     """One experiment."""
 
@@ -497,7 +469,7 @@ class Config(Section):
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()
     train: TrainStages = TrainStages()
-    sample: SampleConfig = SampleConfig()
+    sample: SamplingParams = SamplingParams()
 
     @model_validator(mode="after")
     def _the_parts_fit(self) -> "Config":

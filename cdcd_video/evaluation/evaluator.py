@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from cdcd_video.config import SamplingParams
 from cdcd_video.engine import distributed, runtime
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
@@ -17,7 +18,6 @@ from cdcd_video.metrics.latent import latent_study
 from cdcd_video.metrics.latent.counterfactuals import Cases
 from cdcd_video.metrics.protocol import Protocol, Ruler
 from cdcd_video.metrics.references import ROWS, Painter, Progress
-from cdcd_video.pipeline import Drawing
 from cdcd_video.storage.memory import check_fits
 
 _BYTES = 5
@@ -36,7 +36,7 @@ class Benchmark:
     footage: Footage
     tools: feature_extractors.Instruments
     metrics: tuple[str, ...]
-    drawing: Drawing | None
+    params: SamplingParams | None
     """None where nothing is drawn anew."""
     notes: tuple[str, ...] = ()
     """What the user should know before reading the scores, one sentence each."""
@@ -52,7 +52,7 @@ class Benchmark:
     def frames_to_draw(self) -> int:
         """For a progress bar over `run` and `look`."""
         frames = suite.frames_to_draw(self.footage, self.ruler.protocol, self.metrics, self.rows)
-        return frames + (latent_study.frames_of_work(self.cases, self.drawing) if self.cases else 0)
+        return frames + (latent_study.frames_of_work(self.cases, self.params) if self.cases else 0)
 
     def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latent_study.LatentStudy | None]:
         """`run` and `look` with a progress bar; of several processes, each runs a part and the main one looks.
@@ -90,7 +90,7 @@ class Benchmark:
         how |= {"batch_size": batch_size, "progress": progress}
         seeds = video_seeds(rule, len(self.footage.subjects))
         with threads(self._calm):
-            found = suite.evaluate(self.painter, self.footage, rule, self.drawing, seeds, **how)
+            found = suite.evaluate(self.painter, self.footage, rule, self.params, seeds, **how)
         return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
 
     def look(self, batch_size: int = 32, progress: Progress | None = None) -> latent_study.LatentStudy | None:
@@ -100,7 +100,7 @@ class Benchmark:
         begin = time.perf_counter()
         how = {"seed": self.ruler.protocol.seed, "batch_size": batch_size, "progress": progress}
         with threads(self._calm):
-            found = latent_study.study(self.painter, self.cases, self.drawing, **how)
+            found = latent_study.study(self.painter, self.cases, self.params, **how)
         scores = tuple(replace(score, protocol=self.ruler.hash) for score in found.scores)
         return replace(found, scores=scores, seconds=round(time.perf_counter() - begin, 1))
 

@@ -91,7 +91,7 @@ def prepare_videos(
         footage,
         tools,
         tuple(metrics),
-        drawing=None,
+        params=None,
         left_out=left_out,
         notes=(
             *_told_left_out(left_out),

@@ -1,7 +1,6 @@
 """A model that draws every video anew."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def prepare(
     device: str = "auto",
     *,
     latents: bool = False,
-    **drawing: Any,
+    **params: Any,
 ) -> Benchmark:
     """Settles a protocol and loads what the metrics need.
 
@@ -39,7 +38,7 @@ def prepare(
       metrics: some of `scores.METRICS`.
       device: where feature networks run.
       latents: whether the latent space is to be looked at too; where the videos do not allow it, a note says why.
-      **drawing: fields of `Drawing` that are not the protocol's: num_steps, guidance, ...
+      **params: fields of `SamplingParams` that are not the protocol's: num_steps, guidance, ...
 
     Raises:
       UserError: the data do not fit the protocol, weights are missing, or a metric cannot be measured with them.
@@ -52,7 +51,7 @@ def prepare(
     else:
         footage, rule = real_videos.clips(real_videos.stored(rule), rule)
     suite.check(footage, rule, metrics)
-    settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **drawing)
+    settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **params)
     ruler, tools = load_networks.load(metrics, rule, footage, lambda: pipe.model.clip, device)
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
     notes += [
@@ -75,7 +74,7 @@ def prepare(
         "checkpoint": pipe.model.config.name,
         "model_sha256": pipe.model.digest,
         **({STAND_IN: pipe.model.clip.stand_in} if pipe.model.clip.stand_in else {}),
-        "drawing": asdict(settings),
+        "drawing": settings.described(),
         "versions": pipe.settings("", settings)["versions"],
     }
     more = {"num_threads": pipe.num_threads, "cases": cases}

@@ -244,7 +244,7 @@ class ForeignPainter:
         self,
         starts: UInt8[np.ndarray, "B S S 3"],
         captions: Sequence[str],
-        drawing: Any,
+        params: Any,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
     ) -> UInt8[np.ndarray, "B F S S 3"]:

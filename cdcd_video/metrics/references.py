@@ -50,7 +50,7 @@ class Painter(Protocol):
         self,
         starts: np.ndarray,
         captions: Sequence[str],
-        drawing: Any,
+        params: Any,
         seeds: Sequence[int],
         progress: Progress | None = None,
     ) -> np.ndarray:
@@ -74,7 +74,7 @@ def make(
     batch: range,
     rows: Sequence[str],
     rule: protocol.Protocol,
-    drawing: Any,
+    params: Any,
     seeds: Sequence[int],
     progress: Progress | None = None,
 ) -> tuple[dict[str, Films], Films]:
@@ -86,7 +86,7 @@ def make(
       batch: numbers of the videos.
       rows: some of `ROWS` and `ORACLES`.
       rule: settled protocol.
-      drawing: settings, as the model understands them.
+      params: settings, as the model understands them.
       seeds: one per video of the footage.
       progress: told after every frame drawn of a batch.
     """
@@ -95,7 +95,7 @@ def make(
     given = true if pipe.size_px == size else np.stack([footage.film(number, pipe.size_px) for number in batch])
     part = slice(batch.start, batch.stop)
     made = {
-        row: pipe.draw(given[:, 0], footage.captions[row][part], drawing, seeds[part], progress)
+        row: pipe.draw(given[:, 0], footage.captions[row][part], params, seeds[part], progress)
         for row in drawn_rows(rows)
     }
     if "sentence-ignored" in rows:

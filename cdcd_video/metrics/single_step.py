@@ -1,6 +1,5 @@
 """The gate: one step from a still first frame, before anything longer is worth drawing."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +18,14 @@ GATE_WORLD = World(max_objects=1, motions=(*STRAIGHT_MOTIONS, "stays still"))
 
 
 def gate(
-    pipe: Painter, scenes: Sequence[Scene], drawing: Any, *, gaps: Sequence[int] = (1, 4), batch_size: int = 64
+    pipe: Painter, scenes: Sequence[Scene], params: Any, *, gaps: Sequence[int] = (1, 4), batch_size: int = 64
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """One step from a still first frame: does the object set off as the sentence says, and because the sentence says it?
 
     Args:
       pipe: the model.
       scenes: one-object scenes of `GATE_WORLD`.
-      drawing: settings; number and rate of frames are replaced.
+      params: settings; number and rate of frames are replaced.
       gaps: how far the step reaches, in frames of the data.
       batch_size: videos drawn at a time.
 
@@ -38,17 +37,17 @@ def gate(
       the true direction: a deaf model scores as in "right", a perfect listener `listener_ratio`; `own_ratio` is measured
       along the other sentence's own direction.
     """
-    rng = np.random.Generator(np.random.Philox(key=drawing.seed))
+    rng = np.random.Generator(np.random.Philox(key=params.seed))
     others = [_elsewhere(scene, rng) for scene in scenes]
     report = {}
     for gap in gaps:
         times = np.array([0, gap]) / GATE_WORLD.fps
-        two = dataclasses.replace(drawing, num_frames=2, fps=GATE_WORLD.fps / gap)
+        two = params.changed(num_frames=2, fps=GATE_WORLD.fps / gap)
         rows: dict[str, list[np.ndarray]] = {}
         for begin in range(0, len(scenes), batch_size):
             part, other = scenes[begin : begin + batch_size], others[begin : begin + batch_size]
             true = np.stack([render(scene, times, pipe.size_px) for scene in part])
-            seeds = range(drawing.seed + begin, drawing.seed + begin + len(part))
+            seeds = range(params.seed + begin, params.seed + begin + len(part))
             made = {
                 "right": pipe.draw(true[:, 0], [scene.caption for scene in part], two, seeds),
                 "shuffled": pipe.draw(true[:, 0], [scene.caption for scene in other], two, seeds),

@@ -68,7 +68,7 @@ def evaluate(
     pipe: Painter,
     footage: Footage,
     rule: Protocol,
-    drawing: Any,
+    params: Any,
     seeds: Sequence[int],
     *,
     metrics: Sequence[str] = ("psnr", "ssim", "motion"),
@@ -84,7 +84,7 @@ def evaluate(
       pipe: the model.
       footage: real videos: those drawn again, and others.
       rule: settled protocol.
-      drawing: settings, as the model understands them; number and rate of the frames are the protocol's.
+      params: settings, as the model understands them; number and rate of the frames are the protocol's.
       seeds: one per video.
       metrics: some of `METRICS`.
       tools: the networks that these metrics need.
@@ -108,11 +108,11 @@ def evaluate(
     kept = Kept(num_examples, metrics, rule.first_counted)
     for batch in merge.own_batches(len(seeds), batch_size):
         with clock("drawing"):
-            made, true = make(pipe, footage, batch, rows, rule, drawing, seeds, progress)
+            made, true = make(pipe, footage, batch, rows, rule, params, seeds, progress)
         for place, number in enumerate(batch):
             subject, caption = footage.subjects[number], footage.captions["model"][number]
             videos = {row: made[row][place] for row in rows}
-            found: dict[str, list[Seen]] = {row: [] for row in rows}
+            found: dict[str, list[measurements.Seen]] = {row: [] for row in rows}
             with clock("judging scenes"):
                 for row in rows if "sprites" in metrics else ():
                     found[row] += footage.see(number, row, videos[row])

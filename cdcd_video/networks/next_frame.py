@@ -7,29 +7,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cdcd_video.config import DiffusionConfig, LossConfig
+from cdcd_video.config import DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
-
-
-class Dials(Protocol):
-    """What a drawing can be told; `generate.Drawing` has all of it."""
-
-    @property
-    def num_steps(self) -> int:
-        """Steps per frame, for a way that has steps."""
-
-    @property
-    def guidance(self) -> float:
-        """Classifier-free guidance (Ho & Salimans 2022): 1 is off."""
-
-    @property
-    def temperature(self) -> float:
-        """How far from the likeliest to draw."""
-
-    @property
-    def top_p(self) -> float:
-        """The mass of the likeliest codes that are kept, for a way that draws codes."""
 
 
 class NextFrame(Protocol):
@@ -38,7 +18,7 @@ class NextFrame(Protocol):
     def begin(self, codes: Int[Tensor, "B N"]) -> Tensor:
         """The user's frame as latents of this way."""
 
-    def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Tensor:
+    def next_frame(self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]) -> Tensor:
         """One frame further; every video draws from its own stream, and from nothing else."""
 
 

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cdcd_video.config import SamplingParams
 from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.sampler import WALKS, Denoise
 from cdcd_video.model import Model
 from cdcd_video.networks.conditioning import Condition, with_empty_captions
 from cdcd_video.networks.denoiser import Prepared
-from cdcd_video.networks.next_frame import Dials
 from cdcd_video.records import TextStates
 
 
@@ -28,19 +28,22 @@ class CodeWalk:
         self._said = None
         return codes
 
-    def next_frame(self, condition: Condition, dials: Dials, streams: Sequence[torch.Generator]) -> Int[Tensor, "B N"]:
+    def next_frame(
+        self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
+    ) -> Int[Tensor, "B N"]:
         """From the law of the source to the next frame's codes."""
-        denoise = self._guided(condition, dials.guidance)
-        if dials.contrast:
-            denoise = self._contrasted(denoise, condition, dials.contrast)
-        return WALKS[dials.order](
+        denoise = self._guided(condition, params.guidance)
+        if params.contrast:
+            denoise = self._contrasted(denoise, condition, params.contrast)
+        return WALKS[params.order](
             denoise,
             self.process,
             condition.source,
-            dials.num_steps,
+            params.num_steps,
             streams,
-            temperature=dials.temperature,
-            top_p=dials.top_p,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=params.top_k,
         )
 
     def _guided(self, condition: Condition, scale: float):

@@ -3,25 +3,25 @@
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.config import SamplingParams
 from cdcd_video.config.ranges import check_sentences
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.sampling.captions import Caption, schedule
-from cdcd_video.sampling.params import Drawing
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a busy machine lets a thread wait for its turn."""
 
 
 def advice(
-    model: Model, caption: Caption, drawing: Drawing, start: UInt8[np.ndarray, "S S 3"] | None = None
+    model: Model, caption: Caption, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
 ) -> list[str]:
     """What the user should be told before drawing, one sentence each; see `FrozenClip.check_caption`.
 
     Args:
       model: what is to draw.
-      caption, drawing: what it is asked for.
+      caption, params: what it is asked for.
       start: the starting frame at the model's size; None leaves it out.
 
     Raises:
@@ -30,33 +30,32 @@ def advice(
     turns = schedule(caption)
     check_sentences(turns)
     told = [told for _, text in turns for told in model.clip.check_caption(text)]
-    late = [frame for frame, _ in turns if frame >= drawing.num_frames]
+    late = [frame for frame, _ in turns if frame >= params.num_frames]
     if late:
         told.append(
-            f"the caption that begins at frame {late[0]} is never reached: {drawing.num_frames} frames are drawn"
+            f"the caption that begins at frame {late[0]} is never reached: {params.num_frames} frames are drawn"
         )
-    told += [*_idle_dials(model, drawing), *_other_rates(model, drawing), *_other_world(model, start)]
+    told += [*_idle_dials(model, params), *_other_rates(model, params), *_other_world(model, start)]
     return list(dict.fromkeys(told))
 
 
-def _idle_dials(model: Model, drawing: Drawing) -> list[str]:
+def _idle_dials(model: Model, params: SamplingParams) -> list[str]:
     """Dials that were turned and that the model's rival does not have."""
     rival, sample = model.config.rival, model.config.sample
-    idle = {"gaussian": "top_p", "autoregressive": "num_steps"}.get(rival.kind) if rival else None
-    if idle is None or getattr(drawing, idle) == getattr(sample, idle):
-        return []
-    return [f"{idle} is not looked at: the model is the rival {rival.kind}, which has none"]
+    idle = {"gaussian": ("top_p", "top_k"), "autoregressive": ("num_steps",)}.get(rival.kind, ()) if rival else ()
+    turned = [name for name in idle if getattr(params, name) != getattr(sample, name)]
+    return [f"{name} is not looked at: the model is the rival {rival.kind}, which has none" for name in turned]
 
 
-def _other_rates(model: Model, drawing: Drawing) -> list[str]:
+def _other_rates(model: Model, params: SamplingParams) -> list[str]:
     """A time between frames that the model never saw."""
-    frame_s, data = 1 / drawing.fps, model.config.data
+    frame_s, data = 1 / params.fps, model.config.data
     fps = data.fps if data.kind == "sprites" else None
     most = model.config.diffusion.max_gap_frames(fps) if fps else 0
     if not fps or 1 / fps <= frame_s * 1.001 <= most / fps * 1.002:
         return []
     slowest = fps / most
-    return [f"{drawing.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"]
+    return [f"{params.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"]
 
 
 def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:

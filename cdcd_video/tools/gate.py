@@ -26,10 +26,10 @@ def main() -> int:
     from cdcd_video.pipeline import ImageToVideo
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint)
-    drawing = pipe.defaults(num_steps=args.steps, guidance=args.guidance, temperature=args.temperature, seed=args.seed)
+    params = pipe.defaults(num_steps=args.steps, guidance=args.guidance, temperature=args.temperature, seed=args.seed)
     scenes = [sample_scene(args.seed, index, args.split, world=GATE_WORLD) for index in range(args.num_scenes)]
-    figures = gate(pipe, scenes, drawing, batch_size=args.batch)
-    settings = {"num_steps": drawing.num_steps, "guidance": drawing.guidance, "temperature": drawing.temperature}
+    figures = gate(pipe, scenes, params, batch_size=args.batch)
+    settings = {"num_steps": params.num_steps, "guidance": params.guidance, "temperature": params.temperature}
     line = {"model_sha256": pipe.model.digest, "scenes": len(scenes), "split": args.split, "seed": args.seed}
     sys.stdout.write(json.dumps(line | settings | figures) + "\n")
     return 0

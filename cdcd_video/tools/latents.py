@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
@@ -55,25 +54,25 @@ def measure(args: argparse.Namespace) -> None:
     from cdcd_video.training import training_run
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-    config, drawing = pipe.model.config, pipe.defaults(num_frames=args.num_frames, seed=args.seed)
+    config, params = pipe.model.config, pipe.defaults(num_frames=args.num_frames, seed=args.seed)
     with runtime.writing_to(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
-    sizes = {"num_frames": drawing.num_frames, "size_px": pipe.size_px, "bank_size": args.num_bank}
+    sizes = {"num_frames": params.num_frames, "size_px": pipe.size_px, "bank_size": args.num_bank}
     if args.data == "sprites":
         world = training_run.sprites_world(config) if config.data.kind == "sprites" else None
-        chosen = {"fps": drawing.fps, "split": args.split, "world": world}
+        chosen = {"fps": params.fps, "split": args.split, "world": world}
         cases = counterfactuals.SpritesCases(args.seed, args.num_images, args.captions_per_image, **sizes, **chosen)
     else:
         clips = LongestShots(store.StoredClips(args.data, args.split))
-        drawing = replace(drawing, fps=clips.fps)
+        params = params.changed(fps=clips.fps)
         cases = counterfactuals.ClipsCases(clips, args.num_images, args.captions_per_image, fps=clips.fps, **sizes)
-    with tqdm(total=latent_study.frames_of_work(cases, drawing), desc="latents", unit="frame") as bar:
+    with tqdm(total=latent_study.frames_of_work(cases, params), desc="latents", unit="frame") as bar:
         dials = {"seed": args.seed, "batch_size": args.batch, "umap": args.umap}
-        found = latent_study.study(pipe, cases, drawing, **dials, progress=bar.update)
+        found = latent_study.study(pipe, cases, params, **dials, progress=bar.update)
     facts = {"data": args.data, "split": args.split, "seed": args.seed, "checkpoint": config.name}
     facts |= {"num_images": args.num_images, "captions_per_image": args.captions_per_image, "num_bank": cases.bank_size}
-    facts |= {"model_sha256": pipe.model.digest, "drawing": asdict(drawing)}
-    facts |= {"versions": pipe.settings("", drawing)["versions"]}
+    facts |= {"model_sha256": pipe.model.digest, "drawing": params.described()}
+    facts |= {"versions": pipe.settings("", params)["versions"]}
     with runtime.writing_to(args.out):
         runtime.replace_file(args.out / "latents.json", json.dumps({**facts, **found.record()}, allow_nan=False) + "\n")
         runtime.replace_file(args.out / "latents.html", page.page(found, facts))

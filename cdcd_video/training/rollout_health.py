@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cdcd_video.config import Config
+from cdcd_video.config import Config, SamplingParams
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.engine.runtime import generator, to_device
 from cdcd_video.metrics.latent import health
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import NextFrame
-from cdcd_video.pipeline import Drawing
 from cdcd_video.records import CodePair
 
 NUM_WATCHED = 64
@@ -79,9 +78,8 @@ def roll_outs(
     return health.rolled_motion(values(drawn), values(truth))
 
 
-def _dials(config: Config) -> Drawing:
-    sample = config.sample
-    return Drawing(**sample.model_copy(update={"num_steps": min(sample.num_steps, MOST_STEPS)}).model_dump())
+def _dials(config: Config) -> SamplingParams:
+    return config.sample.changed(num_steps=min(config.sample.num_steps, MOST_STEPS))
 
 
 def _values(codec: CodeSpace, latents: Tensor) -> Float[Tensor, "n P V"]:

@@ -71,7 +71,7 @@ class Doubling:
         """Which of the study's frames are asked for; None where they lie between its frames."""
         return slice(self.stride // 2, self.num_gaps * self.stride, self.stride) if self.stride > 1 else None
 
-    def drawing(self, usual: Any) -> Any:
+    def params(self, usual: Any) -> Any:
         """The settings of a study, at the rate that comes out."""
         return dataclasses.replace(usual, num_frames=2 * self.num_gaps + 1, fps=2 * self.fps)
 
@@ -92,14 +92,14 @@ class Videos:
     drawn: Drawn
 
 
-def doublings(cases: Cases, drawing: Any) -> list[Doubling]:
+def doublings(cases: Cases, params: Any) -> list[Doubling]:
     """All of `STRIDES` for which there are frames, and a truth."""
-    found = [Doubling(stride, drawing.fps, (drawing.num_frames - 1) // stride) for stride in STRIDES]
-    return [one for one in found if one.num_gaps and (one.mids or cases.finest_fps >= 2 * drawing.fps)]
+    found = [Doubling(stride, params.fps, (params.num_frames - 1) // stride) for stride in STRIDES]
+    return [one for one in found if one.num_gaps and (one.mids or cases.finest_fps >= 2 * params.fps)]
 
 
 def double(
-    model: LatentModel, cases: Cases, drawing: Any, videos: Videos, doubling: Doubling, seed: int, batch_size: int
+    model: LatentModel, cases: Cases, params: Any, videos: Videos, doubling: Doubling, seed: int, batch_size: int
 ) -> tuple[list[Score], list[Gap]]:
     """Makes the frames asked for in every way and scores them, gap by gap.
 
@@ -109,7 +109,7 @@ def double(
     """
     drawn = videos.drawn
     if doubling.stride != 2:
-        drawn = model.draw(videos.true[:, :, 0], cases.captions, doubling.drawing(drawing), seed, batch_size)
+        drawn = model.draw(videos.true[:, :, 0], cases.captions, doubling.params(params), seed, batch_size)
     asked = slice(1, 2 * doubling.num_gaps, 2)
     shape = *videos.true.shape[:2], doubling.num_gaps
     seen: dict[tuple[str, str], np.ndarray] = {}

@@ -75,7 +75,7 @@ class LatentModel:
         self,
         starts: UInt8[np.ndarray, "S C H W 3"],
         captions: Sequence[Sequence[str]],
-        drawing: Any,
+        params: Any,
         seed: int,
         batch_size: int,
     ) -> Int[np.ndarray, "S C F N"] | Float[np.ndarray, "S C F P V"]:
@@ -89,7 +89,7 @@ class LatentModel:
         flat, parts = starts.reshape(-1, *starts.shape[2:]), []
         for begin in range(0, len(told), batch_size):
             part = slice(begin, begin + batch_size)
-            parts.append(self.pipe.roll_out(flat[part], told[part], drawing, seeds[part], self.progress).cpu().numpy())
+            parts.append(self.pipe.roll_out(flat[part], told[part], params, seeds[part], self.progress).cpu().numpy())
         codes = np.concatenate(parts)
         return codes.reshape(num_images, num_captions, *codes.shape[1:])
 

@@ -71,19 +71,19 @@ class LatentStudy:
         return plain | {"notes": self.notes}
 
 
-def frames_of_work(cases: Cases, drawing: Any, inbetween_captions: int = 2) -> int:
+def frames_of_work(cases: Cases, params: Any, inbetween_captions: int = 2) -> int:
     """How often `study` reports a frame: one that was encoded, drawn or decoded."""
-    images, frames = len(cases.captions), drawing.num_frames
+    images, frames = len(cases.captions), params.num_frames
     sentences = len(cases.captions[0])
     work = (images * cases.num_true + cases.bank_size) * frames + images * sentences * (frames - 1)
     chosen = images * min(inbetween_captions, cases.num_true)
-    return work + chosen * sum(doubling.frames_of_work for doubling in doublings(cases, drawing))
+    return work + chosen * sum(doubling.frames_of_work for doubling in doublings(cases, params))
 
 
 def study(
     pipe: Any,
     cases: Cases,
-    drawing: Any,
+    params: Any,
     *,
     seed: int = 0,
     batch_size: int = 32,
@@ -96,7 +96,7 @@ def study(
     Args:
       pipe: the model, a `generate.ImageToVideo`.
       cases: images and sentences, at the model's size.
-      drawing: settings; its number of frames and rate are those of the true videos.
+      params: settings; its number of frames and rate are those of the true videos.
       seed: of the drawing, of k-means, of the shuffles and of the bootstrap.
       batch_size: videos drawn at a time.
       inbetween_captions: for how many sentences of each image the frames between frames are made.
@@ -106,12 +106,12 @@ def study(
     Raises:
       UserError: fewer than two images, two sentences or three frames; or UMAP is asked for and not installed.
     """
-    if len(cases.captions) < 2 or len(cases.captions[0]) < 2 or drawing.num_frames < 3:
+    if len(cases.captions) < 2 or len(cases.captions[0]) < 2 or params.num_frames < 3:
         raise UserError("a study of the latent space needs 2 images, 2 captions per image and 3 frames at least")
     if umap:
         trajectories.umap_library()  # what is missing is said before minutes of work
     latent = LatentModel(pipe, progress or (lambda num: None))
-    times = np.arange(drawing.num_frames) / drawing.fps
+    times = np.arange(params.num_frames) / params.fps
     num_images, num_captions, num_true = len(cases.captions), len(cases.captions[0]), cases.num_true
     true = np.stack([[cases.film(image, c, times) for c in range(num_true)] for image in range(num_images)])
     latents = latent.latents(true)
@@ -119,7 +119,7 @@ def study(
     bank = [cases.bank(number, times) for number in range(cases.bank_size)]
     bank_codes = latent.codes_of(latent.latents(np.stack(bank))) if bank else None
     starts = np.repeat(true[:, :1, 0], num_captions, axis=1)
-    drawn_codes = latent.draw(starts, cases.captions, drawing, seed, batch_size)
+    drawn_codes = latent.draw(starts, cases.captions, params, seed, batch_size)
     scores: list[Score] = []
     views: list[View] = []
     for space in SPACES:
@@ -133,12 +133,12 @@ def study(
     videos = Videos(true[:, part], latents[:, part], real_codes[:, part], drawn_codes[:, part])
     gaps: list[Gap] = []
     notes: dict[str, str] = {}
-    for doubling in doublings(cases, drawing):
-        found, pictures = double(latent, cases, drawing, videos, doubling, seed, batch_size)
+    for doubling in doublings(cases, params):
+        found, pictures = double(latent, cases, params, videos, doubling, seed, batch_size)
         scores += found
         gaps += pictures
-        twice = doubling.drawing(drawing)
-        usual = pipe.warnings(cases.captions[0][0], drawing)
+        twice = doubling.params(params)
+        usual = pipe.warnings(cases.captions[0][0], params)
         notes[doubling.group] = "; ".join(w for w in pipe.warnings(cases.captions[0][0], twice) if w not in usual)
     seen_by = {"features": f"codec-{latent.digest[:8]}", "features_sha256": latent.digest}
     told = tuple(dataclasses.replace(score, **seen_by) for score in scores)

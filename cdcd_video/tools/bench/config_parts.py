@@ -158,7 +158,7 @@ def _drawn(
 ) -> dict[str, Any]:
     """One row of `drawings`."""
     dials = pipe.defaults(num_steps=num_steps)
-    short = replace(dials, num_frames=2)
+    short = dials.changed(num_frames=2)
     draws = np.random.Generator(np.random.Philox(key=0))
     starts = draws.integers(256, size=(videos, pipe.size_px, pipe.size_px, 3), dtype=np.uint8)
     given, seeds = (starts, [caption] * videos), range(videos)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,15 +41,15 @@ def curve(
     rows = []
     for num_steps in steps:
         say(f"drawing {num_videos} videos of sprites in {num_steps} step(s) a frame ...")
-        drawing = pipe.defaults(num_steps=num_steps, seed=seed)
-        times = np.arange(drawing.num_frames) / drawing.fps
+        params = pipe.defaults(num_steps=num_steps, seed=seed)
+        times = np.arange(params.num_frames) / params.fps
         scored, spent = [], np.zeros(2)
         for begin in range(0, num_videos, BATCH):
             part = scenes[begin : begin + BATCH]
             starts = np.stack([render(scene, times[:1], pipe.size_px)[0] for scene in part])
             seeds = [seed + begin + row for row in range(len(part))]
             clocks = _clocks()
-            drawn = pipe.draw(starts, [scene.caption for scene in part], drawing, seeds)
+            drawn = pipe.draw(starts, [scene.caption for scene in part], params, seeds)
             spent += _clocks() - clocks
             scored += [score(frames, scene, times) for frames, scene in zip(drawn, part, strict=True)]
         rows.append(
@@ -61,20 +60,20 @@ def curve(
                 "seed": seed,
                 "right": _interval([float(one.all_right) for one in scored], True),
                 "position_error_px": _interval([np.nanmean(one.position_error_px[:, -1]) for one in scored], False),
-                "together": _costs(spent / num_videos, drawing.num_frames),
-                "single": _costs(_alone(pipe, scenes[0], drawing, repeats), drawing.num_frames),
+                "together": _costs(spent / num_videos, params.num_frames),
+                "single": _costs(_alone(pipe, scenes[0], params, repeats), params.num_frames),
             }
         )
     return rows
 
 
-def _alone(pipe: ImageToVideo, scene: Scene, drawing: Any, repeats: int) -> np.ndarray:
+def _alone(pipe: ImageToVideo, scene: Scene, params: Any, repeats: int) -> np.ndarray:
     """CPU and wall seconds of one video, medians; the first, uncounted, warms up."""
     start = render(scene, np.zeros(1), pipe.size_px)
     spent = []
     for number in range(repeats + 1):
         clocks = _clocks()
-        pipe.draw(start, [scene.caption], replace(drawing, seed=number), [number])
+        pipe.draw(start, [scene.caption], params.changed(seed=number), [number])
         spent.append(_clocks() - clocks)
     return np.median(spent[1:], axis=0)
 

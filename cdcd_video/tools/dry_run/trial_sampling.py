@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from cdcd_video.config import SamplingParams
 from cdcd_video.model import Model
-from cdcd_video.pipeline import Drawing, ImageToVideo
+from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.tools.dry_run.cost_meters import Call, count_flops, unreal, watching
 from cdcd_video.tools.dry_run.number_format import scaled, underlined
 from cdcd_video.tools.dry_run.tensor_table import Table
@@ -19,7 +20,7 @@ from cdcd_video.tools.dry_run.trial_networks import Line
 class _Drawn:
     """A video of two frames, and what it cost; FLOPs."""
 
-    dials: Drawing
+    dials: SamplingParams
     starts: UInt8[np.ndarray, "1 H W 3"]
     latents: Int[Tensor, "1 2 N"] | Float[Tensor, "1 2 P V"]
     """Codes, or code values."""
@@ -55,7 +56,7 @@ def _draw(line: Line) -> _Drawn:
     starts = np.zeros((1, size, size, 3), np.uint8)
     large = [line.codec.decoder, *([] if line.config.rival else [line.denoiser])]
     with unreal(*large), watching(dict(denoiser=line.denoiser)) as calls:
-        once, _ = count_flops(lambda: pipe.roll_out(starts, [caption], replace(dials, num_frames=1), [0]))
+        once, _ = count_flops(lambda: pipe.roll_out(starts, [caption], dials.changed(num_frames=1), [0]))
         both, latents = count_flops(lambda: pipe.roll_out(starts, [caption], dials, [0]))
         decoding, frames = count_flops(lambda: pipe.decode(latents, starts))
     return _Drawn(dials, starts, latents, frames, calls, once, walked=both - once, decoded=decoding / 2)

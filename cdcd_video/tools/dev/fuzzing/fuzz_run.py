@@ -154,7 +154,7 @@ def _note(tally: Tally, error: Exception, fault: str, folder: Path, out: Path) -
 def _is_ours(file: str) -> bool:
     """Whether a file is of this project, and not of the fuzzer itself."""
     parts = Path(file).parts
-    return ("cdcd_video" in parts or "data_prep" in parts) and "fuzz" not in parts
+    return ("cdcd_video" in parts or "data_prep" in parts) and "fuzzing" not in parts
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def targets(scratch: Path) -> list[Target]:
         return [tokenizer.check_caption(sentence) for _, sentence in request.parse_captions([read_words(folder)])]
 
     def read_record(folder: Path) -> object:
-        asked = dict.fromkeys(("frame", "text", "scale", "checkpoint", "device", *request.DRAWING))
+        asked = dict.fromkeys(("frame", "text", "scale", "checkpoint", "device", *request.SAMPLING))
         return request.read_request({**asked, "from_json": str(folder / "x.json")})
 
     def read_a_log(folder: Path) -> object:
@@ -109,9 +109,9 @@ def _record(scratch: Path) -> dict[str, object]:
     frame = request.FrameRecord(
         file="frame.png", sha256="0" * 64, png_base64=request._to_base64(np.zeros((8, 8, 3), np.uint8))
     )
-    drawing = dict(num_frames=4, fps=8.0, num_steps=2, guidance=1.0, temperature=0.3, top_p=1.0, seed=3)
+    params = dict(num_frames=4, fps=8.0, num_steps=2, guidance=1.0, temperature=0.3, top_p=1.0, seed=3)
     record = request.Record(
         **dict(video="x.mp4", checkpoint="sprites", model="sprites", model_sha256="0" * 64, text=[(0, "it spins")]),
-        **dict(**drawing, scale=4, device="cpu", threads=1, versions={"torch": "2"}, frame=frame),
+        **dict(**params, scale=4, device="cpu", threads=1, versions={"torch": "2"}, frame=frame),
     )
     return json.loads(record.model_dump_json())

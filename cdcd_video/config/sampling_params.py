@@ -1,0 +1,77 @@
+"""How a video is sampled: the settings, their defaults and their ranges, once, for configs, Python, the command line, records
+and every model. Imports no torch.
+"""
+
+import argparse
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, get_args
+
+from cdcd_video.config.ranges import RANGES, check_dials
+from cdcd_video.config.section import Section
+from cdcd_video.errors import UserError
+
+FrameRate = Annotated[float, RANGES["fps"].field]
+Order = Literal["ancestral", "confidence", "purity"]
+"""At random; the surest codes first; likelier the purer a place is. See `cdcd_video.diffusion.sampler`."""
+
+
+class SamplingParams(Section):
+    """How a video is sampled when the user does not say."""
+
+    num_frames: Annotated[int, RANGES["num_frames"].field] = 16
+    fps: FrameRate = 8.0
+    num_steps: Annotated[int, RANGES["num_steps"].field] = 4
+    """Reverse steps per frame."""
+    guidance: Annotated[float, RANGES["guidance"].field] = 1.0
+    """Scale of classifier-free guidance (Ho & Salimans 2022, eq. 6, as 1 + w): 1 is off."""
+    temperature: Annotated[float, RANGES["temperature"].field] = 0.3
+    """Divides the logits; 0 takes the likeliest code."""
+    top_p: Annotated[float, RANGES["top_p"].field] = 1.0
+    """Samples among the likeliest codes that hold this share of the probability (Holtzman et al. 2020); 1 keeps all."""
+    top_k: Annotated[int, RANGES["top_k"].field] = 0
+    """Samples among this many likeliest codes; 0 keeps all."""
+    order: Order = "ancestral"
+    """In which order codes settle; another than ancestral needs the process `mask`."""
+    contrast: Annotated[float, RANGES["contrast"].field] = 0.0
+    """Strength of the contrast as guidance in the reverse process (Ouyang et al. 2023); 0 is off, to the bit."""
+    seed: Annotated[int, RANGES["seed"].field] = 0
+
+    def changed(self, **changes: Any) -> "SamplingParams":
+        """These settings with some changed.
+
+        Raises:
+          UserError: a value out of its range.
+          TypeError: there is no such setting.
+        """
+        if unknown := changes.keys() - type(self).model_fields.keys():
+            raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
+        check_dials(changes)
+        if changes.get("order", self.order) not in get_args(Order):
+            raise UserError(f"order is {changes['order']}; it must be one of {', '.join(get_args(Order))}")
+        return self.model_copy(update=changes)
+
+    def described(self) -> dict[str, Any]:
+        """The settings by name, as records and results hold them; `top_k`, which came later, only where it is set."""
+        return self.model_dump(exclude=None if self.top_k else {"top_k"})
+
+
+_FLAGS: dict[str, tuple[str, type, str, str]] = {
+    "num_frames": ("--num-frames", int, "F", "frames, the first frame included"),
+    "fps": ("--fps", float, "FPS", "frames per second; sets how far things move per frame"),
+    "num_steps": ("--steps", int, "S", "reverse steps per frame"),
+    "guidance": ("--guidance", float, "G", "scale of classifier-free guidance; 1: off"),
+    "temperature": ("--temperature", float, "T", "of the sampling of codes; 0: always the likeliest"),
+    "top_p": ("--top-p", float, "P", "sample among the likeliest codes with this probability"),
+    "top_k": ("--top-k", int, "K", "sample among this many likeliest codes; 0: all"),
+    "order": ("--order", str, "ORDER", f"which codes settle first: {', '.join(get_args(Order))}"),
+    "contrast": ("--contrast", float, "C", "strength of the contrast as guidance; 0: off"),
+    "seed": ("--seed", int, "N", "another seed, another video"),
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, names: Collection[str] = tuple(_FLAGS)) -> None:
+    """Adds the settings of these names to a command line. What is not given is None: the model has its own defaults."""
+    for name in names:
+        flag, kind, metavar, text = _FLAGS[name]
+        default = SamplingParams.model_fields[name].default if name == "seed" else "the model's"
+        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text} (default: {default})")
