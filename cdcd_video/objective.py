@@ -76,18 +76,17 @@ def diffusion_objective(
     candidates = with_negatives(batch.target, negatives)
     terms = weighted_terms(reverse, logits, candidates, kl_weight, ce_weight)
 
-    total, nll = terms.total, terms.cross_entropy[..., 0]
+    total = terms.total
     changed = batch.target != batch.source
     parts = dict(
-        bound=(importance * terms.kl[..., 0]).mean(),
-        auxiliary=(weight * nll).sum() / weight_sum(weight, reduce),
-        auxiliary_changed=masked_mean(nll, changed, reduce),
-        auxiliary_still=masked_mean(nll, ~changed, reduce),
+        bound=(importance * terms.bound).mean(),
+        auxiliary=(weight * terms.x0_nll).sum() / weight_sum(weight, reduce),
+        auxiliary_changed=masked_mean(terms.x0_nll, changed, reduce),
+        auxiliary_still=masked_mean(terms.x0_nll, ~changed, reduce),
         right_changed=masked_mean((logits.argmax(-1) == batch.target).double(), changed, reduce),
     )
     if negatives:
-        pushed = kl_weight[..., 1:] * terms.kl[..., 1:] + ce_weight[..., 1:] * terms.cross_entropy[..., 1:]
-        parts["cdcd"] = pushed.sum()
+        parts["cdcd"] = terms.contrast
     contrast = contrast_terms(
         logits, reverse, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, eye, reduce
     )
@@ -103,8 +102,8 @@ def diffusion_objective(
         return {f"gradient_share_{name}": share for name, share in found.items()}
 
     groups = {
-        "bound_by_time_decile": by_time_decile(t, (importance * terms.kl[..., 0]).mean(1)),
-        "auxiliary_by_time_decile": by_time_decile(t, nll.mean(1)),
+        "bound_by_time_decile": by_time_decile(t, (importance * terms.bound).mean(1)),
+        "auxiliary_by_time_decile": by_time_decile(t, terms.x0_nll.mean(1)),
     }
     return LossTerms(total, {name: value.detach().float() for name, value in parts.items()}, shares, groups)
 

@@ -12,10 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from worlds import KINDS
 
-from cdcd_video.diffusion import loss
+from cdcd_video.diffusion import fused_loss
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.loss import weighted_terms
-from cdcd_video.diffusion.loss_reference import auxiliary, divergence
 from cdcd_video.diffusion.posterior import Reverse
 from cdcd_video.diffusion.process import Chain
 
@@ -56,16 +55,11 @@ def case(chain: Chain, num_codes: int = K, size: int = 8, num_tokens: int = 24, 
 
 
 def plain(given: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Total, KL, CE and gradient in float64 by autograd, one candidate after the other."""
+    """Total, KL, CE and gradient in float64 by the reference implementation."""
     logits = given.logits.double().requires_grad_()
-    log_p0 = logits.log_softmax(-1)
-    each = given.candidates.unbind(-1)
-    kl = torch.stack([divergence(given.reverse, log_p0, code) for code in each], -1)
-    # Where x_t tells x_0, a wrong candidate is impossible by the plain form, and not asked about by the fused one.
-    kl = torch.where(given.reverse.is_carried.unsqueeze(-1), 0.0, kl)
-    ce = torch.stack([auxiliary(log_p0, code) for code in each], -1)
-    total = (given.kl_weight * kl).sum() + (given.ce_weight * ce).sum()
-    return total.detach(), kl.detach(), ce.detach(), torch.autograd.grad(total, logits)[0]
+    terms = weighted_terms(given.reverse, logits, *given[2:], implementation="reference")
+    (gradient,) = torch.autograd.grad(terms.total, logits)
+    return terms.total.detach(), terms.kl, terms.cross_entropy, gradient
 
 
 def evaluated(given: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -231,7 +225,7 @@ def test_chunks_have_no_seams(name, monkeypatch):
     given = case(chain_of(name, K, S), num_tokens=4)
     whole = evaluated(given)
     for elements in (1, 3 * K, 100 * K + 1):
-        monkeypatch.setattr(loss, "CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(fused_loss, "CHUNK_ELEMENTS", elements)
         for ours, expected in zip(evaluated(given), whole, strict=True):
             torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-13)
 
@@ -335,7 +329,7 @@ def test_nothing_as_wide_as_the_logits_is_made_but_the_gradient(name, dtype, nee
     What else there is has a handful of numbers per token and candidate, or is a chunk of 16 rows.
     """
     num_codes, chunk = 512, 16
-    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", chunk * num_codes)
+    monkeypatch.setattr(fused_loss, "CHUNK_ELEMENTS", chunk * num_codes)
     given = case(chain_of(name, num_codes, S), num_codes, num_tokens=16)
     given = given._replace(logits=given.logits.to(dtype))
     made = allocations(given, needs_grad)

@@ -1,43 +1,30 @@
-"""The loss of a discrete diffusion in one pass over the logits, with its gradient written by hand.
+"""The loss of one step of a discrete diffusion, per token, in nats.
 
-Everything that the bound, the x0 term and CDCD's contrast ask of the logits is, for each token and each candidate c
-(the true code, or a negative's code),
+With the posterior q(x_s | x_t, x_0) of the step and the model's p(x_0 | x_t), a code c costs
 
     KL_c = KL(q(x_s | x_t, x_0 = c) || p(x_s | x_t))    and    CE_c = -log p(x_0 = c | x_t).
 
-Write P(j) for p(x_s = j | x_t). Away from x_t it is lost b(j) + take p(j), where p is the model's p(x_0 | x_t), b the
-law of a fresh draw and lost = 1 - survive p(x_t); see `Reverse`. For c other than x_t, the posterior is one mixture b',
-the same for all c (b, and `stay` on x_t), with `take` added on c. So
+Of the true code these are the step's term of the variational bound [D3PM eq. 1] and the x0 term [VQD eq. 12; D3PM eq. 5].
+Of wrong codes (negatives), with negative weights, they are CDCD's contrast: step by step or sample by sample.
 
-    KL_c = G + (b(c) + take) log(b(c) + take) - b(c) log b(c) - take log P(c),    G = sum_j b'(j) log(b'(j) / P(j)):
-
-one K-wide sum that all candidates share, and a handful of numbers for each. The gradient with respect to the logits is
-
-    p(k) (V - sum_j p(j) h(j)) - W u (1 - 1 / (1 + z(k)))  + a few places,    z(k) = take p(k) / (lost u)
-
-with u = b on an ordinary code, W and V the summed weights of KL and CE, and h = d/dp. It is written in place of the
-probabilities, chunk by chunk, so that beside the gradient itself nothing as wide as K is kept. `bound.divergence` is
-the plain form of the same thing, by autograd; a test holds the two equal, forward and backward.
+Two implementations give the same numbers, forward and backward (tests/test_fused.py): `fused_loss` reads the logits once and
+writes the gradient by hand; `loss_reference` is the formula, one candidate after the other, by autograd.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
+from cdcd_video.diffusion.fused_loss import fused_terms
+from cdcd_video.diffusion.loss_reference import reference_terms
 from cdcd_video.diffusion.posterior import Reverse
 
-CHUNK_ELEMENTS = 1 << 20
-"""Logits worked on at a time: 4 MB in float32. Small enough for a cache, large enough that calls cost little beside work."""
-GPU_CHUNK_ELEMENTS = 1 << 26
-"""The same on a GPU, 256 MB: a chunk is over a hundred calls, and there a call takes longer than a small chunk's work."""
+IMPLEMENTATIONS = {"fused": fused_terms, "reference": reference_terms}
 
 
 class Terms(NamedTuple):
-    """What `weighted_terms` returns.
+    """What `weighted_terms` returns; the true code is the first candidate.
 
     `total` is the weighted sum, differentiable in the logits; the rest is detached: `kl` and `cross_entropy` are nats per
     token and candidate, `per_token` is each token's weighted sum.
@@ -47,6 +34,25 @@ class Terms(NamedTuple):
     kl: Float64[Tensor, "B N C"]
     cross_entropy: Float64[Tensor, "B N C"]
     per_token: Float64[Tensor, "B N"]
+    kl_weight: Float[Tensor, "B #N C"]
+    ce_weight: Float[Tensor, "B #N C"]
+
+    @property
+    def bound(self) -> Float64[Tensor, "B N"]:
+        """The step's term of the variational bound, before its weight."""
+        return self.kl[..., 0]
+
+    @property
+    def x0_nll(self) -> Float64[Tensor, "B N"]:
+        """-log p(x_0 | x_t), before its weight."""
+        return self.cross_entropy[..., 0]
+
+    @property
+    def contrast(self) -> Float64[Tensor, ""]:
+        """The weighted sum over the negatives."""
+        wrong = slice(1, None)
+        by_step = self.kl_weight[..., wrong] * self.kl[..., wrong]
+        return (by_step + self.ce_weight[..., wrong] * self.cross_entropy[..., wrong]).sum()
 
 
 def weighted_terms(
@@ -55,11 +61,12 @@ def weighted_terms(
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
     ce_weight: Float[Tensor, "B #N C"],
+    implementation: Literal["fused", "reference"] = "fused",
 ) -> Terms:
     """sum over tokens and candidates of kl_weight KL_c + ce_weight CE_c, and every KL_c and CE_c by itself.
 
     The bound is one candidate, the truth, with a KL weight; the x0 term is the same with a CE weight; CDCD's contrast is
-    further candidates, the negatives' codes, with negative weights. M candidates cost O(B N M) beside O(B N K).
+    further candidates, the negatives' codes, with negative weights.
 
     Args:
       reverse: the posteriors of the step, from `Chain.reverse`.
@@ -67,241 +74,8 @@ def weighted_terms(
       candidates: codes in 0..K-1. Where x_t can only have come from one x_0 (`Reverse.is_carried`), KL_c is 0 for every
         candidate, true or not: nothing the model says is used there. Where x_t can come from nowhere it is inf.
       kl_weight, ce_weight: may be negative; constants (no gradient passes into them).
-
-    Returns:
-      The terms. Backward may run once.
+      implementation: `fused` costs O(B N M) for M candidates beside O(B N K), and its backward may run once; `reference`
+        costs O(B N M K).
     """
-    shape = candidates.shape
-    kl_weight, ce_weight = (weight.expand(shape).flatten(0, 1) for weight in (kl_weight, ce_weight))
-    total, *rest = _Weighted.apply(logits, _flat(reverse), candidates.flatten(0, 1), kl_weight, ce_weight)
-    return Terms(total, *(value.unflatten(0, shape[:2]) for value in rest))
-
-
-class _Flat(NamedTuple):
-    """A `Reverse` with one row per token: (R,) each, weights in float64."""
-
-    x_t: Tensor
-    source: Tensor
-    stay: Tensor
-    take: Tensor
-    uniform: Tensor
-    mask: Tensor
-    origin: Tensor
-    survive: Tensor
-    redrawn: Tensor
-    is_carried: Tensor
-    is_redraw: Tensor
-    num_codes: int
-    has_uniform: bool
-
-    def rows(self, chunk: slice) -> "_Flat":
-        """Some of the tokens."""
-        return _Flat(*(value[chunk] for value in self[:-2]), *self[-2:])
-
-
-def _flat(reverse: Reverse) -> _Flat:
-    names = _Flat._fields[:-2]
-    values = (getattr(reverse, name).expand_as(reverse.x_t).reshape(-1) for name in names)
-    return _Flat(*values, num_codes=reverse.num_codes, has_uniform=reverse.has_uniform)
-
-
-class _Weighted(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, logits, reverse, candidates, kl_weight, ce_weight):
-        flat = logits.reshape(-1, logits.shape[-1])
-        grad = torch.empty_like(flat) if ctx.needs_input_grad[0] else None
-        kl = torch.empty(candidates.shape, dtype=torch.float64, device=logits.device)
-        cross_entropy, per_token = torch.empty_like(kl), torch.empty_like(kl[:, 0])
-        size = max(1, (GPU_CHUNK_ELEMENTS if logits.is_cuda else CHUNK_ELEMENTS) // flat.shape[-1])
-        work = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        # Fresh memory for every chunk would come in fresh pages, each of which costs a fault.
-        scratch = torch.empty_like(flat[:size], dtype=work) if reverse.has_uniform else None
-        for start in range(0, len(flat), size):
-            here = slice(start, start + size)
-            weights = kl_weight[here].double(), ce_weight[here].double()
-            out = None if grad is None else grad[here]
-            found = _evaluate(flat[here], reverse.rows(here), candidates[here], *weights, out, scratch)
-            kl[here], cross_entropy[here], per_token[here] = found
-        ctx.grad = None if grad is None else grad.view(logits.shape)
-        ctx.mark_non_differentiable(kl, cross_entropy, per_token)
-        total = per_token.sum().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-        return total, kl, cross_entropy, per_token
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, upstream, *_):
-        if ctx.grad is None:
-            raise RuntimeError("the gradient of weighted_terms is handed out once and not kept")
-        grad, ctx.grad = ctx.grad, None
-        return grad.mul_(upstream), None, None, None, None
-
-
-def _evaluate(
-    logits: Float[Tensor, "R K"],
-    r: _Flat,
-    candidates: Int64[Tensor, "R C"],
-    kl_weight: Float64[Tensor, "R C"],
-    ce_weight: Float64[Tensor, "R C"],
-    grad: Float[Tensor, "R K"] | None,
-    scratch: Float[Tensor, "R2 K"] | None,
-) -> tuple[Float64[Tensor, "R C"], Float64[Tensor, "R C"], Float64[Tensor, "R"]]:
-    """KL and CE of every candidate, and their weighted sum, whose gradient goes to `grad`."""
-    num_codes = r.num_codes
-    wide = _Wide(logits, grad, scratch)
-    is_code = r.x_t < num_codes
-    # The source's code, where it can be drawn afresh and is a place of its own.
-    is_apart = (r.source < num_codes) & (r.source != r.x_t) & (r.origin > 0.0)
-    log_p = wide.log_p(candidates)
-    log_p_t = torch.where(is_code, wide.log_p(r.x_t.unsqueeze(-1)).squeeze(-1), LOG_ZERO)
-    log_p_source = torch.where(is_apart, wide.log_p(r.source.unsqueeze(-1)).squeeze(-1), LOG_ZERO)
-
-    # P at x_t, at the source's code and at each candidate, as log(constant + slope p).
-    lost = torch.where(r.is_carried, 1.0, r.redrawn * log_p_t.exp() - torch.expm1(log_p_t))
-    log_lost, log_take = lost.log(), safe_log(r.take)
-    floor = r.uniform / num_codes
-    base_t = r.stay + torch.where(is_code, floor, r.mask) + r.origin * (r.source == r.x_t)
-    slope = r.survive * (1.0 - base_t) + r.redrawn * r.take
-    log_from_t = safe_log(slope) + log_p_t
-    at_t = torch.logaddexp(safe_log(base_t), log_from_t)
-    fresh_source = torch.where(is_apart, floor + r.origin, 0.0)
-    log_floor, log_fresh_source = safe_log(floor) + log_lost, safe_log(fresh_source) + log_lost
-    at_source = torch.logaddexp(log_fresh_source, log_take + log_p_source)
-    fresh_mask = torch.where(is_code, r.mask + r.origin * (r.source == num_codes), 0.0)
-    is_source = (candidates == r.source.unsqueeze(-1)) & is_apart.unsqueeze(-1)
-    log_taken = log_p + log_take.unsqueeze(-1)
-    at = torch.logaddexp(torch.where(is_source, log_fresh_source.unsqueeze(-1), log_floor.unsqueeze(-1)), log_taken)
-
-    # What the weights come to: on candidates that are x_t, on the others, on b' as a whole, on P(x_t).
-    is_same = candidates == r.x_t.unsqueeze(-1)
-    alive = kl_weight * r.is_redraw.unsqueeze(-1)
-    on_other = alive.masked_fill(is_same, 0.0)
-    on_others = on_other.sum(-1)
-    on_same = (alive * is_same).sum(-1)
-    on_base = on_others + on_same * r.redrawn
-    on_t = on_base * base_t + on_same * (r.redrawn * r.take + r.survive)
-
-    # p(j) h(j) at the places, beside the floor's -on_base u z / (1 + z); the part that hangs on the K-wide sum is apart.
-    log_scale = torch.where(floor > 0.0, log_take - safe_log(floor), LOG_ZERO) - log_lost
-    z_t = torch.where(is_code, (log_scale + log_p_t).exp(), 0.0)
-    z_source = torch.where(is_apart, (log_scale + log_p_source).exp(), 0.0)
-    pulled = log_taken.sub_(at).exp_().mul_(on_other)  # the share of P(c) that p(c) makes up, weighted
-    all_pulled = pulled.sum(-1)
-    taken_source = (log_take + log_p_source - at_source).exp()
-    on_floor = on_base * floor
-    push_source = -on_base * fresh_source * taken_source + on_floor * z_source / (1.0 + z_source)
-    others = (
-        on_base * (fresh_source * (1.0 - taken_source) + fresh_mask)
-        - on_floor * (is_code / (1.0 + z_t) + is_apart / (1.0 + z_source))
-        + r.take * (on_others - all_pulled)
-    )
-    outward = torch.where(is_code, r.survive * log_p_t.exp() / lost, 0.0)  # d log(1 - lost) / d log p(x_t)
-    floor_t = on_floor * z_t / (1.0 + z_t)
-    known_t = torch.where(is_code, outward * others - on_t * (log_from_t - at_t).exp(), 0.0)
-
-    known = push_source - r.take * all_pulled + floor_t - on_floor * num_codes  # of sum_j p(j) h(j), without x_t's own
-    weight = ce_weight.sum(-1)
-    scale = (log_scale - wide.log_total).exp() if r.has_uniform else None
-    softplus, inverse = wide.floor_pass(scale, on_floor, weight - known - known_t, on_floor * (1.0 + outward))
-    if grad is not None:
-        wide.push(candidates, pulled.mul_(-r.take.unsqueeze(-1)).sub_(ce_weight))
-        wide.push(r.source.unsqueeze(-1), push_source.unsqueeze(-1))
-        # At x_t the numbers may be as large as 1 / lost and all but cancel: it is worked out by itself, in float64.
-        push_t = (known_t + outward * on_floor * inverse) * -torch.expm1(log_p_t)
-        pull_t = log_p_t.exp() * (weight - known - on_floor * inverse) - (ce_weight * is_same).sum(-1)
-        wide.put(r.x_t.unsqueeze(-1), (push_t + pull_t).unsqueeze(-1), is_code.unsqueeze(-1))
-        wide.finish()
-
-    rest = num_codes - is_code.double() - is_apart.double()
-    softplus = softplus - torch.log1p(z_t) - torch.log1p(z_source)
-    shared = (
-        (torch.xlogy(base_t, base_t) - base_t * at_t)
-        + (torch.xlogy(fresh_source, fresh_source) - fresh_source * at_source)
-        - fresh_mask * log_lost
-        - floor * (rest * log_lost + softplus)
-    )
-    kept = r.redrawn * (base_t + r.take) + r.survive
-    if_same = (
-        r.redrawn * (shared - torch.xlogy(base_t, base_t) + base_t * at_t)
-        + (1.0 - base_t - r.take) * torch.xlogy(r.redrawn, r.redrawn)
-        + (torch.xlogy(kept, kept) - kept * at_t)
-    )
-    jump, jump_source = (
-        torch.xlogy(r.take + fresh, r.take + fresh) - torch.xlogy(fresh, fresh) + shared
-        for fresh in (floor, fresh_source)
-    )
-    kl = torch.where(is_source, jump_source.unsqueeze(-1), jump.unsqueeze(-1)) - at.mul_(r.take.unsqueeze(-1))
-    kl = torch.where(is_same, if_same.unsqueeze(-1), kl)
-    kl, cross_entropy = kl.masked_fill(~r.is_redraw.unsqueeze(-1), 0.0), log_p.neg_()
-    per_token = torch.addcmul(kl_weight * kl, ce_weight, cross_entropy).sum(-1)
-    is_impossible = ~r.is_redraw & ~r.is_carried
-    per_token = per_token.masked_fill(is_impossible & (kl_weight != 0.0).any(-1), torch.inf)
-    return kl.masked_fill(is_impossible.unsqueeze(-1), torch.inf), cross_entropy, per_token
-
-
-class _Wide:
-    """All that is as wide as K: a chunk's logits, and one buffer that holds exp(logit - top), then the gradient."""
-
-    def __init__(
-        self, logits: Float[Tensor, "R K"], grad: Float[Tensor, "R K"] | None, scratch: Float[Tensor, "R2 K"] | None
-    ):
-        self.grad, self.scratch, self.num_codes = grad, scratch, logits.shape[-1]
-        self.logits = logits if logits.dtype == torch.float64 else logits.float()
-        self.top = self.logits.amax(-1, keepdim=True)
-        in_place = grad is not None and grad.dtype == self.logits.dtype
-        self.buffer = torch.sub(self.logits, self.top, out=grad if in_place else None).exp_()
-        # In float64: where the model is sure, all hangs on how little the other codes add to the largest one's 1.
-        self.total = self.buffer.sum(-1, dtype=torch.float64)
-        self.log_total = self.total.log()
-
-    def log_p(self, code: Int64[Tensor, "R C"]) -> Float64[Tensor, "R C"]:
-        """log p(x_0 = code | x_t) in float64; what it says of [MASK] must not be used."""
-        picked = self.logits.gather(-1, code.clamp(max=self.num_codes - 1))
-        return picked.double().sub_(self.top.double() + self.log_total.unsqueeze(-1))
-
-    def floor_pass(
-        self,
-        scale: Float64[Tensor, "R"] | None,
-        floor: Float64[Tensor, "R"],
-        on_p: Float64[Tensor, "R"],
-        per_inverse: Float64[Tensor, "R"],
-    ) -> tuple[Float64[Tensor, "R"], Float64[Tensor, "R"]]:
-        """sum log(1 + z) and sum 1 / (1 + z) over all codes; leaves p (on_p - per_inverse sum) - floor (1 - 1 / (1 + z)).
-
-        The logarithm is the dear part, so it is taken of products of two. Only x_t's own code can outweigh the floor by
-        more than about K S / uniform mass, so the products stay far below float32's 3e38.
-        """
-        softplus, inverse = torch.zeros_like(on_p), torch.zeros_like(on_p)
-        mixed, half = None, self.num_codes // 2
-        if scale is not None:
-            one = self.buffer.new_ones(())
-            mixed = torch.addcmul(
-                one, self.buffer, scale.to(self.buffer.dtype).unsqueeze(-1), out=self.scratch[: len(self.buffer)]
-            )
-            pairs = (mixed[:, :half] * mixed[:, half : 2 * half]).log_()
-            softplus = (pairs.sum(-1) + mixed[:, 2 * half :].log().sum(-1)).double()
-        if self.grad is None:
-            return softplus, inverse
-        if mixed is None:
-            self.buffer.mul_((on_p / self.total).to(self.buffer.dtype).unsqueeze(-1))
-            return softplus, inverse
-        inverse = mixed.reciprocal_().sum(-1).double()
-        # Written as exp(logit - top) times a factor, z / (1 + z) loses nothing where z is small.
-        factor, per_z = (on_p - per_inverse * inverse) / self.total, -floor * scale
-        factor, per_z = (value.to(self.buffer.dtype).unsqueeze(-1) for value in (factor, per_z))
-        self.buffer.mul_(torch.addcmul(factor, mixed, per_z, out=mixed))
-        return softplus, inverse
-
-    def push(self, places: Int64[Tensor, "R E"], pushes: Float64[Tensor, "R E"]) -> None:
-        """Adds to the gradient at a few places of each row; a push at [MASK] must be 0."""
-        self.buffer.scatter_add_(-1, places.clamp(max=self.num_codes - 1), pushes.to(self.buffer.dtype))
-
-    def put(self, places: Int64[Tensor, "R 1"], values: Float64[Tensor, "R 1"], is_known: Bool[Tensor, "R 1"]) -> None:
-        """Writes the gradient at one place of each row, where it is known."""
-        places = places.clamp(max=self.num_codes - 1)
-        values = torch.where(is_known, values.to(self.buffer.dtype), self.buffer.gather(-1, places))
-        self.buffer.scatter_(-1, places, values)
-
-    def finish(self) -> None:
-        """Rounds the gradient, where the logits came in half precision; else it is in its place already."""
-        if self.buffer.dtype != self.grad.dtype:
-            self.grad.copy_(self.buffer)
+    found = IMPLEMENTATIONS[implementation](reverse, logits, candidates, kl_weight, ce_weight)
+    return Terms(*found, kl_weight, ce_weight)

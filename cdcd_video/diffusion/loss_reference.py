@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -108,6 +108,24 @@ def divergence(reverse: Reverse, log_p0: Float[Tensor, "B N K"], x0: Int64[Tenso
 
     kl = torch.where(reverse.is_carried, 0.0, kl)
     return kl.masked_fill(reverse.is_impossible(x0), torch.inf)
+
+
+def reference_terms(
+    reverse: Reverse,
+    logits: Float[Tensor, "B N K"],
+    candidates: Int64[Tensor, "B N C"],
+    kl_weight: Float[Tensor, "B #N C"],
+    ce_weight: Float[Tensor, "B #N C"],
+) -> tuple[Float[Tensor, ""], Float64[Tensor, "B N C"], Float64[Tensor, "B N C"], Float64[Tensor, "B N"]]:
+    """What `loss.weighted_terms` is given -> total, KL, cross-entropy and each token's weighted sum, by autograd in float64."""
+    log_p0 = logits.double().log_softmax(-1)
+    codes = candidates.unbind(-1)
+    # Where x_t tells x_0, a wrong candidate is impossible by this form, and not asked about by the loss.
+    kl = torch.stack([torch.where(reverse.is_carried, 0.0, divergence(reverse, log_p0, code)) for code in codes], -1)
+    cross_entropy = torch.stack([auxiliary(log_p0, code) for code in codes], -1)
+    per_token = (torch.where(kl_weight == 0.0, 0.0, kl_weight * kl) + ce_weight * cross_entropy).sum(-1)
+    total = per_token.sum().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    return total, kl.detach(), cross_entropy.detach(), per_token.detach()
 
 
 def chain_bound(
