@@ -11,7 +11,8 @@ from fixtures_model import ROOT
 from safetensors.torch import load_file
 
 from cdcd_video.config import Config, config_file
-from cdcd_video.engine import checkpoint, latest, load_weights
+from cdcd_video.engine import checkpoint
+from cdcd_video.engine.checkpoint import latest, load_weights
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, load_model
 from cdcd_video.networks.clip import FrozenClip

@@ -17,9 +17,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from cdcd_video.engine import TrainSettings, checkpoint, latest, load_weights, optim, runtime, train
+from cdcd_video.engine import checkpoint, optim, runtime
+from cdcd_video.engine.checkpoint import latest, load_weights
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.log import Averages, Journal, NotFiniteError
+from cdcd_video.engine.loop import train
+from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms
 

@@ -14,8 +14,9 @@ import torch
 from test_engine import Toy, assert_same_bits, go, lines, tensors
 
 from cdcd_video.data.store import StoredClips
-from cdcd_video.engine import checkpoint, failures, latest
+from cdcd_video.engine import checkpoint, failures
 from cdcd_video.engine import log as engine_log
+from cdcd_video.engine.checkpoint import latest
 from cdcd_video.engine.log import Console
 from cdcd_video.errors import UserError, exit_code
 

@@ -21,7 +21,7 @@ def strike() -> None:
     """Runs in a process of its own, which forks after torch is loaded: a start costs nothing then."""
     from test_engine import SETTINGS, Toy
 
-    from cdcd_video.engine import train
+    from cdcd_video.engine.loop import train
 
     out = Path(sys.argv[1])
     torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fixtures_model import ROOT
 
 from cdcd_video.config import CodecConfig, Config, PictureConfig, config_file
-from cdcd_video.engine import load_weights
+from cdcd_video.engine.checkpoint import load_weights
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import feature_weights
 from cdcd_video.model import build_critic

@@ -14,7 +14,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_engine import Toy, assert_same_bits, go, lines
 
-from cdcd_video.engine import latest, optim, throughput, watch
+from cdcd_video.engine import optim, throughput, watch
+from cdcd_video.engine.checkpoint import latest
 from cdcd_video.engine.log import Averages
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms

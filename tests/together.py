@@ -29,7 +29,9 @@ from cdcd_video.config import (
 )
 from cdcd_video.contrast_terms import Temperatures
 from cdcd_video.diffusion import process as processes
-from cdcd_video.engine import TrainSettings, checkpoint, distributed, optim, parallel, runtime, train
+from cdcd_video.engine import checkpoint, distributed, optim, parallel, runtime
+from cdcd_video.engine.loop import train
+from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.errors import UserError
 from cdcd_video.networks.clip.built_in import contrastive_loss
 from cdcd_video.networks.codec.codec_loss import codec_objective, decoder_objective

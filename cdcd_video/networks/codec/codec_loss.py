@@ -8,6 +8,7 @@ from torch import Tensor
 from cdcd_video.config import CodecConfig
 from cdcd_video.contrast.info_nce import batch_info_nce, info_nce
 from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.decoder import psnr
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.perceptual import Picture
 from cdcd_video.records import ALONE, Collectives, FramePair, LossTerms
@@ -138,8 +139,3 @@ def is_patch_changed(
     if not tolerance:
         return F.adaptive_max_pool2d(difference.amax(1, keepdim=True), grid).flatten(1) > EQUAL
     return F.adaptive_avg_pool2d(difference.mean(1, keepdim=True), grid).flatten(1) > tolerance / 255 + EQUAL
-
-
-def psnr(frame: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:
-    """Peak signal-to-noise ratio in dB of frames in [0, 1]."""
-    return -10 * (frame - truth).square().mean((1, 2, 3)).clamp_min(1e-10).log10()

@@ -63,3 +63,8 @@ class Decoder(nn.Module):
             x = x + convolution(F.silu(x))
         drawn, carry = self.out(F.silu(x)).float().split([3, 1], 1)
         return torch.lerp(drawn + 0.5, start.float(), carry.sigmoid())
+
+
+def psnr(frame: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:
+    """Peak signal-to-noise ratio in dB of frames in [0, 1]."""
+    return -10 * (frame - truth).square().mean((1, 2, 3)).clamp_min(1e-10).log10()

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.networks.codec.codec_loss import psnr
+from cdcd_video.networks.codec.decoder import psnr
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.storage.small_file import Missing, read_small
 

@@ -15,7 +15,8 @@ from torch import nn
 from cdcd_video.data import cache
 from cdcd_video.data.store import StoredClips
 from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION
-from cdcd_video.engine import checkpoint, load_weights
+from cdcd_video.engine import checkpoint
+from cdcd_video.engine.checkpoint import load_weights
 from cdcd_video.model import SHIPPED, load_model, load_module, save_module
 from cdcd_video.tools.dev.fuzzing.mutate import as_json, mutated, mutated_json
 from cdcd_video.tools.dev.fuzzing.target import Target
