@@ -5,8 +5,9 @@ import torch
 
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
+from cdcd_video.networks.conditional_transformer import clock
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.networks.denoiser import Denoiser, clock, digit_rows
+from cdcd_video.networks.denoiser import Denoiser, digit_rows
 from cdcd_video.records import TextStates
 
 LEVELS, PATCHES, GROUPS = (3, 2), 4, 2

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from cdcd_video.baselines.build import build_rival
 from cdcd_video.config import Config, DenoiserConfig, config_file
 from cdcd_video.model import load_model
+from cdcd_video.networks.conditional_transformer import levelled
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.networks.denoiser import Denoiser, levelled
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepEye
 from cdcd_video.records import TextStates
 

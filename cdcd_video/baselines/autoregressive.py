@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
+from cdcd_video.networks.conditional_transformer import CLOCK_WIDTH, Prepared
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
-from cdcd_video.networks.denoiser import CLOCK_WIDTH, Denoiser, Prepared
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_inputs import (
     condition_before,
     gets_own_source,

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.sampler import even_times
 from cdcd_video.diffusion.schedule import draw_times
+from cdcd_video.networks.conditional_transformer import ConditionalTransformer, Prepared
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
-from cdcd_video.networks.denoiser import CLOCK_WIDTH, Prepared, clock, levelled
 from cdcd_video.networks.step_inputs import (
     condition_before,
     gets_own_source,
@@ -39,7 +39,6 @@ from cdcd_video.networks.step_inputs import (
     token_weights,
     weight_sum,
 )
-from cdcd_video.networks.transformer import Block
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 NUM_TIMES = 1000
@@ -48,7 +47,7 @@ LEAST_T = 0.05
 """Errors of x_0 are divided by t in the loss, but by no less than this: nearer to the data there is nothing left to say."""
 
 
-class FlowDenoiser(nn.Module):
+class FlowDenoiser(ConditionalTransformer):
     """E[x_0 | x_t, t, source, first frame, caption, dt] in code values: our denoiser's blocks between linear maps.
 
     Args:
@@ -71,7 +70,7 @@ class FlowDenoiser(nn.Module):
         mlp_width: int,
     ):
         super().__init__()
-        width, self.groups, self.normalised_text = cfg.width, groups, cfg.normalised_text
+        width, self.groups = cfg.width, groups
         table = table.detach().float()
         self.register_buffer("table", table.clone(), persistent=False)
         self.register_buffer("middle", table.mean(0).repeat(groups))
@@ -79,15 +78,7 @@ class FlowDenoiser(nn.Module):
         num_values = groups * table.shape[1]
 
         self.values_in = nn.Linear(3 * num_values, width)
-        self.no_first = nn.Parameter(torch.zeros(width))
-        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
-        self.clock_in = nn.Sequential(nn.Linear(3 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
-        self.to_modulation = nn.Linear(width, 6 * width)
-        self.blocks = nn.ModuleList(
-            Block(width, cfg.num_heads, context_width=text_width, modulated=True, mlp_width=mlp_width)
-            for _ in range(cfg.num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
+        self._add_trunk(cfg, num_patches=num_patches, text_width=text_width, mlp_width=mlp_width)
         self.to_values = nn.Linear(width, num_values)
         self.to_copy = nn.Linear(width, 3 * num_values)
         for layer in (self.to_values, self.to_copy):
@@ -98,32 +89,13 @@ class FlowDenoiser(nn.Module):
 
     # --------------------------------------------------------------------------------------------------- the network
 
-    def prepare(self, condition: Condition) -> Prepared:
-        """Everything that depends on the condition alone; source and first frame are code values."""
-        source, first = self._normal(condition.source), self._normal(condition.first)
-        read = torch.where(condition.has_first[:, None, None], self._read(first, 2), self.no_first)
-        clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
-        context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
-        return Prepared(
-            positions=self._read(source, 1) + read + self.position,
-            keys_values=tuple(block.cross_attention.keys_values(context) for block in self.blocks),
-            clocks=torch.cat(clocks, -1),
-            copied=(source, first * condition.has_first[:, None, None]),
-            condition=condition,
-        )
-
     def forward(
         self, x_t: Float[Tensor, "B P V"], t: Float[Tensor, "B"], condition: Condition | Prepared
     ) -> Float[Tensor, "B P V"]:
         """Noisy normalised values at times t in (0, 1] -> the expected clean ones, normalised."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = self._read(x_t, 0) + self.values_in.bias + prepared.positions
-        now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
-        modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
-        is_word = prepared.condition.text.is_word
-        for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
-            x = block(x, modulation=modulation, context=keys_values, is_key=is_word)
-        x = self.norm(x)
+        x = self._trunk(x, t, prepared)
         gates = self.to_copy(x).float().chunk(3, -1)
         copied = sum(gate * values for gate, values in zip(gates, (*prepared.copied, x_t), strict=True))
         return self.to_values(x).float() + copied
@@ -131,6 +103,15 @@ class FlowDenoiser(nn.Module):
     def _read(self, values: Float[Tensor, "B P V"], role: int) -> Float[Tensor, "B P D"]:
         """Normalised values in one of three roles (x_t, source, first) -> their part of the input."""
         return nn.functional.linear(values, self.values_in.weight.chunk(3, 1)[role])
+
+    def _latents(self, values: Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
+        return self._normal(values)
+
+    def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
+        return source, first * is_there
+
+    def _no_first(self, like: Tensor) -> Tensor:
+        return self.no_first
 
     def _normal(self, values: Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
         return (values - self.middle) / self.spread

@@ -1,33 +1,18 @@
 """p(x0 | x_t, t, source codes, first-frame codes, caption, dt): a transformer over patches."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.kernels.products import linear
+from cdcd_video.networks.conditional_transformer import ConditionalTransformer, Prepared
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.networks.transformer import Block
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What does not change along a reverse walk: computed once per frame, not once per step."""
-
-    positions: Float[Tensor, "B P D"]
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
-    clocks: Float[Tensor, "B 65"]
-    """Sinusoids of dt and age, and whether there is a first frame."""
-    copied: tuple[Tensor, Tensor]
-    """What copying the source and the first frame would score: (B, P, Q) digits, or codes (B, P, g) where they have none."""
-    condition: Condition
-
-
-class Denoiser(nn.Module):
+class Denoiser(ConditionalTransformer):
     """Transformer with adaptive norm on t, dt and age, self-attention over patches, cross-attention to the caption.
 
     The codes' geometry enters and leaves: a code is read as its table entry *and* its digits' values; logits are the sum
@@ -43,8 +28,6 @@ class Denoiser(nn.Module):
       mlp_width: of the blocks; four times their width when not given.
     """
 
-    keeps_activations = True
-    """Whether what the blocks work out is kept for the gradient, or worked out again (Chen et al. 2016)."""
     needs_digits = False
     """Whether codes without digits count as one digit all the same (for who reads `digits`)."""
 
@@ -61,7 +44,6 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         width, self.groups, self.num_patches = cfg.width, groups, num_patches
-        self.normalised_text = cfg.normalised_text
         self.num_codes = len(table)
         self.mask_id = self.num_codes
         self.levels = tuple(levels)
@@ -76,15 +58,7 @@ class Denoiser(nn.Module):
         read = groups * self.geometry.shape[1]
         self.geometry_in = nn.Linear(3 * read, width)
         self.code_in = nn.Embedding(3 * groups * (self.num_codes + 1), width)
-        self.no_first = nn.Parameter(torch.zeros(width))
-        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
-        self.clock_in = nn.Sequential(nn.Linear(3 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
-        self.to_modulation = nn.Linear(width, 6 * width)
-        self.blocks = nn.ModuleList(
-            Block(width, cfg.num_heads, context_width=text_width, modulated=True, mlp_width=mlp_width)
-            for _ in range(cfg.num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
+        self._add_trunk(cfg, num_patches=num_patches, text_width=text_width, mlp_width=mlp_width)
         per_code = sum(self.levels)
         self.to_digits = nn.Linear(width, groups * per_code)
         self.to_codes = nn.Linear(width, groups * self.num_codes)
@@ -96,38 +70,13 @@ class Denoiser(nn.Module):
         with torch.no_grad():
             self.to_copy.bias[: groups * len(self.levels)] = 2.0  # begin by copying the source
 
-    def prepare(self, condition: Condition, said: tuple[tuple[Tensor, Tensor], ...] | None = None) -> Prepared:
-        """Everything that depends on the condition alone; `said` are the keys and values of its caption, where known already."""
-        read = [self._read(condition.source, 1), self._read(condition.first, 2)]
-        first = torch.where(condition.has_first[:, None, None], read[1], self.no_first.to(read[1].dtype))
-        context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
-        clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
-        copied = tuple(self._copied(codes) for codes in (condition.source, condition.first))
-        is_there = condition.has_first[:, None, None]
-        return Prepared(
-            positions=read[0] + first + self.position,
-            keys_values=said or tuple(block.cross_attention.keys_values(context) for block in self.blocks),
-            clocks=torch.cat(clocks, -1),
-            copied=(copied[0], copied[1] * is_there if self.has_digits else copied[1].where(is_there, -1)),
-            condition=condition,
-        )
-
     def forward(
         self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | Prepared
     ) -> Float[Tensor, "B N K"]:
         """Corrupted codes at times t in (0, 1] -> logits over clean codes (never over the mask)."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = self._read(x_t, 0) + prepared.positions
-        now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
-        modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
-        is_word = prepared.condition.text.is_word
-        for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
-            given = dict(modulation=modulation, context=keys_values, is_key=is_word)
-            if self.keeps_activations or not torch.is_grad_enabled():
-                x = block(x, **given)
-            else:
-                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **given)
-        return self._logits(self.norm(x), prepared.copied)
+        return self._logits(self._trunk(x, t, prepared), prepared.copied)
 
     def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:
         """Codes in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
@@ -137,6 +86,10 @@ class Denoiser(nn.Module):
         offset = (torch.arange(self.groups, device=codes.device) + role * self.groups) * (self.num_codes + 1)
         bias = self.geometry_in.bias if role == 0 else None
         return nn.functional.linear(geometry, weight, bias) + self.code_in(per_patch + offset).sum(2)
+
+    def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
+        copied, of_first = self._copied(source), self._copied(first)
+        return copied, of_first * is_there if self.has_digits else of_first.where(is_there, -1)
 
     def _copied(self, codes: Int[Tensor, "B N"]) -> Tensor:
         """One-hot digits of codes, patch by patch (the codes themselves, where they have no digits): what a copy would score."""
@@ -166,28 +119,6 @@ class Denoiser(nn.Module):
         for pull, codes in zip(pulls, copied, strict=True):  # into no view, whose whole gradient autograd would copy
             logits.scatter_add_(-1, codes.clamp(min=0) + start, pull.float() * (codes >= 0))
         return logits.unflatten(-1, (self.groups, -1)).flatten(1, 2)
-
-
-def levelled(tokens: Float[Tensor, "B L Dt"]) -> Float[Tensor, "B L Dt"]:
-    """A caption's token states with each half (word embedding, last layer) at mean 0 and deviation 1, token by token.
-
-    A layer norm without weights (Ba et al. 2016); zeros, of which the empty caption is made, stay zeros.
-    """
-    halves = tokens.unflatten(-1, (2, -1))
-    return nn.functional.layer_norm(halves, halves.shape[-1:], eps=LEAST_VARIANCE).flatten(-2)
-
-
-LEAST_VARIANCE = 1e-8
-"""Added to that of half a token state: word embeddings of published CLIPs have about 1e-4, the built-in one's 1e-3."""
-CLOCK_WIDTH = 32
-
-
-def clock(value: Float[Tensor, "B"]) -> Float[Tensor, "B 32"]:
-    """Sinusoids of a time (Vaswani et al. 2017, sec. 3.5), wave lengths from 1/16 to 64 of its unit."""
-    half = CLOCK_WIDTH // 2
-    rates = torch.exp2(torch.linspace(-6, 4, half, device=value.device)) * 2 * math.pi
-    angles = value[:, None].float() * rates
-    return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 def digit_rows(levels: tuple[int, ...]) -> Float[Tensor, "K Q"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.networks.codec.frame_codec import CodeSpace
-from cdcd_video.networks.denoiser import CLOCK_WIDTH, clock, levelled
+from cdcd_video.networks.conditional_transformer import CLOCK_WIDTH, clock, levelled
 from cdcd_video.networks.transformer import Block
 from cdcd_video.records import ALONE, CodePair, Collectives, LossTerms, TextStates
 

@@ -11,8 +11,8 @@ from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.sampler import WALKS, Denoise
 from cdcd_video.model import Model
+from cdcd_video.networks.conditional_transformer import Prepared
 from cdcd_video.networks.conditioning import Condition, with_empty_captions
-from cdcd_video.networks.denoiser import Prepared
 from cdcd_video.records import TextStates
 
 

@@ -1,0 +1,129 @@
+"""What the denoiser and the baselines share: a transformer over patches, conditioned on times, caption and earlier frames."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cdcd_video.config import DenoiserConfig
+from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.transformer import Block
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What does not change along a reverse walk: computed once per frame, not once per step."""
+
+    positions: Float[Tensor, "B P D"]
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    clocks: Float[Tensor, "B 65"]
+    """Sinusoids of dt and age, and whether there is a first frame."""
+    copied: tuple[Tensor, Tensor]
+    """What copying the source and the first frame would score: (B, P, Q) digits, or codes (B, P, g) where they have none."""
+    condition: Condition
+
+
+class ConditionalTransformer(nn.Module):
+    """Blocks with adaptive norm on t, dt and age, self-attention over patches and cross-attention to the caption.
+
+    A network over codes or code values says how it reads them (`_read`, `_latents`, `_copies`) and what its heads are. Its
+    `__init__` calls `_add_trunk` between its input layers and its heads: fresh weights are drawn in this order.
+    """
+
+    keeps_activations = True
+    """Whether what the blocks work out is kept for the gradient, or worked out again (Chen et al. 2016)."""
+
+    def _add_trunk(
+        self, cfg: DenoiserConfig, *, num_patches: int, text_width: int, mlp_width: int | None, num_clocks: int = 3
+    ) -> None:
+        """Adds the blocks and what conditions them.
+
+        Args:
+          cfg: size.
+          num_patches: P.
+          text_width: width of the caption's token states.
+          mlp_width: of the blocks; four times their width when not given.
+          num_clocks: how many times are embedded: t, dt and age.
+        """
+        width, self.normalised_text = cfg.width, cfg.normalised_text
+        self.no_first = nn.Parameter(torch.zeros(width))
+        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
+        self.clock_in = nn.Sequential(
+            nn.Linear(num_clocks * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.to_modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(
+            Block(width, cfg.num_heads, context_width=text_width, modulated=True, mlp_width=mlp_width)
+            for _ in range(cfg.num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def _latents(self, latents: Tensor) -> Tensor:
+        """An earlier frame's codes, or code values, as the network works on them."""
+        return latents
+
+    def _read(self, latents: Tensor, role: int) -> Float[Tensor, "B P D"]:
+        """Latents in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
+        raise NotImplementedError
+
+    def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
+        """What copying the source and the first frame would score; of a first frame that is not there, nothing."""
+        raise NotImplementedError
+
+    def _no_first(self, like: Tensor) -> Tensor:
+        """What stands in the place of a first frame that is withheld."""
+        return self.no_first.to(like.dtype)
+
+    def prepare(self, condition: Condition, said: tuple[tuple[Tensor, Tensor], ...] | None = None) -> Prepared:
+        """Everything that depends on the condition alone; `said` are the keys and values of its caption, where known already."""
+        source, first = self._latents(condition.source), self._latents(condition.first)
+        is_there = condition.has_first[:, None, None]
+        of_source, of_first = self._read(source, 1), self._read(first, 2)
+        of_first = torch.where(is_there, of_first, self._no_first(of_first))
+        context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
+        clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
+        return Prepared(
+            positions=of_source + of_first + self.position,
+            keys_values=said or tuple(block.cross_attention.keys_values(context) for block in self.blocks),
+            clocks=torch.cat(clocks, -1),
+            copied=self._copies(source, first, is_there),
+            condition=condition,
+        )
+
+    def _trunk(self, x: Float[Tensor, "B P D"], t: Float[Tensor, "B"], prepared: Prepared) -> Float[Tensor, "B P D"]:
+        """The blocks, at times t in (0, 1]."""
+        now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
+        modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
+        is_word = prepared.condition.text.is_word
+        for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
+            given = dict(modulation=modulation, context=keys_values, is_key=is_word)
+            if self.keeps_activations or not torch.is_grad_enabled():
+                x = block(x, **given)
+            else:
+                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **given)
+        return self.norm(x)
+
+
+def levelled(tokens: Float[Tensor, "B L Dt"]) -> Float[Tensor, "B L Dt"]:
+    """A caption's token states with each half (word embedding, last layer) at mean 0 and deviation 1, token by token.
+
+    A layer norm without weights (Ba et al. 2016); zeros, of which the empty caption is made, stay zeros.
+    """
+    halves = tokens.unflatten(-1, (2, -1))
+    return nn.functional.layer_norm(halves, halves.shape[-1:], eps=LEAST_VARIANCE).flatten(-2)
+
+
+LEAST_VARIANCE = 1e-8
+"""Added to that of half a token state: word embeddings of published CLIPs have about 1e-4, the built-in one's 1e-3."""
+CLOCK_WIDTH = 32
+
+
+def clock(value: Float[Tensor, "B"]) -> Float[Tensor, "B 32"]:
+    """Sinusoids of a time (Vaswani et al. 2017, sec. 3.5), wave lengths from 1/16 to 64 of its unit."""
+    half = CLOCK_WIDTH // 2
+    rates = torch.exp2(torch.linspace(-6, 4, half, device=value.device)) * 2 * math.pi
+    angles = value[:, None].float() * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
