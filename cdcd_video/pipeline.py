@@ -25,7 +25,7 @@ from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import NextFrame
 from cdcd_video.records import Video
-from cdcd_video.sampling.captions import Caption, schedule
+from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import CodeWalk
 from cdcd_video.sampling.notes import advice, threads_of
 from cdcd_video.storage.memory import told_when_out
@@ -89,19 +89,22 @@ class ImageToVideo:
         return params
 
     def warnings(
-        self, caption: Caption, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
+        self,
+        caption: Caption | CaptionSchedule,
+        params: SamplingParams,
+        start: UInt8[np.ndarray, "S S 3"] | None = None,
     ) -> list[str]:
         """What the user should be told before drawing; see `advice`.
 
         Raises:
           UserError: a caption that cannot be drawn.
         """
-        return advice(self.model, caption, params, start)
+        return advice(self.model, CaptionSchedule.of(caption), params, start)
 
     def __call__(
         self,
         image: str | Path | Image.Image | np.ndarray,
-        text: Caption,
+        text: Caption | CaptionSchedule,
         *,
         progress: Callable[[int], None] | None = None,
         **changes: Any,
@@ -125,7 +128,7 @@ class ImageToVideo:
         Warns:
           DrawingWarning: each sentence of `warnings`.
         """
-        params = self.defaults(**changes)
+        params, text = self.defaults(**changes), CaptionSchedule.of(text)
         with told_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
             start = self._begin(image, text, params)
             frames = np.concatenate(list(self._parts(start, text, params, progress)))
@@ -134,7 +137,7 @@ class ImageToVideo:
     def stream(
         self,
         image: str | Path | Image.Image | np.ndarray,
-        text: Caption,
+        text: Caption | CaptionSchedule,
         params: SamplingParams,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
@@ -153,27 +156,28 @@ class ImageToVideo:
         Warns:
           DrawingWarning: as calling does.
         """
-        return self._parts(self._begin(image, text, params), text, params, progress)
+        captions = CaptionSchedule.of(text)
+        return self._parts(self._begin(image, captions, params), captions, params, progress)
 
     def _begin(
-        self, image: str | Path | Image.Image | np.ndarray, text: Caption, params: SamplingParams
+        self, image: str | Path | Image.Image | np.ndarray, captions: CaptionSchedule, params: SamplingParams
     ) -> UInt8[np.ndarray, "S S 3"]:
         """The starting frame at the model's size; warns whoever called the caller of this."""
         data = self.model.config.data
         start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
-        for told in self.warnings(text, params, start):
+        for told in advice(self.model, captions, params, start):
             warnings.warn(told, DrawingWarning, stacklevel=3)
         return start
 
     def _parts(
         self,
         start: UInt8[np.ndarray, "S S 3"],
-        text: Caption,
+        captions: CaptionSchedule,
         params: SamplingParams,
         progress: Callable[[int], None] | None,
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
         """`stream` of what is checked. Between two parts, also if no other is ever asked for, the threads are the caller's."""
-        latents = self._latents(start[None], [text], params, [params.seed], progress)
+        latents = self._latents(start[None], [captions], params, [params.seed], progress)
         for number in itertools.count():
             with threads(self.num_threads), told_when_out(*_SAMPLING):
                 part = list(itertools.islice(latents, DECODE_BATCH))
@@ -184,10 +188,10 @@ class ImageToVideo:
                 frames[0] = start
             yield frames
 
-    def settings(self, text: Caption, params: SamplingParams) -> dict[str, Any]:
+    def settings(self, text: Caption | CaptionSchedule, params: SamplingParams) -> dict[str, Any]:
         """What is written beside a video: enough to draw it again."""
         return {
-            "text": [[frame, sentence] for frame, sentence in schedule(text)],
+            "text": [[frame, sentence] for frame, sentence in CaptionSchedule.of(text).turns],
             **params.described(),
             "model": self.model.config.name,
             "model_sha256": self.model.digest,
@@ -204,7 +208,7 @@ class ImageToVideo:
     def draw(
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
-        captions: Sequence[Caption],
+        captions: Sequence[Caption | CaptionSchedule],
         params: SamplingParams,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
@@ -229,7 +233,7 @@ class ImageToVideo:
     def roll_out(
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
-        captions: Sequence[Caption],
+        captions: Sequence[Caption | CaptionSchedule],
         params: SamplingParams,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
@@ -245,7 +249,7 @@ class ImageToVideo:
     def _latents(
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
-        captions: Sequence[Caption],
+        captions: Sequence[Caption | CaptionSchedule],
         params: SamplingParams,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None,
@@ -254,7 +258,7 @@ class ImageToVideo:
         model, way = self.model, self.way
         device = model.codec.table.device
         streams = [generator(int(seed), "draw", device=device) for seed in seeds]
-        plans = [dict(schedule(caption)) for caption in captions]
+        plans = [dict(CaptionSchedule.of(caption).turns) for caption in captions]
         said = [plan[0] for plan in plans]
         text = model.clip.read(said)
         source = first = way.begin(self.encode(starts))

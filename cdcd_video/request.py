@@ -36,7 +36,7 @@ from cdcd_video.config.ranges import (
 from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
-from cdcd_video.sampling.captions import parse_captions
+from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.memory import check_fits
@@ -111,8 +111,8 @@ class Request:
     file: str
     sha256: str
     """Name and hash of the file it came from."""
-    captions: list[tuple[int, str]]
-    """Sentences, each with the frame from which it holds."""
+    captions: CaptionSchedule
+    """What happens."""
     checkpoint: str
     device: str
     sampling: dict[str, Any]
@@ -156,7 +156,7 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     return Request(
         start,
         *facts,
-        captions=again.text if again and asked["text"] is None else parse_captions(asked["text"]),
+        captions=CaptionSchedule.of(again.text) if again and asked["text"] is None else parse_captions(asked["text"]),
         checkpoint=chosen("checkpoint") or "sprites",
         device=chosen("device") or "auto",
         sampling={name: chosen(name) for name in SAMPLING if chosen(name) is not None},

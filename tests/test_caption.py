@@ -3,7 +3,7 @@
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.sampling.captions import parse_captions, schedule
+from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
 
 
 @pytest.mark.parametrize(
@@ -11,8 +11,11 @@ from cdcd_video.sampling.captions import parse_captions, schedule
     ["3:30 pm on a busy road", "16:9 shot of a beach", "0:00 on the clock", "12:30", "2:1 slow motion", " 7:5 it ends"],
 )
 def test_a_number_a_colon_and_a_digit_begin_a_sentence(sentence: str):
-    assert parse_captions([sentence]) == [(0, sentence)]
-    assert parse_captions([f"0: {sentence}", f"8: {sentence}"]) == [(0, sentence.strip()), (8, sentence.strip())]
+    assert parse_captions([sentence]).turns == ((0, sentence),)
+    assert parse_captions([f"0: {sentence}", f"8: {sentence}"]).turns == (
+        (0, sentence.strip()),
+        (8, sentence.strip()),
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,7 +29,7 @@ def test_a_number_a_colon_and_a_digit_begin_a_sentence(sentence: str):
     ],
 )
 def test_a_sentence_from_a_frame_on(texts: list[str], pairs: list[tuple[int, str]]):
-    assert parse_captions(texts) == pairs
+    assert list(parse_captions(texts).turns) == pairs
 
 
 def test_a_refusal_quotes_the_sentence_and_tells_how_to_write_it():
@@ -36,11 +39,14 @@ def test_a_refusal_quotes_the_sentence_and_tells_how_to_write_it():
 
 
 def test_captions_of_python_are_taken_word_by_word():
-    assert schedule("8: it stops") == [(0, "8: it stops")]
-    assert schedule([(8, "it stops"), (0, "3:30 pm")]) == [(0, "3:30 pm"), (8, "it stops")]
+    assert CaptionSchedule.of("8: it stops").turns == ((0, "8: it stops"),)
+    assert CaptionSchedule.of([(8, "it stops"), (0, "3:30 pm")]).turns == (
+        (0, "3:30 pm"),
+        (8, "it stops"),
+    )
 
 
 @pytest.mark.parametrize("caption", ["caf\udce9", [(0, "it moves"), (4, "caf\udce9")]])
 def test_bytes_that_are_no_text_are_refused(caption):
     with pytest.raises(UserError, match="UTF-8"):
-        schedule(caption)
+        CaptionSchedule.of(caption)

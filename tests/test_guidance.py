@@ -18,6 +18,7 @@ from cdcd_video.contrast.info_nce import info_nce
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.sampling import code_sampler
+from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.tools import guidance
 
 B, N, K, J = 5, 3, 4, 6
@@ -241,14 +242,14 @@ def test_off_is_not_even_asked(tiny, starts, monkeypatch):
 
 def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     asked = {"frame": None, "text": [CAPTION], "from_json": None, "checkpoint": str(tiny_model), "device": "cpu"}
-    asked |= dict.fromkeys((*request.DRAWING, "scale")) | {"out": str(tmp_path / "x.webp")}
+    asked |= dict.fromkeys((*request.SAMPLING, "scale")) | {"out": str(tmp_path / "x.webp")}
     video = tiny(starts[0], CAPTION, contrast=80.0, **LOOK)
-    order = request.Request(starts[0], "x.png", "", [(0, CAPTION)], str(tiny_model), "cpu", {}, None, None)
+    order = request.Request(starts[0], "x.png", "", CaptionSchedule.of(CAPTION), str(tiny_model), "cpu", {}, None, None)
     with request.chosen_target(asked) as target:
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
     assert again.params["contrast"] == 80.0
-    assert np.array_equal(tiny(again.start, again.captions, **again.params).frames, video.frames)
+    assert np.array_equal(tiny(again.start, again.captions, **again.sampling).frames, video.frames)
     old = json.loads((tmp_path / "x.json").read_text())
     del old["contrast"]  # as written before there was any
     (tmp_path / "old.json").write_text(json.dumps(old))

@@ -14,6 +14,7 @@ from cdcd_video.config import Config, config_file
 from cdcd_video.errors import UserError, exit_code, is_out_of_memory
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.request import Request, Target, write
+from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.storage import memory
 from cdcd_video.training import preflight, training_run
 
@@ -135,7 +136,7 @@ def test_so_are_those_of_a_protocol(name: str, value: float):
 
 def test_a_gif_that_does_not_fit_into_memory_is_refused_and_an_mp4_is_not_asked(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(memory, "total_bytes", lambda: 10**9)
-    request = Request(np.zeros((8, 8, 3), np.uint8), "x", "0", [(0, "x")], "x", "cpu", {}, 32, None)
+    request = Request(np.zeros((8, 8, 3), np.uint8), "x", "0", CaptionSchedule.of("x"), "x", "cpu", {}, 32, None)
     parts = iter([np.zeros((1, 64, 64, 3), np.uint8)])
     target = Target(tmp_path / "x.gif", tmp_path / "x.json", None)
     with pytest.raises(UserError, match=r"a .gif of this length and scale needs at least 126 GB .* lower --scale"):

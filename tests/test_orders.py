@@ -18,6 +18,7 @@ from cdcd_video.diffusion.sampler import WALKS, confidence_walk, has_order, puri
 from cdcd_video.diffusion.schedule import cosine, linear
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.errors import UserError
+from cdcd_video.sampling.captions import CaptionSchedule
 
 DRAWS = 20_000
 LEVEL = 1e-4
@@ -255,7 +256,7 @@ def test_the_json_beside_a_video_keeps_the_order(pipe, start, tmp_path, tiny_mod
     asked = {"frame": None, "text": [CAPTION], "from_json": None, "checkpoint": str(tiny_model), "device": "cpu"}
     asked |= dict.fromkeys((*request.SAMPLING, "scale")) | LOOK | {"order": "purity", "out": str(tmp_path / "x.webp")}
     video = pipe(start, CAPTION, order="purity", **LOOK)
-    order = request.Request(start, "x.png", "", [(0, CAPTION)], str(tiny_model), "cpu", {}, None, None)
+    order = request.Request(start, "x.png", "", CaptionSchedule.of(CAPTION), str(tiny_model), "cpu", {}, None, None)
     with request.chosen_target(asked) as target:
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})

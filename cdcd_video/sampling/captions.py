@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cdcd_video.config.ranges import check_sentences
 from cdcd_video.errors import UserError, is_text
@@ -13,8 +14,45 @@ Caption = str | Sequence[tuple[int, str]]
 _FROM_FRAME = re.compile(r"\s*(\d{1,9}):(?!\d)(.*)", re.DOTALL)
 
 
-def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
-    """`--text` as typed -> (frame, sentence) pairs, in order.
+@dataclass(frozen=True)
+class CaptionSchedule:
+    """A caption, parsed and checked: made once, at the front door, and handed on from there."""
+
+    turns: tuple[tuple[int, str], ...]
+    """The frame from which a sentence holds, and the sentence, in order; the first begins at frame 0."""
+
+    @classmethod
+    def of(cls, caption: "Caption | CaptionSchedule") -> "CaptionSchedule":
+        """The schedule of a caption; one that is a schedule already is returned as it is.
+
+        Raises:
+          UserError: no sentence for the beginning, two for one frame, a frame below 0, bytes that are no text, or more, longer
+            or later sentences than any video has.
+        """
+        if isinstance(caption, CaptionSchedule):
+            return caption
+        pairs = [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
+        if not all(is_text(text) for _, text in pairs):
+            raise UserError("the caption holds bytes that are no text; give it in UTF-8")
+        if not pairs:
+            raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
+        frame, first = pairs[0]
+        if frame != 0:
+            raise UserError(
+                f"the first sentence, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
+                f' --text "0: ..." --text "8: ..."; if {frame}: is a part of the sentence, write "0: {frame}: ..."'
+            )
+        frames = [frame for frame, _ in pairs]
+        if len(set(frames)) < len(frames):
+            raise UserError(
+                f'two captions begin at the same frame ({frames}); give each its own, as in --text "0: ..." --text "8: ..."'
+            )
+        check_sentences(pairs)
+        return cls(tuple(pairs))
+
+
+def parse_captions(texts: Sequence[str]) -> CaptionSchedule:
+    """`--text` as typed.
 
     Args:
       texts: sentences; one that begins with a number and a colon, as in "8: it stops", holds from that frame on. With a
@@ -22,36 +60,10 @@ def parse_captions(texts: Sequence[str]) -> list[tuple[int, str]]:
         the frame is written too: "0: 8: it stops" says "8: it stops" from frame 0 on.
 
     Raises:
-      UserError: an empty caption, one that is no text, more or longer ones than a video has, or see `schedule`.
+      UserError: an empty caption, or see `CaptionSchedule.of`.
     """
     numbered = [(_FROM_FRAME.fullmatch(text), text) for text in texts]
-    pairs = schedule([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
-    check_sentences(pairs)
-    if not all(sentence.strip() for _, sentence in pairs):
+    found = CaptionSchedule.of([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
+    if not all(sentence.strip() for _, sentence in found.turns):
         raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
-    return pairs
-
-
-def schedule(caption: Caption) -> list[tuple[int, str]]:
-    """A caption as (frame, sentence) pairs in order; the first begins at frame 0.
-
-    Raises:
-      UserError: no sentence for the beginning, two for one frame, a frame below 0, or bytes that are no text.
-    """
-    pairs = [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
-    if not all(is_text(text) for _, text in pairs):
-        raise UserError("the caption holds bytes that are no text; give it in UTF-8")
-    if not pairs:
-        raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
-    frame, first = pairs[0]
-    if frame != 0:
-        raise UserError(
-            f"the first sentence, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
-            f' --text "0: ..." --text "8: ..."; if {frame}: is a part of the sentence, write "0: {frame}: ..."'
-        )
-    frames = [frame for frame, _ in pairs]
-    if len(set(frames)) < len(frames):
-        raise UserError(
-            f'two captions begin at the same frame ({frames}); give each its own, as in --text "0: ..." --text "8: ..."'
-        )
-    return pairs
+    return found

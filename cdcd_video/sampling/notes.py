@@ -4,33 +4,30 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.config import SamplingParams
-from cdcd_video.config.ranges import check_sentences
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
-from cdcd_video.sampling.captions import Caption, schedule
+from cdcd_video.sampling.captions import CaptionSchedule
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a busy machine lets a thread wait for its turn."""
 
 
 def advice(
-    model: Model, caption: Caption, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
+    model: Model, captions: CaptionSchedule, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
 ) -> list[str]:
     """What the user should be told before drawing, one sentence each; see `FrozenClip.check_caption`.
 
     Args:
       model: what is to draw.
-      caption, params: what it is asked for.
+      captions, params: what it is asked for.
       start: the starting frame at the model's size; None leaves it out.
 
     Raises:
       UserError: a caption that cannot be drawn.
     """
-    turns = schedule(caption)
-    check_sentences(turns)
-    told = [told for _, text in turns for told in model.clip.check_caption(text)]
-    late = [frame for frame, _ in turns if frame >= params.num_frames]
+    told = [told for _, text in captions.turns for told in model.clip.check_caption(text)]
+    late = [frame for frame, _ in captions.turns if frame >= params.num_frames]
     if late:
         told.append(
             f"the caption that begins at frame {late[0]} is never reached: {params.num_frames} frames are drawn"

@@ -80,7 +80,7 @@ def targets(scratch: Path) -> list[Target]:
         return config_file.load(folder / "small.yaml", Config, [read_words(folder)])
 
     def read_caption(folder: Path) -> object:
-        return [tokenizer.check_caption(sentence) for _, sentence in request.parse_captions([read_words(folder)])]
+        return [tokenizer.check_caption(sentence) for _, sentence in request.parse_captions([read_words(folder)]).turns]
 
     def read_record(folder: Path) -> object:
         asked = dict.fromkeys(("frame", "text", "scale", "checkpoint", "device", *request.SAMPLING))
