@@ -6,9 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from test_house import closure
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "diffusion.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCES = (ROOT / "docs" / "references.md").read_text(encoding="utf-8")
 FORMULAS, NOT_FORMULAS = PAGE.split("\n## 12 ", 1)
 DEFINITION = (ast.FunctionDef, ast.ClassDef)
@@ -55,6 +57,16 @@ def exists(name: str) -> bool:
     return False
 
 
+def ancestors(name: str) -> list[str]:
+    """`a.b.c` -> `a.b.c`, `a.b`, `a`."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def is_module(name: str) -> bool:
+    return ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()
+
+
 # ------------------------------------------------------------------------------------------------- the two lists
 
 
@@ -81,6 +93,16 @@ def test_nothing_is_both_a_formula_and_none():
     assert sorted(named(FORMULAS) & named(NOT_FORMULAS)) == []
     for row in re.findall(r"^\| (`cdcd_video.*) \|$", NOT_FORMULAS, re.MULTILINE):
         assert re.search(r"` \| \S.+", row), f"no reason: {row}"
+
+
+def test_what_the_page_and_the_reading_list_name_is_what_runs():
+    """README's list is what a training step and a sampled video run, in order; it can be read in an evening."""
+    runs = closure("train", "inference")
+    listed = re.findall(r"^\d+\. \[\S+\]\((cdcd_video/\S+\.py)\)", README, re.MULTILINE)
+    assert 8 <= len(listed) <= 11 and sum(len((ROOT / name).read_text().splitlines()) for name in listed) <= 2000
+    assert [name for name in listed if name.removesuffix(".py").replace("/", ".") not in runs] == []
+    modules = {next(m for m in ancestors(name) if is_module(m)) for name in named(FORMULAS)}
+    assert sorted(modules - runs) == []
 
 
 # ------------------------------------------------------------------------------------- what else the page claims

@@ -159,6 +159,47 @@ def test_the_mathematics_is_pure(path: Path):
     assert not calls & {"open", "print", "torch.manual_seed", "torch.save"}
 
 
+@each(
+    [PACKAGE / "objective.py", PACKAGE / "contrast_terms.py", *sources("cdcd_video/networks", "cdcd_video/baselines")]
+)
+def test_the_loss_and_the_networks_know_no_engine(path: Path):
+    """Random numbers and the other processes come in as arguments; see `records.StepDraws` and `records.Collectives`."""
+    assert not [name for name in imports(path) if name.startswith(("cdcd_video.engine", "cdcd_video.training"))]
+
+
+def closure(*entrances: str) -> set[str]:
+    """Modules of the package that these import, and those import, and so on; also what is imported inside a function."""
+    found, waiting = set(), list(entrances)
+    while waiting:
+        name = waiting.pop()
+        path = next(
+            (
+                file
+                for file in (
+                    PACKAGE.parent / f"{name.replace('.', '/')}.py",
+                    PACKAGE.parent / name.replace(".", "/") / "__init__.py",
+                )
+                if file.is_file()
+            ),
+            None,
+        )
+        if name in found or path is None:
+            continue
+        found.add(name)
+        waiting += imports(path)
+        parts = name.split(".")
+        waiting += [".".join(parts[:length]) for length in range(1, len(parts))]
+    return found
+
+
+def test_a_model_is_loaded_and_sampled_without_what_trains_it():
+    trains = ("cdcd_video.objective", "cdcd_video.contrast_terms", "cdcd_video.training", "cdcd_video.engine.loop")
+    trains += ("cdcd_video.engine.optim", "cdcd_video.diffusion.loss", "cdcd_video.networks.codec.codec_loss")
+    found = closure("cdcd_video.pipeline", "cdcd_video.model", "cdcd_video.sampling.code_sampler")
+    assert "cdcd_video.networks.denoiser" in found
+    assert sorted(name for name in found if name.startswith(trains)) == []
+
+
 def test_configs_and_mistakes_are_told_without_torch():
     quick = "import cdcd_video, cdcd_video.request, cdcd_video.config, cdcd_video.config.config_file, sys"
     done = subprocess.run([sys.executable, "-c", f"{quick}; sys.exit('torch' in sys.modules)"], cwd=ROOT, check=False)
