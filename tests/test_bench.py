@@ -261,7 +261,6 @@ def test_bench_attention_measures_every_way_that_serves(monkeypatch: pytest.Monk
     ]
     for row in rows:
         assert row["forward_s"].keys() == row["backward_s"].keys() and row["forward_s"]["compiled"] is None
-        assert (row["forward_s"]["blockwise"] is None) == (row["shape"] == "tiny")
         assert all(row[part]["torch, fused"] > 0 for part in ("forward_s", "backward_s"))
     assert rows[2]["flops_forward"] == 4 * 1 * 2 * 1024 * 77 * 12
     assert "written out" in out and " - " in out

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cdcd_video.kernels import blockwise, compiled, feed_forward, modulated, products, tiled
+from cdcd_video.kernels import compiled, feed_forward, modulated, products, tiled
 from cdcd_video.networks.transformer import Block, FeedForward
 
 KINDS = (torch.float32, torch.bfloat16)
@@ -22,11 +22,10 @@ needs_library = pytest.mark.skipif(compiled.kernels() is None, reason="no AVX-51
 needs_half = pytest.mark.skipif(not compiled.knows(torch.bfloat16), reason="a processor without bfloat16")
 HERE = [torch.float32, pytest.param(torch.bfloat16, marks=needs_half)]
 """The kinds that the compiled kernels know on this machine."""
-WAYS = [pytest.param(tiled, marks=needs_library), blockwise]
+WAYS = [pytest.param(tiled, marks=needs_library)]
 EACH = [
     pytest.param(tiled, torch.float32, marks=needs_library),
     pytest.param(tiled, torch.bfloat16, marks=needs_half),
-    *((blockwise, kind) for kind in KINDS),
 ]
 
 
@@ -35,7 +34,6 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch):
     """The kernels serve at sizes that a test can afford."""
     monkeypatch.setattr(products, "LARGE", 1)
     monkeypatch.setattr(feed_forward, "LARGE", 1)
-    monkeypatch.setattr(blockwise, "SMALLEST", 1)
 
 
 def error(found: Tensor, right: Tensor) -> float:
@@ -74,7 +72,6 @@ def test_it_is_attention(way: ModuleType, kind: torch.dtype, scale: float, has_m
     is_key[0, 5:], is_key[1, 1:] = False, False
     is_key = is_key if has_mask else None
     q, k = q * scale, k * scale
-    assert blockwise._is_small(q.flatten(0, 1), k.flatten(0, 1)) == (scale == 1.0)
     kernel = lambda *given: way.attention(*given, is_key)  # noqa: E731
     found = errors(kernel, lambda *given: written_out(*given, is_key), [q, k, v], kind)
     # Scores of hundreds, rounded to 8 bits, are off by ones: half precision is not for those.
@@ -371,7 +368,7 @@ def step(net: Block, precision: torch.dtype) -> list[Tensor]:
 @pytest.mark.parametrize("precision", KINDS)
 def test_a_block_is_the_same_with_and_without(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     fast = step(block(), precision)
-    for module, name in ((products, "LARGE"), (feed_forward, "LARGE"), (blockwise, "SMALLEST")):
+    for module, name in ((products, "LARGE"), (feed_forward, "LARGE")):
         monkeypatch.setattr(module, name, 1 << 62)
     for module in (tiled, modulated):
         monkeypatch.setattr(module, "serves", lambda *_: False)

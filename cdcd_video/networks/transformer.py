@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cdcd_video.kernels import blockwise, feed_forward, modulated, tiled
+from cdcd_video.kernels import feed_forward, modulated, tiled
 from cdcd_video.kernels.products import linear
 
 PLAIN_UP_TO = 256
@@ -31,10 +31,8 @@ def attend(
 
     With `by_query`, `is_key` is (Nq, Nk): which query sees which key.
     """
-    if is_key is None or not by_query:
-        for way in (tiled, blockwise):
-            if way.serves(q, k):
-                return way.attention(q, k, v, is_key)
+    if (is_key is None or not by_query) and tiled.serves(q, k):
+        return tiled.attention(q, k, v, is_key)
     mask = None if is_key is None else is_key[None, None] if by_query else is_key[:, None, None, :]
     if q.is_cuda or k.shape[2] > PLAIN_UP_TO:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

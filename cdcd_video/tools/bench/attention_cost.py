@@ -59,7 +59,7 @@ def _measured(sizes: tuple[int, ...], kind: Any, repeats: int) -> dict[str, Any]
     import torch
 
     from cdcd_video.engine.runtime import generator
-    from cdcd_video.kernels import blockwise, tiled
+    from cdcd_video.kernels import tiled
     from cdcd_video.tools.bench.side_process import measure
 
     batch, heads, queries, keys, width = sizes
@@ -71,7 +71,6 @@ def _measured(sizes: tuple[int, ...], kind: Any, repeats: int) -> dict[str, Any]
     given = [x.requires_grad_() for x in (q, k, v)]
     ways = {
         "compiled": tiled.attention if tiled.serves(q, k) else None,
-        "blockwise": blockwise.attention if blockwise.serves(q, k) else None,
         "torch, fused": torch.nn.functional.scaled_dot_product_attention,
         "torch, written out": _written_out,
     }
