@@ -1,7 +1,7 @@
 """Attention on a CPU with AVX-512, compiled: tiles of scores that never leave the first cache.
 
-It is the arithmetic of FlashAttention (Dao et al. 2022, algorithms 1 and 4) in `attention.cpp`. Where it cannot be had, torch's own
-attention serves.
+It is the arithmetic of FlashAttention (Dao et al. 2022, algorithms 1 and 4) in `attention.cpp`. Where it cannot be
+had, torch's own attention serves.
 """
 
 import ctypes
