@@ -189,13 +189,13 @@ def test_nothing_dangerous_is_called(path: Path):
         assert pickles is None or (isinstance(pickles, ast.Constant) and pickles.value is False), where
         shell = given.get("shell")
         assert shell is None or (isinstance(shell, ast.Constant) and shell.value is False), where
-        assert name != "yaml.load" or short(path) == "cdcd_video/config/config_file.py", where
+        assert name != "yaml.load" or short(path) == "cdcd_video/config/strict_yaml.py", where
 
 
 def test_the_yaml_loader_is_a_safe_one():
-    from cdcd_video.config import config_file
+    from cdcd_video.config import strict_yaml
 
-    assert issubclass(config_file._Loader, yaml.SafeLoader)
+    assert issubclass(strict_yaml._Loader, yaml.SafeLoader)
 
 
 @each(CODE)

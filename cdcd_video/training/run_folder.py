@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cdcd_video.config import Config, config_file
+from cdcd_video.config import Config
+from cdcd_video.config.config_difference import told_unequal, unequal
 from cdcd_video.engine import checkpoint, distributed, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.model import folder_of
@@ -94,9 +95,9 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     if begun is None:
         return {}
     # Compared as configs: a dial that is newer than the run stands at its default there.
-    differences = config_file.unequal(begun, config)
+    differences = unequal(begun, config)
     steps = {key: re.fullmatch(r"train\.(\w+)\.num_steps", key) for key in differences}
-    told = config_file.told_unequal(differences)
+    told = told_unequal(differences)
     if not all(steps.values()):
         raise UserError(f"{out} holds a run of another config ({told}); choose another --out, or delete that folder")
     before = {steps[key][1]: there for key, (there, _) in differences.items()}

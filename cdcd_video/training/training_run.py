@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cdcd_video.config import Config, PictureConfig, TrainConfig, config_file
+from cdcd_video.config.config_difference import told_unequal, unequal
 from cdcd_video.config.fingerprint import identity_text, of_codes, saved_config, unsaid_in
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
@@ -134,7 +135,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
         )
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
     if there != here:
-        told = config_file.told_unequal(config_file.unequal(there, here, "codec."))
+        told = told_unequal(unequal(there, here, "codec."))
         raise UserError(
             f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
         )
@@ -465,7 +466,7 @@ class TrainingRun:
             if section == "codec":
                 there, here = of_codes(there), of_codes(here)
             if there != here:
-                told = config_file.told_unequal(config_file.unequal(there, here, f"{section}."))
+                told = told_unequal(unequal(there, here, f"{section}."))
                 raise UserError(
                     f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
                 )
