@@ -19,6 +19,7 @@ from cdcd_video.data.cache_writer import clear_private_cache, write_private_cach
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips
 from cdcd_video.engine import checkpoint, distributed, loop, runtime
+from cdcd_video.engine.train_step import Task
 from cdcd_video.errors import UserError, say
 from cdcd_video.kernels import compiled
 from cdcd_video.model import (
@@ -420,7 +421,7 @@ class TrainingRun:
             torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
             return build()
 
-    def _fit(self, stage: loop.Task, train: TrainConfig, **identity: str) -> None:
+    def _fit(self, stage: Task, train: TrainConfig, **identity: str) -> None:
         """Trains a stage to its end and leaves the averaged weights in its model."""
         # What changes no number is not asked for, nor how far to go. Checkpoints from before that was so told it.
         idle = {"compile", "checkpoint_activations"}

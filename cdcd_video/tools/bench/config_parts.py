@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd import DeviceType
 
-from cdcd_video.engine import loop, optim
+from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
+from cdcd_video.engine.train_step import train_step
 from cdcd_video.model import Model, clip_folder
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.pipeline import ImageToVideo
@@ -82,7 +83,7 @@ def stage_costs(
     count = itertools.count()
 
     def step() -> None:
-        loop.train_step(given, optimizer, average, settings, step=next(count), seed=line.config.seed)
+        train_step(given, optimizer, average, settings, step=next(count), seed=line.config.seed)
 
     def round_of_steps() -> None:
         for _ in range(steps):
