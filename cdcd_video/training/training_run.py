@@ -44,21 +44,15 @@ from cdcd_video.networks.step_encoder import StepEye
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.memory import told_when_out
+from cdcd_video.training.code_stages import DiffusionStage, EyeStage, RefineStage
 from cdcd_video.training.contact_sheets import decoded_rows, drawn_rows
 from cdcd_video.training.latent_encoder import Eyes, codes_digest, codes_of_folder, load_space
 from cdcd_video.training.model_card import write_card
+from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 from cdcd_video.training.preflight import check_training
 from cdcd_video.training.resolved import begun_in, precisions, settled, slow_ones
 from cdcd_video.training.run_folder import STAGES, earlier_num_steps, raised_steps, seen_too_often
-from cdcd_video.training.stages import (
-    ClipStage,
-    CodecStage,
-    DecoderStage,
-    DiffusionStage,
-    EyeStage,
-    RefineStage,
-    settings_for,
-)
+from cdcd_video.training.stage_settings import settings_for
 from cdcd_video.video import contact_sheet
 
 ON_CODES = ("eye", "diffusion", "refine")

@@ -24,7 +24,7 @@ from cdcd_video.tools.bench.side_process import base_and_peak, clock_of, measure
 from cdcd_video.tools.dry_run.assembly import FixedBatch, assemble
 from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.tools.dry_run.trial_steps import measure as measure_shapes
-from cdcd_video.training.stages import settings_for
+from cdcd_video.training.stage_settings import settings_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRODUCT_SIDES = {"cuda": 8192, "cpu": 2048}

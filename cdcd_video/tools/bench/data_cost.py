@@ -31,8 +31,8 @@ from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser, build_process
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.training import training_run
+from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.latent_encoder import Eyes, open_eyes
-from cdcd_video.training.stages import DiffusionStage
 
 WARM_UP_STEPS = 8
 """Training steps that are not counted."""

@@ -11,7 +11,8 @@ from cdcd_video.config import Config
 from cdcd_video.model import build_critic, build_eye, build_process
 from cdcd_video.tools.dry_run import tensors
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.training.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage
+from cdcd_video.training.code_stages import DiffusionStage, EyeStage, RefineStage
+from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 
 CPU = torch.device("cpu")
 

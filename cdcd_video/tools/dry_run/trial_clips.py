@@ -12,7 +12,7 @@ from cdcd_video.config import Config
 from cdcd_video.data.cache import INDEX, CodeCache
 from cdcd_video.errors import UserError
 from cdcd_video.training import training_run
-from cdcd_video.training.stages import clip_lengths
+from cdcd_video.training.pixel_stages import clip_lengths
 
 SAMPLED_CLIPS = 256
 """Clips whose captions are read to learn how long captions are."""

@@ -22,7 +22,7 @@ from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.tools.dry_run.assembly import Assembly, FixedBatch, assemble
 from cdcd_video.tools.dry_run.cost_meters import MemoryMeter, make_fake, watching
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.training.stages import settings_for
+from cdcd_video.training.stage_settings import settings_for
 
 REAL_BATCHES = (4, 8)
 """Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
