@@ -47,7 +47,9 @@ def test_every_recipe_and_option_of_the_page_is_there():
     helps = "".join(parser()._subparsers._group_actions[0].choices[name].format_help() for name in RECIPES)
     options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--revision"}  # of `hf`
     runs = {entrance(words) for page in PAGES for words in commands(page) if words[:2] != ["-m", "data_prep"]}
-    helps += "".join(file.read_text(encoding="utf-8") for file in (*runs, ROOT / "cdcd_video" / "protocol.py"))
+    helps += "".join(
+        file.read_text(encoding="utf-8") for file in (*runs, ROOT / "cdcd_video" / "metrics" / "protocol.py")
+    )
     assert [option for option in sorted(options) if option not in helps] == []
 
 

@@ -15,8 +15,6 @@ from torch.overrides import TorchFunctionMode
 from cdcd_video.engine.runtime import seed_for
 from cdcd_video.tools.upstream.functions import DIFFUSION, DIFFUSION_AMP, Upstream
 
-Function = Callable[..., Any]
-
 
 class UpstreamLoss:
     """Upstream's diffusion, its own class with its own constructor, with given logits in the place of a transformer.
@@ -191,7 +189,9 @@ class _GivenLogits(nn.Module):
 class _FloatIsDouble(TorchFunctionMode):
     """Under it `.float()` gives float64, so that upstream's hard-wired single precision does not show."""
 
-    def __torch_function__(self, function: Function, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         return (torch.Tensor.double if function is torch.Tensor.float else function)(*args, **(kwargs or {}))
 
 
