@@ -241,13 +241,13 @@ def test_off_is_not_even_asked(tiny, starts, monkeypatch):
 
 def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     asked = {"frame": None, "text": [CAPTION], "from_json": None, "checkpoint": str(tiny_model), "device": "cpu"}
-    asked |= dict.fromkeys((*request.DRAWING, "scale")) | {"out": str(tmp_path / "x.webp")}
+    asked |= dict.fromkeys((*request.SAMPLING, "scale")) | {"out": str(tmp_path / "x.webp")}
     video = tiny(starts[0], CAPTION, contrast=80.0, **LOOK)
     order = request.Request(starts[0], "x.png", "", [(0, CAPTION)], str(tiny_model), "cpu", {}, None, None)
     with request.chosen_target(asked) as target:
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
-    assert again.params["contrast"] == 80.0
+    assert again.sampling["contrast"] == 80.0
     assert np.array_equal(tiny(again.start, again.captions, **again.params).frames, video.frames)
     old = json.loads((tmp_path / "x.json").read_text())
     del old["contrast"]  # as written before there was any
