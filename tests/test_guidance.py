@@ -248,7 +248,7 @@ def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
     assert again.sampling["contrast"] == 80.0
-    assert np.array_equal(tiny(again.start, again.captions, **again.params).frames, video.frames)
+    assert np.array_equal(tiny(again.start, again.captions, **again.sampling).frames, video.frames)
     old = json.loads((tmp_path / "x.json").read_text())
     del old["contrast"]  # as written before there was any
     (tmp_path / "old.json").write_text(json.dumps(old))
