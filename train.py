@@ -49,14 +49,15 @@ def main() -> int:
     from cdcd_video.engine.watch import chosen
     from cdcd_video.training import training_run
     from cdcd_video.training.run_folder import writing
+    from cdcd_video.training.stage_order import STAGES
 
     watch = chosen(args.watch)
-    unknown = set(args.stages or ()) - set(training_run.STAGES)
+    unknown = set(args.stages or ()) - set(STAGES)
     if unknown:
-        raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(training_run.STAGES)}")
+        raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(STAGES)}")
     with (
         distributed.joined(config.device),
-        distributed.for_all(lambda: writing(out, args.stages or training_run.STAGES)),
+        distributed.for_all(lambda: writing(out, args.stages or STAGES)),
     ):
         run = training_run.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
         run.train(args.stages)

@@ -16,8 +16,7 @@ from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Refused, Shown, encode_blo
 from cdcd_video.data.cache_writer import CacheWriter, counted, write_cache
 from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.store import StoredClips
-from cdcd_video.engine import distributed
-from cdcd_video.engine.runtime import device_for
+from cdcd_video.engine.runtime import device_for, take_gpu
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.training.latent_encoder import Eyes, open_eyes
@@ -62,7 +61,7 @@ def held_for(job: Job) -> Iterator[None]:
 
 def _encode(job: Job) -> str:
     began = time.monotonic()
-    distributed.take_gpu(job.device)
+    take_gpu(job.device)
     eyes = open_eyes(job.model, device_for(job.device))
     if job.data is not None:
         writer = _of_folder(job, eyes)

@@ -18,7 +18,8 @@ from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.upstream_quirks import RIGHT, UPSTREAM, Quirks
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain, cdcd_constants
 from cdcd_video.engine.ema import Ema
-from cdcd_video.tools.upstream.functions import DIFFUSION, DIFFUSION_AMP, Upstream, UpstreamLoss
+from cdcd_video.tools.upstream.functions import DIFFUSION, DIFFUSION_AMP, Upstream
+from cdcd_video.tools.upstream.upstream_loss import UpstreamLoss
 from patches.arguments import Parser
 
 SHAPES = {"small": (50, 20, 24), "long": (200, 80, 16)}

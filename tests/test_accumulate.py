@@ -10,9 +10,10 @@ from test_engine import SETTINGS, Toy, assert_same_bits, go
 from torch import nn
 
 from cdcd_video.config import DenoiserConfig
-from cdcd_video.engine import loop, optim
+from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
+from cdcd_video.engine.train_step import train_step
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.records import LossTerms, TextStates
@@ -44,7 +45,7 @@ class Means:
 
 def one_step(task: Means, accumulate: int, step: int = 0) -> dict[str, torch.Tensor]:
     settings = replace(SETTINGS, accumulate=accumulate, clip_norm=None)
-    return loop.train_step(
+    return train_step(
         task, optim.make_optimizer(task.model, settings), Ema(task.model, 0.9), settings, step=step, seed=3
     )
 

@@ -16,8 +16,10 @@ from cdcd_video.engine.checkpoint import latest, load_weights
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, load_model
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.training.latent_encoder import Eyes
-from cdcd_video.training.training_run import STAGES, TrainingRun, codes_digest, open_clips
+from cdcd_video.training.latent_encoder import Eyes, codes_digest
+from cdcd_video.training.stage_order import STAGES
+from cdcd_video.training.training_data import open_clips
+from cdcd_video.training.training_run import TrainingRun
 
 SMALL = ("data.num_clips=2", "data.num_val_clips=2")
 
@@ -97,7 +99,7 @@ def test_stages_run_in_order_whatever_the_order_asked_for(reuse, expected, start
     trained = []
     for stage in STAGES:
         monkeypatch.setattr(TrainingRun, f"_train_{stage}", lambda self, stage=stage: trained.append(stage))
-    monkeypatch.setattr(TrainingRun, "_reuse", lambda self, path: None)
+    monkeypatch.setattr("cdcd_video.training.training_run.take_over", lambda *given: None)
     start(*filter(None, [reuse])).train(STAGES[::-1])
     assert trained == expected
 

@@ -21,7 +21,7 @@ from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer, VectorQuantizer
 from cdcd_video.records import FramePair
 from cdcd_video.training.codec_metrics import codec_figures
-from cdcd_video.training.stages import DecoderStage
+from cdcd_video.training.pixel_stages import DecoderStage
 
 LEVELS = (8, 6, 5)
 

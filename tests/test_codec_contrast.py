@@ -19,8 +19,9 @@ from cdcd_video.model import load_model
 from cdcd_video.networks.codec.codec_loss import codec_objective, latent_contrast
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.records import FramePair
-from cdcd_video.training.stages import CodecStage, DecoderStage
-from cdcd_video.training.training_run import TrainingRun, open_clips
+from cdcd_video.training.pixel_stages import CodecStage, DecoderStage
+from cdcd_video.training.training_data import open_clips
+from cdcd_video.training.training_run import TrainingRun
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs" / "tiny.yaml"

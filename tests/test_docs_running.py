@@ -63,8 +63,8 @@ def test_what_it_names_is_there():
         assert "://" in target or (ROOT / "docs" / target).exists(), target
     for path in re.findall(r"`(tests/\w+\.py|configs/[\w/]+\.yaml)`", PAGE):
         assert (ROOT / path).is_file(), path
-    logged = (ROOT / "cdcd_video" / "engine" / "loop.py").read_text() + (
-        ROOT / "cdcd_video" / "engine" / "optim.py"
-    ).read_text()
+    logged = "".join(
+        (ROOT / "cdcd_video" / "engine" / f"{name}.py").read_text() for name in ("loop", "optim", "train_step")
+    )
     for name in ("grad_norm", "param_norm", "update_norm", "idle_share", "groups"):
         assert f"`{name}`" in PAGE and f'"{name}"' in logged, name

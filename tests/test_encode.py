@@ -27,7 +27,7 @@ from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.tools import dry_run
 from cdcd_video.tools.dry_run.trial_clips import look_at_data
-from cdcd_video.training import latent_encoder, training_run
+from cdcd_video.training import latent_encoder, training_data, training_run
 from data_prep import encoding
 from data_prep.__main__ import main
 
@@ -334,7 +334,7 @@ def test_a_dry_run_tells_of_the_latents(latents, tmp_path):
 
 def test_what_needs_pixels_says_so(latents):
     with pytest.raises(UserError, match="holds latents and no pixels; for what needs pixels, name a prepared folder"):
-        training_run.open_clips(of_latents(latents), "val")
+        training_data.open_clips(of_latents(latents), "val")
 
 
 # ------------------------------------------------------------------------------------------------------------ the engine

@@ -31,7 +31,7 @@ from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.tools.dry_run.trial_sampling import drawing_section
 from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
 from cdcd_video.training.resolved import foreseen
-from cdcd_video.training.training_run import stages_of
+from cdcd_video.training.stage_order import stages_of
 
 TINY = ROOT / "configs" / "tiny.yaml"
 SMALL_CODEC = ("train.codec.batch_size=4", "train.codec.precision=fp32")
@@ -186,7 +186,7 @@ def test_fake_tensors_and_few_examples_tell_what_the_whole_batch_would(monkeypat
 
 def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model, monkeypatch):
     """Only the first stage is measured: on fake tensors, as the CLIP has no numbers, the others take long."""
-    monkeypatch.setattr("cdcd_video.training.training_run.stages_of", lambda config: stages_of(config)[:1])
+    monkeypatch.setattr("cdcd_video.training.stage_order.stages_of", lambda config: stages_of(config)[:1])
     data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
     told = explain(config_file.load(TINY, Config, data))
     assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told

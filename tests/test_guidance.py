@@ -248,7 +248,7 @@ def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     with request.chosen_target(asked) as target:
         request.write(iter([video.frames]), video.settings, target, order, device="cpu", threads=1)
     again = request.read_request({**dict.fromkeys(asked), "from_json": str(tmp_path / "x.json")})
-    assert again.params["contrast"] == 80.0
+    assert again.sampling["contrast"] == 80.0
     assert np.array_equal(tiny(again.start, again.captions, **again.sampling).frames, video.frames)
     old = json.loads((tmp_path / "x.json").read_text())
     del old["contrast"]  # as written before there was any

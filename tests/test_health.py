@@ -31,9 +31,10 @@ from cdcd_video.metrics.latent.health import (
 )
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.records import TextStates
+from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.model_card import write_card
 from cdcd_video.training.rollout_health import NUM_WATCHED, ROLLED_FRAMES
-from cdcd_video.training.stages import DiffusionStage, settings_for
+from cdcd_video.training.stage_settings import settings_for
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (5, 4), 9, 2, 20
 TOKENS = PATCHES * GROUPS

@@ -58,6 +58,12 @@ def sources(*folders: str) -> list[Path]:
 
 CODE = [*sources("cdcd_video", "data_prep", "patches"), *(ROOT / name for name in SCRIPTS)]
 ALL_CODE = [*CODE, *sources("tests")]
+MOST_LINES = 350
+"""Of a file; a reader keeps that much in mind."""
+LONG = {"cdcd_video/config/schema.py", "cdcd_video/kernels/attention.cpp"}
+"""One list of settings, and one kernel."""
+MOST_MODULES = 11
+"""At the top of the package."""
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
@@ -230,13 +236,13 @@ def test_nothing_dangerous_is_called(path: Path):
         assert pickles is None or (isinstance(pickles, ast.Constant) and pickles.value is False), where
         shell = given.get("shell")
         assert shell is None or (isinstance(shell, ast.Constant) and shell.value is False), where
-        assert name != "yaml.load" or short(path) == "cdcd_video/config/config_file.py", where
+        assert name != "yaml.load" or short(path) == "cdcd_video/config/strict_yaml.py", where
 
 
 def test_the_yaml_loader_is_a_safe_one():
-    from cdcd_video.config import config_file
+    from cdcd_video.config import strict_yaml
 
-    assert issubclass(config_file._Loader, yaml.SafeLoader)
+    assert issubclass(strict_yaml._Loader, yaml.SafeLoader)
 
 
 @each(CODE)
@@ -294,6 +300,27 @@ def test_docstrings(path: Path):
         if isinstance(node, kinds) and node.name[0] != "_" and node.name != "main" and not ast.get_docstring(node)
     ]
     assert not silent, f"{short(path)}: no docstring on {', '.join(silent)}"
+
+
+def test_no_file_is_too_long_to_be_read():
+    kinds = {".py", ".cpp", ".h", ".js", ".css", ".html"}
+    files = [path for folder in ("cdcd_video", "data_prep", "patches") for path in (ROOT / folder).rglob("*")]
+    lines = {short(path): len(path.read_text("utf-8").splitlines()) for path in files if path.suffix in kinds}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES and name not in LONG} == {}
+    assert min(lines[name] for name in LONG) > MOST_LINES, "it is short enough now"
+
+
+def test_files_are_told_apart_by_their_names():
+    """An editor's tabs, a traceback and a reader's memory have room for a name, not for a path."""
+    places: dict[str, list[str]] = {}
+    for path in sources("cdcd_video"):
+        places.setdefault(path.name, []).append(short(path))
+    del places["__init__.py"], places["__main__.py"]
+    assert [same for same in places.values() if len(same) > 1] == []
+
+
+def test_the_top_of_the_package_fits_on_one_look():
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_MODULES
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

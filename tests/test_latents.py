@@ -396,7 +396,7 @@ def test_the_true_frames_between_are_the_scenes_own(pipe: ImageToVideo, found: l
 
 def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
     cases = ClipsCases(FewClips(), 3, 2, num_frames=6, fps=8.0, size_px=32)
-    study = latent_study.study(pipe, cases, replace(pipe.defaults(num_frames=6), fps=8.0))
+    study = latent_study.study(pipe, cases, pipe.defaults(num_frames=6).changed(fps=8.0))
     names = {(score.row, score.metric) for score in study.scores}
     assert ("real", "alignment") in names and ("real", "purity") not in names
     assert ("model", "caption_retrieval@1") not in names and ("model", "inbetween_object_psnr") not in names

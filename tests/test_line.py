@@ -17,7 +17,8 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
 from cdcd_video.networks.codec import reconstruction_quality
-from cdcd_video.training.training_run import TrainingRun, stages_of
+from cdcd_video.training.stage_order import stages_of
+from cdcd_video.training.training_run import TrainingRun
 
 CONFIG = ROOT / "configs" / "tiny.yaml"
 WEIGHTS = ("clip/model.safetensors", "codec.safetensors", "denoiser.safetensors")

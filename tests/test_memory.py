@@ -17,6 +17,7 @@ from cdcd_video.request import Request, Target, write
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.storage import memory
 from cdcd_video.training import preflight, training_run
+from cdcd_video.training.stage_order import STAGES
 
 SHORT = (
     MemoryError(),
@@ -79,7 +80,7 @@ def test_other_faults_stay_what_they_are():
         faulty()
 
 
-@pytest.mark.parametrize("stage", training_run.STAGES)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_batch_or_a_width_beyond_all_memory_is_told_before_anything_is_made(stage: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(memory, "total_bytes", lambda: 16 * 10**9)
     cpu = torch.device("cpu")
@@ -108,7 +109,7 @@ def test_a_run_is_refused_before_its_first_stage_for_what_the_last_needs(tmp_pat
 def test_the_shipped_recipes_fit_into_small_machines():
     for name in ("tiny", "sprites", "gate", "clips_64"):
         config = config_file.load(ROOT / "configs" / f"{name}.yaml", Config)
-        assert all(preflight.least_bytes(config, stage) < 2e9 for stage in training_run.STAGES)
+        assert all(preflight.least_bytes(config, stage) < 2e9 for stage in STAGES)
 
 
 @pytest.mark.parametrize(

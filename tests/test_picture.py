@@ -15,7 +15,7 @@ from cdcd_video.model import build_critic
 from cdcd_video.networks.codec.codec_loss import decoder_objective
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.perceptual import Critic, Picture
-from cdcd_video.training.stages import picture_of
+from cdcd_video.training.pixel_stages import picture_of
 from cdcd_video.training.training_run import TrainingRun
 
 CPU = torch.device("cpu")
@@ -133,7 +133,7 @@ def test_a_decoder_with_a_critic_is_trained_resumed_and_handed_on_without_it(tmp
         return decoder_objective(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cdcd_video.training.stages.decoder_objective", dying)
+        patch.setattr("cdcd_video.training.pixel_stages.decoder_objective", dying)
         with pytest.raises(RuntimeError, match="power cut"):
             runs[1].train(["decoder"])
     start("broken").train(["decoder"])

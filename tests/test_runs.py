@@ -17,7 +17,7 @@ from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.engine import checkpoint, runtime
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms
-from cdcd_video.training import run_folder
+from cdcd_video.training import run_folder, stage_order
 from cdcd_video.training.training_run import TrainingRun
 
 SMALL = ("data.num_clips=2", "data.num_val_clips=2")
@@ -71,11 +71,11 @@ def test_another_config_is_refused_with_every_key_and_both_values(start, begun: 
     assert (run.out / "config.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("stage", run_folder.STAGES)
+@pytest.mark.parametrize("stage", stage_order.STAGES)
 def test_every_stage_may_be_given_more_steps_and_none_fewer(start, stage: str):
     run = start()
     steps = getattr(run.config.train, stage).num_steps
-    trained(run, *[one for one in run_folder.STAGES if stage not in run_folder.BUILDS_ON[one]])
+    trained(run, *[one for one in stage_order.STAGES if stage not in stage_order.BUILDS_ON[one]])
     with pytest.raises(UserError, match=rf"train\.{stage}\.num_steps: {steps} there, {steps - 1} here"):
         start(f"train.{stage}.num_steps={steps - 1}")
     assert start(f"train.{stage}.num_steps={steps + 5}").config.train != run.config.train

@@ -51,7 +51,7 @@ WEIGHTS = "cdcd_video/metrics/features/feature_weights.py"
 """Published feature networks come as .pth: their hash is pinned, and `weights_only` reads tensors and nothing else."""
 INCEPTION = "cdcd_video/metrics/features/networks.py"
 """A foreign loader wants a .pth: it is given one that was written in memory a line before, from checked tensors."""
-YAML = "cdcd_video/config/config_file.py"
+YAML = "cdcd_video/config/strict_yaml.py"
 """Its loader is a stricter SafeLoader, see test_house."""
 
 
@@ -82,7 +82,7 @@ def _of_call(node: ast.Call, name: str, path: str) -> Iterator[str]:
     if name == "torch.save" and path != INCEPTION:
         yield "torch.save is called; safetensors holds tensors and nothing else"
     if name == "yaml.load" and path != YAML:
-        yield "yaml.load is called; use configfile, or yaml.safe_load"
+        yield "yaml.load is called; use config.strict_yaml, or yaml.safe_load"
     if "allow_pickle" in given and not _is(given["allow_pickle"], False):
         yield "allow_pickle is not False"
     if name in {"numpy.load", "numpy.lib.format.read_array"} and len(node.args) > 2 and not _is(node.args[2], False):

@@ -53,7 +53,7 @@ def test_beyond_a_machine_the_network_counts_and_alone_nothing_is_sent():
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused_before_anything_is_counted(monkeypatch):
-    config = str(Path(scaling_estimate.__file__).parents[2] / "configs" / "tiny.yaml")
+    config = str(Path(scaling_estimate.__file__).parents[3] / "configs" / "tiny.yaml")
     monkeypatch.setattr("sys.argv", ["scaling", "--config", config, "--processes", "2", "7"])
     with pytest.raises(UserError, match="cannot be dealt out to 7 processes; name divisors"):
         scaling_estimate.main()
@@ -62,7 +62,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_before_anything_is_counted(
 def test_a_stage_is_counted_as_the_dry_run_counts_it():
     from cdcd_video.config import Config, config_file
 
-    path = Path(scaling_estimate.__file__).parents[2] / "configs" / "tiny.yaml"
+    path = Path(scaling_estimate.__file__).parents[3] / "configs" / "tiny.yaml"
     changes = ["loss.contrast.frame_text=0.1", "loss.contrast.share=0.5", "loss.contrast.frame_frame=0"]
     config = config_file.load(path, Config, [*changes, "train.diffusion.batch_size=12"])
     work = scaling_estimate.work_of(config, "diffusion")

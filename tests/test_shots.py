@@ -19,8 +19,9 @@ from cdcd_video.evaluation import real_videos
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.records import TextStates
 from cdcd_video.training import contact_sheets
+from cdcd_video.training.code_stages import CodeStage
 from cdcd_video.training.codec_metrics import codec_figures
-from cdcd_video.training.stages import CodecStage, CodeStage
+from cdcd_video.training.pixel_stages import CodecStage
 
 LENGTHS = np.array([16, 8, 1, 12, 2, 0])
 

@@ -8,7 +8,8 @@ import pytest
 from cdcd_video.data import sprites, sprites_render
 from cdcd_video.data.sprites import SpriteObject, World
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.sprites_metrics import BEST_PSNR_DB, score, track
+from cdcd_video.metrics.sprites_metrics import BEST_PSNR_DB, score
+from cdcd_video.metrics.sprites_tracking import track
 
 TIMES = World().times_s
 

@@ -15,7 +15,7 @@ from cdcd_video.errors import UserError, exit_code
 from cdcd_video.evaluation import from_model, real_videos
 from cdcd_video.metrics.protocol import Protocol, Ruler
 from cdcd_video.pipeline import ImageToVideo
-from cdcd_video.training import training_run
+from cdcd_video.training import training_data
 from data_prep.__main__ import main
 
 CONFIG = Path(__file__).parent.parent / "configs/clips_64.yaml"
@@ -45,10 +45,10 @@ def test_a_config_that_says_otherwise_is_refused(letterboxed):
     config = config_file.load(CONFIG, Config, said)
     assert config.data.mode == "crop"
     with pytest.raises(UserError, match="--mode letterbox and data.mode is crop; make them equal"):
-        training_run.open_clips(config, "train")
+        training_data.open_clips(config, "train")
     config = config_file.load(CONFIG, Config, [*said, "data.mode=letterbox"])
     clips = StoredClips(letterboxed)
-    assert len(training_run.open_clips(config, clips.rows[0].split)) >= 1
+    assert len(training_data.open_clips(config, clips.rows[0].split)) >= 1
 
 
 def test_a_protocol_that_says_otherwise_is_refused_and_one_that_says_nothing_learns_it(letterboxed):

@@ -16,7 +16,7 @@ from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import with_own_source
 from cdcd_video.records import TextStates
-from cdcd_video.training.stages import DiffusionStage
+from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.step_draws import draw_refine
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6

@@ -25,7 +25,7 @@ from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
 from cdcd_video.tools import guidance, latents, ruler, stand_in_clip
 from cdcd_video.tools.dev import codec_reconstruction, feature_training, killed_runs
 from cdcd_video.tools.dev.fuzzing import fuzz_command as fuzz
-from cdcd_video.training import run_folder
+from cdcd_video.training import run_folder, stage_order
 
 SPRITES = ("sprites", "--num-clips", 2, "--num-frames", 3, "--size-px", 8)
 TINY = ROOT / "configs" / "tiny.yaml"
@@ -261,7 +261,7 @@ def test_two_trainings_of_one_folder_train_different_things(tmp_path: Path):
             pass
 
     with run_folder.writing(out, ["decoder"]):
-        for stage in run_folder.STAGES:
+        for stage in stage_order.STAGES:
             thread = threading.Thread(target=ask, args=(stage,))
             thread.start()
             thread.join()

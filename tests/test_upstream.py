@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cdcd_video.errors import UserError
-from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, TREES, Upstream, UpstreamLoss, tree_hash
+from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, TREES, Upstream, tree_hash
+from cdcd_video.tools.upstream.upstream_loss import UpstreamLoss
 
 SOURCE = '''
 raise RuntimeError("whoever imports this file gets this")

@@ -11,6 +11,7 @@ from cdcd_video.ablate.plan import Cell, Plan
 from cdcd_video.config import Config, config_file
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.training import training_run
+from cdcd_video.training.stage_order import stages_of
 
 STEPS = (2, 6)
 """Steps between which a training step is timed; the first ones are slower."""
@@ -40,7 +41,7 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
         training = training_run.TrainingRun(config, Path(folder, "run"), ["probe"])
         training.train(plan.ablation.stages)
         # Not every arm has every stage: the eye is trained only for a term that looks with it.
-        times = {stage: {} for stage in training_run.stages_of(config) if stage in plan.ablation.stages}
+        times = {stage: {} for stage in stages_of(config) if stage in plan.ablation.stages}
         for line in map(json.loads, Path(folder, "run", "log.jsonl").read_text().splitlines()):
             if "loss" in line:
                 times[line["task"]][line["step"]] = line["time_s"]

@@ -1,5 +1,6 @@
 """What a section of a config was, in words that stay the same when dials are added: checkpoints are told apart by it."""
 
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
@@ -78,6 +79,11 @@ def unsaid_in(file: Path) -> dict[str, dict[str, Any]]:
 
 def _of(config: Config, section: str, dial: str) -> Any:
     return getattr(getattr(config, section), dial)
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def of_codes(section: CodecConfig) -> CodecConfig:

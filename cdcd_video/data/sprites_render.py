@@ -11,13 +11,25 @@ import time
 
 import numpy as np
 
-from cdcd_video.data import sprites
-from cdcd_video.data.sprites import Background, Scene
+from cdcd_video.data.sprites_motion import truth
+from cdcd_video.data.sprites_sampling import sample_scene
+from cdcd_video.data.sprites_scene import (
+    OUTER_RADIUS,
+    SQUARE_HALF_SIDE,
+    STAR_CIRCUMRADIUS,
+    STAR_INNER,
+    TRIANGLE_CIRCUMRADIUS,
+    VIEW_PX,
+    Background,
+    Scene,
+    World,
+)
+from cdcd_video.data.sprites_words import COLOURS
 
 _EDGE_PX = 1.5  # an anti-aliased edge reaches this far beyond the shape's circumscribed circle
 
 
-def render(scene: Scene, times_s: np.ndarray, size_px: int = sprites.VIEW_PX) -> np.ndarray:
+def render(scene: Scene, times_s: np.ndarray, size_px: int = VIEW_PX) -> np.ndarray:
     """Draws the scene at the given times.
 
     Args:
@@ -28,12 +40,12 @@ def render(scene: Scene, times_s: np.ndarray, size_px: int = sprites.VIEW_PX) ->
     Returns:
       uint8 (F, size_px, size_px, 3), RGB.
     """
-    known = sprites.truth(scene, times_s)
-    scale = size_px / sprites.VIEW_PX
+    known = truth(scene, times_s)
+    scale = size_px / VIEW_PX
     background = _background(scene.background, size_px)
     frames = np.repeat((background + 0.5).astype(np.uint8)[None], known.radii.shape[1], axis=0)
     for place, sprite in enumerate(scene.objects):
-        colour = np.array(sprites.COLOURS[sprite.colour], dtype=np.float32)
+        colour = np.array(COLOURS[sprite.colour], dtype=np.float32)
         crops, corners = _crops(
             sprite.shape, known.centres[place] * scale, known.radii[place] * scale, known.angles_rad[place]
         )
@@ -43,18 +55,18 @@ def render(scene: Scene, times_s: np.ndarray, size_px: int = sprites.VIEW_PX) ->
     return frames
 
 
-def render_background(background: Background, size_px: int = sprites.VIEW_PX) -> np.ndarray:
+def render_background(background: Background, size_px: int = VIEW_PX) -> np.ndarray:
     """The scene without its objects, uint8 (size_px, size_px, 3): the very bytes `render` leaves uncovered."""
     return (_background(background, size_px) + 0.5).astype(np.uint8)
 
 
 def render_object_mask(
-    shape: str, centres: np.ndarray, radii: np.ndarray, angles_rad: np.ndarray, size_px: int = sprites.VIEW_PX
+    shape: str, centres: np.ndarray, radii: np.ndarray, angles_rad: np.ndarray, size_px: int = VIEW_PX
 ) -> np.ndarray:
     """Coverage of every pixel by one object, whatever else is in the scene.
 
     Args:
-      shape: one of `sprites.SHAPES`.
+      shape: one of `SHAPES`.
       centres: (F, 2) as (x, y) in px of the 64x64 view; may lie outside it.
       radii: (F,) nominal radii in px of the view.
       angles_rad: (F,), clockwise; 0 is upright.
@@ -63,7 +75,7 @@ def render_object_mask(
     Returns:
       float32 (F, size_px, size_px) in 0..1.
     """
-    scale = size_px / sprites.VIEW_PX
+    scale = size_px / VIEW_PX
     crops, corners = _crops(
         shape, np.asarray(centres, float) * scale, np.asarray(radii, float) * scale, np.asarray(angles_rad, float)
     )
@@ -74,10 +86,10 @@ def render_object_mask(
     return masks
 
 
-def frames_per_second(num_clips: int = 100, num_frames: int = 16, size_px: int = sprites.VIEW_PX) -> float:
+def frames_per_second(num_clips: int = 100, num_frames: int = 16, size_px: int = VIEW_PX) -> float:
     """Measures `render` on clips of the full world, without the sampling of the scenes, by the time of the processor."""
-    world = sprites.World(num_frames=num_frames)
-    scenes = [sprites.sample_scene(0, index, world=world) for index in range(num_clips)]
+    world = World(num_frames=num_frames)
+    scenes = [sample_scene(0, index, world=world) for index in range(num_clips)]
     render(scenes[0], world.times_s, size_px)
     start = time.thread_time()
     for scene in scenes:
@@ -92,7 +104,7 @@ def _crops(
     shape: str, centres: np.ndarray, radii: np.ndarray, angles: np.ndarray
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Coverage in square crops that hold the whole object: float32 (F, P, P) and each crop's (left, top) pixel."""
-    reach = math.ceil(sprites.OUTER_RADIUS[shape] * float(radii.max()) + _EDGE_PX)
+    reach = math.ceil(OUTER_RADIUS[shape] * float(radii.max()) + _EDGE_PX)
     corners = np.floor(centres).astype(int) - reach
     pixels = corners[:, :, None] + np.arange(2 * reach + 1) + 0.5 - centres[:, :, None]  # (F, 2, P)
     x, y = pixels[:, 0, None, :].astype(np.float32), pixels[:, 1, :, None].astype(np.float32)
@@ -115,19 +127,19 @@ def _circle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _square(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    half = np.float32(sprites.SQUARE_HALF_SIDE) * radius
+    half = np.float32(SQUARE_HALF_SIDE) * radius
     return np.maximum(np.abs(x) - half, np.abs(y) - half)
 
 
 def _triangle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Point up, centroid at the origin: the farthest of the three sides, two of them mirror images."""
-    inner = np.float32(0.5 * sprites.TRIANGLE_CIRCUMRADIUS) * radius
+    inner = np.float32(0.5 * TRIANGLE_CIRCUMRADIUS) * radius
     slanted = np.float32(math.cos(math.pi / 6)) * np.abs(x) - np.float32(0.5) * y
     return np.maximum(slanted, y) - inner
 
 
 _STAR_TIP = np.array([0.0, -1.0])
-_STAR_NOTCH = sprites.STAR_INNER * np.array([math.sin(math.pi / 5), -math.cos(math.pi / 5)])
+_STAR_NOTCH = STAR_INNER * np.array([math.sin(math.pi / 5), -math.cos(math.pi / 5)])
 _STAR_EDGE = _STAR_NOTCH - _STAR_TIP
 _STAR_NORMAL = np.array([-_STAR_EDGE[1], _STAR_EDGE[0]]) / -np.hypot(*_STAR_EDGE)
 
@@ -140,7 +152,7 @@ def _star(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
         beyond = 2 * np.maximum(np.float32(normal_x) * x + np.float32(normal_y) * y, 0)
         x, y = x - beyond * np.float32(normal_x), y - beyond * np.float32(normal_y)
         x = np.abs(x)
-    height = np.float32(sprites.STAR_CIRCUMRADIUS * float(_STAR_NORMAL @ _STAR_TIP)) * radius
+    height = np.float32(STAR_CIRCUMRADIUS * float(_STAR_NORMAL @ _STAR_TIP)) * radius
     return np.float32(_STAR_NORMAL[0]) * x + np.float32(_STAR_NORMAL[1]) * y - height
 
 
@@ -153,7 +165,7 @@ _SIGNED_DISTANCES = {"circle": _circle, "square": _square, "triangle": _triangle
 @functools.lru_cache(maxsize=256)
 def _background(background: Background, size_px: int) -> np.ndarray:
     """The background in 0..255, float32 (H, W, 3), read-only because it is shared."""
-    axis = ((np.arange(size_px) + 0.5) * (sprites.VIEW_PX / size_px)).astype(np.float32)
+    axis = ((np.arange(size_px) + 0.5) * (VIEW_PX / size_px)).astype(np.float32)
     mix = _PATTERNS[background.kind](background, axis[None, :], axis[:, None])
     mix = np.broadcast_to(mix, (size_px, size_px))[..., None].astype(np.float32)
     first, second = np.array([background.first, background.second], dtype=np.float32) * 255
@@ -164,7 +176,7 @@ def _background(background: Background, size_px: int) -> np.ndarray:
 
 def _along(background: Background, x: np.ndarray, y: np.ndarray, turn: float = 0.0) -> np.ndarray:
     """Distance from the view's middle along the pattern's direction, in px."""
-    angle, middle = background.angle_rad + turn, sprites.VIEW_PX / 2
+    angle, middle = background.angle_rad + turn, VIEW_PX / 2
     return (x - middle) * math.cos(angle) + (y - middle) * math.sin(angle)
 
 
@@ -179,7 +191,7 @@ def _plain(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _gradient(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.clip(_along(background, x, y) / (1.2 * sprites.VIEW_PX) + 0.5, 0.0, 1.0)
+    return np.clip(_along(background, x, y) / (1.2 * VIEW_PX) + 0.5, 0.0, 1.0)
 
 
 def _stripes(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:

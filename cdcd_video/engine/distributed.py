@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cdcd_video.engine.runtime import take_gpu
 from cdcd_video.errors import UserError
 from cdcd_video.records import ALONE, Collectives, Rows
 
@@ -321,29 +322,6 @@ def _answered() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise UserError(LOST) from error
-
-
-def take_gpu(device: str) -> bool:
-    """Gives each process that `torchrun` has started on a machine a GPU of its own, where the device's name asks for GPUs.
-
-    Returns:
-      Whether there is one.
-
-    Raises:
-      UserError: there are more processes than GPUs, or one GPU is named for all.
-    """
-    number, is_gpu = os.environ.get("LOCAL_RANK"), device.startswith("cuda")
-    if number is None or not (is_gpu or (device == "auto" and torch.cuda.is_available())):
-        return is_gpu
-    if ":" in device and os.environ.get("WORLD_SIZE") != "1":
-        raise UserError(f"device {device!r} is one GPU for all processes; use cuda or auto")
-    if int(number) >= torch.cuda.device_count():
-        raise UserError(
-            f"there are more processes than GPUs on this machine ({torch.cuda.device_count()}); use --nproc-per-node"
-            f" {torch.cuda.device_count()}, or device=cpu"
-        )
-    torch.cuda.set_device(device if ":" in device else int(number))
-    return True
 
 
 def _first_line(error: BaseException) -> str:

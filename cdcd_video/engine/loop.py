@@ -1,17 +1,15 @@
 """The training loop: step, log, evaluate, save, resume, stop. It is handed an objective and does not know its meaning."""
 
-import signal
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cdcd_video.engine import checkpoint, distributed, optim, parallel, runtime
 from cdcd_video.engine.distributed import Mute
@@ -19,39 +17,13 @@ from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.failures import told_in_a_sentence
 from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
 from cdcd_video.engine.optim import TrainSettings
+from cdcd_video.engine.stop_signals import Stop, listening
 from cdcd_video.engine.throughput import Clock, Fed, memory
+from cdcd_video.engine.train_step import Task, train_step
 from cdcd_video.engine.watch import Watchers
 from cdcd_video.errors import UserError
-from cdcd_video.records import LossTerms
 from cdcd_video.storage.tensor_file import find_fault
 from cdcd_video.video import contact_sheet
-
-
-class Task(Protocol):
-    """What can be trained. All that changes while it trains is in `model`: parameters and buffers."""
-
-    name: str
-    """Short and stable: it names the folder of checkpoints, is in every log line and seeds the random streams."""
-    model: nn.Module
-    """Parameters with `requires_grad` are trained; all on one device. A `batch_size` attribute of the task, when it has
-    one, lets the log tell samples per second."""
-
-    def batch(self, step: int) -> Any:
-        """The examples of step number `step` (from 0), a function of `step` alone: resuming needs no other memory."""
-        ...
-
-    def objective(self, batch: Any, generator: torch.Generator) -> LossTerms:
-        """What this batch pays; every random draw comes from `generator`, which is fresh for each step."""
-        ...
-
-    def evaluate(self) -> dict[str, float]:
-        """Scores of the model as it stands (it wears the averaged weights); may be empty.
-
-        A task may also have `alarms(evaluation, progress)`: sentences on what these scores say is going wrong, with
-        `progress` the share of the steps taken. They are said and written down; training goes on. One that has
-        `pictures()`, rows of frames and a label for each, gets a contact sheet in `samples/` at each evaluation.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -68,80 +40,6 @@ class TrainResult:
     """The latest scores."""
     seconds: float
     """Wall-clock time over all starts."""
-
-
-def train_step(
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema,
-    settings: TrainSettings,
-    *,
-    step: int,
-    seed: int,
-    is_logged: bool = False,
-) -> dict[str, Tensor]:
-    """One optimiser step: draw a batch, pay, differentiate, clip, move, average.
-
-    With `settings.accumulate` n, batches n step to n step + n - 1 pay in turn, each with random streams of its own, and
-    the gradient is the mean of theirs.
-
-    Args:
-      task: what is trained.
-      optimizer: over the task's trained parameters.
-      ema: their average.
-      settings: rate, precision, clipping.
-      step: index of this step, from 0.
-      seed: of the whole run.
-      is_logged: whether the terms' shares in the gradient are wanted too, where the objective can tell them.
-
-    Returns:
-      The values of this step, on the device: `loss`, every term apart, and `grad_norm` before clipping; where the step
-      is logged also `param_norm` after it and `update_norm`, how far it went; last the sums and counts by group, (2, G).
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    device = parameters[0].device
-    optim.set_learning_rate(optimizer, optim.learning_rate(step, settings))
-    optimizer.zero_grad(set_to_none=True)
-    paid = [
-        _pay(task, settings, number, seed, device, is_logged)
-        for number in range(step * settings.accumulate, (step + 1) * settings.accumulate)
-    ]
-    values, groups = paid[0] if len(paid) == 1 else _together(paid)
-    values["grad_norm"] = parallel.clip_grad_norm(parameters, settings.clip_norm or float("inf"))
-    before = [parallel.share(parameter.detach()).clone() for parameter in parameters] if is_logged else None
-    optimizer.step()
-    if before is not None:
-        values |= optim.norms(parameters, before)
-    ema.update(step)
-    return distributed.means({**values, **groups})
-
-
-def _pay(
-    task: Task, settings: TrainSettings, number: int, seed: int, device: torch.device, is_logged: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Adds to the gradient what batch `number` asks for; returns its values, and its sums and counts by group."""
-    rng = runtime.generator(seed, task.name, number, device=device)
-    others = [distributed.world().rank] if not distributed.is_main() else []
-    runtime.seed_layers(runtime.seed_for(seed, task.name, number, "layers", *others), device)
-    batch = task.batch(number)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        losses = task.objective(batch, rng)
-    values, groups = {**losses.parts, "loss": losses.total}, losses.groups
-    if is_logged and losses.shares is not None:
-        values |= losses.shares()
-    del losses  # what the shares would be worked out from need not be kept while the gradient is
-    total = values["loss"] if settings.accumulate == 1 else values["loss"] / settings.accumulate
-    total.backward()
-    return {name: value.detach() for name, value in values.items()}, groups
-
-
-def _together(
-    paid: Sequence[tuple[dict[str, Tensor], dict[str, Tensor]]],
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Means of the values of several batches, and sums of their sums and counts."""
-    values, groups = ([part[i] for part in paid] for i in range(2))
-    means = {name: torch.stack([part[name].float() for part in values]).mean(0) for name in values[0]}
-    return means, {name: torch.stack([part[name] for part in groups]).sum(0) for name in groups[0]}
 
 
 def train(
@@ -183,7 +81,7 @@ def train(
     run.resume()
     run.open_watchers(watch)
     devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _listening() as stop:
+    with torch.random.fork_rng(devices), listening() as stop:
         try:
             with told_in_a_sentence(task.name, lambda: run.step + 1, run.last_good):
                 run.go(stop)
@@ -195,37 +93,6 @@ def train(
         raise SystemExit(128 + stop.received)
     is_finished = run.step >= settings.num_steps
     return TrainResult(run.step, is_finished, run.saved, run.evaluation, run.seconds)
-
-
-@dataclass
-class _Stop:
-    """Whether a signal asked us to stop, and which."""
-
-    received: int | None = None
-
-
-@contextmanager
-def _listening() -> Iterator[_Stop]:
-    """Remembers the first SIGINT or SIGTERM inside the `with`; a second one acts as if nobody listened."""
-    stop = _Stop()
-    before: dict[int, Any] = {}
-
-    def forget() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        stop.received = number
-        forget()
-
-    if threading.current_thread() is threading.main_thread():  # Python lets no other thread listen
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, hear)
-    try:
-        yield stop
-    finally:
-        forget()
 
 
 @dataclass
@@ -303,7 +170,7 @@ class _Run:
         facts = {**self.identity, **asdict(self.settings), "seed": self.seed}
         self.watchers = Watchers(asked, self.out, self.task.name, self.step, facts)
 
-    def go(self, stop: _Stop) -> None:
+    def go(self, stop: Stop) -> None:
         """Steps until the last one, a signal, or the end of the time allowed."""
         settings = self.settings
         self.task.model.train()

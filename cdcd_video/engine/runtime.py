@@ -80,6 +80,29 @@ def device_for(name: str = "auto") -> torch.device:
     return device
 
 
+def take_gpu(device: str) -> bool:
+    """Gives each process that `torchrun` has started on a machine a GPU of its own, where the device's name asks for GPUs.
+
+    Returns:
+      Whether there is one.
+
+    Raises:
+      UserError: there are more processes than GPUs, or one GPU is named for all.
+    """
+    number, is_gpu = os.environ.get("LOCAL_RANK"), device.startswith("cuda")
+    if number is None or not (is_gpu or (device == "auto" and torch.cuda.is_available())):
+        return is_gpu
+    if ":" in device and os.environ.get("WORLD_SIZE") != "1":
+        raise UserError(f"device {device!r} is one GPU for all processes; use cuda or auto")
+    if int(number) >= torch.cuda.device_count():
+        raise UserError(
+            f"there are more processes than GPUs on this machine ({torch.cuda.device_count()}); use --nproc-per-node"
+            f" {torch.cuda.device_count()}, or device=cpu"
+        )
+    torch.cuda.set_device(device if ":" in device else int(number))
+    return True
+
+
 def to_device(value: Any, device: torch.device) -> Any:
     """Tensors on a device, those in a record (a dataclass) too, without waiting for the work that the device has in hand.
 

@@ -6,12 +6,12 @@ from cdcd_video.data.shots import LongestShots
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.eval_dataset import ClipFootage, Clips, SceneFootage, choose_scenes
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.training import training_run
+from cdcd_video.training import training_data
 
 
 def world_of(config: Config) -> sprites.World:
     """The world a model was trained on, and the full one for a model of clips."""
-    return training_run.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
+    return training_data.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
 
 
 def scenes(config: Config, rule: Protocol) -> tuple[SceneFootage, Protocol]:

@@ -9,9 +9,9 @@ import numpy as np
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import STRAIGHT_MOTIONS, Scene, World
 from cdcd_video.data.sprites_render import render
-from cdcd_video.metrics import sprites_metrics as judge
 from cdcd_video.metrics.measurements import at_view_size
 from cdcd_video.metrics.references import Painter, codec_ceiling
+from cdcd_video.metrics.sprites_tracking import track
 
 GATE_WORLD = World(max_objects=1, motions=(*STRAIGHT_MOTIONS, "stays still"))
 """One object that moves straight in one of eight directions, or stays."""
@@ -83,7 +83,7 @@ def _elsewhere(scene: Scene, rng: np.random.Generator) -> Scene:
 def _moves(videos: np.ndarray, scenes: Sequence[Scene]) -> np.ndarray:
     """Tracked displacement of each one-object scene from its first frame to its last, (V, 2); NaN where lost."""
     centres = np.stack(
-        [judge.track(at_view_size(frames), scene).centres[0] for frames, scene in zip(videos, scenes, strict=True)]
+        [track(at_view_size(frames), scene).centres[0] for frames, scene in zip(videos, scenes, strict=True)]
     )
     return centres[:, -1] - centres[:, 0]
 

@@ -32,7 +32,7 @@ def main() -> int:
     from cdcd_video.model import load_model
     from cdcd_video.tools.probe import motion_probe
     from cdcd_video.training.codec_metrics import Neighbours, codec_figures
-    from cdcd_video.training.training_run import open_clips
+    from cdcd_video.training.training_data import open_clips
 
     model = load_model(args.checkpoint)
     clips = open_clips(model.config, "val")

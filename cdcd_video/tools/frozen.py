@@ -21,7 +21,7 @@ def main() -> int:
     from cdcd_video.engine.runtime import device_for
     from cdcd_video.metrics.latent import health
     from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.training import rollout_health, training_run
+    from cdcd_video.training import rollout_health, training_data
     from cdcd_video.training.latent_encoder import Eyes
 
     device = device_for(args.device)
@@ -29,7 +29,7 @@ def main() -> int:
         for name in args.models:
             pipe = ImageToVideo.from_pretrained(name, str(device))
             model, config = pipe.model, pipe.model.config
-            clips = training_run.open_clips(config, "val")
+            clips = training_data.open_clips(config, "val")
             eyes = Eyes(config, model.clip, model.codec, device)
             most = config.data.num_frames if config.data.kind == "sprites" else config.data.max_frames_per_clip
             plan = eyes.plan(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={})

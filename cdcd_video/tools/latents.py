@@ -51,7 +51,7 @@ def measure(args: argparse.Namespace) -> None:
     from cdcd_video.evaluation.report import latent_page as page
     from cdcd_video.metrics.latent import counterfactuals, latent_study
     from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.training import training_run
+    from cdcd_video.training import training_data
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
     config, params = pipe.model.config, pipe.defaults(num_frames=args.num_frames, seed=args.seed)
@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     sizes = {"num_frames": params.num_frames, "size_px": pipe.size_px, "bank_size": args.num_bank}
     if args.data == "sprites":
-        world = training_run.sprites_world(config) if config.data.kind == "sprites" else None
+        world = training_data.sprites_world(config) if config.data.kind == "sprites" else None
         chosen = {"fps": params.fps, "split": args.split, "world": world}
         cases = counterfactuals.SpritesCases(args.seed, args.num_images, args.captions_per_image, **sizes, **chosen)
     else:

@@ -21,7 +21,7 @@ def main() -> int:
     from cdcd_video.model import build_codec, clip_folder, folder_of, load_module
     from cdcd_video.networks.clip import FrozenClip
     from cdcd_video.networks.codec import reconstruction_quality
-    from cdcd_video.training.training_run import open_clips
+    from cdcd_video.training.training_data import open_clips
 
     folder = folder_of(args.checkpoint)
     config = config_file.load(folder / "config.yaml", Config)

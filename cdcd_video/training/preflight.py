@@ -20,7 +20,7 @@ def check_training(config: Config, stage: str, device: torch.device) -> None:
 
     Args:
       config: the resolved config.
-      stage: of `build.STAGES`.
+      stage: of `stage_order.STAGES`.
       device: that it is to be trained on.
 
     Raises:

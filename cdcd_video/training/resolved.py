@@ -34,13 +34,13 @@ def settled(
     """A config in which every stage names its precision.
 
     The weights depend on it, so a run that was begun goes on in the one it has, on whatever machine. For the same reason a
-    run from before a dial was there goes on as it began, see `identity.BEFORE`, unless that dial is turned.
+    run from before a dial was there goes on as it began, see `fingerprint.BEFORE`, unless that dial is turned.
 
     Args:
       config: as the user gave it.
       device: where it is trained.
       begun: the settled config of the run, where it was begun before.
-      unsaid: of that run, see `identity.unsaid_in`.
+      unsaid: of that run, see `fingerprint.unsaid_in`.
     """
     kept = {}
     for name, dials in unsaid.items():

@@ -1,30 +1,27 @@
 """A run's folder: who writes what in it, and which config it takes."""
 
 import json
+import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
+
 from cdcd_video.config import Config, config_file
+from cdcd_video.config.config_difference import told_unequal, unequal
+from cdcd_video.config.fingerprint import text_digest, unsaid_in
 from cdcd_video.engine import checkpoint, distributed, runtime
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
+from cdcd_video.kernels import compiled
 from cdcd_video.model import folder_of
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.storage.small_file import MIB, read_small
+from cdcd_video.training.resolved import begun_in, precisions, settled, slow_ones
+from cdcd_video.training.stage_order import BUILDS_ON, STAGES, stages_of
 
-BUILDS_ON: dict[str, tuple[str, ...]] = {
-    "clip": (),
-    "codec": ("clip",),
-    "decoder": ("clip", "codec"),
-    "eye": ("clip", "codec"),
-    "diffusion": ("clip", "codec", "eye"),
-    "refine": ("clip", "codec", "eye", "diffusion"),
-}
-"""Each stage, in order, with those whose weights it needs. `decoder` and `diffusion` need `codec` and not each other: two
-processes can train them side by side."""
-STAGES = tuple(BUILDS_ON)
 MOST_PASSES = 500
 """So often a training clip may be seen without a word. The shipped model's saw theirs 85 times."""
 _BEFORE = "num_steps_before"
@@ -76,13 +73,51 @@ def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Itera
         yield out
 
 
+def claimed(
+    out: Path, config: Config, device: torch.device, command: Sequence[str], marks: Mapping[str, str]
+) -> Config:
+    """Makes a run's folder that of a config: writes config.yaml and run.json, or leaves all as it is.
+
+    Args:
+      out: the run's folder; made if missing.
+      config: as the user gave it.
+      device: where it is trained.
+      command: what the user typed, for run.json.
+      marks: what else run.json is to say.
+
+    Returns:
+      The config with nothing left open, see `resolved.settled`.
+
+    Raises:
+      UserError: something is in the way, or another config has been trained there.
+    """
+    file = out / "config.yaml"
+    for place, is_fit in ((file, Path.is_file), (out / "model", Path.is_dir)):  # found out now, and not after days
+        if os.path.lexists(place) and not is_fit(place):
+            raise UserError(f"{place} is in the way of the run's own; move it away, or choose another --out")
+    begun = begun_in(out)
+    config = settled(config, device, begun, unsaid_in(file) if begun else {})
+    raised = raised_steps(config, begun, out)
+    text, stages = config_file.dump(config), stages_of(config)
+    facts = {"config_sha256": text_digest(text), "precision": precisions(config, stages), **raised, **marks}
+    slow = slow_ones(config, stages, device)
+    if slow:
+        say("warning", f"{slow}.")
+        facts["precision_is_slow"] = slow
+    if device.type == "cpu":  # on which the last bits depend
+        facts["kernels"] = "compiled" if compiled.kernels() else "torch's"
+    runtime.write_run_json(out, command, **facts)
+    runtime.replace_file(file, text)
+    return config
+
+
 def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, dict[str, int]]:
     """Whether a run's folder takes a config: one in which nothing was trained takes any, the others theirs alone, or the
     same with more steps.
 
     Args:
       config: that is to be trained there, settled.
-      begun: what was trained there, see `settled.begun_in`.
+      begun: what was trained there, see `resolved.begun_in`.
       out: the run's folder.
 
     Returns:
@@ -94,9 +129,9 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     if begun is None:
         return {}
     # Compared as configs: a dial that is newer than the run stands at its default there.
-    differences = config_file.unequal(begun, config)
+    differences = unequal(begun, config)
     steps = {key: re.fullmatch(r"train\.(\w+)\.num_steps", key) for key in differences}
-    told = config_file.told_unequal(differences)
+    told = told_unequal(differences)
     if not all(steps.values()):
         raise UserError(f"{out} holds a run of another config ({told}); choose another --out, or delete that folder")
     before = {steps[key][1]: there for key, (there, _) in differences.items()}

@@ -73,7 +73,7 @@ class Doubling:
 
     def params(self, usual: Any) -> Any:
         """The settings of a study, at the rate that comes out."""
-        return dataclasses.replace(usual, num_frames=2 * self.num_gaps + 1, fps=2 * self.fps)
+        return usual.changed(num_frames=2 * self.num_gaps + 1, fps=2 * self.fps)
 
     @property
     def frames_of_work(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdcd_video.config import config_file
+from cdcd_video.config import strict_yaml
 from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_text
 
@@ -54,7 +54,7 @@ def read(folder: Path) -> Evaluated:
         raise UserError(f"{folder / SCORES} is empty; run evaluate.py --out {folder} again")
     path = folder / PROTOCOL
     try:
-        protocol = config_file.parse(read_small_text(path), str(path))
+        protocol = strict_yaml.parse(read_small_text(path), str(path))
     except Missing:
         protocol = {}
     except UserError as error:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd import DeviceType
 
-from cdcd_video.engine import loop, optim
+from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
+from cdcd_video.engine.train_step import train_step
 from cdcd_video.model import Model, clip_folder
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.pipeline import ImageToVideo
@@ -23,7 +24,7 @@ from cdcd_video.tools.bench.side_process import base_and_peak, clock_of, measure
 from cdcd_video.tools.dry_run.assembly import FixedBatch, assemble
 from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.tools.dry_run.trial_steps import measure as measure_shapes
-from cdcd_video.training.stages import settings_for
+from cdcd_video.training.stage_settings import settings_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRODUCT_SIDES = {"cuda": 8192, "cpu": 2048}
@@ -82,7 +83,7 @@ def stage_costs(
     count = itertools.count()
 
     def step() -> None:
-        loop.train_step(given, optimizer, average, settings, step=next(count), seed=line.config.seed)
+        train_step(given, optimizer, average, settings, step=next(count), seed=line.config.seed)
 
     def round_of_steps() -> None:
         for _ in range(steps):

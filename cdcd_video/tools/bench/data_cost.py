@@ -30,9 +30,9 @@ from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser, build_process
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.training import training_run
+from cdcd_video.training import training_data
+from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.latent_encoder import Eyes, open_eyes
-from cdcd_video.training.stages import DiffusionStage
 
 WARM_UP_STEPS = 8
 """Training steps that are not counted."""
@@ -239,7 +239,7 @@ def _stage_on(config: Config, eyes: Eyes, clips: SpritesClips, folder: Path) -> 
     plan = eyes.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
     with contextlib.redirect_stderr(io.StringIO()):
         write_cache(folder, clips, eyes.encoder(), plan, eyes.space(), split="train")
-    at = training_run.latents_in(folder, ("train", "train"), torch.device("cpu"))
+    at = training_data.latents_in(folder, ("train", "train"), torch.device("cpu"))
     denoiser = build_denoiser(config, at.space, at.text_width)
     process = build_process(config, at.space.num_codes)
     return DiffusionStage(denoiser, at.space, process, config, *at.caches, torch.device("cpu"))

@@ -21,8 +21,9 @@ from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
 from cdcd_video.tools.bench.side_process import measure, peak_over_base
 from cdcd_video.tools.bench.upstream_shapes import SHAPES, Shape
-from cdcd_video.tools.upstream.functions import Upstream, UpstreamLoss
+from cdcd_video.tools.upstream.functions import Upstream
 from cdcd_video.tools.upstream.plain_loss import PlainContrast, plain_chain, plain_loss
+from cdcd_video.tools.upstream.upstream_loss import UpstreamLoss
 
 AUXILIARY_WEIGHT = 5e-4
 CONTRAST_WEIGHT = 5e-5

@@ -17,9 +17,10 @@ import torch
 
 from cdcd_video.config import CdcdContrastConfig, DenoiserConfig, DiffusionConfig, LossConfig
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
-from cdcd_video.engine import loop, optim
+from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.runtime import generator
+from cdcd_video.engine.train_step import train_step
 from cdcd_video.errors import exit_code
 from cdcd_video.networks import transformer
 from cdcd_video.networks.conditioning import Condition
@@ -155,7 +156,7 @@ def _ours(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Side:
     count = iter(range(1 << 30))
 
     def step() -> None:
-        loop.train_step(task, optimizer, average, settings, step=next(count), seed=0)
+        train_step(task, optimizer, average, settings, step=next(count), seed=0)
 
     return Side(step, _num_weights(task.model), step_flops(shape, trunk, mlp_width))
 

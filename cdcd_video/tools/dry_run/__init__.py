@@ -1,7 +1,7 @@
 """What a config asks for, told before it is trained: every tensor, what it costs, what it weighs.
 
-Nothing is worked out on paper. The networks and stages are the ones that `build` trains, put together for black
-stand-in clips of the right size; two training steps of each stage are run with `engine.loop.train_step`, on fake tensors
+Nothing is worked out on paper. The networks and stages are the ones that `training_run` trains, put together for black
+stand-in clips of the right size; two training steps of each stage are run with `engine.train_step`, on fake tensors
 where they are large (shapes and types without numbers, so that the configured batch costs nothing), while hooks look at
 what passes, FLOPs are counted and the bytes that are alive at once are added up. So the printout cannot drift from the code.
 """

@@ -1,4 +1,4 @@
-"""Each stage put together as `build` trains it, with what there is to look at."""
+"""Each stage put together as `training_run` trains it, with what there is to look at."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from cdcd_video.config import Config
 from cdcd_video.model import build_critic, build_eye, build_process
 from cdcd_video.tools.dry_run import tensors
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.training.stages import ClipStage, CodecStage, DecoderStage, DiffusionStage, EyeStage, RefineStage
+from cdcd_video.training.code_stages import DiffusionStage, EyeStage, RefineStage
+from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 
 CPU = torch.device("cpu")
 
@@ -40,7 +41,7 @@ class Assembly:
 
 
 def assemble(line: Line, name: str, batch_size: int, device: torch.device = CPU) -> Assembly:
-    """A stage with fresh networks at a batch size, as `build` makes it; nothing is trained yet. The CLIP is where it was."""
+    """A stage with fresh networks at a batch size, as a run makes it; nothing is trained yet. The CLIP is where it was."""
     config, clips = _with_batch_size(line.config, name, batch_size), line.clips
     if name == "clip":
         model = line.fresh_clip()

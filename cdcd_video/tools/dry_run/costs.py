@@ -10,7 +10,7 @@ from cdcd_video.tools.dry_run.trial_clips import ClipFacts
 from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
 from cdcd_video.training.run_folder import passes_over, seen_too_often
-from cdcd_video.training.stages import settings_for
+from cdcd_video.training.stage_settings import settings_for
 
 ASSUMED_FLOPS = 30e12
 """FLOPs per second that times on a GPU are told for: what a 24 GB card that states 70 to 165 for 16-bit products may keep up."""

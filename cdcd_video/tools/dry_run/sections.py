@@ -28,7 +28,7 @@ def config_section(config: Config) -> str:
 
 
 def config_lines(section: BaseModel, usual: BaseModel | None, indent: str = "") -> Iterator[str]:
-    """A section as YAML that `configfile.load` reads back, each value beside its default where they differ."""
+    """A section as YAML that `config_file.load` reads back, each value beside its default where they differ."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         is_same_kind = isinstance(usual, type(section))

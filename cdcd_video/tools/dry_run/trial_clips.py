@@ -11,8 +11,8 @@ import numpy as np
 from cdcd_video.config import Config
 from cdcd_video.data.cache import INDEX, CodeCache
 from cdcd_video.errors import UserError
-from cdcd_video.training import training_run
-from cdcd_video.training.stages import clip_lengths
+from cdcd_video.training import training_data
+from cdcd_video.training.pixel_stages import clip_lengths
 
 SAMPLED_CLIPS = 256
 """Clips whose captions are read to learn how long captions are."""
@@ -41,7 +41,7 @@ def look_at_data(config: Config) -> ClipFacts:
         return _look_at_latents(Path(data.path))
     most = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
     try:
-        splits = [training_run.open_clips(config, split) for split in ("train", "val")]
+        splits = [training_data.open_clips(config, split) for split in ("train", "val")]
     except UserError as error:
         if data.kind == "sprites":
             raise

@@ -19,7 +19,7 @@ from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.tools.dry_run.shape_only import shape_only
 from cdcd_video.tools.dry_run.trial_clips import BlackClips, ClipFacts
-from cdcd_video.training import training_run
+from cdcd_video.training import stage_order
 from cdcd_video.training.latent_encoder import Eyes
 
 
@@ -47,7 +47,7 @@ class Line:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that will be trained, in order."""
-        return training_run.stages_of(self.config)
+        return stage_order.stages_of(self.config)
 
     def fresh_clip(self) -> nn.Module:
         """An untrained CLIP; only where the config has its own."""

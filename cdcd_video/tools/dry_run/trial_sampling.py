@@ -1,6 +1,6 @@
 """A drawing that takes place with noise in the place of what large networks say: its tensors and its FLOPs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -51,7 +51,7 @@ def drawing_section(line: Line) -> str:
 
 def _draw(line: Line) -> _Drawn:
     pipe = ImageToVideo(Model(line.config, line.clip, line.codec.eval(), line.denoiser.eval(), digest=""))
-    dials = replace(pipe.defaults(), num_frames=2)
+    dials = pipe.defaults().changed(num_frames=2)
     size, caption = line.config.data.size_px, line.clips.caption(0)
     starts = np.zeros((1, size, size, 3), np.uint8)
     large = [line.codec.decoder, *([] if line.config.rival else [line.denoiser])]

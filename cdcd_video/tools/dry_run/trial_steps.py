@@ -15,13 +15,14 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
-from cdcd_video.engine import loop, optim
+from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
+from cdcd_video.engine.train_step import train_step
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.tools.dry_run.assembly import Assembly, FixedBatch, assemble
 from cdcd_video.tools.dry_run.cost_meters import MemoryMeter, make_fake, watching
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.training.stages import settings_for
+from cdcd_video.training.stage_settings import settings_for
 
 REAL_BATCHES = (4, 8)
 """Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
@@ -111,7 +112,7 @@ def timed(line: Line, stage: MeasuredStage) -> MeasuredStage:
     seconds = []
     for step in range(3):  # the first is slower
         begin = time.perf_counter()
-        loop.train_step(given, optimizer, ema, settings, step=step, seed=line.config.seed)
+        train_step(given, optimizer, ema, settings, step=step, seed=line.config.seed)
         seconds.append(time.perf_counter() - begin)
         if sum(seconds) > MOST_TIMED_S:
             break
@@ -144,7 +145,7 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
     with mode or contextlib.nullcontext():
         optimizer = optim.make_optimizer(model, settings)
         ema = Ema(model, settings.ema_decay)
-        step = partial(loop.train_step, given, optimizer, ema, settings, seed=line.config.seed)
+        step = partial(train_step, given, optimizer, ema, settings, seed=line.config.seed)
         # `model` may hold learned temperatures beside the denoiser, or a critic beside the codec.
         network = getattr(parts.task, "denoiser", getattr(parts.task, "codec", model))
         has_checks = isinstance(network, Denoiser)  # a quantiser's course may really depend on its data

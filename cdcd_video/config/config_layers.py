@@ -1,0 +1,124 @@
+"""The layers of a config, one over the other: files and what they rest on (`base:`), `--set`, defaults of sections."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from cdcd_video.config.strict_yaml import MAX_NESTING, parse
+from cdcd_video.config.wording import printable, shown
+from cdcd_video.errors import UserError
+from cdcd_video.storage.small_file import Missing, Unreadable, read_small
+
+_MAX_BASES = 3
+
+
+def base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and those it rests on, the lowest first, without their `base` keys."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    seen: list[Path] = []
+    while True:
+        layer = _read(path, needed_by=seen[-1] if seen else None)
+        here = path.resolve()
+        seen.append(path)
+        walked = " -> ".join(printable(file) for file in seen)
+        if any(here == file.resolve() for file, _ in chain):
+            raise UserError(f"{walked}: `base` goes round in a circle; remove one of them.")
+        if len(chain) > _MAX_BASES:
+            raise UserError(f"{walked}: `base` goes more than {_MAX_BASES} files deep; merge some of them.")
+        base = layer.pop("base", None)
+        chain.append((path, layer))
+        if base is None:
+            return chain[::-1]
+        if not isinstance(base, str):
+            raise UserError(f"{printable(path)}: `base` is {shown(base)}, but must be the name of one YAML file.")
+        path = path.parent / base
+
+
+def _read(path: Path, needed_by: Path | None) -> dict[str, Any]:
+    asked = f" (the `base` of {printable(needed_by)})" if needed_by else ""
+    try:
+        text = read_small(path).decode("utf-8")
+    except Missing:
+        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.yaml")], 1)
+        hint = f"did you mean {near[0]}?" if near else "check the path."
+        raise UserError(f"config {printable(path)}{asked} does not exist; {hint}") from None
+    except Unreadable as error:
+        raise UserError(f"config {printable(path)!r}{asked} {error.reason}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"config {printable(path)}{asked} is not UTF-8 text; it should be a YAML file.") from None
+    content = parse(text, f"config {printable(path)}{asked}")
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"config {printable(path)}{asked} is not a mapping; write `key: value` lines.")
+    return content
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """The layer that a `--set` is: `train.codec.num_steps=100`."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts) or len(parts) > MAX_NESTING:
+        raise UserError(f"--set {shown(text)} is not of the form section.key=value, such as train.codec.num_steps=100.")
+    layer = parse(value, f"the value of --set {shown(text)}")
+    for part in reversed(parts):
+        layer = {part: layer}
+    return layer
+
+
+def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Upper wins, section by section; a section of another `kind` starts anew."""
+    if upper.get("kind", lower.get("kind")) != lower.get("kind"):
+        return dict(upper)
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Lays a section that is given in part over the default section of its field, which may differ from the class's."""
+    completed = dict(given)
+    for name, field in model.model_fields.items():
+        value = given.get(name)
+        if isinstance(value, str):  # the short form of a section that has one
+            short = [section for section in _sections(field.annotation) if getattr(section, "shorthand", "")]
+            value = {"kind": _kind_of(short[0]), short[0].shorthand: value} if short else value
+        if not isinstance(value, dict):
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, BaseModel):
+            value = merge(default.model_dump(mode="json"), value)
+        sections = [section for section in _sections(field.annotation) if _is_of_kind(section, value)]
+        completed[name] = complete(value, sections[0]) if len(sections) == 1 else value
+    return completed
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _is_of_kind(section: type[BaseModel], value: Mapping[str, Any]) -> bool:
+    kind = section.model_fields.get("kind")
+    return kind is None or value.get("kind") in get_args(kind.annotation)
+
+
+def _kind_of(section: type[BaseModel]) -> str:
+    return section.model_fields["kind"].default
+
+
+def leaves(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all that a layer says."""
+    for key, value in layer.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")

@@ -1,0 +1,166 @@
+"""What a scene of the world "sprites" is: its objects, background and caption; the shapes; the dials of the world.
+
+Lengths are pixels of the 64x64 view, x to the right and y down, with the first pixel's centre at (0.5, 0.5).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from cdcd_video.data.sprites_words import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_COLOUR_SHAPE,
+    HELD_OUT_SHAPE_MOTION,
+    MOTIONS,
+    SHAPES,
+    Split,
+)
+from cdcd_video.errors import UserError
+
+VIEW_PX = 64
+"""Side of the square view, in the unit of every length of a scene."""
+
+# Geometry per shape in units of the nominal radius. The sizes are a compromise: about equal weight to the eye, yet a
+# large star that moves quickly for the whole window still fits between the edges of the view.
+SQUARE_HALF_SIDE = 0.88
+TRIANGLE_CIRCUMRADIUS = 1.25
+STAR_CIRCUMRADIUS = 1.22
+STAR_INNER = 0.5  # radius of the notches over that of the tips
+OUTER_RADIUS = {
+    "circle": 1.0,
+    "square": SQUARE_HALF_SIDE * math.sqrt(2),
+    "triangle": TRIANGLE_CIRCUMRADIUS,
+    "star": STAR_CIRCUMRADIUS,
+}
+"""Circumscribed radius of each shape, in nominal radii."""
+AREA = {
+    "circle": math.pi,
+    "square": 4 * SQUARE_HALF_SIDE**2,
+    "triangle": 0.75 * math.sqrt(3) * TRIANGLE_CIRCUMRADIUS**2,
+    "star": 5 * STAR_INNER * math.sin(math.pi / 5) * STAR_CIRCUMRADIUS**2,
+}
+"""Area of each shape at nominal radius 1."""
+SYMMETRY = {"circle": 0, "square": 4, "triangle": 3, "star": 5}
+"""Turns by 1/n of a full turn leave the shape unchanged; 0 where any turn does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The dials of the world; the default is the full one.
+
+    Attributes:
+      max_objects: 1 or 2.
+      two_object_share: share of scenes with two objects, 0..1, where `max_objects` allows it.
+      motions, shapes, colours, backgrounds: which words and kinds may occur.
+      sizes, adverbs: whether size words and adverbs occur.
+      num_frames, fps: the window in which objects never touch each other.
+    """
+
+    max_objects: int = 2
+    two_object_share: float = 0.4
+    motions: tuple[str, ...] = MOTIONS
+    shapes: tuple[str, ...] = SHAPES
+    colours: tuple[str, ...] = tuple(COLOURS)
+    sizes: bool = True
+    adverbs: bool = True
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    num_frames: int = 16
+    fps: float = 8.0
+
+    def __post_init__(self):
+        for name, known in (
+            ("motions", MOTIONS),
+            ("shapes", SHAPES),
+            ("colours", tuple(COLOURS)),
+            ("backgrounds", BACKGROUNDS),
+        ):
+            words = tuple(getattr(self, name))
+            object.__setattr__(self, name, words)  # a list from a config would not be hashable
+            if not words or len(set(words) & set(known)) < len(words):
+                raise UserError(f"sprites: {name} must be one or more different ones of {known}; got {words}.")
+        if self.max_objects not in (1, 2):
+            raise UserError(f"sprites: max_objects must be 1 or 2, got {self.max_objects}.")
+        if not 0 <= self.two_object_share <= 1:
+            raise UserError(f"sprites: two_object_share must lie in 0..1, got {self.two_object_share}.")
+        if self.num_frames < 1 or not self.fps > 0:
+            raise UserError(f"sprites: need num_frames >= 1 and fps > 0, got {self.num_frames} and {self.fps}.")
+
+    @property
+    def times_s(self) -> np.ndarray:
+        """Times of the window's frames in seconds, float64 (num_frames,)."""
+        return np.arange(self.num_frames) / self.fps
+
+
+@dataclasses.dataclass(frozen=True)
+class SpriteObject:
+    """One object: what the sentence says of it, and where it starts.
+
+    Attributes:
+      size, colour, shape, motion, adverb: words of the caption; `size` and `adverb` are None where not said.
+      x, y: centre at time 0, in px.
+      radius: nominal radius at time 0, in px (see `OUTER_RADIUS` and `AREA` for what it means to each shape).
+    """
+
+    colour: str
+    shape: str
+    motion: str
+    x: float
+    y: float
+    radius: float
+    size: str | None = None
+    adverb: str | None = None
+
+    @property
+    def phrase(self) -> str:
+        """This object's part of the caption."""
+        words = ("the", self.size, self.colour, self.shape, self.motion, self.adverb)
+        return " ".join(word for word in words if word)
+
+
+@dataclasses.dataclass(frozen=True)
+class Background:
+    """A static, muted background: two RGB colours in 0..1 and the pattern between them.
+
+    Attributes:
+      kind: one of `BACKGROUNDS`.
+      first, second: the two colours ("plain" shows the first alone).
+      angle_rad, period_px, phase: direction, wavelength and offset (0..1) of the pattern.
+      seed: stream of the waves that make up "blobs".
+    """
+
+    kind: str
+    first: tuple[float, float, float]
+    second: tuple[float, float, float]
+    angle_rad: float = 0.0
+    period_px: float = 16.0
+    phase: float = 0.0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A first frame and the sentence that says what happens next."""
+
+    objects: tuple[SpriteObject, ...]
+    background: Background
+    caption: str
+    seed: int
+    index: int
+    split: Split
+
+
+def caption_of(objects: tuple[SpriteObject, ...]) -> str:
+    """The sentence for these objects, e.g. "the small red circle moves right and the blue square stays still"."""
+    return " and ".join(sprite.phrase for sprite in objects)
+
+
+def held_out(sprite: SpriteObject) -> tuple[str, ...]:
+    """Which kinds of held-out combination an object shows: of "colour-shape" and "shape-motion", none, one or both."""
+    kinds = []
+    if (sprite.colour, sprite.shape) in HELD_OUT_COLOUR_SHAPE:
+        kinds.append("colour-shape")
+    if (sprite.shape, sprite.motion) in HELD_OUT_SHAPE_MOTION:
+        kinds.append("shape-motion")
+    return tuple(kinds)

@@ -1,0 +1,157 @@
+"""Finds the objects of a sprites scene in a video: each by its colour, where it is, how large and how turned.
+
+The scene's background image and its objects' colours are known; its truth is not looked at, and nothing is learned.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from cdcd_video.data import sprites, sprites_render
+from cdcd_video.data.sprites import Scene
+from cdcd_video.errors import UserError
+
+# Colours are compared as RGB distances in 0..441.
+_NOISE_COVERAGE = 0.12  # coverage below this is noise of the background, above one minus this it is full
+_RIVAL_MARGIN, _RIVAL_LIMIT = 15.0, 45.0  # how much better another colour word may explain a pixel: free, at most
+_STRANGE_MARGIN, _STRANGE_LIMIT = 50.0, 100.0  # how far a pixel may be from every mix with the background: likewise
+_PEAK_BOX_PX = 9
+_LEAST_AREA_PX = 5.0
+_LEAST_AREA_SHARE = 0.1  # of the area in the true first frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """What was seen of O objects in F frames.
+
+    Attributes:
+      centres: float64 (O, F, 2) as (x, y) in px; NaN where the object is absent.
+      areas: float64 (O, F) in square px.
+      angles_rad: float64 (O, F), clockwise, followed from frame to frame, which is right while an object turns less
+        than half its symmetry (36 degrees for a star) per frame; NaN where absent, 0 for circles.
+      present: bool (O, F).
+      coverage: float32 (O, F, 64, 64), how much of each pixel has the object's colour, wherever it lies.
+      reach_px: float64 (O, F), radius around the centre within which the coverage was taken for the object itself.
+    """
+
+    centres: np.ndarray
+    areas: np.ndarray
+    angles_rad: np.ndarray
+    present: np.ndarray
+    coverage: np.ndarray
+    reach_px: np.ndarray
+
+
+def track(frames: np.ndarray, scene: Scene) -> Track:
+    """Finds the scene's objects by colour in every frame, uint8 (F, 64, 64, 3), without looking at the truth.
+
+    Raises:
+      UserError: if the frames have another shape or type.
+    """
+    side = sprites.VIEW_PX
+    if frames.ndim != 4 or frames.shape[1:] != (side, side, 3) or frames.dtype != np.uint8 or not len(frames):
+        raise UserError(
+            f"sprites score: frames must be uint8 (F, {side}, {side}, 3), got {frames.dtype} {frames.shape}."
+        )
+    coverage = _unmix(frames, scene)
+    parts = [_locate(sprite, cover) for sprite, cover in zip(scene.objects, coverage, strict=True)]
+    centres, areas, angles, present, reach = (np.stack(part) for part in zip(*parts, strict=True))
+    return Track(centres, areas, angles, present, coverage, reach)
+
+
+def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
+    """How much of each pixel has each object's colour, float32 (O, F, H, W).
+
+    A pixel is read as a mix of the true background and one of the eight colours. An object gets the best mix with its
+    own colour, unless another colour explains the pixel clearly better or none explains it. Reading pixels as mixes
+    keeps soft edges right; asking for a margin forgives a colour that is a little off. Where the background itself has a
+    colour, that colour explains nothing: an object of it cannot be seen there.
+    """
+    colours = np.array(list(sprites.COLOURS.values()), dtype=np.float32)
+    own = [list(sprites.COLOURS).index(sprite.colour) for sprite in scene.objects]
+    under = sprites_render.render_background(scene.background).astype(np.float32)
+    change = frames - under
+    energy = np.einsum("fhwc,fhwc->fhw", change, change)
+    # Most pixels are too close to the background to count for any object: only the others are looked at.
+    nearest = np.min([((colours[place] - under) ** 2).sum(axis=-1) for place in own], axis=0)
+    pixels = np.nonzero(energy > _NOISE_COVERAGE**2 * nearest)
+    change, energy, under = change[pixels], energy[pixels], under[pixels[1:]]
+    towards = colours[:, None] - under
+    length = np.einsum("knc,knc->kn", towards, towards)
+    along = np.einsum("nc,knc->kn", change, towards)
+    mix = np.clip(np.divide(along, length, out=np.zeros_like(along), where=length > 0), 0.0, 1.0)
+    misfit = np.sqrt(np.maximum(energy - mix * (2 * along - mix * length), 0.0))
+    kept = np.clip((_RIVAL_LIMIT - (misfit - misfit.min(axis=0))) / (_RIVAL_LIMIT - _RIVAL_MARGIN), 0.0, 1.0)
+    kept *= np.clip((_STRANGE_LIMIT - misfit) / (_STRANGE_LIMIT - _STRANGE_MARGIN), 0.0, 1.0)
+    kept *= misfit <= misfit[own].min(axis=0)
+    coverage = np.zeros((len(own), *frames.shape[:3]), dtype=np.float32)
+    for cover, place in zip(coverage, own, strict=True):
+        cover[pixels] = without_noise(mix[place]) * kept[place]
+    return coverage
+
+
+def without_noise(coverage: np.ndarray) -> np.ndarray:
+    """Stretches the contrast around one half, so that an area stays what it was and a faint veil vanishes."""
+    return np.clip((coverage - _NOISE_COVERAGE) / (1 - 2 * _NOISE_COVERAGE), 0.0, 1.0)
+
+
+def _locate(sprite: sprites.SpriteObject, coverage: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Centre, area, angle, presence and reach per frame of the largest blob in coverage (F, H, W)."""
+    count = len(coverage)
+    frames, rows, columns = np.nonzero(coverage)
+    mass, x, y = coverage[frames, rows, columns].astype(np.float64), columns + 0.5, rows + 0.5
+    centres = _peaks(coverage)
+    reach = np.full(count, float(_PEAK_BOX_PX))
+    for _ in range(6):  # a window that follows the blob's own mass and size; far strays drop out of it
+        away = np.hypot(x - centres[frames, 0], y - centres[frames, 1])
+        blob = mass * (away <= reach[frames])
+        areas = np.bincount(frames, blob, count)
+        moments = np.stack([np.bincount(frames, blob * x, count), np.bincount(frames, blob * y, count)], axis=-1)
+        centres = np.where(areas[:, None] > 0, moments / np.maximum(areas, 1e-9)[:, None], centres)
+        # A triangle reaches 1.55 times as far as the circle of its area, the farthest of all shapes.
+        reach = np.clip(1.7 * np.sqrt(areas / math.pi) + 2.0, 5.0, sprites.VIEW_PX)
+    least = max(_LEAST_AREA_PX, _LEAST_AREA_SHARE * sprites.AREA[sprite.shape] * sprite.radius**2)
+    present = areas >= least
+    arms = (x - centres[frames, 0]) + 1j * (y - centres[frames, 1])
+    angles = _follow_angles(sprite.shape, frames, blob, arms, present)
+    return np.where(present[:, None], centres, np.nan), areas, angles, present, reach
+
+
+def _peaks(coverage: np.ndarray) -> np.ndarray:
+    """Where a box holds the most coverage, (F, 2) as (x, y)."""
+    box = _PEAK_BOX_PX
+    total = np.pad(coverage, ((0, 0), (box // 2 + 1, box // 2), (box // 2 + 1, box // 2)))
+    for axis in (1, 2):
+        sums = np.cumsum(total, axis=axis, dtype=np.float64)
+        length = sums.shape[axis]
+        total = np.take(sums, np.arange(box, length), axis) - np.take(sums, np.arange(length - box), axis)
+    places = total.reshape(len(coverage), -1).argmax(axis=1)
+    rows, columns = np.unravel_index(places, total.shape[1:])
+    return np.stack([columns, rows], axis=-1) + 0.5
+
+
+_TIP_RAD = {"square": math.pi / 4, "triangle": -math.pi / 2, "star": -math.pi / 2}  # where an upright shape has a tip
+
+
+def _follow_angles(
+    shape: str, frames: np.ndarray, mass: np.ndarray, arms: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+    """Angles (F,) by the phase of the shape's own angular harmonic.
+
+    Matching a template of an n-fold shape at every angle and taking the best is, in the first harmonic of the match,
+    the phase of `sum mass rho^2 exp(i n phi)` around the centre; the phase needs no search. The sum runs over pixels
+    (P,): the frame each belongs to, its mass, and its complex offset `arms` from the centre.
+    """
+    folds = sprites.SYMMETRY[shape]
+    angles = np.where(present, 0.0, np.nan)
+    if not folds:
+        return angles
+    length = np.maximum(np.abs(arms), 1e-6)
+    wave = mass * length**2 * (arms / length) ** folds
+    real, imaginary = (np.bincount(frames, part, len(present)) for part in (wave.real, wave.imag))
+    phases = np.arctan2(imaginary, real)
+    period = 2 * math.pi / folds
+    turned = (phases / folds - _TIP_RAD[shape] + period / 2) % period - period / 2
+    angles[present] = np.unwrap(turned[present], period=period)
+    return angles

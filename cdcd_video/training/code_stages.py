@@ -1,0 +1,189 @@
+"""The stages that are trained on cached codes, each as a task of the engine: the eye for steps, and the denoiser twice."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from cdcd_video.config import Config, DenoiserTrainConfig
+from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
+from cdcd_video.data.cache import CodeCache
+from cdcd_video.data.pairs import PairIndices, draw_pairs
+from cdcd_video.diffusion.process import Chain
+from cdcd_video.engine import distributed
+from cdcd_video.engine.runtime import seed_for, to_device
+from cdcd_video.metrics.latent import health
+from cdcd_video.networks.codec.frame_codec import CodeSpace
+from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.step_encoder import StepEye, eye_objective
+from cdcd_video.objective import diffusion_objective, with_own_source
+from cdcd_video.records import CodePair, LossTerms, RowGenerator
+from cdcd_video.sampling.code_sampler import CodeWalk
+from cdcd_video.training import rollout_health
+from cdcd_video.training.stage_settings import step_rng
+from cdcd_video.training.step_draws import draw_refine, draw_step
+
+NUM_SEEN = 4096
+"""Training frames that a rival fixes its scales by."""
+
+
+class CodeStage:
+    """What is trained on cached codes; neither CLIP nor the decoder is needed."""
+
+    name: str
+    batch_size: int
+
+    def __init__(self, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device):
+        self.codec, self.config = codec.to(device), config
+        codec.requires_grad_(False)
+        self.cache, self.val, self.device = cache, val, device
+
+    def batch(self, step: int) -> CodePair:
+        """Codes of a source frame, a target frame a random gap later, the shot's first and a far frame, and a caption."""
+        return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
+
+    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
+        cfg = self.config.diffusion
+        pairs = draw_pairs(
+            cache.shots, batch_size, rng, max_gap=cfg.max_gap_frames(cache.fps), start_share=cfg.start_share
+        )
+        caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
+        has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
+        caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
+        pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
+        age_s = torch.from_numpy((pairs.source - pairs.first) / cache.fps).float()
+        pair = CodePair(
+            source=cache.frame_codes(pairs.clip, pairs.source),
+            target=cache.frame_codes(pairs.clip, pairs.target),
+            first=cache.frame_codes(pairs.clip, pairs.first),
+            has_first=has_first,
+            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float(),
+            age_s=age_s * has_first,
+            text=cache.text(caption),
+            clip=torch.from_numpy(pairs.clip),
+            caption=torch.from_numpy(cache.sentence[caption]),
+            far=cache.frame_codes(pairs.clip, pairs.far),
+            before=cache.frame_codes(pairs.clip, pairs.before),
+            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float(),
+        )
+        return to_device(pair, self.device)
+
+
+class EyeStage(CodeStage):
+    """Trains the eye for steps on true steps."""
+
+    name = "eye"
+
+    def __init__(
+        self, eye: StepEye, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device
+    ):
+        super().__init__(codec, config, cache, val, device)
+        self.model = eye.to(device)
+        self.batch_size = config.train.eye.batch_size
+
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
+        temperature = self.config.loss.contrast.temperature
+        return eye_objective(self.model, self.codec, batch, temperature, distributed.collectives())
+
+    def evaluate(self) -> dict[str, float]:
+        """The same on 256 validation examples: how often a step finds its own sentence, and a sentence its step."""
+        examples = self._examples(self.val, step_rng(self.config.seed, "eye-val", 0), 256)
+        found = self.objective(examples, torch.Generator())
+        return {f"val_{name}": float(value) for name, value in found.parts.items()}
+
+
+class DiffusionStage(CodeStage):
+    """Trains the denoiser."""
+
+    name = "diffusion"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        codec: CodeSpace,
+        process: Chain,
+        config: Config,
+        cache: CodeCache,
+        val: CodeCache,
+        device: torch.device,
+        eye: StepEye | None = None,
+    ):
+        super().__init__(codec, config, cache, val, device)
+        self.denoiser, self.process, self.eye = denoiser.to(device), process, eye
+        contrast = config.loss.contrast
+        self.temperatures = None
+        self.model: nn.Module = denoiser
+        if contrast.learn_temperature and weighted_terms_of(contrast):
+            self.temperatures = Temperatures(contrast).to(device)
+            # They are trained and checkpointed with the denoiser, and no part of it: drawing needs no temperature.
+            self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
+        self.batch_size = config.train.diffusion.batch_size
+        self._spare(config.train.diffusion)
+        if config.rival:
+            denoiser.see(cache.some_codes(NUM_SEEN))
+
+    def _spare(self, train: DenoiserTrainConfig) -> None:
+        """How the blocks save memory or time in this stage."""
+        if not self.config.rival:
+            self.denoiser.keeps_activations = not train.checkpoint_activations
+        if train.compile:
+            for block in self.denoiser.blocks:
+                block.compile()
+
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
+        cfg, reduce = self.config, distributed.collectives()
+        if cfg.rival:
+            return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, RowGenerator(generator, reduce))
+        draws = draw_step(batch, cfg.diffusion, cfg.loss, generator, reduce)
+        return diffusion_objective(
+            self.denoiser,
+            self.process,
+            self.codec,
+            batch,
+            draws,
+            cfg.diffusion,
+            cfg.loss,
+            self.temperatures,
+            self.eye,
+            reduce,
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """The training terms on 256 validation examples, and the health of single frames and roll-outs drawn for others."""
+        examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
+        generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
+        terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
+        way = self.denoiser if self.config.rival else CodeWalk(self)  # which has all that a walk needs of a model
+        watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
+        given = (way, self.codec, self.config)
+        return (
+            terms
+            | rollout_health.single_frames(*given, watched)
+            | rollout_health.roll_outs(*given, self.val, self.device)
+        )
+
+    def alarms(self, evaluation: Mapping[str, float], progress: float) -> list[str]:
+        """Whether the model or its roll-outs freeze or its latent space collapses; see `metrics.latent.health`."""
+        return health.alarms(evaluation, progress)
+
+
+class RefineStage(DiffusionStage):
+    """Trains the denoiser on, standing on frames that it drew itself."""
+
+    name = "refine"
+
+    def __init__(self, denoiser: Denoiser, codec: CodeSpace, process: Chain, config: Config, *others):
+        super().__init__(denoiser, codec, process, config, *others)
+        self.batch_size = config.train.refine.batch_size
+        self._spare(config.train.refine)
+
+    def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
+        own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
+        reduce = distributed.collectives()
+        if self.config.rival:
+            dials, rows = dict(own_share=own_share, temperature=temperature), RowGenerator(generator, reduce)
+            return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, rows, **dials)
+        draws = draw_refine(batch, generator, reduce)
+        own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, draws)
+        return super().objective(own, generator)

@@ -1,0 +1,170 @@
+"""The stages that are trained on frames, each as a task of the engine: CLIP, the codec, and its decoder once more."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cdcd_video.config import Config
+from cdcd_video.data.pairs import draw_pairs, load_frames
+from cdcd_video.data.shots import Shots
+from cdcd_video.data.store import Clips
+from cdcd_video.engine import distributed
+from cdcd_video.engine.runtime import to_device
+from cdcd_video.metrics.features.networks import lpips_network
+from cdcd_video.metrics.latent.space import space_figures
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.clip.built_in import PIXEL_MEAN, PIXEL_STD, clip_objective
+from cdcd_video.networks.codec.codec_loss import codec_objective, decoder_objective
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.codec.perceptual import Critic, Picture
+from cdcd_video.records import FramePair, LossTerms
+from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.stage_settings import step_rng
+
+
+def clip_lengths(clips: Clips) -> np.ndarray:
+    """Frames of each clip."""
+    return np.array([clips.num_frames(clip) for clip in range(len(clips))])
+
+
+def picture_of(config: Config, critic: Critic | None, device: torch.device) -> Picture | None:
+    """What drawn frames pay beside L1 and L2; None where nothing has a weight.
+
+    Raises:
+      UserError: LPIPS is asked for and its weights are not here.
+    """
+    cfg = config.picture
+    if not cfg.perceptual and critic is None:
+        return None
+    network = lpips_network(cfg.trunk, device) if cfg.perceptual else None
+    distance = (lambda drawn, truth: network(drawn, truth).flatten()) if network else None
+    return Picture(cfg, distance, critic)
+
+
+class ClipStage:
+    """Trains the built-in CLIP on single frames and their captions."""
+
+    name = "clip"
+
+    def __init__(self, model: nn.Module, tokenizer, config: Config, clips: Clips, val: Clips, device: torch.device):
+        self.model, self.tokenizer, self.config, self.clips, self.val = model.to(device), tokenizer, config, clips, val
+        self.batch_size, self.device = config.train.clip.batch_size, device
+        self.lengths = clip_lengths(clips)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random frames of random clips, each with one of its captions."""
+        rng = step_rng(self.config.seed, self.name, step)
+        clip = rng.integers(len(self.clips), size=self.batch_size)
+        return self._examples(self.clips, clip, np.floor(rng.random(self.batch_size) * self.lengths[clip]), rng)
+
+    def objective(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], generator: torch.Generator) -> LossTerms:
+        return clip_objective(self.model, *batch, distributed.collectives())
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and retrieval among 128 validation clips."""
+        rng = step_rng(self.config.seed, "clip-val", 0)
+        clip = np.arange(min(128, len(self.val)))
+        examples = self._examples(self.val, clip, np.zeros(len(clip)), rng)
+        terms = clip_objective(self.model, *examples, distributed.collectives())
+        return {"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])}
+
+    def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator):
+        captions = [clips.captions(int(c))[rng.integers(len(clips.captions(int(c))))] for c in clip]
+        number = {caption: i for i, caption in enumerate(sorted(set(captions)))}
+        clip, frame, captions = map(distributed.own, (clip, frame, captions))
+        (images,) = load_frames(clips, clip, frame, device=self.device)
+        tokens = self.tokenizer(
+            captions,
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        caption = torch.tensor([number[caption] for caption in captions])
+        size = self.model.config.vision_config.image_size
+        if images.shape[-1] != size:
+            images = nn.functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = (torch.tensor(value, device=self.device).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
+        said = (tokens.input_ids, tokens.attention_mask.bool(), caption)
+        return ((images - mean) / std, *(to_device(tensor, self.device) for tensor in said))
+
+
+class CodecStage:
+    """Trains projection, quantiser, decoder and embed head on pairs of frames; CLIP is frozen."""
+
+    name = "codec"
+
+    def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
+        self.codec, self.clip, self.config, self.clips, self.val = codec.to(device), clip, config, clips, val
+        self.model: nn.Module = self.codec
+        self.batch_size, self.device = config.train.codec.batch_size, device
+        self.picture = picture_of(config, None, device)
+        self.shots = Shots.of_clips(clips)
+
+    def batch(self, step: int) -> FramePair:
+        """Two random frames of a shot, and its first."""
+        rng = step_rng(self.config.seed, self.name, step)
+        pairs = draw_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
+        rows = map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target))
+        pair = FramePair(*load_frames(self.clips, *rows, device=self.device))
+        return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the objective asks which clip a frame is from, and for its sentence."""
+        return bool(self.config.codec.frame_frame or self.config.codec.frame_text)
+
+    def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
+        return codec_objective(self.codec, self.clip, batch, self.picture, distributed.collectives())
+
+    def evaluate(self) -> dict[str, float]:
+        """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
+        return codec_figures(
+            self.codec,
+            self.clip,
+            self.val,
+            num_clips=48,
+            look=lambda at: space_figures(at.embedding, at.values, at.said),
+        )
+
+    def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
+        """Drawn after the frames: these are the same, whether anybody asks for sentences or not."""
+        captions = [self.clips.captions(int(c)) for c in clip]
+        said = [known[rng.integers(len(known))] for known in captions]
+        number = {caption: i for i, caption in enumerate(sorted(set(said)))}
+        said, clip = distributed.own(said), distributed.own(clip)
+        caption = torch.tensor([number[one] for one in said], device=self.device)
+        own, row = np.unique(said, return_inverse=True)
+        read = self.clip.read(own.tolist()).embedding[row]
+        return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, said=read)
+
+
+class DecoderStage(CodecStage):
+    """Trains the decoder on, with the codes settled: the denoiser needs only the codes, so the two can train side by side."""
+
+    name = "decoder"
+    has_contrast = False
+
+    def __init__(
+        self,
+        codec: Codec,
+        clip: FrozenClip,
+        config: Config,
+        clips: Clips,
+        val: Clips,
+        device: torch.device,
+        critic: Critic | None = None,
+    ):
+        super().__init__(codec, clip, config, clips, val, device)
+        self.batch_size = config.train.decoder.batch_size
+        codec.requires_grad_(False)
+        codec.decoder.requires_grad_(True)
+        if critic is not None:  # trained and checkpointed with the codec, and no part of it
+            self.model = nn.ModuleDict({"codec": codec, "critic": critic.to(device)})
+            self.picture = picture_of(config, critic, device)
+
+    def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
+        self.codec.quantizer.eval()  # a learned codebook would go on moving, even without gradients
+        return decoder_objective(self.codec, self.clip, batch, self.picture, distributed.collectives())

@@ -1,0 +1,127 @@
+"""The networks that a later stage builds on: as this run trained them, or taken over from another run."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cdcd_video.config import Config
+from cdcd_video.config.config_difference import told_unequal, unequal
+from cdcd_video.config.fingerprint import of_codes, saved_config
+from cdcd_video.engine import checkpoint
+from cdcd_video.errors import UserError
+from cdcd_video.model import build_codec, build_eye, clip_folder, load_module, read_weights
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.training.latent_encoder import codes_of_folder
+from cdcd_video.training.stage_order import has_eye
+from cdcd_video.training.training_data import Latents
+
+
+def trained_clip(config: Config, out: Path, device: torch.device) -> FrozenClip:
+    """The CLIP of a run: its own, or the published one that its config names.
+
+    Args:
+      config: of the run.
+      out: the run's folder.
+      device: where it is to be.
+
+    Raises:
+      UserError: it is not trained yet.
+    """
+    folder = clip_folder(config, out / "model")
+    if config.clip.kind == "builtin" and not (Path(folder) / "model.safetensors").is_file():
+        raise UserError(f"{out} holds no trained CLIP yet; train the stage `clip` first, or leave out --stages")
+    return FrozenClip(folder).to(device)
+
+
+def trained_codec(config: Config, out: Path, clip: FrozenClip, device: torch.device) -> Codec:
+    """The codec as it was written: the cache and every drawing must see the same 16-bit weights.
+
+    Args:
+      config: of the run.
+      out: the run's folder.
+      clip: that the codec reads.
+      device: where it is to be.
+
+    Raises:
+      UserError: it is not trained yet.
+    """
+    file = out / "model" / "codec.safetensors"
+    if not file.is_file():
+        raise UserError(f"{out} holds no trained codec yet; train the stage `codec` first, or leave out --stages")
+    return load_module(build_codec(config, clip), file).to(device).eval()
+
+
+def trained_eye(config: Config, out: Path, at: Latents, device: torch.device) -> StepEye | None:
+    """The eye for steps as it was trained; None where no term looks with it.
+
+    Args:
+      config: of the run.
+      out: the run's folder.
+      at: what it was trained on.
+      device: where it is to be.
+    """
+    if not has_eye(config):
+        return None
+    eye = build_eye(config, at.space, at.text_width)
+    eye.load_state_dict(checkpoint.load_weights(out, "eye", "ema"))
+    return eye.to(device).eval().requires_grad_(False)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 over names and values of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def take_over(path: Path, config: Config, folder: Path, latents: Latents | None) -> None:
+    """Copies CLIP and codec of another run, which must have the same sections for them.
+
+    Args:
+      path: the other run's folder, or its model folder.
+      config: of this run.
+      folder: of this run's model.
+      latents: that the stages on codes are trained with, where the config names such.
+
+    Raises:
+      UserError: there is no trained codec, it is damaged, of another config, or another than made the latents.
+    """
+    source = next((place for place in (path, path / "model") if (place / "codec.safetensors").is_file()), None)
+    if source is None:
+        raise UserError(f"reuse: {path} holds no trained codec; train it first, or name another run folder")
+    other = saved_config(source / "config.yaml")
+    for section in ("clip", "codec"):
+        there, here = getattr(other, section), getattr(config, section)
+        if section == "codec":
+            there, here = of_codes(there), of_codes(here)
+        if there != here:
+            told = told_unequal(unequal(there, here, f"{section}."))
+            raise UserError(
+                f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
+            )
+    if latents is not None:
+        codes = codes_of_folder(source, config.codec)
+        if codes != latents.codes:
+            raise UserError(
+                f"reuse: the codec of {source} ({codes[:16]}) is not the one that made {config.data.path} "
+                f"({latents.codes[:16]}); name the model that did, or encode again"
+            )
+    if other.picture.sees_start != config.picture.sees_start:
+        here = config.picture.sees_start
+        raise UserError(
+            f"reuse: picture.sees_start of {source} is {not here}, and this config's is {here}; make them equal"
+        )
+    read_weights(source / "codec.safetensors")  # before anything is taken over
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.clip.kind == "builtin":
+        shutil.copytree(source / "clip", folder / "clip", dirs_exist_ok=True)
+    shutil.copyfile(source / "codec.safetensors", folder / "codec.safetensors")
+    if (source / reconstruction_quality.FILE).is_file():
+        shutil.copyfile(source / reconstruction_quality.FILE, folder / reconstruction_quality.FILE)

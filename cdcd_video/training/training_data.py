@@ -1,0 +1,176 @@
+"""What a config's stages are trained on: the clips that it names, or a cache of their latents."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cdcd_video.config import Config
+from cdcd_video.config.config_difference import told_unequal, unequal
+from cdcd_video.config.fingerprint import of_codes
+from cdcd_video.data.cache import CodeCache
+from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
+from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
+from cdcd_video.data.store import Clips, SpritesClips, StoredClips
+from cdcd_video.engine import distributed
+from cdcd_video.errors import UserError, say
+from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
+from cdcd_video.networks.codec.frame_codec import CodeSpace
+from cdcd_video.storage.folder_lock import folder_lock
+from cdcd_video.training.latent_encoder import Eyes, load_space
+
+
+def open_clips(config: Config, split: str) -> Clips:
+    """The clips of a config; `split` is "train" or "val".
+
+    Raises:
+      UserError: they are not there, of another size or made square in another way, or only their latents are.
+    """
+    data = config.data
+    if data.kind == "latents":
+        raise UserError(f"{data.path} holds latents and no pixels; for what needs pixels, name a prepared folder")
+    if data.kind == "folder":
+        clips = StoredClips(Path(data.path), split)
+        if clips.size_px != data.size_px:
+            raise UserError(
+                f"{data.path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
+            )
+        if clips.mode != data.mode:
+            raise UserError(
+                f"{data.path} was made with --mode {clips.mode} and data.mode is {data.mode}; make them equal"
+            )
+        return clips
+    num_clips = data.num_clips if split == "train" else data.num_val_clips
+    world = sprites_world(config)
+    return SpritesClips(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
+
+
+def sprites_world(config: Config) -> World:
+    """The dials of the sprites world in a config.
+
+    Raises:
+      UserError: a motion or background that does not exist.
+    """
+    data = config.data
+    for name, given, known in (
+        ("motions", data.motions, MOTIONS),
+        ("backgrounds", data.backgrounds, BACKGROUNDS),
+    ):
+        unknown = sorted(set(given or ()) - set(known))
+        if unknown:
+            raise UserError(f"data.{name} holds {unknown[0]!r}; known are: {', '.join(known)}")
+    return World(
+        max_objects=data.max_objects,
+        two_object_share=data.two_object_share,
+        motions=data.motions or MOTIONS,
+        backgrounds=data.backgrounds or BACKGROUNDS,
+        num_frames=data.num_frames,
+        fps=data.fps,
+    )
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the stages on codes are trained with.
+
+    Attributes:
+      space: what the codes mean; the whole codec, where it is at hand.
+      text_width: of the captions' states.
+      codes: SHA-256 of what made the codes.
+      clip_sha256: of the CLIP's weights.
+      caches: of training and of validation clips.
+      clip: both towers, where they are at hand.
+    """
+
+    space: CodeSpace
+    text_width: int
+    codes: str
+    clip_sha256: str
+    caches: tuple[CodeCache, CodeCache]
+    clip: FrozenClip | None = None
+
+
+def open_latents(config: Config, device: torch.device) -> Latents:
+    """The cache that a config names.
+
+    Raises:
+      UserError: it is not there, of frames of another size, or of another kind of codec than the config's.
+    """
+    at = latents_in(Path(config.data.path), ("train", "val"), device)
+    size_px = at.caches[0].manifest["plan"]["size_px"]
+    if size_px != config.data.size_px:
+        raise UserError(
+            f"{config.data.path} was made of frames of {size_px} px and data.size_px is {config.data.size_px}; "
+            "make them equal"
+        )
+    mode = at.caches[0].manifest["plan"]["recipe"].get("mode", config.data.mode)
+    if mode != config.data.mode:
+        raise UserError(
+            f"{config.data.path} was made with --mode {mode} and data.mode is {config.data.mode}; make them equal"
+        )
+    there, here = of_codes(at.space.cfg), of_codes(config.codec)
+    if there != here:
+        told = told_unequal(unequal(there, here, "codec."))
+        raise UserError(
+            f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
+        )
+    return at
+
+
+def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> Latents:
+    """A cache, for training on one of its splits and validating on the other.
+
+    Raises:
+      UserError: it is not there, or damaged.
+    """
+    caches = tuple(open_cache(folder, split) for split in splits)
+    plan = caches[0].manifest["plan"]
+    return Latents(load_space(caches[0]).to(device), plan["text_width"], plan["codes"], plan["clip"], caches)
+
+
+def open_cache(folder: Path, split: str | None = None) -> CodeCache:
+    """A cache whose files one of the processes has read against their hashes.
+
+    Raises:
+      UserError: see `CodeCache`.
+    """
+    distributed.by_main(lambda: CodeCache(folder, split))
+    return CodeCache(folder, split, trusted=not distributed.is_main())
+
+
+def cached(eyes: Eyes, clips: Clips, folder: Path) -> CodeCache:
+    """The latents of a split's clips, as a cache that the run makes for itself, unless it is there.
+
+    Args:
+      eyes: what makes the latents.
+      clips: of the split.
+      folder: of the cache, named for the split.
+    """
+    data = eyes.config.data
+    longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
+    facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
+    what = (eyes.plan(**facts, recipe={}), eyes.space())
+    # Runs of an ablation share it: one makes it, and the others wait for that.
+    with distributed.for_all(lambda: folder_lock(folder, wait=lambda told: say("cache", told))):
+        distributed.by_main(lambda: clear_private_cache(folder, what[0]))
+        world = distributed.world()
+        part = {"shard": world.rank, "num_shards": world.size}
+        write_private_cache(folder, clips, eyes.encoder(), *what, folder.name, **part)
+        distributed.barrier()  # whoever was last has joined the parts
+        return open_cache(folder)
+
+
+def stand_in_of(config: Config, latents: Latents | None) -> dict[str, str]:
+    """What run.json, model.json and the card say of a CLIP with random weights; nothing of any other.
+
+    Args:
+      config: that names the CLIP.
+      latents: which name it instead, where they are what is trained on.
+    """
+    if latents is not None:
+        told = latents.caches[0].manifest["plan"]["recipe"].get(STAND_IN)
+    elif config.clip.kind == "pretrained":
+        told = mark_of(find(config.clip.folder))
+    else:
+        told = None
+    return {STAND_IN: told} if told else {}
