@@ -189,8 +189,10 @@ def test_the_shipped_model_knows_far_more_than_nothing_and_listens():
 def test_every_frame_is_told_the_true_one_before_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
     pipe, seen = ImageToVideo.from_pretrained(tiny_model, device="cpu"), []
     monkeypatch.setattr("cdcd_video.pipeline._NLL_BATCH", 3)
-    scene, frames = film(0, 6, 32)
+    scene, _ = film(0)
+    frames = np.random.Generator(np.random.Philox(key=0)).integers(256, size=(6, 32, 32, 3), dtype=np.uint8)
     codes, said = pipe.encode(frames), pipe.model.clip.read([scene.caption])
+    assert (codes[1:] != codes[:-1]).any(1).all()
     inner = pipe.way.nll
 
     def nll(known, later, stream):
@@ -254,16 +256,25 @@ def rival_of(tiny_model: Path, kind: str, folder: Path) -> Path:
     return folder
 
 
-def test_scores_are_those_of_every_video_whatever_the_batch(run, tiny_model: Path):
+def test_scores_are_those_of_every_video_whatever_the_batch(run):
     for out, batch in (("a", 4), ("b", 3)):
-        code, told, err = run("--checkpoint", tiny_model, "--metrics", "nll", "psnr", "--batch", batch, "--out", out)
+        how = (
+            "--checkpoint",
+            "sprites",
+            "--num-frames",
+            3,
+            "--metrics",
+            "nll",
+            "psnr",
+        )  # a codec that tells frames apart
+        code, told, err = run(*how, "--batch", batch, "--out", out)
         assert code == 0 and "NLL, bits per token" in told, err
     assert all(
         Path("a", name).read_bytes() == Path("b", name).read_bytes() for name in ("scores.jsonl", "per_video.jsonl")
     )
     lines = [line for line in lines_of("a") if line["metric"] == "nll"]
     assert {line["row"] for line in lines} == {"model", "sentence-ignored"}
-    assert {line["frame"] for line in lines if line["group"] == "all"} == {None, 1, 2, 3}
+    assert {line["frame"] for line in lines if line["group"] == "all"} == {None, 1, 2}
     assert {(line["unit"], line["better"]) for line in lines} == {("bits per token", "lower")}
     (whole,) = [s for s in lines if (s["row"], s["group"], s["frame"]) == ("model", "all", None)]
     videos = [s for s in lines_of("a", "per_video.jsonl") if (s["metric"], s["row"]) == ("nll", "model")]
