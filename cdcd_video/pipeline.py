@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float64, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -23,8 +23,8 @@ from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model, load_model
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.networks.next_frame import NextFrame
-from cdcd_video.records import Video
+from cdcd_video.networks.next_frame import Likelihood, NextFrame
+from cdcd_video.records import TextStates, Video
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import CodeWalk
 from cdcd_video.sampling.notes import advice, threads_of
@@ -32,6 +32,8 @@ from cdcd_video.storage.memory import told_when_out
 
 DECODE_BATCH = 64
 """Frames decoded at a time."""
+_NLL_BATCH = 16
+"""Frames of one video whose likelihood is worked out at a time. Fixed, since what is drawn on the way hangs on it."""
 _SAMPLING = ("sampling a video", "ask for fewer frames, a smaller batch or a smaller model")
 
 
@@ -64,6 +66,11 @@ class ImageToVideo:
     def size_px(self) -> int:
         """Side of the frames."""
         return self.model.config.data.size_px
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `nll` has an answer; a rival that walks in continuous values has none."""
+        return isinstance(self.way, Likelihood)
 
     def defaults(self, **changes: Any) -> SamplingParams:
         """The model's own drawing settings, with those that are given (and not None) changed.
@@ -280,6 +287,44 @@ class ImageToVideo:
             if progress:
                 progress(len(source))
             yield source
+
+    @told_when_out("measuring a likelihood", "ask for a smaller model")
+    @torch.no_grad()
+    def nll(
+        self, frames: UInt8[np.ndarray, "F H W 3"], caption: str, fps: float, seed: int
+    ) -> Float64[np.ndarray, "F-1 N"]:
+        """-log p(codes of a frame | codes of the true frame before it, first frame, caption, dt), from frame 1 on.
+
+        Teacher-forced, without guidance and at temperature 1: no setting of the drawing plays a part.
+
+        Args:
+          frames: a real video at the model's size.
+          caption: its sentence.
+          fps: its rate.
+          seed: of what is drawn on the way.
+
+        Returns:
+          Nats per token. Of the discrete diffusion an estimated upper bound, see `CodeWalk.nll`; of a causal model exact.
+        """
+        assert isinstance(self.way, Likelihood)
+        with threads(self.num_threads):
+            codes, said = self.encode(frames), self.model.clip.read([caption])
+            device = codes.device
+            stream = generator(int(seed), "nll", device=device)
+            found = []
+            for later in torch.arange(1, len(codes), device=device).split(_NLL_BATCH):
+                num = len(later)
+                text = (said.tokens, said.is_word, said.embedding)
+                condition = Condition(
+                    source=codes[later - 1],
+                    first=codes[:1].repeat(num, 1),
+                    has_first=torch.ones(num, dtype=torch.bool, device=device),
+                    gap_s=torch.full((num,), 1 / fps, device=device),
+                    age_s=(later - 1).float() / fps,
+                    text=TextStates(*(part.repeat_interleave(num, 0) for part in text)),
+                )
+                found.append(self.way.nll(condition, codes[later], stream))
+        return torch.cat(found).cpu().numpy()
 
     @torch.no_grad()
     def encode(self, frames: UInt8[np.ndarray, "B H W 3"]) -> Int[Tensor, "B N"]:

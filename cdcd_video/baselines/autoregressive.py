@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
@@ -198,6 +198,14 @@ class CausalTransformer(Denoiser):
             return torch.cat([chosen, chosen]) if is_guided else chosen
 
         return self.unroll(prepared, choose)[: len(streams)]
+
+    @torch.no_grad()
+    def nll(
+        self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
+    ) -> Float64[Tensor, "B N"]:
+        """-log p(code | codes before it, condition), exactly; see `Likelihood`. Nothing is drawn."""
+        logits = self(codes, condition)
+        return nn.functional.cross_entropy(logits.transpose(1, 2), codes, reduction="none").double()
 
     @torch.no_grad()
     def _with_own_source(self, batch: CodePair, share: float, temperature: float, rows: RowGenerator) -> CodePair:

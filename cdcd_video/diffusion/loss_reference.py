@@ -31,8 +31,8 @@ def variational_bound(
 ) -> Float[Tensor, "B N"]:
     """One step's term of the bound, KL(q(x_s | x_t, x_0) || p(x_s | x_t)); -log p(x_0 | x_t) at s = 0 [D3PM eq. 1].
 
-    The remaining term of the bound, KL(q(x_1 | x_0) || p(x_1)), is 0 for every `process.Process`, since alpha(1) = 0. For
-    CDCD's chain it is not: see `mask_and_replace`.
+    The remaining term of the bound, KL(q(x_1 | x_0) || p(x_1)), is the chain's `prior_nats`: 0 for every `process.Process`,
+    since alpha(1) = 0, and not for CDCD's chain.
 
     Args:
       process: the forward process.
@@ -135,10 +135,12 @@ def chain_bound(
     source: Int64[Tensor, "B N"],
     num_steps: int,
     generator: torch.Generator,
-) -> Float[Tensor, "B N"]:
-    """The whole bound on -log p(x_0 | source): every step of the chain, with one draw of x_t at each.
+    most_steps: int | None = None,
+) -> Float64[Tensor, "B N"]:
+    """The whole bound on -log p(x_0 | source): every term of the chain, each with one draw of x_t [D3PM eq. 1].
 
-    For evaluation (bits per token); call it under `torch.no_grad`, since it runs the model S times.
+    For evaluation (bits per token); call it under `torch.no_grad`. A chain longer than `most_steps` is cut in so many
+    equal parts, and each row looks at one step of each part, drawn evenly and weighed by the part's length [VDM app. I.1].
 
     Args:
       process: the forward process.
@@ -146,18 +148,23 @@ def chain_bound(
       x0: clean codes.
       source: the earlier frame's codes.
       num_steps: length of the chain S.
-      generator: draws x_t.
+      generator: draws the steps and x_t.
+      most_steps: how often the model runs at most; None means S times, and no step is left to chance.
 
     Returns:
       Nats per token; an unbiased estimate, whose sum over the tokens is in expectation at least -log p(x_0 | source).
     """
-    total = torch.zeros(x0.shape, device=x0.device)
-    for index in range(1, num_steps + 1):
-        s = torch.full((len(x0),), (index - 1) / num_steps, dtype=torch.float64, device=x0.device)
-        t = torch.full_like(s, index / num_steps)
+    parts = min(num_steps, most_steps or num_steps)
+    total = torch.full(x0.shape, process.prior_nats, dtype=torch.float64, device=x0.device)
+    for part in range(parts):
+        within = torch.full((len(x0),), 0.5, dtype=torch.float64, device=x0.device)
+        if parts < num_steps:
+            within = torch.rand(len(x0), generator=generator, dtype=torch.float64, device=x0.device)
+        index = ((part + within) * num_steps / parts).long().clamp_(max=num_steps - 1) + 1
+        s, t = (index - 1).double() / num_steps, index.double() / num_steps
         x_t = process.sample(x0, t, source, generator)
         log_p0 = torch.log_softmax(denoise(x_t, t.float()), -1)
-        total = total + variational_bound(process, log_p0, x0, x_t, s, t, source)
+        total += variational_bound(process, log_p0, x0, x_t, s, t, source) * (num_steps / parts)
     return total
 
 

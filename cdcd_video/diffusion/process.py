@@ -31,6 +31,8 @@ class Chain(ABC):
     num_codes: int
     num_steps: int | None = None
     """Steps of a chain that exists at the times i / S only; None where any time will do."""
+    prior_nats: float = 0.0
+    """KL(q(x_1 | x_0) || p(x_1)) per token, the bound's term for the start: 0 where x_1 carries nothing of x_0."""
 
     @property
     def mask_id(self) -> int:

@@ -7,6 +7,7 @@ Unlike in `process.replace`, a [MASK] here is never redrawn, so keeping and mask
 Times are i / S for i in 0..S; upstream's step t is our i = t + 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,20 @@ class MaskAndReplace(Chain):
     def num_steps(self) -> int:
         """S."""
         return len(self.kept) - 1
+
+    @property
+    def prior_nats(self) -> float:
+        """See `Chain`; for a walk that begins as VQ-Diffusion writes it [VQD eq. 10].
+
+        That start is q(x_1 | x_0) without the kept mass, divided by what is left. The sum over 0..K then has a closed form.
+        Against `start`, which is all [MASK], the term would be infinite.
+        """
+        kept, redrawn = float(self.kept[-1]), float(self.uniform[-1]) / self.num_codes
+        if kept == 0.0:
+            return 0.0
+        if redrawn == 0.0:
+            return math.inf
+        return (kept + redrawn) * math.log1p(kept / redrawn) + math.log1p(-kept)
 
     def alpha(self, t: Float[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Probability that a code has not been touched by time t."""

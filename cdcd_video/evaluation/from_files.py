@@ -60,7 +60,7 @@ def prepare_videos(
     config = saved_config(model.folder_of(checkpoint) / "config.yaml")
     rule = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or _size_px(protocol, config))
     if metrics is not None:
-        checked_metrics(metrics, has_scenes=True)  # whether they exist is told before anything is read
+        checked_metrics(metrics, has_scenes=True, has_model=False)  # whether they exist is told before anything is read
     if _are_named(entries, rule):
         footage, videos, rule, left_out = _beside_data(entries, config, rule)
     elif any(entry.truth for entry in entries):

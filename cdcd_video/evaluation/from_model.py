@@ -1,6 +1,7 @@
 """A model that draws every video anew."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from cdcd_video.evaluation.latent_cases import cases_of
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
 from cdcd_video.metrics.eval_dataset import Footage
+from cdcd_video.metrics.latent.latent_model import LatentModel
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
+from cdcd_video.metrics.scores import NEED_MODEL
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.pipeline import ImageToVideo
@@ -41,7 +44,8 @@ def prepare(
       **params: fields of `SamplingParams` that are not the protocol's: num_steps, guidance, ...
 
     Raises:
-      UserError: the data do not fit the protocol, weights are missing, or a metric cannot be measured with them.
+      UserError: the data do not fit the protocol, weights are missing, or a metric cannot be measured with them or, where no
+        other is named, with this model.
     """
     if protocol.data == TABLE:
         raise UserError(f"data {TABLE!r} are the truths of videos that are drawn already; name them by --videos")
@@ -50,11 +54,16 @@ def prepare(
         footage, rule = real_videos.scenes(pipe.model.config, rule)
     else:
         footage, rule = real_videos.clips(real_videos.stored(rule), rule)
+    metrics, unlikely = _with_likelihood(pipe, metrics)
     suite.check(footage, rule, metrics)
     settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **params)
     ruler, tools = load_networks.load(metrics, rule, footage, lambda: pipe.model.clip, device)
+    if "nll" in metrics:
+        codec = LatentModel(pipe, lambda num: None).digest  # bits of other codes stand in another column
+        tools = replace(tools, features={**tools.features, "nll": (f"codec-{codec[:8]}", codec)})
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
     notes += [
+        *unlikely,
         *_other_mode(pipe, rule),
         *_other_world(pipe, rule, footage),
         *_too_few(protocol, rule, footage),
@@ -79,6 +88,21 @@ def prepare(
     }
     more = {"num_threads": pipe.num_threads, "cases": cases}
     return Benchmark(pipe, system, ruler, footage, tools, tuple(metrics), settings, tuple(notes), **more)
+
+
+def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The metrics that this model has, and a sentence on those that it has not.
+
+    Raises:
+      UserError: none is left.
+    """
+    left = [metric for metric in metrics if metric not in NEED_MODEL or pipe.has_likelihood]
+    if len(left) == len(metrics):
+        return left, []
+    told = f"nll is left out: the rival {pipe.model.config.rival.kind} gives codes no probability"
+    if not left:
+        raise UserError(f"{told}; name another metric")
+    return left, [told]
 
 
 def _other_mode(pipe: ImageToVideo, rule: Protocol) -> list[str]:

@@ -43,6 +43,7 @@ METRICS: dict[str, dict[str, Measure]] = {
     "ssim": {"ssim": Measure("ratio", "higher", loss=0.1)},
     "lpips": {"lpips": Measure("distance", "lower", loss=0.1)},
     "motion": {"motion_ratio": Measure("ratio", "one", loss=0.25)},
+    "nll": {"nll": Measure("bits per token", "lower")},
     "clip_text": {"clip_text": Measure("cosine", "higher", loss=0.1, is_relative=True)},
     "clip_first": {"clip_first": Measure("cosine", "higher", loss=0.1, is_relative=True)},
     "consistency": {"warp_error": Measure("levels", "real", loss=0.5, is_relative=True)},
@@ -72,6 +73,8 @@ NEED_REAL = {name for name in SETS if not name.endswith("is")} | {"discontinuity
 _AT_HOME = {"sprites", "clip_text", "clip_first", "smoothness", "discontinuity", *SETS} - {"cd_fvd"}
 """Metrics that are sure to mean something on the built-in world alone."""
 _NEED_DOWNLOADS = ("lpips", "cd_fvd")
+NEED_MODEL = ("nll",)
+"""Metrics of the model itself and not of its videos. They take long, and are measured only where they are named."""
 
 OVER_FLOOR = "over_floor"
 """How far a row is from real videos beyond what the true videos are: `fid_over_floor` and so on."""
@@ -137,18 +140,20 @@ class Score:
     """Whether the video ended before what was waited for came, so that the value is only a lower bound."""
 
 
-def checked_metrics(names: Sequence[str] | None, has_scenes: bool) -> list[str]:
-    """The metrics asked for, each once; where none is named, all that fit the data and need no download.
+def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bool = True) -> list[str]:
+    """The metrics asked for, each once; where none is named, all that fit the data and need neither a download nor long.
 
     Args:
       names: some of `METRICS`.
       has_scenes: whether the data are scenes whose truth is known.
+      has_model: whether there is a model, and not only its videos.
 
     Raises:
       UserError: a metric does not exist, or does not fit the data.
     """
     if names is None:
-        return [name for name in METRICS if name not in _NEED_DOWNLOADS and (has_scenes or name not in _AT_HOME)]
+        quick = [name for name in METRICS if name not in (*_NEED_DOWNLOADS, *NEED_MODEL)]
+        return [name for name in quick if has_scenes or name not in _AT_HOME]
     known = ", ".join(METRICS)
     for name in names:
         if name not in METRICS:
@@ -156,5 +161,10 @@ def checked_metrics(names: Sequence[str] | None, has_scenes: bool) -> list[str]:
         if name == "sprites" and not has_scenes:
             raise UserError(
                 f"{name} needs the truth of sprites scenes; leave it out of --metrics, or use --data sprites"
+            )
+        if name in NEED_MODEL and not has_model:
+            raise UserError(
+                f"{name} asks the model how likely it finds the true videos, and --videos brings no model; leave it out of"
+                " --metrics"
             )
     return list(dict.fromkeys(names))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import measurements, merge, motion
+from cdcd_video.metrics import likelihood, measurements, merge, motion
 from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, Clips, Footage, choose_clips
 from cdcd_video.metrics.examples import Example, Kept
 from cdcd_video.metrics.feature_extractors import Instruments
@@ -116,6 +116,12 @@ def evaluate(
             with clock("judging scenes"):
                 for row in rows if "sprites" in metrics else ():
                     found[row] += footage.see(number, row, videos[row])
+            if "nll" in metrics:
+                with clock("likelihood"):
+                    film = footage.film(number, pipe.size_px)
+                    for row in (row for row in likelihood.TOLD if row in rows):
+                        said = footage.captions[likelihood.TOLD[row]][number]
+                        found[row] += [likelihood.see_likelihood(pipe, subject, film, said, rule.rate, seeds[number])]
             plain = [row for row in rows if row not in SENTENCE_ROWS]
             with clock("judging frames"):
                 for row in plain:
@@ -163,8 +169,9 @@ class _Clock:
 
 def _asked(rows: Sequence[str], footage: Footage, metrics: Sequence[str]) -> list[str]:
     """Sentences are changed only where somebody can judge what comes of it."""
-    has_sentences = "sprites" in metrics and "counterfactual" in footage.captions
-    return [row for row in rows if has_sentences or row not in SENTENCE_ROWS]
+    judged = SENTENCE_ROWS if "sprites" in metrics else tuple(likelihood.TOLD) if "nll" in metrics else ()
+    judged = judged if "counterfactual" in footage.captions else ()
+    return [row for row in rows if row in judged or row not in SENTENCE_ROWS]
 
 
 def _galleries(metrics: Sequence[str], tools: Instruments, rule: Protocol) -> dict[str, Gallery]:

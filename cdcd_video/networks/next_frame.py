@@ -1,10 +1,10 @@
 """What draws the next frame, and what a rival is beside that: the seam between a video and the model that draws it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from cdcd_video.config import DiffusionConfig, LossConfig, SamplingParams
@@ -20,6 +20,16 @@ class NextFrame(Protocol):
 
     def next_frame(self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]) -> Tensor:
         """One frame further; every video draws from its own stream, and from nothing else."""
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """A way that can say how likely it is to draw given codes. One that walks in continuous values cannot."""
+
+    def nll(
+        self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
+    ) -> Float64[Tensor, "B N"]:
+        """-log p(codes | condition) without guidance, at temperature 1: nats per token, or an upper bound on their sum."""
 
 
 class Rival(NextFrame, Protocol):

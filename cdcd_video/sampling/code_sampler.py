@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from cdcd_video.config import SamplingParams
 from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
+from cdcd_video.diffusion.loss_reference import chain_bound
 from cdcd_video.diffusion.sampler import WALKS, Denoise
 from cdcd_video.model import Model
 from cdcd_video.networks.conditional_transformer import Prepared
 from cdcd_video.networks.conditioning import Condition, with_empty_captions
 from cdcd_video.records import TextStates
+
+NLL_STEPS = 16
+"""Steps of the chain that `nll` evaluates for a frame: all of them in a chain as long as this or shorter."""
 
 
 class CodeWalk:
@@ -21,6 +25,7 @@ class CodeWalk:
 
     def __init__(self, model: Model):
         self.denoiser, self.process, self.codec = model.denoiser, model.process, model.codec
+        self.config = model.config
         self._said: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
@@ -45,6 +50,19 @@ class CodeWalk:
             top_p=params.top_p,
             top_k=params.top_k,
         )
+
+    @torch.no_grad()
+    def nll(
+        self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
+    ) -> Float64[Tensor, "B N"]:
+        """An unbiased estimate of the bound along the chain it was trained on; see `Likelihood` and `chain_bound`."""
+        prepared = self.denoiser.prepare(condition)
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.denoiser(x_t, t, prepared)
+
+        steps = self.config.diffusion.num_steps
+        return chain_bound(self.process, denoise, codes, condition.source, steps, generator, NLL_STEPS)
 
     def _guided(self, condition: Condition, scale: float):
         """The denoiser with guidance in one batch; what does not change along the walk is computed here, once."""

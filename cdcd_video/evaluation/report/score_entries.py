@@ -32,6 +32,11 @@ HEADLINE = (
     Entry("ssim", "SSIM", "Structural similarity of whole frames to the true ones."),
     Entry("lpips", "LPIPS", "Learned perceptual distance of whole frames to the true ones; lower is closer."),
     Entry("motion_ratio", "motion", "Mean change from frame to frame over the truth's: 1 is right, 0 is frozen."),
+    Entry(
+        "nll",
+        "NLL, bits per token",
+        "Bits for a code of the true next frame, told the true one before it; exact or an upper bound.",
+    ),
     Entry("clip_text", "CLIP, sentence", "Cosine of each frame and the sentence; only differences mean something."),
     Entry("clip_first", "CLIP, first frame", "Cosine of each frame and frame 0; freezing is at 1."),
     Entry(
