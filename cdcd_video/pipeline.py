@@ -24,16 +24,15 @@ from cdcd_video.model import Model, load_model
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import Likelihood, NextFrame
-from cdcd_video.records import TextStates, Video
+from cdcd_video.records import Video
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import CodeWalk
+from cdcd_video.sampling.likelihood import nll_of_true_frames
 from cdcd_video.sampling.notes import advice, threads_of
 from cdcd_video.storage.memory import told_when_out
 
 DECODE_BATCH = 64
 """Frames decoded at a time."""
-_NLL_BATCH = 16
-"""Frames of one video whose likelihood is worked out at a time. Fixed, since what is drawn on the way hangs on it."""
 _SAMPLING = ("sampling a video", "ask for fewer frames, a smaller batch or a smaller model")
 
 
@@ -308,23 +307,9 @@ class ImageToVideo:
         """
         assert isinstance(self.way, Likelihood)
         with threads(self.num_threads):
-            codes, said = self.encode(frames), self.model.clip.read([caption])
-            device = codes.device
-            stream = generator(int(seed), "nll", device=device)
-            found = []
-            for later in torch.arange(1, len(codes), device=device).split(_NLL_BATCH):
-                num = len(later)
-                text = (said.tokens, said.is_word, said.embedding)
-                condition = Condition(
-                    source=codes[later - 1],
-                    first=codes[:1].repeat(num, 1),
-                    has_first=torch.ones(num, dtype=torch.bool, device=device),
-                    gap_s=torch.full((num,), 1 / fps, device=device),
-                    age_s=(later - 1).float() / fps,
-                    text=TextStates(*(part.repeat_interleave(num, 0) for part in text)),
-                )
-                found.append(self.way.nll(condition, codes[later], stream))
-        return torch.cat(found).cpu().numpy()
+            codes, text = self.encode(frames), self.model.clip.read([caption])
+            stream = generator(int(seed), "nll", device=codes.device)
+            return nll_of_true_frames(self.way, codes, text, fps, stream).cpu().numpy()
 
     @torch.no_grad()
     def encode(self, frames: UInt8[np.ndarray, "B H W 3"]) -> Int[Tensor, "B N"]:
