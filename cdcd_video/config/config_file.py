@@ -205,7 +205,7 @@ def _parsed(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without its surprises."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way; filled below
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - PyYAML's own way; filled below
 
     def __init__(self, stream: str):
         super().__init__(stream)
@@ -253,7 +253,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads: lists on one line, no aliases, text quoted wherever it could be taken for a number."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - as above
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - as above
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -290,8 +290,9 @@ def _complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     for name, field in model.model_fields.items():
         value = given.get(name)
         if isinstance(value, str):  # the short form of a section that has one
-            short = [section for section in _sections(field.annotation) if getattr(section, "shorthand", "")]
-            value = {"kind": _kind_of(short[0]), short[0].shorthand: value} if short else value
+            words = ((section, getattr(section, "shorthand", "")) for section in _sections(field.annotation))
+            short = [(section, word) for section, word in words if word]
+            value = {"kind": _kind_of(short[0][0]), short[0][1]: value} if short else value
         if not isinstance(value, dict):
             continue
         default = field.get_default(call_default_factory=True, validated_data={})

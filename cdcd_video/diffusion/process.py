@@ -29,8 +29,11 @@ class Chain(ABC):
     """
 
     num_codes: int
-    num_steps: int | None = None
-    """Steps of a chain that exists at the times i / S only; None where any time will do."""
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of a chain that exists at the times i / S only; None where any time will do."""
+        return None
 
     @property
     def mask_id(self) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -47,6 +48,9 @@ class Denoiser(nn.Module):
     """Whether what the blocks work out is kept for the gradient, or worked out again (Chen et al. 2016)."""
     needs_digits = False
     """Whether codes without digits count as one digit all the same (for who reads `digits`)."""
+    geometry: Tensor
+    digits: Tensor
+    repeats: Tensor
 
     def __init__(
         self,
@@ -102,11 +106,12 @@ class Denoiser(nn.Module):
         first = torch.where(condition.has_first[:, None, None], read[1], self.no_first.to(read[1].dtype))
         context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
         clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
+        attentions: list[Any] = [block.cross_attention for block in self.blocks]
         copied = tuple(self._copied(codes) for codes in (condition.source, condition.first))
         is_there = condition.has_first[:, None, None]
         return Prepared(
             positions=read[0] + first + self.position,
-            keys_values=said or tuple(block.cross_attention.keys_values(context) for block in self.blocks),
+            keys_values=said or tuple(attention.keys_values(context) for attention in attentions),
             clocks=torch.cat(clocks, -1),
             copied=(copied[0], copied[1] * is_there if self.has_digits else copied[1].where(is_there, -1)),
             condition=condition,

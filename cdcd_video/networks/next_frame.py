@@ -1,7 +1,7 @@
 """What draws the next frame, and what a rival is beside that: the seam between a video and the model that draws it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -12,6 +12,7 @@ from cdcd_video.networks.conditioning import Condition
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 
+@runtime_checkable
 class NextFrame(Protocol):
     """How the next frame's latents are drawn: codes (B, N), or code values (B, P, V) that never meet the grid again."""
 
@@ -22,6 +23,7 @@ class NextFrame(Protocol):
         """One frame further; every video draws from its own stream, and from nothing else."""
 
 
+@runtime_checkable
 class Rival(NextFrame, Protocol):
     """A network that draws frames and says what it pays: in the place of denoiser, chain and objective at once."""
 
