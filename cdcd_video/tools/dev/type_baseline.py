@@ -1,12 +1,13 @@
 """Types, as `make types` checks them: no error in the packages of `CLEAN`, and elsewhere no more than a baseline allows.
 
 The baseline, tests/type_baseline.json, may only shrink. A count that shrank is reported too, until `--update` has written the
-smaller number down. Counts depend on the versions in `VERSIONS`; with other versions only the packages of `CLEAN` are held.
+smaller number down. Counts depend on Python and on the versions in `VERSIONS`; with others only the packages of `CLEAN` are held.
 """
 
 import argparse
 import collections
 import importlib.metadata
+import platform
 import re
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def updated(found: Mapping[str, int], allowed: Mapping[str, int]) -> dict[str, i
 
 
 def versions() -> dict[str, str]:
-    """Major and minor version of each distribution of `VERSIONS`.
+    """Major and minor version of Python and of each distribution of `VERSIONS`.
 
     Raises:
       UserError: one of them is not installed.
@@ -87,6 +88,7 @@ def versions() -> dict[str, str]:
         known = {name: importlib.metadata.version(name) for name in VERSIONS}
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(f"{error.name} is not installed; make setup installs it") from None
+    known["python"] = platform.python_version()
     return {name: ".".join(version.split(".")[:2]) for name, version in known.items()}
 
 
