@@ -29,11 +29,8 @@ class Chain(ABC):
     """
 
     num_codes: int
-
-    @property
-    def num_steps(self) -> int | None:
-        """Steps of a chain that exists at the times i / S only; None where any time will do."""
-        return None
+    num_steps: int | None = None
+    """Steps of a chain that exists at the times i / S only; None where any time will do."""
 
     @property
     def mask_id(self) -> int:
