@@ -9,13 +9,16 @@ FOUND = $(or $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/nul
 # The environment of `make smoke`, one for each Python: with the newest versions that pip finds, or with the oldest allowed.
 SMOKE = .venv-smoke-$(notdir $(PYTHON))$(if $(OLDEST),-oldest)
 
+# The tests of `make check`.
+CHECKED := objective bound contrast cdcd negatives process house types glossary
+
 # What the calling shell has set up for another Python must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 # The models here are small: threads that wait for each other on a busy machine can cost a hundredfold.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint smoke audit clean
+.PHONY: help setup demo check test test-all lint types smoke audit clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -24,6 +27,9 @@ setup: $(READY)  ## .venv with everything that is needed
 
 demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> draw -> evaluate round; about five minutes
 	@$(RUN) -m cdcd_video.demo
+
+check: lint types  ## what to run between two edits, under a minute: style, types, the mathematics' tests and the rules of the house
+	@$(RUN) -m pytest $(addprefix tests/test_,$(addsuffix .py,$(CHECKED))) $(ARGS)
 
 test: $(READY)  ## the test-suite; some of it: make test ARGS="tests/test_house.py -k layers"
 	@$(RUN) -m pytest $(ARGS)
@@ -34,6 +40,9 @@ test-all: $(READY)  ## the same, with every case of the sweeps of which `make te
 lint: $(READY)  ## style, as the test-suite checks it
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+
+types: $(READY)  ## type errors: none in the packages of the method, elsewhere no more than tests/type_baseline.json allows
+	@$(RUN) -m cdcd_video.tools.dev.type_baseline
 
 smoke:  ## everything once in an environment of its own: make smoke PYTHON=python3.13, or OLDEST=1 for the oldest dependencies
 	@"$(FOUND)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
@@ -49,7 +58,7 @@ audit: $(READY)  ## known vulnerabilities of the installed packages; asks PyPI's
 	  { echo "error: the audit found something, or could not ask about every package (see above)" >&2; exit 1; }
 
 clean:  ## removes .venv, the demo's files and caches; keeps runs/
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-smoke-* out .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-smoke-* out .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The mark is written last: an installation that was interrupted, or a changed requirements.txt, is taken up again.

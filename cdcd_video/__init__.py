@@ -19,7 +19,7 @@ from cdcd_video.errors import DrawingWarning
 if TYPE_CHECKING:
     from cdcd_video.pipeline import ImageToVideo
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["DrawingWarning", "ImageToVideo", "__version__"]
 
 

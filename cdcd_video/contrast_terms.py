@@ -104,6 +104,7 @@ def contrast_terms(
     """
     if not weighted_terms_of(cfg):
         return {}
+    assert codec is not None, "a weighted contrast embeds soft codes, so it needs the codec"
     num_rows = num_judged(cfg, reduce.num_all(len(logits)))
     rows = reduce.num_own(num_rows)
     law = logits[:rows].float().softmax(-1)
@@ -178,6 +179,7 @@ def earlier_frames(
     own = [far[:, None]] if cfg.far else []
     is_wrong = [(far != source).any(1, keepdim=True)] if cfg.far else []
     if cfg.shuffled:
+        assert orders is not None, "shuffled negatives need orders of the chunks"
         shuffled = reordered(target, orders)
         own.append(shuffled)
         is_wrong.append((shuffled != target[:, None]).any(-1) & (shuffled != source[:, None]).any(-1))

@@ -93,7 +93,7 @@ def diffusion_objective(
     for name, term in contrast.items():
         total = total + term.weighted
         parts |= {name: term.nats, f"{name}_wins": term.wins}
-        if temperatures is not None:
+        if isinstance(term.temperature, Tensor):  # learned
             parts[f"{name}_temperature"] = term.temperature
 
     def shares() -> dict[str, Tensor]:
@@ -125,7 +125,11 @@ def wrong_codes(
     """CDCD's negatives of a batch: the frame's own chunks in other orders, other samples' frames; as far as weighted."""
     groups = []
     if cfg.intra:
-        wrong = shifted(target, cfg.num_chunks) if cfg.chunks == "shift" else reordered(target, orders)
+        if cfg.chunks == "shift":
+            wrong = shifted(target, cfg.num_chunks)
+        else:
+            assert orders is not None, "reordered negatives need orders of the chunks"
+            wrong = reordered(target, orders)
         groups.append(Negatives(wrong, cfg.intra, cfg.intra_mode))
     if cfg.inter:
         everyone = reduce.gather(target)

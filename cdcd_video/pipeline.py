@@ -5,7 +5,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class ImageToVideo:
     def __init__(self, model: Model):
         self.model = model
         self.num_threads = threads_of(model)
-        self.way: NextFrame = CodeWalk(model) if model.config.rival is None else model.denoiser
+        self.way: NextFrame = CodeWalk(model) if model.config.rival is None else cast(NextFrame, model.denoiser)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "sprites", device: str = "auto") -> "ImageToVideo":

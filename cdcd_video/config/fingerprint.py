@@ -1,7 +1,7 @@
 """What a section of a config was, in words that stay the same when dials are added: checkpoints are told apart by it."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -49,9 +49,13 @@ FIRST: dict[str, str] = {
 where it was turned, so that a run from before it goes on."""
 
 
-BEFORE = MappingProxyType({"codec": {"still_tolerance": 0.0}, "denoiser": {"normalised_text": False}})
+BEFORE: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {"codec": {"still_tolerance": 0.0}, "denoiser": {"normalised_text": False}}
+)
 """Newer dials, by section, whose default is not how it was before they were there: and what it was then."""
-_BEFORE_OF = {type(Config.model_fields[name].default).__name__: dials for name, dials in BEFORE.items()}
+_BEFORE_OF: dict[str, dict[str, Any]] = {
+    type(Config.model_fields[name].default).__name__: dials for name, dials in BEFORE.items()
+}
 _TRAINED_BEFORE = {stage: {"precision": "bf16"} for stage in TrainStages.model_fields}
 """Of stages that a config does not name: the precision of all before it was chosen by the machine."""
 TRAINS_THE_CODEC = ("still_tolerance",)

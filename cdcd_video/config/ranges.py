@@ -43,11 +43,11 @@ class Range:
     @property
     def field(self) -> FieldInfo:
         """The same, for a field of a pydantic model."""
-        return Field(le=self.high, **{"gt" if self.is_open else "ge": self.low})
+        return Field(le=self.high, gt=self.low) if self.is_open else Field(le=self.high, ge=self.low)
 
     def holds(self, value: Any) -> bool:
         """Whether the dial may stand there; of what is no number, and of NaN, it is not so."""
-        kind = numbers.Integral if self.is_whole else numbers.Real
+        kind: type[Any] = numbers.Integral if self.is_whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return False
         return (self.low < value if self.is_open else self.low <= value) and value <= self.high

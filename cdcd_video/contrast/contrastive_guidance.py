@@ -49,7 +49,8 @@ def closeness(anchor: Float[Tensor, "B J"], positives: Sequence[Float[Tensor, "B
     """
     nothing = torch.zeros_like(anchor[:1])
     is_negative = torch.ones(len(anchor), 1, dtype=torch.bool, device=anchor.device)
-    return -sum(info_nce(anchor, positive, nothing, is_negative, TEMPERATURE)[0] for positive in positives)
+    nats = (info_nce(anchor, positive, nothing, is_negative, TEMPERATURE)[0] for positive in positives)
+    return -sum(nats, torch.zeros_like(anchor[:, 0]))
 
 
 def tilted(logits: Float[Tensor, "B N K"], score: Score, strength: float) -> Float[Tensor, "B N K"]:

@@ -87,6 +87,7 @@ def batch_info_nce(
     anchors, positives = (anchor, positive) if among is None else among
     nats, wins = info_nce(anchor, positive, positives, is_negative, temperature, own, is_own_negative)
     if symmetric:
+        assert anchors is not None, "both directions need the anchors of all processes"
         is_looked_for = is_negative.T if among is None else is_negative
         back, is_found = info_nce(positive, anchor, anchors, is_looked_for, temperature)
         nats, wins = (nats + back) / 2, (wins + is_found) / 2

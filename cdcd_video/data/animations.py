@@ -62,7 +62,7 @@ class Animation(Reader):
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yields every frame with its time in seconds."""
         time = Fraction(0)
-        for place in range(self._image.n_frames):
+        for place in range(getattr(self._image, "n_frames", 1)):
             with _damage_told(self._image.format):
                 self._image.seek(place)
                 picture = self._image.copy()
@@ -113,7 +113,7 @@ def _profile_of_png(path: str | os.PathLike[str]) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _damage_told(kind: str) -> Iterator[None]:
+def _damage_told(kind: str | None) -> Iterator[None]:
     """Pillow meets broken files with whatever exception it stumbles on."""
     try:
         yield

@@ -267,12 +267,12 @@ def _are_sound(arrays: dict[str, np.ndarray], num_splits: int) -> bool:
         return False
     counts, num_words = arrays["clips"].astype(np.int64), arrays["captions"][:, 0].astype(np.int64)
     held = [shapes["codes"][0], shapes["captions"][0], shapes["cuts"][0]]
-    return (
+    return bool(
         (counts >= 0).all()
         and (num_words > 0).all()
         and counts[:, :3].sum(0).tolist() == held
-        and bool((counts[:, :2] > 0).all())
-        and bool((counts[:, 3] < max(1, num_splits)).all())
+        and (counts[:, :2] > 0).all()
+        and (counts[:, 3] < max(1, num_splits)).all()
         and num_words.sum() == shapes["words"][0]
         and shapes["embeddings"][0] == shapes["captions"][0]
     )
@@ -299,7 +299,7 @@ class _CaptionsOf(Sequence[range]):
     def __len__(self) -> int:
         return len(self._first)
 
-    def __getitem__(self, clip: int) -> range:
+    def __getitem__(self, clip: int) -> range:  # type: ignore[override]  # nobody asks for a slice
         return range(self._first[clip], self._first[clip] + self._count[clip])
 
     def __iter__(self) -> Iterator[range]:

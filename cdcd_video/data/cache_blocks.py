@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from cdcd_video.data.cache import CachePlan
-from cdcd_video.data.store import Clips
+from cdcd_video.data.store import Clips, StoredClips
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
 
@@ -83,15 +83,16 @@ def shown(clips: Clips, numbers: Iterable[int], split: str | None, max_frames: i
     """
     for clip in numbers:
         length = min(clips.num_frames(clip), max_frames or clips.num_frames(clip))
-        row = None if split is not None else clips.rows[clip]
+        about: dict[str, Any] = {"split": split, "source": ""}
+        if split is None:
+            row = cast(StoredClips, clips).rows[clip]
+            about = {"split": row.split, "source": row.source, "about": row.about}
         yield Shown(
             id=clips.name(clip),
-            split=row.split if row else split,
-            source=row.source if row else "",
             captions=tuple(clips.captions(clip)),
             cuts=tuple(cut for cut in clips.cuts(clip) if cut < length),
             frames=clips.frames(clip, range(length)),
-            about=row.about if row else {},
+            **about,
         )
 
 
@@ -103,7 +104,9 @@ def encode_block(entries: Iterable[Shown | Refused], encoder: Encoder, plan: Cac
       encoder: of this cache.
       plan: of this cache.
     """
-    index, rejected, codes = [], [], [np.zeros((0, plan.num_tokens), code_type(plan.num_codes))]
+    index: list[dict[str, Any]] = []
+    rejected: list[dict[str, str]] = []
+    codes = [np.zeros((0, plan.num_tokens), code_type(plan.num_codes))]
     for entry in entries:
         if isinstance(entry, Refused):
             rejected.append(asdict(entry))

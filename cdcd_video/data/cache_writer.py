@@ -143,7 +143,9 @@ class CacheWriter:
         return (BlockFile(self._file(number)) for number in range(self.num_blocks))
 
     def _join_into(self, own: Path) -> None:
-        splits, rows_of, num_rejected = Counter(), Counter(), 0
+        splits: Counter[str] = Counter()
+        rows_of: Counter[str] = Counter()
+        num_rejected = 0
         with open(own / INDEX, "wb") as index, open(own / REJECTED, "wb") as rejections:
             for block in self._blocks():
                 rows, refused = block.tables()

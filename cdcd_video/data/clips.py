@@ -1,11 +1,12 @@
 """A video file of any origin, as square frames at an even rate, or a `ClipRejected` that says why not."""
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -37,6 +38,7 @@ class ClipRejected(UserError):
         self.reason = reason
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who looks for cuts; `data.cut_detection` knows how."""
 
@@ -212,6 +214,7 @@ def _take_grid(
 
     def until(limit: Fraction, number: int) -> None:
         """Takes the frame on display, which has that number, for every grid point before `limit`."""
+        assert shown is not None
         while not taken.is_complete:
             point = start + len(taken.frames) / fps
             if point >= limit or (end is not None and point >= end):
@@ -226,7 +229,7 @@ def _take_grid(
             return
         if watcher:
             watcher.see(frame, float(time))
-        shown = _once(lambda frame=frame: source.pixels(frame, size_px, mode))
+        shown = _once(functools.partial(source.pixels, frame, size_px, mode))
         number += 1
     if shown is not None:
         until(source.end_s - _TICK_S, number)

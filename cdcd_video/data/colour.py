@@ -10,7 +10,7 @@ import functools
 import io
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -66,10 +66,16 @@ def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         for candidate in [image] if image.mode != "L" else [image, image.convert("RGB")]:
             transform = _transform(profile, candidate.mode)
             if transform is not None:
-                return ImageCms.applyTransform(candidate, transform)
+                return _applied(candidate, transform)
     if image.mode == "LAB":  # Pillow itself does not convert it
-        return ImageCms.applyTransform(image, _lab_transform())
+        return _applied(image, _lab_transform())
     return image.convert("RGB")
+
+
+def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    made = ImageCms.applyTransform(image, transform)
+    assert made is not None  # it is only where the picture itself is changed
+    return made
 
 
 def profile_of(image: Image.Image) -> bytes | None:
@@ -172,7 +178,8 @@ def _profile_of_codes(primaries: int, transfer: int) -> bytes | None:
 
 def _profile_of_gamma(info: dict) -> bytes | None:
     """Of PNG's `gAMA` and `cHRM`, where no `sRGB` goes before them."""
-    gamma, chromaticities = info.get("gamma"), info.get("chromaticity")
+    gamma: Any = info.get("gamma")
+    chromaticities: Any = info.get("chromaticity")
     if "srgb" in info:
         return None
     with contextlib.suppress(ValueError, TypeError):  # numbers that make no sense
@@ -229,7 +236,7 @@ def _profile_of_bmp(image: Image.Image) -> bytes | None:
 @contextlib.contextmanager
 def _head(image: Image.Image) -> Iterator[BinaryIO | None]:
     """The file of a picture that is still open, from its beginning; its place is kept."""
-    file = getattr(image, "fp", None)
+    file: Any = getattr(image, "fp", None)
     try:
         place = None if file is None else file.tell()
         if place is not None:

@@ -1,11 +1,13 @@
 """Where one shot of a video ends and the next begins: PySceneDetect's adaptive detector, shown every frame of the file."""
 
+from typing import Any
+
 import av
 import numpy as np
 from jaxtyping import UInt8
 from scenedetect import AdaptiveDetector, FrameTimecode
 
-DETECTOR = {"detector": "adaptive", "threshold": 2.5, "least": 12.0, "window": 2}
+DETECTOR: dict[str, Any] = {"detector": "adaptive", "threshold": 2.5, "least": 12.0, "window": 2}
 """What is said of the detection in a manifest. A cut is a frame that differs from the one before by at least `least` (mean
 over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within `window` frames
 around. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a false cut only makes two shots of one, a missed one

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -29,7 +30,7 @@ _READ = "mp4, mov, mkv, webm, avi, gif, apng, webp, avif, mpg, ts, flv, wmv, ogv
 
 # Titles and comments that are not UTF-8 are no reason to refuse a video. From version 19 on PyAV never minds them, and the
 # argument is gone.
-_LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+_LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 # Containers in which a place is found by an index. Elsewhere FFmpeg guesses it from the bytes, or from a clock that may begin
 # anew, and lands behind it.
@@ -119,7 +120,8 @@ class Source(Reader):
 
     def __init__(self, container: av.container.InputContainer, start: Fraction, profile: bytes | None = None):
         super().__init__()
-        self._profile, self._placing = profile, None
+        self._profile = profile
+        self._placing: Placing | None = None
         self.container, self.stream, self.start = container, _best(container), start
         if self.stream.codec_context is None:
             raise Refused("nothing here can decode its video")
@@ -141,7 +143,7 @@ class Source(Reader):
         ahead, frames = self._decode()
         if ahead:
             ticks = self._clock(ahead).read(ahead[0])
-            self._origin = Fraction(0) if ticks is None else ticks * ahead[0].time_base
+            self._origin = Fraction(0) if ticks is None else _seconds(ticks, ahead[0])
         has_index = self._kind.startswith(_WITH_INDEX)
         if self.start > 2 * _RUN_UP_S and has_index and self._clock(ahead).trusts_pts:
             with contextlib.suppress(av.FFmpegError):  # no index
@@ -205,7 +207,7 @@ class Source(Reader):
             )
 
     def _seek(self, stamp_s: Fraction) -> None:
-        self.container.seek(int(stamp_s / self.stream.time_base), stream=self.stream)
+        self.container.seek(int(stamp_s / cast(Fraction, self.stream.time_base)), stream=self.stream)
         self._codec.flush_buffers()
 
     def _is_before_start(self, ahead: list[av.VideoFrame]) -> bool:
@@ -213,8 +215,9 @@ class Source(Reader):
         first = next((frame for frame in ahead if frame.key_frame and frame.pts is not None), None)
         return (
             first is not None
+            and first.pts is not None
             and self._clock(ahead).trusts_pts
-            and first.pts * first.time_base < self._origin + self.start
+            and _seconds(first.pts, first) < self._origin + self.start
         )
 
     def _stamped(self, frames: Iterator[av.VideoFrame], clock: Clock) -> Iterator[tuple[av.VideoFrame, Fraction]]:
@@ -226,7 +229,7 @@ class Source(Reader):
             ticks = clock.read(frame)
             if ticks is None:
                 raise Refused("its frames carry no times; put it into a container that has them, such as mp4")
-            time = ticks * frame.time_base - self._origin
+            time = _seconds(ticks, frame) - self._origin
             if (
                 frame.is_corrupt and time >= self.start
             ):  # after a seek, frames before the start may lack their references
@@ -236,7 +239,7 @@ class Source(Reader):
     def _length(self, frame: av.VideoFrame, step: Fraction) -> Fraction:
         """How long a frame is shown: as it says, or by the file's rate, or as long as the one before."""
         if frame.duration and self._kind != "avi":  # there a tick of its clock
-            return frame.duration * frame.time_base
+            return _seconds(frame.duration, frame)
         return 1 / self._rate if self._rate else step
 
     def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
@@ -276,7 +279,7 @@ class Source(Reader):
         if self.stream.duration:
             # ASF counts from 0, whenever the first picture comes.
             start = 0 if self._kind == "asf" else self.stream.start_time or 0
-            return self.stream.duration * self.stream.time_base, start * self.stream.time_base
+            return _seconds(self.stream.duration, self.stream), _seconds(start, self.stream)
         begin = Fraction(self.container.start_time or 0, av.time_base)
         lengths = [value for key, value in self.stream.metadata.items() if key.upper() == "DURATION"]
         told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", lengths[0]) if lengths else None
@@ -290,7 +293,7 @@ class Source(Reader):
 def _best(container: av.container.InputContainer) -> av.VideoStream:
     """The stream that players take: FFmpeg's choice, by default flag, length and bit rate, among those that are no covers."""
     is_cover = av.stream.Disposition.attached_pic
-    best = container.streams.best("video")
+    best = cast("av.VideoStream | None", container.streams.best("video"))
     others = [stream for stream in container.streams.video if not stream.disposition & is_cover]
     if not others:
         raise Refused("it has no video stream")
@@ -300,13 +303,18 @@ def _best(container: av.container.InputContainer) -> av.VideoStream:
 def _decoder_like(codec: av.VideoCodecContext, name: str) -> av.VideoCodecContext:
     """Another decoder for the same stream."""
     try:
-        decoder = av.CodecContext.create(name, "r")
+        decoder = cast(av.VideoCodecContext, av.CodecContext.create(name, "r"))
     except av.codec.codec.UnknownCodecError:
         raise Refused(f"it is transparent, and the decoder {name}, which reads that, is missing in this PyAV") from None
     decoder.extradata, decoder.width, decoder.height = codec.extradata, codec.width, codec.height
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
         setattr(decoder, name, getattr(codec, name))
     return decoder
+
+
+def _seconds(ticks: int, of: av.VideoFrame | av.VideoStream) -> Fraction:
+    """Ticks of the clock of a stream, which whatever was read from a file has."""
+    return ticks * cast(Fraction, of.time_base)
 
 
 def _raising(error: Exception) -> Iterator[av.VideoFrame]:

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import cast
 
 import av
 
@@ -66,7 +67,7 @@ class _Unweaver:
             self._graph.add("buffersink"),
         ).configure()
         self._num_pushed = 0
-        self._waiting: collections.deque[tuple[Fraction | None, int | None, int, Fraction]] = collections.deque()
+        self._waiting: collections.deque[tuple[Fraction | None, int | None, int, Fraction | None]] = collections.deque()
         # Without a frame before it the filter fills the first one's lines from one field alone, and half of them are lost.
         first = before if before is not None and self.takes(before) else frame
         stamps = first.pts, first.time_base
@@ -96,11 +97,10 @@ class _Unweaver:
     def _pull(self) -> Iterator[Timed]:
         while True:
             try:
-                frame = self._graph.pull()
+                frame = cast(av.VideoFrame, self._graph.pull())
             except (av.BlockingIOError, av.EOFError):
                 return
-            time, *stamps = self._waiting.popleft()
-            frame.pts, frame.duration, frame.time_base = stamps
+            time, frame.pts, frame.duration, frame.time_base = self._waiting.popleft()
             if time is not None:
                 yield frame, time
 

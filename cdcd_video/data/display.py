@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -106,7 +106,8 @@ def placing_of(frame: av.VideoFrame, codec: str) -> Placing:
         # the turn is known then.
         if codec in _UNSAFE_SIDE_DATA:
             raise ValueError
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
+        side_data: Any = frame.side_data  # PyAV types it as a mapping without keys of this kind
+        data = side_data.get(Type.DISPLAYMATRIX)
     except ValueError:  # it does not know every kind of side data either, and then gives none
         angle = math.radians(frame.rotation)
         a, b = round(math.cos(angle)), round(math.sin(angle))

@@ -45,7 +45,7 @@ def read_film(
         pictures = pictures_in(file)[: (num_frames - 1) * every + 1 : every]
         _check_length(file, len(pictures), num_frames, fps)
         frames = read_pictures(file, pictures)
-        return np.stack([fit(frame, _square_side(*frame.shape[:2], mode), mode) for frame in frames])
+        return np.stack([fit(frame, _square_side(frame.shape[0], frame.shape[1], mode), mode) for frame in frames])
     rate, side = _probed(file, fps, mode)
     own = rate or drawn_fps or fps
     every = _every(file, drawn_fps or own, fps)
@@ -63,7 +63,7 @@ def _square_side(height: int, width: int, mode: FitMode) -> int:
 def read_picture(file: Path, mode: FitMode = "crop") -> UInt8[np.ndarray, "S S 3"]:
     """A picture as `read_film` makes the frames of a video, as large as it is there."""
     picture = read_image(file)
-    return fit(picture, _square_side(*picture.shape[:2], mode), mode)
+    return fit(picture, _square_side(picture.shape[0], picture.shape[1], mode), mode)
 
 
 def digest_of(file: Path) -> str:

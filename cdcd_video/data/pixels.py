@@ -1,6 +1,7 @@
 """Pillow's pictures of every kind, as plain RGB pixels: depth, transparency, orientation and colour."""
 
 import io
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -89,10 +90,11 @@ def _colours_of_16_bits(image: Image.Image, raw: str) -> UInt8[np.ndarray, "H W 
     """Both bytes of every channel. Pillow decodes one of the two at a time, the upper one unless it is told otherwise."""
     lower = None
     if raw == "RGB;16B":
-        place = image.fp.tell()
-        image.fp.seek(0)
-        lower = Image.open(io.BytesIO(image.fp.read()), formats=("PNG",))
-        image.fp.seek(place)
+        file: Any = getattr(image, "fp", None)
+        place = file.tell()
+        file.seek(0)
+        lower = Image.open(io.BytesIO(file.read()), formats=("PNG",))
+        file.seek(place)
         lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]
     wide = np.asarray(image).astype(np.uint16) << 8
     return wide if lower is None else wide | np.asarray(lower)

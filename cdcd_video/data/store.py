@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,6 +26,7 @@ from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.verified_files import require
 
 
+@runtime_checkable
 class Clips(Protocol):
     """Captioned videos of one size and rate, by number.
 

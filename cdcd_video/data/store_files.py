@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from cdcd_video.config import FitMode
 from cdcd_video.errors import UserError
@@ -56,7 +56,7 @@ class ClipRow:
     cuts: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> "ClipRow":
+    def of(cls, values: Mapping[str, Any]) -> "ClipRow":
         """The row that a line holds.
 
         Raises:
@@ -123,7 +123,8 @@ def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
 
 def _is_whole(manifest: dict) -> bool:
     """Whether all that is read of a manifest is there, and of its type; files have bare names."""
-    files, size_px, fps = (manifest.get(name) for name in ("files", "size_px", "fps"))
+    known: list[Any] = [manifest.get(name) for name in ("files", "size_px", "fps")]
+    files, size_px, fps = known
     return (
         type(size_px) is int
         and size_px > 0

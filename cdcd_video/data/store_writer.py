@@ -11,6 +11,7 @@ import shutil
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -62,12 +63,12 @@ class StoreWriter:
         if self.folder.name in ("", ".."):
             raise UserError(f"a prepared folder cannot be written as {folder}; name a new one")
         self.part = self.folder.with_name(self.folder.name + ".part")
-        self._settings = {"size_px": size_px, "fps": float(fps), "mode": mode, "recipe": dict(recipe)}
+        self._settings: dict[str, Any] = {"size_px": size_px, "fps": float(fps), "mode": mode, "recipe": dict(recipe)}
         self._frame_bytes = 3 * size_px**2
         self._shard_frames = max(1, shard_bytes // self._frame_bytes)
         self.rows: list[ClipRow] = []
         self.rejected: list[dict[str, str]] = []
-        self._array: io.BufferedIOBase | None = None
+        self._array: IO[bytes] | None = None
         with refused_by_disk(self.folder):
             _refuse_foreign(self.folder)
             self._begin_or_resume()
@@ -241,7 +242,7 @@ class StoreWriter:
             return last.file, end
         return f"frames-{int(last.file[7:12]) + 1:05d}.npy", 0
 
-    def _open_array(self, file: str, offset: int) -> io.BufferedIOBase:
+    def _open_array(self, file: str, offset: int) -> IO[bytes]:
         path = self.part / file
         position = _header_bytes(self._settings["size_px"]) + offset * self._frame_bytes
         if self._array is None or self._array.name != str(path):
@@ -301,7 +302,7 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
     )
 
 
-def _write_header(file: io.BufferedIOBase, shape: tuple[int, ...]) -> None:
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
     file.seek(0)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 

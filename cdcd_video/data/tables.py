@@ -148,6 +148,7 @@ def _rows(text: str, mark: str) -> Iterator[tuple[int, list[str], list[int], str
         begin, fields, begins = place, [], []
         while True:
             found = field.match(text, place)
+            assert found is not None  # an empty field is one too
             fields.append(found[2] if found[1] is None else found[1].replace('""', '"'))
             begins.append(place - begin)
             place = found.end()

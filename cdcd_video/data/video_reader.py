@@ -21,10 +21,8 @@ class Reader(ABC):
       first_s: time of the first one that was read.
       last_s: that of the last one.
       end_s: when the last one ends.
-      pixel_aspect: width of a pixel over its height.
     """
 
-    pixel_aspect = 1.0
     _matrix: int | None = None
     """Of a codec that has but one."""
 
@@ -32,6 +30,11 @@ class Reader(ABC):
         self.shown_width = self.shown_height = self.num_read = 0
         self.first_s: Fraction | None = None
         self.last_s = self.end_s = Fraction(0)
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height."""
+        return 1.0
 
     @abstractmethod
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:

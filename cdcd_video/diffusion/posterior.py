@@ -1,6 +1,7 @@
 """The way back, exactly: every posterior q(x_s | x_t, x_0) as one small record, with x_0 still open."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -119,7 +120,8 @@ class Reverse:
     def head(self, rows: int) -> "Reverse":
         """The posteriors of the first `rows` samples of the batch."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value[:rows] for name, value in tensors.items() if isinstance(value, Tensor)})
+        heads: dict[str, Any] = {name: value[:rows] for name, value in tensors.items() if isinstance(value, Tensor)}
+        return replace(self, **heads)
 
     def sample(self, log_p0: Float[Tensor, "B N K"], uniforms: Float[Tensor, "3 B N"]) -> Int64[Tensor, "B N"]:
         """Draws x_s: x_0 from `log_p0`, then x_s from the posterior given it. O(K) per token, for the one draw of x_0.

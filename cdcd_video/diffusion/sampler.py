@@ -5,6 +5,7 @@ other videos; so the batch a video is drawn in does not change it. (Its denoiser
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -157,7 +158,7 @@ def purity_walk(
     return _settle(denoise, process, source, num_steps, generators, times, propose)
 
 
-def has_order(process: Chain) -> bool:
+def has_order(process: Chain) -> TypeGuard[Process]:
     """Whether the codes settle once and for all, so that their order can be chosen: in the process `mask` only."""
     return isinstance(process, Process) and process.mask == 1.0
 

@@ -41,7 +41,7 @@ class Times(NamedTuple):
     corruption.
     """
 
-    index: Int64[Tensor, "B"]
+    index: Int64[Tensor, "B"]  # type: ignore[assignment]  # the field goes before the method of every tuple
     weight: Float[Tensor, "B"]
 
     def spans(self, num_steps: int) -> tuple[Float64[Tensor, "B"], Float64[Tensor, "B"]]:

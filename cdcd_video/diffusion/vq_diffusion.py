@@ -51,7 +51,7 @@ class MaskAndReplace(Chain):
         return bool((self.uniform > 0.0).any())
 
     @property
-    def num_steps(self) -> int:
+    def num_steps(self) -> int:  # type: ignore[override]  # read only, as in every frozen chain
         """S."""
         return len(self.kept) - 1
 

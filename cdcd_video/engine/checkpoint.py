@@ -142,8 +142,8 @@ def newest(out: Path, task: str, *, set_aside: bool = False) -> Checkpoint | Non
         except DamagedError as damage:
             damaged[folder] = damage
             continue
-        for bad, damage in damaged.items():
-            say("warning", f"checkpoint {bad} is damaged ({damage}); the one before it is used.")
+        for bad, reason in damaged.items():
+            say("warning", f"checkpoint {bad} is damaged ({reason}); the one before it is used.")
             if set_aside:
                 _set_aside(bad)
         return found
@@ -236,12 +236,14 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _step_of(folder: Path) -> int:
-    return int(_NAME.fullmatch(folder.name)[1])
+    found = _NAME.fullmatch(folder.name)
+    assert found is not None, f"{folder} is no folder of a checkpoint"
+    return int(found[1])
 
 
 def _state(folder: Path) -> dict[str, Any]:
     try:
-        state = read_small_json(folder / "state.json", limit=_MOST_BYTES)
+        state: dict[str, Any] = read_small_json(folder / "state.json", limit=_MOST_BYTES)
     except Unreadable:
         raise DamagedError("state.json is missing or unreadable") from None
     version = state.get("format")

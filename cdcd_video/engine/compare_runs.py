@@ -58,10 +58,10 @@ def compare_logs(one: Path, other: Path) -> Comparison:
     for key in (key for key in left if key in right):
         task, step, _ = key
         num_steps[task] = num_steps.get(task, 0) + 1
-        here, there = left[key], right[key]
-        for mine, theirs, names in ((here, there, only[0]), (there, here, only[1])):
+        a, b = left[key], right[key]
+        for mine, theirs, names in ((a, b, only[0]), (b, a, only[1])):
             names.extend(name for name in mine if name not in theirs and name not in names)
-        unequal = {name: (here[name], there[name]) for name in here if name in there and here[name] != there[name]}
+        unequal = {name: (a[name], b[name]) for name in a if name in b and a[name] != b[name]}
         if unequal and (task not in first or step < first[task].step):
             first[task] = Difference(task, step, unequal)
     return Comparison(num_steps, list(first.values()), only)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -67,11 +67,11 @@ def joined(device: str = "auto") -> Iterator[World]:
         that says it.
     """
     global _world
-    place = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    if None in place.values() or place["WORLD_SIZE"] == "1":
+    rank, size, place = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if rank is None or size is None or place is None or size == "1":
         yield _ALONE
         return
-    own = World(int(place["RANK"]), int(place["WORLD_SIZE"]))
+    own = World(int(rank), int(size))
     on_gpu = take_gpu(device)
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
@@ -108,7 +108,8 @@ def alone() -> Iterator[None]:
 def own(rows: Rows, dim: int = 0) -> Rows:
     """The rows of this process, out of those of the whole batch; of a list, which has one dimension, its entries."""
     which = slice(_world.rank, None, _world.size)
-    return rows if _world.size == 1 else rows[(slice(None),) * dim + (which,)] if dim else rows[which]
+    place: Any = (slice(None),) * dim + (which,) if dim else which
+    return rows if _world.size == 1 else rows[place]
 
 
 def num_own(num_rows: int) -> int:

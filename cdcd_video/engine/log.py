@@ -142,10 +142,10 @@ class Averages:
             self.counts[name] = _added(self.counts.get(name), counts)
         self.waiting.clear()
 
-    def take(self) -> dict[str, float | list[float | None]]:
+    def take(self) -> dict[str, float | list[float | None] | None]:
         """The means, of groups a list with None where nothing was; starts the next interval."""
         self.settle()
-        means: dict[str, float | list[float | None]] = {}
+        means: dict[str, float | list[float | None] | None] = {}
         for name, sums in self.sums.items():
             by_group = [total / count if count else None for total, count in zip(sums, self.counts[name], strict=True)]
             means[name] = by_group if len(by_group) > 1 else by_group[0]

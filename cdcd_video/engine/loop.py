@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -92,7 +92,7 @@ def train(
     if stop.received is not None:
         raise SystemExit(128 + stop.received)
     is_finished = run.step >= settings.num_steps
-    return TrainResult(run.step, is_finished, run.saved, run.evaluation, run.seconds)
+    return TrainResult(run.step, is_finished, cast(Path, run.saved), run.evaluation, run.seconds)
 
 
 @dataclass
@@ -233,7 +233,7 @@ class _Run:
 
     @staticmethod
     def _is_due(every: int | None, step: int) -> bool:
-        return bool(every) and step % every == 0
+        return bool(every and step % every == 0)
 
     def _log(self) -> None:
         means, pace = self.averages.take(), self.clock.take()
@@ -289,7 +289,7 @@ class _Run:
                 fault = find_fault(tensors)
                 if fault is not None:
                     raise NotFiniteError(self.step, f"the weight {fault.tensor}", fault.value)
-            how = dict(identity=self.identity, facts=facts, keep=self.settings.keep_checkpoints)
+            how: dict[str, Any] = dict(identity=self.identity, facts=facts, keep=self.settings.keep_checkpoints)
             return checkpoint.save(self.out, self.task.name, self.step, parts, **how)
 
         saved = distributed.by_main(save)

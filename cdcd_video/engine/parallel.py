@@ -9,7 +9,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
 from cdcd_video.records import LossTerms
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 SHARDS = ("ddp", "fsdp")
 
@@ -40,14 +43,16 @@ class Spread:
                 f"batch_size {task.batch_size} of {task.name} cannot be dealt out to {size} processes; take a multiple of"
                 f" {size}"
             )
-        self._task, self._whole, self.is_told = task, None, False
+        self._task, self.is_told = task, False
+        self._whole: nn.Module | None = None
+        self._paid: Any  # a module that one of the two wrappers has made its own
         paid = _Paid(task)
         if shard == "fsdp":
             self._whole = copy.deepcopy(task.model).cpu()
             self._paid = _sharded(paid)
         else:
             # Buffers that learn are kept alike by who owns them (a codebook by its own exchange), the others never change.
-            how = {"broadcast_buffers": False, "static_graph": True, "gradient_as_bucket_view": True}
+            how: dict[str, Any] = {"broadcast_buffers": False, "static_graph": True, "gradient_as_bucket_view": True}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # its newer name is unknown to older torch
                 self._paid = nn.parallel.DistributedDataParallel(paid, **how)
@@ -140,13 +145,13 @@ def _sharded(paid: _Paid) -> nn.Module:
             fully_shard(part, mesh=mesh, ignored_params=scalars)
             for method in getattr(part, "also_forward", ()):
                 register_fsdp_forward_method(part, method)
-    return fully_shard(paid, mesh=mesh, ignored_params=scalars)
+    return cast(nn.Module, fully_shard(paid, mesh=mesh, ignored_params=scalars))
 
 
 # ---------------------------------------------------------------------------------------------------------- shares of tensors
 
 
-def is_share(tensor: Tensor) -> bool:
+def is_share(tensor: Tensor) -> "TypeGuard[DTensor]":
     """Whether this process holds a share of the tensor only."""
     return hasattr(tensor, "to_local")
 
@@ -158,7 +163,7 @@ def share(tensor: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole tensor, of all processes' shares; all of them must ask."""
-    return tensor.detach().full_tensor() if is_share(tensor) else tensor
+    return cast("DTensor", tensor.detach()).full_tensor() if is_share(tensor) else tensor
 
 
 def shared_like(tensor: Tensor, model: Tensor) -> Tensor:

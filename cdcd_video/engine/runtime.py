@@ -111,7 +111,7 @@ def to_device(value: Any, device: torch.device) -> Any:
     """
     if isinstance(value, torch.Tensor):
         return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: to_device(getattr(value, field.name), device) for field in fields(value)})
     return value
 
@@ -166,7 +166,7 @@ def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:
     run = {"command": list(command), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **git_state()}
     run |= {"machine": machine(), **facts}
     if os.path.lexists(path):
-        before = read_small_json(path, "the facts of the run's earlier starts", limit=_MOST_BYTES)
+        before: dict[str, Any] = read_small_json(path, "the facts of the run's earlier starts", limit=_MOST_BYTES)
         earlier = before.pop("earlier", [])
         run["earlier"] = [*(earlier if isinstance(earlier, list) else [earlier]), before]
     with writing_to(out):

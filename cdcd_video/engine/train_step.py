@@ -1,7 +1,7 @@
 """What can be trained, and one optimiser step of it: draw a batch, pay, differentiate, clip, move, average."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.records import LossTerms
 
 
+@runtime_checkable
 class Task(Protocol):
     """What can be trained. All that changes while it trains is in `model`: parameters and buffers."""
 

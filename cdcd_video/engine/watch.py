@@ -12,7 +12,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,7 @@ PROJECT = "cdcd-video"
 _NOT_CHARTED = ("task", "step")
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """One task of one run, as somebody else shows it."""
 

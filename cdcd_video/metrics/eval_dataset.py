@@ -23,6 +23,7 @@ SENTENCE_ROWS = ("counterfactual", "sentence-ignored")
 """Rows that are judged by another sentence than the scene's own."""
 
 
+@runtime_checkable
 class Footage(Protocol):
     """Real videos of one length and rate, by number.
 

@@ -27,7 +27,8 @@ def with_empty_captions(condition: Condition) -> Condition:
     parts = [(getattr(condition.text, name), getattr(empty, name)) for name in ("tokens", "is_word", "embedding")]
     text = TextStates(*(torch.cat(pair) for pair in parts))
     known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
-    return Condition(*(torch.cat([value, value]) for value in known), text)
+    source, first, has_first, gap_s, age_s = (torch.cat([value, value]) for value in known)
+    return Condition(source, first, has_first, gap_s, age_s, text)
 
 
 def empty_text(text: TextStates) -> TextStates:

@@ -30,6 +30,9 @@ class Denoiser(ConditionalTransformer):
 
     needs_digits = False
     """Whether codes without digits count as one digit all the same (for who reads `digits`)."""
+    geometry: Tensor
+    digits: Tensor
+    repeats: Tensor
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from cdcd_video.networks.conditioning import Condition
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 
+@runtime_checkable
 class NextFrame(Protocol):
     """How the next frame's latents are drawn: codes (B, N), or code values (B, P, V) that never meet the grid again."""
 
@@ -32,6 +33,7 @@ class Likelihood(Protocol):
         """-log p(codes | condition) without guidance, at temperature 1: nats per token, or an upper bound on their sum."""
 
 
+@runtime_checkable
 class Rival(NextFrame, Protocol):
     """A network that draws frames and says what it pays: in the place of denoiser, chain and objective at once."""
 

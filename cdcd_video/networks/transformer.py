@@ -1,6 +1,7 @@
 """The one transformer block that the denoiser, its rivals, the decoder and the embed head share."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,7 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(width, hidden), SquaredReLU(), nn.Linear(hidden, width))
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        up, activation, down = self
+        up, activation, down = cast("tuple[nn.Linear, SquaredReLU, nn.Linear]", tuple(self))
         if feed_forward.serves(x, up.out_features):
             return feed_forward.squared_relu_mlp(x, up.weight, up.bias, down.weight, down.bias)
         return linear(activation(linear(x, up.weight, up.bias)), down.weight, down.bias)
@@ -142,6 +143,7 @@ class Block(nn.Module):
             x = x + self.self_attention(self.norm_self(x))
             x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
             return x + self.mlp(self.norm_mlp(x))
+        assert modulation is not None, "the norms are adaptive: shift, scale and gate come from outside"
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (modulation + self.modulation)[:, :, None].unbind(1)
         normed = _modulated(self.norm_self, x, scale, shift)
         seen, is_seen = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))

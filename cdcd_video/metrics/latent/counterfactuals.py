@@ -7,7 +7,7 @@ clips' captions.
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -24,6 +24,7 @@ SCENES_TRIED = 50
 """How many scenes are looked at for each that is wanted, before a world is said to have too few sentences."""
 
 
+@runtime_checkable
 class Cases(Protocol):
     """S images with C sentences each.
 

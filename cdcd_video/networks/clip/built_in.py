@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +125,7 @@ def contrastive_loss(
 
 
 def clip_objective(
-    model: nn.Module,
+    model: Any,
     pixels: Float[Tensor, "B 3 S S"],
     ids: Tensor,
     mask: Tensor,
@@ -138,7 +139,7 @@ def clip_objective(
     return contrastive_loss(image, text, held(model.logit_scale).exp(), caption, reduce)
 
 
-def save_clip(model: nn.Module, tokenizer, captions: Iterable[str], folder: Path) -> Path:
+def save_clip(model: Any, tokenizer: Any, captions: Iterable[str], folder: Path) -> Path:
     """Writes an ordinary `from_pretrained` folder in 16 bits, with `words.json`: every word the model has seen.
 
     Raises:

@@ -21,6 +21,9 @@ _TEXTS = (".json", ".jsonl", ".txt", ".jinja", ".model", ".py", ".md")
 ON_THE_HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[0-9a-f]{40}))?")
 WEIGHTS = {"transformers": "model.safetensors", "open_clip": "open_clip_model.safetensors"}
 
+Layout = Literal["transformers", "open_clip"]
+"""Whose names the tensors of a file bear."""
+
 
 @dataclass(frozen=True)
 class ClipFiles:
@@ -31,7 +34,7 @@ class ClipFiles:
     folder: Path
     """Holds config.json or open_clip_config.json, the tokenizer and the image processor."""
     weights: Path
-    layout: Literal["transformers", "open_clip"]
+    layout: Layout
     """Whose names the tensors bear."""
     sha256: str | None = None
     """What the weights' must be, for a published CLIP."""
@@ -75,7 +78,7 @@ def in_folder(folder: Path, source: str) -> ClipFiles:
     Raises:
       UserError: a file is missing; or the weights are pickled only, or in several files.
     """
-    layout = "open_clip" if (folder / WEIGHTS["open_clip"]).is_file() else "transformers"
+    layout: Layout = "open_clip" if (folder / WEIGHTS["open_clip"]).is_file() else "transformers"
     weights = folder / WEIGHTS[layout]
     check_plain(folder)
     if not weights.is_file():
@@ -84,7 +87,7 @@ def in_folder(folder: Path, source: str) -> ClipFiles:
             f"CLIP folder {folder} has no {weights.name}; give a folder written by CLIPModel.save_pretrained with"
             " safetensors weights, and its tokenizer and image processor"
         )
-    needed = {"transformers": [("config.json",), ("preprocessor_config.json",)]}
+    needed: dict[str, list[tuple[str, ...]]] = {"transformers": [("config.json",), ("preprocessor_config.json",)]}
     needed["open_clip"] = [
         ("open_clip_config.json", "config.json"),
         ("open_clip_config.json", "preprocessor_config.json"),
@@ -179,7 +182,7 @@ def _refuse_other_weights(folder: Path) -> None:
 
 def _in_cache(source: str, known: Known) -> ClipFiles:
     weights, config, *_ = _cached(source, [known.weights, *known.beside])
-    layout = "open_clip" if known.weights.file == WEIGHTS["open_clip"] else "transformers"
+    layout: Layout = "open_clip" if known.weights.file == WEIGHTS["open_clip"] else "transformers"
     return ClipFiles(source, config.parent, weights, layout, known.sha256)
 
 
@@ -190,7 +193,7 @@ def _cached(source: str, places: Sequence[Place]) -> list[Path]:
     found = [try_to_load_from_cache(place.repository, place.file, revision=place.revision) for place in places]
     missing = [place for place, path in zip(places, found, strict=True) if not isinstance(path, str)]
     if not missing:
-        return [Path(path) for path in found]
+        return [Path(str(path)) for path in found]
     wanted: dict[tuple[str, str], list[str]] = {}
     for place in places:
         wanted.setdefault((place.repository, place.revision), []).append(place.file)

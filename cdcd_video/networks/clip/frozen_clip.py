@@ -45,6 +45,10 @@ class FrozenClip(nn.Module):
       UserError: there is no such CLIP, a file of it is missing or damaged, or its parts do not fit.
     """
 
+    model: Any  # a `CLIPModel`: importing it takes seconds
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, source: Path | str):
         super().__init__()
         files = find(source)
@@ -197,7 +201,7 @@ class FrozenClip(nn.Module):
         return warnings
 
 
-def vision_states(model: nn.Module, pixels: Float[Tensor, "B 3 S S"], layers: Sequence[int]) -> VisionStates:
+def vision_states(model: Any, pixels: Float[Tensor, "B 3 S S"], layers: Sequence[int]) -> VisionStates:
     """`FrozenClip.see` for normalised pixels and any CLIPModel, with gradients where the caller wants them."""
     out = model.vision_model(pixel_values=pixels, output_hidden_states=True)
     patches = tuple(out.hidden_states[layer][:, 1:] for layer in layers)

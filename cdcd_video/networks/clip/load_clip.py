@@ -48,7 +48,7 @@ def attention_of(config: Any) -> str:
     return "sdpa" if config.vision_config.hidden_size >= WIDE else "eager"
 
 
-def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
+def load_model(files: ClipFiles, sha256: str) -> tuple[Any, str]:
     """The model, and the hash that it is known by.
 
     Args:
@@ -69,10 +69,11 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[nn.Module, str]:
         if files.layout == "transformers":
             config = config_of(files)
             _check_room(files, config)
-            how = dict(local_files_only=True, use_safetensors=True, dtype=torch.float32)
-            model, report = CLIPModel.from_pretrained(
+            how: dict[str, Any] = dict(local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            loaded: Any = CLIPModel.from_pretrained(
                 files.folder, config=config, attn_implementation=attention_of(config), output_loading_info=True, **how
             )
+            model, report = loaded
             _refuse_gaps(files.folder, report["missing_keys"], report.get("mismatched_keys") or ())
             return model, sha256
         tensors = read_tensors(files.weights, "file of a CLIP", "copy it again")
@@ -201,7 +202,7 @@ def _num_parameters(config: str) -> int:
         return sum(value.numel() for value in CLIPModel(CLIPConfig(**json.loads(config))).parameters())
 
 
-def damaged(folder: Path, error: Exception) -> UserError:
+def damaged(folder: Path, error: BaseException) -> UserError:
     """What to say of a folder whose reader stumbled."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(f"CLIP folder {folder} is damaged ({reason}); copy it again or train again")

@@ -1,5 +1,6 @@
 """Frames as a tower wants them: its size, its interpolation, its mean and deviation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,9 @@ def pixels_of(files: ClipFiles) -> Pixels:
 
 
 def _pixels(given: dict[str, Any], mean: str, std: str, mode: str, folder: object) -> Pixels:
-    means, stds, asked = given.get(mean), given.get(std), given.get(mode, "bicubic")
+    means: Any = given.get(mean)
+    stds: Any = given.get(std)
+    asked = given.get(mode, "bicubic")
     if given.get("do_normalize", True) is False:
         means, stds = (0.0,) * 3, (1.0,) * 3
     if not isinstance(asked, (int, str)) or asked not in _MODES:
@@ -54,7 +57,12 @@ def _pixels(given: dict[str, Any], mean: str, std: str, mode: str, folder: objec
             raise UserError(f"CLIP folder {folder} is damaged ({name} is {values!r}, not three numbers); copy it again")
     if min(stds) < _LEAST_STD:
         raise UserError(f"CLIP folder {folder} is damaged ({std} is {stds!r}; each must be above 0); copy it again")
-    return Pixels(tuple(map(float, means)), tuple(map(float, stds)), _MODES[asked])
+    return Pixels(_three(means), _three(stds), _MODES[asked])
+
+
+def _three(values: Sequence[Any]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def _is_number(value: Any) -> bool:

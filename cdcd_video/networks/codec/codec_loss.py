@@ -91,14 +91,17 @@ def latent_contrast(
       0 is not computed.
     """
     target, source = embedded.chunk(2)
-    total, parts = embedded.new_zeros(()), {}
+    total = embedded.new_zeros(())
+    parts: dict[str, Tensor] = {}
     if cfg.frame_frame:
+        assert pair.clip is not None, "frames of other clips are told apart by their clips"
         is_other = pair.clip[:, None] != reduce.gather(pair.clip)
-        every = None if reduce.size == 1 else tuple(map(reduce.gather, (target, source)))
+        every = None if reduce.size == 1 else (reduce.gather(target), reduce.gather(source))
         nats, wins = batch_info_nce(target, source, is_other, cfg.temperature, symmetric=True, among=every)
         total = total + cfg.frame_frame * nats.mean()
         parts |= dict(frame_frame=nats.mean(), frame_frame_wins=wins.mean())
     if cfg.frame_text:
+        assert pair.caption is not None and pair.said is not None, "frames are held against their sentences"
         is_other = (pair.caption[:, None] != reduce.gather(pair.caption)).repeat(2, 1)
         negatives = reduce.gather(pair.said)
         nats, wins = info_nce(embedded, pair.said.repeat(2, 1), negatives, is_other, cfg.temperature)

@@ -42,6 +42,7 @@ class Decoder(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(pixel_width, pixel_width, 3, padding=1) for _ in range(2))
         self.out = nn.Conv2d(pixel_width, 4, 3, padding=1)
         with torch.no_grad():
+            assert self.out.bias is not None
             self.out.bias[3] = 1.0  # begin by carrying the starting frame over
 
     def start_features(self, start: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:

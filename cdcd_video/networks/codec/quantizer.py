@@ -30,6 +30,13 @@ class FiniteScalarQuantizer(nn.Module):
         digit running fastest.
     """
 
+    half_width: Tensor
+    offset: Tensor
+    shift: Tensor
+    middle: Tensor
+    radix: Tensor
+    table: Tensor
+
     def __init__(self, levels: tuple[int, ...]):
         super().__init__()
         self.levels = tuple(levels)

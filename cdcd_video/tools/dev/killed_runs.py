@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ WRITING = ".writing-"
 _PATIENCE_S = 3600.0
 
 
+@runtime_checkable
 class Running(Protocol):
     """A training process, such as a `subprocess.Popen`."""
 
