@@ -21,7 +21,15 @@ from cdcd_video import ImageToVideo
 from cdcd_video.baselines.autoregressive import CausalTransformer
 from cdcd_video.baselines.build import build_rival, num_parameters
 from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_walk, noised
-from cdcd_video.config import Config, DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams, config_file
+from cdcd_video.config import (
+    BASELINES,
+    Config,
+    DenoiserConfig,
+    DiffusionConfig,
+    LossConfig,
+    SamplingParams,
+    config_file,
+)
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.diffusion.categorical import truncate_logits
@@ -102,7 +110,7 @@ def test_rivals_are_as_large_as_the_denoiser(name: str, kind: str):
     codec = build_codec(config, clip)
     ours, theirs = (
         num_parameters(build_denoiser(config.model_copy(update={"rival": other}), codec, 2 * config.clip.text_width))
-        for other in (None, SimpleNamespace(kind=kind))
+        for other in (None, BASELINES[kind]())
     )
     assert abs(theirs / ours - 1) < 0.005
 
@@ -111,7 +119,7 @@ def test_a_size_that_no_width_reaches_is_refused():
     table = FiniteScalarQuantizer((8, 6, 5)).table
     shape = dict(levels=(8, 6, 5), table=table, num_patches=4, groups=8, text_width=8)
     with pytest.raises(UserError, match="raise one of them"):
-        build_rival("autoregressive", DenoiserConfig(width=32, num_layers=1, num_heads=2), **shape)
+        build_rival(BASELINES["autoregressive"](), DenoiserConfig(width=32, num_layers=1, num_heads=2), **shape)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +128,7 @@ def test_counting_does_not_move_the_weights(kind: str):
     cfg = DenoiserConfig(width=32, num_layers=2, num_heads=2)
     shape = dict(levels=LEVELS, table=FiniteScalarQuantizer(LEVELS).table, num_patches=4, groups=2, text_width=8)
     torch.manual_seed(5)
-    built = build_rival(kind, cfg, **shape)
+    built = build_rival(BASELINES[kind](), cfg, **shape)
     torch.manual_seed(5)
     again = type(built)(cfg, **shape, mlp_width=built.blocks[0].mlp[0].out_features)
     assert all(torch.equal(a, b) for a, b in zip(built.parameters(), again.parameters(), strict=True))

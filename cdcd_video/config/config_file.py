@@ -17,7 +17,9 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
+from cdcd_video.config.registries import AnyOf
 from cdcd_video.errors import UserError, is_text
 from cdcd_video.storage.small_file import Missing, Unreadable, read_small
 
@@ -290,24 +292,32 @@ def _complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     for name, field in model.model_fields.items():
         value = given.get(name)
         if isinstance(value, str):  # the short form of a section that has one
-            short = [section for section in _sections(field.annotation) if getattr(section, "shorthand", "")]
+            short = [section for section in _sections_of(field) if getattr(section, "shorthand", "")]
             value = {"kind": _kind_of(short[0]), short[0].shorthand: value} if short else value
         if not isinstance(value, dict):
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
         if isinstance(default, BaseModel):
             value = _merge(default.model_dump(mode="json"), value)
-        sections = [section for section in _sections(field.annotation) if _is_of_kind(section, value)]
+        sections = [section for section in _sections_of(field, value.get("kind")) if _is_of_kind(section, value)]
         completed[name] = _complete(value, sections[0]) if len(sections) == 1 else value
     return completed
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that a field of this type may hold."""
+def _sections_of(field: FieldInfo, kind: Any = None) -> Iterator[type[BaseModel]]:
+    """The models that a field may hold; an extension that a `kind` names is imported."""
+    for part in (field.annotation, *field.metadata):
+        yield from _sections(part, kind)
+
+
+def _sections(annotation: Any, kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, AnyOf):
+        annotation.find(kind)
+        yield from annotation.sections()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _sections(part)
+        yield from _sections(part, kind)
 
 
 def _is_of_kind(section: type[BaseModel], value: Mapping[str, Any]) -> bool:
