@@ -46,7 +46,7 @@ class TermInputs:
     cfg: ContrastConfig
     num_rows: int
     orders: Int[Tensor, "R M c"] | None = None
-    """Of the chunks of shuffled negatives."""
+    """Of the chunks of shuffled negatives, where `frame_frame` has some."""
     eye: StepEye | None = None
     reduce: Collectives = ALONE
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
 
 from cdcd_video.config.registry import Registry
 from cdcd_video.config.section import Section
@@ -109,7 +108,7 @@ class AnyOf:
 
     def sections(self) -> Iterator[type[Section]]:
         """All sections that are registered up to now."""
-        return map(self.registry.__getitem__, self.registry.registered())
+        return iter(self.registry.registered().values())
 
     def find(self, kind: object) -> None:
         """Imports the extension of this kind; of a kind that nobody knows, all of them, so that the message can list them."""
@@ -120,6 +119,6 @@ class AnyOf:
         else:
             self.registry.load_all()
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         union = Union[tuple(self.sections())]  # noqa: UP007 - made of a list
         return handler.generate_schema(Annotated[union, Field(discriminator="kind")])

@@ -111,9 +111,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._look()
         return name in self._sources or name in self._entries
 
-    def registered(self) -> tuple[str, ...]:
-        """Names whose modules have been imported, the built-in ones first."""
-        return tuple(name for name in dict.fromkeys([*self.built_in, *self._entries]) if name in self._entries)
+    def registered(self) -> dict[str, Entry]:
+        """The entries whose modules have been imported, the built-in ones first; looks for no others."""
+        names = dict.fromkeys([*self.built_in, *self._entries])
+        return {name: self._entries[name] for name in names if name in self._entries}
 
     def unknown(self, name: str) -> str:
         """What is said to who asks for a name that is not there."""
@@ -130,6 +131,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         for name in list(self):
             if name not in self._entries:
                 self._load(name)
+
+    def look_again(self) -> None:
+        """Finds what was installed after this process looked for extensions; to be called in an interpreter that lives long."""
+        self._has_looked = False
+        self._sources = {name: source for name, source in self._sources.items() if source.is_built_in}
 
     def _look(self) -> None:
         """Finds the extensions, once; nothing of them is imported."""
@@ -169,6 +175,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         try:
             importlib.import_module(source.module)
         except (Exception, SystemExit) as error:
+            self._entries.pop(name, None)  # half a module is none
             if source.is_built_in or isinstance(error, UserError):
                 raise
             raise UserError(
