@@ -1,4 +1,8 @@
-"""The contrastive terms of a step: soft codes -> joint space, with their positives and negatives from the batch."""
+"""The contrastive terms of a step: soft codes -> joint space, with their positives and negatives from the batch.
+
+A term says which embeddings are compared: it is a function from `TermInputs` to `Comparison`, registered in `CONTRAST_TERMS`
+under the name that the config gives a weight. InfoNCE, temperature, both directions and the share of the batch are common.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.config import ContrastConfig
+from cdcd_video.config import CONTRAST_TERMS, ContrastConfig
 from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.contrast.negatives import reordered
 from cdcd_video.contrast.temperature import held
@@ -26,6 +30,33 @@ class Candidates:
     """Its columns are the rows of all processes that share the batch."""
     own: Float[Tensor, "B O J"] | None = None
     is_own_negative: Bool[Tensor, "B O"] | None = None
+
+
+@dataclass(frozen=True)
+class TermInputs:
+    """What a term may look at: the rows of this process that are judged, `num_rows` over all processes."""
+
+    law: Float[Tensor, "B N K"]
+    """Soft codes of the drawn frames, with their gradient."""
+    drawn: Float[Tensor, "B J"]
+    """`codec.embed_soft(law)`: the drawn frames in the joint space."""
+    batch: CodePair
+    """The whole batch of this process; the first B rows are judged."""
+    codec: CodeSpace
+    cfg: ContrastConfig
+    num_rows: int
+    orders: Int[Tensor, "R M c"] | None = None
+    """Of the chunks of shuffled negatives, where `frame_frame` has some."""
+    eye: StepEye | None = None
+    reduce: Collectives = ALONE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a term compares: each anchor with its positive against its negatives."""
+
+    anchor: Float[Tensor, "B J"]
+    candidates: Candidates
 
 
 @dataclass(frozen=True)
@@ -60,7 +91,7 @@ class Temperatures(nn.Module):
 
 def weighted_terms_of(cfg: ContrastConfig) -> tuple[str, ...]:
     """Names of the terms that have a weight."""
-    return tuple(name for name in ("frame_frame", "frame_text") if getattr(cfg, name))
+    return tuple(cfg.weights)
 
 
 def num_judged(cfg: ContrastConfig, num_rows: int) -> int:
@@ -110,17 +141,11 @@ def contrast_terms(
     law = logits[:rows].float().softmax(-1)
     if cfg.level == "step":
         law = reverse.head(rows).code_law(law)
-    frames = codec.embed_soft(law)
+    inputs = TermInputs(law, codec.embed_soft(law), batch, codec, cfg, num_rows, orders, eye, reduce)
     terms = {}
-    for name in weighted_terms_of(cfg):
-        drawn = frames
-        if name == "frame_frame":
-            candidates = earlier_frames(batch, codec, cfg, num_rows, orders, reduce)
-        elif eye is None:
-            candidates = sentences(batch.text.embedding[:rows], batch, num_rows, reduce)
-        else:
-            drawn = eye.see(codec.values(batch.source[:rows]), codec.soft_values(law), batch.gap_s[:rows])
-            candidates = sentences(eye.read(batch.text)[:rows], batch, num_rows, reduce)
+    for name, weight in cfg.weights.items():
+        comparison = CONTRAST_TERMS[name](inputs)
+        drawn, candidates = comparison.anchor, comparison.candidates
         temperature = cfg.temperature if temperatures is None else temperatures(name)
         nats, wins = batch_info_nce(
             drawn,
@@ -133,8 +158,27 @@ def contrast_terms(
             among=all_of(drawn, candidates.positive, num_rows, cfg.symmetric, reduce),
         )
         nats, wins = mean_of(nats, num_rows, reduce), mean_of(wins, num_rows, reduce)
-        terms[name] = ContrastTerm(getattr(cfg, name) * nats, nats, wins, temperature)
+        terms[name] = ContrastTerm(weight * nats, nats, wins, temperature)
     return terms
+
+
+@CONTRAST_TERMS.register("frame_frame")
+def frame_frame(inputs: TermInputs) -> Comparison:
+    """The drawn frame and its earlier frame, against other clips, a far frame and shuffled chunks."""
+    candidates = earlier_frames(inputs.batch, inputs.codec, inputs.cfg, inputs.num_rows, inputs.orders, inputs.reduce)
+    return Comparison(inputs.drawn, candidates)
+
+
+@CONTRAST_TERMS.register("frame_text")
+def frame_text(inputs: TermInputs) -> Comparison:
+    """The drawn frame, or the step to it, and its sentence, against other sentences."""
+    batch, eye, rows = inputs.batch, inputs.eye, len(inputs.law)
+    if eye is None:
+        read = batch.text.embedding[:rows]
+        return Comparison(inputs.drawn, sentences(read, batch, inputs.num_rows, inputs.reduce))
+    values, source = inputs.codec.soft_values(inputs.law), inputs.codec.values(batch.source[:rows])
+    step = eye.see(source, values, batch.gap_s[:rows])
+    return Comparison(step, sentences(eye.read(batch.text)[:rows], batch, inputs.num_rows, inputs.reduce))
 
 
 def sentences(

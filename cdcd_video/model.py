@@ -15,8 +15,6 @@ from cdcd_video.config import Config
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.model_digest import folder_digest
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.schedule import SCHEDULES
-from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.errors import UserError, is_text
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec import reconstruction_quality
@@ -78,7 +76,7 @@ def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoise
     shape |= dict(text_width=text_width)
     if config.rival is None:
         return Denoiser(config.denoiser, **shape)
-    return build_rival(config.rival.kind, config.denoiser, **shape)
+    return build_rival(config.rival, config.denoiser, **shape)
 
 
 def build_eye(config: Config, codec: CodeSpace, text_width: int) -> StepEye:
@@ -90,17 +88,7 @@ def build_eye(config: Config, codec: CodeSpace, text_width: int) -> StepEye:
 
 def build_process(config: Config, num_codes: int) -> processes.Chain:
     """The forward process of a config."""
-    cfg = config.diffusion.process
-    if cfg.kind == "cdcd":
-        return cdcd_chain(num_codes, config.diffusion.num_steps)
-    schedule = SCHEDULES[cfg.schedule]
-    if cfg.kind == "mask":
-        return processes.mask(num_codes, schedule)
-    if cfg.kind == "replace":
-        return processes.replace(num_codes, cfg.uniform, schedule)
-    if cfg.kind == "bridge":
-        return processes.bridge(num_codes, cfg.uniform, schedule)
-    return processes.hybrid(num_codes, cfg.mask, cfg.uniform, schedule)
+    return config.diffusion.process.build(num_codes, config.diffusion.num_steps)
 
 
 def save_module(module: nn.Module, path: Path) -> None:

@@ -4,10 +4,8 @@ import argparse
 import sys
 
 from cdcd_video.errors import exit_code
-from data_prep import encode, folder, internvid, msrvtt, sprites
 from data_prep.prepare import Plan, prepare
-
-RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid, "sprites": sprites, "encode": encode}
+from data_prep.recipes import RECIPES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,8 +13,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__.split(": ", 1)[1])
     recipes = root.add_subparsers(title="recipes", metavar="RECIPE")
     for name, recipe in RECIPES.items():
-        summary = recipe.__doc__.splitlines()[0]
-        options = recipes.add_parser(name, help=summary, description=recipe.__doc__)
+        options = recipes.add_parser(name, help=recipe.summary, description=recipe.description)
         options.formatter_class = argparse.RawDescriptionHelpFormatter
         recipe.add_options(options)
         options.set_defaults(run=recipe.run)

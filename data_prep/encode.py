@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cdcd_video.errors import UserError
 from data_prep.job import Job
+from data_prep.recipes import RECIPES, Recipe
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,3 +53,6 @@ def run(options: argparse.Namespace) -> str:
             f"--engine needs datatrove ({error}); in the project's folder: pip install '.[cluster]'"
         ) from None
     return cluster.run(job, options.processes)
+
+
+RECIPES.register("encode")(Recipe(__doc__, add_options, run, reads_videos=False))

@@ -20,13 +20,10 @@ from cdcd_video.engine.runtime import device_for, take_gpu
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.training.latent_encoder import Eyes, open_eyes
-from data_prep import folder, internvid, msrvtt
 from data_prep.items import Item
 from data_prep.job import Job
 from data_prep.prepare import Plan, decoded
-
-RECIPES = {"folder": folder, "msrvtt": msrvtt, "internvid": internvid}
-"""Those that read videos."""
+from data_prep.recipes import RECIPES
 
 
 def encode(job: Job) -> str:
@@ -85,15 +82,17 @@ def plan_of(job: Job, size_px: int) -> Plan | str:
       UserError: there is no such recipe, or it is asked for another size.
     """
     name, *rest = job.recipe
-    if name not in RECIPES:
-        raise UserError(f"there is no recipe {name!r} of videos; the recipes are {', '.join(RECIPES)}")
-    parser = argparse.ArgumentParser(prog=f"python -m data_prep encode ... {name}", description=RECIPES[name].__doc__)
+    of_videos = {known: recipe for known, recipe in RECIPES.items() if recipe.reads_videos}
+    if name not in of_videos:
+        raise UserError(f"there is no recipe {name!r} of videos; the recipes are {', '.join(of_videos)}")
+    recipe = of_videos[name]
+    parser = argparse.ArgumentParser(prog=f"python -m data_prep encode ... {name}", description=recipe.description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    RECIPES[name].add_options(parser)
+    recipe.add_options(parser)
     options = parser.parse_args(["--size-px", str(size_px), *rest, "--out", str(job.out)])
     if options.size_px != size_px:
         raise UserError(f"--size-px is {options.size_px}, and {job.model} was trained on {size_px} px; leave it out")
-    return RECIPES[name].run(options)
+    return recipe.run(options)
 
 
 def summary(job: Job, seconds: float) -> str:

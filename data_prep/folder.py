@@ -20,6 +20,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import Unreadable, read_small
 from data_prep.items import Item, one_line, refused, split_named, split_of
 from data_prep.prepare import Plan, Settings
+from data_prep.recipes import RECIPES, Recipe
 from data_prep.sidecars import MOST_BYTES, Unusable, captions_beside
 from data_prep.tars import clips_in
 from data_prep.videos import DOUBTFUL_SUFFIXES, VIDEO_SUFFIXES, names_in, within
@@ -194,3 +195,6 @@ def _from_tars(root: Path, val_share: float | int) -> Iterator[Item]:
             name = f"{tar}/{clip.name}"
             split = split_of(name, val_share)
             yield Item(name, root / tar, name, clip.captions, split, refusal=clip.refusal, inside=clip.inside)
+
+
+RECIPES.register("folder")(Recipe(__doc__, add_options, run))

@@ -22,6 +22,7 @@ from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import COLUMNS, Metadata
 from data_prep.items import tell
 from data_prep.prepare import Plan, Settings
+from data_prep.recipes import RECIPES, Recipe
 from data_prep.tables import layout
 from data_prep.videos import Videos
 
@@ -137,3 +138,6 @@ def _write_list(file: Path, clips: Clips, videos: Path) -> str:
         f"{len(clips.missing):,} videos are missing; their addresses are in {file}. Nothing was downloaded. If YouTube's "
         f"terms and the videos' licences allow it to you, this gets them slowly:\n{shlex.join(command)}"
     )
+
+
+RECIPES.register("internvid")(Recipe(__doc__, add_options, run))

@@ -16,6 +16,7 @@ from data_prep.items import Item
 from data_prep.msrvtt_annotations import Annotations, read_annotations
 from data_prep.msrvtt_splits import PIECES, PUBLISHED, SPLITS, Files, Split, assign, find_files
 from data_prep.prepare import Plan, Settings
+from data_prep.recipes import RECIPES, Recipe
 from data_prep.tables import layout, ranges
 from data_prep.videos import Videos, within
 
@@ -111,3 +112,6 @@ def _part_of_table(part: str, published: int, listed: Split, videos: Videos) -> 
     if missing:
         notes.append(f"{part}: no file for {ranges(missing)}")
     return row, notes
+
+
+RECIPES.register("msrvtt")(Recipe(__doc__, add_options, run))

@@ -18,6 +18,7 @@ from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.prepare import summary
+from data_prep.recipes import RECIPES, Recipe
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -71,3 +72,6 @@ def run(options: argparse.Namespace) -> str:
                     progress.update()
         manifest = writer.finish()
     return summary(options.out, manifest, time.monotonic() - began)
+
+
+RECIPES.register("sprites")(Recipe(__doc__, add_options, run, reads_videos=False))

@@ -1,56 +1,80 @@
-"""A copy of the project, in which docs/rivals.md was followed: its new rival is built, learns, is kept and draws.
+"""What docs/extending.md promises of its five examples, in a process of `children` that has the package `my_video`.
 
-Runs in a process of `children`, in the folder of the copy.
+The first word of the command says where the package is; the others go to the command of the project that is run.
 """
 
+import importlib
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from cdcd_video import ImageToVideo
+from cdcd_video.config import BASELINES, CONTRAST_TERMS, PROCESSES, ContrastConfig
+from cdcd_video.metrics.scores import METRICS
+from data_prep.recipes import RECIPES
 
-def main() -> int:
-    """What the copy's own modules do; those of the project itself are forgotten first."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in {"cdcd_video", "train", "evaluate"}]:
-        del sys.modules[name]
-    sys.path.insert(0, str(Path.cwd()))
-    import cdcd_video
-    from cdcd_video.baselines.build import num_parameters
-    from cdcd_video.config import Config, config_file
-    from cdcd_video.model import Model, build_codec, build_denoiser, load_module, save_module
-    from cdcd_video.networks.clip import FrozenClip
-    from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.records import CodePair, RowGenerator
+REGISTRIES = (PROCESSES, CONTRAST_TERMS, METRICS, BASELINES, RECIPES)
 
-    assert Path(cdcd_video.__file__).is_relative_to(Path.cwd())
-    space, *changes = sys.argv[1:]
-    config = config_file.load(Path("configs/tiny.yaml"), Config, changes)
-    clip = FrozenClip(Path(space) / "clip")
-    codec = load_module(build_codec(config, clip), Path(space) / "codec.safetensors").eval()
-    rival = build_denoiser(config, codec, clip.text_width)
-    ours = build_denoiser(config.model_copy(update={"rival": None}), codec, clip.text_width)
-    assert type(rival).__name__ == "Pointwise" and abs(num_parameters(rival) / num_parameters(ours) - 1) < 0.02
 
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(codec.num_codes, (5, 4, codec.num_tokens), generator=generator)
-    time, places = torch.full((4,), 0.1), torch.arange(4)
-    known = dict(gap_s=time, age_s=time, before_gap_s=time, has_first=places > 0, clip=places, caption=places)
-    known |= dict(zip(("source", "target", "first", "far", "before"), codes, strict=True))
-    batch = CodePair(text=clip.read(["it moves left"] * 4), **known)
-    optimiser, losses = torch.optim.Adam(rival.parameters(), 0.01), []
-    rival.see(batch.source)
-    for _ in range(5):
-        terms = rival.learn(batch, config.diffusion, config.loss, RowGenerator(generator), own_share=0.5)
-        optimiser.zero_grad()
-        terms.total.backward()
-        optimiser.step()
-        losses.append(terms.total.item())
-    assert losses[-1] < losses[0]
+def installed() -> None:
+    """Makes the package importable and its entry points known, as an installation before this process began would have."""
+    site, *words = sys.argv[1:]
+    sys.path.insert(0, site)
+    importlib.invalidate_caches()
+    for registry in REGISTRIES:
+        registry.look_again()
+    assert "my_video" not in sys.modules
+    sys.argv[1:] = words
 
-    save_module(rival, Path("rival.safetensors"))
-    again = load_module(build_denoiser(config, codec, clip.text_width), Path("rival.safetensors")).eval()
-    whole = Model(config, clip, codec, again, digest="")
-    video = ImageToVideo(whole)(np.full((32, 32, 3), 90, np.uint8), "it moves left")
+
+def train() -> int:
+    """`python train.py`."""
+    installed()
+    return importlib.import_module("train").main()
+
+
+def evaluate() -> int:
+    """`python evaluate.py`."""
+    installed()
+    return importlib.import_module("evaluate").main()
+
+
+def prepare() -> int:
+    """`python -m data_prep`."""
+    installed()
+    return importlib.import_module("data_prep.__main__").main()
+
+
+def sample() -> int:
+    """A run's model samples a video of two frames, and says what of its settings is not used."""
+    installed()
+    run, *unused = sys.argv[1:]
+    pipe = ImageToVideo.from_pretrained(run, "cpu")
+    params = pipe.defaults(num_frames=2, num_steps=3)
+    video = pipe(np.full((32, 32, 3), 90, np.uint8), "it moves left", num_frames=2, num_steps=3)
     assert np.asarray(video.frames).shape == (2, 32, 32, 3)
+    told = pipe.warnings("it moves left", params)
+    assert all(any(f"{name} is not looked at" in line for line in told) for name in unused), told
+    sys.stdout.write(f"{type(pipe.model.process).__name__} {pipe.model.config.diffusion.process}\n")
+    return 0
+
+
+def has_gradient() -> int:
+    """The term of the page pulls the predicted frame to its first frame, and is 0 where every clip is the same."""
+    installed()
+    from together import code_pair, codec
+
+    from cdcd_video.contrast_terms import contrast_terms
+
+    cfg = ContrastConfig(extra={"first_frame": 0.5}, share=1.0)
+    batch, space = code_pair(0), codec().requires_grad_(False)
+    logits = torch.zeros(*batch.target.shape, space.num_codes, requires_grad=True)
+    (term,) = contrast_terms(logits, None, batch, space, cfg, None, None).values()
+    term.weighted.backward()
+    assert float(term.weighted.detach()) == 0.5 * float(term.nats.detach()) > 0
+    assert float(logits.grad.abs().max()) > 0
+    sys.stdout.write(f"{Path(os.fspath(sys.modules['my_video.first_frame'].__file__)).name}\n")
     return 0

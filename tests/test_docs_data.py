@@ -23,7 +23,7 @@ def commands(page: str) -> list[list[str]]:
 def test_every_command_is_understood(page):
     found = commands(page)
     told = {words[2] for words in found if words[:2] == ["-m", "data_prep"]}
-    assert told == set(RECIPES) - ({"sprites"} if page == "docs/data.md" else set())
+    assert told == set(RECIPES.built_in) - ({"sprites"} if page == "docs/data.md" else set())
     for words in found:
         if words[:2] == ["-m", "data_prep"]:
             parser().parse_args(words[2:])  # ends the test where an option is not known
@@ -44,7 +44,7 @@ def test_every_recipe_and_option_of_the_page_is_there():
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     text = re.sub(r"^yt-dlp .*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"python -m cdcd_video\.[^`\n]*", "", text)  # commands of others have options of their own
-    helps = "".join(parser()._subparsers._group_actions[0].choices[name].format_help() for name in RECIPES)
+    helps = "".join(parser()._subparsers._group_actions[0].choices[name].format_help() for name in RECIPES.built_in)
     options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--revision"}  # of `hf`
     runs = {entrance(words) for page in PAGES for words in commands(page) if words[:2] != ["-m", "data_prep"]}
     helps += "".join(

@@ -21,6 +21,7 @@ ORDER = (
     *("engine", "kernels"),
     *("data", "networks", "metrics"),  # the parts
     *("contrast_terms", "objective", "baselines", "model"),  # how it learns, how others do, the whole
+    "extensions",  # what a user adds to the rooms above, loaded by name
     *("sampling", "pipeline", "training", "evaluation"),
     *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
 )

@@ -3,13 +3,11 @@
 import dataclasses
 import itertools
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import children
 import numpy as np
 import pytest
 import shapes
@@ -21,7 +19,15 @@ from cdcd_video import ImageToVideo
 from cdcd_video.baselines.autoregressive import CausalTransformer
 from cdcd_video.baselines.build import build_rival, num_parameters
 from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_walk, noised
-from cdcd_video.config import Config, DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams, config_file
+from cdcd_video.config import (
+    BASELINES,
+    Config,
+    DenoiserConfig,
+    DiffusionConfig,
+    LossConfig,
+    SamplingParams,
+    config_file,
+)
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.diffusion.categorical import truncate_logits
@@ -102,7 +108,7 @@ def test_rivals_are_as_large_as_the_denoiser(name: str, kind: str):
     codec = build_codec(config, clip)
     ours, theirs = (
         num_parameters(build_denoiser(config.model_copy(update={"rival": other}), codec, 2 * config.clip.text_width))
-        for other in (None, SimpleNamespace(kind=kind))
+        for other in (None, BASELINES[kind]())
     )
     assert abs(theirs / ours - 1) < 0.005
 
@@ -111,7 +117,7 @@ def test_a_size_that_no_width_reaches_is_refused():
     table = FiniteScalarQuantizer((8, 6, 5)).table
     shape = dict(levels=(8, 6, 5), table=table, num_patches=4, groups=8, text_width=8)
     with pytest.raises(UserError, match="raise one of them"):
-        build_rival("autoregressive", DenoiserConfig(width=32, num_layers=1, num_heads=2), **shape)
+        build_rival(BASELINES["autoregressive"](), DenoiserConfig(width=32, num_layers=1, num_heads=2), **shape)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +126,7 @@ def test_counting_does_not_move_the_weights(kind: str):
     cfg = DenoiserConfig(width=32, num_layers=2, num_heads=2)
     shape = dict(levels=LEVELS, table=FiniteScalarQuantizer(LEVELS).table, num_patches=4, groups=2, text_width=8)
     torch.manual_seed(5)
-    built = build_rival(kind, cfg, **shape)
+    built = build_rival(BASELINES[kind](), cfg, **shape)
     torch.manual_seed(5)
     again = type(built)(cfg, **shape, mlp_width=built.blocks[0].mlp[0].out_features)
     assert all(torch.equal(a, b) for a, b in zip(built.parameters(), again.parameters(), strict=True))
@@ -622,36 +628,3 @@ def test_noise_on_the_path():
     x_0, noise = torch.randn(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0.0, 0.25, 1.0])
     torch.testing.assert_close(noised(x_0, noise, t), (1 - t[:, None, None]) * x_0 + t[:, None, None] * noise)
-
-
-# ---------------------------------------------------------------------------------------------------------- a new one
-
-
-def followed(recipe: str, copy: Path) -> None:
-    """Does to a copy of the project what docs/rivals.md says under "A new rival": writes the file, changes the lines."""
-    (name,) = re.findall(r"A file of its own, `(.*?)`", recipe)
-    (content,) = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)
-    (copy / name).write_text(content, encoding="utf-8")
-    for name, change in re.findall(r"```diff\n--- (.*?)\n(.*?)```", recipe, re.DOTALL):
-        text = (copy / name).read_text(encoding="utf-8")
-        for part in re.findall(r"(?:^-.*\n)+(?:^\+.*\n?)+", change, re.MULTILINE):
-            old, new = ("".join(f"{line[1:]}\n" for line in part.splitlines() if line[0] == sign) for sign in "-+")
-            assert text.count(old) == 1, f"docs/rivals.md would change a line that is not in {name}: {old}"
-            text = text.replace(old, new)
-        (copy / name).write_text(text, encoding="utf-8")
-
-
-def test_the_recipe_for_a_new_rival_works_to_the_letter(trained: Path, tmp_path: Path):
-    """In a copy of the project: the config takes its name, and it learns, is kept, and draws."""
-    recipe = (ROOT / "docs" / "rivals.md").read_text(encoding="utf-8").split("## A new rival")[1].split("\n## ")[0]
-    shutil.copytree(
-        ROOT / "cdcd_video", tmp_path / "cdcd_video", ignore=shutil.ignore_patterns("models", "__pycache__")
-    )
-    (tmp_path / "configs").mkdir()
-    shutil.copy(TINY, tmp_path / "configs")
-    followed(recipe, tmp_path)
-    (command,) = re.findall(r"python train.py --config \S+ --set (\S+)", recipe)
-    space = trained / "model"
-    arguments = [str(space), *changes("gaussian", space)[1:], command]
-    done = children.run("followed:main", *arguments, cwd=tmp_path, CDCD_VIDEO_KERNELS="off")
-    assert done.returncode == 0, done.stderr

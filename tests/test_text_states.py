@@ -8,7 +8,7 @@ from fixtures_model import ROOT
 from torch import Tensor, nn
 
 from cdcd_video.baselines.build import build_rival
-from cdcd_video.config import Config, DenoiserConfig, config_file
+from cdcd_video.config import BASELINES, Config, DenoiserConfig, config_file
 from cdcd_video.model import load_model
 from cdcd_video.networks.conditional_transformer import levelled
 from cdcd_video.networks.conditioning import Condition
@@ -44,7 +44,7 @@ def answers(kind: str, said: TextStates, *, normalised_text: bool) -> Tensor:
     torch.manual_seed(3)
     if kind == "eye":
         return StepEye(2, PATCHES, TEXT, 32, normalised_text=normalised_text).read(said)
-    network = Denoiser(cfg, **SHAPE) if kind == "denoiser" else build_rival(kind, cfg, **SHAPE)
+    network = Denoiser(cfg, **SHAPE) if kind == "denoiser" else build_rival(BASELINES[kind](), cfg, **SHAPE)
     for parameter in network.parameters():  # fresh heads are zero
         nn.init.normal_(parameter, std=0.2)
     known = condition(said, is_in_values=kind == "gaussian")

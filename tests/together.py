@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from cdcd_video.baselines.build import build_rival
 from cdcd_video.config import (
+    BASELINES,
     CdcdContrastConfig,
     CodecConfig,
     ContrastConfig,
@@ -152,7 +153,7 @@ def rival(kind: str) -> OnCodes:
     space = codec()
     torch.manual_seed(2)
     shape = dict(levels=LEVELS, table=space.table, num_patches=PATCHES, groups=GROUPS, text_width=8)
-    model = uneven(build_rival(kind, SIZES, **shape))
+    model = uneven(build_rival(BASELINES[kind](), SIZES, **shape))
 
     def pay(batch: CodePair, stream: torch.Generator) -> LossTerms:
         rows = RowGenerator(stream, distributed.collectives())

@@ -15,7 +15,7 @@ from cdcd_video.ablate.plan import Plan
 from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
 from cdcd_video.engine.runtime import replace_file
 from cdcd_video.errors import UserError
-from cdcd_video.evaluation.report.score_entries import HEADLINE, OF_SETS
+from cdcd_video.evaluation.report.score_entries import OF_SETS, headline
 from cdcd_video.metrics.scores import MEASURES, SLOPE
 
 CURVES = ("position_error", "identity_iou", "motion_ratio", "psnr")
@@ -69,7 +69,7 @@ def write(plan: Plan, seed: int = 0) -> list[Path]:
 
 def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
     """Every quantity of every arm, in the order in which reports show them."""
-    order = [entry.metric for entry in HEADLINE if entry.group == "all"]
+    order = [entry.metric for entry in headline() if entry.group == "all"]
     for metric in (name for name in order if any(name in of_arm for of_arm in found.sums.values())):
         for figure in ("whole", "slope") if metric in SLOPES else ("whole",):
             measure, right = MEASURES[metric], found.references.get("truth", {}).get(metric)
@@ -237,7 +237,7 @@ def _title(line: Line) -> str:
 
 
 def _named(metric: str, figure: str) -> str:
-    title = {entry.metric: entry.title for entry in HEADLINE}[metric] + (", %" if _is_share(metric) else "")
+    title = {entry.metric: entry.title for entry in headline()}[metric] + (", %" if _is_share(metric) else "")
     return title if figure == "whole" else f"{title}, drift per frame"
 
 

@@ -1,18 +1,11 @@
 """Rivals of the denoiser's size: the width of their MLPs takes up what they spare or need elsewhere."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-from cdcd_video.baselines.autoregressive import CausalTransformer
-from cdcd_video.baselines.flow_matching import FlowDenoiser
-from cdcd_video.config import DenoiserConfig
+from cdcd_video.config import BaselineSection, DenoiserConfig
 from cdcd_video.errors import UserError
 from cdcd_video.networks.denoiser import Denoiser
-
-RIVALS: dict[str, Callable[..., nn.Module]] = {"gaussian": FlowDenoiser, "autoregressive": CausalTransformer}
-"""The rivals by the kind that the config names; each is an `interface.Rival`."""
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -20,11 +13,11 @@ def num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def build_rival(kind: str, cfg: DenoiserConfig, **shape) -> nn.Module:
+def build_rival(rival: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.Module:
     """A rival with fresh weights and, as nearly as whole widths allow, as many parameters as the denoiser of `cfg`.
 
     Args:
-      kind: one of `RIVALS`.
+      rival: the baseline that the config names.
       cfg: size of the denoiser.
       **shape: the denoiser's other arguments.
 
@@ -33,12 +26,12 @@ def build_rival(kind: str, cfg: DenoiserConfig, **shape) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):  # what is only counted does not move the stream of weights
         wanted = num_parameters(Denoiser(cfg, **shape))
-        least = num_parameters(RIVALS[kind](cfg, **shape, mlp_width=1))
+        least = num_parameters(rival.build(cfg, **shape, mlp_width=1))
     per_unit = cfg.num_layers * (2 * cfg.width + 1)  # a row, a column and a bias in each block
     mlp_width = 1 + round((wanted - least) / per_unit)
     if mlp_width < 1:
         raise UserError(
-            f"the rival {kind} needs more than the denoiser's {wanted:,} weights at denoiser.width {cfg.width} and "
+            f"the rival {rival.kind} needs more than the denoiser's {wanted:,} weights at denoiser.width {cfg.width} and "
             f"num_layers {cfg.num_layers}; raise one of them"
         )
-    return RIVALS[kind](cfg, **shape, mlp_width=mlp_width)
+    return rival.build(cfg, **shape, mlp_width=mlp_width)

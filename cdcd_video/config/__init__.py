@@ -1,12 +1,13 @@
 """Every setting of a run: what it is called, its unit, its range, and how it is read. Nothing here imports torch."""
 
+from cdcd_video.config.baselines import AutoregressiveRival, GaussianRival
+from cdcd_video.config.processes import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess
+from cdcd_video.config.registries import BASELINES, CONTRAST_TERMS, PROCESSES, BaselineSection, ProcessSection
 from cdcd_video.config.sampling_params import FrameRate, Order, SamplingParams
 from cdcd_video.config.schema import (
     MAX_CLIPS,
     MAX_LAYERS,
-    BridgeProcess,
     CdcdContrastConfig,
-    CdcdProcess,
     ClipConfig,
     CodecConfig,
     Config,
@@ -18,12 +19,9 @@ from cdcd_video.config.schema import (
     FitMode,
     FolderData,
     FsqConfig,
-    HybridProcess,
     LossConfig,
-    MaskProcess,
     PictureConfig,
     PretrainedClip,
-    ReplaceProcess,
     SizePx,
     SpritesData,
     TrainConfig,
@@ -33,8 +31,13 @@ from cdcd_video.config.schema import (
 from cdcd_video.config.section import Section
 
 __all__ = [
+    "BASELINES",
+    "CONTRAST_TERMS",
     "MAX_CLIPS",
     "MAX_LAYERS",
+    "PROCESSES",
+    "AutoregressiveRival",
+    "BaselineSection",
     "BridgeProcess",
     "CdcdContrastConfig",
     "CdcdProcess",
@@ -50,12 +53,14 @@ __all__ = [
     "FolderData",
     "FrameRate",
     "FsqConfig",
+    "GaussianRival",
     "HybridProcess",
     "LossConfig",
     "MaskProcess",
     "Order",
     "PictureConfig",
     "PretrainedClip",
+    "ProcessSection",
     "ReplaceProcess",
     "SamplingParams",
     "Section",

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from cdcd_video.config.registries import AnyOf
 from cdcd_video.config.strict_yaml import MAX_NESTING, parse
 from cdcd_video.config.wording import printable, shown
 from cdcd_video.errors import UserError
@@ -87,24 +89,32 @@ def complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     for name, field in model.model_fields.items():
         value = given.get(name)
         if isinstance(value, str):  # the short form of a section that has one
-            short = [section for section in _sections(field.annotation) if getattr(section, "shorthand", "")]
+            short = [section for section in _sections_of(field) if getattr(section, "shorthand", "")]
             value = {"kind": _kind_of(short[0]), short[0].shorthand: value} if short else value
         if not isinstance(value, dict):
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
         if isinstance(default, BaseModel):
             value = merge(default.model_dump(mode="json"), value)
-        sections = [section for section in _sections(field.annotation) if _is_of_kind(section, value)]
+        sections = [section for section in _sections_of(field, value.get("kind")) if _is_of_kind(section, value)]
         completed[name] = complete(value, sections[0]) if len(sections) == 1 else value
     return completed
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that a field of this type may hold."""
+def _sections_of(field: FieldInfo, kind: Any = None) -> Iterator[type[BaseModel]]:
+    """The models that a field may hold; an extension that a `kind` names is imported."""
+    for part in (field.annotation, *field.metadata):
+        yield from _sections(part, kind)
+
+
+def _sections(annotation: Any, kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, AnyOf):
+        annotation.find(kind)
+        yield from annotation.sections()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _sections(part)
+        yield from _sections(part, kind)
 
 
 def _is_of_kind(section: type[BaseModel], value: Mapping[str, Any]) -> bool:

@@ -6,14 +6,16 @@ down. Files are read by `cdcd_video.config.config_file`.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from cdcd_video.config.baselines import BASELINES
+from cdcd_video.config.processes import PROCESSES, MaskProcess, Share
 from cdcd_video.config.ranges import MAX_SIZE_PX, MAX_THREADS, RANGES
+from cdcd_video.config.registries import CONTRAST_TERMS, AnyOf, BaselineSection, ProcessSection
 from cdcd_video.config.sampling_params import FrameRate, SamplingParams
 from cdcd_video.config.section import Section
 from cdcd_video.errors import UserError
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -191,59 +193,8 @@ class PictureConfig(Section):
 # ----------------------------------------------------------------------------------------------------- diffusion
 
 
-class MaskProcess(Section):
-    """Absorbing state (Austin et al. 2021) [D3PM sec. 3.1]."""
-
-    kind: Literal["mask"] = "mask"
-    schedule: Literal["linear", "cosine"] = "linear"
-
-
-class ReplaceProcess(Section):
-    """Mask and replace, after VQ-Diffusion (Gu et al. 2022) [VQD eq. 7], but a [MASK] is redrawn like any code."""
-
-    kind: Literal["replace"] = "replace"
-    uniform: Share = 0.1
-    """Share of uniform redraws."""
-    schedule: Literal["linear", "cosine"] = "linear"
-
-
-class BridgeProcess(Section):
-    """From the next frame's codes to the earlier frame's codes: at t = 1 the chain stands on the earlier frame itself."""
-
-    kind: Literal["bridge"] = "bridge"
-    uniform: Share = 0.05
-    """Share of uniform redraws."""
-    schedule: Literal["linear", "cosine"] = "linear"
-
-
-class HybridProcess(Section):
-    """Mask, uniform and source together; the source's share is what the two leave."""
-
-    kind: Literal["hybrid"] = "hybrid"
-    mask: Share = 0.5
-    uniform: Share = 0.05
-    schedule: Literal["linear", "cosine"] = "linear"
-
-    @model_validator(mode="after")
-    def _shares_sum_to_at_most_one(self) -> "HybridProcess":
-        if self.mask + self.uniform > 1:
-            raise ValueError("mask + uniform must not exceed 1")
-        return self
-
-
-class CdcdProcess(Section):
-    """The chain that CDCD ships, with its constants: a [MASK] is for ever, and the uniform mass is 1e-6 [VQD eq. 7].
-
-    Upstream runs it with 80 or 100 steps.
-    """
-
-    kind: Literal["cdcd"] = "cdcd"
-
-
-Process = Annotated[
-    MaskProcess | ReplaceProcess | BridgeProcess | HybridProcess | CdcdProcess,
-    Field(discriminator="kind"),
-]
+Process = Annotated[ProcessSection, AnyOf(PROCESSES)]
+"""Any process that is registered: see `config.processes`, and docs/extending.md for one of your own."""
 
 
 class DenoiserConfig(Section):
@@ -257,19 +208,8 @@ class DenoiserConfig(Section):
     is read. As CLIP gives them the words, which alone keep the motion, are a thirtieth as large as the rest."""
 
 
-class GaussianRival(Section):
-    """Gaussian diffusion on the codes' continuous values: flow matching (Lipman et al. 2023) with a standard sampler."""
-
-    kind: Literal["gaussian"] = "gaussian"
-
-
-class AutoregressiveRival(Section):
-    """A causal transformer over the same codes, patch after patch."""
-
-    kind: Literal["autoregressive"] = "autoregressive"
-
-
-Rival = Annotated[GaussianRival | AutoregressiveRival, Field(discriminator="kind")]
+Rival = Annotated[BaselineSection, AnyOf(BASELINES)]
+"""Any baseline that is registered: see `config.baselines`, and docs/extending.md for one of your own."""
 
 
 class ContrastConfig(Section):
@@ -302,6 +242,26 @@ class ContrastConfig(Section):
     on true steps (stage `eye`) that also sees the frame it came from."""
     share: Share = 0.5
     """Share of the batch on which the terms are computed (cost)."""
+    extra: dict[str, NonNegative] = {}  # noqa: RUF012 - pydantic copies it
+    """Weights of further terms by name, those of docs/extending.md: `extra: {my_term: 0.02}`; 0 is off."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """All terms that have a weight, by name."""
+        weights = {"frame_frame": self.frame_frame, "frame_text": self.frame_text, **self.extra}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @field_validator("extra")
+    @classmethod
+    def _the_extra_terms_are_there(cls, extra: dict[str, float]) -> dict[str, float]:
+        for name in extra:
+            if name in CONTRAST_TERMS.built_in:
+                raise ValueError(f"{name} is no extra term; give it its weight as loss.contrast.{name}")
+            if name not in CONTRAST_TERMS:
+                CONTRAST_TERMS.load_all()  # one that should have registered it is found out here
+                raise ValueError(CONTRAST_TERMS.unknown(name))
+            CONTRAST_TERMS[name]  # what cannot be imported is told now, and not after hours of other stages
+        return extra
 
     @model_validator(mode="after")
     def _there_is_something_to_tell_apart(self) -> "ContrastConfig":
@@ -494,7 +454,8 @@ class Config(Section):
                 f"sample.num_steps ({self.sample.num_steps})"
             )
         contrast = self.loss.contrast
-        idle = {"loss.contrast.frame_frame": contrast.frame_frame, "loss.contrast.frame_text": contrast.frame_text}
+        idle = {f"loss.contrast.{name}": contrast.weights.get(name, 0.0) for name in CONTRAST_TERMS.built_in}
+        idle |= {f"loss.contrast.extra.{name}": weight for name, weight in contrast.extra.items()}
         idle |= {"loss.cdcd.intra": cdcd.intra, "loss.cdcd.inter": cdcd.inter, "sample.contrast": self.sample.contrast}
         asked = [name for name, weight in idle.items() if weight]
         if self.rival and asked:
@@ -511,3 +472,12 @@ class Config(Section):
                 "ancestral are for the process mask"
             )
         return self
+
+
+def _take_in(name: str, section: type[Section]) -> None:
+    """A config that was read before an extension was there knows its kind from now on."""
+    for model in (DiffusionConfig, Config):
+        model.model_rebuild(force=True)
+
+
+PROCESSES.added = BASELINES.added = _take_in

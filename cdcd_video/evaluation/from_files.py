@@ -23,7 +23,7 @@ from cdcd_video.metrics import external_videos, feature_extractors, suite
 from cdcd_video.metrics.eval_dataset import Footage, SomeFootage
 from cdcd_video.metrics.external_videos import ForeignFootage, ForeignVideos
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
-from cdcd_video.metrics.scores import NEED_REAL, checked_metrics
+from cdcd_video.metrics.scores import METRICS, checked_metrics
 from cdcd_video.networks.clip import FrozenClip
 
 _SCENE = re.compile(r"sprites-\d+-[a-z]+-\d{6}")
@@ -191,8 +191,9 @@ def _without_truth(
     entries = [entries[place] for place in good]
     rule = rule.settled(num_videos=len(entries))
     if metrics is None:
-        missing = {*external_videos.NEED_TRUTH, *(NEED_REAL if others is None else ())}
-        metrics = [name for name in checked_metrics(None, has_scenes=False) if name not in missing]
+        all_that_fit = {name: METRICS[name] for name in checked_metrics(None, has_scenes=False)}
+        alone = [name for name, metric in all_that_fit.items() if not metric.needs_truth]
+        metrics = [name for name in alone if others is not None or not all_that_fit[name].needs_real]
     videos = ForeignVideos(entries, rule)
     footage = ForeignFootage(videos, others, real_videos.num_real(rule), metrics)
     return footage, videos, rule.settled(num_real=footage.num_others), metrics, left_out

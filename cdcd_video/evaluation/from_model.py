@@ -15,7 +15,7 @@ from cdcd_video.metrics import feature_extractors, suite
 from cdcd_video.metrics.eval_dataset import Footage
 from cdcd_video.metrics.latent.latent_model import LatentModel
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
-from cdcd_video.metrics.scores import NEED_MODEL
+from cdcd_video.metrics.scores import METRICS
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.pipeline import ImageToVideo
@@ -96,7 +96,7 @@ def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[s
     Raises:
       UserError: none is left.
     """
-    left = [metric for metric in metrics if metric not in NEED_MODEL or pipe.has_likelihood]
+    left = [metric for metric in metrics if not METRICS[metric].needs_model or pipe.has_likelihood]
     if len(left) == len(metrics):
         return left, []
     told = f"nll is left out: the rival {pipe.model.config.rival.kind} gives codes no probability"

@@ -39,7 +39,7 @@ class Kept:
     """
 
     def __init__(self, num_first: int, metrics: Sequence[str], first_counted: int):
-        names = {name for metric in metrics for name in METRICS[metric]}
+        names = {name for metric in metrics for name in METRICS[metric].scores}
         self.metric = next((name for name in CASE_METRICS if name in names), None)
         self._num_first, self._first_counted = num_first, first_counted
         self._first: list[tuple[int, Example]] = []

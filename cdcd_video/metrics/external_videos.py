@@ -22,13 +22,11 @@ from cdcd_video.metrics.eval_dataset import Clips, choose_clips
 from cdcd_video.metrics.measurements import Seen, Subject, resized
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.references import as_judged
-from cdcd_video.metrics.scores import NEED_REAL
+from cdcd_video.metrics.scores import METRICS
 
 ROWS = ("model", "sentence-ignored", "copy-first", "truth")
 """Rows that can be judged where nothing can be drawn anew and no codec is known."""
 ROWS_WITHOUT_TRUTH = ("model", "copy-first")
-NEED_TRUTH = ("sprites", "psnr", "ssim", "lpips", "motion")
-"""Metrics that compare with how the clip really goes on."""
 Frames = UInt8[np.ndarray, "F S S 3"]
 
 
@@ -189,12 +187,12 @@ class ForeignFootage:
     """
 
     def __init__(self, videos: ForeignVideos, others: Clips | None, num_others: int, metrics: Sequence[str]):
-        needing = [metric for metric in metrics if metric in NEED_TRUTH]
+        needing = [metric for metric in metrics if METRICS[metric].needs_truth]
         if needing:
             raise UserError(
                 f"{needing[0]} needs the truth of each video; add the column truth, or leave out {needing[0]}"
             )
-        comparing = [metric for metric in metrics if metric in NEED_REAL and others is None]
+        comparing = [metric for metric in metrics if METRICS[metric].needs_real and others is None]
         if comparing:
             raise UserError(
                 f"{comparing[0]} compares with real videos, and there are none; name a folder that python -m data_prep"

@@ -16,7 +16,7 @@ from cdcd_video.networks.clip import FrozenClip
 
 LPIPS = "lpips-alex"
 CLIP_SEES = ("clip_text", "clip_first", "smoothness")
-"""Metrics that look through CLIP."""
+"""Built-in metrics that look through CLIP."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load(
     Args:
       metrics: some of `scores.METRICS`.
       protocol: with its networks settled.
-      clip: makes the CLIP of `CLIP_SEES`; called where one of them is asked for.
+      clip: makes the CLIP that some metrics look through; called where one of them is asked for.
       device: where everything runs.
 
     Raises:
@@ -91,10 +91,11 @@ def load(
             )
         features[metric] = (found[who].name, found[who].digest)
     eye = None
-    if set(CLIP_SEES) & set(metrics):
+    through_clip = [metric for metric in metrics if METRICS[metric].needs_clip]
+    if through_clip:
         assert clip is not None
         eye = ClipEye(clip().to(torch.device(device)))
-        scores = [score for metric in CLIP_SEES for score in METRICS[metric]]
+        scores = [score for metric in (*CLIP_SEES, *through_clip) for score in METRICS[metric].scores]
         features |= dict.fromkeys(scores, (f"clip-{eye.clip.digest[:8]}", eye.clip.digest))
     lpips = None
     if "lpips" in metrics:

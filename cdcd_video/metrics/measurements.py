@@ -1,5 +1,6 @@
 """What is seen in one video: a total and a weight for every quantity, frame by frame where it runs along the video."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +9,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from cdcd_video.config.registry import named
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.metrics import fidelity, motion
 from cdcd_video.metrics import sprites_metrics as judge
-from cdcd_video.metrics.feature_extractors import CLIP_SEES, Instruments
+from cdcd_video.metrics.feature_extractors import Instruments
 from cdcd_video.metrics.latent import trajectories
+from cdcd_video.metrics.scores import METRICS
 
 Frames = UInt8[np.ndarray, "F H W 3"]
 
@@ -46,6 +49,38 @@ def measured(metric: str, subject: Subject, value: Any, groups: Sequence[str] = 
     return Seen(metric, subject, tuple(groups) or subject.groups, value, weight)
 
 
+@dataclass(frozen=True)
+class JudgedVideo:
+    """One video, with all that a metric may look at."""
+
+    subject: Subject
+    """Whose frames these are."""
+    frames: Frames
+    """As they are judged."""
+    true: Frames
+    """How the video really goes on, at the same size; means nothing to a metric without `needs_truth`."""
+    caption: str
+    """The sentence it was drawn from."""
+    tools: Instruments
+    """The networks that the metrics need."""
+    real_gaps: Float[np.ndarray, " R"]
+    """`motion.first_gap` of real videos, for `discontinuity`."""
+
+    @functools.cached_property
+    def images(self) -> Float[np.ndarray, "F J"]:
+        """The frames in CLIP's joint space, for metrics with `needs_clip`; worked out once."""
+        return self.tools.clip.see(self.frames)
+
+    @functools.cached_property
+    def optical_flow(self) -> Float[np.ndarray, "T H W 2"]:
+        """The flow from frame to frame, worked out once."""
+        return motion.flow(self.frames)
+
+    def measured(self, score: str, value: Any) -> Seen:
+        """One number for the video, or one per frame; NaN is what could not be measured."""
+        return measured(score, self.subject, value)
+
+
 def see_frames(
     subject: Subject,
     frames: Frames,
@@ -59,43 +94,77 @@ def see_frames(
 
     Args:
       subject: whose frames these are.
-      frames: as they are judged.
-      true: how the video really goes on, at the same size.
-      caption: the sentence it was drawn from.
-      metrics: some of `scores.METRICS`; others than these are passed over.
-      tools: the networks that the metrics need.
-      real_gaps: `motion.first_gap` of real videos, for `discontinuity`.
+      frames, true, caption, tools, real_gaps: see `JudgedVideo`.
+      metrics: some of `scores.METRICS`; those of scenes and of whole sets are passed over.
     """
-    if "psnr" in metrics:
-        yield measured("psnr", subject, fidelity.psnr(frames, true))
-    if "ssim" in metrics:
-        yield measured("ssim", subject, fidelity.ssim(frames, true))
-    if "lpips" in metrics:
-        yield measured("lpips", subject, tools.lpips(frames, true))
-    if "motion" in metrics:
-        yield Seen("motion_ratio", subject, subject.groups, fidelity.motion(frames), fidelity.motion(true))
-    if set(CLIP_SEES) & set(metrics):
-        images = tools.clip.see(frames)
-        if "clip_text" in metrics:
-            yield measured("clip_text", subject, images @ tools.clip.read(caption))
-        if "clip_first" in metrics:
-            yield measured("clip_first", subject, images @ images[0])
-        if "smoothness" in metrics:
-            yield measured("step_length", subject, trajectories.step_length(images[None])[0])
-            yield measured("curvature", subject, trajectories.curvature(images[None])[0])
-    if {"consistency", "flow", "flicker"} & set(metrics):
-        found = motion.flow(frames)
-        if "consistency" in metrics:
-            yield measured("warp_error", subject, motion.warp_error(frames, found))
-        if "flow" in metrics:
-            yield measured("flow", subject, motion.motion_amount(frames, found))
-        if "flicker" in metrics:
-            yield measured("flicker", subject, motion.flicker(frames, found))
-    if "colour_drift" in metrics:
-        yield measured("colour_drift", subject, motion.colour_drift(frames))
-    if "discontinuity" in metrics:
-        gap = np.array([motion.first_gap(frames)])
-        yield measured("discontinuity", subject, motion.discontinuity(gap, real_gaps))
+    video = JudgedVideo(subject, frames, true, caption, tools, real_gaps)
+    for name in dict.fromkeys(metrics):
+        see = METRICS[name].see
+        if see is not None:
+            yield from (named(see) if isinstance(see, str) else see)(video)
+
+
+def psnr(video: JudgedVideo) -> Iterator[Seen]:
+    """Frames against the true ones."""
+    yield video.measured("psnr", fidelity.psnr(video.frames, video.true))
+
+
+def ssim(video: JudgedVideo) -> Iterator[Seen]:
+    """Likewise."""
+    yield video.measured("ssim", fidelity.ssim(video.frames, video.true))
+
+
+def lpips(video: JudgedVideo) -> Iterator[Seen]:
+    """Likewise, by a network."""
+    yield video.measured("lpips", video.tools.lpips(video.frames, video.true))
+
+
+def motion_ratio(video: JudgedVideo) -> Iterator[Seen]:
+    """Change from frame to frame, with the truth's as its weight."""
+    own, true = fidelity.motion(video.frames), fidelity.motion(video.true)
+    yield Seen("motion_ratio", video.subject, video.subject.groups, own, true)
+
+
+def clip_text(video: JudgedVideo) -> Iterator[Seen]:
+    """Frames and sentence in CLIP's joint space."""
+    yield video.measured("clip_text", video.images @ video.tools.clip.read(video.caption))
+
+
+def clip_first(video: JudgedVideo) -> Iterator[Seen]:
+    """Frames and first frame, likewise."""
+    yield video.measured("clip_first", video.images @ video.images[0])
+
+
+def smoothness(video: JudgedVideo) -> Iterator[Seen]:
+    """Steps and turns of the path of the frames, likewise."""
+    yield video.measured("step_length", trajectories.step_length(video.images[None])[0])
+    yield video.measured("curvature", trajectories.curvature(video.images[None])[0])
+
+
+def warp_error(video: JudgedVideo) -> Iterator[Seen]:
+    """How badly the flow predicts the next frame."""
+    yield video.measured("warp_error", motion.warp_error(video.frames, video.optical_flow))
+
+
+def flow(video: JudgedVideo) -> Iterator[Seen]:
+    """How much moves."""
+    yield video.measured("flow", motion.motion_amount(video.frames, video.optical_flow))
+
+
+def flicker(video: JudgedVideo) -> Iterator[Seen]:
+    """How much pixels that stand still jump."""
+    yield video.measured("flicker", motion.flicker(video.frames, video.optical_flow))
+
+
+def colour_drift(video: JudgedVideo) -> Iterator[Seen]:
+    """How far the colours go from the first frame's."""
+    yield video.measured("colour_drift", motion.colour_drift(video.frames))
+
+
+def discontinuity(video: JudgedVideo) -> Iterator[Seen]:
+    """Whether the first step is larger than in real videos."""
+    gap = np.array([motion.first_gap(video.frames)])
+    yield video.measured("discontinuity", motion.discontinuity(gap, video.real_gaps))
 
 
 def scene_groups(scene: Scene) -> tuple[str, ...]:

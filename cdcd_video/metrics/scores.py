@@ -1,9 +1,10 @@
 """What may be asked for, and the record that every measured number is kept in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from cdcd_video.config.registry import Registry
 from cdcd_video.errors import UserError
 
 Better = Literal["higher", "lower", "one", "real"]
@@ -28,53 +29,71 @@ def _likeness(loss: float | None = None) -> Measure:
     return Measure("distance", "lower", loss=loss, is_relative=True)
 
 
-METRICS: dict[str, dict[str, Measure]] = {
-    "sprites": {
-        "does_right_thing": Measure("share", "higher", "objects"),
-        "direction_right": Measure("share", "higher", "objects"),
-        "still_right": Measure("share", "higher", "objects"),
-        "all_right": Measure("share", "higher", "videos"),
-        "position_error": Measure("px", "lower", "objects", loss=2),
-        "identity_iou": Measure("ratio", "higher", "objects", loss=0.1),
-        "background_psnr": Measure("dB", "higher", "videos", loss=3),
-        "lost_share": Measure("share", "lower", "objects", loss=0.1),
-    },
-    "psnr": {"psnr": Measure("dB", "higher", loss=3)},
-    "ssim": {"ssim": Measure("ratio", "higher", loss=0.1)},
-    "lpips": {"lpips": Measure("distance", "lower", loss=0.1)},
-    "motion": {"motion_ratio": Measure("ratio", "one", loss=0.25)},
-    "nll": {"nll": Measure("bits per token", "lower")},
-    "clip_text": {"clip_text": Measure("cosine", "higher", loss=0.1, is_relative=True)},
-    "clip_first": {"clip_first": Measure("cosine", "higher", loss=0.1, is_relative=True)},
-    "consistency": {"warp_error": Measure("levels", "real", loss=0.5, is_relative=True)},
-    "flow": {"flow": Measure("px per frame", "real", loss=0.5, is_relative=True)},
-    "flicker": {"flicker": Measure("levels", "real", loss=0.5, is_relative=True)},
-    "colour_drift": {"colour_drift": Measure("CIELAB", "real", loss=3)},
-    "smoothness": {
-        "step_length": Measure("distance", "real", loss=0.5, is_relative=True),
-        "curvature": Measure("degrees", "real"),
-    },
-    "discontinuity": {"discontinuity": Measure("ratio", "real")},
-    "fid": {"fid": _likeness(1.0)},
-    "kid": {"kid": _likeness(1.0)},
-    "is": {"is": Measure("classes", "higher", loss=0.1, is_relative=True)},
-    "fvd": {"fvd": _likeness(1.0)},
-    "kvd": {"kvd": _likeness(1.0)},
-    "video_is": {"video_is": Measure("classes", "higher", loss=0.1, is_relative=True)},
-    "cd_fvd": {"cd_fvd": _likeness(1.0)},
-}
-"""What may be asked for, and the scores that come of it."""
+@dataclass(frozen=True)
+class Metric:
+    """What may be asked for by name: the scores that come of it, and how they are measured.
 
-SETS = {"fid": "frame", "kid": "frame", "is": "frame", "fvd": "video", "kvd": "video", "video_is": "video"}
-SETS |= {"cd_fvd": "debiased"}
+    Attributes:
+      scores: what is measured, by name.
+      see: measures one video: from a `measurements.JudgedVideo` to its `Seen`s; or where that stands, as "module:name". None
+        for what is measured otherwise: the truth of sprites scenes, and whole sets of videos.
+      meaning: one sentence for the report; empty for the built-in ones, which the report knows.
+      of_sets: which network looks at whole sets of videos: "frame", "video" or "debiased"; empty for others.
+      is_at_home: whether it is sure to mean something on the built-in world alone, so that other data must ask for it.
+      needs_truth: whether it compares with how the clip really goes on.
+      needs_real: whether it compares with real videos of other scenes or clips.
+      needs_clip: whether it looks through CLIP.
+      needs_download: whether its weights are a download, so that it must be asked for.
+      needs_model: whether it is of the model itself and not of its videos. That takes long, so it must be asked for.
+    """
+
+    scores: Mapping[str, Measure]
+    see: Callable[..., Any] | str | None = None
+    meaning: str = ""
+    of_sets: str = ""
+    is_at_home: bool = False
+    needs_truth: bool = False
+    needs_real: bool = False
+    needs_clip: bool = False
+    needs_download: bool = False
+    needs_model: bool = False
+
+
+MEASURES: dict[str, Measure] = {}
+"""Every score there can be, in the order in which they are written."""
+MEANINGS: dict[str, str] = {}
+"""What the scores of extensions mean, for the report."""
+SETS: dict[str, str] = {}
 """Metrics of whole sets of videos, and which network looks at them."""
-NEED_REAL = {name for name in SETS if not name.endswith("is")} | {"discontinuity"}
-"""Metrics that compare with real videos of other scenes or clips."""
-_AT_HOME = {"sprites", "clip_text", "clip_first", "smoothness", "discontinuity", *SETS} - {"cd_fvd"}
-"""Metrics that are sure to mean something on the built-in world alone."""
-_NEED_DOWNLOADS = ("lpips", "cd_fvd")
-NEED_MODEL = ("nll",)
-"""Metrics of the model itself and not of its videos. They take long, and are measured only where they are named."""
+
+
+def _check(name: str, metric: Metric) -> None:
+    if not isinstance(metric, Metric) or not metric.scores:
+        raise UserError(f"the metric {name} is registered with {metric!r}, which is no Metric with scores")
+    if name not in METRICS.built_in and (metric.see is None or metric.of_sets or not metric.meaning):
+        raise UserError(
+            f"the metric {name} needs `see`, which measures a video, and `meaning`, a sentence for the report"
+        )
+    taken = [score for score in metric.scores if score in MEASURES]
+    if taken:
+        raise UserError(f"the metric {name} has the score {taken[0]}, which another metric has already; rename it")
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "cdcd_video.metrics",
+    "cdcd_video.extensions.metrics",
+    dict.fromkeys(
+        (
+            *("sprites", "psnr", "ssim", "lpips", "motion", "nll", "clip_text", "clip_first", "consistency", "flow"),
+            *("flicker", "colour_drift", "smoothness", "discontinuity"),
+            *("fid", "kid", "is", "fvd", "kvd", "video_is", "cd_fvd"),
+        ),
+        __name__,
+    ),
+    _check,
+)
+"""What may be asked for, and the scores that come of it."""
 
 OVER_FLOOR = "over_floor"
 """How far a row is from real videos beyond what the true videos are: `fid_over_floor` and so on."""
@@ -92,17 +111,78 @@ def _along(name: str, measure: Measure) -> dict[str, Measure]:
     }
 
 
-MEASURES = {name: measure for family in METRICS.values() for name, measure in family.items()}
-MEASURES |= {
-    name: figure
-    for base, measure in list(MEASURES.items())
-    if measure.loss is not None
-    for name, figure in _along(base, measure).items()
-}
-for _name in (name for name in SETS if name in NEED_REAL):
+def _take_in(name: str, metric: Metric) -> None:
+    MEASURES.update(metric.scores)
+    if metric.of_sets:
+        SETS[name] = metric.of_sets
+    if name not in METRICS.built_in:
+        MEASURES.update(_curves(metric.scores))
+        MEANINGS.update(dict.fromkeys(metric.scores, metric.meaning))
+
+
+def _curves(scores: Mapping[str, Measure]) -> dict[str, Measure]:
+    along = (_along(name, measure) for name, measure in scores.items() if measure.loss is not None)
+    return {name: figure for figures in along for name, figure in figures.items()}
+
+
+METRICS.added = _take_in
+
+
+def _built_in(name: str, scores: Measure | Mapping[str, Measure], see: str = "", **traits: Any) -> None:
+    scores = {name: scores} if isinstance(scores, Measure) else scores
+    METRICS.register(name)(Metric(scores, f"cdcd_video.metrics.measurements:{see}" if see else None, **traits))
+
+
+_CLASSES = Measure("classes", "higher", loss=0.1, is_relative=True)
+_COSINE = Measure("cosine", "higher", loss=0.1, is_relative=True)
+_built_in(
+    "sprites",
+    {
+        "does_right_thing": Measure("share", "higher", "objects"),
+        "direction_right": Measure("share", "higher", "objects"),
+        "still_right": Measure("share", "higher", "objects"),
+        "all_right": Measure("share", "higher", "videos"),
+        "position_error": Measure("px", "lower", "objects", loss=2),
+        "identity_iou": Measure("ratio", "higher", "objects", loss=0.1),
+        "background_psnr": Measure("dB", "higher", "videos", loss=3),
+        "lost_share": Measure("share", "lower", "objects", loss=0.1),
+    },
+    is_at_home=True,
+    needs_truth=True,
+)
+_built_in("psnr", Measure("dB", "higher", loss=3), "psnr", needs_truth=True)
+_built_in("ssim", Measure("ratio", "higher", loss=0.1), "ssim", needs_truth=True)
+_built_in("lpips", Measure("distance", "lower", loss=0.1), "lpips", needs_truth=True, needs_download=True)
+_built_in("motion", {"motion_ratio": Measure("ratio", "one", loss=0.25)}, "motion_ratio", needs_truth=True)
+_built_in("nll", Measure("bits per token", "lower"), needs_model=True)
+_built_in("clip_text", _COSINE, "clip_text", is_at_home=True, needs_clip=True)
+_built_in("clip_first", _COSINE, "clip_first", is_at_home=True, needs_clip=True)
+_built_in("consistency", {"warp_error": Measure("levels", "real", loss=0.5, is_relative=True)}, "warp_error")
+_built_in("flow", Measure("px per frame", "real", loss=0.5, is_relative=True), "flow")
+_built_in("flicker", Measure("levels", "real", loss=0.5, is_relative=True), "flicker")
+_built_in("colour_drift", Measure("CIELAB", "real", loss=3), "colour_drift")
+_built_in(
+    "smoothness",
+    {
+        "step_length": Measure("distance", "real", loss=0.5, is_relative=True),
+        "curvature": Measure("degrees", "real"),
+    },
+    "smoothness",
+    is_at_home=True,
+    needs_clip=True,
+)
+_built_in("discontinuity", Measure("ratio", "real"), "discontinuity", is_at_home=True, needs_real=True)
+_built_in("fid", _likeness(1.0), of_sets="frame", is_at_home=True, needs_real=True)
+_built_in("kid", _likeness(1.0), of_sets="frame", is_at_home=True, needs_real=True)
+_built_in("is", _CLASSES, of_sets="frame", is_at_home=True)
+_built_in("fvd", _likeness(1.0), of_sets="video", is_at_home=True, needs_real=True)
+_built_in("kvd", _likeness(1.0), of_sets="video", is_at_home=True, needs_real=True)
+_built_in("video_is", _CLASSES, of_sets="video", is_at_home=True)
+_built_in("cd_fvd", _likeness(1.0), of_sets="debiased", needs_real=True, needs_download=True)
+MEASURES.update(_curves(MEASURES))
+for _name in (name for name in SETS if not name.endswith("is")):
     MEASURES[f"{_name}_{OVER_FLOOR}"] = Measure("distance", "lower")
     MEASURES[f"{_name}_{OVER_FLOOR}_{SLOPE}"] = Measure("distance per frame", "lower")
-"""Every score there can be, in the order in which they are written."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +232,21 @@ def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bo
       UserError: a metric does not exist, or does not fit the data.
     """
     if names is None:
-        quick = [name for name in METRICS if name not in (*_NEED_DOWNLOADS, *NEED_MODEL)]
-        return [name for name in quick if has_scenes or name not in _AT_HOME]
-    known = ", ".join(METRICS)
+        known = {name: METRICS[name] for name in METRICS}
+        fit = {name for name, metric in known.items() if has_scenes or not metric.is_at_home}
+        return [
+            name for name, metric in known.items() if name in fit and not (metric.needs_download or metric.needs_model)
+        ]
     for name in names:
         if name not in METRICS:
-            raise UserError(f"there is no metric {name!r}; there are {known}")
+            METRICS.load_all()  # one that should have registered it is found out here
+            raise UserError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+        METRICS[name]  # what cannot be imported is told now
         if name == "sprites" and not has_scenes:
             raise UserError(
                 f"{name} needs the truth of sprites scenes; leave it out of --metrics, or use --data sprites"
             )
-        if name in NEED_MODEL and not has_model:
+        if METRICS[name].needs_model and not has_model:
             raise UserError(
                 f"{name} asks the model how likely it finds the true videos, and --videos brings no model; leave it out of"
                 " --metrics"

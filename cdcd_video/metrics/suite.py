@@ -20,7 +20,7 @@ from cdcd_video.metrics.examples import Example, Kept
 from cdcd_video.metrics.feature_extractors import Instruments
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.references import ROWS, Painter, Progress, as_judged, drawn_rows, make
-from cdcd_video.metrics.scores import NEED_REAL, SETS, Score
+from cdcd_video.metrics.scores import METRICS, SETS, Score
 from cdcd_video.metrics.sets.feature_store import REAL, Gallery, set_scores
 from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
 
@@ -51,7 +51,7 @@ def check(footage: Footage, rule: Protocol, metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric in SETS and SETS[metric] != "frame":
             rule.windows()
-        needed = 0 if metric not in NEED_REAL else 2 if metric in SETS else 1
+        needed = 0 if not METRICS[metric].needs_real else 2 if metric in SETS else 1
         if least < needed:
             raise UserError(
                 f"{metric} compares with real videos of other scenes or clips, and there are {footage.num_others} beside"
@@ -189,7 +189,7 @@ def _look_at_real(
     footage: Footage, rule: Protocol, galleries: Mapping[str, Gallery], metrics: Sequence[str]
 ) -> Float[np.ndarray, " R"]:
     """Shows the other real videos to everybody who compares with them; returns their first gaps."""
-    gaps, count = [], footage.num_others if NEED_REAL & set(metrics) else 0
+    gaps, count = [], footage.num_others if any(METRICS[metric].needs_real for metric in metrics) else 0
     for number in distributed.own(list(range(count))):
         frames = as_judged(footage.other(number, rule.size_px), rule)
         gaps.append(motion.first_gap(frames))

@@ -12,8 +12,11 @@ from cdcd_video.metrics.measurements import Seen
 from cdcd_video.metrics.scores import MEASURES, Measure, Score
 from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL, bootstrap, redrawn_ratios
 
-PLACE = {name: place for place, name in enumerate(MEASURES)}
-"""The order in which scores are written."""
+
+def _in_order(grouped: Mapping[tuple[str, str], list[Seen]]) -> list[tuple[tuple[str, str], list[Seen]]]:
+    """In the order in which scores are written."""
+    place = {name: place for place, name in enumerate(MEASURES)}
+    return sorted(grouped.items(), key=lambda item: (place[item[0][0]], item[0][1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,7 @@ def scores_of(
         for group in one.groups:
             grouped.setdefault((one.metric, group), []).append(one)
     scores = []
-    for (metric, group), ones in sorted(grouped.items(), key=lambda item: (PLACE[item[0][0]], item[0][1])):
+    for (metric, group), ones in _in_order(grouped):
         told = features.get(metric, (None, None))
         more = {"row": row, "group": group, "features": told[0], "features_sha256": told[1], "resamples": RESAMPLES}
         scores += [
@@ -63,7 +66,7 @@ def per_video(row: str, seen: Sequence[Seen], first_counted: int, by_frame: bool
     for one in seen:
         if "all" in one.groups:
             grouped.setdefault((one.metric, one.subject.name), []).append(one)
-    for (metric, name), ones in sorted(grouped.items(), key=lambda item: (PLACE[item[0][0]], item[0][1])):
+    for (metric, name), ones in _in_order(grouped):
         totals, weights = (np.nan_to_num(np.stack(side)).sum(axis=0) for side in _sides(ones))
         counted = slice(first_counted, None) if len(totals) > 1 else slice(None)
         clip = ones[0].subject.clip if ones[0].subject.clip != name else None

@@ -39,8 +39,7 @@ def advice(
 def _idle_dials(model: Model, params: SamplingParams) -> list[str]:
     """Dials that were turned and that the model's rival does not have."""
     rival, sample = model.config.rival, model.config.sample
-    idle = {"gaussian": ("top_p", "top_k"), "autoregressive": ("num_steps",)}.get(rival.kind, ()) if rival else ()
-    turned = [name for name in idle if getattr(params, name) != getattr(sample, name)]
+    turned = [name for name in (rival.unused if rival else ()) if getattr(params, name) != getattr(sample, name)]
     return [f"{name} is not looked at: the model is the rival {rival.kind}, which has none" for name in turned]
 
 

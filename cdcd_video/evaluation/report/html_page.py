@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import sections
-from cdcd_video.evaluation.report.score_entries import HEADLINE, OF_SETS, ROWS
+from cdcd_video.evaluation.report.score_entries import OF_SETS, ROWS, headline
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import verdict
 from cdcd_video.metrics.protocol import Ruler
@@ -103,7 +103,7 @@ def write_report(
 
 
 def _curves(scores: Sequence[Score]) -> list[str]:
-    entries = [entry for entry in (*HEADLINE, *OF_SETS) if entry.group == "all"]
+    entries = [entry for entry in (*headline(), *OF_SETS) if entry.group == "all"]
     labels = {entry.metric: _LABELS.get(entry.metric, entry.title) for entry in entries}
     found = [
         plots.curve(scores, metric, label, SETS.get(metric.removesuffix(f"_{OVER_FLOOR}"), "frame") != "frame")
@@ -134,7 +134,7 @@ def _pictures(examples: Sequence[Example], fps: float) -> list[dict[str, Any]]:
 
 
 def _captioned(example: Example) -> dict[str, Any]:
-    words = {entry.metric: entry.title for entry in HEADLINE}
+    words = {entry.metric: entry.title for entry in headline()}
     measured = ""
     if example.measured:
         metric, value = example.measured

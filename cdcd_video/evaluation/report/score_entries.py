@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from cdcd_video.metrics.scores import KEPT, MEASURES, RETENTION, SLOPE, Score
+from cdcd_video.metrics.scores import KEPT, MEANINGS, MEASURES, RETENTION, SLOPE, Score
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,12 @@ HEADLINE = (
 )
 """What is shown first, in this order, as far as it was measured."""
 
+
+def headline() -> tuple[Entry, ...]:
+    """`HEADLINE`, and after it the scores of extensions, which bring their meaning with them."""
+    return (*HEADLINE, *(Entry(name, name.replace("_", " "), meaning) for name, meaning in MEANINGS.items()))
+
+
 _OVER = "Beyond the true videos' own; surer, for both share their first frames. Below 0: chance, or the network is blind to it."
 OF_SETS = (
     Entry("fid", "FID", "Frechet distance between the features of drawn and of real frames."),
@@ -97,7 +103,7 @@ def check_all_are_shown(measured: Iterable[str], told: Collection[str], where: s
 _ALONG = tuple(f"_{figure}" for figure in (RETENTION, SLOPE, KEPT))
 """Figures of curves have a table of their own, which is made from the entries."""
 check_all_are_shown(
-    (name for name in MEASURES if not name.endswith(_ALONG)),
+    (name for name in MEASURES if not name.endswith(_ALONG) and name not in MEANINGS),
     [entry.metric for entry in (*HEADLINE, *OF_SETS)],
     "HEADLINE and OF_SETS of evaluation/report/score_entries.py",
 )

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdcd_video.evaluation.report.score_entries import (
-    HEADLINE,
     OF_SETS,
     ROWS,
     SENTENCE_TITLES,
     Entry,
     find,
+    headline,
     interval,
     shown,
 )
@@ -69,7 +69,7 @@ def cell(score: Score | None, *, with_n: bool = False, with_bar: bool = False) -
 def tables(scores: Sequence[Score]) -> dict[str, Table]:
     """Every table that has a line, by its place on the page."""
     made = {
-        "headline": _by_row(scores, HEADLINE, "Scores", _HEADLINE_NOTE),
+        "headline": _by_row(scores, headline(), "Scores", _HEADLINE_NOTE),
         "sets": _by_row(scores, OF_SETS, "Sets of videos", _SETS_NOTE),
         "sentences": _sentences(scores),
         "groups": _groups(scores),
@@ -149,7 +149,7 @@ def _along(scores: Sequence[Score]) -> Table:
         ("end / beginning", "truth"): ("truth", RETENTION),
     }
     lines = []
-    for entry in (*HEADLINE, *OF_SETS):
+    for entry in (*headline(), *OF_SETS):
         found = [find(scores, row, f"{entry.metric}_{figure}") for row, figure in columns.values()]
         if any(found):
             loss = _loss(entry.metric)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from cdcd_video.evaluation.report.score_entries import HEADLINE, OF_SETS, ROWS, SENTENCE_TITLES, find, interval, shown
+from cdcd_video.evaluation.report.score_entries import OF_SETS, ROWS, SENTENCE_TITLES, find, headline, interval, shown
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.metrics.scores import SETS, Score
 
@@ -10,7 +10,7 @@ from cdcd_video.metrics.scores import SETS, Score
 def verdict(scores: Sequence[Score]) -> list[str]:
     """What was found, in words: the model's first score between its floor and its ceiling, and whether it reads."""
     words = []
-    entry = next((entry for entry in HEADLINE if find(scores, "model", entry.metric, entry.group)), None)
+    entry = next((entry for entry in headline() if find(scores, "model", entry.metric, entry.group)), None)
     if entry:
         found = {row: find(scores, row, entry.metric, entry.group) for row in ROWS}
         if entry.metric == "does_right_thing":

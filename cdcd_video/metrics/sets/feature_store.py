@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from cdcd_video.metrics import curve_summary
 from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.metrics.scores import MEASURES, NEED_REAL, OVER_FLOOR, Score
+from cdcd_video.metrics.scores import MEASURES, METRICS, OVER_FLOOR, Score
 from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
 from cdcd_video.metrics.statistics.intervals import around, over_halves
 
@@ -116,7 +116,7 @@ def set_scores(
       features: name and digest of the network.
     """
     found = {row: _measure(metric, gallery, row, rule) for row in rows}
-    floor = found.get(FLOOR) if metric in NEED_REAL else None
+    floor = found.get(FLOOR) if METRICS[metric].needs_real else None
     for row, curve in found.items():
         told = {"row": row, "n": curve.n, "features": features}
         yield from _places(metric, curve.values, curve.halves, gallery, told)
@@ -146,7 +146,7 @@ class _Curve:
 
 
 def _measure(metric: str, gallery: Gallery, row: str, rule: Protocol) -> _Curve:
-    rows = [row, REAL] if metric in NEED_REAL else [row]
+    rows = [row, REAL] if METRICS[metric].needs_real else [row]
     sets, along_sets = ([one.samples(name) for name in rows] for one in (gallery, gallery.along))
     whole, counted = (_that_count(one, rule) for one in (gallery, gallery.along))
     places = range(len(gallery.along.places)) if len(gallery.along.places) > 1 else ()

@@ -1,0 +1,1 @@
+"""Baselines of your own: `NAME.py` registers NAME in `BASELINES`; see docs/extending.md."""

@@ -1,0 +1,1 @@
+"""Metrics of your own: `NAME.py` registers NAME in `METRICS`; see docs/extending.md."""
