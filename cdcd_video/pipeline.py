@@ -27,8 +27,8 @@ from cdcd_video.networks.next_frame import Likelihood, NextFrame
 from cdcd_video.records import Video
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import CodeWalk
-from cdcd_video.sampling.likelihood import nll_of_true_frames
 from cdcd_video.sampling.notes import advice, threads_of
+from cdcd_video.sampling.teacher_forced import nll_of_true_frames
 from cdcd_video.storage.memory import told_when_out
 
 DECODE_BATCH = 64

@@ -188,7 +188,7 @@ def test_the_shipped_model_knows_far_more_than_nothing_and_listens():
 
 def test_every_frame_is_told_the_true_one_before_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
     pipe, seen = ImageToVideo.from_pretrained(tiny_model, device="cpu"), []
-    monkeypatch.setattr("cdcd_video.sampling.likelihood.BATCH", 3)
+    monkeypatch.setattr("cdcd_video.sampling.teacher_forced.BATCH", 3)
     scene, _ = film(0)
     frames = np.random.Generator(np.random.Philox(key=0)).integers(256, size=(6, 32, 32, 3), dtype=np.uint8)
     codes, said = pipe.encode(frames), pipe.model.clip.read([scene.caption])
