@@ -16,7 +16,8 @@ class _BuiltIn(BaselineSection):
 
     def build(self, denoiser: Section, **shape: Any) -> "nn.Module":
         """See `BaselineSection.build`."""
-        return named(self.network)(denoiser, **shape)
+        network: Any = named(self.network)
+        return network(denoiser, **shape)
 
 
 @BASELINES.register("gaussian")

@@ -89,8 +89,9 @@ def complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     for name, field in model.model_fields.items():
         value = given.get(name)
         if isinstance(value, str):  # the short form of a section that has one
-            short = [section for section in _sections_of(field) if getattr(section, "shorthand", "")]
-            value = {"kind": _kind_of(short[0]), short[0].shorthand: value} if short else value
+            words = ((section, getattr(section, "shorthand", "")) for section in _sections_of(field))
+            short = [(section, word) for section, word in words if word]
+            value = {"kind": _kind_of(short[0][0]), short[0][1]: value} if short else value
         if not isinstance(value, dict):
             continue
         default = field.get_default(call_default_factory=True, validated_data={})

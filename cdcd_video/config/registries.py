@@ -120,5 +120,5 @@ class AnyOf:
             self.registry.load_all()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        union = Union[tuple(self.sections())]  # noqa: UP007 - made of a list
+        union: Any = Union[tuple(self.sections())]  # noqa: UP007 - made of a list
         return handler.generate_schema(Annotated[union, Field(discriminator="kind")])

@@ -67,7 +67,7 @@ def _parsed(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without its surprises."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way; filled below
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - PyYAML's own way; filled below
 
     def __init__(self, stream: str):
         super().__init__(stream)
@@ -115,7 +115,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads: lists on one line, no aliases, text quoted wherever it could be taken for a number."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - as above
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - as above
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -70,13 +70,13 @@ class _Flat(NamedTuple):
 
     def rows(self, chunk: slice) -> "_Flat":
         """Some of the tokens."""
-        return _Flat(*(value[chunk] for value in self[:-2]), *self[-2:])
+        return _Flat._make(value[chunk] if isinstance(value, Tensor) else value for value in self)
 
 
 def _flat(reverse: Reverse) -> _Flat:
     names = _Flat._fields[:-2]
     values = (getattr(reverse, name).expand_as(reverse.x_t).reshape(-1) for name in names)
-    return _Flat(*values, num_codes=reverse.num_codes, has_uniform=reverse.has_uniform)
+    return _Flat._make([*values, reverse.num_codes, reverse.has_uniform])
 
 
 class _Weighted(torch.autograd.Function):
@@ -247,6 +247,7 @@ class _Wide:
         softplus, inverse = torch.zeros_like(on_p), torch.zeros_like(on_p)
         mixed, half = None, self.num_codes // 2
         if scale is not None:
+            assert self.scratch is not None
             one = self.buffer.new_ones(())
             mixed = torch.addcmul(
                 one, self.buffer, scale.to(self.buffer.dtype).unsqueeze(-1), out=self.scratch[: len(self.buffer)]
@@ -255,7 +256,7 @@ class _Wide:
             softplus = (pairs.sum(-1) + mixed[:, 2 * half :].log().sum(-1)).double()
         if self.grad is None:
             return softplus, inverse
-        if mixed is None:
+        if mixed is None or scale is None:
             self.buffer.mul_((on_p / self.total).to(self.buffer.dtype).unsqueeze(-1))
             return softplus, inverse
         inverse = mixed.reciprocal_().sum(-1).double()
@@ -277,5 +278,6 @@ class _Wide:
 
     def finish(self) -> None:
         """Rounds the gradient, where the logits came in half precision; else it is in its place already."""
+        assert self.grad is not None
         if self.buffer.dtype != self.grad.dtype:
             self.grad.copy_(self.buffer)

@@ -56,7 +56,7 @@ class MaskAndReplace(Chain):
         return len(self.kept) - 1
 
     @property
-    def prior_nats(self) -> float:
+    def prior_nats(self) -> float:  # type: ignore[override]  # likewise
         """See `Chain`; for a walk that begins as VQ-Diffusion writes it [VQD eq. 10].
 
         That start is q(x_1 | x_0) without the kept mass, divided by what is left. The sum over 0..K then has a closed form.

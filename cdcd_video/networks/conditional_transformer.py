@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -84,10 +85,11 @@ class ConditionalTransformer(nn.Module):
         of_source, of_first = self._read(source, 1), self._read(first, 2)
         of_first = torch.where(is_there, of_first, self._no_first(of_first))
         context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
+        attentions: list[Any] = [block.cross_attention for block in self.blocks]
         clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
         return Prepared(
             positions=of_source + of_first + self.position,
-            keys_values=said or tuple(block.cross_attention.keys_values(context) for block in self.blocks),
+            keys_values=said or tuple(attention.keys_values(context) for attention in attentions),
             clocks=torch.cat(clocks, -1),
             copied=self._copies(source, first, is_there),
             condition=condition,
