@@ -63,7 +63,7 @@ def main() -> int:
         run.train(args.stages)
         lacks = (
             ""
-            if run.can_draw
+            if run.can_sample
             else "; before it can draw it lacks CLIP and codec: name with reuse the run that has them"
         )
         if distributed.is_main():

@@ -15,9 +15,9 @@ from cdcd_video.config import CONTRAST_TERMS, ContrastConfig
 from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.contrast.negatives import reordered
 from cdcd_video.contrast.temperature import held
-from cdcd_video.diffusion.posterior import Reverse
+from cdcd_video.diffusion.posterior import Posterior
 from cdcd_video.networks.codec.frame_codec import CodeSpace
-from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.networks.step_encoder import StepTextEncoder
 from cdcd_video.records import ALONE, CodePair, Collectives
 
 
@@ -47,7 +47,7 @@ class TermInputs:
     num_rows: int
     orders: Int[Tensor, "R M c"] | None = None
     """Of the chunks of shuffled negatives, where `frame_frame` has some."""
-    eye: StepEye | None = None
+    eye: StepTextEncoder | None = None
     reduce: Collectives = ALONE
 
 
@@ -101,13 +101,13 @@ def num_judged(cfg: ContrastConfig, num_rows: int) -> int:
 
 def contrast_terms(
     logits: Float[Tensor, "B N K"],
-    reverse: Reverse,
+    posterior: Posterior,
     batch: CodePair,
     codec: CodeSpace | None,
     cfg: ContrastConfig,
     temperatures: Temperatures | None,
     orders: Int[Tensor, "R M c"] | None,
-    eye: StepEye | None = None,
+    eye: StepTextEncoder | None = None,
     reduce: Collectives = ALONE,
 ) -> dict[str, ContrastTerm]:
     """The terms that have a weight, on the first `cfg.share` of the batch [ours].
@@ -121,7 +121,7 @@ def contrast_terms(
 
     Args:
       logits: of x_0 given x_t.
-      reverse: the posteriors of the step, for `level: step`.
+      posterior: the posteriors of the step, for `level: step`.
       batch: the examples.
       codec: frozen; its `embed` leads into the joint space.
       cfg: weights, level and negatives.
@@ -140,7 +140,7 @@ def contrast_terms(
     rows = reduce.num_own(num_rows)
     law = logits[:rows].float().softmax(-1)
     if cfg.level == "step":
-        law = reverse.head(rows).code_law(law)
+        law = posterior.head(rows).code_law(law)
     inputs = TermInputs(law, codec.embed_soft(law), batch, codec, cfg, num_rows, orders, eye, reduce)
     terms = {}
     for name, weight in cfg.weights.items():
@@ -177,8 +177,8 @@ def frame_text(inputs: TermInputs) -> Comparison:
         read = batch.text.embedding[:rows]
         return Comparison(inputs.drawn, sentences(read, batch, inputs.num_rows, inputs.reduce))
     values, source = inputs.codec.soft_values(inputs.law), inputs.codec.values(batch.source[:rows])
-    step = eye.see(source, values, batch.gap_s[:rows])
-    return Comparison(step, sentences(eye.read(batch.text)[:rows], batch, inputs.num_rows, inputs.reduce))
+    step = eye.encode_step(source, values, batch.gap_s[:rows])
+    return Comparison(step, sentences(eye.encode_text(batch.text)[:rows], batch, inputs.num_rows, inputs.reduce))
 
 
 def sentences(

@@ -67,7 +67,7 @@ def make_examples(folder: Path) -> list[Path]:
     return paths
 
 
-def draw_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
+def sample_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     """Draws every example with every sentence: `video.mp4`, `video.gif`, the contact sheet `frames.png`, and `videos/`.
 
     Args:
@@ -89,7 +89,7 @@ def draw_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     starts = np.stack([fit(read_image(examples / name), pipe.size_px) for name, _ in pairs])
     captions = [sentence for _, sentence in pairs]
     with tqdm(total=len(pairs) * (params.num_frames - 1), desc="drawing", unit="frame") as bar:
-        drawn = pipe.draw(starts, captions, params, range(len(pairs)), bar.update)
+        drawn = pipe.sample(starts, captions, params, range(len(pairs)), bar.update)
     scale = max(1, 256 // pipe.size_px)
     written = [
         video.save(mosaic(drawn), out / f"video{suffix}", params.fps, scale=scale) for suffix in (".mp4", ".gif")
@@ -219,7 +219,7 @@ def demonstrate(checkpoint: str, out: Path) -> None:
     """
     started = time.monotonic()
     with stage(f"drawing videos from the pictures in examples/ with the model {checkpoint!r}"):
-        made = draw_examples(checkpoint, ROOT / "examples", out)
+        made = sample_examples(checkpoint, ROOT / "examples", out)
     made += miniature_round(out / "round")
     report = out / "report.html"
     shutil.copyfile(out / "round" / "scores" / "report.html", report)

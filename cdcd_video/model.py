@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cdcd_video.baselines.autoregressive import CausalTransformer
-from cdcd_video.baselines.build import build_rival
+from cdcd_video.baselines.build import build_baseline
 from cdcd_video.baselines.flow_matching import FlowDenoiser
 from cdcd_video.config import Config
 from cdcd_video.config.fingerprint import saved_config
@@ -21,8 +21,8 @@ from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
 from cdcd_video.networks.codec.perceptual import Critic
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_encoder import StepEye
-from cdcd_video.storage.memory import told_when_out
+from cdcd_video.networks.step_encoder import StepTextEncoder
+from cdcd_video.storage.memory import user_error_when_out
 from cdcd_video.storage.small_file import read_small_json
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers, read_tensors
 
@@ -49,7 +49,7 @@ class Model:
     """Where it was loaded from."""
 
     @property
-    def process(self) -> processes.Chain:
+    def process(self) -> processes.DiscreteProcess:
         return build_process(self.config, self.codec.num_codes)
 
 
@@ -76,17 +76,17 @@ def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoise
     shape |= dict(text_width=text_width)
     if config.rival is None:
         return Denoiser(config.denoiser, **shape)
-    return build_rival(config.rival, config.denoiser, **shape)
+    return build_baseline(config.rival, config.denoiser, **shape)
 
 
-def build_eye(config: Config, codec: CodeSpace, text_width: int) -> StepEye:
+def build_step_encoder(config: Config, codec: CodeSpace, text_width: int) -> StepTextEncoder:
     """An eye for steps with fresh weights, as wide as the codec's `embed`."""
     code_width = codec.groups * codec.table.shape[1]
     width, normalised_text = config.codec.embed_width, config.denoiser.normalised_text
-    return StepEye(code_width, codec.num_patches, text_width, width, normalised_text=normalised_text)
+    return StepTextEncoder(code_width, codec.num_patches, text_width, width, normalised_text=normalised_text)
 
 
-def build_process(config: Config, num_codes: int) -> processes.Chain:
+def build_process(config: Config, num_codes: int) -> processes.DiscreteProcess:
     """The forward process of a config."""
     return config.diffusion.process.build(num_codes, config.diffusion.num_steps)
 
@@ -190,7 +190,7 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     Raises:
       UserError: the model is missing, incomplete, damaged or from another version.
     """
-    with told_when_out(f"loading the model {name_or_path}", "choose a smaller one"):
+    with user_error_when_out(f"loading the model {name_or_path}", "choose a smaller one"):
         return _loaded(folder_of(name_or_path), device)
 
 

@@ -13,11 +13,11 @@ from cdcd_video.contrast.negatives import others, reordered, shifted
 from cdcd_video.contrast_terms import Temperatures, contrast_terms
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.loss import weighted_terms
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.networks.step_encoder import StepTextEncoder
 from cdcd_video.networks.step_inputs import (
     condition_before,
     gets_own_source,
@@ -31,14 +31,14 @@ from cdcd_video.records import ALONE, CodePair, Collectives, LossTerms, RefineDr
 
 def diffusion_objective(
     denoiser: Denoiser,
-    process: Chain,
+    process: DiscreteProcess,
     codec: CodeSpace | None,
     batch: CodePair,
     draws: StepDraws,
     cfg: DiffusionConfig,
     loss: LossConfig,
     temperatures: Temperatures | None = None,
-    eye: StepEye | None = None,
+    eye: StepTextEncoder | None = None,
     reduce: Collectives = ALONE,
 ) -> LossTerms:
     """The loss of one step on a batch of code pairs; a pure function of its arguments.
@@ -72,9 +72,9 @@ def diffusion_objective(
     kl_weight, ce_weight = push_weights(batch.target, s, importance / weight.numel(), negatives)
     kl_weight[..., 0] = loss.bound * importance / weight.numel()
     ce_weight[..., 0] = loss.auxiliary * weight / weight_sum(weight, reduce)
-    reverse = process.reverse(x_t, s, t, source)
+    posterior = process.posterior(x_t, s, t, source)
     candidates = with_negatives(batch.target, negatives)
-    terms = weighted_terms(reverse, logits, candidates, kl_weight, ce_weight)
+    terms = weighted_terms(posterior, logits, candidates, kl_weight, ce_weight)
 
     total = terms.total
     changed = batch.target != batch.source
@@ -88,7 +88,7 @@ def diffusion_objective(
     if negatives:
         parts["cdcd"] = terms.contrast
     contrast = contrast_terms(
-        logits, reverse, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, eye, reduce
+        logits, posterior, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, eye, reduce
     )
     for name, term in contrast.items():
         total = total + term.weighted
@@ -98,7 +98,7 @@ def diffusion_objective(
 
     def shares() -> dict[str, Tensor]:
         weighted = {name: term.weighted for name, term in contrast.items()}
-        found = gradient_shares(logits, reverse, candidates, kl_weight, ce_weight, weighted, reduce.total)
+        found = gradient_shares(logits, posterior, candidates, kl_weight, ce_weight, weighted, reduce.total)
         return {f"gradient_share_{name}": share for name, share in found.items()}
 
     groups = {
@@ -140,7 +140,7 @@ def wrong_codes(
 
 @torch.no_grad()
 def with_own_source(
-    denoiser: Denoiser, process: Chain, batch: CodePair, share: float, temperature: float, draws: RefineDraws
+    denoiser: Denoiser, process: DiscreteProcess, batch: CodePair, share: float, temperature: float, draws: RefineDraws
 ) -> CodePair:
     """Replaces a share of the source frames by what the model itself samples there, in one step from the frame before.
 
@@ -151,7 +151,7 @@ def with_own_source(
     end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)
     x_t = process.start(batch.before, draws.start)
     log_p0 = truncate_logits(denoiser(x_t, end.float(), condition).float(), temperature, 1.0, 0)
-    reverse = process.reverse(x_t, torch.zeros_like(end), end, batch.before)
-    sampled = reverse.sample(log_p0, draws.sample)
+    posterior = process.posterior(x_t, torch.zeros_like(end), end, batch.before)
+    sampled = posterior.sample(log_p0, draws.sample)
     is_own = gets_own_source(batch, share, draws.row_uniforms)
     return replace(batch, source=torch.where(is_own[:, None], sampled, batch.source))

@@ -26,10 +26,10 @@ from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import Likelihood, NextFrame
 from cdcd_video.records import Video
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
-from cdcd_video.sampling.code_sampler import CodeWalk
+from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.notes import advice, threads_of
 from cdcd_video.sampling.teacher_forced import nll_of_true_frames
-from cdcd_video.storage.memory import told_when_out
+from cdcd_video.storage.memory import user_error_when_out
 
 DECODE_BATCH = 64
 """Frames decoded at a time."""
@@ -50,7 +50,7 @@ class ImageToVideo:
     def __init__(self, model: Model):
         self.model = model
         self.num_threads = threads_of(model)
-        self.way: NextFrame = CodeWalk(model) if model.config.rival is None else cast(NextFrame, model.denoiser)
+        self.way: NextFrame = DiscreteSampler(model) if model.config.rival is None else cast(NextFrame, model.denoiser)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "sprites", device: str = "auto") -> "ImageToVideo":
@@ -135,7 +135,7 @@ class ImageToVideo:
           DrawingWarning: each sentence of `warnings`.
         """
         params, text = self.defaults(**changes), CaptionSchedule.of(text)
-        with told_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
+        with user_error_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
             start = self._begin(image, text, params)
             frames = np.concatenate(list(self._parts(start, text, params, progress)))
         return Video(frames, params.fps, self.settings(text, params))
@@ -185,7 +185,7 @@ class ImageToVideo:
         """`stream` of what is checked. Between two parts, also if no other is ever asked for, the threads are the caller's."""
         latents = self._latents(start[None], [captions], params, [params.seed], progress)
         for number in itertools.count():
-            with threads(self.num_threads), told_when_out(*_SAMPLING):
+            with threads(self.num_threads), user_error_when_out(*_SAMPLING):
                 part = list(itertools.islice(latents, DECODE_BATCH))
                 if not part:
                     return
@@ -209,9 +209,9 @@ class ImageToVideo:
             },
         }
 
-    @told_when_out(*_SAMPLING)
+    @user_error_when_out(*_SAMPLING)
     @torch.no_grad()
-    def draw(
+    def sample(
         self,
         starts: UInt8[np.ndarray, "B H W 3"],
         captions: Sequence[Caption | CaptionSchedule],
@@ -234,7 +234,7 @@ class ImageToVideo:
         frames[:, 0] = starts
         return frames
 
-    @told_when_out(*_SAMPLING)
+    @user_error_when_out(*_SAMPLING)
     @torch.no_grad()
     def roll_out(
         self,
@@ -266,7 +266,7 @@ class ImageToVideo:
         streams = [generator(int(seed), "draw", device=device) for seed in seeds]
         plans = [dict(CaptionSchedule.of(caption).turns) for caption in captions]
         said = [plan[0] for plan in plans]
-        text = model.clip.read(said)
+        text = model.clip.encode_text(said)
         source = first = way.begin(self.encode(starts))
         since = torch.zeros(len(source), device=device)
         gap = torch.full_like(since, 1 / params.fps)
@@ -276,7 +276,7 @@ class ImageToVideo:
             turns = [number in plan for plan in plans]
             if any(turns):  # the new sentence begins here: its first frame is the one we stand on
                 said = [plan.get(number, before) for plan, before in zip(plans, said, strict=True)]
-                text = model.clip.read(said)
+                text = model.clip.encode_text(said)
                 is_turn = torch.tensor(turns, device=device)
                 first = torch.where(is_turn.view(-1, *[1] * (source.ndim - 1)), source, first)
                 since = torch.where(is_turn, 0.0, since)
@@ -287,7 +287,7 @@ class ImageToVideo:
                 progress(len(source))
             yield source
 
-    @told_when_out("measuring a likelihood", "ask for a smaller model")
+    @user_error_when_out("measuring a likelihood", "ask for a smaller model")
     @torch.no_grad()
     def nll(
         self, frames: UInt8[np.ndarray, "F H W 3"], caption: str, fps: float, seed: int
@@ -303,11 +303,11 @@ class ImageToVideo:
           seed: of what is drawn on the way.
 
         Returns:
-          Nats per token. Of the discrete diffusion an estimated upper bound, see `CodeWalk.nll`; of a causal model exact.
+          Nats per token. Of the discrete diffusion an estimated upper bound, see `DiscreteSampler.nll`; of a causal model exact.
         """
         assert isinstance(self.way, Likelihood)
         with threads(self.num_threads):
-            codes, text = self.encode(frames), self.model.clip.read([caption])
+            codes, text = self.encode(frames), self.model.clip.encode_text([caption])
             stream = generator(int(seed), "nll", device=codes.device)
             return nll_of_true_frames(self.way, codes, text, fps, stream).cpu().numpy()
 
@@ -318,7 +318,7 @@ class ImageToVideo:
         device = codec.table.device
         with threads(self.num_threads):
             rows = [
-                codec.encode(self.model.clip.see(_as_tensor(rows, device), codec.cfg.layers).patches)
+                codec.encode(self.model.clip.encode_image(_as_tensor(rows, device), codec.cfg.layers).patches)
                 for rows in np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
             ]
             return torch.cat(rows)

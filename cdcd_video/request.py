@@ -31,7 +31,7 @@ from cdcd_video.config.ranges import (
     MAX_CAPTIONS,
     MAX_SIZE_PX,
     RANGES,
-    check_dials,
+    check_settings,
 )
 from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.data.images import read_image
@@ -152,7 +152,7 @@ def read_request(asked: Mapping[str, Any]) -> Request:
         raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
     scale = chosen("scale")
     if scale is not None:
-        check_dials({"scale": scale})
+        check_settings({"scale": scale})
     return Request(
         start,
         *facts,
@@ -296,7 +296,7 @@ def write(
     name, checkpoint = target.video.name, request.checkpoint
     record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, **facts, frame=frame)
     places = [(target.video, scale), *([(target.frames, 1)] if target.frames else [])]
-    written = video.save_while_drawn(itertools.chain([begin], parts), places, settings["fps"])
+    written = video.save_while_sampled(itertools.chain([begin], parts), places, settings["fps"])
     with video.whole_file(target.json) as part:
         part.write_text(record.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return [*written, target.json]

@@ -81,7 +81,7 @@ def save_parts(
     return target
 
 
-def save_while_drawn(
+def save_while_sampled(
     parts: Iterable[UInt8[np.ndarray, "_ H W 3"]],
     places: Sequence[tuple[str | os.PathLike[str], int]],
     fps: float,

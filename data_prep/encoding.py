@@ -19,7 +19,7 @@ from cdcd_video.data.store import StoredClips
 from cdcd_video.engine.runtime import device_for, take_gpu
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
-from cdcd_video.training.latent_encoder import Eyes, open_eyes
+from cdcd_video.training.latent_encoder import FrameEncoder, open_frame_encoder
 from data_prep.items import Item
 from data_prep.job import Job
 from data_prep.prepare import Plan, decoded
@@ -59,7 +59,7 @@ def held_for(job: Job) -> Iterator[None]:
 def _encode(job: Job) -> str:
     began = time.monotonic()
     take_gpu(job.device)
-    eyes = open_eyes(job.model, device_for(job.device))
+    eyes = open_frame_encoder(job.model, device_for(job.device))
     if job.data is not None:
         writer = _of_folder(job, eyes)
     else:
@@ -104,7 +104,7 @@ def summary(job: Job, seconds: float) -> str:
     return f"{job.out}: {told}, {manifest['num_captions']} captions{refused}; {seconds:.0f} s"
 
 
-def _of_folder(job: Job, eyes: Eyes) -> CacheWriter:
+def _of_folder(job: Job, eyes: FrameEncoder) -> CacheWriter:
     clips = StoredClips(job.data)
     if clips.size_px != eyes.size_px:
         raise UserError(
@@ -117,7 +117,7 @@ def _of_folder(job: Job, eyes: Eyes) -> CacheWriter:
     return write_cache(job.out, clips, eyes.encoder(), plan, eyes.space(), split=None, **shards)
 
 
-def _of_videos(job: Job, eyes: Eyes, source: Plan) -> CacheWriter:
+def _of_videos(job: Job, eyes: FrameEncoder, source: Plan) -> CacheWriter:
     settings = source.settings
     recipe = {"mode": settings.mode, **source.facts()}
     named = json.dumps([settings.size_px, settings.fps, recipe], sort_keys=True)

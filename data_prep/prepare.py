@@ -215,10 +215,10 @@ class _Watched:
     def __init__(self, beat: Beat, finder: CutFinder | None):
         self._beat, self._finder = beat, finder
 
-    def see(self, frame: av.VideoFrame, time_s: float) -> None:
+    def add_frame(self, frame: av.VideoFrame, time_s: float) -> None:
         self._beat()
         if self._finder is not None:
-            self._finder.see(frame, time_s)
+            self._finder.add_frame(frame, time_s)
 
     def finish(self) -> list[int]:
         return [] if self._finder is None else self._finder.finish()

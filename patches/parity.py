@@ -63,9 +63,9 @@ class Case:
         return self.index.double() / self.num_steps, (self.index + 1).double() / self.num_steps
 
     @property
-    def reverse(self):
+    def posterior(self):
         """Our posteriors of the step."""
-        return cdcd_chain(self.num_codes, self.num_steps).reverse(self.x_t, *self.times, self.x0)
+        return cdcd_chain(self.num_codes, self.num_steps).posterior(self.x_t, *self.times, self.x0)
 
 
 def case(shape: str, seed: int = 0) -> Case:
@@ -153,13 +153,13 @@ def posterior(upstream: Upstream) -> Iterator[Row]:
     """q(x_(t-1) | x_t, x_0), and p(x_(t-1) | x_t) of a model."""
     for shape in SHAPES:
         inputs = case(shape)
-        theirs, reverse = world(upstream, inputs), inputs.reverse
+        theirs, posterior = world(upstream, inputs), inputs.reverse
         log_x_t = theirs.log_one_hot(inputs.x_t)
         log_q = theirs.q_posterior(theirs.log_one_hot(inputs.x0), log_x_t, inputs.index)
-        ours = reverse.log_posterior(inputs.x0).exp()
+        ours = posterior.log_posterior(inputs.x0).exp()
         yield Row("posterior", f"true, {shape}", away(ours, log_q.exp().transpose(1, 2)), 1e-9)
         log_p = theirs.p_pred(inputs.logits, log_x_t, inputs.index)
-        ours = reverse.log_reverse(inputs.logits.log_softmax(-1)).exp()
+        ours = posterior.log_reverse(inputs.logits.log_softmax(-1)).exp()
         yield Row("posterior", f"model's, {shape}", away(ours, log_p.exp().transpose(1, 2)), 1e-9)
 
 

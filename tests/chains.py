@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from worlds import KINDS, kinds
 
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.diffusion.vq_diffusion import MaskAndReplace, cdcd_chain, cdcd_constants
 
 
@@ -42,7 +42,7 @@ WRITTEN = ("cdcd", "much replaced", "all masked at last", "never replaced")
 CHAINS = (*KINDS, *WRITTEN)
 
 
-def chain_of(name: str, num_codes: int, num_steps: int) -> Chain:
+def chain_of(name: str, num_codes: int, num_steps: int) -> DiscreteProcess:
     """The chain of that name in `CHAINS`. Times i / S suit them all."""
     if name in KINDS:
         return kinds(num_codes)[name]

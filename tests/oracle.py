@@ -29,7 +29,7 @@ class Oracle:
         self.scenes = {render(scene, np.zeros(1), size_px)[0].tobytes(): scene for scene in scenes}
         self.batches: list[int] = []
 
-    def draw(
+    def sample(
         self,
         starts: np.ndarray,
         captions: Sequence[str],

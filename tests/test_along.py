@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cdcd_video.metrics import curve_summary
-from cdcd_video.metrics.measurements import Subject, measured
+from cdcd_video.metrics.measurements import EvalVideo, measured
 from cdcd_video.metrics.scores import MEASURES, Measure
 from cdcd_video.metrics.summary import per_video, scores_of
 
@@ -68,7 +68,7 @@ def drifting(slopes, name="psnr", num_frames=9):
     """Videos whose score falls by so much per frame; frame 0 is given, and perfect."""
     for number, slope in enumerate(slopes):
         curve = np.concatenate([[60.0], 40 - slope * np.arange(num_frames - 1)])
-        yield measured(name, Subject(f"v{number}", f"v{number}"), curve)
+        yield measured(name, EvalVideo(f"v{number}", f"v{number}"), curve)
 
 
 def test_scores_along_the_video_have_intervals_over_videos():

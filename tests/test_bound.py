@@ -121,7 +121,7 @@ def test_the_last_step_is_the_plain_cross_entropy(kind):
     logits, (x0, x_t, s, t, source) = batch(process)
     log_p0 = logits.log_softmax(-1)
     nats = variational_bound(process, log_p0, x0, x_t, torch.zeros_like(s), t, source)
-    carried = process.reverse(x_t, torch.zeros_like(s), t, source).is_carried
+    carried = process.posterior(x_t, torch.zeros_like(s), t, source).is_carried
     torch.testing.assert_close(nats, auxiliary(log_p0, x0).masked_fill(carried, 0.0))
 
 

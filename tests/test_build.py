@@ -16,7 +16,7 @@ from cdcd_video.engine.checkpoint import latest, load_weights
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, load_model
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.training.latent_encoder import Eyes, codes_digest
+from cdcd_video.training.latent_encoder import FrameEncoder, codes_digest
 from cdcd_video.training.stage_order import STAGES
 from cdcd_video.training.training_data import open_clips
 from cdcd_video.training.training_run import TrainingRun
@@ -214,10 +214,10 @@ def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model
 
     # How it learned is no part of what its codes mean: not of the digest, and not of what a cache says of itself.
     facts = dict(data="d", num_items=1, fps=8.0, max_frames=None, recipe={})
-    plan = Eyes(tiny(), clip, codec, torch.device("cpu")).plan(**facts).values()
+    plan = FrameEncoder(tiny(), clip, codec, torch.device("cpu")).plan(**facts).values()
     codec.cfg = codec.cfg.model_copy(update={"still_tolerance": 0.0})
     assert codes_digest(codec, clip) == before and "still_tolerance" not in plan["codec"]
-    assert Eyes(tiny(), clip, codec, torch.device("cpu")).plan(**facts).values() == plan
+    assert FrameEncoder(tiny(), clip, codec, torch.device("cpu")).plan(**facts).values() == plan
     clip.digest = "another"
     assert codes_digest(codec, clip) != before
 

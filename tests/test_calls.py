@@ -75,7 +75,7 @@ def test_whatever_draws_puts_back_the_callers_threads(pipe: ImageToVideo):
         inside.append(torch.get_num_threads())
 
     codes = pipe.roll_out(START[None], [CAPTION], params, [0], look)
-    pipe.draw(START[None], [CAPTION], params, [0], look)
+    pipe.sample(START[None], [CAPTION], params, [0], look)
     pipe.decode(codes, START[None])
     pipe.encode(START[None])
     assert inside == [1, 1] and torch.get_num_threads() == OWN
@@ -169,7 +169,7 @@ def test_what_is_drawn_for_many_tells_nothing(pipe: ImageToVideo):
     caption, changes, _ = TOLD["a rate that was never seen"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pipe.draw(START[None], [caption], pipe.defaults(num_frames=1, **changes), [0])
+        pipe.sample(START[None], [caption], pipe.defaults(num_frames=1, **changes), [0])
         pipe(START, CAPTION, num_frames=1)
 
 
@@ -209,7 +209,7 @@ def test_no_other_library_talks_of_a_caption_that_is_cut(pipe: ImageToVideo):
     logging.getLogger("transformers").addHandler(handler)
     try:
         assert len(pipe.warnings(long, pipe.defaults())) == 1
-        pipe.model.clip.read([long])
+        pipe.model.clip.encode_text([long])
         assert said.empty()
         pipe.model.clip.tokenizer([long])  # what would be heard otherwise
         assert "maximum sequence length" in said.get_nowait().getMessage()

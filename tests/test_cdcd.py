@@ -12,8 +12,8 @@ from torch import Tensor
 from worlds import World, exact_law, jumps, world
 
 from cdcd_video.contrast.cdcd import CdcdLoss, CdcdWeights, Negatives, cdcd_loss
-from cdcd_video.diffusion.posterior import Reverse
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.posterior import Posterior
+from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.diffusion.upstream_quirks import RIGHT, UPSTREAM, Quirks
 from cdcd_video.diffusion.vq_diffusion import MaskAndReplace, cdcd_chain
 
@@ -35,7 +35,7 @@ class Given(NamedTuple):
     """The inputs of one of upstream's runs; the logits were half-precision numbers."""
 
     chain: MaskAndReplace
-    reverse: Reverse
+    posterior: Posterior
     logits: Tensor
     x0: Tensor
     s: Tensor
@@ -49,7 +49,7 @@ class Given(NamedTuple):
         for kind in kinds:
             place, level = kind.split()
             groups.append(Negatives(self.negatives[place], {"intra": 5e-5, "inter": 5e-6}[place], level))
-        return cdcd_loss(self.reverse, logits, self.x0, self.s, self.p_t, weights, tuple(groups), quirks)
+        return cdcd_loss(self.posterior, logits, self.x0, self.s, self.p_t, weights, tuple(groups), quirks)
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -60,8 +60,8 @@ def given(request, shared_dir: Path) -> Given:
     s, t = step.double() / chain.num_steps, (step + 1).double() / chain.num_steps
     negatives = {place: stored[f"in.neg_{place}"].long() for place in ("intra", "inter")}
     out = {name.removeprefix("out."): value for name, value in stored.items()}
-    reverse = chain.reverse(x_t, s, t, x0)
-    return Given(chain, reverse, stored["in.logits"], x0, s, stored["in.pt"], negatives, out)
+    posterior = chain.posterior(x_t, s, t, x0)
+    return Given(chain, posterior, stored["in.logits"], x0, s, stored["in.pt"], negatives, out)
 
 
 # --------------------------------------------------------------------------------------------------- upstream's numbers
@@ -98,7 +98,7 @@ def test_the_terms_of_each_token_are_upstreams(given: Given):
     kl = torch.where(is_first, given.out["token_decoder_nll_f64"], given.out["token_kl_f64"])
     torch.testing.assert_close(ours.kl[..., 0], kl, rtol=1e-8, atol=2e-9)
     torch.testing.assert_close(ours.cross_entropy[..., 0], given.out["token_ce_f64"], rtol=1e-12, atol=1e-12)
-    log_p = given.reverse.log_reverse(given.logits.double().log_softmax(-1))
+    log_p = given.posterior.log_reverse(given.logits.double().log_softmax(-1))
     decoder = -log_p.gather(-1, given.x0.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(decoder, given.out["token_decoder_nll_f64"], rtol=1e-8, atol=1e-8)
 
@@ -122,7 +122,7 @@ def test_what_the_first_step_is_weighed_by(given: Given):
         for on in (True, False)
     )
     assert torch.equal(upstream.per_sample[given.s > 0], right.per_sample[given.s > 0])
-    is_masked = given.reverse.x_t == given.reverse.num_codes
+    is_masked = given.posterior.x_t == given.posterior.num_codes
     weight = torch.where(is_masked, 2.0, 0.5)
     nats = right.kl[..., 0] + 5e-4 * 2.0 * right.cross_entropy[..., 0] - 5e-5 * right.kl[..., 1:].mean(-1)
     for row in (given.s == 0).nonzero().flatten().tolist():
@@ -153,8 +153,8 @@ K, S = 6, 8
 class Case(NamedTuple):
     """The arguments of `cdcd_loss` before its weights, and what they were made from."""
 
-    chain: Chain
-    reverse: Reverse
+    chain: DiscreteProcess
+    posterior: Posterior
     logits: Tensor
     x0: Tensor
     s: Tensor
@@ -175,18 +175,18 @@ def case(name: str = "much replaced", size: int = 5, num_tokens: int = 9) -> Cas
     earlier = torch.randint(S, (size,), generator=generator)
     earlier[:2] = torch.tensor([0, S - 1])
     s, t = earlier.double() / S, (earlier + 1).double() / S
-    reverse = chain.reverse(chain.sample(x0, t, x0, generator), s, t, x0)
+    posterior = chain.posterior(chain.sample(x0, t, x0, generator), s, t, x0)
     logits = torch.randn(size, num_tokens, K, generator=generator, dtype=torch.float64).mul(2)
-    return Case(chain, reverse, logits, x0, s, 0.1 + torch.rand(size, generator=generator))
+    return Case(chain, posterior, logits, x0, s, 0.1 + torch.rand(size, generator=generator))
 
 
 def dense(given: Case, weights: CdcdWeights, *negatives: Negatives, quirks: Quirks = RIGHT) -> Tensor:
     """(B,): the same from (K+1)-wide laws, candidate after candidate, as the formula is written."""
     log_p0 = given.logits.log_softmax(-1)
-    log_p = given.reverse.log_reverse(log_p0)
+    log_p = given.posterior.log_reverse(log_p0)
 
     def divergence(codes):
-        q = given.reverse.log_posterior(codes).exp()
+        q = given.posterior.log_posterior(codes).exp()
         return (torch.xlogy(q, q) - torch.where(q > 0, q * log_p, 0.0)).sum(-1)
 
     def cross_entropy(codes):
@@ -202,7 +202,7 @@ def dense(given: Case, weights: CdcdWeights, *negatives: Negatives, quirks: Quir
             away = (divergence if group.mode == "step" else cross_entropy)(codes)
             pushed = pushed + torch.where((codes != given.x0) | quirks.punish_truth, away, 0.0)
         nats = nats - over_time[weights.contrast_time] * group.weight * pushed / group.codes.shape[1]
-    seen = torch.where(given.reverse.x_t == K, weights.masked, weights.visible)
+    seen = torch.where(given.posterior.x_t == K, weights.masked, weights.visible)
     seen = torch.where((s == 0.0) & quirks.first_step_unweighted, 1.0, seen)
     return (seen * nats).sum(-1) / given.p_t
 
@@ -305,7 +305,7 @@ def test_the_loss_is_in_nats_per_token_and_an_unlikely_step_counts_for_more():
 class Mistaken(World):
     """The same world, shown through a model that has learned nothing of it."""
 
-    def log_posterior(self, process: Chain, x_t: Tensor, t: Tensor) -> Tensor:
+    def log_posterior(self, process: DiscreteProcess, x_t: Tensor, t: Tensor) -> Tensor:
         phase = (
             x_t.unsqueeze(-1) + 2.0 * x_t.flip(-1).unsqueeze(-1) + torch.arange(self.num_codes) + 3.0 * t[:, None, None]
         )
@@ -334,7 +334,7 @@ def exact_loss(tiny: World, chain: MaskAndReplace) -> Tensor:
         s, t = (torch.full((len(x0),), time / chain.num_steps, dtype=torch.float64) for time in (i, i + 1))
         weight = chain.log_marginal(x0, t, x0).gather(-1, x_t.unsqueeze(-1)).sum((1, 2)).exp()
         logits = tiny.log_posterior(chain, x_t, t).clamp(min=-700.0)
-        loss = cdcd_loss(chain.reverse(x_t, s, t, x0), logits, x0, s, torch.ones(len(x0)), CdcdWeights(auxiliary=0.0))
+        loss = cdcd_loss(chain.posterior(x_t, s, t, x0), logits, x0, s, torch.ones(len(x0)), CdcdWeights(auxiliary=0.0))
         total += torch.where(weight > 0, weight * loss.per_sample, 0.0).view(num_states, -1).sum(-1)
     return total
 

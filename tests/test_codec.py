@@ -20,7 +20,7 @@ from cdcd_video.networks.codec.codec_loss import (
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer, VectorQuantizer
 from cdcd_video.records import FramePair
-from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.codec_metrics import codec_metrics_of
 from cdcd_video.training.pixel_stages import DecoderStage
 
 LEVELS = (8, 6, 5)
@@ -29,7 +29,7 @@ LEVELS = (8, 6, 5)
 class PixelClip:
     """Stands in for CLIP: a patch's state is its pixels, the embedding their mean colour."""
 
-    def see(self, images, layers):
+    def encode_image(self, images, layers):
         patches = torch.nn.functional.unfold(images, 8, stride=8).transpose(1, 2)
         mean = torch.nn.functional.normalize(images.mean((2, 3)), dim=-1)
         return VisionStates(tuple(patches for _ in layers), mean)
@@ -129,11 +129,11 @@ def test_the_decoder_stage_leaves_the_codes_alone(codec, pair):
     clip = PixelClip()
     codec.requires_grad_(False)
     codec.decoder.requires_grad_(True)
-    before = codec.encode(clip.see(pair.target, (0, 1)).patches)
+    before = codec.encode(clip.encode_image(pair.target, (0, 1)).patches)
     decoder_objective(codec, clip, pair).total.backward()
     assert all(weight.grad is None for name, weight in codec.named_parameters() if not name.startswith("decoder"))
     assert codec.decoder.to_pixels.weight.grad.abs().max() > 0
-    assert torch.equal(before, codec.encode(clip.see(pair.target, (0, 1)).patches))
+    assert torch.equal(before, codec.encode(clip.encode_image(pair.target, (0, 1)).patches))
 
 
 def test_change_is_found_where_it_is(pair):
@@ -174,7 +174,7 @@ def test_the_still_term_and_the_figure_take_the_tolerance_of_the_config(codec, p
     for tolerance in (0.0, 3.0):
         codec.cfg = codec.cfg.model_copy(update={"still_tolerance": tolerance})
         terms[tolerance] = codec_objective(codec, PixelClip(), noisy).parts["still"]
-        figures = codec_figures(codec, PixelClip(), NoisyClip(), num_clips=1)
+        figures = codec_metrics_of(codec, PixelClip(), NoisyClip(), num_clips=1)
         assert figures["still_tolerance"] == tolerance and figures["still_share"] == (tolerance == 3.0)
         assert np.isnan(figures["flicker"]) if tolerance == 0 else 0 < figures["flicker"] < 1
     assert terms[0.0] == 0 < terms[3.0]
@@ -218,11 +218,11 @@ class NoisyClip(TwoClips):
 
 
 def test_figures_see_flicker_only_where_nothing_moves(codec):
-    figures = codec_figures(codec, PixelClip(), TwoClips(), num_clips=2)
+    figures = codec_metrics_of(codec, PixelClip(), TwoClips(), num_clips=2)
     assert figures["flicker"] == 0.0  # the stand-in CLIP is local: equal patches, equal codes
     assert 0 < figures["usage"] <= 1 and 1 <= figures["perplexity"] <= codec.num_codes
     assert -1 <= figures["embed_cosine"] <= 1
-    everything = codec_figures(codec, PixelClip(), TwoClips(), 2, lambda clip, frame: np.ones((32, 32), bool))
+    everything = codec_metrics_of(codec, PixelClip(), TwoClips(), 2, lambda clip, frame: np.ones((32, 32), bool))
     assert np.isnan(everything["background_psnr_db"])
 
 
@@ -234,7 +234,7 @@ def test_a_learned_codebook_stands_still_while_the_decoder_learns(pair):
     codec = Codec(cfg, clip_width=192, num_patches=16, joint_width=3, size_px=32)
     stage = DecoderStage.__new__(DecoderStage)
     stage.codec, stage.clip, stage.picture = codec, PixelClip(), None
-    codec.encode(PixelClip().see(pair.target, (0,)).patches)  # the codebook begins at its first data
+    codec.encode(PixelClip().encode_image(pair.target, (0,)).patches)  # the codebook begins at its first data
     before = codec.table.clone()
     codec.train()
     stage.objective(pair, torch.Generator())

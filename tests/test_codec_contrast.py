@@ -14,7 +14,7 @@ from test_codec import PixelClip
 from torch.nn.functional import normalize
 
 from cdcd_video.config import CodecConfig, Config, config_file
-from cdcd_video.metrics.latent.space import space_figures
+from cdcd_video.metrics.latent.space import space_metrics
 from cdcd_video.model import load_model
 from cdcd_video.networks.codec.codec_loss import codec_objective, latent_contrast
 from cdcd_video.networks.codec.frame_codec import Codec
@@ -87,7 +87,7 @@ def test_false_negatives_alone_cost_nothing_and_move_nothing(pair):
 def test_the_gradient_reaches_projection_and_head_and_nothing_else(pair):
     for name in ("frame_frame", "frame_text"):
         model = codec(**{name: 1.0})
-        seen = PixelClip().see(torch.cat([pair.target, pair.source]), (0, 1))
+        seen = PixelClip().encode_image(torch.cat([pair.target, pair.source]), (0, 1))
         embedded = model.embed_head(model.quantize(seen.patches)[1].values.flatten(2))
         latent_contrast(embedded, pair, model.cfg)[0].backward()
         moved = {part.split(".")[0] for part, weight in model.named_parameters() if weight.grad is not None}
@@ -134,7 +134,7 @@ def test_a_batch_brings_sentences_only_where_they_are_asked_for_and_the_same_fra
         for name in ("first", "source", "target"):
             assert torch.equal(getattr(without, name), getattr(pair, name))
         told = [on.clips.captions(int(clip)) for clip in pair.clip]
-        read = torch.cat([on.clip.read(captions[:1]).embedding for captions in told])
+        read = torch.cat([on.clip.encode_text(captions[:1]).embedding for captions in told])
         torch.testing.assert_close(pair.said, read)  # sprites have one sentence each
         same = torch.tensor([[one == other for other in told] for one in told])
         assert torch.equal(pair.caption[:, None] == pair.caption, same)
@@ -159,7 +159,7 @@ def test_a_codec_learns_to_keep_clips_and_sentences_apart(pair):
             optimizer.zero_grad()
             codec_objective(model, PixelClip(), pair).total.backward()
             optimizer.step()
-        seen = PixelClip().see(torch.cat([pair.target, pair.source]), (0, 1))
+        seen = PixelClip().encode_image(torch.cat([pair.target, pair.source]), (0, 1))
         embedded = model.embed_head(model.quantize(seen.patches)[1].values.flatten(2))
         found[weight] = latent_contrast(embedded, pair, CodecConfig(frame_frame=1.0, frame_text=1.0))[1]
     for name in ("frame_frame", "frame_text"):
@@ -188,13 +188,13 @@ def test_the_terms_fall_when_a_codec_is_trained_and_are_logged_apart(trained, tm
 def test_a_space_as_it_should_be_one_that_collapsed_and_one_without_order():
     axes = np.eye(8)
     still = np.broadcast_to(axes[:, None, None], (8, 2, 2, 8))
-    found = space_figures(still, 3 * still, axes)
+    found = space_metrics(still, 3 * still, axes)
     assert found["alignment"] == found["near_ratio"] == found["value_near_ratio"] == 0
     assert found["effective_rank"] == pytest.approx(8) and found["caption_retrieval"] == 1
     assert found["uniformity"] == pytest.approx(-4)  # all at a squared distance of 2
 
     point = np.broadcast_to(axes[0], (8, 2, 2, 8))
-    found = space_figures(point, point + np.arange(8)[:, None, None, None], axes)
+    found = space_metrics(point, point + np.arange(8)[:, None, None, None], axes)
     assert found["uniformity"] == 0 and found["effective_rank"] == pytest.approx(1)
     assert found["caption_retrieval"] == 0.125  # the one whose sentence all lie on
     assert math.isnan(found["near_ratio"]) and found["value_near_ratio"] == 0
@@ -202,7 +202,7 @@ def test_a_space_as_it_should_be_one_that_collapsed_and_one_without_order():
     rng = np.random.Generator(np.random.Philox(key=0))
     noise = rng.standard_normal((40, 2, 2, 8))
     noise /= np.linalg.norm(noise, axis=-1, keepdims=True)
-    found = space_figures(noise, noise, noise[:, 0, 0])
+    found = space_metrics(noise, noise, noise[:, 0, 0])
     assert found["near_ratio"] == pytest.approx(1, abs=0.05) and found["alignment"] == pytest.approx(2, abs=0.2)
     assert found["caption_retrieval"] == pytest.approx(0.25 + 0.75 / 40, abs=0.05)
 
@@ -212,11 +212,11 @@ def test_clips_with_one_sentence_share_it():
     axes = np.eye(4)
     said = axes[[0, 0, 1, 2]]
     frames = np.broadcast_to(axes[[0, 0, 1, 3]][:, None, None], (4, 2, 2, 4))
-    assert space_figures(frames, frames, said)["caption_retrieval"] == 0.75
+    assert space_metrics(frames, frames, said)["caption_retrieval"] == 0.75
 
 
 def test_a_single_clip_has_no_others():
     rng = np.random.Generator(np.random.Philox(key=0))
     one = rng.standard_normal((1, 2, 2, 4))
-    found = space_figures(one, one, one[:, 0, 0])
+    found = space_metrics(one, one, one[:, 0, 0])
     assert math.isnan(found["uniformity"]) and math.isnan(found["near_ratio"]) and found["alignment"] > 0

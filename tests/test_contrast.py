@@ -204,20 +204,20 @@ def test_shares_are_those_of_the_plain_formulas_by_autograd(kind):
     x0, source, wrong = (torch.randint(5, (3, 4), generator=stream) for _ in range(3))
     t = torch.tensor([0.3, 0.7, 1.0], dtype=torch.float64)
     x_t = process.sample(x0, t, source, stream)
-    reverse = process.reverse(x_t, t - 0.2, t, source)
+    posterior = process.posterior(x_t, t - 0.2, t, source)
     leaf = torch.randn(3, 4, 5, generator=stream, dtype=torch.float64).requires_grad_()
     logits = leaf * 2.0  # in a graph, as a denoiser's are
     on_kl, on_ce = torch.rand(2, 3, 4, 2, generator=stream, dtype=torch.float64)
     log_p0 = logits.log_softmax(-1)
     terms = dict(
-        bound=(on_kl[..., 0] * divergence(reverse, log_p0, x0)).sum(),
+        bound=(on_kl[..., 0] * divergence(posterior, log_p0, x0)).sum(),
         auxiliary=(on_ce[..., 0] * auxiliary(log_p0, x0)).sum(),
-        cdcd=(on_kl[..., 1] * divergence(reverse, log_p0, wrong) + on_ce[..., 1] * auxiliary(log_p0, wrong)).sum(),
+        cdcd=(on_kl[..., 1] * divergence(posterior, log_p0, wrong) + on_ce[..., 1] * auxiliary(log_p0, wrong)).sum(),
         frame_text=0.1 * logits.square().sum(),
     )
     norms = {name: torch.autograd.grad(term, logits, retain_graph=True)[0].norm() for name, term in terms.items()}
     candidates = torch.stack([x0, wrong], -1)
-    shares = gradient_shares(logits, reverse, candidates, on_kl, on_ce, {"frame_text": terms["frame_text"]})
+    shares = gradient_shares(logits, posterior, candidates, on_kl, on_ce, {"frame_text": terms["frame_text"]})
     assert set(shares) == set(norms)
     for name, norm in norms.items():
         torch.testing.assert_close(shares[name], norm / sum(norms.values()), rtol=1e-9, atol=1e-12)
@@ -229,7 +229,7 @@ def test_shares_are_those_of_the_plain_formulas_by_autograd(kind):
 def test_no_gradient_at_all_has_no_shares():
     process = worlds.kinds(5)["mask"]
     x0 = torch.zeros(1, 2, dtype=torch.int64)
-    reverse = process.reverse(torch.full_like(x0, 5), torch.zeros(1), torch.ones(1), x0)
+    posterior = process.posterior(torch.full_like(x0, 5), torch.zeros(1), torch.ones(1), x0)
     nothing = torch.zeros(1, 2, 1, dtype=torch.float64)
-    shares = gradient_shares(torch.zeros(1, 2, 5), reverse, with_negatives(x0, ()), nothing, nothing, {})
+    shares = gradient_shares(torch.zeros(1, 2, 5), posterior, with_negatives(x0, ()), nothing, nothing, {})
     assert shares == {"bound": 0, "auxiliary": 0}

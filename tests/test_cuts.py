@@ -9,7 +9,7 @@ from video_files import moving_bar, write_clip
 
 from cdcd_video.data.clips import read_clip
 from cdcd_video.data.cut_detection import CutFinder
-from cdcd_video.data.pairs import draw_pairs
+from cdcd_video.data.pairs import sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import exit_code
@@ -131,7 +131,7 @@ def test_no_pair_of_a_prepared_clip_straddles_its_cut(videos, tmp_path):
     prepare(videos, tmp_path / "out")
     clips = StoredClips(tmp_path / "out")
     rng = np.random.Generator(np.random.Philox(key=0))
-    pairs = draw_pairs(Shots.of_clips(clips), 500, rng, max_gap=None, start_share=0.2)
+    pairs = sample_pairs(Shots.of_clips(clips), 500, rng, max_gap=None, start_share=0.2)
     is_light = np.array([[clips.frames(clip, [frame]).mean() > 150 for frame in range(24)] for clip in range(2)])
     assert is_light[0].tolist() == [False] * 10 + [True] * 14 and not is_light[1].any()
     sides = [is_light[pairs.clip, frames] for frames in (pairs.first, pairs.source, pairs.target, pairs.far)]

@@ -18,7 +18,7 @@ DEFINITION = (ast.FunctionDef, ast.ClassDef)
 
 @cache
 def defined(path: Path) -> dict[str, ast.AST]:
-    """Functions, classes and methods of a file, by name: `Reverse`, `Reverse.log_posterior`."""
+    """Functions, classes and methods of a file, by name: `Posterior`, `Posterior.log_posterior`."""
     nodes = {
         node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, DEFINITION)
     }
@@ -43,7 +43,7 @@ def public() -> set[str]:
 
 
 def named(text: str) -> set[str]:
-    """What a text names in full: `cdcd_video.diffusion.posterior.Reverse.log_posterior`."""
+    """What a text names in full: `cdcd_video.diffusion.posterior.Posterior.log_posterior`."""
     return set(re.findall(r"`(cdcd_video(?:\.\w+)+)`", text))
 
 

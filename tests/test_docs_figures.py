@@ -55,13 +55,13 @@ def test_the_floor_of_the_contrast():
     logits[..., 7] = 1e4
     largest = []
     for step in (1, 20, 79):
-        reverse = chain.reverse(x_t, torch.tensor([step / S]), torch.tensor([(step + 1) / S]), code)
-        take, ratio = reverse.take.item(), (chain.kept[step] * K / chain.uniform[step]).item()
+        posterior = chain.posterior(x_t, torch.tensor([step / S]), torch.tensor([(step + 1) / S]), code)
+        take, ratio = posterior.take.item(), (chain.kept[step] * K / chain.uniform[step]).item()
         largest.append(take * math.log1p(ratio))
         ones = torch.ones(1, 1, 1)
-        at_vertex = weighted_terms(reverse, logits, code.unsqueeze(-1), ones, 0 * ones).kl.item()
+        at_vertex = weighted_terms(posterior, logits, code.unsqueeze(-1), ones, 0 * ones).kl.item()
         assert at_vertex == pytest.approx(largest[-1], rel=1e-9)
-        flat = weighted_terms(reverse, 0 * logits, code.unsqueeze(-1), ones, 0 * ones).kl.item()
+        flat = weighted_terms(posterior, 0 * logits, code.unsqueeze(-1), ones, 0 * ones).kl.item()
         assert flat < at_vertex
     first, middle, last = largest
     assert f"{first:.1f} nats per masked token at its step 1, {middle:.2f} at step 20 and {last:.2f} at step 79" in PAGE

@@ -37,7 +37,7 @@ def test_a_sentence_is_read_once_while_it_holds_and_a_source_once_a_frame(
     read, prepared, steps = [], [], []
     of_context = Attention.keys_values
     denoiser = pipe.model.denoiser
-    words = pipe.model.clip.read([TWO[0][1]]).tokens.shape[-1]
+    words = pipe.model.clip.encode_text([TWO[0][1]]).tokens.shape[-1]
 
     def counted(self, context):
         if context.shape[-1] == words:
@@ -95,12 +95,12 @@ def test_the_alarm_rings():
             asking(torch.ones(3))
 
 
-@pytest.mark.parametrize("order", sampler.WALKS)
+@pytest.mark.parametrize("order", sampler.SAMPLERS)
 def test_no_number_is_read_inside_a_walk(pipe, start, order: str, monkeypatch: pytest.MonkeyPatch):
     # These two look at numbers on the CPU only: the times, which always are there, and times of a walk on a CPU.
     monkeypatch.setattr(process, "check_order", lambda s, t: None)
     monkeypatch.setattr(sampler, "_checked", lambda num_steps, *_: sampler.even_times(num_steps))
-    text = pipe.model.clip.read([TWO[0][1]])
+    text = pipe.model.clip.encode_text([TWO[0][1]])
     source = pipe.way.begin(pipe.encode(start[None]))
     seconds = torch.full((1,), 0.125)
     condition = sampler_condition(source, seconds, text)
@@ -128,7 +128,7 @@ def test_a_stream_is_the_video_in_parts(pipe, start):
     assert len(first) == DECODE_BATCH and len(drawn) == DECODE_BATCH - 1, "no frame ahead of what is asked for"
     frames = np.concatenate([first, *parts])
     assert np.array_equal(frames[0], start)
-    assert np.array_equal(frames, pipe.draw(start[None], [TWO[0][1]], params, [params.seed])[0])
+    assert np.array_equal(frames, pipe.sample(start[None], [TWO[0][1]], params, [params.seed])[0])
 
 
 def some_frames(count: int) -> np.ndarray:
@@ -139,7 +139,7 @@ def some_frames(count: int) -> np.ndarray:
 def test_parts_give_the_same_bytes(name: str, tmp_path: Path):
     frames = some_frames(9)
     whole = video.save(frames, tmp_path / "whole" / name, 8, scale=2)
-    (again,) = video.save_while_drawn(iter([frames[:4], frames[4:]]), [(tmp_path / "parts" / name, 2)], 8)
+    (again,) = video.save_while_sampled(iter([frames[:4], frames[4:]]), [(tmp_path / "parts" / name, 2)], 8)
     files = sorted(whole.iterdir()) if whole.is_dir() else [whole]
     others = sorted(again.iterdir()) if again.is_dir() else [again]
     assert [file.read_bytes() for file in files] == [file.read_bytes() for file in others]
@@ -167,7 +167,7 @@ def test_parts_are_written_while_later_ones_are_made_and_few_wait(tmp_path: Path
 
     video._WRITERS[".mp4"] = watched
     try:
-        video.save_while_drawn(parts(), [(tmp_path / "x.mp4", 1), (tmp_path / "folder", 1)], 8)
+        video.save_while_sampled(parts(), [(tmp_path / "x.mp4", 1), (tmp_path / "folder", 1)], 8)
     finally:
         video._WRITERS[".mp4"] = write
     assert len(list((tmp_path / "folder").iterdir())) == 20 and (tmp_path / "x.mp4").stat().st_size > 0
@@ -179,7 +179,7 @@ def test_a_failing_drawing_leaves_nothing_behind(tmp_path: Path):
         raise UserError("out of paint")
 
     with pytest.raises(UserError, match="out of paint"):
-        video.save_while_drawn(parts(), [(tmp_path / "x.mp4", 1), (tmp_path / "folder", 1)], 8)
+        video.save_while_sampled(parts(), [(tmp_path / "x.mp4", 1), (tmp_path / "folder", 1)], 8)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,5 +193,5 @@ def test_a_failing_writer_stops_the_drawing(tmp_path: Path):
 
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match="is a file"):
-        video.save_while_drawn(parts(), [(tmp_path / "taken", 1), (tmp_path / "x.mp4", 1)], 8)
+        video.save_while_sampled(parts(), [(tmp_path / "taken", 1), (tmp_path / "x.mp4", 1)], 8)
     assert len(made) < 1000 and [file.name for file in tmp_path.iterdir()] == ["taken"]

@@ -116,11 +116,11 @@ def test_videos_become_what_their_prepared_folder_becomes(latents, prepared, tin
     assert cache.lengths.tolist() == [clips.num_frames(clip) for clip in range(len(clips))]
     cut = [clips.name(clip) for clip in range(len(clips))].index("cut.mp4")
     assert cache.cuts(cut) == clips.cuts(cut) == (12,)
-    eyes = latent_encoder.open_eyes(tiny_model, torch.device("cpu"))
+    eyes = latent_encoder.open_frame_encoder(tiny_model, torch.device("cpu"))
     frames = torch.from_numpy(clips.frames(cut, range(24))).permute(0, 3, 1, 2).float().div(255)
-    codes = eyes.codec.encode(eyes.clip.see(frames, eyes.codec.cfg.layers).patches)
+    codes = eyes.codec.encode(eyes.clip.encode_image(frames, eyes.codec.cfg.layers).patches)
     assert torch.equal(cache.frame_codes(np.full(24, cut), np.arange(24)), codes)
-    said = eyes.clip.read(["two shots"])
+    said = eyes.clip.encode_text(["two shots"])
     held = cache.text(np.array(cache.caption_of[cut]))
     assert torch.equal(held.tokens, said.tokens.half().float()) and torch.equal(held.is_word, said.is_word)
     assert CodeCache(latents, "train").shots.clips.size and CodeCache(latents, "val").shots.clips.size
@@ -270,7 +270,7 @@ def test_training_on_latents_touches_no_video_no_clip_and_no_decoder(
         monkeypatch.setattr(kind, name, forbidden)
     run = training_run.TrainingRun(of_latents(copy), tmp_path / "by_latents", ["test"])
     run.train()
-    assert not run.can_draw and (run.out / "card.md").is_file() and not (run.out / "samples").exists()
+    assert not run.can_sample and (run.out / "card.md").is_file() and not (run.out / "samples").exists()
     ours, theirs = (
         load_file(tmp_path / name / "model" / "denoiser.safetensors") for name in ("by_latents", "by_folder")
     )
@@ -284,7 +284,7 @@ def with_its_clip(tiny_model: Path, folder: Path) -> Path:
     """A model folder that tells its CLIP, as those of a training run do."""
     shutil.copytree(tiny_model, folder)
     facts = json.loads((folder / "model.json").read_text())
-    clip = latent_encoder.open_eyes(folder, torch.device("cpu")).clip.digest
+    clip = latent_encoder.open_frame_encoder(folder, torch.device("cpu")).clip.digest
     (folder / "model.json").write_text(json.dumps({**facts, "clip_sha256": clip}))
     return folder
 
@@ -295,7 +295,7 @@ def test_reuse_brings_what_drawing_needs(latents, tiny_model, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(FrozenClip, "__init__", forbidden)
         run.train(["eye", "diffusion"])
-    assert run.can_draw
+    assert run.can_sample
     pipe = training_run.ImageToVideo.from_pretrained(tmp_path / "run", "cpu")
     video = pipe(np.zeros((32, 32, 3), np.uint8), "the red circle moves right", num_frames=2)
     assert video.frames.shape == (2, 32, 32, 3)

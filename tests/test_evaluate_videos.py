@@ -55,12 +55,12 @@ def put_scenes(
     folder: Path, rule: Protocol, checkpoint: Path, drawn: Callable[[np.ndarray, str, int], np.ndarray], kind: str
 ) -> None:
     """Files called as the protocol's scenes are, and their table."""
-    footage, rule = real_videos.scenes(config_file.load(checkpoint / "config.yaml", Config), rule)
+    dataset, rule = real_videos.scenes(config_file.load(checkpoint / "config.yaml", Config), rule)
     rows = []
-    for place, (subject, seed) in enumerate(zip(footage.subjects, video_seeds(rule, rule.num_videos), strict=True)):
-        told = footage.captions["model"][place]
+    for place, (subject, seed) in enumerate(zip(dataset.subjects, video_seeds(rule, rule.num_videos), strict=True)):
+        told = dataset.captions["model"][place]
         file = video.save(
-            drawn(footage.film(place, rule.size_px), told, seed), folder / f"{subject.name}{kind}", rule.rate
+            drawn(dataset.film(place, rule.size_px), told, seed), folder / f"{subject.name}{kind}", rule.rate
         )
         rows.append({"file": file.name, "prompt": told})
     table(folder, rows, "prompts.tsv")

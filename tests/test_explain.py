@@ -28,7 +28,7 @@ from cdcd_video.tools.dry_run.shape_only import shape_only
 from cdcd_video.tools.dry_run.tensor_table import Table
 from cdcd_video.tools.dry_run.trial_clips import look_at_data
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.tools.dry_run.trial_sampling import drawing_section
+from cdcd_video.tools.dry_run.trial_sampling import sampling_section
 from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
 from cdcd_video.training.resolved import foreseen
 from cdcd_video.training.stage_order import stages_of
@@ -209,7 +209,7 @@ def test_a_clip_without_its_numbers_costs_what_it_costs(stand_in, monkeypatch, t
         with torch.random.fork_rng():
             line = Line(config, look_at_data(config), tmp_path / name)
             stage = trial_steps.measure(line, "codec")
-            return stage.tensors, stage.flops, stage.weights, stage.checkpoint, drawing_section(line), line.notes
+            return stage.tensors, stage.flops, stage.weights, stage.checkpoint, sampling_section(line), line.notes
 
     with monkeypatch.context() as patch:
         patch.setattr("cdcd_video.networks.clip.load_clip.read_tensors", lambda *_: pytest.fail("weights were read"))
@@ -230,9 +230,9 @@ def test_without_the_weights_the_shape_is_known_by_the_name(monkeypatch):
     assert len(notes) == 1 and "known by its shape alone" in notes[0] and "hf download" in notes[0]
     assert (clip.image_size, clip.num_patches, clip.vision_width, clip.joint_width) == (224, 196, 768, 512)
     assert {parameter.device.type for parameter in clip.parameters()} == {"meta"}
-    seen = clip.see(torch.zeros(1, 3, 224, 224), (0, 12))
+    seen = clip.encode_image(torch.zeros(1, 3, 224, 224), (0, 12))
     assert [tuple(states.shape) for states in seen.patches] == [(1, 196, 768)] * 2
-    assert clip.read(captions).tokens.shape[::2] == (2, 1024)
+    assert clip.encode_text(captions).tokens.shape[::2] == (2, 1024)
     with pytest.raises(UserError, match="neither a folder that exists nor a name known here"):
         shape_only("openai/none", captions)
 
@@ -266,9 +266,9 @@ def test_a_drawing_on_noise_costs_what_a_real_one_costs(tmp_path, monkeypatch):
     config = config_file.load(TINY, Config)
     with torch.random.fork_rng():
         line = Line(config, look_at_data(config), tmp_path)
-        told = drawing_section(line)
+        told = sampling_section(line)
         monkeypatch.setattr("cdcd_video.tools.dry_run.trial_sampling.unreal", lambda *_: contextlib.nullcontext())
-        assert told == drawing_section(line) and "forward" not in vars(line.denoiser)
+        assert told == sampling_section(line) and "forward" not in vars(line.denoiser)
 
 
 def test_numbers_are_readable():

@@ -14,8 +14,8 @@ from cdcd_video.data.prompt_table import read_entries
 from cdcd_video.data.sprites import World
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import external_videos, suite
-from cdcd_video.metrics.eval_dataset import ClipFootage, SceneFootage, choose_scenes
-from cdcd_video.metrics.external_videos import ForeignFootage, ForeignTruths, ForeignVideos
+from cdcd_video.metrics.eval_dataset import ClipDataset, SceneDataset, choose_scenes
+from cdcd_video.metrics.external_videos import ExternalDataset, ExternalTruths, ExternalVideos
 from cdcd_video.metrics.protocol import Protocol
 
 RULE = Protocol(num_videos=3, num_real=3, num_frames=16, fps=8, size_px=64)
@@ -246,94 +246,94 @@ def test_tables_that_are_none(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def scenes() -> SceneFootage:
+def scenes() -> SceneDataset:
     chosen, world = choose_scenes(3, 6, "val", World(), 16, 8.0)
-    return SceneFootage(chosen[:3], chosen[3:], num_frames=16, fps=8.0, world=world)
+    return SceneDataset(chosen[:3], chosen[3:], num_frames=16, fps=8.0, world=world)
 
 
 @pytest.fixture(scope="module")
-def drawn(scenes, tmp_path_factory) -> ForeignVideos:
+def drawn(scenes, tmp_path_factory) -> ExternalVideos:
     """What a perfect model would have drawn, at 16 frames per second and 128 px, in files of three kinds, in disorder."""
     folder, rows = tmp_path_factory.mktemp("foreign"), []
     twice, _ = choose_scenes(3, 3, "val", scenes_world(scenes), 31, 16.0)
     for place, suffix in ((2, ".webp"), (0, ""), (1, ".webp")):
-        large = SceneFootage(twice, num_frames=31, fps=16.0).film(place, 128)
+        large = SceneDataset(twice, num_frames=31, fps=16.0).film(place, 128)
         name = scenes.subjects[place].name
         save(folder / f"{name}{suffix}", large, 16)
         save(folder / f"true-{name}", scenes.film(place, 64), 8)
         row = {"file": f"{name}{suffix}", "prompt": scenes.captions["model"][place], "truth": f"true-{name}"}
         rows.append(row | ({} if suffix else {"fps": 16}))
-    return ForeignVideos(read_entries(folder, table(folder, rows, "p.tsv")), RULE)
+    return ExternalVideos(read_entries(folder, table(folder, rows, "p.tsv")), RULE)
 
 
-def scenes_world(footage: SceneFootage) -> World:
+def scenes_world(dataset: SceneDataset) -> World:
     return World(num_frames=16, fps=8.0)
 
 
 METRICS = ("sprites", "psnr", "motion", "colour_drift")
 
 
-def scored(pipe, footage, metrics=METRICS, rows=external_videos.ROWS, batch_size=2) -> dict:
-    seeds = range(100, 100 + len(footage.subjects))
-    found = suite.evaluate(pipe, footage, RULE, None, seeds, metrics=metrics, rows=rows, batch_size=batch_size)
+def scored(pipe, dataset, metrics=METRICS, rows=external_videos.ROWS, batch_size=2) -> dict:
+    seeds = range(100, 100 + len(dataset.subjects))
+    found = suite.evaluate(pipe, dataset, RULE, None, seeds, metrics=metrics, rows=rows, batch_size=batch_size)
     return {(s.row, s.metric): s.value for s in found.scores if s.group == "all" and s.frame is None}
 
 
 def test_files_are_scored_as_drawings_are(scenes, drawn):
     videos = drawn.named([subject.name for subject in scenes.subjects])
-    found = scored(videos.painter(range(100, 103)), scenes)
+    found = scored(videos.video_model(range(100, 103)), scenes)
     assert found["model", "does_right_thing"] == found["truth", "does_right_thing"] == 1
     assert found["model", "position_error"] < 0.2
     assert found["model", "psnr"] > 30, "only the renderer's antialiasing differs"
     assert found["model", "motion_ratio"] == pytest.approx(1, abs=0.1)
     assert found["copy-first", "motion_ratio"] == 0
     assert not {row for row, _ in found} & {"codec-ceiling", "counterfactual"}
-    assert found == scored(videos.painter(range(100, 103)), scenes, batch_size=3)
+    assert found == scored(videos.video_model(range(100, 103)), scenes, batch_size=3)
 
 
 def test_with_the_tables_own_truths(drawn):
     truths = drawn.truths()
-    footage = ClipFootage(truths, 3, 0, num_frames=16, size_px=64)
-    found = scored(drawn.painter(range(100, 103)), footage, ("psnr", "motion"))
+    dataset = ClipDataset(truths, 3, 0, num_frames=16, size_px=64)
+    found = scored(drawn.video_model(range(100, 103)), dataset, ("psnr", "motion"))
     assert found["model", "psnr"] > 30 and found["truth", "psnr"] == 60
     assert truths.digest() != drawn.digest() and truths.captions(0) == (drawn.entries[0].prompt,)
 
 
 def test_with_no_truth_at_all(drawn):
     metrics = ("flow", "flicker", "colour_drift")
-    footage = ForeignFootage(drawn, None, 0, metrics)
-    found = scored(drawn.painter(range(100, 103)), footage, metrics, external_videos.ROWS_WITHOUT_TRUTH)
+    dataset = ExternalDataset(drawn, None, 0, metrics)
+    found = scored(drawn.video_model(range(100, 103)), dataset, metrics, external_videos.ROWS_WITHOUT_TRUTH)
     assert found["model", "flow"] > 0 and found["copy-first", "flow"] == pytest.approx(0, abs=1e-3)
-    np.testing.assert_array_equal(footage.film(0, 64)[3], drawn.drawn(0)[0])
+    np.testing.assert_array_equal(dataset.film(0, 64)[3], drawn.drawn(0)[0])
     with pytest.raises(UserError, match="psnr needs the truth"):
-        ForeignFootage(drawn, None, 0, ("flow", "psnr"))
+        ExternalDataset(drawn, None, 0, ("flow", "psnr"))
     with pytest.raises(UserError, match="compares with real videos"):
-        suite.check(ForeignFootage(drawn, None, 0, ("fid",)), RULE, ("fid",))
-    others = ForeignFootage(drawn, drawn.truths(), 2, ("fid",))
+        suite.check(ExternalDataset(drawn, None, 0, ("fid",)), RULE, ("fid",))
+    others = ExternalDataset(drawn, drawn.truths(), 2, ("fid",))
     assert others.num_others == 2 and others.other(1, 64).shape == (16, 64, 64, 3)
 
 
 def test_a_given_picture_is_what_it_was_drawn_from(drawn, tmp_path):
     save(tmp_path / "a", flat(16, 64, 64))
     rows = [{"file": "a", "prompt": "x", "frame": "a/frame-00003.png"}]
-    videos = ForeignVideos(read_entries(tmp_path, table(tmp_path, rows)), RULE)
-    assert (ForeignFootage(videos, None, 0, ()).film(0, 64) == 45).all()
+    videos = ExternalVideos(read_entries(tmp_path, table(tmp_path, rows)), RULE)
+    assert (ExternalDataset(videos, None, 0, ()).film(0, 64) == 45).all()
 
 
 def test_only_what_was_drawn_is_measured(scenes, drawn):
     videos = drawn.named([subject.name for subject in scenes.subjects])
-    painter = videos.painter([7, 8, 9])
+    video_model = videos.video_model([7, 8, 9])
     starts, captions = np.zeros((2, 64, 64, 3), np.uint8), [scenes.captions["model"][place] for place in (2, 0)]
-    np.testing.assert_array_equal(painter.draw(starts, captions, None, [9, 7])[1], videos.drawn(0))
+    np.testing.assert_array_equal(video_model.sample(starts, captions, None, [9, 7])[1], videos.drawn(0))
     with pytest.raises(UserError, match="was drawn from"):
-        painter.draw(starts, captions, None, [7, 9])
+        video_model.sample(starts, captions, None, [7, 9])
     with pytest.raises(UserError, match="1 of 2 videos are missing, the first is sprites-x"):
         drawn.named([scenes.subjects[0].name, "sprites-x"])
     with pytest.raises(UserError, match="has no truth"):
-        ForeignTruths([entry.__class__(entry.name, entry.file, entry.prompt) for entry in drawn.entries], RULE)
+        ExternalTruths([entry.__class__(entry.name, entry.file, entry.prompt) for entry in drawn.entries], RULE)
 
 
 def test_the_digest_tells_what_was_drawn(drawn):
-    again = ForeignVideos(drawn.entries, RULE)
+    again = ExternalVideos(drawn.entries, RULE)
     assert again.digest() == drawn.digest()
-    assert ForeignVideos(drawn.entries[::-1], RULE).digest() != drawn.digest()
+    assert ExternalVideos(drawn.entries[::-1], RULE).digest() != drawn.digest()

@@ -15,8 +15,8 @@ from worlds import KINDS
 from cdcd_video.diffusion import fused_loss
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.loss import weighted_terms
-from cdcd_video.diffusion.posterior import Reverse
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.posterior import Posterior
+from cdcd_video.diffusion.process import DiscreteProcess
 
 K, S = 7, 10
 
@@ -24,14 +24,16 @@ K, S = 7, 10
 class Case(NamedTuple):
     """The arguments of `weighted_terms`."""
 
-    reverse: Reverse
+    posterior: Posterior
     logits: Tensor
     candidates: Tensor
     kl_weight: Tensor
     ce_weight: Tensor
 
 
-def case(chain: Chain, num_codes: int = K, size: int = 8, num_tokens: int = 24, more: int = 3, seed: int = 0) -> Case:
+def case(
+    chain: DiscreteProcess, num_codes: int = K, size: int = 8, num_tokens: int = 24, more: int = 3, seed: int = 0
+) -> Case:
     """Random logits, spans and weights of both signs; coincidences of x_t, the source and the candidates in plenty."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -44,27 +46,27 @@ def case(chain: Chain, num_codes: int = K, size: int = 8, num_tokens: int = 24, 
     s, t = earlier.double() / S, later.double() / S
     x0, source = codes(num_codes), codes(num_codes + 1)
     x_t, planted = chain.sample(x0, t, source, generator), codes(num_codes + 1)
-    can_be = chain.reverse(planted, s, t, source)
+    can_be = chain.posterior(planted, s, t, source)
     is_planted = (torch.rand(x0.shape, generator=generator) < 0.3) & (can_be.is_redraw | can_be.is_carried)
     x_t = torch.where(is_planted, planted, x_t)
     at_x_t, at_source = (torch.where(code < num_codes, code, x0) for code in (x_t, source))
     candidates = torch.stack((x0, at_x_t, at_source, x0, *(codes(num_codes) for _ in range(more))), -1)
     weights = torch.randn(2, *candidates.shape, generator=generator, dtype=torch.float64)
     logits = torch.randn(size, num_tokens, num_codes, generator=generator, dtype=torch.float64).mul(2)
-    return Case(chain.reverse(x_t, s, t, source), logits, candidates, *weights)
+    return Case(chain.posterior(x_t, s, t, source), logits, candidates, *weights)
 
 
 def plain(given: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Total, KL, CE and gradient in float64 by the reference implementation."""
     logits = given.logits.double().requires_grad_()
-    terms = weighted_terms(given.reverse, logits, *given[2:], implementation="reference")
+    terms = weighted_terms(given.posterior, logits, *given[2:], implementation="reference")
     (gradient,) = torch.autograd.grad(terms.total, logits)
     return terms.total.detach(), terms.kl, terms.cross_entropy, gradient
 
 
 def evaluated(given: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     logits = given.logits.clone().requires_grad_()
-    terms = weighted_terms(given.reverse, logits, *given[2:])
+    terms = weighted_terms(given.posterior, logits, *given[2:])
     (gradient,) = torch.autograd.grad(terms.total, logits)
     return terms.total.detach(), terms.kl, terms.cross_entropy, gradient
 
@@ -128,14 +130,14 @@ def test_the_gradient_is_the_slope(name):
     given = case(chain_of(name, K, S), num_tokens=4)
     gradient, step = evaluated(given)[3], 1e-5
     pushes = torch.cat((torch.eye(K), -torch.eye(K))).double() * step  # 2 K copies of each token, side by side
-    record = {field.name: getattr(given.reverse, field.name) for field in dataclasses.fields(Reverse)}
+    record = {field.name: getattr(given.posterior, field.name) for field in dataclasses.fields(Posterior)}
     copies = {
         key: value.repeat_interleave(2 * K, 1) if isinstance(value, Tensor) and value.shape[1] > 1 else value
         for key, value in record.items()
     }
     logits = (given.logits.unsqueeze(2) + pushes).flatten(1, 2)
     others = [value.repeat_interleave(2 * K, 1) for value in given[2:]]
-    terms = weighted_terms(Reverse(**copies), logits, *others)
+    terms = weighted_terms(Posterior(**copies), logits, *others)
     nats = (others[1] * terms.kl + others[2] * terms.cross_entropy).sum(-1).view(*gradient.shape[:-1], 2, K)
     slope = (nats[..., 0, :] - nats[..., 1, :]) / (2 * step)
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-7)
@@ -165,12 +167,14 @@ def test_a_model_that_copies_what_it_sees_is_followed_in_float32(name, excess):
     """Where p(x_t) is nearly 1, all hangs on 1 - p(x_t), down to 1e-12, in the terms and in every token's gradient."""
     num_codes, generator = 1000, torch.Generator().manual_seed(0)
     x_t, source = torch.randint(num_codes, (2, 1, 64), generator=generator)
-    reverse = chain_of(name, num_codes, S).reverse(x_t, torch.tensor([0.3]), torch.tensor([0.4]), source)
+    posterior = chain_of(name, num_codes, S).posterior(x_t, torch.tensor([0.3]), torch.tensor([0.4]), source)
     logits = torch.randn(1, 64, num_codes, generator=generator)
     logits.scatter_(-1, x_t.unsqueeze(-1), logits.amax(-1, keepdim=True) + excess)
     candidates = torch.stack((x_t, (x_t + 7) % num_codes), -1)
     for weight in torch.eye(2).double():
-        given = Case(reverse, logits, candidates, weight.expand_as(candidates), torch.zeros(candidates.shape).double())
+        given = Case(
+            posterior, logits, candidates, weight.expand_as(candidates), torch.zeros(candidates.shape).double()
+        )
         narrow, wide = evaluated(given), evaluated(given._replace(logits=logits.double()))
         torch.testing.assert_close(narrow[1], wide[1], rtol=1e-5, atol=1e-8)
         error, largest = (value.abs().amax(-1) for value in (narrow[3].double() - wide[3], wide[3]))
@@ -191,14 +195,14 @@ def test_a_weight_of_every_token_of_a_sample_may_be_given_once(name):
 
 def test_a_carried_code_has_no_kl_and_still_a_cross_entropy():
     for chain in (processes.bridge(K), processes.mask(K)):
-        reverse = chain.reverse(torch.tensor([[2]]), torch.tensor([0.3]), torch.tensor([0.6]), torch.tensor([[0]]))
-        assert reverse.is_carried.all()
+        posterior = chain.posterior(torch.tensor([[2]]), torch.tensor([0.3]), torch.tensor([0.6]), torch.tensor([[0]]))
+        assert posterior.is_carried.all()
         candidates, ones = torch.tensor([[[2, 5]]]), torch.ones(1, 1, 2)
         logits = torch.randn(1, 1, K, generator=torch.Generator().manual_seed(0), requires_grad=True)
-        terms = weighted_terms(reverse, logits, candidates, ones, 0 * ones)
+        terms = weighted_terms(posterior, logits, candidates, ones, 0 * ones)
         (gradient,) = torch.autograd.grad(terms.total, logits)
         assert terms.kl.tolist() == [[[0.0, 0.0]]] and terms.total == 0.0 and (gradient == 0.0).all()
-        terms = weighted_terms(reverse, logits, candidates, 0 * ones, ones)
+        terms = weighted_terms(posterior, logits, candidates, 0 * ones, ones)
         (gradient,) = torch.autograd.grad(terms.total, logits)
         expected = 2 * logits.softmax(-1)
         expected[..., candidates] -= 1.0
@@ -207,10 +211,10 @@ def test_a_carried_code_has_no_kl_and_still_a_cross_entropy():
 
 def test_a_code_that_cannot_be_costs_infinitely_much_where_it_is_asked_about():
     x_t, source = torch.tensor([[K, 1]]), torch.tensor([[0, 0]])
-    reverse = processes.bridge(K).reverse(x_t, torch.tensor([0.2]), torch.tensor([0.5]), source)
+    posterior = processes.bridge(K).posterior(x_t, torch.tensor([0.2]), torch.tensor([0.5]), source)
     logits, ones = torch.zeros(1, 2, K, requires_grad=True), torch.ones(1, 2, 1)
     for weight, expected in ((ones, math.inf), (torch.tensor([[[0.0], [1.0]]]), 2 * math.log(K))):
-        terms = weighted_terms(reverse, logits, torch.tensor([[[1], [1]]]), weight, ones)
+        terms = weighted_terms(posterior, logits, torch.tensor([[[1], [1]]]), weight, ones)
         assert terms.kl.flatten().tolist() == [math.inf, 0.0]
         assert terms.total.item() == pytest.approx(expected)
         (gradient,) = torch.autograd.grad(terms.total, logits)
@@ -249,7 +253,7 @@ def test_what_a_token_costs_is_the_weighted_sum_of_its_terms():
 def test_the_logits_are_not_touched_and_the_gradient_is_scaled():
     given = case(chain_of("cdcd", K, S))
     logits = given.logits.clone().requires_grad_()
-    terms = weighted_terms(given.reverse, logits, *given[2:])
+    terms = weighted_terms(given.posterior, logits, *given[2:])
     assert not any(value.requires_grad for value in terms[1:])
     (gradient,) = torch.autograd.grad(3.0 * terms.total, logits)
     torch.testing.assert_close(gradient, 3.0 * evaluated(given)[3])
@@ -267,7 +271,7 @@ def test_logits_may_be_a_view_with_gaps():
 
 def test_backward_runs_once():
     given = case(chain_of("cdcd", K, S))
-    total = weighted_terms(given.reverse, given.logits.requires_grad_(), *given[2:]).total
+    total = weighted_terms(given.posterior, given.logits.requires_grad_(), *given[2:]).total
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="handed out once"):
         total.backward()
@@ -276,7 +280,7 @@ def test_backward_runs_once():
 def test_there_is_no_second_derivative_to_be_had_by_mistake():
     given = case(chain_of("cdcd", K, S))
     logits = given.logits.requires_grad_()
-    total = weighted_terms(given.reverse, logits, *given[2:]).total
+    total = weighted_terms(given.posterior, logits, *given[2:]).total
     (gradient,) = torch.autograd.grad(total, logits, create_graph=True)
     with pytest.raises(RuntimeError):
         gradient.sum().backward()
@@ -359,12 +363,12 @@ def test_a_negative_costs_the_same_whatever_its_number_and_the_number_of_codes()
 def test_an_equal_record_is_an_equal_loss(kind):
     """The record of weights is all that is known of a chain: any that is written down is trained as well."""
     given = case(chain_of(kind, K, S))
-    copied = Reverse(**{field.name: getattr(given.reverse, field.name) for field in dataclasses.fields(Reverse)})
+    copied = Posterior(**{field.name: getattr(given.posterior, field.name) for field in dataclasses.fields(Posterior)})
     spread = {
         name: getattr(copied, name).expand_as(copied.x_t).contiguous()
         for name in ("stay", "take", "uniform", "mask", "origin")
     }
     for ours, expected in zip(
-        evaluated(given._replace(reverse=dataclasses.replace(copied, **spread))), evaluated(given), strict=True
+        evaluated(given._replace(posterior=dataclasses.replace(copied, **spread))), evaluated(given), strict=True
     ):
         assert torch.equal(ours, expected)

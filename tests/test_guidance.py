@@ -197,7 +197,7 @@ def starts() -> np.ndarray:
 def nearness(pipe, codes, captions):
     """Mean cosines of drawn frames: to the earlier frame, and to the sentence."""
     embed = pipe.model.codec.embed(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
-    said = pipe.model.clip.read(captions).embedding
+    said = pipe.model.clip.encode_text(captions).embedding
     return float((embed[:, 1:] * embed[:, :-1]).sum(-1).mean()), float((embed[:, 1:] * said[:, None]).sum(-1).mean())
 
 

@@ -201,7 +201,7 @@ def closure(*entrances: str) -> set[str]:
 
 def test_a_model_is_loaded_and_sampled_without_what_trains_it():
     trains = ("cdcd_video.objective", "cdcd_video.contrast_terms", "cdcd_video.training", "cdcd_video.engine.loop")
-    trains += ("cdcd_video.engine.optim", "cdcd_video.diffusion.loss", "cdcd_video.networks.codec.codec_loss")
+    trains += ("cdcd_video.engine.optim", "cdcd_video.diffusion.fused_loss", "cdcd_video.networks.codec.codec_loss")
     found = closure("cdcd_video.pipeline", "cdcd_video.model", "cdcd_video.sampling.code_sampler")
     assert "cdcd_video.networks.denoiser" in found
     assert sorted(name for name in found if name.startswith(trains)) == []

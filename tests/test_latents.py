@@ -310,12 +310,12 @@ def test_the_judge_of_sprites_likes_the_truth_and_sees_ghosts():
     times = np.array([0.75])
     image = next(i for i, row in enumerate(cases.captions) if "moves" in row[0])
     true = cases.film(image, 0, times)
-    right = cases.see(image, 0, times, true)
+    right = cases.measure(image, 0, times, true)
     assert right["position_error"][0] < 0.3 and right["identity_iou"][0] > 0.95
     ghosts = inbetween.cross_fade(cases.film(image, 0, times - 0.75), cases.film(image, 0, times + 0.75))
     where = cases.objects(image, 0, times)
     assert inbetween.masked_psnr(ghosts, true, where)[0] < 25
-    assert cases.see(image, 0, times, ghosts)["identity_iou"][0] < 0.7
+    assert cases.measure(image, 0, times, ghosts)["identity_iou"][0] < 0.7
 
 
 class FewClips:
@@ -425,9 +425,9 @@ def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Pat
     assert all(np.isfinite(path.points).all() for view in study.views for path in view.paths)
     latent = latent_study.LatentModel(pipe, lambda num: None)
     start = cases.film(0, 0, np.zeros(1))[None]
-    drawn = latent.draw(start, [cases.captions[0][:1]], pipe.defaults(num_frames=4), 0, 1)
+    drawn = latent.sample(start, [cases.captions[0][:1]], pipe.defaults(num_frames=4), 0, 1)
     assert np.issubdtype(drawn.dtype, np.floating) == (kind == "gaussian")
-    shown = pipe.draw(
+    shown = pipe.sample(
         start[0], list(cases.captions[0][:1]), pipe.defaults(num_frames=4), [seed_for(0, "latents", 0, 0)]
     )
     decoded = latent.decode(latent.values(drawn)[0, 0], start[0, 0])

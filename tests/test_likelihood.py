@@ -22,7 +22,7 @@ from cdcd_video.config import Config, config_file
 from cdcd_video.data.sprites import counterfactual, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.diffusion.loss_reference import chain_bound, variational_bound
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.errors import exit_code
 from cdcd_video.metrics.likelihood import bits_per_token
 from cdcd_video.model import build_denoiser, load_model, save_module
@@ -48,8 +48,8 @@ def denoiser(says: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch
     return lambda x_t, t: says[(t * STEPS).round().long() - 1, (x_t * places).sum(-1)]
 
 
-def start_law(chain: Chain) -> torch.Tensor:
-    """(N, K+1): where the walk starts; of a chain that keeps something to its end, what it makes of no code at all."""
+def start_law(chain: DiscreteProcess) -> torch.Tensor:
+    """(N, K+1): where sampling starts; of a chain that keeps something to its end, what it makes of no code at all."""
     end = torch.ones(1, dtype=torch.float64)
     laws = torch.stack([chain.log_marginal(torch.full((1, N), code), end, SOURCE[None])[0].exp() for code in range(K)])
     law = laws.amin(0)
@@ -61,7 +61,7 @@ def joint(log_p: torch.Tensor) -> torch.Tensor:
     return log_p[:, torch.arange(N), EVERY].sum(-1).exp()
 
 
-def exact_nats(chain: Chain, says: torch.Tensor) -> torch.Tensor:
+def exact_nats(chain: DiscreteProcess, says: torch.Tensor) -> torch.Tensor:
     """-log p of every clean frame: the sum over all paths of the chain, as a product of matrices."""
     source, ones = SOURCE.expand_as(EVERY), torch.ones(len(EVERY), dtype=torch.float64)
     p = joint(start_law(chain)[None].log())[0]
@@ -73,7 +73,7 @@ def exact_nats(chain: Chain, says: torch.Tensor) -> torch.Tensor:
     return -p[(EVERY < K).all(-1)].log()
 
 
-def exact_bound(chain: Chain, says: torch.Tensor) -> torch.Tensor:
+def exact_bound(chain: DiscreteProcess, says: torch.Tensor) -> torch.Tensor:
     """The bound on every clean frame: all steps, all x_t, no drawing."""
     x0, x_t = CLEAN.repeat_interleave(len(EVERY), 0), EVERY.repeat(len(CLEAN), 1)
     source, total = SOURCE.expand_as(x_t), torch.full((len(CLEAN),), N * chain.prior_nats, dtype=torch.float64)
@@ -191,7 +191,7 @@ def test_every_frame_is_told_the_true_one_before_it(tiny_model: Path, monkeypatc
     monkeypatch.setattr("cdcd_video.sampling.teacher_forced.BATCH", 3)
     scene, _ = film(0)
     frames = np.random.Generator(np.random.Philox(key=0)).integers(256, size=(6, 32, 32, 3), dtype=np.uint8)
-    codes, said = pipe.encode(frames), pipe.model.clip.read([scene.caption])
+    codes, said = pipe.encode(frames), pipe.model.clip.encode_text([scene.caption])
     assert (codes[1:] != codes[:-1]).any(1).all()
     inner = pipe.way.nll
 
@@ -220,7 +220,7 @@ def test_what_is_drawn_on_the_way_hangs_on_the_seed_alone(tiny_model: Path):
     scene, frames = film(0, 4, 32)
     before = pipe.nll(frames, scene.caption, 8.0, 1)
     other = pipe.nll(frames, scene.caption, 8.0, 2)
-    pipe.draw(frames[:1], [scene.caption], pipe.defaults(num_frames=2), [3])
+    pipe.sample(frames[:1], [scene.caption], pipe.defaults(num_frames=2), [3])
     assert np.array_equal(pipe.nll(frames, scene.caption, 8.0, 1), before) and not np.array_equal(before, other)
 
 

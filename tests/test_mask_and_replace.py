@@ -43,8 +43,8 @@ def possible_cases(case: Written, i: int, j: int) -> tuple[Tensor, Tensor, Tenso
     x0, x_t = every_case(K, K + 1)
     joint = case.jump(0, i)[x0[:, 0]] * case.jump(i, j)[:, x_t[:, 0]].T
     total = joint.sum(-1)
-    reverse = case.chain.reverse(x_t, at(i, x_t), at(j, x_t), x_t)
-    assert torch.equal(reverse.is_impossible(x0)[:, 0], total == 0)
+    posterior = case.chain.posterior(x_t, at(i, x_t), at(j, x_t), x_t)
+    assert torch.equal(posterior.is_impossible(x0)[:, 0], total == 0)
     x0, x_t, joint, total = (value[total > 0] for value in (x0, x_t, joint, total))
     return x0, x_t, joint / total.unsqueeze(-1)
 
@@ -76,11 +76,11 @@ def test_the_posterior_is_bayes_on_the_matrices(case):
 def test_the_five_weights_sum_to_1(case):
     (x_t,) = every_case(K + 1)
     for i, j in SPANS:
-        reverse = case.chain.reverse(x_t, at(i, x_t), at(j, x_t), x_t)
-        weights = reverse.stay + reverse.take + reverse.uniform + reverse.mask + reverse.origin
-        close(weights[reverse.is_redraw], torch.ones_like(weights[reverse.is_redraw]))
-        close(reverse.survive + reverse.redrawn, torch.ones_like(weights))
-        assert (weights.isfinite() & (reverse.stay >= 0) & (reverse.take >= 0) & (reverse.uniform >= 0)).all()
+        posterior = case.chain.posterior(x_t, at(i, x_t), at(j, x_t), x_t)
+        weights = posterior.stay + posterior.take + posterior.uniform + posterior.mask + posterior.origin
+        close(weights[posterior.is_redraw], torch.ones_like(weights[posterior.is_redraw]))
+        close(posterior.survive + posterior.redrawn, torch.ones_like(weights))
+        assert (weights.isfinite() & (posterior.stay >= 0) & (posterior.take >= 0) & (posterior.uniform >= 0)).all()
 
 
 def test_a_posterior_over_many_steps_is_those_of_single_steps_chained(case):
@@ -127,9 +127,9 @@ def test_draws_follow_the_laws(case):
                 ),
             }
             if case.chain.has_uniform or x_t[0, 0] == K:
-                reverse = case.chain.reverse(x_t, s, t, x0)
+                posterior = case.chain.posterior(x_t, s, t, x0)
                 uniforms = torch.rand(2, 1, DRAWS, generator=generator)
-                drawn[reverse.log_posterior(x0)] = reverse.sample_given(x0, uniforms)
+                drawn[posterior.log_posterior(x0)] = posterior.sample_given(x0, uniforms)
             for law, codes in drawn.items():
                 p_values.append(chi_square_p_value(codes.flatten().bincount(minlength=K + 1), law[0, 0].exp()))
     assert min(p_values) > LEVEL
@@ -177,7 +177,7 @@ def test_without_uniform_mass_it_is_mask_diffusion(schedule):
     for i, j in SPANS:
         s, t = at(i, x0), at(j, x0)
         close(chain.log_marginal(x0, t, x0).exp(), mask.log_marginal(x0, t, x0).exp())
-        ours, theirs = (each.reverse(x_t, s, t, x0) for each in (chain, mask))
+        ours, theirs = (each.posterior(x_t, s, t, x0) for each in (chain, mask))
         possible = ~theirs.is_impossible(x0)[:, 0]
         assert torch.equal(possible, ~ours.is_impossible(x0)[:, 0])
         close(ours.log_posterior(x0).exp()[possible], theirs.log_posterior(x0).exp()[possible])
@@ -216,7 +216,7 @@ def test_mistakes_are_told():
         cdcd_chain(K, 1)
     x = torch.zeros(1, 1, dtype=torch.int64)
     with pytest.raises(ValueError, match="s must be below t"):
-        cdcd_chain(K, S).reverse(x, torch.tensor([0.5]), torch.tensor([0.5]), x)
+        cdcd_chain(K, S).posterior(x, torch.tensor([0.5]), torch.tensor([0.5]), x)
 
 
 # ------------------------------------------------------------------------------------------- against other people's code
@@ -288,7 +288,7 @@ def test_the_laws_are_upstreams(shared_dir: Path):
     num_codes, num_steps = int(given["in.K"]), int(given["in.T"])
     chain, constants = cdcd_chain(num_codes, num_steps), cdcd_constants(num_codes, num_steps)
     x0, x_t, step = given["in.x0"], given["in.xt"], given["in.t"]
-    reverse = chain.reverse(x_t, step.double() / num_steps, (step + 1).double() / num_steps, x0)
+    posterior = chain.posterior(x_t, step.double() / num_steps, (step + 1).double() / num_steps, x0)
     p0 = given["in.logits"].double().softmax(-1)
     later = (given["in.t_qpred"] + 1).double() / num_steps
     every = torch.arange(num_codes)
@@ -300,8 +300,8 @@ def test_the_laws_are_upstreams(shared_dir: Path):
         "q_pred_onehot": chain.log_marginal(x0, later, x0).exp(),
         "q_pred_soft": p0 @ soft,
         "q_pred_one_timestep": one_step[rows, x_t],
-        "q_posterior_true": reverse.log_posterior(x0).exp(),
-        "q_posterior_model": reverse.log_reverse(p0.log()).exp(),
+        "q_posterior_true": posterior.log_posterior(x0).exp(),
+        "q_posterior_model": posterior.log_reverse(p0.log()).exp(),
     }.items():
         expected = given[f"out.{name}_f64"].transpose(1, 2).exp()
         if name == "q_pred_one_timestep":

@@ -49,7 +49,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
         for asked in (
             lambda: pipe(start, "the red circle moves right"),
             lambda: list(pipe.stream(start, "the red circle moves right", pipe.defaults())),
-            lambda: pipe.draw(start[None], ["the red circle moves right"], pipe.defaults(), [0]),
+            lambda: pipe.sample(start[None], ["the red circle moves right"], pipe.defaults(), [0]),
         ):
             with pytest.raises(
                 UserError, match="sampling a video ran out of memory; free some memory, or ask for fewer"
@@ -76,7 +76,7 @@ def test_other_faults_stay_what_they_are():
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         exit_code(faulty)
-    with pytest.raises(RuntimeError, match="shapes do not fit"), memory.told_when_out("x", "y"):
+    with pytest.raises(RuntimeError, match="shapes do not fit"), memory.user_error_when_out("x", "y"):
         faulty()
 
 

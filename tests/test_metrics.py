@@ -17,7 +17,7 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store import SpritesClips
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import fidelity, suite
-from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, ClipFootage, SceneFootage, choose_clips, choose_scenes
+from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, ClipDataset, SceneDataset, choose_clips, choose_scenes
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.references import ORACLES, REFERENCES, ROWS, faded
 from cdcd_video.metrics.scores import MEASURES, METRICS, checked_metrics
@@ -31,9 +31,9 @@ METRICS_OF_SCENES = ("sprites", "psnr", "ssim", "motion")
 
 
 def evaluated(pipe, scenes=SCENES, metrics=METRICS_OF_SCENES, size_px=64, **dials):
-    footage = SceneFootage(scenes, num_frames=RULE.num_frames, fps=RULE.rate)
+    dataset = SceneDataset(scenes, num_frames=RULE.num_frames, fps=RULE.rate)
     rule = RULE.settled(size_px=size_px)
-    return suite.evaluate(pipe, footage, rule, None, range(len(scenes)), metrics=metrics, **dials)
+    return suite.evaluate(pipe, dataset, rule, None, range(len(scenes)), metrics=metrics, **dials)
 
 
 def value(found, row, metric, group="all", frame=None):
@@ -116,8 +116,8 @@ def test_the_batch_does_not_change_the_scores_and_only_what_is_asked_is_measured
     found = evaluated(pipe, batch_size=3, num_examples=3, progress=told.append)
     assert found.scores == perfect.scores
     assert pipe.batches == [3, 3, 3, 3, 2, 2]
-    footage = SceneFootage(SCENES, num_frames=16, fps=8)
-    assert sum(told) == suite.frames_to_draw(footage, RULE, METRICS_OF_SCENES) == 2 * 8 * 15
+    dataset = SceneDataset(SCENES, num_frames=16, fps=8)
+    assert sum(told) == suite.frames_to_sample(dataset, RULE, METRICS_OF_SCENES) == 2 * 8 * 15
     assert [example.captions["model"] for example in found.examples[:3]] == [scene.caption for scene in SCENES[:3]]
     assert found.examples[0].videos["model"].shape == (16, 64, 64, 3)
     pipe = Oracle(SCENES)
@@ -169,9 +169,9 @@ def test_held_out_kinds_are_told_apart():
 def test_clips_are_compared_with_how_they_go_on():
     clips = SpritesClips(3, 6, "val", num_frames=10)
     pipe = Oracle([clips.scene(clip) for clip in range(6)])
-    footage = ClipFootage(clips, 4, 0, num_frames=10, size_px=64)
+    dataset = ClipDataset(clips, 4, 0, num_frames=10, size_px=64)
     params, rule = DRAWING.changed(num_frames=10), RULE.settled(num_frames=10)
-    found = suite.evaluate(pipe, footage, rule, params, range(4), metrics=["psnr", "ssim", "motion"])
+    found = suite.evaluate(pipe, dataset, rule, params, range(4), metrics=["psnr", "ssim", "motion"])
     assert choose_clips(clips, 4, 10, 64) == [0, 1, 2, 3]
     assert {s.row for s in found.scores} == {"model", *REFERENCES}
     assert value(found, "model", "psnr") == 60 > value(found, "copy-first", "psnr")
@@ -306,9 +306,9 @@ def test_halves_scatter_as_whole_sets_do():
 
 
 def test_steadiness_is_set_beside_the_truth_and_a_frozen_video_is_not_like_it():
-    footage = SceneFootage(SCENES[:4], SCENES[4:], num_frames=16, fps=8)
+    dataset = SceneDataset(SCENES[:4], SCENES[4:], num_frames=16, fps=8)
     names = ("consistency", "flow", "flicker", "colour_drift", "discontinuity")
-    found = suite.evaluate(Oracle(SCENES), footage, RULE, None, range(4), metrics=names)
+    found = suite.evaluate(Oracle(SCENES), dataset, RULE, None, range(4), metrics=names)
     for name in ("warp_error", "flow", "flicker", "colour_drift", "discontinuity"):
         assert value(found, "model", name) == value(found, "truth", name) and MEASURES[name].better == "real"
     assert value(found, "copy-first", "flow") < 0.1 * value(found, "truth", "flow")
@@ -319,8 +319,8 @@ def test_steadiness_is_set_beside_the_truth_and_a_frozen_video_is_not_like_it():
 
 def test_the_best_and_the_worst_are_kept_to_be_looked_at():
     class Uneven(Oracle):
-        def draw(self, starts, captions, params, seeds, progress=None):
-            videos = super().draw(starts, captions, params, seeds, progress).astype(np.int16)
+        def sample(self, starts, captions, params, seeds, progress=None):
+            videos = super().sample(starts, captions, params, seeds, progress).astype(np.int16)
             noise = np.array([2 * seed for seed in seeds])[:, None, None, None, None]
             return np.clip(videos + noise, 0, 255).astype(np.uint8)
 
@@ -354,9 +354,9 @@ def test_the_gate_opens_for_a_listener_only():
 
 def test_the_gate_reaches_as_far_as_its_gap():
     class Spy(Oracle):
-        def draw(self, starts, captions, params, seeds, progress=None):
+        def sample(self, starts, captions, params, seeds, progress=None):
             asked.append((params.num_frames, params.fps))
-            return super().draw(starts, captions, params, seeds)
+            return super().sample(starts, captions, params, seeds)
 
     asked = []
     gate(Spy(GATE_SCENES), GATE_SCENES, DRAWING, gaps=(1, 4))

@@ -306,10 +306,10 @@ def terms_of(batch, codec, cfg, logits=None, process="mask", temperatures=None):
     process = worlds.kinds(NUM_CODES)[process]
     t = torch.tensor([0.25, 0.5, 0.5, 0.75, 1.0, 1.0], dtype=torch.float64)
     x_t = process.sample(batch.target, t, batch.source, generator(9))
-    reverse = process.reverse(x_t, t - 0.25, t, batch.source)
+    posterior = process.posterior(x_t, t - 0.25, t, batch.source)
     logits = some_logits() if logits is None else logits
     orders = chunk_orders(num_judged(cfg, 6), cfg.shuffled, cfg.num_chunks, generator(8)) if cfg.shuffled else None
-    return contrast_terms(logits, reverse, batch, codec, cfg, temperatures, orders), reverse
+    return contrast_terms(logits, posterior, batch, codec, cfg, temperatures, orders), posterior
 
 
 def frame_frame_by_hand(drawn, batch, codec, temperature, *, inter=True, far=True, shuffled=None) -> list[float]:
@@ -412,8 +412,8 @@ def test_a_batch_of_one_clip_and_one_caption_has_no_negatives_of_others(codec, b
 def test_step_wise_the_earlier_frame_of_the_chain_is_embedded(kind, codec, batch):
     cfg = ContrastConfig(frame_frame=1.0, temperature=0.3, share=0.5)
     with torch.no_grad():
-        terms, reverse = terms_of(batch, codec, cfg.model_copy(update={"level": "step"}), process=kind)
-        log_p = reverse.log_reverse(some_logits().log_softmax(-1))[:3, :, :NUM_CODES]
+        terms, posterior = terms_of(batch, codec, cfg.model_copy(update={"level": "step"}), process=kind)
+        log_p = posterior.log_reverse(some_logits().log_softmax(-1))[:3, :, :NUM_CODES]
         drawn = codec.embed_soft(log_p.softmax(-1).float())
         first = replace(batch, **{name: getattr(batch, name)[:3] for name in ("source", "far", "clip")})
         expected = sum(frame_frame_by_hand(drawn, first, codec, 0.3)) / 3

@@ -14,7 +14,7 @@ from worlds import KINDS, chi_square_p_value, chi_square_power, drawn_states, ki
 from cdcd_video import ImageToVideo, request
 from cdcd_video.config import BridgeProcess
 from cdcd_video.diffusion.process import mask
-from cdcd_video.diffusion.sampler import WALKS, confidence_walk, has_order, purity_walk, walk
+from cdcd_video.diffusion.sampler import SAMPLERS, has_order, sample_ancestral, sample_by_confidence, sample_by_purity
 from cdcd_video.diffusion.schedule import cosine, linear
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.errors import UserError
@@ -22,7 +22,7 @@ from cdcd_video.sampling.captions import CaptionSchedule
 
 DRAWS = 20_000
 LEVEL = 1e-4
-ORDERED = {"confidence": confidence_walk, "purity": purity_walk}
+ORDERED = {"confidence": sample_by_confidence, "purity": sample_by_purity}
 
 
 # ----------------------------------------------------------------------------------------------------- the law
@@ -38,7 +38,7 @@ def chance_of_order(order, weights):
 
 
 def purity_law(tiny, counts, sharpness):
-    """What `purity_walk` draws from, written out: all orders of places, all codes on them.
+    """What `sample_by_purity` draws from, written out: all orders of places, all codes on them.
 
     Args:
       counts: how many codes stand after each step.
@@ -73,7 +73,7 @@ def test_purity_walk_draws_from_its_law(num_steps, counts, sharpness):
     trio = world(3, 3)
     law = purity_law(trio, counts, sharpness)
     how = {"num_steps": num_steps, "sharpness": sharpness}
-    counted = drawn_states(trio, mask(3), purity_walk, DRAWS, seed=num_steps, rows=DRAWS, **how)
+    counted = drawn_states(trio, mask(3), sample_by_purity, DRAWS, seed=num_steps, rows=DRAWS, **how)
     assert chi_square_p_value(counted, law) > LEVEL
     if sharpness > 0:
         assert chi_square_power(purity_law(trio, counts, 0.0), law, DRAWS, LEVEL) > 0.99
@@ -90,7 +90,7 @@ def test_places_are_drawn_in_proportion_to_purity():
         return p.log().expand(len(x_t), -1, -1)
 
     source = torch.zeros(DRAWS, 4, dtype=torch.int64)
-    purity_walk(denoise, mask(4), source, 2, [torch.Generator().manual_seed(0)] * DRAWS)
+    sample_by_purity(denoise, mask(4), source, 2, [torch.Generator().manual_seed(0)] * DRAWS)
     pairs = list(itertools.combinations(range(4), 2))
     which = (seen[1].long() * 2 ** torch.arange(4)).sum(-1)
     counts = torch.tensor([int((which == 2**a + 2**b).sum()) for a, b in pairs])
@@ -109,7 +109,7 @@ def test_one_place_at_a_time_purity_is_exact_and_confidence_is_not():
     """
     trio = world(3, 3)
     torch.testing.assert_close(purity_law(trio, [1, 2, 3], 0.0), trio.p, rtol=0, atol=1e-12)
-    for walk_by, how, is_exact in ((purity_walk, {"sharpness": 0.0}, True), (confidence_walk, {}, False)):
+    for walk_by, how, is_exact in ((sample_by_purity, {"sharpness": 0.0}, True), (sample_by_confidence, {}, False)):
         counts = drawn_states(trio, mask(3), walk_by, DRAWS, rows=DRAWS, num_steps=3, **how)
         assert (chi_square_p_value(counts, trio.p) > LEVEL) == is_exact
 
@@ -173,9 +173,9 @@ def test_confidence_settles_the_sure_first():
         generators = [torch.Generator().manual_seed(seed) for seed in range(20)]
         return walk_by(denoise, mask(4), torch.zeros(20, 2, dtype=torch.int64), 2, generators)
 
-    assert (drawn(confidence_walk) == torch.tensor([3, 2])).all()
-    assert not (drawn(purity_walk) == torch.tensor([3, 2])).all()
-    assert not (drawn(walk) == torch.tensor([3, 2])).all()
+    assert (drawn(sample_by_confidence) == torch.tensor([3, 2])).all()
+    assert not (drawn(sample_by_purity) == torch.tensor([3, 2])).all()
+    assert not (drawn(sample_ancestral) == torch.tensor([3, 2])).all()
 
 
 @pytest.mark.parametrize("how", [{"temperature": 0.0}, {"top_k": 1}], ids=str)
@@ -188,7 +188,7 @@ def test_the_order_does_not_see_the_dials(how):
         first.append((x_t != 3).nonzero()[:, 1].tolist())
         return torch.nn.functional.one_hot(torch.zeros(1, 8).long(), 3) * sureness[:, None]
 
-    confidence_walk(denoise, mask(3), torch.zeros(1, 8).long(), 8, [torch.Generator().manual_seed(0)], **how)
+    sample_by_confidence(denoise, mask(3), torch.zeros(1, 8).long(), 8, [torch.Generator().manual_seed(0)], **how)
     assert first[3] == [1, 3, 5] and first[5] == [1, 2, 3, 4, 5]
 
     def at_half(x_t, t):  # place 0 is pure, the other seven hold 1/64 each
@@ -198,7 +198,7 @@ def test_the_order_does_not_see_the_dials(how):
     times, seen = torch.tensor([1.0, 0.875, 0.0], dtype=torch.float64), []
     for seed in range(100):
         generator = torch.Generator().manual_seed(seed)
-        purity_walk(at_half, mask(64), torch.zeros(1, 8).long(), 0, [generator], times=times, **how)
+        sample_by_purity(at_half, mask(64), torch.zeros(1, 8).long(), 0, [generator], times=times, **how)
     assert sum(seen[1::2]) > 80  # 0.99 / (0.99 + 7/64) = 0.90; evenly it would be 12 of 100
 
 
@@ -229,8 +229,8 @@ LOOK = {"num_frames": 3, "num_steps": 4, "temperature": 2.0}
 
 
 def test_the_order_is_a_dial(pipe, start):
-    drawn = {order: pipe(start, CAPTION, order=order, **LOOK) for order in WALKS}
-    assert {order: video.settings["order"] for order, video in drawn.items()} == {order: order for order in WALKS}
+    drawn = {order: pipe(start, CAPTION, order=order, **LOOK) for order in SAMPLERS}
+    assert {order: video.settings["order"] for order, video in drawn.items()} == {order: order for order in SAMPLERS}
     assert np.array_equal(drawn["ancestral"].frames, pipe(start, CAPTION, **LOOK).frames)
     for one, other in itertools.combinations(drawn.values(), 2):
         assert not np.array_equal(one.frames, other.frames)

@@ -165,7 +165,7 @@ def test_the_fast_loss_is_the_plain_one(mode: str):
     fast = logits.clone().requires_grad_()
     s, t = (index - 1).double() / steps, index.double() / steps
     found = cdcd_loss(
-        chain.reverse(x_t, s, t, x0),
+        chain.posterior(x_t, s, t, x0),
         fast,
         x0,
         s,

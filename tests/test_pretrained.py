@@ -121,7 +121,7 @@ def test_a_published_clip_is_read_from_the_cache_at_its_commit_and_its_hash(
     clip = FrozenClip("some/body")
     ids, _ = clip.tokenize(CAPTIONS)
     with torch.no_grad():
-        torch.testing.assert_close(clip.read(CAPTIONS).embedding, export.read(ids), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(clip.encode_text(CAPTIONS).embedding, export.read(ids), atol=1e-5, rtol=1e-4)
 
 
 def find_sha(folder: Path) -> str:
@@ -220,7 +220,7 @@ def frozen(plain) -> FrozenClip:
 def test_embeddings_are_those_of_transformers(frozen):
     """Version 5 returns records where version 4 gave tensors: both towers are read by their parts."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    seen, read = frozen.see(images, (0, 2)), frozen.read(CAPTIONS)
+    seen, read = frozen.encode_image(images, (0, 2)), frozen.encode_text(CAPTIONS)
     ids, mask = frozen.tokenize(CAPTIONS)
     with torch.no_grad():
         image = frozen.model.get_image_features(pixel_values=frozen.normalised(images))
@@ -238,15 +238,15 @@ def test_the_sentence_is_read_where_it_ends(frozen):
     end = mask.sum(1) - 1
     assert (ids[torch.arange(3), end] == frozen.tokenizer.eos_token_id).all() and len(set(end.tolist())) > 1
     pooled = F.normalize(frozen.model.text_projection(last[torch.arange(3), end]), dim=-1)
-    torch.testing.assert_close(frozen.read(CAPTIONS).embedding, pooled)
-    alone = torch.cat([frozen.read([caption]).embedding for caption in CAPTIONS])
+    torch.testing.assert_close(frozen.encode_text(CAPTIONS).embedding, pooled)
+    alone = torch.cat([frozen.encode_text([caption]).embedding for caption in CAPTIONS])
     torch.testing.assert_close(alone, pooled, atol=1e-5, rtol=1e-4)
 
 
 def test_the_legacy_end_id_is_taken_where_it_means_the_same_and_refused_where_not(stand_in, tmp_path):
     old = FrozenClip(unmarked(stand_in, tmp_path / "legacy", eos_token_id=2))
     new = FrozenClip(unmarked(stand_in, tmp_path / "new"))
-    torch.testing.assert_close(old.read(CAPTIONS).embedding, new.read(CAPTIONS).embedding)
+    torch.testing.assert_close(old.encode_text(CAPTIONS).embedding, new.encode_text(CAPTIONS).embedding)
     wrong = unmarked(stand_in, tmp_path / "wrong", eos_token_id=7)
     with pytest.raises(UserError, match="token id 7, and its tokenizer ends sentences with 599; set text_config"):
         FrozenClip(wrong)
@@ -290,10 +290,10 @@ def test_broad_towers_attend_by_fused_kernels_and_tell_the_same(frozen, plain):
     config.vision_config.hidden_size = load_clip.WIDE
     assert load_clip.attention_of(config) == "sdpa"
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    eager = frozen.see(images, (2,)).patches[0], frozen.read(CAPTIONS).embedding
+    eager = frozen.encode_image(images, (2,)).patches[0], frozen.encode_text(CAPTIONS).embedding
     frozen.model.set_attn_implementation("sdpa")
-    torch.testing.assert_close(frozen.see(images, (2,)).patches[0], eager[0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(frozen.read(CAPTIONS).embedding, eager[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(frozen.encode_image(images, (2,)).patches[0], eager[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(frozen.encode_text(CAPTIONS).embedding, eager[1], atol=1e-5, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------- pixels
@@ -454,11 +454,11 @@ def test_an_openclip_export_tells_what_openclip_tells(activation, said, stand_in
     assert ids.max() == 599 == clip.tokenizer.eos_token_id
     with torch.no_grad():
         states, embedding = export.see(clip.normalised(images))
-        seen = clip.see(images, (0, 1, 2))
+        seen = clip.encode_image(images, (0, 1, 2))
         for ours, theirs in zip(seen.patches, states, strict=True):
             torch.testing.assert_close(ours, theirs[:, 1:], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(seen.embedding, embedding, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(clip.read(CAPTIONS).embedding, export.read(ids), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(clip.encode_text(CAPTIONS).embedding, export.read(ids), atol=1e-5, rtol=1e-4)
     assert clip.pixels == preprocessing.Pixels((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic") and clip.stand_in is None
 
 

@@ -9,7 +9,7 @@ from worlds import KINDS, chi_square_p_value, kinds, transition
 
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.process import Process
-from cdcd_video.diffusion.schedule import SCHEDULES, draw_times
+from cdcd_video.diffusion.schedule import SCHEDULES, sample_times
 
 pytestmark = pytest.mark.sweep  # over kinds and schedules
 
@@ -67,7 +67,7 @@ def test_the_posterior_is_bayes_on_the_matrices(process):
         joint = joint * transition(process, s, t, source[:, 0])[row, :, x_t[:, 0]]
         total = joint.sum(-1, keepdim=True)
         possible = total[:, 0] > 0  # x_t may not be able to come from x0; that case has its own test
-        assert torch.equal(possible, ~process.reverse(x_t, at(s, x0), at(t, x0), source).is_impossible(x0)[:, 0])
+        assert torch.equal(possible, ~process.posterior(x_t, at(s, x0), at(t, x0), source).is_impossible(x0)[:, 0])
         close(q[possible], (joint / total)[possible])
 
 
@@ -81,29 +81,29 @@ def test_the_law_of_an_earlier_code_is_the_enumerated_mixture_without_its_mask(p
         joint = transition(process, 0.0, s, source[:, 0])[:, :K]  # (B, x_0, x_s), and below for this x_t
         joint = joint * transition(process, s, t, source[:, 0])[row, :, x_t[:, 0]].unsqueeze(1)
         total = joint.sum(-1, keepdim=True)
-        reverse = process.reverse(x_t, at(s, x_t), at(t, x_t), source)
+        posterior = process.posterior(x_t, at(s, x_t), at(t, x_t), source)
         # A code that no redraw can give was never redrawn, whatever is said of x_0.
         posterior = torch.where(total > 0, joint / total, torch.eye(K + 1, dtype=torch.float64)[x_t])
         expected = torch.einsum("bj,bjs->bs", p0[:, 0], posterior)[:, :K]
         expected = expected / expected.sum(-1, keepdim=True)
         possible = (total > 0).any(1)[:, 0]
-        law = reverse.code_law(p0)[:, 0]
+        law = posterior.code_law(p0)[:, 0]
         close(law[possible], expected[possible])
         close(law.sum(-1), torch.ones_like(law[:, 0]))
-        close(law.detach(), reverse.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
+        close(law.detach(), posterior.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
         upstream = torch.randn(law.shape, generator=generator, dtype=torch.float64) * possible[:, None]
         paid = (law * upstream).sum(), (expected * upstream).sum()
         ours, theirs = (torch.autograd.grad(one, logits, retain_graph=True)[0] for one in paid)
         torch.testing.assert_close(ours[possible], theirs[possible], rtol=1e-10, atol=1e-12)
-        part = reverse.head(3)
-        assert torch.equal(part.code_law(p0[:3]), reverse.code_law(p0)[:3]) and part.num_codes == K
+        part = posterior.head(3)
+        assert torch.equal(part.code_law(p0[:3]), posterior.code_law(p0)[:3]) and part.num_codes == K
 
 
 def test_in_mask_diffusion_a_hidden_token_follows_the_model_and_a_visible_one_itself():
     x_t = torch.tensor([[0, K, 3, K]])
     p0 = torch.rand(1, 4, K, generator=torch.Generator().manual_seed(0)).softmax(-1)
     process, ends = kinds(K)["mask"], (torch.tensor([0.25]), torch.tensor([0.5]))
-    law = process.reverse(x_t, *ends, torch.zeros_like(x_t)).code_law(p0)
+    law = process.posterior(x_t, *ends, torch.zeros_like(x_t)).code_law(p0)
     torch.testing.assert_close(law[0, 1::2], p0[0, 1::2])
     assert torch.equal(law[0, ::2], torch.nn.functional.one_hot(x_t[0, ::2], K).float())
 
@@ -140,7 +140,7 @@ def test_the_reverse_step_survives_certainty_and_has_gradients(process):
 def test_s_0_is_x0_itself(process):
     x0, x_t, source = every_case(K, K + 1, K + 1)
     log_q = process.log_posterior(x0, x_t, at(0.0, x0), at(0.7, x0), source)
-    possible = ~process.reverse(x_t, at(0.0, x0), at(0.7, x0), source).is_impossible(x0)
+    possible = ~process.posterior(x_t, at(0.0, x0), at(0.7, x0), source).is_impossible(x0)
     assert (log_q.argmax(-1) == x0)[possible].all()
     assert (log_q.max(-1).values == 0)[possible].all()
     assert (log_q[..., K] == -torch.inf).all()
@@ -228,14 +228,14 @@ def test_a_posterior_over_many_steps_is_those_of_single_steps_chained(process):
         ],
         -2,
     )
-    possible = ~process.reverse(x_t, at(0.2, x0), at(0.8, x0), source).is_impossible(x0)
+    possible = ~process.posterior(x_t, at(0.2, x0), at(0.8, x0), source).is_impossible(x0)
     torch.testing.assert_close((half.unsqueeze(-2) @ rest).squeeze(-2)[possible], long[possible], rtol=0, atol=1e-13)
 
 
 def test_time_must_go_back():
     x = torch.zeros(1, 1, dtype=torch.int64)
     with pytest.raises(ValueError, match="s must be below t"):
-        processes.mask(K).reverse(x, torch.tensor([0.5]), torch.tensor([0.5]), x)
+        processes.mask(K).posterior(x, torch.tensor([0.5]), torch.tensor([0.5]), x)
 
 
 def test_shares_must_sum_to_1():
@@ -253,7 +253,7 @@ def test_a_schedule_falls_from_1_to_0_exactly(schedule):
 
 
 def test_times_are_spread_evenly_over_the_chain():
-    times = draw_times(64, 32, torch.Generator().manual_seed(0))
+    times = sample_times(64, 32, torch.Generator().manual_seed(0))
     assert times.index.bincount(minlength=33).tolist() == [0] + [2] * 32
     assert (times.weight == 1).all()
     s, t = times.spans(32)
@@ -264,7 +264,7 @@ def test_times_are_spread_evenly_over_the_chain():
 @pytest.mark.parametrize("full_share", [0.0, 0.125, 0.5])
 def test_importance_weights_keep_the_bound_unbiased(full_share):
     num_steps, batch = 8, 4096
-    times = draw_times(batch, num_steps, torch.Generator().manual_seed(2), full_share)
+    times = sample_times(batch, num_steps, torch.Generator().manual_seed(2), full_share)
     share = (times.index == num_steps).double().mean().item()
     assert share == pytest.approx(full_share + (1 - full_share) / num_steps, abs=2 / batch)
     losses = torch.linspace(3.0, 0.5, num_steps).square()
@@ -275,11 +275,11 @@ def test_importance_weights_keep_the_bound_unbiased(full_share):
 
 def test_each_sample_alone_sees_every_step():
     generator = torch.Generator().manual_seed(0)
-    first = torch.stack([draw_times(16, 5, generator).index[0] for _ in range(2000)])
+    first = torch.stack([sample_times(16, 5, generator).index[0] for _ in range(2000)])
     assert chi_square_p_value(first.bincount(minlength=6)[1:], torch.full((5,), 0.2)) > 1e-4
 
 
 @pytest.mark.parametrize("num_steps, full_share", [(0, 0.0), (4, 1.0), (4, -0.1)])
 def test_a_chain_without_steps_is_refused(num_steps, full_share):
     with pytest.raises(ValueError):
-        draw_times(4, num_steps, torch.Generator(), full_share)
+        sample_times(4, num_steps, torch.Generator(), full_share)

@@ -13,14 +13,14 @@ from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import fidelity, protocol
-from cdcd_video.metrics.protocol import Protocol, Ruler
-from cdcd_video.metrics.references import as_judged
+from cdcd_video.metrics.protocol import Protocol, SettledProtocol
+from cdcd_video.metrics.references import as_evaluated
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "configs" / "eval").glob("*.yaml"))
 SETTLED = Protocol(num_real=4, fps=8.0, size_px=64, frame_network="inception", video_network="i3d")
 NETWORKS = {"frame": "aa", "video": "bb"}
-RULER = Ruler(SETTLED, NETWORKS, "dd")
+RULER = SettledProtocol(SETTLED, NETWORKS, "dd")
 
 OTHER = {
     "data": "clips",
@@ -47,14 +47,17 @@ OTHER = {
 
 @pytest.mark.parametrize("name", Protocol.model_fields)
 def test_the_hash_changes_with_every_field(name: str):
-    assert Ruler(SETTLED.settled(**{name: OTHER[name]}), NETWORKS, "dd").hash != RULER.hash
+    assert SettledProtocol(SETTLED.settled(**{name: OTHER[name]}), NETWORKS, "dd").hash != RULER.hash
 
 
 def test_the_hash_changes_with_weights_and_with_the_real_videos_and_with_nothing_else():
-    others = [Ruler(SETTLED, NETWORKS | {name: "ee"}, "dd").hash for name in NETWORKS]
-    others += [Ruler(SETTLED, NETWORKS | {"video": None}, "dd").hash, Ruler(SETTLED, NETWORKS, "ee").hash]
+    others = [SettledProtocol(SETTLED, NETWORKS | {name: "ee"}, "dd").hash for name in NETWORKS]
+    others += [
+        SettledProtocol(SETTLED, NETWORKS | {"video": None}, "dd").hash,
+        SettledProtocol(SETTLED, NETWORKS, "ee").hash,
+    ]
     assert len({RULER.hash, *others}) == 5
-    assert Ruler(Protocol(**SETTLED.model_dump()), dict(reversed(NETWORKS.items())), "dd").hash == RULER.hash
+    assert SettledProtocol(Protocol(**SETTLED.model_dump()), dict(reversed(NETWORKS.items())), "dd").hash == RULER.hash
     assert len(RULER.hash) == 64 and int(RULER.hash, 16)
     assert not {"steps", "num_steps", "guidance", "temperature", "order"} & set(Protocol.model_fields)
 
@@ -74,7 +77,9 @@ def test_the_hash_does_not_depend_on_where_things_lie():
         ("video_network", "videomae:a", "videomae:b/c"),
         ("clip", "runs/a", "runs/b"),
     ):
-        first, second = (Ruler(SETTLED.settled(**{name: place}), NETWORKS, "dd").hash for place in (here, there))
+        first, second = (
+            SettledProtocol(SETTLED.settled(**{name: place}), NETWORKS, "dd").hash for place in (here, there)
+        )
         assert first == second
 
 
@@ -95,13 +100,13 @@ def test_every_file_is_a_protocol_whose_videos_hold_a_window(path: Path):
 def test_what_is_written_beside_results_is_read_back_as_the_same_protocol(tmp_path: Path):
     path = tmp_path / "protocol.yaml"
     path.write_text(RULER.as_yaml())
-    assert Ruler(config_file.load(path, Protocol), NETWORKS, "dd").hash == RULER.hash
+    assert SettledProtocol(config_file.load(path, Protocol), NETWORKS, "dd").hash == RULER.hash
     assert RULER.as_yaml().splitlines()[0] == f"# Protocol: {RULER.hash}"
 
 
 def test_the_real_clips_are_listed_below_and_no_name_of_theirs_changes_the_protocol(tmp_path: Path):
     clips = {"Drawn again": ["a", "b\nseed: 9"], "Compared with": ["c d"]}
-    listed = Ruler(SETTLED, NETWORKS, "dd", clips)
+    listed = SettledProtocol(SETTLED, NETWORKS, "dd", clips)
     assert listed.hash == RULER.hash
     assert listed.as_yaml().splitlines()[-2:] == ["# Drawn again: 'a' 'b\\nseed: 9'", "# Compared with: 'c d'"]
     path = tmp_path / "protocol.yaml"
@@ -155,13 +160,13 @@ def test_windows_begin_with_the_given_frame_unless_it_is_left_out():
 
 def test_mp4_is_judged_after_h264_and_raw_is_not():
     frames = render(sample_scene(3, 0, "val"), np.arange(6) / 8)
-    assert as_judged(frames, SETTLED) is frames
-    stored = as_judged(frames, SETTLED.settled(storage="mp4"))
+    assert as_evaluated(frames, SETTLED) is frames
+    stored = as_evaluated(frames, SETTLED.settled(storage="mp4"))
     assert stored.shape == frames.shape and (stored != frames).any()
     assert 30 < fidelity.psnr(stored, frames).min() < fidelity.BEST_PSNR_DB
-    small = as_judged(frames, SETTLED.settled(storage="mp4", size_px=32))
+    small = as_evaluated(frames, SETTLED.settled(storage="mp4", size_px=32))
     assert small.shape == (6, 32, 32, 3)
-    np.testing.assert_array_equal(small, as_judged(frames, SETTLED.settled(storage="mp4", size_px=32)))
+    np.testing.assert_array_equal(small, as_evaluated(frames, SETTLED.settled(storage="mp4", size_px=32)))
 
 
 def test_reading_a_protocol_needs_no_torch():

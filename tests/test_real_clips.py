@@ -10,7 +10,7 @@ import pytest
 import sweeps
 
 from cdcd_video.data.decoding import Source, open_video
-from cdcd_video.data.pairs import draw_pairs, load_frames
+from cdcd_video.data.pairs import load_frames, sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import exit_code
@@ -124,7 +124,7 @@ def test_damaged_clips_are_refused_or_give_valid_pairs(clips_dir, rows, tmp_path
     assert {name: refused[name] for name in whole & set(refused)} == {}
     assert {name for name in names if "empty" in name} <= set(refused)
     assert len(refused) > 40 and len(kept) > 30, "the damage should be worth the name, and not all of it fatal"
-    pairs = draw_pairs(Shots.of_clips(clips), 300, rng, max_gap=4, start_share=0.3)
+    pairs = sample_pairs(Shots.of_clips(clips), 300, rng, max_gap=4, start_share=0.3)
     source, target = load_frames(clips, pairs.clip, pairs.source, pairs.target)
     assert source.shape == target.shape == (300, 3, 16, 16)
     assert (source.flatten(1).std(1) > 0.01).float().mean() > 0.9, "what is kept shows something"

@@ -24,12 +24,12 @@ from cdcd_video.evaluation.report.score_entries import find, interval, shown
 from cdcd_video.evaluation.report.score_files import write_scores
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import terminal_table
-from cdcd_video.metrics.protocol import Protocol, Ruler
+from cdcd_video.metrics.protocol import Protocol, SettledProtocol
 from cdcd_video.metrics.scores import MEASURES, Score
 from cdcd_video.metrics.suite import Evaluation, Example
 from cdcd_video.metrics.summary import PerVideo
 
-RULER = Ruler(
+RULER = SettledProtocol(
     Protocol(num_videos=20, num_real=20, num_frames=4, fps=8.0, size_px=16, window=4, frame_network="sprites-frame"),
     {"frame": "cd" * 32, "video": None},
     "ef" * 32,

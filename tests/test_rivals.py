@@ -17,8 +17,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import evaluate
 from cdcd_video import ImageToVideo
 from cdcd_video.baselines.autoregressive import CausalTransformer
-from cdcd_video.baselines.build import build_rival, num_parameters
-from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_walk, noised
+from cdcd_video.baselines.build import build_baseline, num_parameters
+from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_sampler, noised
 from cdcd_video.config import (
     BASELINES,
     Config,
@@ -117,7 +117,7 @@ def test_a_size_that_no_width_reaches_is_refused():
     table = FiniteScalarQuantizer((8, 6, 5)).table
     shape = dict(levels=(8, 6, 5), table=table, num_patches=4, groups=8, text_width=8)
     with pytest.raises(UserError, match="raise one of them"):
-        build_rival(BASELINES["autoregressive"](), DenoiserConfig(width=32, num_layers=1, num_heads=2), **shape)
+        build_baseline(BASELINES["autoregressive"](), DenoiserConfig(width=32, num_layers=1, num_heads=2), **shape)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,7 +126,7 @@ def test_counting_does_not_move_the_weights(kind: str):
     cfg = DenoiserConfig(width=32, num_layers=2, num_heads=2)
     shape = dict(levels=LEVELS, table=FiniteScalarQuantizer(LEVELS).table, num_patches=4, groups=2, text_width=8)
     torch.manual_seed(5)
-    built = build_rival(BASELINES[kind](), cfg, **shape)
+    built = build_baseline(BASELINES[kind](), cfg, **shape)
     torch.manual_seed(5)
     again = type(built)(cfg, **shape, mlp_width=built.blocks[0].mlp[0].out_features)
     assert all(torch.equal(a, b) for a, b in zip(built.parameters(), again.parameters(), strict=True))
@@ -273,7 +273,7 @@ def test_euler_walk_is_that_of_a_standard_scheduler():
         return torch.tanh(x_t @ weight + t[:, None, None])
 
     for num_steps in (1, 2, 7, 50):
-        ours = euler_walk(denoise, noise, num_steps)
+        ours = euler_sampler(denoise, noise, num_steps)
         scheduler = FlowMatchEulerDiscreteScheduler()
         scheduler.set_timesteps(sigmas=[1 - i / num_steps for i in range(num_steps)])
         x = noise
@@ -295,12 +295,12 @@ def test_the_oracle_of_a_gaussian_world_brings_back_its_mean_and_deviation():
 
     noise = torch.randn(2000, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = mean + deviation * noise
-    errors = [float((euler_walk(oracle, noise, num) - exact).abs().mean()) for num in (50, 100, 200)]
+    errors = [float((euler_sampler(oracle, noise, num) - exact).abs().mean()) for num in (50, 100, 200)]
     assert errors[2] < 0.02
     assert 1.7 < errors[0] / errors[1] < 2.3 and 1.7 < errors[1] / errors[2] < 2.3
-    drawn = euler_walk(oracle, noise, 200).flatten(0, 1)
+    drawn = euler_sampler(oracle, noise, 200).flatten(0, 1)
     assert (drawn.mean(0) - mean).abs().max() < 0.08 and (drawn.std(0) / deviation - 1).abs().max() < 0.05
-    torch.testing.assert_close(euler_walk(oracle, noise, 1), mean.expand(2000, 2, 3))  # one step is the mean
+    torch.testing.assert_close(euler_sampler(oracle, noise, 1), mean.expand(2000, 2, 3))  # one step is the mean
 
 
 def test_what_the_flow_pays_is_the_velocitys_error():
@@ -373,7 +373,7 @@ def test_the_best_prediction_is_where_the_loss_is_least():
 def test_channels_are_normalised_by_what_is_seen():
     model = rival("gaussian")
     codes = codes_of(500, 3) % 3  # the last digit stands still
-    model.see(codes)
+    model.fit_normalization(codes)
     normal = model._normal(model.begin(codes)).flatten(0, 1)
     torch.testing.assert_close(normal.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(normal.std(0, correction=0), torch.tensor([1.0, 0.0] * GROUPS), atol=1e-5, rtol=0)
@@ -565,7 +565,7 @@ def test_it_draws_by_the_same_interface(rivals: dict[str, Path], kind: str):
     starts = np.stack([render(sample_scene(0, number, "val"), np.zeros(1), 32)[0] for number in range(2)])
     params = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
     one, again = (
-        pipe.draw(starts, [CAPTION, [(0, CAPTION), (2, "the red circle moves left")]], params, [1, 2]) for _ in "ab"
+        pipe.sample(starts, [CAPTION, [(0, CAPTION), (2, "the red circle moves left")]], params, [1, 2]) for _ in "ab"
     )
     assert one.shape == (2, 5, 32, 32, 3) and np.array_equal(one, again) and np.array_equal(one[:, 0], starts)
     latents = pipe.roll_out(starts, [CAPTION] * 2, params, [1, 2])

@@ -188,5 +188,5 @@ def test_too_few_clips_are_told_before_the_first_step(start, monkeypatch, capsys
     monkeypatch.setattr(run, "_train_clip", lambda: begun.append(capsys.readouterr().err))
     run.train(["clip"])
     assert "too few clips: each of the 2 training clips is seen 504 times by clip" in begun[0]
-    assert run_folder.seen_too_often(run.config, 2, ["codec"]) == []
-    assert run_folder.seen_too_often(run.config, 3, ["clip"]) == []
+    assert run_folder.repeated_too_often(run.config, 2, ["codec"]) == []
+    assert run_folder.repeated_too_often(run.config, 3, ["clip"]) == []

@@ -20,7 +20,7 @@ from worlds import (
 )
 
 from cdcd_video.diffusion.categorical import draw, guided
-from cdcd_video.diffusion.sampler import WALKS, even_times, purity_walk, walk
+from cdcd_video.diffusion.sampler import SAMPLERS, even_times, sample_ancestral, sample_by_purity
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 DRAWS = 20_000
@@ -40,7 +40,7 @@ def looks_drawn_from(p, counts) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_token_is_drawn_exactly_with_any_number_of_steps(kind, num_steps):
     tiny = world(4, 1)
-    counts = drawn_states(tiny, kinds(4)[kind], walk, DRAWS, seed=num_steps, num_steps=num_steps)
+    counts = drawn_states(tiny, kinds(4)[kind], sample_ancestral, DRAWS, seed=num_steps, num_steps=num_steps)
     assert looks_drawn_from(tiny.p, counts)
 
 
@@ -57,7 +57,7 @@ def test_independent_tokens_are_exact_with_any_number_of_steps(kind):
     tiny, process = independent_world(3, 3), kinds(3)[kind]
     for times in ((1.0, 0.0), (1.0, 0.8, 0.15, 0.0)):
         torch.testing.assert_close(exact_law(tiny, process, jumps(times)), tiny.p, rtol=0, atol=1e-12)
-    assert looks_drawn_from(tiny.p, drawn_states(tiny, process, walk, DRAWS, num_steps=3))
+    assert looks_drawn_from(tiny.p, drawn_states(tiny, process, sample_ancestral, DRAWS, num_steps=3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,7 +69,7 @@ def test_two_dependent_tokens_are_drawn_ever_better_with_more_steps(kind):
     assert distance[1] > 0.1
     assert distance[8] < distance[1] / 4 and distance[64] < distance[8] / 6
     for steps in (1, 8):
-        counts = drawn_states(pair, process, walk, DRAWS, num_steps=steps)
+        counts = drawn_states(pair, process, sample_ancestral, DRAWS, num_steps=steps)
         assert looks_drawn_from(laws[steps], counts)
         assert not looks_drawn_from(pair.p, counts)
 
@@ -78,19 +78,19 @@ def test_three_dependent_tokens():
     """27 states; the walk of few steps is told from p(x_0), and that of 64 is as good as p(x_0) for this test."""
     trio, process = world(3, 3), kinds(3)["mask"]
     few, many = (exact_law(trio, process, jumps(even_times(steps).tolist())) for steps in (4, 64))
-    counts = drawn_states(trio, process, walk, DRAWS, num_steps=4)
+    counts = drawn_states(trio, process, sample_ancestral, DRAWS, num_steps=4)
     assert looks_drawn_from(few, counts) and not looks_drawn_from(trio.p, counts)
     assert chi_square_power(many, trio.p, DRAWS, LEVEL) < 0.01
-    assert looks_drawn_from(trio.p, drawn_states(trio, process, walk, DRAWS, num_steps=64))
+    assert looks_drawn_from(trio.p, drawn_states(trio, process, sample_ancestral, DRAWS, num_steps=64))
 
 
 def test_cdcds_own_chain_with_skipped_steps():
     """20 steps of which 5 are walked; from all [MASK], which differs from the chain's end by one code in 100,000."""
     process = cdcd_chain(3, 20)
     one, pair = world(3, 1), world(3, 2)
-    assert looks_drawn_from(one.p, drawn_states(one, process, walk, DRAWS, num_steps=5))
+    assert looks_drawn_from(one.p, drawn_states(one, process, sample_ancestral, DRAWS, num_steps=5))
     law = exact_law(pair, process, jumps(even_times(5).tolist()))
-    assert looks_drawn_from(law, drawn_states(pair, process, walk, DRAWS, num_steps=5))
+    assert looks_drawn_from(law, drawn_states(pair, process, sample_ancestral, DRAWS, num_steps=5))
 
 
 def test_two_masked_tokens_in_closed_form():
@@ -101,7 +101,7 @@ def test_two_masked_tokens_in_closed_form():
     for num_steps in (1, 3, 10, 64):
         law = exact_law(pair, process, jumps(even_times(num_steps).tolist()))
         torch.testing.assert_close(law, mixed(pair, 1 / num_steps), rtol=0, atol=1e-12)
-    counts = drawn_states(pair, process, walk, DRAWS, num_steps=64)
+    counts = drawn_states(pair, process, sample_ancestral, DRAWS, num_steps=64)
     assert looks_drawn_from(pair.p, counts)  # 1 / 64 is below what the test can see
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_sampler_is_rejected():
         assert looks_drawn_from(wrong, counts) and not looks_drawn_from(right, counts)
         assert looks_drawn_from(right, drawn_states(tiny, process, jump_walk, DRAWS, steps=jumps(visited)))
         times = torch.tensor(visited, dtype=torch.float64)
-        assert looks_drawn_from(right, drawn_states(tiny, process, walk, DRAWS, num_steps=0, times=times))
+        assert looks_drawn_from(right, drawn_states(tiny, process, sample_ancestral, DRAWS, num_steps=0, times=times))
     errors = [(exact_law(pair, mask, steps) - pair.p).abs().sum() for steps in (jumps(visited), shifted(levels, skip))]
     assert errors[1] > 3 * errors[0]
 
@@ -220,7 +220,7 @@ def test_a_video_does_not_depend_on_its_batch(order, kind, how, denoise):
 
     def drawn(rows):
         generators = [torch.Generator().manual_seed(100 + row) for row in rows]
-        return WALKS[order](denoise, process, source[rows], 6, generators, **how)
+        return SAMPLERS[order](denoise, process, source[rows], 6, generators, **how)
 
     together = drawn([0, 1, 2, 3, 4])
     assert not torch.equal(together[0], together[1]) or how == DIALS["likeliest"]
@@ -233,7 +233,7 @@ def test_nothing_but_codes_comes_out(kind):
     source = torch.full((2, 50), 5)  # an empty earlier frame
     source[1] = 2
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    x_0 = walk(by_row(5), kinds(5)[kind], source, 4, generators, top_k=1)
+    x_0 = sample_ancestral(by_row(5), kinds(5)[kind], source, 4, generators, top_k=1)
     assert x_0.min() >= 0 and x_0.max() < 5
 
 
@@ -243,8 +243,12 @@ def test_temperature_0_takes_the_likeliest_whatever_the_seed():
     def denoise(x_t, t):
         return torch.nn.functional.one_hot(favourite, 5).float().expand(len(x_t), -1, -1)
 
-    ways = [(walk, kinds(5)[kind]) for kind in ("mask", "replace", "hybrid")]
-    for way, process in (*ways, *((way, kinds(5)["mask"]) for way in WALKS.values()), (walk, cdcd_chain(5, 20))):
+    ways = [(sample_ancestral, kinds(5)[kind]) for kind in ("mask", "replace", "hybrid")]
+    for way, process in (
+        *ways,
+        *((way, kinds(5)["mask"]) for way in SAMPLERS.values()),
+        (sample_ancestral, cdcd_chain(5, 20)),
+    ):
         for seed in range(3):
             source = torch.full((1, 8), 5)
             num_steps = 4
@@ -255,17 +259,17 @@ def test_temperature_0_takes_the_likeliest_whatever_the_seed():
 def test_any_falling_times_will_do():
     tiny, process = world(4, 1), kinds(4)["hybrid"]
     times = torch.tensor([1.0, 0.95, 0.4, 0.0], dtype=torch.float64)
-    assert looks_drawn_from(tiny.p, drawn_states(tiny, process, walk, DRAWS, num_steps=0, times=times))
+    assert looks_drawn_from(tiny.p, drawn_states(tiny, process, sample_ancestral, DRAWS, num_steps=0, times=times))
     assert even_times(4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-@pytest.mark.parametrize("order", WALKS)
+@pytest.mark.parametrize("order", SAMPLERS)
 def test_what_is_refused(order):
     source, process, two = torch.zeros(2, 3, dtype=torch.int64), kinds(4)["mask"], [torch.Generator()] * 2
 
     def refused(words, num_steps=2, generators=two, **how):
         with pytest.raises(ValueError, match=words):
-            WALKS[order](by_row(4), process, source, num_steps, generators, **how)
+            SAMPLERS[order](by_row(4), process, source, num_steps, generators, **how)
 
     for wrong in ([1.0, 0.5], [0.9, 0.0], [1.0, 0.2, 0.5, 0.0], [1.0, 0.5, 0.5, 0.0], [1.0], [1.0, float("nan"), 0.0]):
         refused("fall from 1 to 0", times=torch.tensor(wrong, dtype=torch.float64))
@@ -277,7 +281,7 @@ def test_what_is_refused(order):
 
 def test_a_negative_sharpness_is_refused():
     with pytest.raises(ValueError, match="sharpness"):
-        purity_walk(by_row(4), kinds(4)["mask"], torch.zeros(1, 3).long(), 2, [torch.Generator()], sharpness=-1.0)
+        sample_by_purity(by_row(4), kinds(4)["mask"], torch.zeros(1, 3).long(), 2, [torch.Generator()], sharpness=-1.0)
 
 
 def test_an_index_of_no_weight_is_never_drawn():

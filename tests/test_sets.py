@@ -10,14 +10,14 @@ from oracle import Oracle
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import feature_extractors, suite
-from cdcd_video.metrics.eval_dataset import ClipFootage, SceneFootage
-from cdcd_video.metrics.feature_extractors import Instruments
+from cdcd_video.metrics.eval_dataset import ClipDataset, SceneDataset
+from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.features import feature_weights
 from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.measurements import measured
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.sets.distribution import frechet_distance
-from cdcd_video.metrics.sets.feature_store import REAL, Gallery, set_scores
+from cdcd_video.metrics.sets.feature_store import REAL, FeatureStore, set_scores
 from cdcd_video.metrics.summary import per_video
 
 RULE = Protocol(num_videos=12, num_real=12, num_frames=8, fps=8.0, size_px=32, window=4, hop=2)
@@ -38,20 +38,20 @@ def _means(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 FRAME = FeatureNetwork("means", "frames", "ab", _means, torch.device("cpu"), batch_size=7)
 VIDEO = dataclasses.replace(FRAME, name="changes", sees="videos", digest="cd", least_frames=4, most_frames=4)
-TOOLS = Instruments(
+TOOLS = FeatureExtractors(
     {"frame": FRAME, "video": VIDEO},
     features={name: ("means", "ab") if name in ("fid", "kid", "is") else ("changes", "cd") for name in SETS},
 )
 
 
-def footage(order=range(12)):
+def dataset(order=range(12)):
     scenes = [SCENES[number] for number in order]
-    return SceneFootage(scenes, SCENES[12:], num_frames=RULE.num_frames, fps=RULE.rate)
+    return SceneDataset(scenes, SCENES[12:], num_frames=RULE.num_frames, fps=RULE.rate)
 
 
 def evaluated(order=range(12), metrics=SETS, **dials):
     pipe, seeds = Oracle(SCENES, size_px=32, rule=RULE), [1000 + number for number in order]
-    return suite.evaluate(pipe, footage(order), RULE, None, seeds, metrics=metrics, tools=TOOLS, **dials).scores
+    return suite.evaluate(pipe, dataset(order), RULE, None, seeds, metrics=metrics, tools=TOOLS, **dials).scores
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +93,14 @@ def test_every_frame_and_every_window_has_its_score(found):
     assert frames == {None, *range(8)} and all(s.window is None for s in found if s.metric == "fid")
     windows = {s.window for s in found if s.metric == "fvd" and s.row == "model"}
     assert windows == {None, (0, 3), (2, 5), (4, 7)} and all(s.frame is None for s in found if s.metric == "fvd")
-    real = [footage().other(number, 32)[5] for number in range(12)]
-    drawn = [footage().film(number, 32)[5] for number in range(12)]
+    real = [dataset().other(number, 32)[5] for number in range(12)]
+    drawn = [dataset().film(number, 32)[5] for number in range(12)]
     expected = frechet_distance(FRAME(np.stack(drawn)).features, FRAME(np.stack(real)).features)
     assert pick(found, "fid", frame=5).value == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_whole_score_leaves_out_the_given_frame(found):
-    pooled = [np.concatenate([film(n, 32)[1:] for n in range(12)]) for film in (footage().film, footage().other)]
+    pooled = [np.concatenate([film(n, 32)[1:] for n in range(12)]) for film in (dataset().film, dataset().other)]
     expected = frechet_distance(*(FRAME(frames).features for frames in pooled))
     assert pick(found, "fid").value == pytest.approx(expected, abs=1e-5)
 
@@ -120,11 +120,11 @@ def test_a_set_against_itself_is_at_zero_and_grows_apart_where_it_is_spoilt():
         spoilt[:, frame] = np.clip(spoilt[:, frame] * (1 - 0.1 * frame), 0, 255)
     places = [(frame, frame) for frame in range(8)]
     for shown, is_equal in ((videos, True), (spoilt, False)):
-        gallery = Gallery(FRAME, places)
+        feature_store = FeatureStore(FRAME, places)
         for number in range(16):
             for row, own in (("model", shown), ("truth", videos), (REAL, videos)):
-                gallery.show(row, f"{number:02d}", f"{number:02d}", own[number])
-        found = set_scores("fid", gallery, ["model", "truth"], RULE, ("means", "ab"))
+                feature_store.show(row, f"{number:02d}", f"{number:02d}", own[number])
+        found = set_scores("fid", feature_store, ["model", "truth"], RULE, ("means", "ab"))
         scores = {(s.metric, s.frame): s.value for s in found if s.row == "model"}
         curve = [scores["fid", frame] for frame in range(8)]
         if is_equal:
@@ -140,23 +140,23 @@ def test_where_one_window_holds_the_video_shorter_ones_follow_it(found):
     tools = dataclasses.replace(TOOLS, networks={**TOOLS.networks, "video": network})
     rule = RULE.settled(window=8, hop=8)
     pipe, seeds = Oracle(SCENES, size_px=32, rule=rule), range(1000, 1012)
-    seen = suite.evaluate(pipe, footage(), rule, None, seeds, metrics=["fvd"], tools=tools).scores
+    seen = suite.evaluate(pipe, dataset(), rule, None, seeds, metrics=["fvd"], tools=tools).scores
     windows = {s.window for s in seen if s.metric == "fvd" and s.row == "model"}
     assert windows == {None, (0, 3), (1, 4), (2, 5), (3, 6), (4, 7)}
-    pair = [np.stack([film(n, 32) for n in range(12)]) for film in (footage().film, footage().other)]
+    pair = [np.stack([film(n, 32) for n in range(12)]) for film in (dataset().film, dataset().other)]
     assert pick(seen, "fvd").value == pytest.approx(frechet_distance(*(network(v).features for v in pair)), abs=1e-5)
     first = frechet_distance(*(network(v[:, 1:5]).features for v in pair))
     assert pick(seen, "fvd", window=(1, 4)).value == pytest.approx(first, abs=1e-5)
     assert pick(seen, "fvd_frames_kept", "truth").value == 8 and pick(seen, "fvd_slope", "copy-first").value is not None
     assert pick(found, "fvd", window=(0, 3)).value == pytest.approx(pick(seen, "fvd", window=(0, 3)).value, abs=1e-5)
 
-    gallery = Gallery(network, rule.windows(), rule.short_windows(4))
+    feature_store = FeatureStore(network, rule.windows(), rule.short_windows(4))
     for number in range(12):
-        true, late = footage().film(number, 32), footage().film(number, 32)
+        true, late = dataset().film(number, 32), dataset().film(number, 32)
         late[4:] = late[4]
-        for row, frames in (("model", late), ("truth", true), (REAL, footage().other(number, 32))):
-            gallery.show(row, f"{number:02d}", f"{number:02d}", frames)
-    scores = list(set_scores("fvd", gallery, ["model", "truth"], rule, ("a", "b")))
+        for row, frames in (("model", late), ("truth", true), (REAL, dataset().other(number, 32))):
+            feature_store.show(row, f"{number:02d}", f"{number:02d}", frames)
+    scores = list(set_scores("fvd", feature_store, ["model", "truth"], rule, ("a", "b")))
     beyond = [s.value for s in scores if s.metric == "fvd_over_floor" and s.row == "model" and s.window]
     assert beyond[0] == 0 < beyond[-1]
 
@@ -164,12 +164,12 @@ def test_where_one_window_holds_the_video_shorter_ones_follow_it(found):
 def test_a_repeated_frame_is_looked_at_once():
     looked = []
     spy = dataclasses.replace(FRAME, run=lambda pixels: (looked.append(len(pixels)), _means(pixels))[1])
-    gallery = Gallery(spy, [(frame, frame) for frame in range(8)])
+    feature_store = FeatureStore(spy, [(frame, frame) for frame in range(8)])
     frames = np.full((8, 8, 8, 3), 100, np.uint8)
     frames[6] = 50
-    gallery.show("copy-first", "a", "a", frames)
+    feature_store.show("copy-first", "a", "a", frames)
     assert looked == [2]
-    features = gallery.samples("copy-first").features[0]
+    features = feature_store.samples("copy-first").features[0]
     np.testing.assert_allclose(features, FRAME(frames).features, atol=1e-6)
 
 
@@ -207,7 +207,7 @@ class Grey:
 
 
 def clips(num, drawn=4, others=4, **shape):
-    return ClipFootage(Grey(num), drawn, others, num_frames=8, size_px=32, **shape)
+    return ClipDataset(Grey(num), drawn, others, num_frames=8, size_px=32, **shape)
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_several_captions_of_a_clip_are_drawn_and_counted_as_one_clip():
     assert [subject.name for subject in made.subjects][:3] == ["grey000", "grey000#2", "grey001"]
     assert made.subjects[0].clip == made.subjects[1].clip
     assert made.film(2, 32)[:, 0, 0, 0].tolist() == [5, 7, 9, 11, 13, 15, 17, 19]
-    gallery = Gallery(FRAME, [(0, 0)])
+    feature_store = FeatureStore(FRAME, [(0, 0)])
     for video, subject in enumerate(made.subjects):
-        gallery.show("model", subject.name, subject.clip, made.film(video, 32))
-    assert gallery.samples("model").num_clips == 4 and len(gallery.samples("model").clip) == 8
+        feature_store.show("model", subject.name, subject.clip, made.film(video, 32))
+    assert feature_store.samples("model").num_clips == 4 and len(feature_store.samples("model").clip) == 8
     lines = list(
         per_video("model", [measured("psnr", subject, [9, 1]) for subject in made.subjects], 1, by_frame=False)
     )

@@ -48,7 +48,7 @@ def test_one_step_from_a_still_frame_goes_where_the_sentence_says(pipe, scenes):
 def test_its_videos_do_what_the_sentence_says(pipe, scenes):
     times = np.arange(16) / 8
     starts = np.stack([render(scene, times[:1])[0] for scene in scenes])
-    drawn = pipe.draw(starts, [scene.caption for scene in scenes], pipe.defaults(), range(NUM_SCENES))
+    drawn = pipe.sample(starts, [scene.caption for scene in scenes], pipe.defaults(), range(NUM_SCENES))
     scores = [score(frames, scene, times) for frames, scene in zip(drawn, scenes, strict=True)]
     assert np.mean([one.all_right for one in scores]) >= 0.8
     assert np.mean([one.identity_iou.mean() for one in scores]) > 0.75

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cdcd_video.config import Config, SpritesData
-from cdcd_video.data.pairs import PairIndices, draw_pairs
+from cdcd_video.data.pairs import PairIndices, sample_pairs
 from cdcd_video.data.shots import LongestShots, Shots, longest_shot, shots_in
 from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.data.store_writer import StoreWriter
@@ -20,7 +20,7 @@ from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.records import TextStates
 from cdcd_video.training import contact_sheets
 from cdcd_video.training.code_stages import CodeStage
-from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.codec_metrics import codec_metrics_of
 from cdcd_video.training.pixel_stages import CodecStage
 
 LENGTHS = np.array([16, 8, 1, 12, 2, 0])
@@ -45,7 +45,7 @@ def bits(pairs: PairIndices) -> str:
 )
 def test_without_cuts_the_draws_are_those_from_before_there_were_shots(cuts, key, max_gap, start_share, known):
     """The hashes were made by the code that knew of no shots: what it trained can be trained again."""
-    pairs = draw_pairs(Shots.of(LENGTHS, cuts), 1000, rng(key), max_gap=max_gap, start_share=start_share)
+    pairs = sample_pairs(Shots.of(LENGTHS, cuts), 1000, rng(key), max_gap=max_gap, start_share=start_share)
     assert bits(pairs) == known
     assert (pairs.first == 0).all()
 
@@ -57,7 +57,7 @@ SHOTS = {(0, 0, 5), (0, 6, 12), (0, 12, 16), (1, 0, 8), (3, 1, 12)}
 
 @pytest.mark.parametrize("max_gap", [None, 1, 4])
 def test_no_example_straddles_a_cut(max_gap):
-    pairs = draw_pairs(Shots.of(LENGTHS, CUTS), 6000, rng(2), max_gap=max_gap, start_share=0.2)
+    pairs = sample_pairs(Shots.of(LENGTHS, CUTS), 6000, rng(2), max_gap=max_gap, start_share=0.2)
     ends = {(clip, begin): end for clip, begin, end in SHOTS}
     assert {(int(clip), int(first)) for clip, first in zip(pairs.clip, pairs.first, strict=True)} == set(ends)
     end = np.array([ends[int(clip), int(first)] for clip, first in zip(pairs.clip, pairs.first, strict=True)])
@@ -207,11 +207,11 @@ def test_of_each_clip_the_longest_shot_is_followed(tmp_path):
 def test_an_evaluations_real_windows_lie_in_one_shot(tmp_path):
     folder(tmp_path / "out", [(3, 7), (2,), (9,)])
     rule = Protocol(data=str(tmp_path / "out"), split="train", num_videos=2, num_real=1, size_px=16, num_frames=6)
-    footage, settled = real_videos.clips(real_videos.stored(rule), rule)
-    assert [subject.name for subject in footage.subjects] == ["c1", "c2"]  # no shot of c0 has six frames
-    assert footage.film(0, 16)[:, 0, 0, 0].tolist() == [122, 123, 124, 125, 126, 127]
-    assert footage.film(1, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
-    assert footage.other(0, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
+    dataset, settled = real_videos.clips(real_videos.stored(rule), rule)
+    assert [subject.name for subject in dataset.subjects] == ["c1", "c2"]  # no shot of c0 has six frames
+    assert dataset.film(0, 16)[:, 0, 0, 0].tolist() == [122, 123, 124, 125, 126, 127]
+    assert dataset.film(1, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
+    assert dataset.other(0, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
     assert (settled.num_videos, settled.num_real) == (2, 1)
     strided = rule.settled(num_frames=5, stride=2)
     assert real_videos.clips(real_videos.stored(strided), strided)[0].subjects[0].name == "c2"
@@ -225,7 +225,7 @@ class GreyClip:
     def __init__(self):
         self.seen: list[int] = []
 
-    def see(self, frames, layers):
+    def encode_image(self, frames, layers):
         self.seen += (frames[:, 0, 0, 0] * 255).round().int().tolist()
         return SimpleNamespace(patches=frames, embedding=torch.ones(len(frames), 2))
 
@@ -242,7 +242,7 @@ def test_figures_and_sheets_of_the_codec_look_at_one_shot(tmp_path):
         embed=lambda codes: torch.ones(len(codes), 2),
         decode=lambda codes, start: start,
     )
-    figures = codec_figures(codec, clip, clips, num_clips=2)
+    figures = codec_metrics_of(codec, clip, clips, num_clips=2)
     assert clip.seen == [23, 24, 25, 26, 124, 125, 126, 127, 128, 129]
     assert np.isnan(figures["flicker"]) and figures["still_share"] == 0, "each frame is another grey"
     rows, _ = contact_sheets.decoded_rows(codec, clip, clips, [0, 1])

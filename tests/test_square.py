@@ -13,7 +13,7 @@ from cdcd_video.data.images import fit
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.evaluation import from_model, real_videos
-from cdcd_video.metrics.protocol import Protocol, Ruler
+from cdcd_video.metrics.protocol import Protocol, SettledProtocol
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.training import training_data
 from data_prep.__main__ import main
@@ -58,13 +58,14 @@ def test_a_protocol_that_says_otherwise_is_refused_and_one_that_says_nothing_lea
         real_videos.stored(rule.settled(mode="crop"))
     _, settled = real_videos.clips(real_videos.stored(rule), rule)
     assert settled.mode == "letterbox"
-    assert "mode: letterbox" in Ruler(settled, {}, "").as_yaml()
+    assert "mode: letterbox" in SettledProtocol(settled, {}, "").as_yaml()
 
 
 def test_crop_has_the_hash_of_a_protocol_that_chooses_nothing():
     """The value is that of the day when the definition of SSIM became part of it; older ones are not to be compared."""
     rulers = [
-        Ruler(Protocol(mode=mode, num_real=3, fps=8.0, size_px=64), {}, "") for mode in (None, "crop", "letterbox")
+        SettledProtocol(Protocol(mode=mode, num_real=3, fps=8.0, size_px=64), {}, "")
+        for mode in (None, "crop", "letterbox")
     ]
     assert rulers[0].hash == rulers[1].hash != rulers[2].hash
     assert rulers[0].hash == "27c3bc8af239eb4736f5eb4485b1ec3976ca74bb994cb3dfc6af219e38cdd71c"

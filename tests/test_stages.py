@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdcd_video.config import Config, DenoiserConfig, SpritesData
-from cdcd_video.data.pairs import draw_pairs
+from cdcd_video.data.pairs import sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
@@ -58,7 +58,7 @@ def stage() -> DiffusionStage:
 
 def test_pairs_stay_inside_their_clips_and_keep_their_gaps():
     rng = np.random.Generator(np.random.Philox(key=0))
-    pairs = draw_pairs(FakeCache.shots, 4000, rng, max_gap=4, start_share=0.3)
+    pairs = sample_pairs(FakeCache.shots, 4000, rng, max_gap=4, start_share=0.3)
     gap = pairs.target - pairs.source
     assert set(gap) == {1, 2, 3, 4} and set(pairs.clip) == {0, 1, 3}  # a clip of one frame holds no pair
     assert (pairs.source >= 0).all() and (pairs.target < FakeCache.lengths[pairs.clip]).all()
@@ -69,7 +69,7 @@ def test_pairs_stay_inside_their_clips_and_keep_their_gaps():
 
 def test_any_two_frames_of_a_clip_when_no_gap_is_given():
     rng = np.random.Generator(np.random.Philox(key=1))
-    pairs = draw_pairs(FakeCache.shots, 4000, rng, max_gap=None, start_share=0.0)
+    pairs = sample_pairs(FakeCache.shots, 4000, rng, max_gap=None, start_share=0.0)
     assert (pairs.target - pairs.source).max() == 15
     assert (pairs.target > pairs.source).all() and (pairs.target < FakeCache.lengths[pairs.clip]).all()
 

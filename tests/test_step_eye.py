@@ -11,16 +11,16 @@ from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.contrast_terms import contrast_terms
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
-from cdcd_video.networks.step_encoder import StepEye, eye_objective
+from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.records import TextStates
 from cdcd_video.training.training_run import TrainingRun
 
 NUM, PATCHES, VALUES = 64, 4, 3
 
 
-def fresh(text_width: int = 5, width: int = 32) -> StepEye:
+def fresh(text_width: int = 5, width: int = 32) -> StepTextEncoder:
     torch.manual_seed(0)
-    return StepEye(VALUES, PATCHES, text_width, width)
+    return StepTextEncoder(VALUES, PATCHES, text_width, width)
 
 
 def world(stream: torch.Generator, num: int = NUM) -> tuple[Tensor, Tensor, Tensor, TextStates]:
@@ -41,13 +41,13 @@ def world(stream: torch.Generator, num: int = NUM) -> tuple[Tensor, Tensor, Tens
 def test_embeddings_have_length_one_and_padding_is_not_read():
     eye, stream = fresh(), torch.Generator().manual_seed(0)
     source, values = torch.rand(2, 6, PATCHES, VALUES, generator=stream)
-    assert eye.see(source, values, torch.ones(6)).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
+    assert eye.encode_step(source, values, torch.ones(6)).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
     tokens = torch.rand(6, 4, 5, generator=stream)
     is_word = torch.tensor([[True, True, False, False]]).expand(6, 4)
     text = TextStates(tokens, is_word, tokens[:, 0])
     other = TextStates(torch.where(is_word[..., None], tokens, 9.0), is_word, tokens[:, 0])
-    assert eye.read(text).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
-    assert eye.read(text).equal(eye.read(other))
+    assert eye.encode_text(text).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
+    assert eye.encode_text(text).equal(eye.encode_text(other))
 
 
 def test_it_learns_what_an_eye_for_frames_cannot():
@@ -58,8 +58,8 @@ def test_it_learns_what_an_eye_for_frames_cannot():
         optimizer = torch.optim.AdamW(eye.parameters(), 3e-3)
         for step in range(101):
             said, source, values, text = world(stream)
-            seen = eye.see(source if name == "step" else torch.zeros_like(source), values, torch.ones(NUM))
-            nats, won = batch_info_nce(seen, eye.read(text), said[:, None] != said, 0.1)
+            seen = eye.encode_step(source if name == "step" else torch.zeros_like(source), values, torch.ones(NUM))
+            nats, won = batch_info_nce(seen, eye.encode_text(text), said[:, None] != said, 0.1)
             if step < 100:
                 optimizer.zero_grad()
                 nats.mean().backward()
@@ -71,7 +71,7 @@ def test_it_learns_what_an_eye_for_frames_cannot():
 def test_its_term_reaches_the_logits_and_leaves_the_eye_alone(batch, codec):  # noqa: F811
     torch.manual_seed(0)
     width = codec.table.shape[1] * codec.groups
-    eye = StepEye(width, codec.num_patches, batch.text.tokens.shape[-1], 32).requires_grad_(False)
+    eye = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32).requires_grad_(False)
     cfg = ContrastConfig(frame_text=0.5, share=1.0, text_eye="step")
     logits = torch.randn(len(batch.target), codec.num_tokens, codec.num_codes).requires_grad_()
 
@@ -80,8 +80,8 @@ def test_its_term_reaches_the_logits_and_leaves_the_eye_alone(batch, codec):  # 
     assert logits.grad.norm() > 0
 
     values = codec.soft_values(logits.detach().softmax(-1))
-    seen = eye.see(codec.values(batch.source), values, batch.gap_s)
-    scores = seen @ eye.read(batch.text).T / 0.1
+    seen = eye.encode_step(codec.values(batch.source), values, batch.gap_s)
+    scores = seen @ eye.encode_text(batch.text).T / 0.1
     nats = []
     for row in range(len(scores)):
         own = scores[row, row]
@@ -93,9 +93,12 @@ def test_its_term_reaches_the_logits_and_leaves_the_eye_alone(batch, codec):  # 
 def test_its_own_loss_masks_equal_captions(batch, codec):  # noqa: F811
     torch.manual_seed(0)
     width = codec.table.shape[1] * codec.groups
-    eye = StepEye(width, codec.num_patches, batch.text.tokens.shape[-1], 32)
-    found = eye_objective(eye, codec, batch, 0.1)
-    seen, read = eye.see(codec.values(batch.source), codec.values(batch.target), batch.gap_s), eye.read(batch.text)
+    eye = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32)
+    found = step_encoder_objective(eye, codec, batch, 0.1)
+    seen, read = (
+        eye.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s),
+        eye.encode_text(batch.text),
+    )
     is_other = batch.caption[:, None] != batch.caption
     nats = [batch_info_nce(*pair, is_other, 0.1)[0].mean() for pair in ((seen, read), (read, seen))]
     assert found.total.item() == pytest.approx(sum(nats).item() / 2, rel=1e-5)

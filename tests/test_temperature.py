@@ -122,7 +122,7 @@ def test_rows_of_a_clip_have_norm_1_under_autocast(tiny_model, monkeypatch):
     monkeypatch.setattr(built_in, "contrastive_loss", lambda *given: seen.extend(given))
     with under(torch.bfloat16):
         built_in.clip_objective(frozen.model, pixels, ids, mask, torch.arange(6))
-        seen += [frozen.see(pixels.sigmoid(), ()).embedding, frozen.read(["the red circle"]).embedding]
+        seen += [frozen.encode_image(pixels.sigmoid(), ()).embedding, frozen.encode_text(["the red circle"]).embedding]
     for number in (0, 1, 4, 5):
         assert seen[number].dtype is torch.float32
         assert float((seen[number].detach().double().norm(dim=-1) - 1).abs().max()) < 1e-6

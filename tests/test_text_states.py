@@ -7,13 +7,13 @@ import torch
 from fixtures_model import ROOT
 from torch import Tensor, nn
 
-from cdcd_video.baselines.build import build_rival
+from cdcd_video.baselines.build import build_baseline
 from cdcd_video.config import BASELINES, Config, DenoiserConfig, config_file
 from cdcd_video.model import load_model
-from cdcd_video.networks.conditional_transformer import levelled
+from cdcd_video.networks.conditional_transformer import normalized_halves
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.networks.step_encoder import StepTextEncoder
 from cdcd_video.records import TextStates
 
 LEVELS, PATCHES, TEXT = (3, 2), 4, 16
@@ -43,8 +43,8 @@ def answers(kind: str, said: TextStates, *, normalised_text: bool) -> Tensor:
     cfg = DenoiserConfig(width=64, num_layers=2, num_heads=2, normalised_text=normalised_text)
     torch.manual_seed(3)
     if kind == "eye":
-        return StepEye(2, PATCHES, TEXT, 32, normalised_text=normalised_text).read(said)
-    network = Denoiser(cfg, **SHAPE) if kind == "denoiser" else build_rival(BASELINES[kind](), cfg, **SHAPE)
+        return StepTextEncoder(2, PATCHES, TEXT, 32, normalised_text=normalised_text).encode_text(said)
+    network = Denoiser(cfg, **SHAPE) if kind == "denoiser" else build_baseline(BASELINES[kind](), cfg, **SHAPE)
     for parameter in network.parameters():  # fresh heads are zero
         nn.init.normal_(parameter, std=0.2)
     known = condition(said, is_in_values=kind == "gaussian")
@@ -68,19 +68,19 @@ def test_how_large_clip_makes_the_words_does_not_matter(kind: str):
 @torch.no_grad()
 def test_reading_words_at_their_size_is_reading_levelled_states(kind: str):
     said = text()
-    level = replace(said, tokens=levelled(said.tokens))
+    level = replace(said, tokens=normalized_halves(said.tokens))
     assert torch.equal(answers(kind, said, normalised_text=True), answers(kind, level, normalised_text=False))
 
 
 def test_each_half_of_each_token_has_mean_0_and_deviation_1():
     tokens = text().tokens
-    halves = levelled(tokens).unflatten(-1, (2, -1))
+    halves = normalized_halves(tokens).unflatten(-1, (2, -1))
     assert halves.mean(-1).abs().max() < 1e-6
     torch.testing.assert_close(halves.square().mean(-1), torch.ones(3, 5, 2), rtol=1e-4, atol=0)
     given = tokens.double().unflatten(-1, (2, -1))
     exact = (given - given.mean(-1, keepdim=True)) / given.std(-1, correction=0, keepdim=True)
     torch.testing.assert_close(halves.double(), exact, rtol=0, atol=1e-4)
-    assert levelled(torch.zeros(1, 1, TEXT)).abs().max() == 0, "the empty caption stays empty"
+    assert normalized_halves(torch.zeros(1, 1, TEXT)).abs().max() == 0, "the empty caption stays empty"
 
 
 def test_models_of_before_and_of_today_are_told_apart_by_their_config(tiny_model, tmp_path):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from cdcd_video.baselines.build import build_rival
+from cdcd_video.baselines.build import build_baseline
 from cdcd_video.config import (
     BASELINES,
     CdcdContrastConfig,
@@ -39,7 +39,7 @@ from cdcd_video.networks.codec.codec_loss import codec_objective, decoder_object
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.perceptual import Critic, Picture
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_encoder import StepEye, eye_objective
+from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.records import CodePair, FramePair, LossTerms, RowGenerator, TextStates
 from cdcd_video.training.step_draws import draw_refine, draw_step
@@ -153,7 +153,7 @@ def rival(kind: str) -> OnCodes:
     space = codec()
     torch.manual_seed(2)
     shape = dict(levels=LEVELS, table=space.table, num_patches=PATCHES, groups=GROUPS, text_width=8)
-    model = uneven(build_rival(BASELINES[kind](), SIZES, **shape))
+    model = uneven(build_baseline(BASELINES[kind](), SIZES, **shape))
 
     def pay(batch: CodePair, stream: torch.Generator) -> LossTerms:
         rows = RowGenerator(stream, distributed.collectives())
@@ -165,8 +165,10 @@ def rival(kind: str) -> OnCodes:
 def stepping() -> OnCodes:
     space = codec().requires_grad_(False)
     torch.manual_seed(3)
-    eye = uneven(StepEye(space.groups * space.table.shape[1], PATCHES, 8, 32))
-    return OnCodes("eye", eye, lambda batch, stream: eye_objective(eye, space, batch, 0.2, distributed.collectives()))
+    eye = uneven(StepTextEncoder(space.groups * space.table.shape[1], PATCHES, 8, 32))
+    return OnCodes(
+        "eye", eye, lambda batch, stream: step_encoder_objective(eye, space, batch, 0.2, distributed.collectives())
+    )
 
 
 class OnFrames:
@@ -197,9 +199,11 @@ class OnFrames:
 
     def objective(self, batch: FramePair, stream: torch.Generator) -> LossTerms:
         pay = codec_objective if self.name == "codec" else decoder_objective
-        return pay(self.codec, SimpleNamespace(see=self._see), batch, self.picture, distributed.collectives())
+        return pay(
+            self.codec, SimpleNamespace(encode_image=self._measure), batch, self.picture, distributed.collectives()
+        )
 
-    def _see(self, frames: Tensor, layers: tuple[int, ...]) -> SimpleNamespace:
+    def _measure(self, frames: Tensor, layers: tuple[int, ...]) -> SimpleNamespace:
         patches = frames.unflatten(2, (2, 8)).unflatten(4, (2, 8)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         states = patches @ self.map[:, :16]
         embedding = normalize((patches @ self.map[:, 16:]).mean(1), dim=-1)
@@ -267,7 +271,7 @@ def check_the_exchange() -> None:
         whole = torch.randn(num_rows, 3, generator=generator("rows", num_rows), dtype=torch.float64)
         mine = distributed.own(whole).clone().requires_grad_()
         assert len(mine) == distributed.num_own(num_rows)
-        found = distributed.everyones(mine, num_rows)
+        found = distributed.all_gather(mine, num_rows)
         assert torch.equal(found, whole)
         weight = torch.arange(num_rows * 3.0, dtype=torch.float64).view(num_rows, 3)
         ((world.rank + 1) * weight * found**2).sum().backward()

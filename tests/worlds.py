@@ -133,7 +133,7 @@ def drawn_states(
     """How often each state comes out of a sampler with the perfect denoiser.
 
     Args:
-      sampler: as `cdcd_video.diffusion.sampler.walk`.
+      sampler: as `cdcd_video.diffusion.sampler.sample_ancestral`.
       draws: copies of the world, dealt out to `rows` rows of the batch. One row is fastest, where tokens go their own
         ways; an order among tokens needs a row for every copy.
       how: further arguments of the sampler.

@@ -75,7 +75,7 @@ def measure(
     """One evaluation of one model; writes what `evaluate.py` writes but the report. Returns the seconds it took."""
     metrics = plan.ablation.measured[name].metrics
     bench = evaluation.prepare(pipe, plan.rules[name], metrics)
-    frames = suite.frames_to_draw(bench.footage, bench.ruler.protocol, metrics, rows)
+    frames = suite.frames_to_sample(bench.dataset, bench.ruler.protocol, metrics, rows)
     with tqdm(total=frames, desc=f"{folder.parent.name}: {name}", unit="frame", mininterval=5) as bar:
         found = bench.run(batch_size, bar.update, rows)
     folder.mkdir(parents=True, exist_ok=True)

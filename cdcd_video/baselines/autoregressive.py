@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
-from cdcd_video.networks.conditional_transformer import CLOCK_WIDTH, Prepared
+from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, CachedCondition
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_inputs import (
@@ -64,7 +64,9 @@ class CausalTransformer(Denoiser):
         shape = dict(num_patches=num_patches, groups=groups, text_width=text_width, mlp_width=mlp_width)
         super().__init__(cfg, levels=levels, table=table, **shape)
         width = cfg.width
-        self.clock_in = nn.Sequential(nn.Linear(2 * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width))
+        self.clock_in = nn.Sequential(
+            nn.Linear(2 * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.group = nn.Parameter(torch.randn(groups, width) * 0.02)
         self.known_in = nn.ModuleList(nn.Embedding(self.num_codes, width) for _ in range(groups - 1))
         self.chain = nn.Sequential(
@@ -78,7 +80,7 @@ class CausalTransformer(Denoiser):
 
     # --------------------------------------------------------------------------------------------------- the network
 
-    def forward(self, codes: Int[Tensor, "B N"], condition: Condition | Prepared) -> Float[Tensor, "B N K"]:
+    def forward(self, codes: Int[Tensor, "B N"], condition: Condition | CachedCondition) -> Float[Tensor, "B N K"]:
         """A whole frame's codes -> logits of each, given those before it."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = torch.cat([prepared.positions, prepared.positions + self._read(self._delayed(codes), 0)], 1)
@@ -89,7 +91,7 @@ class CausalTransformer(Denoiser):
         return torch.stack(rows, 2).flatten(1, 2)
 
     @torch.no_grad()
-    def unroll(self, prepared: Prepared, choose: Choose) -> Int[Tensor, "B N"]:
+    def unroll(self, prepared: CachedCondition, choose: Choose) -> Int[Tensor, "B N"]:
         """A frame, code by code, with a cache of keys and values: as many passes of one token as there are patches."""
         positions = prepared.positions
         caches = [_Cache(2 * self.num_patches) for _ in self.blocks]
@@ -111,7 +113,9 @@ class CausalTransformer(Denoiser):
         """What each patch is shown of the frame so far: the patch before it; [MASK], which is no code, at the first."""
         return torch.cat([torch.full_like(codes[:, : self.groups], self.mask_id), codes[:, : -self.groups]], 1)
 
-    def _through(self, x: Float[Tensor, "B M D"], prepared: Prepared, recalls: Sequence) -> Float[Tensor, "B M D"]:
+    def _through(
+        self, x: Float[Tensor, "B M D"], prepared: CachedCondition, recalls: Sequence
+    ) -> Float[Tensor, "B M D"]:
         modulation = self.to_modulation(nn.functional.silu(self.clock_in(prepared.clocks))).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
         for block, keys_values, recall in zip(self.blocks, prepared.keys_values, recalls, strict=True):
@@ -142,7 +146,7 @@ class CausalTransformer(Denoiser):
 
     # -------------------------------------------------------------------------------------------- learning and drawing
 
-    def see(self, codes: Int[Tensor, "M N"]) -> None:
+    def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
         """Nothing here depends on the data but the weights."""
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
@@ -159,7 +163,7 @@ class CausalTransformer(Denoiser):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """The weighted cross-entropy of the true codes, nats per token, on our denoiser's batch; see `Rival.learn`."""
+        """The weighted cross-entropy of the true codes, nats per token, on our denoiser's batch; see `Baseline.learn`."""
         if own_share:
             batch = self._with_own_source(batch, own_share, temperature, rows)
         noise, uniforms = rows.rand(len(batch.source), 1), rows.rand(*batch.source.shape)

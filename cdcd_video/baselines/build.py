@@ -13,7 +13,7 @@ def num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def build_rival(rival: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.Module:
+def build_baseline(rival: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.Module:
     """A rival with fresh weights and, as nearly as whole widths allow, as many parameters as the denoiser of `cfg`.
 
     Args:

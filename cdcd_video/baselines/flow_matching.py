@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.sampler import even_times
-from cdcd_video.diffusion.schedule import draw_times
-from cdcd_video.networks.conditional_transformer import ConditionalTransformer, Prepared
+from cdcd_video.diffusion.schedule import sample_times
+from cdcd_video.networks.conditional_transformer import CachedCondition, ConditionalTransformer
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
 from cdcd_video.networks.step_inputs import (
     condition_before,
@@ -90,7 +90,7 @@ class FlowDenoiser(ConditionalTransformer):
     # --------------------------------------------------------------------------------------------------- the network
 
     def forward(
-        self, x_t: Float[Tensor, "B P V"], t: Float[Tensor, "B"], condition: Condition | Prepared
+        self, x_t: Float[Tensor, "B P V"], t: Float[Tensor, "B"], condition: Condition | CachedCondition
     ) -> Float[Tensor, "B P V"]:
         """Noisy normalised values at times t in (0, 1] -> the expected clean ones, normalised."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
@@ -118,7 +118,7 @@ class FlowDenoiser(ConditionalTransformer):
 
     # ------------------------------------------------------------------------------------------------ codes and values
 
-    def see(self, codes: Int[Tensor, "M N"]) -> None:
+    def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
         """Fixes the scale of each channel: mean 0 and deviation 1 over these frames, as the noise has.
 
         A channel that hardly moves keeps a tenth of the deviation of the table, so that nothing is divided by zero.
@@ -149,7 +149,7 @@ class FlowDenoiser(ConditionalTransformer):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """One step of flow matching, on the batch that our denoiser would be given; see `Rival.learn`.
+        """One step of flow matching, on the batch that our denoiser would be given; see `Baseline.learn`.
 
         L is the mean over values of w |v(x_t, t) - (eps - x_0)|^2 (Lipman et al. 2023, the conditional objective on the
         straight path), with the token weights w of our L_aux. In normalised values squared.
@@ -164,7 +164,7 @@ class FlowDenoiser(ConditionalTransformer):
         condition = Condition(shown, first, batch.has_first, batch.gap_s, batch.age_s, text)
 
         num = rows.reduce.num_all(len(target))
-        t = rows.reduce.own(draw_times(num, NUM_TIMES, rows.generator, cfg.full_share).index) / NUM_TIMES
+        t = rows.reduce.own(sample_times(num, NUM_TIMES, rows.generator, cfg.full_share).index) / NUM_TIMES
         x_0 = self._normal(target)
         noise = rows.randn(*x_0.shape)
         x_0_hat = self(noised(x_0, noise, t), t, condition)
@@ -190,7 +190,7 @@ class FlowDenoiser(ConditionalTransformer):
         source = condition.source
         rows = [torch.randn(source.shape[1:], generator=stream, device=source.device) for stream in streams]
         noise = params.temperature * torch.stack(rows)
-        x_0 = euler_walk(self._guided(condition, params.guidance), noise, params.num_steps)
+        x_0 = euler_sampler(self._guided(condition, params.guidance), noise, params.num_steps)
         return x_0 * self.spread + self.middle
 
     def _guided(self, condition: Condition, scale: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -237,7 +237,7 @@ def noised(x_0: Float[Tensor, "B P V"], noise: Float[Tensor, "B P V"], t: Float[
 
 
 @torch.no_grad()
-def euler_walk(
+def euler_sampler(
     denoise: Callable[[Tensor, Tensor], Tensor], noise: Float[Tensor, "B P V"], num_steps: int
 ) -> Float[Tensor, "B P V"]:
     """Euler's method along dx/dt = v(x, t) = (x - E[x_0 | x]) / t, from t = 1 to 0 in evenly spaced steps.

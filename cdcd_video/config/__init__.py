@@ -1,6 +1,6 @@
 """Every setting of a run: what it is called, its unit, its range, and how it is read. Nothing here imports torch."""
 
-from cdcd_video.config.baselines import AutoregressiveRival, GaussianRival
+from cdcd_video.config.baselines import AutoregressiveBaseline, GaussianBaseline
 from cdcd_video.config.processes import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess
 from cdcd_video.config.registries import BASELINES, CONTRAST_TERMS, PROCESSES, BaselineSection, ProcessSection
 from cdcd_video.config.sampling_params import FrameRate, Order, SamplingParams
@@ -36,7 +36,7 @@ __all__ = [
     "MAX_CLIPS",
     "MAX_LAYERS",
     "PROCESSES",
-    "AutoregressiveRival",
+    "AutoregressiveBaseline",
     "BaselineSection",
     "BridgeProcess",
     "CdcdContrastConfig",
@@ -53,7 +53,7 @@ __all__ = [
     "FolderData",
     "FrameRate",
     "FsqConfig",
-    "GaussianRival",
+    "GaussianBaseline",
     "HybridProcess",
     "LossConfig",
     "MaskProcess",

@@ -21,7 +21,7 @@ class _BuiltIn(BaselineSection):
 
 
 @BASELINES.register("gaussian")
-class GaussianRival(_BuiltIn):
+class GaussianBaseline(_BuiltIn):
     """Gaussian diffusion on the codes' continuous values: flow matching (Lipman et al. 2023) with a standard sampler."""
 
     kind: Literal["gaussian"] = "gaussian"
@@ -30,7 +30,7 @@ class GaussianRival(_BuiltIn):
 
 
 @BASELINES.register("autoregressive")
-class AutoregressiveRival(_BuiltIn):
+class AutoregressiveBaseline(_BuiltIn):
     """A causal transformer over the same codes, patch after patch."""
 
     kind: Literal["autoregressive"] = "autoregressive"

@@ -27,8 +27,8 @@ FIRST: dict[str, str] = {
     "HybridProcess": "kind mask uniform schedule",
     "CdcdProcess": "kind",
     "DenoiserConfig": "width num_layers num_heads",
-    "GaussianRival": "kind",
-    "AutoregressiveRival": "kind",
+    "GaussianBaseline": "kind",
+    "AutoregressiveBaseline": "kind",
     "ContrastConfig": (
         "frame_frame frame_text level temperature learn_temperature symmetric inter far shuffled "
         "num_chunks text_eye share"

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from cdcd_video.config.registries import PROCESSES, ProcessSection
 
 if TYPE_CHECKING:
-    from cdcd_video.diffusion.process import Chain
+    from cdcd_video.diffusion.process import DiscreteProcess
     from cdcd_video.diffusion.schedule import Schedule
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -20,7 +20,7 @@ class MaskProcess(ProcessSection):
     kind: Literal["mask"] = "mask"
     schedule: Literal["linear", "cosine"] = "linear"
 
-    def build(self, num_codes: int, num_steps: int) -> "Chain":
+    def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """See `ProcessSection.build`."""
         from cdcd_video.diffusion.process import mask
 
@@ -36,7 +36,7 @@ class ReplaceProcess(ProcessSection):
     """Share of uniform redraws."""
     schedule: Literal["linear", "cosine"] = "linear"
 
-    def build(self, num_codes: int, num_steps: int) -> "Chain":
+    def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """See `ProcessSection.build`."""
         from cdcd_video.diffusion.process import replace
 
@@ -52,7 +52,7 @@ class BridgeProcess(ProcessSection):
     """Share of uniform redraws."""
     schedule: Literal["linear", "cosine"] = "linear"
 
-    def build(self, num_codes: int, num_steps: int) -> "Chain":
+    def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """See `ProcessSection.build`."""
         from cdcd_video.diffusion.process import bridge
 
@@ -74,7 +74,7 @@ class HybridProcess(ProcessSection):
             raise ValueError("mask + uniform must not exceed 1")
         return self
 
-    def build(self, num_codes: int, num_steps: int) -> "Chain":
+    def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """See `ProcessSection.build`."""
         from cdcd_video.diffusion.process import hybrid
 
@@ -90,7 +90,7 @@ class CdcdProcess(ProcessSection):
 
     kind: Literal["cdcd"] = "cdcd"
 
-    def build(self, num_codes: int, num_steps: int) -> "Chain":
+    def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """See `ProcessSection.build`."""
         from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 

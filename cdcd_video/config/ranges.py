@@ -71,7 +71,7 @@ RANGES = MappingProxyType(
 """By the name of the dial."""
 
 
-def check_dials(given: Mapping[str, Any]) -> None:
+def check_settings(given: Mapping[str, Any]) -> None:
     """Refuses what is out of range; a name that has no range is let be.
 
     Raises:

@@ -16,7 +16,7 @@ from cdcd_video.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from cdcd_video.diffusion.process import Chain
+    from cdcd_video.diffusion.process import DiscreteProcess
 
 
 class ProcessSection(Section):
@@ -24,7 +24,7 @@ class ProcessSection(Section):
 
     kind: str
 
-    def build(self, num_codes: int, num_steps: int) -> "Chain":
+    def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """The process.
 
         Args:
@@ -42,7 +42,7 @@ class BaselineSection(Section):
     """Sampling parameters that mean nothing to it; a user who sets one is told."""
 
     def build(self, denoiser: Section, **shape: Any) -> "nn.Module":
-        """The network with fresh weights, a `networks.next_frame.Rival`.
+        """The network with fresh weights, a `networks.next_frame.Baseline`.
 
         Args:
           denoiser: size of the denoiser in whose place it stands (`DenoiserConfig`).

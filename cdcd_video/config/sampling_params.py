@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, get_args
 
-from cdcd_video.config.ranges import RANGES, check_dials
+from cdcd_video.config.ranges import RANGES, check_settings
 from cdcd_video.config.section import Section
 from cdcd_video.errors import UserError
 
@@ -45,7 +45,7 @@ class SamplingParams(Section):
         """
         if unknown := changes.keys() - type(self).model_fields.keys():
             raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
-        check_dials(changes)
+        check_settings(changes)
         if changes.get("order", self.order) not in get_args(Order):
             raise UserError(f"order is {changes['order']}; it must be one of {', '.join(get_args(Order))}")
         return self.model_copy(update=changes)

@@ -208,7 +208,7 @@ class DenoiserConfig(Section):
     is read. As CLIP gives them the words, which alone keep the motion, are a thirtieth as large as the rest."""
 
 
-Rival = Annotated[BaselineSection, AnyOf(BASELINES)]
+Baseline = Annotated[BaselineSection, AnyOf(BASELINES)]
 """Any baseline that is registered: see `config.baselines`, and docs/extending.md for one of your own."""
 
 
@@ -424,7 +424,7 @@ class Config(Section):
     codec: CodecConfig = CodecConfig()
     picture: PictureConfig = PictureConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
-    rival: Rival | None = None
+    rival: Baseline | None = None
     """Another way to predict the next frame in the place of the discrete diffusion, of the denoiser's size; for comparison."""
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()

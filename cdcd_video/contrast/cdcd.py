@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from cdcd_video.diffusion.loss import weighted_terms
-from cdcd_video.diffusion.posterior import Reverse
+from cdcd_video.diffusion.posterior import Posterior
 from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
 
@@ -67,7 +67,7 @@ class CdcdLoss(NamedTuple):
 
 
 def cdcd_loss(
-    reverse: Reverse,
+    posterior: Posterior,
     logits: Float[Tensor, "B N K"],
     x0: Int64[Tensor, "B N"],
     s: Float[Tensor, "B"],
@@ -79,7 +79,7 @@ def cdcd_loss(
     """CDCD's loss of one step of the chain [CDCD; VQD eq. 12].
 
     Args:
-      reverse: the step's posteriors, from `mask_and_replace.cdcd_chain(...).reverse` or any other chain's. Where the
+      posterior: the step's posteriors, from `mask_and_replace.cdcd_chain(...).reverse` or any other chain's. Where the
         chain has no uniform mass, a visible token tells x_0, and its KL terms are 0.
       logits: the model's logits of x_0 given x_t.
       x0: the true codes.
@@ -90,14 +90,14 @@ def cdcd_loss(
       quirks: `first_step_unweighted` and `punish_truth` are looked at.
     """
     candidates = with_negatives(x0, negatives)
-    seen = torch.where(reverse.x_t == reverse.num_codes, weights.masked, weights.visible).double()
+    seen = torch.where(posterior.x_t == posterior.num_codes, weights.masked, weights.visible).double()
     if quirks.first_step_unweighted:
         seen = torch.where((s == 0.0)[:, None], 1.0, seen)
     scale = seen / p_t.double()[:, None]
     kl_weight, ce_weight = push_weights(x0, s, scale, negatives, weights.contrast_time, quirks)
     kl_weight[..., 0] = scale
     ce_weight[..., 0] = weights.auxiliary * over_time(weights.auxiliary_time, s) * scale
-    terms = weighted_terms(reverse, logits, candidates, kl_weight, ce_weight)
+    terms = weighted_terms(posterior, logits, candidates, kl_weight, ce_weight)
     return CdcdLoss(terms.total / x0.numel(), terms.per_token.sum(-1), terms.kl, terms.cross_entropy)
 
 

@@ -7,12 +7,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cdcd_video.diffusion.loss import weighted_terms
-from cdcd_video.diffusion.posterior import Reverse
+from cdcd_video.diffusion.posterior import Posterior
 
 
 def gradient_shares(
     logits: Float[Tensor, "B N K"],
-    reverse: Reverse,
+    posterior: Posterior,
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B N C"],
     ce_weight: Float[Tensor, "B N C"],
@@ -26,7 +26,7 @@ def gradient_shares(
 
     Args:
       logits: of x_0 given x_t; they may hang in a graph, which is kept.
-      reverse: the posteriors of the step.
+      posterior: the posteriors of the step.
       candidates: codes as for `weighted_terms`: the true ones first, then those of CDCD's negatives.
       kl_weight, ce_weight: their weights: of the truth those of `bound` and `auxiliary`, of the rest those of `cdcd`.
       others: further weighted terms by name, differentiable in `logits`.
@@ -45,7 +45,7 @@ def gradient_shares(
     norms = {}
     for name, (which, on_kl, on_ce) in parts.items():
         at = logits.detach().requires_grad_()
-        total = weighted_terms(reverse, at, candidates[..., which], on_kl, on_ce).total
+        total = weighted_terms(posterior, at, candidates[..., which], on_kl, on_ce).total
         norms[name] = torch.autograd.grad(total, at)[0].norm()
     for name, term in others.items():
         norms[name] = torch.autograd.grad(term, logits, retain_graph=True)[0].norm()

@@ -42,7 +42,7 @@ class ClipRejected(UserError):
 class Watcher(Protocol):
     """Who looks for cuts; `data.cut_detection` knows how."""
 
-    def see(self, frame: av.VideoFrame, time_s: float) -> None:
+    def add_frame(self, frame: av.VideoFrame, time_s: float) -> None:
         """Takes the next frame of the file."""
 
     def finish(self) -> list[int]:
@@ -192,7 +192,7 @@ def _take_all(
         if end is not None and time >= end:
             return
         if watcher:
-            watcher.see(frame, float(time))
+            watcher.add_frame(frame, float(time))
         if time >= start:
             taken.add(source.pixels(frame, size_px, mode), time, number)
         if taken.is_complete:
@@ -228,7 +228,7 @@ def _take_grid(
         if taken.is_complete or (end is not None and time >= end):
             return
         if watcher:
-            watcher.see(frame, float(time))
+            watcher.add_frame(frame, float(time))
         shown = _once(functools.partial(source.pixels, frame, size_px, mode))
         number += 1
     if shown is not None:

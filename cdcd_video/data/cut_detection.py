@@ -59,7 +59,7 @@ class CutFinder:
         self._num_seen, self._shown_s = 0, 0.0
         self._cuts: list[int] = []
 
-    def see(self, frame: av.VideoFrame, time_s: float) -> None:
+    def add_frame(self, frame: av.VideoFrame, time_s: float) -> None:
         """Takes the next frame, and when it is shown."""
         self.see_pixels(shrunk(frame), time_s)
 

@@ -27,7 +27,7 @@ class PairIndices:
     """A frame before the source, by a gap of the same law, or the first."""
 
 
-def draw_pairs(
+def sample_pairs(
     shots: Shots, batch_size: int, rng: np.random.Generator, *, max_gap: int | None, start_share: float
 ) -> PairIndices:
     """Draws source and target frames of random clips, never from two sides of a cut.

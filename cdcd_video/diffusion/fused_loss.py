@@ -6,7 +6,7 @@ Everything that the bound, the x0 term and CDCD's contrast ask of the logits is,
     KL_c = KL(q(x_s | x_t, x_0 = c) || p(x_s | x_t))    and    CE_c = -log p(x_0 = c | x_t).
 
 Write P(j) for p(x_s = j | x_t). Away from x_t it is lost b(j) + take p(j), where p is the model's p(x_0 | x_t), b the
-law of a fresh draw and lost = 1 - survive p(x_t); see `Reverse`. For c other than x_t, the posterior is one mixture b',
+law of a fresh draw and lost = 1 - survive p(x_t); see `Posterior`. For c other than x_t, the posterior is one mixture b',
 the same for all c (b, and `stay` on x_t), with `take` added on c. So
 
     KL_c = G + (b(c) + take) log(b(c) + take) - b(c) log b(c) - take log P(c),    G = sum_j b'(j) log(b'(j) / P(j)):
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
-from cdcd_video.diffusion.posterior import Reverse
+from cdcd_video.diffusion.posterior import Posterior
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits worked on at a time: 4 MB in float32. Small enough for a cache, large enough that calls cost little beside work."""
@@ -37,7 +37,7 @@ GPU_CHUNK_ELEMENTS = 1 << 26
 
 
 def fused_terms(
-    reverse: Reverse,
+    posterior: Posterior,
     logits: Float[Tensor, "B N K"],
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
@@ -46,13 +46,13 @@ def fused_terms(
     """What `loss.weighted_terms` is given -> total, KL, cross-entropy and each token's weighted sum. Backward may run once."""
     shape = candidates.shape
     kl_weight, ce_weight = (weight.expand(shape).flatten(0, 1) for weight in (kl_weight, ce_weight))
-    total, *rest = _Weighted.apply(logits, _flat(reverse), candidates.flatten(0, 1), kl_weight, ce_weight)
+    total, *rest = _Weighted.apply(logits, _flat(posterior), candidates.flatten(0, 1), kl_weight, ce_weight)
     kl, cross_entropy, per_token = (value.unflatten(0, shape[:2]) for value in rest)
     return total, kl, cross_entropy, per_token
 
 
 class _Flat(NamedTuple):
-    """A `Reverse` with one row per token: (R,) each, weights in float64."""
+    """A `Posterior` with one row per token: (R,) each, weights in float64."""
 
     x_t: Tensor
     source: Tensor
@@ -73,15 +73,15 @@ class _Flat(NamedTuple):
         return _Flat._make(value[chunk] if isinstance(value, Tensor) else value for value in self)
 
 
-def _flat(reverse: Reverse) -> _Flat:
+def _flat(posterior: Posterior) -> _Flat:
     names = _Flat._fields[:-2]
-    values = (getattr(reverse, name).expand_as(reverse.x_t).reshape(-1) for name in names)
-    return _Flat._make([*values, reverse.num_codes, reverse.has_uniform])
+    values = (getattr(posterior, name).expand_as(posterior.x_t).reshape(-1) for name in names)
+    return _Flat._make([*values, posterior.num_codes, posterior.has_uniform])
 
 
 class _Weighted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits, reverse, candidates, kl_weight, ce_weight):
+    def forward(ctx, logits, posterior, candidates, kl_weight, ce_weight):
         flat = logits.reshape(-1, logits.shape[-1])
         grad = torch.empty_like(flat) if ctx.needs_input_grad[0] else None
         kl = torch.empty(candidates.shape, dtype=torch.float64, device=logits.device)
@@ -89,12 +89,12 @@ class _Weighted(torch.autograd.Function):
         size = max(1, (GPU_CHUNK_ELEMENTS if logits.is_cuda else CHUNK_ELEMENTS) // flat.shape[-1])
         work = torch.float64 if logits.dtype == torch.float64 else torch.float32
         # Fresh memory for every chunk would come in fresh pages, each of which costs a fault.
-        scratch = torch.empty_like(flat[:size], dtype=work) if reverse.has_uniform else None
+        scratch = torch.empty_like(flat[:size], dtype=work) if posterior.has_uniform else None
         for start in range(0, len(flat), size):
             here = slice(start, start + size)
             weights = kl_weight[here].double(), ce_weight[here].double()
             out = None if grad is None else grad[here]
-            found = _evaluate(flat[here], reverse.rows(here), candidates[here], *weights, out, scratch)
+            found = _evaluate(flat[here], posterior.rows(here), candidates[here], *weights, out, scratch)
             kl[here], cross_entropy[here], per_token[here] = found
         ctx.grad = None if grad is None else grad.view(logits.shape)
         ctx.mark_non_differentiable(kl, cross_entropy, per_token)

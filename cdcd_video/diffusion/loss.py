@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cdcd_video.diffusion.fused_loss import fused_terms
 from cdcd_video.diffusion.loss_reference import reference_terms
-from cdcd_video.diffusion.posterior import Reverse
+from cdcd_video.diffusion.posterior import Posterior
 
 IMPLEMENTATIONS = {"fused": fused_terms, "reference": reference_terms}
 
@@ -56,7 +56,7 @@ class Terms(NamedTuple):
 
 
 def weighted_terms(
-    reverse: Reverse,
+    posterior: Posterior,
     logits: Float[Tensor, "B N K"],
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
@@ -69,13 +69,13 @@ def weighted_terms(
     further candidates, the negatives' codes, with negative weights.
 
     Args:
-      reverse: the posteriors of the step, from `Chain.reverse`.
+      posterior: the posteriors of the step, from `DiscreteProcess.reverse`.
       logits: the model's logits of x_0 given x_t.
-      candidates: codes in 0..K-1. Where x_t can only have come from one x_0 (`Reverse.is_carried`), KL_c is 0 for every
+      candidates: codes in 0..K-1. Where x_t can only have come from one x_0 (`Posterior.is_carried`), KL_c is 0 for every
         candidate, true or not: nothing the model says is used there. Where x_t can come from nowhere it is inf.
       kl_weight, ce_weight: may be negative; constants (no gradient passes into them).
       implementation: `fused` costs O(B N M) for M candidates beside O(B N K), and its backward may run once; `reference`
         costs O(B N M K).
     """
-    found = IMPLEMENTATIONS[implementation](reverse, logits, candidates, kl_weight, ce_weight)
+    found = IMPLEMENTATIONS[implementation](posterior, logits, candidates, kl_weight, ce_weight)
     return Terms(*found, kl_weight, ce_weight)

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
-from cdcd_video.diffusion.posterior import Reverse
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.diffusion.posterior import Posterior
+from cdcd_video.diffusion.process import DiscreteProcess
 
 _LOG2_E = math.log2(math.e)  # exp2 costs a third of exp on a CPU
 
 
 def variational_bound(
-    process: Chain,
+    process: DiscreteProcess,
     log_p0: Float[Tensor, "B N K"],
     x0: Int64[Tensor, "B N"],
     x_t: Int64[Tensor, "B N"],
@@ -46,7 +46,7 @@ def variational_bound(
     Returns:
       Nats per token, differentiable in `log_p0`; inf where x_t cannot come from x0.
     """
-    return divergence(process.reverse(x_t, s, t, source), log_p0, x0)
+    return divergence(process.posterior(x_t, s, t, source), log_p0, x0)
 
 
 def auxiliary(log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
@@ -54,13 +54,13 @@ def auxiliary(log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float
     return -log_p0.gather(-1, x0.unsqueeze(-1)).squeeze(-1)
 
 
-def divergence(reverse: Reverse, log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for any chain that is written as a `Reverse`."""
+def divergence(posterior: Posterior, log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for any chain that is written as a `Posterior`."""
     if log_p0.dtype in (torch.float16, torch.bfloat16):
         log_p0 = log_p0.float()
-    num_codes, x_t, source = reverse.num_codes, reverse.x_t, reverse.source
+    num_codes, x_t, source = posterior.num_codes, posterior.x_t, posterior.source
     is_kept = x0 == x_t
-    changed = torch.where(is_kept, reverse.redrawn, 1.0)
+    changed = torch.where(is_kept, posterior.redrawn, 1.0)
 
     # The places where q stands out, each counted once: a place that equals an earlier one in this list gets q = 0.
     places = torch.stack((x_t, x0, source, torch.full_like(x_t, num_codes)), -1)
@@ -74,31 +74,31 @@ def divergence(reverse: Reverse, log_p0: Float[Tensor, "B N K"], x0: Int64[Tenso
         ),
         -1,
     )
-    fresh = torch.stack([reverse.fresh(place) for place in places.unbind(-1)], -1)
+    fresh = torch.stack([posterior.fresh(place) for place in places.unbind(-1)], -1)
     q = changed.unsqueeze(-1) * fresh
-    q[..., 0] += torch.where(is_kept, reverse.survive + changed * reverse.take, 0.0) + changed * reverse.stay
-    q[..., 1] += changed * reverse.take
+    q[..., 0] += torch.where(is_kept, posterior.survive + changed * posterior.take, 0.0) + changed * posterior.stay
+    q[..., 1] += changed * posterior.take
     q = q * is_new
 
     # log p at the same places, each as log(constant + slope p(x_0 = place)), in log space: p(x_0) may underflow.
     log_p_place = log_p0.gather(-1, places[..., :3].clamp(max=num_codes - 1)).masked_fill(is_mask, LOG_ZERO)
     log_p_place = log_p_place.clamp(min=LOG_ZERO)
-    lost = reverse.not_survived(log_p_place[..., 0])
-    constant, slope = reverse.at_x_t()
+    lost = posterior.not_survived(log_p_place[..., 0])
+    constant, slope = posterior.at_x_t()
     log_constant, log_slope = _log_as(log_p0, constant), _log_as(log_p0, slope)
     at_x_t = torch.logaddexp(log_constant, log_slope + log_p_place[..., 0])
     log_fresh = _log_as(log_p0, fresh[..., 1:]) + lost.log().unsqueeze(-1)
-    log_take = _log_as(log_p0, reverse.take).unsqueeze(-1)
+    log_take = _log_as(log_p0, posterior.take).unsqueeze(-1)
     elsewhere = torch.logaddexp(log_fresh[..., :2], log_take + log_p_place[..., 1:])
     log_p = torch.cat((at_x_t.unsqueeze(-1), elsewhere, log_fresh[..., 2:]), -1)
     q = q.to(log_p0.dtype)
     kl = (torch.xlogy(q, q) - q * log_p).sum(-1)
 
-    if reverse.has_uniform:
+    if posterior.has_uniform:
         # Everywhere else q is the floor and p is (lost / changed) floor (1 + exp(log p(x_0 = j) + shift)).
-        floor = changed * reverse.uniform / num_codes
+        floor = changed * posterior.uniform / num_codes
         # At s = 0 the floor is 0 and its logarithm must not meet the gradient.
-        shift = torch.where(floor > 0, safe_log(reverse.take * num_codes) - safe_log(reverse.uniform), 0.0)
+        shift = torch.where(floor > 0, safe_log(posterior.take * num_codes) - safe_log(posterior.uniform), 0.0)
         shift = shift.to(log_p0.dtype) - lost.log()
         is_code = is_new[..., :3] & ~is_mask
         beside = torch.logaddexp(log_p_place + shift.unsqueeze(-1), torch.zeros_like(log_p_place)) * is_code
@@ -106,12 +106,12 @@ def divergence(reverse: Reverse, log_p0: Float[Tensor, "B N K"], x0: Int64[Tenso
         below = rest * (_log_as(log_p0, changed) - lost.log()) - (_SumSoftplus.apply(log_p0, shift) - beside.sum(-1))
         kl = kl + floor.to(log_p0.dtype) * below
 
-    kl = torch.where(reverse.is_carried, 0.0, kl)
-    return kl.masked_fill(reverse.is_impossible(x0), torch.inf)
+    kl = torch.where(posterior.is_carried, 0.0, kl)
+    return kl.masked_fill(posterior.is_impossible(x0), torch.inf)
 
 
 def reference_terms(
-    reverse: Reverse,
+    posterior: Posterior,
     logits: Float[Tensor, "B N K"],
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
@@ -121,7 +121,9 @@ def reference_terms(
     log_p0 = logits.double().log_softmax(-1)
     codes = candidates.unbind(-1)
     # Where x_t tells x_0, a wrong candidate is impossible by this form, and not asked about by the loss.
-    kl = torch.stack([torch.where(reverse.is_carried, 0.0, divergence(reverse, log_p0, code)) for code in codes], -1)
+    kl = torch.stack(
+        [torch.where(posterior.is_carried, 0.0, divergence(posterior, log_p0, code)) for code in codes], -1
+    )
     cross_entropy = torch.stack([auxiliary(log_p0, code) for code in codes], -1)
     per_token = (torch.where(kl_weight == 0.0, 0.0, kl_weight * kl) + ce_weight * cross_entropy).sum(-1)
     total = per_token.sum().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
@@ -129,7 +131,7 @@ def reference_terms(
 
 
 def chain_bound(
-    process: Chain,
+    process: DiscreteProcess,
     denoise: Callable[[Int64[Tensor, "B N"], Float[Tensor, "B"]], Float[Tensor, "B N K"]],
     x0: Int64[Tensor, "B N"],
     source: Int64[Tensor, "B N"],

@@ -11,7 +11,7 @@ from cdcd_video.diffusion.categorical import LOG_ZERO, draw, safe_log
 
 
 @dataclass(frozen=True)
-class Reverse:
+class Posterior:
     """q(x_s | x_t, x_0) of every token as a mixture, with x_0 still open [ours; Bayes on D3PM eq. 3].
 
     If x_0 is not x_t, the earlier code x_s is x_t with probability `stay` (the redraw that made x_t came before s), x_0
@@ -20,7 +20,7 @@ class Reverse:
     happened.
 
     All that works on posteriors (the bound, the reverse step, the dense forms) reads only this record. Another Markov
-    chain over codes needs another `Reverse`, not another bound. Weights are float64 and broadcast to (B, N).
+    chain over codes needs another `Posterior`, not another bound. Weights are float64 and broadcast to (B, N).
 
     Attributes:
       num_codes: K.
@@ -117,7 +117,7 @@ class Reverse:
         law = law.scatter(-1, here, torch.where(is_code.unsqueeze(-1), at_t, law.gather(-1, here)))
         return law / law.sum(-1, keepdim=True)
 
-    def head(self, rows: int) -> "Reverse":
+    def head(self, rows: int) -> "Posterior":
         """The posteriors of the first `rows` samples of the batch."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         heads: dict[str, Any] = {name: value[:rows] for name, value in tensors.items() if isinstance(value, Tensor)}

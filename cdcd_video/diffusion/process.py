@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.posterior import Reverse, add_at, redraw
+from cdcd_video.diffusion.posterior import Posterior, add_at, redraw
 from cdcd_video.diffusion.schedule import Schedule, linear
 
 
-class Chain(ABC):
+class DiscreteProcess(ABC):
     """What any forward chain over codes offers, once it says how to corrupt and what its posteriors are.
 
     `Process` below is the family that this project trains; `mask_and_replace` holds the chain that CDCD ships. Whatever
@@ -60,9 +60,9 @@ class Chain(ABC):
         """log q(x_t | x_0, source) over 0..K. Dense: for reading and testing."""
 
     @abstractmethod
-    def reverse(
+    def posterior(
         self, x_t: Int64[Tensor, "B N"], s: Float[Tensor, "B"], t: Float[Tensor, "B"], source: Int64[Tensor, "B N"]
-    ) -> Reverse:
+    ) -> Posterior:
         """The posteriors q(x_s | x_t, x_0) for every x_0 at once, for any times s < t.
 
         Raises:
@@ -92,7 +92,7 @@ class Chain(ABC):
         source: Int64[Tensor, "B N"],
     ) -> Float64[Tensor, "B N K1"]:
         """log q(x_s | x_t, x_0) over 0..K for any s < t; all on x_0 at s = 0. Dense: for reading and testing."""
-        return self.reverse(x_t, s, t, source).log_posterior(x0)
+        return self.posterior(x_t, s, t, source).log_posterior(x0)
 
     def log_reverse(
         self,
@@ -106,7 +106,7 @@ class Chain(ABC):
 
         Where x_t can have come from one x_0 only, it is carried over, whatever the model says.
         """
-        return self.reverse(x_t, s, t, source).log_reverse(log_p0)
+        return self.posterior(x_t, s, t, source).log_reverse(log_p0)
 
     def sample_reverse(
         self,
@@ -118,7 +118,7 @@ class Chain(ABC):
         generator: torch.Generator,
     ) -> Int64[Tensor, "B N"]:
         """Draws x_s from `log_reverse` without building it."""
-        return self.reverse(x_t, s, t, source).sample(log_p0, _uniforms(3, x_t, generator))
+        return self.posterior(x_t, s, t, source).sample(log_p0, _uniforms(3, x_t, generator))
 
 
 def check_order(s: Float[Tensor, "B"], t: Float[Tensor, "B"]) -> None:
@@ -128,7 +128,7 @@ def check_order(s: Float[Tensor, "B"], t: Float[Tensor, "B"]) -> None:
 
 
 @dataclass(frozen=True)
-class Process(Chain):
+class Process(DiscreteProcess):
     """The process above; built by `mask`, `replace`, `bridge` or `hybrid`.
 
     Attributes:
@@ -186,14 +186,14 @@ class Process(Chain):
         add_at(p, x0, alpha.expand_as(x0))
         return p.log()
 
-    def reverse(
+    def posterior(
         self,
         x_t: Int64[Tensor, "B N"],
         s: Float[Tensor, "B"],
         t: Float[Tensor, "B"],
         source: Int64[Tensor, "B N"],
-    ) -> Reverse:
-        """The posteriors; see `Chain.reverse`.
+    ) -> Posterior:
+        """The posteriors; see `DiscreteProcess.reverse`.
 
         An x_t that the process cannot give (a [MASK] in a bridge, say) is read as the limit of a vanishing share: it
         tells nothing about x_0. So a walk that was handed such codes goes on, and loses them.
@@ -206,7 +206,7 @@ class Process(Chain):
         by_survival = alpha_t * (x_t < self.num_codes)
         total = by_redraw + by_survival
         survive = torch.where(total > 0.0, by_survival / total, 0.0)
-        return Reverse(
+        return Posterior(
             num_codes=self.num_codes,
             x_t=x_t,
             source=source,

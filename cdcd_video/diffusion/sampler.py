@@ -12,18 +12,18 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
-from cdcd_video.diffusion.process import Chain, Process
+from cdcd_video.diffusion.process import DiscreteProcess, Process
 
 __all__ = [
-    "WALKS",
+    "SAMPLERS",
     "Denoise",
-    "confidence_walk",
     "even_times",
     "guided",
     "has_order",
-    "purity_walk",
+    "sample_ancestral",
+    "sample_by_confidence",
+    "sample_by_purity",
     "truncate_logits",
-    "walk",
 ]
 
 Denoise = Callable[[Int64[Tensor, "B N"], Float[Tensor, "B"]], Float[Tensor, "B N K"]]
@@ -40,9 +40,9 @@ def even_times(num_steps: int) -> Float64[Tensor, "S1"]:
     return torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps
 
 
-def walk(
+def sample_ancestral(
     denoise: Denoise,
-    process: Chain,
+    process: DiscreteProcess,
     source: Int64[Tensor, "B N"],
     num_steps: int,
     generators: Sequence[torch.Generator],
@@ -81,13 +81,13 @@ def walk(
         for time, earlier in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
             t, s = time * ones, earlier * ones
             log_p0 = truncate_logits(denoise(x_t, t.float()), temperature, top_p, top_k)
-            x_t = process.reverse(x_t, s, t, source).sample(log_p0, _uniforms(3, source, generators))
+            x_t = process.posterior(x_t, s, t, source).sample(log_p0, _uniforms(3, source, generators))
     return x_t
 
 
-def confidence_walk(
+def sample_by_confidence(
     denoise: Denoise,
-    process: Chain,
+    process: DiscreteProcess,
     source: Int64[Tensor, "B N"],
     num_steps: int,
     generators: Sequence[torch.Generator],
@@ -116,9 +116,9 @@ def confidence_walk(
     return _settle(denoise, process, source, num_steps, generators, times, propose)
 
 
-def purity_walk(
+def sample_by_purity(
     denoise: Denoise,
-    process: Chain,
+    process: DiscreteProcess,
     source: Int64[Tensor, "B N"],
     num_steps: int,
     generators: Sequence[torch.Generator],
@@ -158,22 +158,22 @@ def purity_walk(
     return _settle(denoise, process, source, num_steps, generators, times, propose)
 
 
-def has_order(process: Chain) -> TypeGuard[Process]:
+def has_order(process: DiscreteProcess) -> TypeGuard[Process]:
     """Whether the codes settle once and for all, so that their order can be chosen: in the process `mask` only."""
     return isinstance(process, Process) and process.mask == 1.0
 
 
-WALKS: dict[str, Callable[..., Int64[Tensor, "B N"]]] = {
-    "ancestral": walk,
-    "confidence": confidence_walk,
-    "purity": purity_walk,
+SAMPLERS: dict[str, Callable[..., Int64[Tensor, "B N"]]] = {
+    "ancestral": sample_ancestral,
+    "confidence": sample_by_confidence,
+    "purity": sample_by_purity,
 }
 """The walks by the name of their order."""
 
 
 def _settle(
     denoise: Denoise,
-    process: Chain,
+    process: DiscreteProcess,
     source: Int64[Tensor, "B N"],
     num_steps: int,
     generators: Sequence[torch.Generator],
@@ -206,12 +206,12 @@ def _checked(
 ) -> Float64[Tensor, "S1"]:
     if times is None:
         if num_steps < 1:
-            raise ValueError(f"a walk needs at least one step, not {num_steps}")
+            raise ValueError(f"sampling needs at least one step, not {num_steps}")
         times = even_times(num_steps)
     if len(generators) != len(source):
         raise ValueError(f"need one generator per video: {len(source)} videos, {len(generators)} generators")
     if len(times) < 2 or times[0] != 1.0 or times[-1] != 0.0 or not bool((times[1:] < times[:-1]).all()):
-        raise ValueError("the times of a walk must fall from 1 to 0, in one step at least")
+        raise ValueError("sampling times must fall from 1 to 0, in one step at least")
     return times
 
 

@@ -49,7 +49,7 @@ class Times(NamedTuple):
         return (self.index - 1).double() / num_steps, self.index.double() / num_steps
 
 
-def draw_times(batch: int, num_steps: int, generator: torch.Generator, full_share: float = 0.0) -> Times:
+def sample_times(batch: int, num_steps: int, generator: torch.Generator, full_share: float = 0.0) -> Times:
     """Draws one step of the chain for every sample of a batch, spread evenly over the chain [VDM app. I.1].
 
     The batch is stratified: the unit interval is cut in B equal parts, each sample draws within its own part, and the

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.posterior import Reverse, add_at, redraw
-from cdcd_video.diffusion.process import Chain, check_order
+from cdcd_video.diffusion.posterior import Posterior, add_at, redraw
+from cdcd_video.diffusion.process import DiscreteProcess, check_order
 from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
 
 @dataclass(frozen=True)
-class MaskAndReplace(Chain):
+class MaskAndReplace(DiscreteProcess):
     """A chain given by its cumulative probabilities at the times 0, 1/S, ..., 1 [VQD eq. 7 and 8].
 
     Attributes:
@@ -57,7 +57,7 @@ class MaskAndReplace(Chain):
 
     @property
     def prior_nats(self) -> float:  # type: ignore[override]  # likewise
-        """See `Chain`; for a walk that begins as VQ-Diffusion writes it [VQD eq. 10].
+        """See `DiscreteProcess`; for a walk that begins as VQ-Diffusion writes it [VQD eq. 10].
 
         That start is q(x_1 | x_0) without the kept mass, divided by what is left. The sum over 0..K then has a closed form.
         Against `start`, which is all [MASK], the term would be infinite.
@@ -105,10 +105,10 @@ class MaskAndReplace(Chain):
         only_mask = torch.nn.functional.one_hot(x0, self.num_codes + 1).to(p.dtype)
         return torch.where(is_mask, only_mask, p).log()
 
-    def reverse(
+    def posterior(
         self, x_t: Int64[Tensor, "B N"], s: Float[Tensor, "B"], t: Float[Tensor, "B"], source: Int64[Tensor, "B N"]
-    ) -> Reverse:
-        """The posteriors; see `Chain.reverse` [VQD eq. 5, in closed form, and for any s < t].
+    ) -> Posterior:
+        """The posteriors; see `DiscreteProcess.reverse` [VQD eq. 5, in closed form, and for any s < t].
 
         The differences of nearly equal numbers in the constants of one jump are taken by hand: with
         survives = kept + uniform, uniform(t) kept(s) - kept(t) uniform(s) replaces survives(t) / survives(s) -
@@ -131,7 +131,7 @@ class MaskAndReplace(Chain):
         by_any = kept_t + by_redraw
         survive = torch.where(is_mask | (by_any == 0.0), 0.0, kept_t / by_any)
         zero = torch.zeros_like(kept_s)
-        return Reverse(
+        return Posterior(
             num_codes=self.num_codes,
             x_t=x_t,
             source=source,

@@ -122,7 +122,7 @@ def num_all(num_rows: int) -> int:
     return num_rows * _world.size
 
 
-def everyones(rows: Tensor, num_rows: int | None = None) -> Tensor:
+def all_gather(rows: Tensor, num_rows: int | None = None) -> Tensor:
     """Rows of the whole batch in its order, out of each process's own; gradients flow back to where a row came from.
 
     Args:
@@ -163,7 +163,7 @@ class _Together(Collectives):
     def __init__(self, world: World):
         self.size = world.size
 
-    own, num_own, gather = staticmethod(own), staticmethod(num_own), staticmethod(everyones)
+    own, num_own, gather = staticmethod(own), staticmethod(num_own), staticmethod(all_gather)
 
     def total(self, value: Tensor) -> Tensor:
         return total(value)
@@ -244,7 +244,7 @@ def check_alike(what: str, number: int) -> None:
         )
 
 
-class Mute:
+class NullLogger:
     """Stands where the main process has somebody who writes or speaks."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:

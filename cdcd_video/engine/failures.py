@@ -10,7 +10,7 @@ from cdcd_video.storage.memory import is_out_of_memory
 
 
 @contextlib.contextmanager
-def told_in_a_sentence(task: str, step: Callable[[], int], saved: Callable[[], str]) -> Iterator[None]:
+def as_user_error(task: str, step: Callable[[], int], saved: Callable[[], str]) -> Iterator[None]:
     """Turns what goes wrong inside the `with` into the user's sentence; a fault of the code stays a traceback.
 
     Args:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from cdcd_video.engine import checkpoint, distributed, optim, parallel, runtime
-from cdcd_video.engine.distributed import Mute
+from cdcd_video.engine.distributed import NullLogger
 from cdcd_video.engine.ema import Ema
-from cdcd_video.engine.failures import told_in_a_sentence
+from cdcd_video.engine.failures import as_user_error
 from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.stop_signals import Stop, listening
@@ -83,7 +83,7 @@ def train(
     devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices), listening() as stop:
         try:
-            with told_in_a_sentence(task.name, lambda: run.step + 1, run.last_good):
+            with as_user_error(task.name, lambda: run.step + 1, run.last_good):
                 run.go(stop)
                 run.leave()
         finally:
@@ -117,7 +117,7 @@ class _Run:
         self.spread = parallel.Spread(self.task, self.shard) if distributed.world().size > 1 else None
         self.optimizer = optim.make_optimizer(self.task.model, self.settings)
         self.ema = Ema(self.task.model, self.settings.ema_decay)
-        self.journal = Journal(self.out / "log.jsonl", self.task.name) if distributed.is_main() else Mute()
+        self.journal = Journal(self.out / "log.jsonl", self.task.name) if distributed.is_main() else NullLogger()
         self.averages = Averages()
         self.clock = Clock()
         self.fed = Fed(self.spread or self.task, self.clock)
@@ -160,7 +160,9 @@ class _Run:
             if "averages" in found.facts:  # absent in checkpoints from before they were kept
                 self.averages.load(found.facts["averages"])
         self.journal.rewind(self.step)
-        self.console = Console(self.task.name, self.settings.num_steps, self.step) if distributed.is_main() else Mute()
+        self.console = (
+            Console(self.task.name, self.settings.num_steps, self.step) if distributed.is_main() else NullLogger()
+        )
         if 0 < self.step < self.settings.num_steps:
             self.console.say(f"goes on from step {self.step} ({self.saved}).")
 

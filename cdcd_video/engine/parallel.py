@@ -46,7 +46,7 @@ class Spread:
         self._task, self.is_told = task, False
         self._whole: nn.Module | None = None
         self._paid: Any  # a module that one of the two wrappers has made its own
-        paid = _Paid(task)
+        paid = _LossModule(task)
         if shard == "fsdp":
             self._whole = copy.deepcopy(task.model).cpu()
             self._paid = _sharded(paid)
@@ -113,7 +113,7 @@ class Spread:
         self._whole = None
 
 
-class _Paid(nn.Module):
+class _LossModule(nn.Module):
     """The objective as a module's forward, which is what both wrappers hook into."""
 
     def __init__(self, task: Any):
@@ -126,7 +126,7 @@ class _Paid(nn.Module):
         return losses.total, losses
 
 
-def _sharded(paid: _Paid) -> nn.Module:
+def _sharded(paid: _LossModule) -> nn.Module:
     """FSDP2 (Zhao et al. 2023): the parts of repeated layers are gathered one at a time, everything else at once.
 
     Scalars cannot be cut: every process keeps them whole, see `clip_grad_norm`. A part may be called by other methods than

@@ -12,12 +12,12 @@ from cdcd_video.config import SamplingParams
 from cdcd_video.engine import distributed, runtime
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
-from cdcd_video.metrics.eval_dataset import Footage
+from cdcd_video.metrics.eval_dataset import EvalDataset
 from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.latent import latent_study
 from cdcd_video.metrics.latent.counterfactuals import Cases
-from cdcd_video.metrics.protocol import Protocol, Ruler
-from cdcd_video.metrics.references import ROWS, Painter, Progress
+from cdcd_video.metrics.protocol import Protocol, SettledProtocol
+from cdcd_video.metrics.references import ROWS, Progress, VideoModel
 from cdcd_video.storage.memory import check_fits
 
 _BYTES = 5
@@ -28,13 +28,13 @@ _BYTES = 5
 class Benchmark:
     """One system under one protocol."""
 
-    painter: Painter
+    video_model: VideoModel
     """The model, or the reader of videos that are drawn already."""
     system: Mapping[str, Any]
     """What every score rests on, beside the protocol: data, split, seed, checkpoint, model_sha256, drawing, versions."""
-    ruler: Ruler
-    footage: Footage
-    tools: feature_extractors.Instruments
+    ruler: SettledProtocol
+    dataset: EvalDataset
+    tools: feature_extractors.FeatureExtractors
     metrics: tuple[str, ...]
     params: SamplingParams | None
     """None where nothing is drawn anew."""
@@ -49,9 +49,9 @@ class Benchmark:
     """Images with several sentences each, for `look`; None where nobody looks at the latents."""
 
     @property
-    def frames_to_draw(self) -> int:
+    def frames_to_sample(self) -> int:
         """For a progress bar over `run` and `look`."""
-        frames = suite.frames_to_draw(self.footage, self.ruler.protocol, self.metrics, self.rows)
+        frames = suite.frames_to_sample(self.dataset, self.ruler.protocol, self.metrics, self.rows)
         return frames + (latent_study.frames_of_work(self.cases, self.params) if self.cases else 0)
 
     def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latent_study.LatentStudy | None]:
@@ -68,7 +68,7 @@ class Benchmark:
         pixels = 3 * (rule.size_px or 1) ** 2
         check_fits(at_a_time * rule.num_frames * pixels * _BYTES, f"a batch of {at_a_time:,} videos", "lower --batch")
         is_main, study = distributed.is_main(), None
-        with tqdm(total=self.frames_to_draw, desc=doing, unit="frame", disable=not is_main) as bar:
+        with tqdm(total=self.frames_to_sample, desc=doing, unit="frame", disable=not is_main) as bar:
             found = self.run(batch_size, bar.update)
             if is_main:
                 with distributed.alone():
@@ -88,9 +88,9 @@ class Benchmark:
         rule = self.ruler.protocol
         how = {"metrics": self.metrics, "tools": self.tools, "rows": self.rows if rows is None else rows}
         how |= {"batch_size": batch_size, "progress": progress}
-        seeds = video_seeds(rule, len(self.footage.subjects))
+        seeds = video_seeds(rule, len(self.dataset.subjects))
         with threads(self._calm):
-            found = suite.evaluate(self.painter, self.footage, rule, self.params, seeds, **how)
+            found = suite.evaluate(self.video_model, self.dataset, rule, self.params, seeds, **how)
         return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
 
     def look(self, batch_size: int = 32, progress: Progress | None = None) -> latent_study.LatentStudy | None:
@@ -100,7 +100,7 @@ class Benchmark:
         begin = time.perf_counter()
         how = {"seed": self.ruler.protocol.seed, "batch_size": batch_size, "progress": progress}
         with threads(self._calm):
-            found = latent_study.study(self.painter, self.cases, self.params, **how)
+            found = latent_study.study(self.video_model, self.cases, self.params, **how)
         scores = tuple(replace(score, protocol=self.ruler.hash) for score in found.scores)
         return replace(found, scores=scores, seconds=round(time.perf_counter() - begin, 1))
 

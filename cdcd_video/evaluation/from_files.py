@@ -20,8 +20,8 @@ from cdcd_video.errors import UserError, spelled
 from cdcd_video.evaluation import load_networks, real_videos
 from cdcd_video.evaluation.evaluator import Benchmark, video_seeds
 from cdcd_video.metrics import external_videos, feature_extractors, suite
-from cdcd_video.metrics.eval_dataset import Footage, SomeFootage
-from cdcd_video.metrics.external_videos import ForeignFootage, ForeignVideos
+from cdcd_video.metrics.eval_dataset import EvalDataset, PartialDataset
+from cdcd_video.metrics.external_videos import ExternalDataset, ExternalVideos
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 from cdcd_video.networks.clip import FrozenClip
@@ -62,14 +62,14 @@ def prepare_videos(
     if metrics is not None:
         checked_metrics(metrics, has_scenes=True, has_model=False)  # whether they exist is told before anything is read
     if _are_named(entries, rule):
-        footage, videos, rule, left_out = _beside_data(entries, config, rule)
+        dataset, videos, rule, left_out = _beside_data(entries, config, rule)
     elif any(entry.truth for entry in entries):
-        footage, videos, rule, left_out = _beside_own_truths(entries, _with_rate(rule))
+        dataset, videos, rule, left_out = _beside_own_truths(entries, _with_rate(rule))
     else:
-        footage, videos, rule, metrics, left_out = _without_truth(entries, rule, metrics)
+        dataset, videos, rule, metrics, left_out = _without_truth(entries, rule, metrics)
     metrics = checked_metrics(metrics, has_scenes=rule.data == SPRITES)
-    suite.check(footage, rule, metrics)
-    ruler, tools = load_networks.load(metrics, rule, footage, _no_clip, device)
+    suite.check(dataset, rule, metrics)
+    ruler, tools = load_networks.load(metrics, rule, dataset, _no_clip, device)
     system = {
         "data": str(table) if rule.data == TABLE else rule.data,
         "split": rule.split,
@@ -83,22 +83,22 @@ def prepare_videos(
             "python": platform.python_version(),
         },
     }
-    has_truth = not isinstance(footage, ForeignFootage)
+    has_truth = not isinstance(dataset, ExternalDataset)
     return Benchmark(
-        videos.painter(video_seeds(rule, len(videos))),
+        videos.video_model(video_seeds(rule, len(videos))),
         system,
         ruler,
-        footage,
+        dataset,
         tools,
         tuple(metrics),
         params=None,
         left_out=left_out,
         notes=(
             *_told_left_out(left_out),
-            *_notes(protocol, rule, footage, len(entries), len(left_out)),
+            *_notes(protocol, rule, dataset, len(entries), len(left_out)),
             *load_networks.blindness(rule, metrics, rule.data == SPRITES),
             *load_networks.one_window(rule, metrics, tools),
-            *load_networks.unread(rule, metrics, tools, footage),
+            *load_networks.unread(rule, metrics, tools, dataset),
         ),
         rows=external_videos.ROWS if has_truth else external_videos.ROWS_WITHOUT_TRUTH,
         num_threads=config.num_threads or None,
@@ -133,7 +133,7 @@ def _sorted_out(entries: Sequence[Entry], rule: Protocol) -> tuple[list[int], di
     Raises:
       UserError: none can be used.
     """
-    unusable = ForeignVideos(entries, rule).unusable()
+    unusable = ExternalVideos(entries, rule).unusable()
     if len(unusable) == len(entries):
         raise UserError(f"none of {len(entries)} videos can be used; the first: {unusable[0]}")
     good = [place for place in range(len(entries)) if place not in unusable]
@@ -149,40 +149,40 @@ def _told_left_out(left_out: Mapping[str, str]) -> list[str]:
     return [f"{len(left_out)} of the videos cannot be used and are not measured: {shown}{more}"]
 
 
-Chosen = tuple[Footage, ForeignVideos, Protocol, dict[str, str]]
+Chosen = tuple[EvalDataset, ExternalVideos, Protocol, dict[str, str]]
 """What is measured under which protocol, and what is left out."""
 
 
 def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> Chosen:
     """The scenes or clips that a model would be measured on, and the videos of these names."""
     if rule.data == SPRITES:
-        footage, rule = real_videos.scenes(config, rule)
+        dataset, rule = real_videos.scenes(config, rule)
     else:
-        footage, rule = real_videos.clips(real_videos.stored(rule), rule)
-    videos = ForeignVideos(entries, rule).named([subject.name for subject in footage.subjects])
-    videos.check_prompts(footage.captions["model"])
+        dataset, rule = real_videos.clips(real_videos.stored(rule), rule)
+    videos = ExternalVideos(entries, rule).named([subject.name for subject in dataset.subjects])
+    videos.check_prompts(dataset.captions["model"])
     good, left_out = _sorted_out(videos.entries, rule)
     if left_out:
-        footage, videos = SomeFootage(footage, good), ForeignVideos([videos.entries[place] for place in good], rule)
-        rule = rule.settled(num_videos=len({subject.clip for subject in footage.subjects}))
-    return footage, videos, rule, left_out
+        dataset, videos = PartialDataset(dataset, good), ExternalVideos([videos.entries[place] for place in good], rule)
+        rule = rule.settled(num_videos=len({subject.clip for subject in dataset.subjects}))
+    return dataset, videos, rule, left_out
 
 
 def _beside_own_truths(entries: Sequence[Entry], rule: Protocol) -> Chosen:
     """The column `truth` as clips."""
     rule = rule.settled(data=TABLE, captions_per_video=1)
-    ForeignVideos(entries, rule).truths()  # each must have one
+    ExternalVideos(entries, rule).truths()  # each must have one
     num_asked = rule.num_videos + real_videos.num_real(rule)
     good, left_out = _sorted_out(entries[:num_asked], rule)
     # Those beyond are not read, and yet they are part of what the protocol's hash names.
     entries = [entries[place] for place in good] + [one for one in entries[num_asked:] if one.truth.exists()]
-    footage, rule = real_videos.clips(ForeignVideos(entries, rule).truths(), rule)
-    return footage, ForeignVideos(entries[: rule.num_videos], rule), rule, left_out
+    dataset, rule = real_videos.clips(ExternalVideos(entries, rule).truths(), rule)
+    return dataset, ExternalVideos(entries[: rule.num_videos], rule), rule, left_out
 
 
 def _without_truth(
     entries: Sequence[Entry], rule: Protocol, metrics: Sequence[str] | None
-) -> tuple[Footage, ForeignVideos, Protocol, Sequence[str], dict[str, str]]:
+) -> tuple[EvalDataset, ExternalVideos, Protocol, Sequence[str], dict[str, str]]:
     """The videos alone, beside other real ones where `data` is a folder of clips."""
     others = None if rule.data in (SPRITES, TABLE) else real_videos.stored(rule)
     rule = rule.settled(fps=others.fps, mode=others.mode) if others else _with_rate(rule.settled(data=TABLE))
@@ -194,9 +194,9 @@ def _without_truth(
         all_that_fit = {name: METRICS[name] for name in checked_metrics(None, has_scenes=False)}
         alone = [name for name, metric in all_that_fit.items() if not metric.needs_truth]
         metrics = [name for name in alone if others is not None or not all_that_fit[name].needs_real]
-    videos = ForeignVideos(entries, rule)
-    footage = ForeignFootage(videos, others, real_videos.num_real(rule), metrics)
-    return footage, videos, rule.settled(num_real=footage.num_others), metrics, left_out
+    videos = ExternalVideos(entries, rule)
+    dataset = ExternalDataset(videos, others, real_videos.num_real(rule), metrics)
+    return dataset, videos, rule.settled(num_real=dataset.num_others), metrics, left_out
 
 
 def _size_px(rule: Protocol, config: Config) -> int:
@@ -214,9 +214,9 @@ def _no_clip() -> FrozenClip:
     raise UserError("clip is own, and videos bring no CLIP of their own; name one by --clip")
 
 
-def _notes(asked: Protocol, rule: Protocol, footage: Footage, num_entries: int, num_left_out: int) -> list[str]:
+def _notes(asked: Protocol, rule: Protocol, dataset: EvalDataset, num_entries: int, num_left_out: int) -> list[str]:
     notes, num_entries = [], num_entries - num_left_out
-    if rule.data == TABLE or isinstance(footage, ForeignFootage):
+    if rule.data == TABLE or isinstance(dataset, ExternalDataset):
         if rule.num_videos < asked.num_videos:
             of_use = " that can be used" if num_left_out else ""
             notes.append(f"the table has {rule.num_videos} videos{of_use}, where {asked.num_videos} are asked for")
@@ -224,9 +224,9 @@ def _notes(asked: Protocol, rule: Protocol, footage: Footage, num_entries: int, 
             notes.append(
                 f"of {num_entries} videos the first {rule.num_videos} are measured; raise --num-videos for more"
             )
-    if isinstance(footage, ForeignFootage):
+    if isinstance(dataset, ExternalDataset):
         named = "" if asked.data == TABLE else f", and none is called as one of {asked.data} is"
         notes.append(f"the table names no truth of the videos{named}: only what needs none is measured")
-    elif len(footage.compared) < len(footage.subjects):
-        notes.append(f"sets compare {len(footage.compared)} drawn videos with {rule.num_real} real ones of other clips")
+    elif len(dataset.compared) < len(dataset.subjects):
+        notes.append(f"sets compare {len(dataset.compared)} drawn videos with {rule.num_real} real ones of other clips")
     return notes

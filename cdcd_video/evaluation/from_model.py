@@ -12,7 +12,7 @@ from cdcd_video.evaluation.evaluator import Benchmark
 from cdcd_video.evaluation.latent_cases import cases_of
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
-from cdcd_video.metrics.eval_dataset import Footage
+from cdcd_video.metrics.eval_dataset import EvalDataset
 from cdcd_video.metrics.latent.latent_model import LatentModel
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import METRICS
@@ -51,13 +51,13 @@ def prepare(
         raise UserError(f"data {TABLE!r} are the truths of videos that are drawn already; name them by --videos")
     rule = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
     if rule.data == SPRITES:
-        footage, rule = real_videos.scenes(pipe.model.config, rule)
+        dataset, rule = real_videos.scenes(pipe.model.config, rule)
     else:
-        footage, rule = real_videos.clips(real_videos.stored(rule), rule)
+        dataset, rule = real_videos.clips(real_videos.stored(rule), rule)
     metrics, unlikely = _with_likelihood(pipe, metrics)
-    suite.check(footage, rule, metrics)
+    suite.check(dataset, rule, metrics)
     settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **params)
-    ruler, tools = load_networks.load(metrics, rule, footage, lambda: pipe.model.clip, device)
+    ruler, tools = load_networks.load(metrics, rule, dataset, lambda: pipe.model.clip, device)
     if "nll" in metrics:
         codec = LatentModel(pipe, lambda num: None).digest  # bits of other codes stand in another column
         tools = replace(tools, features={**tools.features, "nll": (f"codec-{codec[:8]}", codec)})
@@ -65,11 +65,11 @@ def prepare(
     notes += [
         *unlikely,
         *_other_mode(pipe, rule),
-        *_other_world(pipe, rule, footage),
-        *_too_few(protocol, rule, footage),
+        *_other_world(pipe, rule, dataset),
+        *_too_few(protocol, rule, dataset),
         *load_networks.blindness(rule, metrics, rule.data == SPRITES),
     ]
-    notes += load_networks.one_window(rule, metrics, tools) + load_networks.unread(rule, metrics, tools, footage)
+    notes += load_networks.one_window(rule, metrics, tools) + load_networks.unread(rule, metrics, tools, dataset)
     cases = None
     if latents:
         try:
@@ -87,7 +87,7 @@ def prepare(
         "versions": pipe.settings("", settings)["versions"],
     }
     more = {"num_threads": pipe.num_threads, "cases": cases}
-    return Benchmark(pipe, system, ruler, footage, tools, tuple(metrics), settings, tuple(notes), **more)
+    return Benchmark(pipe, system, ruler, dataset, tools, tuple(metrics), settings, tuple(notes), **more)
 
 
 def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -112,13 +112,13 @@ def _other_mode(pipe: ImageToVideo, rule: Protocol) -> list[str]:
     return [f"the model learned from frames made square by {data.mode}, and these are made so by {rule.mode}"]
 
 
-def _other_world(pipe: ImageToVideo, rule: Protocol, footage: Footage) -> list[str]:
+def _other_world(pipe: ImageToVideo, rule: Protocol, dataset: EvalDataset) -> list[str]:
     """How many starting frames a user who asked for one of these videos would be warned of; one sentence for all."""
     least = pipe.model.least_db
     if rule.data == SPRITES or least is None:
         return []
-    looked = range(min(NUM_LOOKED, len(footage.subjects)))
-    starts = np.stack([footage.film(number, pipe.size_px)[0] for number in looked])
+    looked = range(min(NUM_LOOKED, len(dataset.subjects)))
+    starts = np.stack([dataset.film(number, pipe.size_px)[0] for number in looked])
     with threads(pipe.num_threads):
         strange = int((round_trip_db(pipe.model.codec, pipe.model.clip, starts) < least).sum())
     if not strange:
@@ -129,11 +129,11 @@ def _other_world(pipe: ImageToVideo, rule: Protocol, footage: Footage) -> list[s
     ]
 
 
-def _too_few(asked: Protocol, rule: Protocol, footage: Footage) -> list[str]:
+def _too_few(asked: Protocol, rule: Protocol, dataset: EvalDataset) -> list[str]:
     is_short = rule.num_videos < asked.num_videos or rule.num_real < (asked.num_real or 0)
-    if rule.data == SPRITES or not (is_short or len(footage.compared) < len(footage.subjects)):
+    if rule.data == SPRITES or not (is_short or len(dataset.compared) < len(dataset.subjects)):
         return []
     return [
         f"{rule.data} has only {rule.num_videos} clips of this length to draw, where {asked.num_videos} are asked for;"
-        f" sets compare {len(footage.compared)} drawn videos with {rule.num_real} real ones of other clips"
+        f" sets compare {len(dataset.compared)} drawn videos with {rule.num_real} real ones of other clips"
     ]

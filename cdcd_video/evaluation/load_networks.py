@@ -8,23 +8,23 @@ from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.engine import runtime
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import feature_extractors
-from cdcd_video.metrics.eval_dataset import Footage
+from cdcd_video.metrics.eval_dataset import EvalDataset
 from cdcd_video.metrics.features import offline
-from cdcd_video.metrics.protocol import OWN, Protocol, Ruler
+from cdcd_video.metrics.protocol import OWN, Protocol, SettledProtocol
 from cdcd_video.metrics.scores import SETS
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.clip.published import KNOWN
 
 
 def load(
-    metrics: Sequence[str], rule: Protocol, footage: Footage, own_clip: Callable[[], FrozenClip], device: str
-) -> tuple[Ruler, feature_extractors.Instruments]:
+    metrics: Sequence[str], rule: Protocol, dataset: EvalDataset, own_clip: Callable[[], FrozenClip], device: str
+) -> tuple[SettledProtocol, feature_extractors.FeatureExtractors]:
     """The ruler, and the networks that the metrics need.
 
     Args:
       metrics: some of `scores.METRICS`.
       rule: settled.
-      footage: the real videos.
+      dataset: the real videos.
       own_clip: the CLIP of the system that is measured; called where the protocol asks for it.
       device: where networks run.
 
@@ -37,12 +37,12 @@ def load(
 
     tools = feature_extractors.load(metrics, rule, clip=clip, device=runtime.device_for(device))
     digests = {name: feature_extractors.digest_of(getattr(rule, f"{name}_network")) for name in ("frame", "video")}
-    clips = {"Drawn again": [subject.name for subject in footage.subjects], "Compared with": footage.other_names}
-    return Ruler(rule, digests, footage.digest, clips), tools
+    clips = {"Drawn again": [subject.name for subject in dataset.subjects], "Compared with": dataset.other_names}
+    return SettledProtocol(rule, digests, dataset.digest, clips), tools
 
 
 def unread(
-    rule: Protocol, metrics: Sequence[str], tools: feature_extractors.Instruments, footage: Footage
+    rule: Protocol, metrics: Sequence[str], tools: feature_extractors.FeatureExtractors, dataset: EvalDataset
 ) -> list[str]:
     """A sentence where the CLIP of `clip_text` does not know all words of the captions.
 
@@ -52,7 +52,7 @@ def unread(
     if "clip_text" not in metrics:
         return []
     told = 0
-    captions = footage.captions["model"]
+    captions = dataset.captions["model"]
     for caption in captions:
         try:
             told += bool(tools.clip.clip.check_caption(caption))
@@ -75,7 +75,7 @@ def blindness(rule: Protocol, metrics: Sequence[str], are_sprites: bool) -> list
     ]
 
 
-def one_window(rule: Protocol, metrics: Sequence[str], tools: feature_extractors.Instruments) -> list[str]:
+def one_window(rule: Protocol, metrics: Sequence[str], tools: feature_extractors.FeatureExtractors) -> list[str]:
     """A sentence where videos are so short that a network of videos sees all of them at once, and nothing shorter."""
     of_videos = [metric for metric in metrics if SETS.get(metric, "frame") != "frame"]
     along = [metric for metric in of_videos if tools.networks[SETS[metric]].short_frames is None]

@@ -4,7 +4,7 @@ from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.eval_dataset import ClipFootage, Clips, SceneFootage, choose_scenes
+from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, SceneDataset, choose_scenes
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.training import training_data
 
@@ -14,7 +14,7 @@ def world_of(config: Config) -> sprites.World:
     return training_data.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
 
 
-def scenes(config: Config, rule: Protocol) -> tuple[SceneFootage, Protocol]:
+def scenes(config: Config, rule: Protocol) -> tuple[SceneDataset, Protocol]:
     """Scenes of the built-in world.
 
     Args:
@@ -33,7 +33,7 @@ def scenes(config: Config, rule: Protocol) -> tuple[SceneFootage, Protocol]:
     world = world_of(config)
     chosen, world = choose_scenes(rule.seed, rule.num_videos + rule.num_real, rule.split, world, **length)
     drawn, others = chosen[: rule.num_videos], chosen[rule.num_videos :]
-    return SceneFootage(drawn, others, world=world, seed=rule.seed, **length), rule
+    return SceneDataset(drawn, others, world=world, seed=rule.seed, **length), rule
 
 
 def stored(rule: Protocol) -> LongestShots:
@@ -56,7 +56,7 @@ def stored(rule: Protocol) -> LongestShots:
     return clips
 
 
-def clips(found: Clips, rule: Protocol) -> tuple[ClipFootage, Protocol]:
+def clips(found: Clips, rule: Protocol) -> tuple[ClipDataset, Protocol]:
     """Clips to be drawn again, and others.
 
     Raises:
@@ -68,9 +68,9 @@ def clips(found: Clips, rule: Protocol) -> tuple[ClipFootage, Protocol]:
             f" {found.size_px}, or prepare them with --size-px {rule.size_px}"
         )
     shape = {"num_frames": rule.num_frames, "stride": rule.stride, "size_px": rule.size_px, "resize": rule.resize}
-    footage = ClipFootage(found, rule.num_videos, num_real(rule), captions_per_video=rule.captions_per_video, **shape)
-    return footage, rule.settled(
-        fps=found.fps, mode=found.mode, num_videos=footage.num_chosen, num_real=footage.num_others
+    dataset = ClipDataset(found, rule.num_videos, num_real(rule), captions_per_video=rule.captions_per_video, **shape)
+    return dataset, rule.settled(
+        fps=found.fps, mode=found.mode, num_videos=dataset.num_chosen, num_real=dataset.num_others
     )
 
 

@@ -15,7 +15,7 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, World
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.measurements import Seen, Subject, resized, scene_groups, see_scene
+from cdcd_video.metrics.measurements import EvalVideo, Seen, measure_scene, resized, scene_groups
 
 Film = UInt8[np.ndarray, "F S S 3"]
 
@@ -24,7 +24,7 @@ SENTENCE_ROWS = ("counterfactual", "sentence-ignored")
 
 
 @runtime_checkable
-class Footage(Protocol):
+class EvalDataset(Protocol):
     """Real videos of one length and rate, by number.
 
     Attributes:
@@ -36,7 +36,7 @@ class Footage(Protocol):
       digest: SHA-256 (hex) that differs wherever scenes, clips or captions do.
     """
 
-    subjects: Sequence[Subject]
+    subjects: Sequence[EvalVideo]
     captions: Mapping[str, Sequence[str]]
     num_others: int
     other_names: Sequence[str]
@@ -49,7 +49,7 @@ class Footage(Protocol):
     def other(self, number: int, size_px: int) -> Film:
         """A real video of another scene or clip."""
 
-    def see(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
+    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
         """What a judge who knows more than pixels sees in a row's video; nothing where there is none."""
 
 
@@ -84,7 +84,7 @@ class Clips(Protocol):
         """SHA-256 (hex) that differs wherever captions or pixels do."""
 
 
-class SomeFootage:
+class PartialDataset:
     """Some of the videos of a footage, compared with the same others.
 
     Args:
@@ -92,7 +92,7 @@ class SomeFootage:
       videos: numbers of those that are left.
     """
 
-    def __init__(self, whole: Footage, videos: Sequence[int]):
+    def __init__(self, whole: EvalDataset, videos: Sequence[int]):
         self._whole, self._videos = whole, list(videos)
         self.subjects = [whole.subjects[video] for video in videos]
         self.captions = {row: [captions[video] for video in videos] for row, captions in whole.captions.items()}
@@ -108,9 +108,9 @@ class SomeFootage:
         """A real video of another scene or clip."""
         return self._whole.other(number, size_px)
 
-    def see(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
+    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
         """What the footage sees."""
-        yield from self._whole.see(self._videos[video], row, frames)
+        yield from self._whole.measure(self._videos[video], row, frames)
 
 
 # Scenes -----------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def choose_scenes(
     return [sprites.sample_scene(seed, index, split, world=world) for index in range(num)], world
 
 
-class SceneFootage:
+class SceneDataset:
     """Scenes of the built-in world, rendered at any size and rate.
 
     Args:
@@ -149,7 +149,7 @@ class SceneFootage:
         self.scenes, self.others, self.num_others = list(scenes), list(others), len(others)
         self.times = np.arange(num_frames) / fps
         names, self.other_names = ([_name_of(scene) for scene in side] for side in (scenes, others))
-        self.subjects = [Subject(name, name, scene_groups(scene)) for name, scene in zip(names, scenes, strict=True)]
+        self.subjects = [EvalVideo(name, name, scene_groups(scene)) for name, scene in zip(names, scenes, strict=True)]
         self.compared = range(len(scenes))
         self.retold = [_other_sentence(scene, seed, world or World()) for scene in scenes]
         self.captions = {
@@ -170,15 +170,17 @@ class SceneFootage:
         """Another scene of the split."""
         return render(self.others[number], self.times, size_px)
 
-    def see(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
+    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
         """Whether objects do what the sentence says; the other sentence for `SENTENCE_ROWS`."""
         scene, subject = self.scenes[video], self.subjects[video]
         if row not in SENTENCE_ROWS:
-            yield from see_scene(subject, frames, scene, self.times)
+            yield from measure_scene(subject, frames, scene, self.times)
             return
         retold = self.retold[video]
         is_kept = [old == new for old, new in zip(scene.objects, retold.objects, strict=True)]
-        yield from see_scene(subject, frames, retold, self.times, ["kept" if kept else "changed" for kept in is_kept])
+        yield from measure_scene(
+            subject, frames, retold, self.times, ["kept" if kept else "changed" for kept in is_kept]
+        )
 
 
 def _name_of(scene: Scene) -> str:
@@ -213,7 +215,7 @@ def choose_clips(clips: Clips, num: int, num_frames: int, size_px: int) -> list[
     return chosen
 
 
-class ClipFootage:
+class ClipDataset:
     """Prepared clips: some are drawn again from their first frame, the next ones are compared with.
 
     Where there are too few for both, the last ones are both drawn and compared with; sets are then made of the rest
@@ -252,7 +254,7 @@ class ClipFootage:
         drawn = [(clip, told) for clip in chosen for told in clips.captions(clip)[:captions_per_video]]
         self.captions = {"model": [told for _, told in drawn]}
         self._drawn = [clip for clip, _ in drawn]
-        self.subjects = [Subject(self._name(video), clips.name(clip)) for video, clip in enumerate(self._drawn)]
+        self.subjects = [EvalVideo(self._name(video), clips.name(clip)) for video, clip in enumerate(self._drawn)]
         self.compared = [video for video, clip in enumerate(self._drawn) if clip not in self._others]
         self.num_chosen = len(chosen)
         self.digest = clips.digest()
@@ -265,7 +267,7 @@ class ClipFootage:
         """Another clip of the split."""
         return resized(self.clips.frames(self._others[number], self._frames), size_px, self._resize)
 
-    def see(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
+    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
         """Nobody knows more of a clip than its pixels."""
         yield from ()
 

@@ -29,7 +29,7 @@ class Example:
     """By what it is the best or the worst, and how much."""
 
 
-class Kept:
+class ExampleStore:
     """The videos that are shown, out of those that are offered in the order of their numbers.
 
     Args:

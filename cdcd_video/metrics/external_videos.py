@@ -4,7 +4,7 @@ They are read as a protocol wants them: cut to square, brought to its size and r
 short, or of a rate that is no multiple of the protocol's, is refused by name, never padded or blended.
 
 Three ways to lay them beside something real: with scenes or clips of `--data` that are called as the videos are
-(`ForeignVideos.named`), with the column `truth` of their table (`ForeignTruths`), or with no truth at all (`ForeignFootage`).
+(`ExternalVideos.named`), with the column `truth` of their table (`ExternalTruths`), or with no truth at all (`ExternalDataset`).
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from cdcd_video.data.external_video import FitMode, digest_of, read_film, read_p
 from cdcd_video.data.prompt_table import Entry
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.eval_dataset import Clips, choose_clips
-from cdcd_video.metrics.measurements import Seen, Subject, resized
+from cdcd_video.metrics.measurements import EvalVideo, Seen, resized
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.metrics.references import as_judged
+from cdcd_video.metrics.references import as_evaluated
 from cdcd_video.metrics.scores import METRICS
 
 ROWS = ("model", "sentence-ignored", "copy-first", "truth")
@@ -30,7 +30,7 @@ ROWS_WITHOUT_TRUTH = ("model", "copy-first")
 Frames = UInt8[np.ndarray, "F S S 3"]
 
 
-class ForeignVideos:
+class ExternalVideos:
     """Other people's videos as a protocol wants them.
 
     Args:
@@ -45,7 +45,7 @@ class ForeignVideos:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def named(self, names: Sequence[str]) -> "ForeignVideos":
+    def named(self, names: Sequence[str]) -> "ExternalVideos":
         """The videos of these names, in this order: beside scenes or clips that are called so.
 
         Raises:
@@ -58,7 +58,7 @@ class ForeignVideos:
                 f"{len(missing)} of {len(names)} videos are missing, the first is {missing[0]}; the files must be called"
                 " as the clips are, from the first on: add them, or lower --num-videos"
             )
-        return ForeignVideos([by_name[name] for name in names], self.rule)
+        return ExternalVideos([by_name[name] for name in names], self.rule)
 
     def check_prompts(self, captions: Sequence[str], first: int = 0) -> None:
         """Holds the videos from `first` on against the sentences they are to be judged by.
@@ -82,7 +82,7 @@ class ForeignVideos:
         entry = self.entries[video]
         frames = read_film(entry.file, self.rule.num_frames, self.rule.rate, self.mode, drawn_fps=entry.fps)
         frames = resized(frames, self.rule.size_px, self.rule.resize)
-        return as_judged(frames, self.rule) if entry.file.is_dir() else frames
+        return as_evaluated(frames, self.rule) if entry.file.is_dir() else frames
 
     def unusable(self) -> dict[int, str]:
         """Reads every video, with the picture and the truth that belong to it: numbers of those that cannot be used, and why."""
@@ -93,7 +93,7 @@ class ForeignVideos:
                 if entry.frame is not None:
                     read_picture(entry.frame, self.mode)
                 if entry.truth is not None:
-                    truth = ForeignTruths([entry], self.rule)
+                    truth = ExternalTruths([entry], self.rule)
                     truth.frames(0, [truth.num_frames(0) - 1])
             except UserError as error:
                 found[video] = str(error)
@@ -104,21 +104,21 @@ class ForeignVideos:
         told = [[entry.name, entry.prompt, entry.fps, digest_of(entry.file)] for entry in self.entries]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
-    def truths(self) -> "ForeignTruths":
+    def truths(self) -> "ExternalTruths":
         """How the clips really go on, to be drawn again from.
 
         Raises:
           UserError: one has no truth.
         """
-        return ForeignTruths(self.entries, self.rule)
+        return ExternalTruths(self.entries, self.rule)
 
-    def painter(self, seeds: Sequence[int]) -> "ForeignPainter":
+    def video_model(self, seeds: Sequence[int]) -> "ExternalModel":
         """Draws by reading; `seeds` are those that the evaluation gives the videos, in their order."""
-        return ForeignPainter(self, seeds)
+        return ExternalModel(self, seeds)
 
 
-class ForeignTruths:
-    """The column `truth` as clips, such as `footage.ClipFootage` takes.
+class ExternalTruths:
+    """The column `truth` as clips, such as `dataset.ClipDataset` takes.
 
     Args:
       entries: of the table; each must have a truth.
@@ -173,8 +173,8 @@ class ForeignTruths:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-class ForeignFootage:
-    """Videos whose truth nobody knows, as `footage.Footage`: sentence, given picture, and real clips to compare sets with.
+class ExternalDataset:
+    """Videos whose truth nobody knows, as `dataset.EvalDataset`: sentence, given picture, and real clips to compare sets with.
 
     Args:
       videos: as the protocol wants them.
@@ -186,7 +186,7 @@ class ForeignFootage:
       UserError: a metric needs the truth, or real videos where there are none.
     """
 
-    def __init__(self, videos: ForeignVideos, others: Clips | None, num_others: int, metrics: Sequence[str]):
+    def __init__(self, videos: ExternalVideos, others: Clips | None, num_others: int, metrics: Sequence[str]):
         needing = [metric for metric in metrics if METRICS[metric].needs_truth]
         if needing:
             raise UserError(
@@ -203,7 +203,7 @@ class ForeignFootage:
         chosen = choose_clips(others, num_others, self._frames[-1] + 1, others.size_px) if others is not None else []
         self._chosen, self.num_others = chosen, len(chosen)
         self.other_names = [others.name(clip) for clip in chosen]
-        self.subjects = [Subject(entry.name, entry.name) for entry in videos.entries]
+        self.subjects = [EvalVideo(entry.name, entry.name) for entry in videos.entries]
         self.captions = {"model": [entry.prompt for entry in videos.entries]}
         self.compared = range(len(videos))
         told = [[entry.name, entry.prompt, entry.frame and digest_of(entry.frame)] for entry in videos.entries]
@@ -221,24 +221,24 @@ class ForeignFootage:
         frames = self._others.frames(self._chosen[number], self._frames)
         return resized(frames, size_px, self._videos.rule.resize)
 
-    def see(self, video: int, row: str, frames: Frames) -> Iterator[Seen]:
+    def measure(self, video: int, row: str, frames: Frames) -> Iterator[Seen]:
         """Nobody knows more of such a video than its pixels."""
         yield from ()
 
 
-class ForeignPainter:
+class ExternalModel:
     """Stands where a model stands. It knows a video by its seed, so batches and their order do not matter."""
 
     is_stored = True
     """What it gives is as it is judged, see `rows.make`."""
 
-    def __init__(self, videos: ForeignVideos, seeds: Sequence[int]):
+    def __init__(self, videos: ExternalVideos, seeds: Sequence[int]):
         if len(seeds) != len(videos) or len(set(seeds)) < len(seeds):
             raise ValueError(f"{len(videos)} videos need as many different seeds, not {len(seeds)}")
         self.videos, self.size_px = videos, videos.rule.size_px
         self._video = {seed: video for video, seed in enumerate(seeds)}
 
-    def draw(
+    def sample(
         self,
         starts: UInt8[np.ndarray, "B S S 3"],
         captions: Sequence[str],

@@ -20,33 +20,33 @@ CLIP_SEES = ("clip_text", "clip_first", "smoothness")
 
 
 @dataclass(frozen=True)
-class Instruments:
+class FeatureExtractors:
     """What the metrics asked for need, and no more."""
 
     networks: Mapping[str, FeatureNetwork] = field(default_factory=dict)
     """By who is meant in `scores.SETS`."""
     lpips: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    clip: "ClipEye | None" = None
+    clip: "ClipEncoder | None" = None
     features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Name and digest of the weights behind each metric that rests on some."""
 
 
-class ClipEye:
+class ClipEncoder:
     """A CLIP that looks at frames and reads sentences, in its joint space; every embedding has length 1."""
 
     def __init__(self, clip: FrozenClip):
         self.clip = clip
 
     @torch.inference_mode()
-    def see(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, "F J"]:
+    def encode_image(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, "F J"]:
         """Embeddings of frames."""
         pixels = torch.from_numpy(frames).to(self.clip.mean.device).permute(0, 3, 1, 2).float().div(255)
-        return self.clip.see(pixels, ()).embedding.double().cpu().numpy()
+        return self.clip.encode_image(pixels, ()).embedding.double().cpu().numpy()
 
     @torch.inference_mode()
-    def read(self, caption: str) -> Float[np.ndarray, " J"]:
+    def encode_text(self, caption: str) -> Float[np.ndarray, " J"]:
         """Embedding of a sentence; what does not fit into the tower is cut off."""
-        return self.clip.read([caption]).embedding[0].double().cpu().numpy()
+        return self.clip.encode_text([caption]).embedding[0].double().cpu().numpy()
 
 
 def settle_networks(protocol: Protocol) -> Protocol:
@@ -63,7 +63,7 @@ def load(
     *,
     clip: Callable[[], FrozenClip] | None = None,
     device: str | torch.device = "cpu",
-) -> Instruments:
+) -> FeatureExtractors:
     """Loads what the metrics need.
 
     Args:
@@ -94,14 +94,14 @@ def load(
     through_clip = [metric for metric in metrics if METRICS[metric].needs_clip]
     if through_clip:
         assert clip is not None
-        eye = ClipEye(clip().to(torch.device(device)))
+        eye = ClipEncoder(clip().to(torch.device(device)))
         scores = [score for metric in (*CLIP_SEES, *through_clip) for score in METRICS[metric].scores]
         features |= dict.fromkeys(scores, (f"clip-{eye.clip.digest[:8]}", eye.clip.digest))
     lpips = None
     if "lpips" in metrics:
         lpips = networks.lpips("alex", device)
         features["lpips"] = (LPIPS, feature_weights.WEIGHTS[LPIPS].sha256)
-    return Instruments(found, lpips, eye, features)
+    return FeatureExtractors(found, lpips, eye, features)
 
 
 def digest_of(name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from cdcd_video.metrics.measurements import Seen, Subject, measured
+from cdcd_video.metrics.measurements import EvalVideo, Seen, measured
 
 TOLD = {"model": "model", "sentence-ignored": "counterfactual"}
 """The rows that are scored, and whose sentence is told. The second has another sentence than the true video's: what the
@@ -31,8 +31,8 @@ class Likelihood(Protocol):
         """Nats for each token of the frames 1, 2, ...: exact, or an unbiased estimate of an upper bound."""
 
 
-def see_likelihood(
-    model: Likelihood, subject: Subject, frames: UInt8[np.ndarray, "F S S 3"], caption: str, fps: float, seed: int
+def measure_likelihood(
+    model: Likelihood, subject: EvalVideo, frames: UInt8[np.ndarray, "F S S 3"], caption: str, fps: float, seed: int
 ) -> Seen:
     """Bits per token of each frame; frame 0 is given and has none.
 

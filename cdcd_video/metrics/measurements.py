@@ -14,7 +14,7 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.metrics import fidelity, motion
 from cdcd_video.metrics import sprites_metrics as judge
-from cdcd_video.metrics.feature_extractors import Instruments
+from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.latent import trajectories
 from cdcd_video.metrics.scores import METRICS
 
@@ -22,7 +22,7 @@ Frames = UInt8[np.ndarray, "F H W 3"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalVideo:
     """A video to be judged, as far as it is the same in every row."""
 
     name: str
@@ -36,13 +36,13 @@ class Seen:
     """One quantity of one object or one video: one number, or one per frame."""
 
     metric: str
-    subject: Subject
+    subject: EvalVideo
     groups: tuple[str, ...]
     total: Float[np.ndarray, " T"]
     weight: Float[np.ndarray, " T"]
 
 
-def measured(metric: str, subject: Subject, value: Any, groups: Sequence[str] = ()) -> Seen:
+def measured(metric: str, subject: EvalVideo, value: Any, groups: Sequence[str] = ()) -> Seen:
     """Something of which the mean is taken; NaN is what could not be measured."""
     value = np.atleast_1d(np.asarray(value, dtype=np.float64))
     weight = np.where(np.isnan(value), np.nan, 1.0)
@@ -50,10 +50,10 @@ def measured(metric: str, subject: Subject, value: Any, groups: Sequence[str] = 
 
 
 @dataclass(frozen=True)
-class JudgedVideo:
+class MeasuredVideo:
     """One video, with all that a metric may look at."""
 
-    subject: Subject
+    subject: EvalVideo
     """Whose frames these are."""
     frames: Frames
     """As they are judged."""
@@ -61,7 +61,7 @@ class JudgedVideo:
     """How the video really goes on, at the same size; means nothing to a metric without `needs_truth`."""
     caption: str
     """The sentence it was drawn from."""
-    tools: Instruments
+    tools: FeatureExtractors
     """The networks that the metrics need."""
     real_gaps: Float[np.ndarray, " R"]
     """`motion.first_gap` of real videos, for `discontinuity`."""
@@ -69,7 +69,7 @@ class JudgedVideo:
     @functools.cached_property
     def images(self) -> Float[np.ndarray, "F J"]:
         """The frames in CLIP's joint space, for metrics with `needs_clip`; worked out once."""
-        return self.tools.clip.see(self.frames)
+        return self.tools.clip.encode_image(self.frames)
 
     @functools.cached_property
     def optical_flow(self) -> Float[np.ndarray, "T H W 2"]:
@@ -81,87 +81,87 @@ class JudgedVideo:
         return measured(score, self.subject, value)
 
 
-def see_frames(
-    subject: Subject,
+def measure_frames(
+    subject: EvalVideo,
     frames: Frames,
     true: Frames,
     caption: str,
     metrics: Sequence[str],
-    tools: Instruments,
+    tools: FeatureExtractors,
     real_gaps: Float[np.ndarray, " R"],
 ) -> Iterator[Seen]:
     """All that needs no scene: likeness to the truth, agreement with sentence and first frame, steadiness over time.
 
     Args:
       subject: whose frames these are.
-      frames, true, caption, tools, real_gaps: see `JudgedVideo`.
+      frames, true, caption, tools, real_gaps: see `MeasuredVideo`.
       metrics: some of `scores.METRICS`; those of scenes and of whole sets are passed over.
     """
-    video = JudgedVideo(subject, frames, true, caption, tools, real_gaps)
+    video = MeasuredVideo(subject, frames, true, caption, tools, real_gaps)
     for name in dict.fromkeys(metrics):
         see = METRICS[name].see
         if see is not None:
             yield from (named(see) if isinstance(see, str) else see)(video)
 
 
-def psnr(video: JudgedVideo) -> Iterator[Seen]:
+def psnr(video: MeasuredVideo) -> Iterator[Seen]:
     """Frames against the true ones."""
     yield video.measured("psnr", fidelity.psnr(video.frames, video.true))
 
 
-def ssim(video: JudgedVideo) -> Iterator[Seen]:
+def ssim(video: MeasuredVideo) -> Iterator[Seen]:
     """Likewise."""
     yield video.measured("ssim", fidelity.ssim(video.frames, video.true))
 
 
-def lpips(video: JudgedVideo) -> Iterator[Seen]:
+def lpips(video: MeasuredVideo) -> Iterator[Seen]:
     """Likewise, by a network."""
     yield video.measured("lpips", video.tools.lpips(video.frames, video.true))
 
 
-def motion_ratio(video: JudgedVideo) -> Iterator[Seen]:
+def motion_ratio(video: MeasuredVideo) -> Iterator[Seen]:
     """Change from frame to frame, with the truth's as its weight."""
     own, true = fidelity.motion(video.frames), fidelity.motion(video.true)
     yield Seen("motion_ratio", video.subject, video.subject.groups, own, true)
 
 
-def clip_text(video: JudgedVideo) -> Iterator[Seen]:
+def clip_text(video: MeasuredVideo) -> Iterator[Seen]:
     """Frames and sentence in CLIP's joint space."""
-    yield video.measured("clip_text", video.images @ video.tools.clip.read(video.caption))
+    yield video.measured("clip_text", video.images @ video.tools.clip.encode_text(video.caption))
 
 
-def clip_first(video: JudgedVideo) -> Iterator[Seen]:
+def clip_first(video: MeasuredVideo) -> Iterator[Seen]:
     """Frames and first frame, likewise."""
     yield video.measured("clip_first", video.images @ video.images[0])
 
 
-def smoothness(video: JudgedVideo) -> Iterator[Seen]:
+def smoothness(video: MeasuredVideo) -> Iterator[Seen]:
     """Steps and turns of the path of the frames, likewise."""
     yield video.measured("step_length", trajectories.step_length(video.images[None])[0])
     yield video.measured("curvature", trajectories.curvature(video.images[None])[0])
 
 
-def warp_error(video: JudgedVideo) -> Iterator[Seen]:
+def warp_error(video: MeasuredVideo) -> Iterator[Seen]:
     """How badly the flow predicts the next frame."""
     yield video.measured("warp_error", motion.warp_error(video.frames, video.optical_flow))
 
 
-def flow(video: JudgedVideo) -> Iterator[Seen]:
+def flow(video: MeasuredVideo) -> Iterator[Seen]:
     """How much moves."""
     yield video.measured("flow", motion.motion_amount(video.frames, video.optical_flow))
 
 
-def flicker(video: JudgedVideo) -> Iterator[Seen]:
+def flicker(video: MeasuredVideo) -> Iterator[Seen]:
     """How much pixels that stand still jump."""
     yield video.measured("flicker", motion.flicker(video.frames, video.optical_flow))
 
 
-def colour_drift(video: JudgedVideo) -> Iterator[Seen]:
+def colour_drift(video: MeasuredVideo) -> Iterator[Seen]:
     """How far the colours go from the first frame's."""
     yield video.measured("colour_drift", motion.colour_drift(video.frames))
 
 
-def discontinuity(video: JudgedVideo) -> Iterator[Seen]:
+def discontinuity(video: MeasuredVideo) -> Iterator[Seen]:
     """Whether the first step is larger than in real videos."""
     gap = np.array([motion.first_gap(video.frames)])
     yield video.measured("discontinuity", motion.discontinuity(gap, video.real_gaps))
@@ -173,8 +173,8 @@ def scene_groups(scene: Scene) -> tuple[str, ...]:
     return ("all", f"objects={len(scene.objects)}", *kinds)
 
 
-def see_scene(
-    subject: Subject, frames: Frames, scene: Scene, times: Float[np.ndarray, " F"], marks: Sequence[str] = ()
+def measure_scene(
+    subject: EvalVideo, frames: Frames, scene: Scene, times: Float[np.ndarray, " F"], marks: Sequence[str] = ()
 ) -> Iterator[Seen]:
     """Every sprites quantity of one video; `marks` says for each object whether its sentence was changed or kept."""
     found = judge.score(at_view_size(frames), scene, times)

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 
 from cdcd_video.engine import distributed
-from cdcd_video.metrics.examples import Example, Kept
-from cdcd_video.metrics.measurements import Seen, Subject
-from cdcd_video.metrics.sets.feature_store import Gallery
+from cdcd_video.metrics.examples import Example, ExampleStore
+from cdcd_video.metrics.measurements import EvalVideo, Seen
+from cdcd_video.metrics.sets.feature_store import FeatureStore
 
 ByNumber = dict[int, dict[str, list[Seen]]]
 """What was seen in each video, by its number and the row."""
@@ -29,17 +29,17 @@ def own_batches(num_videos: int, batch_size: int) -> list[range]:
     return distributed.own(batches)
 
 
-def everyones_numbers(numbers: Sequence[float], count: int) -> Float[np.ndarray, " n"]:
+def gathered_numbers(numbers: Sequence[float], count: int) -> Float[np.ndarray, " n"]:
     """A number of each of `count` things, of which each process has looked at its own."""
     own = torch.tensor(numbers, dtype=torch.float64)
-    return (distributed.everyones(own, count) if count else own).numpy()
+    return (distributed.all_gather(own, count) if count else own).numpy()
 
 
-def at_main(seen: ByNumber, galleries: Mapping[str, Gallery], kept: Kept) -> bool:
+def at_main(seen: ByNumber, feature_stores: Mapping[str, FeatureStore], kept: ExampleStore) -> bool:
     """Brings everything to the main process.
 
     Args:
-      seen, galleries, kept: of this process; in the main one they are completed.
+      seen, feature_stores, kept: of this process; in the main one they are completed.
 
     Returns:
       Whether this is the main process.
@@ -48,7 +48,7 @@ def at_main(seen: ByNumber, galleries: Mapping[str, Gallery], kept: Kept) -> boo
         return True
     candidates = kept.candidates()
     if not distributed.is_main():
-        parts = [gallery.entries() for gallery in galleries.values()]
+        parts = [feature_store.entries() for feature_store in feature_stores.values()]
         shown = {str(number): [one.captions, one.videos, one.name] for number, one in candidates.items()}
         plain = {
             str(number): {row: [_plain(one) for one in ones] for row, ones in rows.items()}
@@ -62,8 +62,8 @@ def at_main(seen: ByNumber, galleries: Mapping[str, Gallery], kept: Kept) -> boo
             int(number): {row: [_seen(*one) for one in ones] for row, ones in rows.items()}
             for number, rows in plain.items()
         }
-        for gallery, part in zip(galleries.values(), parts, strict=True):
-            gallery.add(part)
+        for feature_store, part in zip(feature_stores.values(), parts, strict=True):
+            feature_store.add(part)
         candidates |= {int(number): Example(*values) for number, values in shown.items()}
     kept.choose_again(candidates, {number: rows.get("model", []) for number, rows in seen.items()})
     return True
@@ -106,4 +106,4 @@ def _plain(one: Seen) -> list[Any]:
 
 def _seen(metric: str, subject: list[Any], groups: list[str], total: np.ndarray, weight: np.ndarray) -> Seen:
     name, clip, of = subject
-    return Seen(metric, Subject(name, clip, tuple(of)), tuple(groups), total, weight)
+    return Seen(metric, EvalVideo(name, clip, tuple(of)), tuple(groups), total, weight)

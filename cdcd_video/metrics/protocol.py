@@ -114,7 +114,7 @@ class Protocol(Section):
 
 
 @dataclass(frozen=True)
-class Ruler:
+class SettledProtocol:
     """A settled protocol and what else its hash rests on."""
 
     protocol: Protocol

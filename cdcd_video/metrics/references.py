@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from cdcd_video import video
 from cdcd_video.data.clips import read_clip
 from cdcd_video.metrics import protocol
-from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, Footage
+from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, EvalDataset
 from cdcd_video.metrics.latent.inbetween import cross_fade
 from cdcd_video.metrics.measurements import resized
 
@@ -39,14 +39,14 @@ Films = UInt8[np.ndarray, "B F S S 3"]
 
 
 @runtime_checkable
-class Painter(Protocol):
+class VideoModel(Protocol):
     """What a model must be able to do to be measured; `generate.ImageToVideo` is one."""
 
     @property
     def size_px(self) -> int:
         """Side of the frames."""
 
-    def draw(
+    def sample(
         self,
         starts: np.ndarray,
         captions: Sequence[str],
@@ -63,14 +63,14 @@ class Painter(Protocol):
         """Codes (B, F, N), with starting frames, to videos. Likewise."""
 
 
-def drawn_rows(rows: Sequence[str]) -> list[str]:
+def sampled_rows(rows: Sequence[str]) -> list[str]:
     """What must be drawn for these rows."""
     return [drawn for drawn, users in _USERS.items() if users & set(rows)]
 
 
 def make(
-    pipe: Painter,
-    footage: Footage,
+    pipe: VideoModel,
+    dataset: EvalDataset,
     batch: range,
     rows: Sequence[str],
     rule: protocol.Protocol,
@@ -82,7 +82,7 @@ def make(
 
     Args:
       pipe: the model.
-      footage: the real videos.
+      dataset: the real videos.
       batch: numbers of the videos.
       rows: some of `ROWS` and `ORACLES`.
       rule: settled protocol.
@@ -91,12 +91,12 @@ def make(
       progress: told after every frame drawn of a batch.
     """
     size = rule.size_px
-    true = np.stack([footage.film(number, size) for number in batch])
-    given = true if pipe.size_px == size else np.stack([footage.film(number, pipe.size_px) for number in batch])
+    true = np.stack([dataset.film(number, size) for number in batch])
+    given = true if pipe.size_px == size else np.stack([dataset.film(number, pipe.size_px) for number in batch])
     part = slice(batch.start, batch.stop)
     made = {
-        row: pipe.draw(given[:, 0], footage.captions[row][part], params, seeds[part], progress)
-        for row in drawn_rows(rows)
+        row: pipe.sample(given[:, 0], dataset.captions[row][part], params, seeds[part], progress)
+        for row in sampled_rows(rows)
     }
     if "sentence-ignored" in rows:
         made["sentence-ignored"] = made["model"]
@@ -110,13 +110,13 @@ def make(
     if "oracle-cross-fade" in rows:
         made["oracle-cross-fade"] = faded(given)
     judged = {
-        row: made[row] if is_ready.get(row) else np.stack([as_judged(frames, rule) for frames in made[row]])
+        row: made[row] if is_ready.get(row) else np.stack([as_evaluated(frames, rule) for frames in made[row]])
         for row in rows
     }
     return judged, true
 
 
-def as_judged(frames: UInt8[np.ndarray, "F H W 3"], rule: protocol.Protocol) -> UInt8[np.ndarray, "F S S 3"]:
+def as_evaluated(frames: UInt8[np.ndarray, "F H W 3"], rule: protocol.Protocol) -> UInt8[np.ndarray, "F S S 3"]:
     """A video at the protocol's size, and after H.264 where the protocol says so."""
     frames = resized(frames, rule.size_px, rule.resize)
     if rule.storage == "raw":
@@ -132,7 +132,7 @@ def faded(videos: Films) -> Films:
     return np.stack([cross_fade(videos[:, 0], videos[:, -1], share) for share in shares], axis=1)
 
 
-def codec_ceiling(pipe: Painter, videos: Films) -> Films:
+def codec_ceiling(pipe: VideoModel, videos: Films) -> Films:
     """True videos through the codec alone, beside their true first frames: the best that any drawing could show."""
     codes = pipe.encode(videos.reshape(-1, *videos.shape[2:]))
     shown = pipe.decode(codes.reshape(*videos.shape[:2], -1), videos[:, 0])

@@ -35,7 +35,7 @@ class Metric:
 
     Attributes:
       scores: what is measured, by name.
-      see: measures one video: from a `measurements.JudgedVideo` to its `Seen`s; or where that stands, as "module:name". None
+      see: measures one video: from a `measurements.MeasuredVideo` to its `Seen`s; or where that stands, as "module:name". None
         for what is measured otherwise: the truth of sprites scenes, and whole sets of videos.
       meaning: one sentence for the report; empty for the built-in ones, which the report knows.
       of_sets: which network looks at whole sets of videos: "frame", "video" or "debiased"; empty for others.

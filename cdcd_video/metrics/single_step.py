@@ -10,7 +10,7 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import STRAIGHT_MOTIONS, Scene, World
 from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics.measurements import at_view_size
-from cdcd_video.metrics.references import Painter, codec_ceiling
+from cdcd_video.metrics.references import VideoModel, codec_ceiling
 from cdcd_video.metrics.sprites_tracking import track
 
 GATE_WORLD = World(max_objects=1, motions=(*STRAIGHT_MOTIONS, "stays still"))
@@ -18,7 +18,7 @@ GATE_WORLD = World(max_objects=1, motions=(*STRAIGHT_MOTIONS, "stays still"))
 
 
 def gate(
-    pipe: Painter, scenes: Sequence[Scene], params: Any, *, gaps: Sequence[int] = (1, 4), batch_size: int = 64
+    pipe: VideoModel, scenes: Sequence[Scene], params: Any, *, gaps: Sequence[int] = (1, 4), batch_size: int = 64
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """One step from a still first frame: does the object set off as the sentence says, and because the sentence says it?
 
@@ -49,8 +49,8 @@ def gate(
             true = np.stack([render(scene, times, pipe.size_px) for scene in part])
             seeds = range(params.seed + begin, params.seed + begin + len(part))
             made = {
-                "right": pipe.draw(true[:, 0], [scene.caption for scene in part], two, seeds),
-                "shuffled": pipe.draw(true[:, 0], [scene.caption for scene in other], two, seeds),
+                "right": pipe.sample(true[:, 0], [scene.caption for scene in part], two, seeds),
+                "shuffled": pipe.sample(true[:, 0], [scene.caption for scene in other], two, seeds),
                 "copy-first": true[:, [0, 0]],
                 "codec-ceiling": codec_ceiling(pipe, true),
                 "truth": true,
@@ -59,9 +59,9 @@ def gate(
                 rows.setdefault(row, []).append(_moves(videos, part))
         right, wrong = _true_moves(scenes, times), _true_moves(others, times)
         moves = {row: np.concatenate(parts) for row, parts in rows.items()}
-        figures = {row: _gate_figures(seen, right) for row, seen in moves.items()}
-        figures["shuffled"]["listener_ratio"] = _gate_figures(wrong, right)["ratio"]
-        figures["shuffled"]["own_ratio"] = _gate_figures(moves["shuffled"], wrong)["ratio"]
+        figures = {row: _gate_metrics(seen, right) for row, seen in moves.items()}
+        figures["shuffled"]["listener_ratio"] = _gate_metrics(wrong, right)["ratio"]
+        figures["shuffled"]["own_ratio"] = _gate_metrics(moves["shuffled"], wrong)["ratio"]
         report[f"gap{gap}"] = figures
     return report
 
@@ -93,7 +93,7 @@ def _true_moves(scenes: Sequence[Scene], times: np.ndarray) -> np.ndarray:
     return centres[:, -1] - centres[:, 0]
 
 
-def _gate_figures(seen: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
+def _gate_metrics(seen: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
     length = np.linalg.norm(true, axis=-1)
     found = ~np.isnan(seen[:, 0])
     moves, rests = found & (length > 0), found & (length == 0)

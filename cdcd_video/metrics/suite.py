@@ -1,6 +1,6 @@
 """Draws every video again from its first frame, and judges it beside its references: real videos in, scores out.
 
-Which videos is said by `footage`, which rows by `rows`, what is seen in one of them by `seeing`, in whole sets by `sets`.
+Which videos is said by `dataset`, which rows by `rows`, what is seen in one of them by `seeing`, in whole sets by `sets`.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ from jaxtyping import Float
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import likelihood, measurements, merge, motion
-from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, Clips, Footage, choose_clips
-from cdcd_video.metrics.examples import Example, Kept
-from cdcd_video.metrics.feature_extractors import Instruments
+from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, Clips, EvalDataset, choose_clips
+from cdcd_video.metrics.examples import Example, ExampleStore
+from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.metrics.references import ROWS, Painter, Progress, as_judged, drawn_rows, make
+from cdcd_video.metrics.references import ROWS, Progress, VideoModel, as_evaluated, make, sampled_rows
 from cdcd_video.metrics.scores import METRICS, SETS, Score
-from cdcd_video.metrics.sets.feature_store import REAL, Gallery, set_scores
+from cdcd_video.metrics.sets.feature_store import REAL, FeatureStore, set_scores
 from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
 
-__all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_draw"]
+__all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_sample"]
 
 NUM_EXAMPLES = 8
 """Of the first videos, kept for looking at."""
@@ -41,38 +41,38 @@ class Evaluation:
     """What each part of the work took."""
 
 
-def check(footage: Footage, rule: Protocol, metrics: Sequence[str]) -> None:
+def check(dataset: EvalDataset, rule: Protocol, metrics: Sequence[str]) -> None:
     """Refuses what cannot be measured, before anything is drawn.
 
     Raises:
       UserError: too few real videos for a metric, or videos too short for a window.
     """
-    least = min(len({footage.subjects[video].clip for video in footage.compared}), footage.num_others)
+    least = min(len({dataset.subjects[video].clip for video in dataset.compared}), dataset.num_others)
     for metric in metrics:
         if metric in SETS and SETS[metric] != "frame":
             rule.windows()
         needed = 0 if not METRICS[metric].needs_real else 2 if metric in SETS else 1
         if least < needed:
             raise UserError(
-                f"{metric} compares with real videos of other scenes or clips, and there are {footage.num_others} beside"
-                f" {len(footage.compared)} to be drawn; raise --num-real and --num-videos, or give more clips"
+                f"{metric} compares with real videos of other scenes or clips, and there are {dataset.num_others} beside"
+                f" {len(dataset.compared)} to be drawn; raise --num-real and --num-videos, or give more clips"
             )
 
 
-def frames_to_draw(footage: Footage, rule: Protocol, metrics: Sequence[str], rows: Sequence[str] = ROWS) -> int:
+def frames_to_sample(dataset: EvalDataset, rule: Protocol, metrics: Sequence[str], rows: Sequence[str] = ROWS) -> int:
     """How many frames an evaluation draws: scenes are drawn twice, the second time with another sentence."""
-    return len(footage.subjects) * (rule.num_frames - 1) * len(drawn_rows(_asked(rows, footage, metrics)))
+    return len(dataset.subjects) * (rule.num_frames - 1) * len(sampled_rows(_asked(rows, dataset, metrics)))
 
 
 def evaluate(
-    pipe: Painter,
-    footage: Footage,
+    pipe: VideoModel,
+    dataset: EvalDataset,
     rule: Protocol,
     params: Any,
     seeds: Sequence[int],
     *,
     metrics: Sequence[str] = ("psnr", "ssim", "motion"),
-    tools: Instruments = Instruments(),  # noqa: B008 - frozen
+    tools: FeatureExtractors = FeatureExtractors(),  # noqa: B008 - frozen
     rows: Sequence[str] = ROWS,
     batch_size: int = 32,
     num_examples: int = NUM_EXAMPLES,
@@ -82,7 +82,7 @@ def evaluate(
 
     Args:
       pipe: the model.
-      footage: real videos: those drawn again, and others.
+      dataset: real videos: those drawn again, and others.
       rule: settled protocol.
       params: settings, as the model understands them; number and rate of the frames are the protocol's.
       seeds: one per video.
@@ -91,7 +91,7 @@ def evaluate(
       rows: some of `ROWS` and `ORACLES`; those that this footage or these metrics do not have are left out.
       batch_size: videos drawn at a time; nothing depends on it.
       num_examples: how many of the first videos are kept for looking at.
-      progress: told after every frame drawn of a batch; see `frames_to_draw`.
+      progress: told after every frame drawn of a batch; see `frames_to_sample`.
 
     Returns:
       What was found; nothing in a process that has brought it to the main one.
@@ -99,44 +99,46 @@ def evaluate(
     Raises:
       UserError: a metric does not fit the footage.
     """
-    check(footage, rule, metrics)
-    rows, clock = _asked(rows, footage, metrics), _Clock()
-    galleries = _galleries(metrics, tools, rule)
+    check(dataset, rule, metrics)
+    rows, clock = _asked(rows, dataset, metrics), _Clock()
+    feature_stores = _galleries(metrics, tools, rule)
     with clock("real videos"):
-        real_gaps = _look_at_real(footage, rule, galleries, metrics)
+        real_gaps = _look_at_real(dataset, rule, feature_stores, metrics)
     seen: merge.ByNumber = {}
-    kept = Kept(num_examples, metrics, rule.first_counted)
+    kept = ExampleStore(num_examples, metrics, rule.first_counted)
     for batch in merge.own_batches(len(seeds), batch_size):
         with clock("drawing"):
-            made, true = make(pipe, footage, batch, rows, rule, params, seeds, progress)
+            made, true = make(pipe, dataset, batch, rows, rule, params, seeds, progress)
         for place, number in enumerate(batch):
-            subject, caption = footage.subjects[number], footage.captions["model"][number]
+            subject, caption = dataset.subjects[number], dataset.captions["model"][number]
             videos = {row: made[row][place] for row in rows}
             found: dict[str, list[measurements.Seen]] = {row: [] for row in rows}
             with clock("judging scenes"):
                 for row in rows if "sprites" in metrics else ():
-                    found[row] += footage.see(number, row, videos[row])
+                    found[row] += dataset.measure(number, row, videos[row])
             if "nll" in metrics:
                 with clock("likelihood"):
-                    film = footage.film(number, pipe.size_px)
+                    film = dataset.film(number, pipe.size_px)
                     for row in (row for row in likelihood.TOLD if row in rows):
-                        said = footage.captions[likelihood.TOLD[row]][number]
-                        found[row] += [likelihood.see_likelihood(pipe, subject, film, said, rule.rate, seeds[number])]
+                        said = dataset.captions[likelihood.TOLD[row]][number]
+                        found[row] += [
+                            likelihood.measure_likelihood(pipe, subject, film, said, rule.rate, seeds[number])
+                        ]
             plain = [row for row in rows if row not in SENTENCE_ROWS]
             with clock("judging frames"):
                 for row in plain:
-                    found[row] += measurements.see_frames(
+                    found[row] += measurements.measure_frames(
                         subject, videos[row], true[place], caption, metrics, tools, real_gaps
                     )
             with clock("feature networks"):
-                for gallery in galleries.values() if number in footage.compared else ():
+                for feature_store in feature_stores.values() if number in dataset.compared else ():
                     for row in plain:
-                        gallery.show(row, subject.name, subject.clip, videos[row])
+                        feature_store.show(row, subject.name, subject.clip, videos[row])
             seen[number] = found
-            captions = {row: footage.captions[row][number] for row in drawn_rows(rows)}
+            captions = {row: dataset.captions[row][number] for row in sampled_rows(rows)}
             shown = {row: frames for row, frames in videos.items() if row != "sentence-ignored"}
             kept.offer(number, Example(captions, shown, subject.name), found.get("model", []))
-    if not merge.at_main(seen, galleries, kept):
+    if not merge.at_main(seen, feature_stores, kept):
         return Evaluation([], [])
     by_row = {row: [one for number in sorted(seen) for one in seen[number][row]] for row in rows}
     scores: list[Score] = []
@@ -147,7 +149,7 @@ def evaluate(
             lines += per_video(row, by_row[row], rule.first_counted, by_frame=row == "model")
         plain = [row for row in rows if row not in SENTENCE_ROWS]
         for metric in (name for name in metrics if name in SETS):
-            scores += set_scores(metric, galleries[SETS[metric]], plain, rule, tools.features[metric])
+            scores += set_scores(metric, feature_stores[SETS[metric]], plain, rule, tools.features[metric])
     scores.sort(key=lambda score: rows.index(score.row))
     return Evaluation(
         scores, kept.examples(), lines, {part: round(seconds, 1) for part, seconds in clock.seconds.items()}
@@ -167,32 +169,32 @@ class _Clock:
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begin
 
 
-def _asked(rows: Sequence[str], footage: Footage, metrics: Sequence[str]) -> list[str]:
+def _asked(rows: Sequence[str], dataset: EvalDataset, metrics: Sequence[str]) -> list[str]:
     """Sentences are changed only where somebody can judge what comes of it."""
     judged = SENTENCE_ROWS if "sprites" in metrics else tuple(likelihood.TOLD) if "nll" in metrics else ()
-    judged = judged if "counterfactual" in footage.captions else ()
+    judged = judged if "counterfactual" in dataset.captions else ()
     return [row for row in rows if row in judged or row not in SENTENCE_ROWS]
 
 
-def _galleries(metrics: Sequence[str], tools: Instruments, rule: Protocol) -> dict[str, Gallery]:
+def _galleries(metrics: Sequence[str], tools: FeatureExtractors, rule: Protocol) -> dict[str, FeatureStore]:
     wanted = dict.fromkeys(SETS[metric] for metric in metrics if metric in SETS)
     frames = [(frame, frame) for frame in range(rule.num_frames)]
-    galleries = {}
+    feature_stores = {}
     for who in wanted:
         network = tools.networks[who]
         places = (frames, []) if who == "frame" else (rule.windows(), rule.short_windows(network.short_frames))
-        galleries[who] = Gallery(network, *places)
-    return galleries
+        feature_stores[who] = FeatureStore(network, *places)
+    return feature_stores
 
 
 def _look_at_real(
-    footage: Footage, rule: Protocol, galleries: Mapping[str, Gallery], metrics: Sequence[str]
+    dataset: EvalDataset, rule: Protocol, feature_stores: Mapping[str, FeatureStore], metrics: Sequence[str]
 ) -> Float[np.ndarray, " R"]:
     """Shows the other real videos to everybody who compares with them; returns their first gaps."""
-    gaps, count = [], footage.num_others if any(METRICS[metric].needs_real for metric in metrics) else 0
+    gaps, count = [], dataset.num_others if any(METRICS[metric].needs_real for metric in metrics) else 0
     for number in distributed.own(list(range(count))):
-        frames = as_judged(footage.other(number, rule.size_px), rule)
+        frames = as_evaluated(dataset.other(number, rule.size_px), rule)
         gaps.append(motion.first_gap(frames))
-        for gallery in galleries.values():
-            gallery.show(REAL, f"{number:09d}", f"{number:09d}", frames)
-    return merge.everyones_numbers(gaps, count)
+        for feature_store in feature_stores.values():
+            feature_store.show(REAL, f"{number:09d}", f"{number:09d}", frames)
+    return merge.gathered_numbers(gaps, count)

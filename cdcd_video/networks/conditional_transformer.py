@@ -15,7 +15,7 @@ from cdcd_video.networks.transformer import Block
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CachedCondition:
     """What does not change along a reverse walk: computed once per frame, not once per step."""
 
     positions: Float[Tensor, "B P D"]
@@ -53,7 +53,7 @@ class ConditionalTransformer(nn.Module):
         self.no_first = nn.Parameter(torch.zeros(width))
         self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
         self.clock_in = nn.Sequential(
-            nn.Linear(num_clocks * CLOCK_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
+            nn.Linear(num_clocks * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.to_modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(
@@ -78,16 +78,16 @@ class ConditionalTransformer(nn.Module):
         """What stands in the place of a first frame that is withheld."""
         return self.no_first.to(like.dtype)
 
-    def prepare(self, condition: Condition, said: tuple[tuple[Tensor, Tensor], ...] | None = None) -> Prepared:
+    def prepare(self, condition: Condition, said: tuple[tuple[Tensor, Tensor], ...] | None = None) -> CachedCondition:
         """Everything that depends on the condition alone; `said` are the keys and values of its caption, where known already."""
         source, first = self._latents(condition.source), self._latents(condition.first)
         is_there = condition.has_first[:, None, None]
         of_source, of_first = self._read(source, 1), self._read(first, 2)
         of_first = torch.where(is_there, of_first, self._no_first(of_first))
-        context = levelled(condition.text.tokens) if self.normalised_text else condition.text.tokens
+        context = normalized_halves(condition.text.tokens) if self.normalised_text else condition.text.tokens
         attentions: list[Any] = [block.cross_attention for block in self.blocks]
         clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
-        return Prepared(
+        return CachedCondition(
             positions=of_source + of_first + self.position,
             keys_values=said or tuple(attention.keys_values(context) for attention in attentions),
             clocks=torch.cat(clocks, -1),
@@ -95,7 +95,9 @@ class ConditionalTransformer(nn.Module):
             condition=condition,
         )
 
-    def _trunk(self, x: Float[Tensor, "B P D"], t: Float[Tensor, "B"], prepared: Prepared) -> Float[Tensor, "B P D"]:
+    def _trunk(
+        self, x: Float[Tensor, "B P D"], t: Float[Tensor, "B"], prepared: CachedCondition
+    ) -> Float[Tensor, "B P D"]:
         """The blocks, at times t in (0, 1]."""
         now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
         modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
@@ -109,7 +111,7 @@ class ConditionalTransformer(nn.Module):
         return self.norm(x)
 
 
-def levelled(tokens: Float[Tensor, "B L Dt"]) -> Float[Tensor, "B L Dt"]:
+def normalized_halves(tokens: Float[Tensor, "B L Dt"]) -> Float[Tensor, "B L Dt"]:
     """A caption's token states with each half (word embedding, last layer) at mean 0 and deviation 1, token by token.
 
     A layer norm without weights (Ba et al. 2016); zeros, of which the empty caption is made, stay zeros.
@@ -120,12 +122,12 @@ def levelled(tokens: Float[Tensor, "B L Dt"]) -> Float[Tensor, "B L Dt"]:
 
 LEAST_VARIANCE = 1e-8
 """Added to that of half a token state: word embeddings of published CLIPs have about 1e-4, the built-in one's 1e-3."""
-CLOCK_WIDTH = 32
+TIME_EMBEDDING_WIDTH = 32
 
 
 def clock(value: Float[Tensor, "B"]) -> Float[Tensor, "B 32"]:
     """Sinusoids of a time (Vaswani et al. 2017, sec. 3.5), wave lengths from 1/16 to 64 of its unit."""
-    half = CLOCK_WIDTH // 2
+    half = TIME_EMBEDDING_WIDTH // 2
     rates = torch.exp2(torch.linspace(-6, 4, half, device=value.device)) * 2 * math.pi
     angles = value[:, None].float() * rates
     return torch.cat([angles.sin(), angles.cos()], -1)

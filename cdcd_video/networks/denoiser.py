@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.kernels.products import linear
-from cdcd_video.networks.conditional_transformer import ConditionalTransformer, Prepared
+from cdcd_video.networks.conditional_transformer import CachedCondition, ConditionalTransformer
 from cdcd_video.networks.conditioning import Condition
 
 
@@ -74,7 +74,7 @@ class Denoiser(ConditionalTransformer):
             self.to_copy.bias[: groups * len(self.levels)] = 2.0  # begin by copying the source
 
     def forward(
-        self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | Prepared
+        self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | CachedCondition
     ) -> Float[Tensor, "B N K"]:
         """Corrupted codes at times t in (0, 1] -> logits over clean codes (never over the mask)."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition

@@ -34,10 +34,10 @@ class Likelihood(Protocol):
 
 
 @runtime_checkable
-class Rival(NextFrame, Protocol):
+class Baseline(NextFrame, Protocol):
     """A network that draws frames and says what it pays: in the place of denoiser, chain and objective at once."""
 
-    def see(self, codes: Int[Tensor, "M N"]) -> None:
+    def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
         """Codes of some training frames, once before the first step: what has to be fixed by the data is fixed now."""
 
     def learn(

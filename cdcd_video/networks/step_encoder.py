@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.networks.codec.frame_codec import CodeSpace
-from cdcd_video.networks.conditional_transformer import CLOCK_WIDTH, clock, levelled
+from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, clock, normalized_halves
 from cdcd_video.networks.transformer import Block
 from cdcd_video.records import ALONE, CodePair, Collectives, LossTerms, TextStates
 
 NUM_LAYERS = 2
 
 
-class StepEye(nn.Module):
+class StepTextEncoder(nn.Module):
     """Steps and sentences -> unit-norm embeddings in a space of their own.
 
     Args:
@@ -36,7 +36,7 @@ class StepEye(nn.Module):
         super().__init__()
         self.normalised_text = normalised_text
         self.step_in = nn.Linear(2 * code_width, width)
-        self.gap_in = nn.Linear(CLOCK_WIDTH, width)
+        self.gap_in = nn.Linear(TIME_EMBEDDING_WIDTH, width)
         self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, width // 32) for _ in range(NUM_LAYERS))
         self.norm = nn.LayerNorm(width)
@@ -44,7 +44,7 @@ class StepEye(nn.Module):
         self.text_in = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, 2 * width), nn.SiLU())
         self.text_out = nn.Linear(2 * width, width)
 
-    def see(
+    def encode_step(
         self, source: Float[Tensor, "B P V"], values: Float[Tensor, "B P V"], gap_s: Float[Tensor, "B"]
     ) -> Float[Tensor, "B J"]:
         """The step from a source frame to (soft) code values; differentiable in both."""
@@ -53,19 +53,19 @@ class StepEye(nn.Module):
             x = block(x)
         return F.normalize(self.step_out(self.norm(x).mean(1)).float(), dim=-1)
 
-    def read(self, text: TextStates) -> Float[Tensor, "B J"]:
+    def encode_text(self, text: TextStates) -> Float[Tensor, "B J"]:
         """Sentences, word by word: the layer of word embeddings keeps the words of motion, which the last layer loses."""
-        tokens = levelled(text.tokens) if self.normalised_text else text.tokens
+        tokens = normalized_halves(text.tokens) if self.normalised_text else text.tokens
         words = self.text_in(tokens) * text.is_word[..., None]
         return F.normalize(self.text_out(words.sum(1) / text.is_word.sum(1, keepdim=True)).float(), dim=-1)
 
 
-def eye_objective(
-    eye: StepEye, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
+def step_encoder_objective(
+    eye: StepTextEncoder, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
 ) -> LossTerms:
     """One step of the eye's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
-    seen = eye.see(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
-    said = eye.read(batch.text)
+    seen = eye.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
+    said = eye.encode_text(batch.text)
     is_other = batch.caption[:, None] != reduce.gather(batch.caption)
     among = None if reduce.size == 1 else (reduce.gather(seen), reduce.gather(said))
     nats, wins = batch_info_nce(seen, said, is_other, temperature, symmetric=True, among=among)

@@ -16,7 +16,7 @@ _FROM_FRAME = re.compile(r"\s*(\d{1,9}):(?!\d)(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class CaptionSchedule:
-    """A caption, parsed and checked: made once, at the front door, and handed on from there."""
+    """A caption, parsed: made once, at the front door, and handed on from there."""
 
     turns: tuple[tuple[int, str], ...]
     """The frame from which a sentence holds, and the sentence, in order; the first begins at frame 0."""
@@ -26,8 +26,7 @@ class CaptionSchedule:
         """The schedule of a caption; one that is a schedule already is returned as it is.
 
         Raises:
-          UserError: no sentence for the beginning, two for one frame, a frame below 0, bytes that are no text, or more, longer
-            or later sentences than any video has.
+          UserError: no sentence for the beginning, two for one frame, a frame below 0, or bytes that are no text.
         """
         if isinstance(caption, CaptionSchedule):
             return caption
@@ -47,7 +46,6 @@ class CaptionSchedule:
             raise UserError(
                 f'two captions begin at the same frame ({frames}); give each its own, as in --text "0: ..." --text "8: ..."'
             )
-        check_sentences(pairs)
         return cls(tuple(pairs))
 
 
@@ -60,10 +58,11 @@ def parse_captions(texts: Sequence[str]) -> CaptionSchedule:
         the frame is written too: "0: 8: it stops" says "8: it stops" from frame 0 on.
 
     Raises:
-      UserError: an empty caption, or see `CaptionSchedule.of`.
+      UserError: an empty caption, more, longer or later ones than any video has, or see `CaptionSchedule.of`.
     """
     numbered = [(_FROM_FRAME.fullmatch(text), text) for text in texts]
     found = CaptionSchedule.of([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
+    check_sentences(found.turns)
     if not all(sentence.strip() for _, sentence in found.turns):
         raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
     return found

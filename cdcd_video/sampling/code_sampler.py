@@ -10,9 +10,9 @@ from cdcd_video.config import SamplingParams
 from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.loss_reference import chain_bound
-from cdcd_video.diffusion.sampler import WALKS, Denoise
+from cdcd_video.diffusion.sampler import SAMPLERS, Denoise
 from cdcd_video.model import Model
-from cdcd_video.networks.conditional_transformer import Prepared
+from cdcd_video.networks.conditional_transformer import CachedCondition
 from cdcd_video.networks.conditioning import Condition, with_empty_captions
 from cdcd_video.records import TextStates
 
@@ -20,7 +20,7 @@ NLL_STEPS = 16
 """Steps of the chain that `nll` evaluates for a frame: all of them in a chain as long as this or shorter."""
 
 
-class CodeWalk:
+class DiscreteSampler:
     """Our way to the next frame: a reverse walk of the discrete diffusion, over codes."""
 
     def __init__(self, model: Model):
@@ -40,7 +40,7 @@ class CodeWalk:
         denoise = self._guided(condition, params.guidance)
         if params.contrast:
             denoise = self._contrasted(denoise, condition, params.contrast)
-        return WALKS[params.order](
+        return SAMPLERS[params.order](
             denoise,
             self.process,
             condition.source,
@@ -78,7 +78,7 @@ class CodeWalk:
 
         return denoise
 
-    def _prepared(self, condition: Condition, shown: Condition) -> Prepared:
+    def _prepared(self, condition: Condition, shown: Condition) -> CachedCondition:
         """What the denoiser makes of `shown`, which is `condition` or holds it; a caption is read once, while it holds."""
         known = self._said if self._said and self._said[0] is condition.text else None
         is_known = known is not None and known[1] == len(shown.source)

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.config import SamplingParams
+from cdcd_video.config.ranges import check_sentences
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
@@ -26,17 +27,18 @@ def advice(
     Raises:
       UserError: a caption that cannot be drawn.
     """
+    check_sentences(captions.turns)
     told = [told for _, text in captions.turns for told in model.clip.check_caption(text)]
     late = [frame for frame, _ in captions.turns if frame >= params.num_frames]
     if late:
         told.append(
             f"the caption that begins at frame {late[0]} is never reached: {params.num_frames} frames are drawn"
         )
-    told += [*_idle_dials(model, params), *_other_rates(model, params), *_other_world(model, start)]
+    told += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
     return list(dict.fromkeys(told))
 
 
-def _idle_dials(model: Model, params: SamplingParams) -> list[str]:
+def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
     """Dials that were turned and that the model's rival does not have."""
     rival, sample = model.config.rival, model.config.sample
     turned = [name for name in (rival.unused if rival else ()) if getattr(params, name) != getattr(sample, name)]

@@ -17,7 +17,7 @@ def raise_if_out_of_memory(error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def told_when_out(doing: str, way_out: str) -> Iterator[None]:
+def user_error_when_out(doing: str, way_out: str) -> Iterator[None]:
     """Turns lack of memory inside the `with` into the user's sentence.
 
     Args:

@@ -28,10 +28,10 @@ def main() -> int:
 
     from cdcd_video.data.sprites import truth
     from cdcd_video.data.sprites_render import render_object_mask
-    from cdcd_video.metrics.latent.space import space_figures
+    from cdcd_video.metrics.latent.space import space_metrics
     from cdcd_video.model import load_model
     from cdcd_video.tools.probe import motion_probe
-    from cdcd_video.training.codec_metrics import Neighbours, codec_figures
+    from cdcd_video.training.codec_metrics import Neighbours, codec_metrics_of
     from cdcd_video.training.training_data import open_clips
 
     model = load_model(args.checkpoint)
@@ -47,13 +47,13 @@ def main() -> int:
         return np.max(masks, axis=0) > 0.5
 
     def look(at: Neighbours) -> dict[str, float]:
-        known = {f"clip_{name}": x for name, x in space_figures(at.clip_embedding, at.values, at.said).items()}
+        known = {f"clip_{name}": x for name, x in space_metrics(at.clip_embedding, at.values, at.said).items()}
         del known["clip_value_near_ratio"]  # CLIP has no codes
-        return space_figures(at.embedding, at.values, at.said) | known
+        return space_metrics(at.embedding, at.values, at.said) | known
 
     is_sprites = model.config.data.kind == "sprites"
     num_clips = min(args.num_clips, len(clips))
-    figures = codec_figures(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, look)
+    figures = codec_metrics_of(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, look)
     line = {"model_sha256": model.digest, "clips": num_clips, **{name: _plain(x) for name, x in figures.items()}}
     if is_sprites:
         line["motion_probe"] = motion_probe(model.clip)

@@ -22,7 +22,7 @@ def main() -> int:
     from cdcd_video.metrics.latent import health
     from cdcd_video.pipeline import ImageToVideo
     from cdcd_video.training import rollout_health, training_data
-    from cdcd_video.training.latent_encoder import Eyes
+    from cdcd_video.training.latent_encoder import FrameEncoder
 
     device = device_for(args.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -30,7 +30,7 @@ def main() -> int:
             pipe = ImageToVideo.from_pretrained(name, str(device))
             model, config = pipe.model, pipe.model.config
             clips = training_data.open_clips(config, "val")
-            eyes = Eyes(config, model.clip, model.codec, device)
+            eyes = FrameEncoder(config, model.clip, model.codec, device)
             most = config.data.num_frames if config.data.kind == "sprites" else config.data.max_frames_per_clip
             plan = eyes.plan(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={})
             cache = Path(folder, plan.codes, plan.data)  # models of one codec and the same clips share it

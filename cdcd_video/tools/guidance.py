@@ -57,7 +57,7 @@ def measure(args: argparse.Namespace) -> None:
         for steps, strength in cells
     ]  # a dial out of its range is told before anything is drawn
     rows = ("model", "counterfactual")
-    with tqdm(total=sum(bench.frames_to_draw for bench in benches), desc="drawing", unit="frame") as bar:
+    with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="drawing", unit="frame") as bar:
         for (steps, strength), bench in zip(cells, benches, strict=True):
             found = bench.run(args.batch, bar.update, rows)
             report.write(found, bench.ruler, bench.facts(), args.out / f"steps-{steps}-contrast-{strength:g}")

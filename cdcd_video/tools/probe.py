@@ -22,7 +22,7 @@ def motion_probe(clip: FrozenClip) -> dict[str, float]:
     """
     world = World(max_objects=1)
     scenes = [sample_scene(1, index, "train", world=world) for index in range(NUM_FIT + NUM_SCORED)]
-    text = clip.read([scene.caption for scene in scenes])
+    text = clip.encode_text([scene.caption for scene in scenes])
     motion = torch.tensor([MOTIONS.index(scene.objects[0].motion) for scene in scenes])
     mean = (text.tokens * text.is_word[..., None]).sum(1) / text.is_word.sum(1, keepdim=True)
     words, last = mean.chunk(2, -1)

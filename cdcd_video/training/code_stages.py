@@ -9,17 +9,17 @@ from torch import nn
 from cdcd_video.config import Config, DenoiserTrainConfig
 from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
 from cdcd_video.data.cache import CodeCache
-from cdcd_video.data.pairs import PairIndices, draw_pairs
-from cdcd_video.diffusion.process import Chain
+from cdcd_video.data.pairs import PairIndices, sample_pairs
+from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import seed_for, to_device
 from cdcd_video.metrics.latent import health
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_encoder import StepEye, eye_objective
+from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
-from cdcd_video.sampling.code_sampler import CodeWalk
+from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.training import rollout_health
 from cdcd_video.training.stage_settings import step_rng
 from cdcd_video.training.step_draws import draw_refine, draw_step
@@ -45,7 +45,7 @@ class CodeStage:
 
     def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
         cfg = self.config.diffusion
-        pairs = draw_pairs(
+        pairs = sample_pairs(
             cache.shots, batch_size, rng, max_gap=cfg.max_gap_frames(cache.fps), start_share=cfg.start_share
         )
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
@@ -70,13 +70,19 @@ class CodeStage:
         return to_device(pair, self.device)
 
 
-class EyeStage(CodeStage):
+class StepEncoderStage(CodeStage):
     """Trains the eye for steps on true steps."""
 
     name = "eye"
 
     def __init__(
-        self, eye: StepEye, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device
+        self,
+        eye: StepTextEncoder,
+        codec: CodeSpace,
+        config: Config,
+        cache: CodeCache,
+        val: CodeCache,
+        device: torch.device,
     ):
         super().__init__(codec, config, cache, val, device)
         self.model = eye.to(device)
@@ -84,7 +90,7 @@ class EyeStage(CodeStage):
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         temperature = self.config.loss.contrast.temperature
-        return eye_objective(self.model, self.codec, batch, temperature, distributed.collectives())
+        return step_encoder_objective(self.model, self.codec, batch, temperature, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         """The same on 256 validation examples: how often a step finds its own sentence, and a sentence its step."""
@@ -102,12 +108,12 @@ class DiffusionStage(CodeStage):
         self,
         denoiser: Denoiser,
         codec: CodeSpace,
-        process: Chain,
+        process: DiscreteProcess,
         config: Config,
         cache: CodeCache,
         val: CodeCache,
         device: torch.device,
-        eye: StepEye | None = None,
+        eye: StepTextEncoder | None = None,
     ):
         super().__init__(codec, config, cache, val, device)
         self.denoiser, self.process, self.eye = denoiser.to(device), process, eye
@@ -121,7 +127,7 @@ class DiffusionStage(CodeStage):
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
         if config.rival:
-            denoiser.see(cache.some_codes(NUM_SEEN))
+            denoiser.fit_normalization(cache.some_codes(NUM_SEEN))
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
         """How the blocks save memory or time in this stage."""
@@ -154,7 +160,9 @@ class DiffusionStage(CodeStage):
         examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
-        way = self.denoiser if self.config.rival else CodeWalk(self)  # which has all that a walk needs of a model
+        way = (
+            self.denoiser if self.config.rival else DiscreteSampler(self)
+        )  # which has all that a walk needs of a model
         watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
         given = (way, self.codec, self.config)
         return (
@@ -173,7 +181,7 @@ class RefineStage(DiffusionStage):
 
     name = "refine"
 
-    def __init__(self, denoiser: Denoiser, codec: CodeSpace, process: Chain, config: Config, *others):
+    def __init__(self, denoiser: Denoiser, codec: CodeSpace, process: DiscreteProcess, config: Config, *others):
         super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
         self._spare(config.train.refine)

@@ -33,7 +33,7 @@ class Neighbours:
 
 
 @torch.no_grad()
-def codec_figures(
+def codec_metrics_of(
     codec: Codec,
     clip: FrozenClip,
     clips: Clips,
@@ -66,7 +66,7 @@ def codec_figures(
     for number in range(min(num_clips, len(clips))):
         length = clips.num_frames(number)
         frames = torch.from_numpy(clips.frames(number, range(length))).permute(0, 3, 1, 2).float().div(255).to(device)
-        seen = clip.see(frames, codec.cfg.layers)
+        seen = clip.encode_image(frames, codec.cfg.layers)
         codes = codec.encode(seen.patches)
         counts += torch.bincount(codes.flatten().cpu(), minlength=codec.num_codes)
         embedded = codec.embed(codes)
@@ -74,7 +74,7 @@ def codec_figures(
         if look and length > 1:
             begin = torch.tensor([min(length // 4, length - 2), min(length * 9 // 16, length - 2)])
             pairs = torch.stack([begin, begin + 1], 1)
-            said = clip.read(clips.captions(number)[:1]).embedding[0]
+            said = clip.encode_text(clips.captions(number)[:1]).embedding[0]
             neighbours.append((embedded[pairs], seen.embedding[pairs], codec.values(codes[pairs.flatten()]), said))
 
         still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5), tolerance)

@@ -16,7 +16,7 @@ Rows = tuple[list[np.ndarray], list[str]]
 """Videos, uint8 (F, H, W, 3), and a line of text for each."""
 
 
-def drawn_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Rows:
+def sampled_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Rows:
     """Each clip as it is, and as the model draws it from its first frame and its first caption.
 
     Args:
@@ -27,7 +27,7 @@ def drawn_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Rows
     params, clips = pipe.defaults(fps=clips.fps), LongestShots(clips)
     truth = [clips.frames(clip, range(min(clips.num_frames(clip), params.num_frames))) for clip in numbers]
     captions = [clips.caption(clip) for clip in numbers]
-    drawn = pipe.draw(np.stack([frames[0] for frames in truth]), captions, params, list(numbers))
+    drawn = pipe.sample(np.stack([frames[0] for frames in truth]), captions, params, list(numbers))
     rows = [row for pair in zip(truth, drawn, strict=True) for row in pair]
     return rows, [label for caption in captions for label in (f"true: {caption}", f"drawn: {caption}")]
 
@@ -44,7 +44,7 @@ def decoded_rows(codec: Codec, clip: FrozenClip, clips: Clips, numbers: Sequence
     device, clips = codec.table.device, LongestShots(clips)
     middle = np.array([clips.num_frames(number) // 2 for number in numbers])
     start, frames = load_frames(clips, np.array(numbers), np.zeros_like(middle), middle, device=device)
-    decoded = codec.decode(codec.encode(clip.see(frames, codec.cfg.layers).patches), start)
+    decoded = codec.decode(codec.encode(clip.encode_image(frames, codec.cfg.layers).patches), start)
     rows = [
         part.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy() for part in (frames, decoded)
     ]

@@ -21,7 +21,7 @@ from cdcd_video.storage.small_file import read_small_json
 
 
 @dataclass(frozen=True)
-class Eyes:
+class FrameEncoder:
     """What frames and sentences are turned into latents with.
 
     Attributes:
@@ -43,7 +43,7 @@ class Eyes:
 
     def encoder(self) -> Encoder:
         """Frames -> codes, captions -> states."""
-        return Encoder(self._encode, self.clip.read)
+        return Encoder(self._encode, self.clip.encode_text)
 
     def plan(
         self, *, data: str, num_items: int, fps: float, max_frames: int | None, recipe: dict[str, object]
@@ -77,10 +77,10 @@ class Eyes:
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
-        return self.codec.encode(self.clip.see(frames.to(self.device), self.codec.cfg.layers).patches)
+        return self.codec.encode(self.clip.encode_image(frames.to(self.device), self.codec.cfg.layers).patches)
 
 
-def open_eyes(name_or_path: str | Path, device: torch.device) -> Eyes:
+def open_frame_encoder(name_or_path: str | Path, device: torch.device) -> FrameEncoder:
     """CLIP and codec of a shipped model, a model folder, or a run folder; its diffusion need not be trained yet.
 
     Raises:
@@ -96,7 +96,7 @@ def open_eyes(name_or_path: str | Path, device: torch.device) -> Eyes:
     config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder)).to(device)
     codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval().requires_grad_(False)
-    return Eyes(config, clip, codec, device)
+    return FrameEncoder(config, clip, codec, device)
 
 
 def load_space(cache: CodeCache) -> CodeSpace:

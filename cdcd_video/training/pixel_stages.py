@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from cdcd_video.config import Config
-from cdcd_video.data.pairs import draw_pairs, load_frames
+from cdcd_video.data.pairs import load_frames, sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
 from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import to_device
 from cdcd_video.metrics.features.networks import lpips_network
-from cdcd_video.metrics.latent.space import space_figures
+from cdcd_video.metrics.latent.space import space_metrics
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.clip.built_in import PIXEL_MEAN, PIXEL_STD, clip_objective
 from cdcd_video.networks.codec.codec_loss import codec_objective, decoder_objective
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.perceptual import Critic, Picture
 from cdcd_video.records import FramePair, LossTerms
-from cdcd_video.training.codec_metrics import codec_figures
+from cdcd_video.training.codec_metrics import codec_metrics_of
 from cdcd_video.training.stage_settings import step_rng
 
 
@@ -106,7 +106,7 @@ class CodecStage:
     def batch(self, step: int) -> FramePair:
         """Two random frames of a shot, and its first."""
         rng = step_rng(self.config.seed, self.name, step)
-        pairs = draw_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
+        pairs = sample_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
         rows = map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target))
         pair = FramePair(*load_frames(self.clips, *rows, device=self.device))
         return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
@@ -121,12 +121,12 @@ class CodecStage:
 
     def evaluate(self) -> dict[str, float]:
         """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
-        return codec_figures(
+        return codec_metrics_of(
             self.codec,
             self.clip,
             self.val,
             num_clips=48,
-            look=lambda at: space_figures(at.embedding, at.values, at.said),
+            look=lambda at: space_metrics(at.embedding, at.values, at.said),
         )
 
     def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
@@ -137,7 +137,7 @@ class CodecStage:
         said, clip = distributed.own(said), distributed.own(clip)
         caption = torch.tensor([number[one] for one in said], device=self.device)
         own, row = np.unique(said, return_inverse=True)
-        read = self.clip.read(own.tolist()).embedding[row]
+        read = self.clip.encode_text(own.tolist()).embedding[row]
         return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, said=read)
 
 

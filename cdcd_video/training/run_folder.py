@@ -152,7 +152,7 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     return {_BEFORE: before} if before else {}
 
 
-def seen_too_often(config: Config, num_clips: int, stages: Collection[str]) -> list[str]:
+def repeated_too_often(config: Config, num_clips: int, stages: Collection[str]) -> list[str]:
     """A sentence where the training clips are so few that a model learns them by heart.
 
     Args:

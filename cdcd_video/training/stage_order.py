@@ -22,11 +22,11 @@ def stages_of(config: Config) -> tuple[str, ...]:
     left_out = {"clip", "codec", "decoder"} if config.reuse or config.data.kind == "latents" else set()
     if config.clip.kind == "pretrained":
         left_out.add("clip")
-    if not has_eye(config):
+    if not has_step_encoder(config):
         left_out.add("eye")
     return tuple(stage for stage in STAGES if stage not in left_out)
 
 
-def has_eye(config: Config) -> bool:
+def has_step_encoder(config: Config) -> bool:
     """Whether a term looks with the eye for steps."""
     return config.loss.contrast.text_eye == "step" and config.loss.contrast.frame_text > 0

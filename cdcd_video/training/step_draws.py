@@ -7,7 +7,7 @@ from torch import Tensor
 from cdcd_video.config import DiffusionConfig, LossConfig
 from cdcd_video.contrast.negatives import chunk_orders
 from cdcd_video.contrast_terms import num_judged
-from cdcd_video.diffusion.schedule import Times, draw_times
+from cdcd_video.diffusion.schedule import Times, sample_times
 from cdcd_video.records import ALONE, CodePair, Collectives, RefineDraws, RowGenerator, StepDraws
 
 
@@ -30,7 +30,7 @@ def draw_step(
     rows = RowGenerator(generator, reduce)
     num, shape = reduce.num_all(len(batch.target)), batch.target.shape
     return StepDraws(
-        times=Times(*map(reduce.own, draw_times(num, cfg.num_steps, generator, cfg.full_share))),
+        times=Times(*map(reduce.own, sample_times(num, cfg.num_steps, generator, cfg.full_share))),
         source_noise=rows.rand(len(batch.target), 1),
         source_uniforms=rows.rand(*shape),
         corruption=rows.rand(2, *shape, dim=1),

@@ -12,13 +12,13 @@ from cdcd_video.config.config_difference import told_unequal, unequal
 from cdcd_video.config.fingerprint import of_codes, saved_config
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
-from cdcd_video.model import build_codec, build_eye, clip_folder, load_module, read_weights
+from cdcd_video.model import build_codec, build_step_encoder, clip_folder, load_module, read_weights
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.networks.codec.frame_codec import Codec
-from cdcd_video.networks.step_encoder import StepEye
+from cdcd_video.networks.step_encoder import StepTextEncoder
 from cdcd_video.training.latent_encoder import codes_of_folder
-from cdcd_video.training.stage_order import has_eye
+from cdcd_video.training.stage_order import has_step_encoder
 from cdcd_video.training.training_data import Latents
 
 
@@ -57,7 +57,7 @@ def trained_codec(config: Config, out: Path, clip: FrozenClip, device: torch.dev
     return load_module(build_codec(config, clip), file).to(device).eval()
 
 
-def trained_eye(config: Config, out: Path, at: Latents, device: torch.device) -> StepEye | None:
+def trained_step_encoder(config: Config, out: Path, at: Latents, device: torch.device) -> StepTextEncoder | None:
     """The eye for steps as it was trained; None where no term looks with it.
 
     Args:
@@ -66,9 +66,9 @@ def trained_eye(config: Config, out: Path, at: Latents, device: torch.device) ->
       at: what it was trained on.
       device: where it is to be.
     """
-    if not has_eye(config):
+    if not has_step_encoder(config):
         return None
-    eye = build_eye(config, at.space, at.text_width)
+    eye = build_step_encoder(config, at.space, at.text_width)
     eye.load_state_dict(checkpoint.load_weights(out, "eye", "ema"))
     return eye.to(device).eval().requires_grad_(False)
 

@@ -17,7 +17,7 @@ from cdcd_video.errors import UserError, say
 from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.storage.folder_lock import folder_lock
-from cdcd_video.training.latent_encoder import Eyes, load_space
+from cdcd_video.training.latent_encoder import FrameEncoder, load_space
 
 
 def open_clips(config: Config, split: str) -> Clips:
@@ -138,7 +138,7 @@ def open_cache(folder: Path, split: str | None = None) -> CodeCache:
     return CodeCache(folder, split, trusted=not distributed.is_main())
 
 
-def cached(eyes: Eyes, clips: Clips, folder: Path) -> CodeCache:
+def cached(eyes: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
     """The latents of a split's clips, as a cache that the run makes for itself, unless it is there.
 
     Args:

@@ -19,8 +19,8 @@ from cdcd_video.model import (
     build_codec,
     build_critic,
     build_denoiser,
-    build_eye,
     build_process,
+    build_step_encoder,
     save_module,
 )
 from cdcd_video.networks.clip import FrozenClip
@@ -29,17 +29,23 @@ from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.pipeline import ImageToVideo
-from cdcd_video.storage.memory import told_when_out
-from cdcd_video.training.code_stages import DiffusionStage, EyeStage, RefineStage
-from cdcd_video.training.contact_sheets import decoded_rows, drawn_rows
-from cdcd_video.training.latent_encoder import Eyes, codes_digest
+from cdcd_video.storage.memory import user_error_when_out
+from cdcd_video.training.code_stages import DiffusionStage, RefineStage, StepEncoderStage
+from cdcd_video.training.contact_sheets import decoded_rows, sampled_rows
+from cdcd_video.training.latent_encoder import FrameEncoder, codes_digest
 from cdcd_video.training.model_card import write_card
 from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 from cdcd_video.training.preflight import check_training
-from cdcd_video.training.run_folder import claimed, earlier_num_steps, seen_too_often
+from cdcd_video.training.run_folder import claimed, earlier_num_steps, repeated_too_often
 from cdcd_video.training.stage_order import ON_CODES, stages_of
 from cdcd_video.training.stage_settings import settings_for
-from cdcd_video.training.trained_parts import take_over, trained_clip, trained_codec, trained_eye, weights_digest
+from cdcd_video.training.trained_parts import (
+    take_over,
+    trained_clip,
+    trained_codec,
+    trained_step_encoder,
+    weights_digest,
+)
 from cdcd_video.training.training_data import Latents, cached, open_clips, open_latents, stand_in_of
 from cdcd_video.video import contact_sheet
 
@@ -94,7 +100,7 @@ class TrainingRun:
         self.data_digest = self.clips.digest()
 
     @property
-    def can_draw(self) -> bool:
+    def can_sample(self) -> bool:
         """Whether the model folder holds CLIP and codec too; with `data: latents` only where `reuse` brings them."""
         return (self.folder / "codec.safetensors").is_file()
 
@@ -114,12 +120,12 @@ class TrainingRun:
             distributed.by_main(lambda: take_over(Path(self.config.reuse), self.config, self.folder, self.latents))
         asked = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
         num_clips = len(self.latents.caches[0] if self.latents is not None else self.clips)
-        for sentence in seen_too_often(self.config, num_clips, asked) if distributed.is_main() else ():
+        for sentence in repeated_too_often(self.config, num_clips, asked) if distributed.is_main() else ():
             say("warning", f"{sentence}.")
         for stage in asked:  # all of them before the first: the last may be days away
             check_training(self.config, stage, self.device)
         for stage in asked:
-            with told_when_out(f"preparing the stage {stage}", "take smaller networks, frames or batches"):
+            with user_error_when_out(f"preparing the stage {stage}", "take smaller networks, frames or batches"):
                 getattr(self, f"_train_{stage}")()
 
     # ------------------------------------------------------------------------------------------------ stages
@@ -170,8 +176,8 @@ class TrainingRun:
 
     def _train_eye(self) -> None:
         at = self._encoded()
-        eye = self._fresh("eye", lambda: build_eye(self.config, at.space, at.text_width))
-        stage = EyeStage(eye, at.space, self.config, *at.caches, self.device)
+        eye = self._fresh("eye", lambda: build_step_encoder(self.config, at.space, at.text_width))
+        stage = StepEncoderStage(eye, at.space, self.config, *at.caches, self.device)
         temperature = json.dumps(self.config.loss.contrast.temperature)
         text = {"text": "normalised"} if self.config.denoiser.normalised_text else {}
         self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature, **text)
@@ -203,13 +209,13 @@ class TrainingRun:
         config = self.config
         process = build_process(config, at.space.num_codes)
         sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.rival]))
-        eye = trained_eye(self.config, self.out, at, self.device)
+        eye = trained_step_encoder(self.config, self.out, at, self.device)
         task = stage(denoiser, at.space, process, config, *at.caches, self.device, eye)
         if start is not None:
             task.model.load_state_dict(start)
         if at.clip is not None:
             pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))  # as it stands when it draws
-            task.pictures = lambda: drawn_rows(pipe, self.val, range(min(NUM_SEEN, len(self.val))))
+            task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_SEEN, len(self.val))))
         self._fit(
             task,
             train,
@@ -229,7 +235,7 @@ class TrainingRun:
     def _show(self) -> None:
         """Draws a few validation clips beside the truth into samples/."""
         pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
-        rows, labels = drawn_rows(pipe, self.val, range(min(NUM_SAMPLES, len(self.val))))
+        rows, labels = sampled_rows(pipe, self.val, range(min(NUM_SAMPLES, len(self.val))))
         contact_sheet(rows, self.out / "samples" / "validation.png", labels)
 
     # ----------------------------------------------------------------------------------------------- plumbing
@@ -270,7 +276,7 @@ class TrainingRun:
             return self.latents
         clip = self._clip()
         codec = self._codec(clip)
-        eyes = Eyes(self.config, clip, codec, self.device)
+        eyes = FrameEncoder(self.config, clip, codec, self.device)
         caches = cached(eyes, self.clips, self.cache / "train"), cached(eyes, self.val, self.cache / "val")
         return Latents(codec, clip.text_width, codes_digest(codec, clip), clip.digest, caches, clip)
 

@@ -10,7 +10,7 @@ from cdcd_video.evaluation.report.markdown import write_markdown
 from cdcd_video.evaluation.report.score_files import write_protocol, write_scores, write_videos
 from cdcd_video.evaluation.report.summary_text import terminal_table
 from cdcd_video.metrics.latent.latent_study import LatentStudy
-from cdcd_video.metrics.protocol import Ruler
+from cdcd_video.metrics.protocol import SettledProtocol
 from cdcd_video.metrics.suite import Evaluation
 
 __all__ = ["terminal_table", "write", "write_markdown", "write_report", "write_scores"]
@@ -18,7 +18,7 @@ __all__ = ["terminal_table", "write", "write_markdown", "write_report", "write_s
 
 def write(
     found: Evaluation,
-    ruler: Ruler,
+    ruler: SettledProtocol,
     facts: Mapping[str, Any],
     folder: Path,
     *,

@@ -11,7 +11,7 @@ from cdcd_video.evaluation.report.markdown import sections
 from cdcd_video.evaluation.report.score_entries import OF_SETS, ROWS, headline
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import verdict
-from cdcd_video.metrics.protocol import Ruler
+from cdcd_video.metrics.protocol import SettledProtocol
 from cdcd_video.metrics.scores import OVER_FLOOR, SETS, Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example
@@ -40,7 +40,7 @@ def write_report(
     examples: Sequence[Example],
     path: Path,
     *,
-    ruler: Ruler,
+    ruler: SettledProtocol,
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,

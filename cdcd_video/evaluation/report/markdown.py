@@ -10,7 +10,7 @@ from cdcd_video.evaluation.report import latent_tables
 from cdcd_video.evaluation.report.score_entries import ROWS
 from cdcd_video.evaluation.report.score_table import Cell, Table, tables
 from cdcd_video.evaluation.report.summary_text import verdict
-from cdcd_video.metrics.protocol import Ruler
+from cdcd_video.metrics.protocol import SettledProtocol
 from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.video import whole_file
@@ -20,7 +20,7 @@ def write_markdown(
     scores: Sequence[Score],
     path: Path,
     *,
-    ruler: Ruler,
+    ruler: SettledProtocol,
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,
@@ -41,7 +41,9 @@ def write_markdown(
     return path
 
 
-def sections(ruler: Ruler, facts: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+def sections(
+    ruler: SettledProtocol, facts: Mapping[str, Any], cost: Mapping[str, Any]
+) -> dict[str, list[tuple[str, str]]]:
     """What the scores rest on, as pairs of words under titles; nested facts one level deep."""
     found = {"Protocol": ruler.facts(), "System": facts, "Cost": cost}
     return {title: list(_pairs(content)) for title, content in found.items() if content}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdcd_video.metrics.protocol import Ruler
+from cdcd_video.metrics.protocol import SettledProtocol
 from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.summary import PerVideo
 from cdcd_video.video import whole_file
@@ -35,7 +35,7 @@ def write_videos(videos: Sequence[PerVideo], path: Path) -> Path:
     return _write(path, ({name: line[name] for name in line if name != "clip" or line[name]} for line in lines))
 
 
-def write_protocol(ruler: Ruler, path: Path) -> Path:
+def write_protocol(ruler: SettledProtocol, path: Path) -> Path:
     """Writes `protocol.yaml`, which `evaluate.py --protocol` takes."""
     with whole_file(path) as part:
         part.write_text(ruler.as_yaml(), encoding="utf-8")

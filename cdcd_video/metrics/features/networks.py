@@ -198,7 +198,7 @@ def _load_clip(name: str, folder: str, device: torch.device) -> FeatureNetwork:
         raise UserError(f"{name} measures nothing: {clip.stand_in}")
 
     def run(frames: Tensor) -> tuple[Tensor, None]:
-        return clip.see(frames.permute(0, 3, 1, 2).float() / 255, ()).embedding, None
+        return clip.encode_image(frames.permute(0, 3, 1, 2).float() / 255, ()).embedding, None
 
     return FeatureNetwork(name, "frames", clip.digest, run, device, batch_size=64)
 

@@ -49,7 +49,7 @@ class Cases(Protocol):
     def objects(self, image: int, caption: int, times_s: np.ndarray) -> Bool[np.ndarray, "F H W"] | None:
         """Pixels that any object covers; None where that is not known."""
 
-    def see(
+    def measure(
         self, image: int, caption: int, times_s: np.ndarray, frames: UInt8[np.ndarray, "F H W 3"]
     ) -> dict[str, Float[np.ndarray, " F"]]:
         """What a judge who knows the truth says of frames: by name, one value per frame; empty without such a judge."""
@@ -126,7 +126,7 @@ class SpritesCases:
         ]
         return np.max(masks, axis=0) > 0
 
-    def see(
+    def measure(
         self, image: int, caption: int, times_s: np.ndarray, frames: UInt8[np.ndarray, "F H W 3"]
     ) -> dict[str, Float[np.ndarray, " F"]]:
         """Position error in px over the objects that were found, and overlap with the true shape (0 where lost)."""
@@ -197,7 +197,7 @@ class ClipsCases:
         """Not known."""
         return
 
-    def see(
+    def measure(
         self, image: int, caption: int, times_s: np.ndarray, frames: UInt8[np.ndarray, "F H W 3"]
     ) -> dict[str, Float[np.ndarray, " F"]]:
         """Nobody knows the truth of a clip but its pixels."""

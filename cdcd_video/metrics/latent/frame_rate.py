@@ -109,7 +109,7 @@ def double(
     """
     drawn = videos.drawn
     if doubling.stride != 2:
-        drawn = model.draw(videos.true[:, :, 0], cases.captions, doubling.params(params), seed, batch_size)
+        drawn = model.sample(videos.true[:, :, 0], cases.captions, doubling.params(params), seed, batch_size)
     asked = slice(1, 2 * doubling.num_gaps, 2)
     shape = *videos.true.shape[:2], doubling.num_gaps
     seen: dict[tuple[str, str], np.ndarray] = {}
@@ -157,7 +157,7 @@ def _seen(
     covered = [cases.objects(image, caption, times + shift) for shift in (-half, 0.0, half)]
     if covered[0] is not None:
         found["inbetween_object_psnr"] = masked_psnr(frames, true, np.any(covered, axis=0))
-    judged = cases.see(image, caption, times, frames)
+    judged = cases.measure(image, caption, times, frames)
     return found | {f"inbetween_{name}": values for name, values in judged.items()}
 
 

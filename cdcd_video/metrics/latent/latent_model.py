@@ -40,7 +40,7 @@ class LatentModel:
         """Latents before they are rounded to codes."""
         parts = []
         for part in _parts(frames.reshape(-1, *frames.shape[-3:])):
-            seen = self.pipe.model.clip.see(_pixels(part, self.device), self.codec.cfg.layers)
+            seen = self.pipe.model.clip.encode_image(_pixels(part, self.device), self.codec.cfg.layers)
             parts.append(self.codec.quantize(seen.patches)[0].cpu().numpy())
             self.progress(len(part))
         return np.concatenate(parts).reshape(*frames.shape[:-3], *parts[0].shape[1:])
@@ -71,7 +71,7 @@ class LatentModel:
         found = torch.cat([self.codec.embed_head(part) for part in flat.split(BATCH_FRAMES)]).cpu().numpy()
         return found.reshape(*values.shape[:-2], -1)
 
-    def draw(
+    def sample(
         self,
         starts: UInt8[np.ndarray, "S C H W 3"],
         captions: Sequence[Sequence[str]],

@@ -119,18 +119,18 @@ def study(
     bank = [cases.bank(number, times) for number in range(cases.bank_size)]
     bank_codes = latent.codes_of(latent.latents(np.stack(bank))) if bank else None
     starts = np.repeat(true[:, :1, 0], num_captions, axis=1)
-    drawn_codes = latent.draw(starts, cases.captions, params, seed, batch_size)
+    sampled_codes = latent.sample(starts, cases.captions, params, seed, batch_size)
     scores: list[Score] = []
     views: list[View] = []
     for space in SPACES:
-        model, real = latent.points(drawn_codes, space), latent.points(real_codes, space)
+        model, real = latent.points(sampled_codes, space), latent.points(real_codes, space)
         scores += image_scores(model, real, space, seed)
         scores += caption_scores(model, real, space, seed)
         others = None if bank_codes is None else latent.points(bank_codes, space)
         scores += path_scores(model, real, others, space, seed)
         views += _views(model, real, space, seed, umap)
     part = slice(0, min(inbetween_captions, num_true))
-    videos = Videos(true[:, part], latents[:, part], real_codes[:, part], drawn_codes[:, part])
+    videos = Videos(true[:, part], latents[:, part], real_codes[:, part], sampled_codes[:, part])
     gaps: list[Gap] = []
     notes: dict[str, str] = {}
     for doubling in doublings(cases, params):

@@ -7,7 +7,7 @@ from cdcd_video.metrics.latent.clusters import alignment, distances, is_retrieve
 from cdcd_video.metrics.latent.health import effective_rank
 
 
-def space_figures(
+def space_metrics(
     embedding: Float[np.ndarray, "V S 2 J"], values: Float[np.ndarray, "V S 2 D"], said: Float[np.ndarray, "V J"]
 ) -> dict[str, float]:
     """Figures of S pairs of neighbouring frames of each of V clips.

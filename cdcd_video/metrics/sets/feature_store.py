@@ -48,7 +48,7 @@ class Samples:
         return int(self.clip.max()) + 1
 
 
-class Gallery:
+class FeatureStore:
     """Everything one network saw, row by row.
 
     Args:
@@ -59,7 +59,7 @@ class Gallery:
 
     def __init__(self, network: FeatureNetwork, places: Sequence[Place], shorter: Sequence[Place] = ()):
         self.network, self.places = network, list(places)
-        self.along = Gallery(network, shorter) if shorter else self
+        self.along = FeatureStore(network, shorter) if shorter else self
         self._seen: dict[str, dict[str, tuple[str, Seen]]] = {}
 
     def show(self, row: str, name: str, clip: str, frames: UInt8[np.ndarray, "F H W 3"]) -> None:
@@ -101,7 +101,7 @@ class Gallery:
 
 
 def set_scores(
-    metric: str, gallery: Gallery, rows: Sequence[str], rule: Protocol, features: tuple[str, str]
+    metric: str, feature_store: FeatureStore, rows: Sequence[str], rule: Protocol, features: tuple[str, str]
 ) -> Iterator[Score]:
     """A metric of several rows: over all that counts, place by place, and the figures of the curve along the video.
 
@@ -110,23 +110,23 @@ def set_scores(
 
     Args:
       metric: one of `scores.SETS`.
-      gallery: has seen these rows, and the row `REAL` where the metric compares with real videos.
+      feature_store: has seen these rows, and the row `REAL` where the metric compares with real videos.
       rows: whose videos.
       rule: says how long videos are, which frames count (windows all do), and the seed of the random halves.
       features: name and digest of the network.
     """
-    found = {row: _measure(metric, gallery, row, rule) for row in rows}
+    found = {row: _measure(metric, feature_store, row, rule) for row in rows}
     floor = found.get(FLOOR) if METRICS[metric].needs_real else None
     for row, curve in found.items():
         told = {"row": row, "n": curve.n, "features": features}
-        yield from _places(metric, curve.values, curve.halves, gallery, told)
+        yield from _places(metric, curve.values, curve.halves, feature_store, told)
         if len(curve.counted) > 1:
-            yield from _along(metric, curve, gallery.along.places, rule, told)
+            yield from _along(metric, curve, feature_store.along.places, rule, told)
         if floor and row != FLOOR:
             name, beyond, halves = f"{metric}_{OVER_FLOOR}", curve.values - floor.values, curve.halves - floor.halves
-            yield from _places(name, beyond, halves, gallery, told)
+            yield from _places(name, beyond, halves, feature_store, told)
             if len(curve.counted) > 1:
-                columns, frames = _counted(curve, gallery.along.places)
+                columns, frames = _counted(curve, feature_store.along.places)
                 value = curve_summary.slope(beyond[None, columns], frames)
                 slopes = curve_summary.slope(halves[:, columns], frames)[:, None] if len(halves) else np.empty((0, 1))
                 low, high = around(value, slopes)
@@ -145,11 +145,11 @@ class _Curve:
     """Videos of the smaller set."""
 
 
-def _measure(metric: str, gallery: Gallery, row: str, rule: Protocol) -> _Curve:
+def _measure(metric: str, feature_store: FeatureStore, row: str, rule: Protocol) -> _Curve:
     rows = [row, REAL] if METRICS[metric].needs_real else [row]
-    sets, along_sets = ([one.samples(name) for name in rows] for one in (gallery, gallery.along))
-    whole, counted = (_that_count(one, rule) for one in (gallery, gallery.along))
-    places = range(len(gallery.along.places)) if len(gallery.along.places) > 1 else ()
+    sets, along_sets = ([one.samples(name) for name in rows] for one in (feature_store, feature_store.along))
+    whole, counted = (_that_count(one, rule) for one in (feature_store, feature_store.along))
+    places = range(len(feature_store.along.places)) if len(feature_store.along.places) > 1 else ()
     spans = [(sets, whole), *((along_sets, [place]) for place in places)]
 
     def values(*kept: np.ndarray) -> np.ndarray:
@@ -166,21 +166,23 @@ def _measure(metric: str, gallery: Gallery, row: str, rule: Protocol) -> _Curve:
     return _Curve(values(*map(np.arange, sizes)), halves, counted, n)
 
 
-def _that_count(gallery: Gallery, rule: Protocol) -> list[int]:
+def _that_count(feature_store: FeatureStore, rule: Protocol) -> list[int]:
     """Numbers of a gallery's places: of frames those that the protocol counts, of windows all."""
-    is_frames = gallery.network.sees == "frames"
-    return [place for place, (first, _) in enumerate(gallery.places) if not is_frames or first >= rule.first_counted]
+    is_frames = feature_store.network.sees == "frames"
+    return [
+        place for place, (first, _) in enumerate(feature_store.places) if not is_frames or first >= rule.first_counted
+    ]
 
 
 def _places(
-    name: str, values: np.ndarray, halves: np.ndarray, gallery: Gallery, told: Mapping[str, Any]
+    name: str, values: np.ndarray, halves: np.ndarray, feature_store: FeatureStore, told: Mapping[str, Any]
 ) -> Iterator[Score]:
     """The score of all that counts, and of each place; no interval reaches below what the statistic can be."""
     low, high = around(values, halves)
     ends = np.maximum(low, _LEAST.get(_STATISTICS.get(name), -np.inf)), high
     for number, (value, low, high) in enumerate(zip(values, *ends, strict=True)):
-        first, last = gallery.along.places[number - 1] if number else (0, 0)
-        where = {"frame": first} if gallery.network.sees == "frames" else {"window": (first, last)}
+        first, last = feature_store.along.places[number - 1] if number else (0, 0)
+        where = {"frame": first} if feature_store.network.sees == "frames" else {"window": (first, last)}
         yield _score(name, value, low, high, len(halves), **told, **(where if number else {}))
 
 

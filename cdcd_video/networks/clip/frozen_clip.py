@@ -92,8 +92,8 @@ class FrozenClip(nn.Module):
         try:
             # One thread for a small tower: on a busy machine several would wait for each other for longer than they work.
             with threads(None if self.vision_width >= WIDE else 1):
-                seen = self.see(torch.full((1, 3, self.image_size, self.image_size), 0.5), (0, -1))
-                said = self.read([short, too_long])
+                seen = self.encode_image(torch.full((1, 3, self.image_size, self.image_size), 0.5), (0, -1))
+                said = self.encode_text([short, too_long])
             self.check_caption(short)
         except BaseException as error:  # broken files are met with whatever exception the readers stumble on
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust: no Exception
@@ -145,7 +145,7 @@ class FrozenClip(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def see(self, images: Float[Tensor, "B 3 H W"], layers: Sequence[int]) -> VisionStates:
+    def encode_image(self, images: Float[Tensor, "B 3 H W"], layers: Sequence[int]) -> VisionStates:
         """Image tower: frames in [0, 1] of any size -> patch states of the layers asked for, and the embedding."""
         return vision_states(self.model, self.normalised(images), layers)
 
@@ -167,7 +167,7 @@ class FrozenClip(nn.Module):
         return batch.input_ids.to(device), batch.attention_mask.bool().to(device)
 
     @torch.no_grad()
-    def read(self, captions: Sequence[str]) -> TextStates:
+    def encode_text(self, captions: Sequence[str]) -> TextStates:
         """Text tower: captions -> token states of the embedding layer and the last layer, and the joint embedding."""
         ids, is_word = self.tokenize(captions)
         out = self.model.text_model(input_ids=ids, attention_mask=is_word.long())
@@ -202,7 +202,7 @@ class FrozenClip(nn.Module):
 
 
 def vision_states(model: Any, pixels: Float[Tensor, "B 3 S S"], layers: Sequence[int]) -> VisionStates:
-    """`FrozenClip.see` for normalised pixels and any CLIPModel, with gradients where the caller wants them."""
+    """`FrozenClip.encode_image` for normalised pixels and any CLIPModel, with gradients where the caller wants them."""
     out = model.vision_model(pixel_values=pixels, output_hidden_states=True)
     patches = tuple(out.hidden_states[layer][:, 1:] for layer in layers)
     return VisionStates(patches, unit(model.visual_projection(out.pooler_output)))

@@ -32,7 +32,7 @@ def codec_objective(
     - what `picture` adds for the drawn frame, where it is given.
     """
     cfg = codec.cfg
-    seen = clip.see(torch.cat([pair.target, pair.source]), cfg.layers)
+    seen = clip.encode_image(torch.cat([pair.target, pair.source]), cfg.layers)
     latents, quantized = codec.quantize(seen.patches)
     values = quantized.values.flatten(2)
     drawn = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
@@ -59,7 +59,7 @@ def decoder_objective(
 ) -> LossTerms:
     """One step of the decoder alone, once the codes are settled: the terms of `codec_objective` that see the drawn frame."""
     with torch.no_grad():
-        values = codec.values(codec.encode(clip.see(pair.target, codec.cfg.layers).patches))
+        values = codec.values(codec.encode(clip.encode_image(pair.target, codec.cfg.layers).patches))
     drawn = codec.decoder(values, codec.decoder.start_features(pair.first))
     loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight, reduce)
     psnr_db = psnr(drawn.detach().clamp(0, 1), pair.target).mean()

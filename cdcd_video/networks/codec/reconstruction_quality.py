@@ -39,7 +39,7 @@ def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B S
     device, found = codec.table.device, []
     for begin in range(0, len(frames), _BATCH):
         part = torch.from_numpy(frames[begin : begin + _BATCH]).to(device).permute(0, 3, 1, 2).float().div(255)
-        codes = codec.encode(clip.see(part, codec.cfg.layers).patches)
+        codes = codec.encode(clip.encode_image(part, codec.cfg.layers).patches)
         found.append(psnr(codec.decode(codes, part).float(), part).cpu().numpy())
     return np.concatenate(found)
 

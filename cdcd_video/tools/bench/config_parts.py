@@ -165,8 +165,8 @@ def _drawn(
     given, seeds = (starts, [caption] * videos), range(videos)
     last = pipe.roll_out(*given, short, seeds)[:, -1:]
     calls = [
-        lambda: pipe.draw(*given, dials, seeds),
-        lambda: pipe.draw(*given, short, seeds),
+        lambda: pipe.sample(*given, dials, seeds),
+        lambda: pipe.sample(*given, short, seeds),
         lambda: pipe.decode(last, starts),
     ]
     whole, first, decoded = (one[clock_of(device)] for one in measure(calls, 1, repeats, device))

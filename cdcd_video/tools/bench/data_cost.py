@@ -32,7 +32,7 @@ from cdcd_video.model import build_codec, build_denoiser, build_process
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.training import training_data
 from cdcd_video.training.code_stages import DiffusionStage
-from cdcd_video.training.latent_encoder import Eyes, open_eyes
+from cdcd_video.training.latent_encoder import FrameEncoder, open_frame_encoder
 
 WARM_UP_STEPS = 8
 """Training steps that are not counted."""
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures; see `table` for what."""
     torch.set_num_threads(1)
-    config, eyes = _eyes_of(args)
+    config, eyes = _encoder_of(args)
     result: dict[str, Any] = {"size_px": eyes.size_px, "fps": args.fps, "num_tokens": eyes.codec.num_tokens}
     with _on_one_core(), tempfile.TemporaryDirectory() as folder:
         sprites = SpritesClips(0, args.num_sprites, "train", size_px=eyes.size_px)
@@ -116,21 +116,21 @@ def table(result: dict[str, Any]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ encoding
 
 
-def _eyes_of(args: argparse.Namespace) -> tuple[Config, Eyes]:
+def _encoder_of(args: argparse.Namespace) -> tuple[Config, FrameEncoder]:
     """CLIP and codec of a model; or of a config, with a fresh codec, which is as fast as a trained one."""
     device = torch.device("cpu")
     if args.config is None:
-        eyes = open_eyes(args.model, device)
+        eyes = open_frame_encoder(args.model, device)
         return eyes.config, eyes
     config = config_file.load(args.config, Config, args.set)
     if config.clip.kind == "builtin":
         raise UserError(f"{args.config} trains its own CLIP, so there is none yet; name a trained run with --model")
     clip = FrozenClip(config.clip.folder)
     codec = build_codec(config, clip).eval().requires_grad_(False)
-    return config, Eyes(config, clip, codec, device)
+    return config, FrameEncoder(config, clip, codec, device)
 
 
-def _encode_sprites(clips: SpritesClips, eyes: Eyes) -> dict[str, Any]:
+def _encode_sprites(clips: SpritesClips, eyes: FrameEncoder) -> dict[str, Any]:
     watch = _Watch()
     encoder = eyes.encoder()
     num_frames = 0
@@ -145,7 +145,7 @@ def _encode_sprites(clips: SpritesClips, eyes: Eyes) -> dict[str, Any]:
     return {**facts, "seconds": dict(watch.seconds)}
 
 
-def _encode_videos(args: argparse.Namespace, eyes: Eyes) -> dict[str, Any]:
+def _encode_videos(args: argparse.Namespace, eyes: FrameEncoder) -> dict[str, Any]:
     files = sorted(path for path in args.videos.rglob("*") if path.is_file() and path.suffix.lower() not in _NO_VIDEO)
     files = files[:: max(1, len(files) // max(1, args.num_videos))][: args.num_videos]
     watch, encoder = _Watch(), eyes.encoder()
@@ -205,10 +205,10 @@ class _TimedFinder:
     def __init__(self, watch: _Watch):
         self._finder, self._watch, self.num_seen = CutFinder(), watch, 0
 
-    def see(self, frame: Any, time_s: float) -> None:
+    def add_frame(self, frame: Any, time_s: float) -> None:
         self.num_seen += 1
         with self._watch("cuts"):
-            self._finder.see(frame, time_s)
+            self._finder.add_frame(frame, time_s)
 
     def finish(self) -> list[int]:
         with self._watch("cuts"):
@@ -234,7 +234,7 @@ def _timed(owner: type, name: str, watch: _Watch, part: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------- loading, training
 
 
-def _stage_on(config: Config, eyes: Eyes, clips: SpritesClips, folder: Path) -> DiffusionStage:
+def _stage_on(config: Config, eyes: FrameEncoder, clips: SpritesClips, folder: Path) -> DiffusionStage:
     """The real stage on a cache of sprites, which has their first clips as validation clips."""
     plan = eyes.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
     with contextlib.redirect_stderr(io.StringIO()):

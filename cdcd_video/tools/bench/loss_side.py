@@ -82,7 +82,7 @@ def _ours(shape: Shape, logits: torch.Tensor, _: None) -> Work:
         orders = chunk_orders(shape.batch, num_negatives, NUM_CHUNKS, draws, UPSTREAM)
         negatives = (Negatives(reordered(x0, orders, UPSTREAM), CONTRAST_WEIGHT, "step"),)
         share = torch.full_like(t, 1.0 / shape.num_steps)
-        return cdcd_loss(chain.reverse(x_t, s, t, x0), logits, x0, s, share, weights, negatives, UPSTREAM).total
+        return cdcd_loss(chain.posterior(x_t, s, t, x0), logits, x0, s, share, weights, negatives, UPSTREAM).total
 
     return work
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cdcd_video.diffusion.sampler import even_times, walk
+from cdcd_video.diffusion.sampler import even_times, sample_ancestral
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
 from cdcd_video.networks.conditioning import Condition
@@ -76,7 +76,7 @@ def _ours(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
         times = (even_times(num_steps) * shape.num_steps).round() / shape.num_steps
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=request["precision"] == "bf16"):
             prepared = model.prepare(condition)
-            return walk(
+            return sample_ancestral(
                 lambda x_t, t: model(x_t, t, prepared),
                 task.chain,
                 condition.source,

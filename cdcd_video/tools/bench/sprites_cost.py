@@ -49,7 +49,7 @@ def curve(
             starts = np.stack([render(scene, times[:1], pipe.size_px)[0] for scene in part])
             seeds = [seed + begin + row for row in range(len(part))]
             clocks = _clocks()
-            drawn = pipe.draw(starts, [scene.caption for scene in part], params, seeds)
+            drawn = pipe.sample(starts, [scene.caption for scene in part], params, seeds)
             spent += _clocks() - clocks
             scored += [score(frames, scene, times) for frames, scene in zip(drawn, part, strict=True)]
         rows.append(
@@ -73,7 +73,7 @@ def _alone(pipe: ImageToVideo, scene: Scene, params: Any, repeats: int) -> np.nd
     spent = []
     for number in range(repeats + 1):
         clocks = _clocks()
-        pipe.draw(start, [scene.caption], params.changed(seed=number), [number])
+        pipe.sample(start, [scene.caption], params.changed(seed=number), [number])
         spent.append(_clocks() - clocks)
     return np.median(spent[1:], axis=0)
 

@@ -19,7 +19,7 @@ from cdcd_video.storage.free_name import chosen_folder
 
 if TYPE_CHECKING:
     from cdcd_video.data.store import Clips
-    from cdcd_video.training.latent_encoder import Eyes
+    from cdcd_video.training.latent_encoder import FrameEncoder
 
 SHOWN = 6
 """Clips on the picture."""
@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace) -> None:
     """What the options ask for, into the folder `args.out`."""
     from cdcd_video.data.store import StoredClips
     from cdcd_video.engine import runtime
-    from cdcd_video.training.latent_encoder import open_eyes
+    from cdcd_video.training.latent_encoder import open_frame_encoder
     from cdcd_video.video import contact_sheet
 
     clips = StoredClips(args.data, args.split)
@@ -61,7 +61,7 @@ def measure(args: argparse.Namespace) -> None:
     rows = [{"run": "the first frame again", "clips": len(numbers), **scored(again, truth)}]
     others: list[np.ndarray] | None = None
     for run in args.runs:
-        eyes = open_eyes(run, device)
+        eyes = open_frame_encoder(run, device)
         if eyes.size_px != clips.size_px:
             raise UserError(
                 f"{run} has frames of {eyes.size_px} px and {args.data} of {clips.size_px}; prepare them anew"
@@ -106,7 +106,7 @@ def scored(
     }
 
 
-def decoded(eyes: "Eyes", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
+def decoded(eyes: "FrameEncoder", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
     """The same frames through the codec, beside each clip's first frame; uint8."""
     import torch
 
@@ -116,7 +116,7 @@ def decoded(eyes: "Eyes", clips: "Clips", numbers: range, truth: list[np.ndarray
     made = []
     with torch.no_grad():
         for number, frames in zip(numbers, truth, strict=True):
-            codes = eyes.codec.encode(eyes.clip.see(tensor(frames), eyes.codec.cfg.layers).patches)
+            codes = eyes.codec.encode(eyes.clip.encode_image(tensor(frames), eyes.codec.cfg.layers).patches)
             start = tensor(_first(clips, number)[None]).expand(len(frames), -1, -1, -1)
             drawn = eyes.codec.decode(codes, start)
             made.append(drawn.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
@@ -145,7 +145,7 @@ def _interval(three: list[float] | None, digits: int, sign: str) -> str:
     return f"{value} [{low} to {high}]"
 
 
-def _facts(eyes: "Eyes") -> dict[str, Any]:
+def _facts(eyes: "FrameEncoder") -> dict[str, Any]:
     from cdcd_video.networks.clip import STAND_IN
 
     codec = eyes.codec

@@ -19,7 +19,7 @@ from cdcd_video.tools.dry_run.costs import disk_section, memory_section, stages_
 from cdcd_video.tools.dry_run.sections import config_section, line_section, networks_section, tensor_sections
 from cdcd_video.tools.dry_run.trial_clips import look_at_data
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.tools.dry_run.trial_sampling import drawing_section
+from cdcd_video.tools.dry_run.trial_sampling import sampling_section
 from cdcd_video.tools.dry_run.trial_steps import measure, timed
 from cdcd_video.training.resolved import foreseen
 
@@ -50,7 +50,7 @@ def explain(config: Config, begun: Config | None = None) -> str:
             config_section(config),
             line_section(data, line),
             *tensor_sections(stages),
-            drawing_section(line),
+            sampling_section(line),
             networks_section(line, stages),
             stages_section(foretold, data, stages, precision),
             memory_section(stages),

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from cdcd_video.config import Config
-from cdcd_video.model import build_critic, build_eye, build_process
+from cdcd_video.model import build_critic, build_process, build_step_encoder
 from cdcd_video.tools.dry_run import tensors
 from cdcd_video.tools.dry_run.trial_networks import Line
-from cdcd_video.training.code_stages import DiffusionStage, EyeStage, RefineStage
+from cdcd_video.training.code_stages import DiffusionStage, RefineStage, StepEncoderStage
 from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 
 CPU = torch.device("cpu")
@@ -56,10 +56,10 @@ def assemble(line: Line, name: str, batch_size: int, device: torch.device = CPU)
         task = kind(codec, line.clip, config, clips, clips, device, *critic)
         return Assembly(task, [line.clip], watched, tensors.codec_table)
     if name == "eye":
-        eye = build_eye(config, codec, line.clip.text_width)
+        eye = build_step_encoder(config, codec, line.clip.text_width)
         watched = dict(step=eye.step_out, text=eye.text_out)
-        task = EyeStage(eye, codec, config, line.cache, line.cache, device)
-        return Assembly(task, [line.clip, codec], watched, tensors.eye_table)
+        task = StepEncoderStage(eye, codec, config, line.cache, line.cache, device)
+        return Assembly(task, [line.clip, codec], watched, tensors.step_encoder_table)
     kind = DiffusionStage if name == "diffusion" else RefineStage
     process = build_process(config, codec.num_codes)
     task = kind(denoiser, codec, process, config, line.cache, line.cache, device)

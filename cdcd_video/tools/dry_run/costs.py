@@ -9,7 +9,7 @@ from cdcd_video.tools.dry_run.number_format import lasting, scaled, underlined
 from cdcd_video.tools.dry_run.trial_clips import ClipFacts
 from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
-from cdcd_video.training.run_folder import passes_over, seen_too_often
+from cdcd_video.training.run_folder import passes_over, repeated_too_often
 from cdcd_video.training.stage_settings import settings_for
 
 ASSUMED_FLOPS = 30e12
@@ -44,7 +44,7 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
     if data.num_clips:
         passes = [f"{passes_over(config, data.num_clips, stage.name):,.1f}" for stage in stages]
         lines.append(f"  Samples per training clip ({data.num_clips:,} clips): {', '.join(passes)}.")
-        too_often = seen_too_often(config, data.num_clips, [stage.name for stage in stages])
+        too_often = repeated_too_often(config, data.num_clips, [stage.name for stage in stages])
         lines += [f"  WARNING: {sentence}." for sentence in too_often]
     lines += [
         "  FLOPs: forward and backward of one whole step, counted by torch's FlopCounterMode: matrix products,",

@@ -33,21 +33,21 @@ class ShapeOnlyClip(FrozenClip):
         return mode
 
     @torch.no_grad()
-    def see(self, images: Tensor, layers: Sequence[int]) -> VisionStates:
-        """As `FrozenClip.see`, on fake tensors; where the caller has real ones, it gets noise of the right shape."""
+    def encode_image(self, images: Tensor, layers: Sequence[int]) -> VisionStates:
+        """As `FrozenClip.encode_image`, on fake tensors; where the caller has real ones, it gets noise of the right shape."""
         active = detect_fake_mode(images)
         with self._mode(active):
-            seen = super().see(images, layers)
+            seen = super().encode_image(images, layers)
         if active:
             return seen
         return VisionStates(tuple(map(noise, seen.patches)), F.normalize(noise(seen.embedding), dim=-1))
 
     @torch.no_grad()
-    def read(self, captions: Sequence[str]) -> TextStates:
-        """As `FrozenClip.read`, likewise."""
+    def encode_text(self, captions: Sequence[str]) -> TextStates:
+        """As `FrozenClip.encode_text`, likewise."""
         active = detect_fake_mode()
         with self._mode(active):
-            read = super().read(captions)
+            read = super().encode_text(captions)
         if active:
             return read
         is_word = self.tokenize(captions)[1]

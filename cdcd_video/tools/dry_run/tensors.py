@@ -57,7 +57,7 @@ def codec_table(line: Line, name: str, batch_size: int, batch: Any, seen: dict, 
     return table.told(scalars)
 
 
-def eye_table(line: Line, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
+def step_encoder_table(line: Line, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
     """Of the eye: steps and their sentences."""
     table = Table(B=batch_size, N=line.codec.num_tokens, L=line.num_words, Dt=line.clip.text_width)
     table.add("source", batch.source, "B N", "codes of the earlier frame")

@@ -20,7 +20,7 @@ from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.tools.dry_run.shape_only import shape_only
 from cdcd_video.tools.dry_run.trial_clips import BlackClips, ClipFacts
 from cdcd_video.training import stage_order
-from cdcd_video.training.latent_encoder import Eyes
+from cdcd_video.training.latent_encoder import FrameEncoder
 
 
 class Line:
@@ -72,8 +72,8 @@ class Line:
             return torch.zeros(len(frames), self.codec.num_tokens, dtype=torch.int64)
 
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
-            eyes = Eyes(self.config, self.clip, self.codec, torch.device("cpu"))
+            eyes = FrameEncoder(self.config, self.clip, self.codec, torch.device("cpu"))
             facts = dict(data="black", num_items=len(self.clips), fps=self.clips.fps, max_frames=None)
-            encoder = Encoder(encode, self.clip.read)
+            encoder = Encoder(encode, self.clip.encode_text)
             write_cache(folder, self.clips, encoder, eyes.plan(**facts, recipe={}), eyes.space(), split="train")
         return CodeCache(folder)

@@ -35,7 +35,7 @@ class _Drawn:
     """One frame from its codes."""
 
 
-def drawing_section(line: Line) -> str:
+def sampling_section(line: Line) -> str:
     """The tensors of a drawing of two frames and its FLOPs, as text."""
     drawn = _draw(line)
     is_autoregressive = line.config.rival is not None and line.config.rival.kind == "autoregressive"
@@ -65,7 +65,7 @@ def _draw(line: Line) -> _Drawn:
 def _table(line: Line, drawn: _Drawn) -> Table:
     codec, caption = line.codec, line.clips.caption(0)
     ids, is_word = line.clip.tokenize([caption])
-    text = line.clip.read([caption])
+    text = line.clip.encode_text([caption])
     height, width = drawn.starts.shape[1:3]
     table = Table(B=1, F=2, H=height, W=width, N=codec.num_tokens, K=codec.num_codes, L=line.num_words)
     table.add("start", drawn.starts, "B H W 3", "the user's image, RGB in 0..255")

@@ -9,10 +9,10 @@ from jaxtyping import Float, UInt8
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics import motion
-from cdcd_video.metrics.feature_extractors import CLIP_SEES, ClipEye, Instruments
+from cdcd_video.metrics.feature_extractors import CLIP_SEES, ClipEncoder, FeatureExtractors
 from cdcd_video.metrics.features import feature_weights, networks
 from cdcd_video.metrics.features.networks import FeatureNetwork, Seen
-from cdcd_video.metrics.measurements import Subject, see_frames, see_scene
+from cdcd_video.metrics.measurements import EvalVideo, measure_frames, measure_scene
 from cdcd_video.metrics.sets import distribution
 from cdcd_video.networks.clip import FrozenClip
 
@@ -102,7 +102,9 @@ class Trial:
         self.true = [np.stack([render(scene, times) for scene in part]) for part in self.sets]
         self._real_gaps = np.array([motion.first_gap(video) for video in self.true[0]])
         has_lpips = feature_weights.is_here("lpips-alex")
-        self._tools = Instruments(lpips=networks.lpips() if has_lpips else None, clip=ClipEye(clip) if clip else None)
+        self._tools = FeatureExtractors(
+            lpips=networks.lpips() if has_lpips else None, clip=ClipEncoder(clip) if clip else None
+        )
         self._metrics = (
             *_OF_FRAMES,
             *(("lpips",) if has_lpips else ()),
@@ -113,7 +115,7 @@ class Trial:
         """Measures videos in place of the true ones of a set."""
         found: dict[str, np.ndarray] = {}
         for video, frames in enumerate(videos):
-            for metric, total, weight in self._see(frames, of, video):
+            for metric, total, weight in self._measure(frames, of, video):
                 found.setdefault(metric, np.zeros((len(videos), 2)))[video] += total, weight
         return Look(found, self.show(videos))
 
@@ -125,11 +127,11 @@ class Trial:
             seen[name] = dataclasses.replace(network, **changes)(shown)
         return seen
 
-    def _see(self, frames: np.ndarray, of: int, video: int) -> Iterator[tuple[str, float, float]]:
+    def _measure(self, frames: np.ndarray, of: int, video: int) -> Iterator[tuple[str, float, float]]:
         true, scene = self.true[of][video], self.sets[of][video]
-        subject = Subject(str(video), str(video))
-        found = [*see_scene(subject, frames, scene, self.times)]
-        found += see_frames(subject, frames, true, scene.caption, self._metrics, self._tools, self._real_gaps)
+        subject = EvalVideo(str(video), str(video))
+        found = [*measure_scene(subject, frames, scene, self.times)]
+        found += measure_frames(subject, frames, true, scene.caption, self._metrics, self._tools, self._real_gaps)
         for one in found:
             if one.metric in _TOO_RARE:
                 continue
