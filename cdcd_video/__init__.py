@@ -2,14 +2,15 @@
 
 The line, and where to read it:
 
-    learn   clip + caption -> FramePair -> latents -> codes -> corrupted -> logits -> LossTerms    objective.py
-    draw    frame + caption -> codes -> reverse walk, frame after frame -> frames -> Video         generate.py
-    judge   Video (+ truth) -> Score -> report                                                     metrics/, report/
+    train     clip + caption -> FramePair -> latents -> codes -> corrupted -> logits -> LossTerms   objective.py
+    sample    frame + caption -> codes -> reverse process, frame by frame -> frames -> Video        pipeline.py
+    evaluate  Video (+ ground truth) -> scores -> report                                            metrics/, evaluation/
 
 Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, J joint width, M negatives,
 P patches, C H W pixels. Diffusion time runs from data (0) to source (1); a chain of S steps has times i / S.
 
-Start reading at: records -> diffusion/process -> diffusion/bound -> contrast/loss -> denoiser -> objective -> generate.
+Start reading at: records -> diffusion/schedule -> process -> posterior -> loss -> contrast/info_nce -> networks/codec/frame_codec ->
+networks/denoiser -> objective -> diffusion/sampler -> pipeline.
 """
 
 from typing import TYPE_CHECKING, Any
