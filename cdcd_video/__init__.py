@@ -9,8 +9,8 @@ The line, and where to read it:
 Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, J joint width, M negatives,
 P patches, C H W pixels. Diffusion time runs from data (0) to source (1); a chain of S steps has times i / S.
 
-Start reading at: records -> diffusion/schedule -> process -> posterior -> loss -> contrast/info_nce -> networks/codec/frame_codec ->
-networks/denoiser -> objective -> diffusion/sampler -> pipeline.
+Start reading at: records -> diffusion/schedule -> process -> posterior -> loss -> contrast/info_nce ->
+networks/codec/frame_codec -> networks/denoiser -> objective -> diffusion/sampler -> pipeline.
 """
 
 from typing import TYPE_CHECKING, Any
