@@ -79,7 +79,7 @@ def cdcd_loss(
     """CDCD's loss of one step of the chain [CDCD; VQD eq. 12].
 
     Args:
-      posterior: the step's posteriors, from `mask_and_replace.cdcd_chain(...).reverse` or any other chain's. Where the
+      posterior: the step's posteriors, from `vq_diffusion.cdcd_chain(...).posterior` or any other chain's. Where the
         chain has no uniform mass, a visible token tells x_0, and its KL terms are 0.
       logits: the model's logits of x_0 given x_t.
       x0: the true codes.

@@ -69,7 +69,7 @@ def weighted_terms(
     further candidates, the negatives' codes, with negative weights.
 
     Args:
-      posterior: the posteriors of the step, from `DiscreteProcess.reverse`.
+      posterior: the posteriors of the step, from `DiscreteProcess.posterior`.
       logits: the model's logits of x_0 given x_t.
       candidates: codes in 0..K-1. Where x_t can only have come from one x_0 (`Posterior.is_carried`), KL_c is 0 for every
         candidate, true or not: nothing the model says is used there. Where x_t can come from nowhere it is inf.

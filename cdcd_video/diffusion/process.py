@@ -24,7 +24,7 @@ from cdcd_video.diffusion.schedule import Schedule, linear
 class DiscreteProcess(ABC):
     """What any forward chain over codes offers, once it says how to corrupt and what its posteriors are.
 
-    `Process` below is the family that this project trains; `mask_and_replace` holds the chain that CDCD ships. Whatever
+    `Process` below is the family that this project trains; `vq_diffusion` holds the chain that CDCD ships. Whatever
     learns or draws (the bound, the fused loss, the walks) asks for no more than this class.
     """
 
@@ -193,7 +193,7 @@ class Process(DiscreteProcess):
         t: Float[Tensor, "B"],
         source: Int64[Tensor, "B N"],
     ) -> Posterior:
-        """The posteriors; see `DiscreteProcess.reverse`.
+        """The posteriors; see `DiscreteProcess.posterior`.
 
         An x_t that the process cannot give (a [MASK] in a bridge, say) is read as the limit of a vanishing share: it
         tells nothing about x_0. So a walk that was handed such codes goes on, and loses them.

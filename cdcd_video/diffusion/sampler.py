@@ -59,7 +59,7 @@ def sample_ancestral(
 
     Args:
       denoise: the model; under `torch.no_grad` here.
-      process: the forward process; for `mask_and_replace` the times must be among its own.
+      process: the forward process; for `vq_diffusion` the times must be among its own.
       source: the earlier frame's codes, in 0..K ([MASK] is allowed).
       num_steps: number of evenly spaced steps S; not looked at where `times` is given.
       generators: one for each row of the batch, on the device of `source`.

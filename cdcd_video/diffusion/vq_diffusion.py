@@ -108,7 +108,7 @@ class MaskAndReplace(DiscreteProcess):
     def posterior(
         self, x_t: Int64[Tensor, "B N"], s: Float[Tensor, "B"], t: Float[Tensor, "B"], source: Int64[Tensor, "B N"]
     ) -> Posterior:
-        """The posteriors; see `DiscreteProcess.reverse` [VQD eq. 5, in closed form, and for any s < t].
+        """The posteriors; see `DiscreteProcess.posterior` [VQD eq. 5, in closed form, and for any s < t].
 
         The differences of nearly equal numbers in the constants of one jump are taken by hand: with
         survives = kept + uniform, uniform(t) kept(s) - kept(t) uniform(s) replaces survives(t) / survives(s) -
