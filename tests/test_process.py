@@ -81,22 +81,22 @@ def test_the_law_of_an_earlier_code_is_the_enumerated_mixture_without_its_mask(p
         joint = transition(process, 0.0, s, source[:, 0])[:, :K]  # (B, x_0, x_s), and below for this x_t
         joint = joint * transition(process, s, t, source[:, 0])[row, :, x_t[:, 0]].unsqueeze(1)
         total = joint.sum(-1, keepdim=True)
-        posterior = process.posterior(x_t, at(s, x_t), at(t, x_t), source)
+        step = process.posterior(x_t, at(s, x_t), at(t, x_t), source)
         # A code that no redraw can give was never redrawn, whatever is said of x_0.
         posterior = torch.where(total > 0, joint / total, torch.eye(K + 1, dtype=torch.float64)[x_t])
         expected = torch.einsum("bj,bjs->bs", p0[:, 0], posterior)[:, :K]
         expected = expected / expected.sum(-1, keepdim=True)
         possible = (total > 0).any(1)[:, 0]
-        law = posterior.code_law(p0)[:, 0]
+        law = step.code_law(p0)[:, 0]
         close(law[possible], expected[possible])
         close(law.sum(-1), torch.ones_like(law[:, 0]))
-        close(law.detach(), posterior.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
+        close(law.detach(), step.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
         upstream = torch.randn(law.shape, generator=generator, dtype=torch.float64) * possible[:, None]
         paid = (law * upstream).sum(), (expected * upstream).sum()
         ours, theirs = (torch.autograd.grad(one, logits, retain_graph=True)[0] for one in paid)
         torch.testing.assert_close(ours[possible], theirs[possible], rtol=1e-10, atol=1e-12)
-        part = posterior.head(3)
-        assert torch.equal(part.code_law(p0[:3]), posterior.code_law(p0)[:3]) and part.num_codes == K
+        part = step.head(3)
+        assert torch.equal(part.code_law(p0[:3]), step.code_law(p0)[:3]) and part.num_codes == K
 
 
 def test_in_mask_diffusion_a_hidden_token_follows_the_model_and_a_visible_one_itself():
