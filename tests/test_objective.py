@@ -21,6 +21,7 @@ from cdcd_video.config import (
 from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.contrast_terms import Temperatures, contrast_terms, num_judged
 from cdcd_video.diffusion.process import Process
+from cdcd_video.diffusion.schedule import Times
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.conditioning import with_dropped_captions
 from cdcd_video.networks.denoiser import Denoiser
@@ -115,6 +116,23 @@ def pay(denoiser, process, codec, batch, loss, seed=3):
         handle.remove()
     (call,) = calls
     return terms, call
+
+
+def test_times_and_corrupted_codes_can_be_handed_in(denoiser, codec, batch):
+    """One noise level for all, and codes of the caller's own: what the denoiser is shown is that, and nothing is drawn."""
+    process, own = worlds.kinds(NUM_CODES)["mask"], torch.full_like(batch.target, NUM_CODES)
+    level = Times(torch.full((6,), NUM_STEPS), torch.ones(6))
+    draws = replace(draws_of(batch, PLAIN), times=level, x_t=own)
+    calls = []
+    handle = denoiser.register_forward_hook(lambda module, given, out: calls.append(given))
+    try:
+        terms = [diffusion_objective(denoiser, process, codec, batch, draws, DIFFUSION, PLAIN) for _ in range(2)]
+    finally:
+        handle.remove()
+    assert all(torch.equal(x_t, own) and (t == 1).all() for x_t, t, _ in calls)
+    assert torch.equal(terms[0].total, terms[1].total)
+    drawn = diffusion_objective(denoiser, process, codec, batch, draws_of(batch, PLAIN), DIFFUSION, PLAIN)
+    assert not torch.equal(drawn.total, terms[0].total)
 
 
 def bound_by_hand(process: Process, p0: Tensor, x0: int, x_t: int, source: Tensor, index: int) -> float:
