@@ -11,7 +11,7 @@ import pytest
 from fixtures_model import ROOT
 from video_files import moving_bar, write_clip
 
-from cdcd_video.config import BASELINES, CONTRAST_TERMS, PROCESSES, Config, config_file
+from cdcd_video.config import BASELINES, CONTRAST_TERMS, PROCESSES, Config, ProcessSection, config_file
 from cdcd_video.config.registry import Registry
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics.scores import METRICS
@@ -229,6 +229,8 @@ def test_no_extension_fails_in_silence(tmp_path, monkeypatch, capsys, files, poi
 def test_entries_that_cannot_be_used_are_refused():
     with pytest.raises(UserError, match="no ProcessSection"):
         PROCESSES.register("odd")(dict)
+    with pytest.raises(UserError, match="the process odd has no build; write it in ProcessSection"):
+        PROCESSES.register("odd")(ProcessSection)
     with pytest.raises(UserError, match=r'write `kind: Literal\["odd"\] = "odd"` in MaskProcess'):
         PROCESSES.register("odd")(PROCESSES["mask"])
     with pytest.raises(UserError, match="called like another line of the training log"):

@@ -4,6 +4,7 @@ A process and a baseline are registered as the section of the config that choose
 also builds what it describes. A contrastive term has no settings but its weight.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from cdcd_video.diffusion.process import DiscreteProcess
 
 
-class ProcessSection(Section):
+class ProcessSection(Section, ABC):
     """Base of the sections under `diffusion.process`: one forward process with its settings."""
 
     kind: str
 
+    @abstractmethod
     def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":
         """The process.
 
@@ -31,16 +33,16 @@ class ProcessSection(Section):
           num_codes: K.
           num_steps: `diffusion.num_steps`, for a chain that exists at the times i / S only.
         """
-        raise NotImplementedError
 
 
-class BaselineSection(Section):
+class BaselineSection(Section, ABC):
     """Base of the sections under `rival`: one baseline with its settings."""
 
     kind: str
     unused: ClassVar[tuple[str, ...]] = ()
     """Sampling parameters that mean nothing to it; a user who sets one is told."""
 
+    @abstractmethod
     def build(self, denoiser: Section, **shape: Any) -> "nn.Module":
         """The network with fresh weights, a `networks.next_frame.Baseline`.
 
@@ -49,13 +51,14 @@ class BaselineSection(Section):
           **shape: `levels`, `table`, `num_patches`, `groups` and `text_width`, as the denoiser's; and `mlp_width`, the width
             of the MLP in each block, by which the number of weights is made equal to the denoiser's.
         """
-        raise NotImplementedError
 
 
 def _is_section(base: type[Section], what: str) -> Callable[[str, type[Any]], None]:
     def check(name: str, section: type[Any]) -> None:
         if not (isinstance(section, type) and issubclass(section, base)):
             raise UserError(f"the {what} {name} is registered with {section!r}, which is no {base.__name__}")
+        if missing := sorted(getattr(section, "__abstractmethods__", ())):
+            raise UserError(f"the {what} {name} has no {' and no '.join(missing)}; write it in {section.__name__}")
         kind = section.model_fields["kind"]
         if get_args(kind.annotation) != (name,) or kind.default != name:
             raise UserError(

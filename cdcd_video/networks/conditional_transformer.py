@@ -1,6 +1,7 @@
 """What the denoiser and the baselines share: a transformer over patches, conditioned on times, caption and earlier frames."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ class CachedCondition:
     condition: Condition
 
 
-class ConditionalTransformer(nn.Module):
+class ConditionalTransformer(nn.Module, ABC):
     """Blocks with adaptive norm on t, dt and age, self-attention over patches and cross-attention to the caption.
 
     A network over codes or code values says how it reads them (`_read`, `_latents`, `_copies`) and what its heads are. Its
@@ -37,9 +38,7 @@ class ConditionalTransformer(nn.Module):
     keeps_activations = True
     """Whether what the blocks work out is kept for the gradient, or worked out again (Chen et al. 2016)."""
 
-    def _add_trunk(
-        self, cfg: DenoiserConfig, *, num_patches: int, text_width: int, mlp_width: int | None, num_clocks: int = 3
-    ) -> None:
+    def _add_trunk(self, cfg: DenoiserConfig, *, num_patches: int, text_width: int, mlp_width: int | None) -> None:
         """Adds the blocks and what conditions them.
 
         Args:
@@ -47,13 +46,12 @@ class ConditionalTransformer(nn.Module):
           num_patches: P.
           text_width: width of the caption's token states.
           mlp_width: of the blocks; four times their width when not given.
-          num_clocks: how many times are embedded: t, dt and age.
         """
         width, self.normalised_text = cfg.width, cfg.normalised_text
         self.no_first = nn.Parameter(torch.zeros(width))
         self.position = nn.Parameter(torch.randn(num_patches, width) * 0.02)
         self.clock_in = nn.Sequential(
-            nn.Linear(num_clocks * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
+            nn.Linear(3 * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.to_modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(
@@ -66,13 +64,13 @@ class ConditionalTransformer(nn.Module):
         """An earlier frame's codes, or code values, as the network works on them."""
         return latents
 
+    @abstractmethod
     def _read(self, latents: Tensor, role: int) -> Float[Tensor, "B P D"]:
         """Latents in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
         """What copying the source and the first frame would score; of a first frame that is not there, nothing."""
-        raise NotImplementedError
 
     def _no_first(self, like: Tensor) -> Tensor:
         """What stands in the place of a first frame that is withheld."""
