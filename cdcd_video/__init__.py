@@ -15,13 +15,13 @@ networks/codec/frame_codec -> networks/denoiser -> objective -> diffusion/sample
 
 from typing import TYPE_CHECKING, Any
 
-from cdcd_video.errors import DrawingWarning
+from cdcd_video.errors import SamplingWarning
 
 if TYPE_CHECKING:
     from cdcd_video.pipeline import ImageToVideo
 
 __version__ = "0.2.0"
-__all__ = ["DrawingWarning", "ImageToVideo", "__version__"]
+__all__ = ["ImageToVideo", "SamplingWarning", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -61,19 +61,19 @@ class Ended(KeyboardInterrupt):
         self.signal = number
 
 
-class DrawingWarning(UserWarning):
+class SamplingWarning(UserWarning):
     """What a user should know about a video that is drawn all the same: one sentence, the same in Python and on stderr."""
 
 
 @contextlib.contextmanager
 def notes_on_stderr() -> Iterator[None]:
-    """Inside, every `DrawingWarning` is a line `note: ...` on stderr; for commands."""
+    """Inside, every `SamplingWarning` is a line `note: ...` on stderr; for commands."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DrawingWarning)
+        warnings.simplefilter("always", SamplingWarning)
         show_others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if issubclass(category, DrawingWarning):
+            if issubclass(category, SamplingWarning):
                 note(str(message))
             else:
                 show_others(message, category, *where)
@@ -171,10 +171,10 @@ def exit_code(main: Callable[[], int | None]) -> int:
         return 2
     except (MemoryError, RuntimeError, ValueError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError):  # `... | head` closed our output; nothing is wrong
-            _mute()
+            _discard_output()
             return 0
         if isinstance(error, OSError) and error.errno in _FULL:
-            _mute()
+            _discard_output()
             what = f" {error.filename}" if error.filename else ""
             sys.stderr.write(f"error: writing{what} failed: {error.strerror}; make room, and run it again\n")
             return 2
@@ -209,7 +209,7 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
-def _mute() -> None:
+def _discard_output() -> None:
     """Lets Python put away what it could not write, without trying once more at its end."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -18,7 +18,7 @@ from cdcd_video.config import SamplingParams
 from cdcd_video.data.images import as_array, fit
 from cdcd_video.diffusion.sampler import has_order
 from cdcd_video.engine.runtime import device_for, generator
-from cdcd_video.errors import DrawingWarning, UserError
+from cdcd_video.errors import SamplingWarning, UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model, load_model
 from cdcd_video.networks.clip import STAND_IN
@@ -132,7 +132,7 @@ class ImageToVideo:
           UserError: an image, caption or setting that cannot be used.
 
         Warns:
-          DrawingWarning: each sentence of `warnings`.
+          SamplingWarning: each sentence of `warnings`.
         """
         params, text = self.defaults(**changes), CaptionSchedule.of(text)
         with user_error_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
@@ -160,7 +160,7 @@ class ImageToVideo:
           UserError: an image or caption that cannot be used; told here, before the first part is asked for.
 
         Warns:
-          DrawingWarning: as calling does.
+          SamplingWarning: as calling does.
         """
         captions = CaptionSchedule.of(text)
         return self._parts(self._begin(image, captions, params), captions, params, progress)
@@ -171,8 +171,8 @@ class ImageToVideo:
         """The starting frame at the model's size; warns whoever called the caller of this."""
         data = self.model.config.data
         start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
-        for told in advice(self.model, captions, params, start):
-            warnings.warn(told, DrawingWarning, stacklevel=3)
+        for note in advice(self.model, captions, params, start):
+            warnings.warn(note, SamplingWarning, stacklevel=3)
         return start
 
     def _parts(

@@ -42,10 +42,10 @@ class FramePair:
     target: Float[Tensor, "B 3 H W"]
     """The later frame."""
     clip: Int[Tensor, "B"] | None = None
-    """Which clip each example is from; with `caption` and `said` only where the codec's contrast asks for it."""
+    """Which clip each example is from; with `caption` and `caption_embedding` only where the codec's contrast asks for it."""
     caption: Int[Tensor, "B"] | None = None
     """Which distinct caption each example has."""
-    said: Float[Tensor, "B J"] | None = None
+    caption_embedding: Float[Tensor, "B J"] | None = None
     """That caption's unit-norm embedding in CLIP's joint space."""
 
 
@@ -136,15 +136,15 @@ class RowGenerator:
 
     def rand(self, *shape: int, dim: int = 0) -> Float[Tensor, "..."]:
         """Uniform in [0, 1); `shape` is of this process's part, and the batch lies along `dim`."""
-        return self._drawn(torch.rand, shape, dim)
+        return self._sampled(torch.rand, shape, dim)
 
     def randn(self, *shape: int, dim: int = 0) -> Float[Tensor, "..."]:
         """Standard normal, likewise."""
-        return self._drawn(torch.randn, shape, dim)
+        return self._sampled(torch.randn, shape, dim)
 
-    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], dim: int) -> Tensor:
+    def _sampled(self, sample: Callable[..., Tensor], shape: Sequence[int], dim: int) -> Tensor:
         whole = [self.reduce.num_all(size) if place == dim else size for place, size in enumerate(shape)]
-        return self.reduce.own(draw(whole, generator=self.generator, device=self.generator.device), dim)
+        return self.reduce.own(sample(whole, generator=self.generator, device=self.generator.device), dim)
 
 
 @dataclass(frozen=True)

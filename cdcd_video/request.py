@@ -72,14 +72,14 @@ _LATER = ("top_k", "order", "contrast")
 """Settings that records from before them do not name."""
 
 
-def _said(name: str, field: FieldInfo) -> tuple[Any, Any]:
+def _record_field(name: str, field: FieldInfo) -> tuple[Any, Any]:
     """A setting as a field of a record: it has to be there, unless it came later."""
     kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     return kind, field.default if name in _LATER else ...
 
 
 _Sampling = create_model(
-    "_Sampling", **{name: _said(name, field) for name, field in SamplingParams.model_fields.items()}
+    "_Sampling", **{name: _record_field(name, field) for name, field in SamplingParams.model_fields.items()}
 )
 
 

@@ -257,7 +257,7 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
     mosaic = Image.fromarray(chosen.reshape(-1, frames.shape[2], 3))
     palette = mosaic.quantize(256, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
-    shown, durations = _shown(len(frames), fps, tick_ms=10, least_ms=20)
+    shown, durations = _frame_times(len(frames), fps, tick_ms=10, least_ms=20)
     images = [images[frame] for frame in shown]
     try:
         images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
@@ -269,7 +269,7 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
 
 def _write_webp(frames: Frames, path: Path, fps: Fraction) -> None:
     images = [Image.fromarray(frame) for frame in frames]
-    shown, durations = _shown(len(images), fps, tick_ms=1, least_ms=11)
+    shown, durations = _frame_times(len(images), fps, tick_ms=1, least_ms=11)
     images = [images[frame] for frame in shown]
     images[0].save(path, "WEBP", save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
 
@@ -281,7 +281,7 @@ _WRITERS: dict[str, Callable[[Frames, Path, Fraction], None]] = {
 }
 
 
-def _shown(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) -> tuple[list[int], list[int]]:
+def _frame_times(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) -> tuple[list[int], list[int]]:
     """Which frames are shown, and for how long: whole ticks, whose sum never strays from the true time by more than half a tick.
 
     Browsers show what lasts 10 ms or less for 100; frames that would have less than `least_ms` are left out.

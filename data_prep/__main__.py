@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser().print_help()
         return 0
-    told = options.run(options)
-    print(prepare(told) if isinstance(told, Plan) else told)
+    result = options.run(options)
+    print(prepare(result) if isinstance(result, Plan) else result)
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from tqdm import tqdm
 
 from cdcd_video.data.cache import read_manifest
-from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Refused, Shown, encode_block
+from cdcd_video.data.cache_blocks import BLOCK_CLIPS, LoadedClip, Refused, encode_block
 from cdcd_video.data.cache_writer import CacheWriter, counted, write_cache
 from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.store import StoredClips
@@ -59,14 +59,14 @@ def held_for(job: Job) -> Iterator[None]:
 def _encode(job: Job) -> str:
     began = time.monotonic()
     take_gpu(job.device)
-    eyes = open_frame_encoder(job.model, device_for(job.device))
+    frame_encoder = open_frame_encoder(job.model, device_for(job.device))
     if job.data is not None:
-        writer = _of_folder(job, eyes)
+        writer = _of_folder(job, frame_encoder)
     else:
-        plan = plan_of(job, eyes.size_px)
+        plan = plan_of(job, frame_encoder.size_px)
         if isinstance(plan, str):
             return plan
-        writer = _of_videos(job, eyes, plan)
+        writer = _of_videos(job, frame_encoder, plan)
     if not writer.is_finished:
         return (
             f"shard {job.shard} of {job.num_shards} is done; {len(writer.missing())} of {writer.num_blocks} blocks of other "
@@ -100,33 +100,34 @@ def summary(job: Job, seconds: float) -> str:
     manifest = read_manifest(job.out)
     splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
     refused = f"; {manifest['num_rejected']} refused, see {job.out}/rejected.jsonl" if manifest["num_rejected"] else ""
-    told = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames of {manifest['plan']['num_tokens']} codes"
-    return f"{job.out}: {told}, {manifest['num_captions']} captions{refused}; {seconds:.0f} s"
+    frames = f"{manifest['num_frames']} frames of {manifest['plan']['num_tokens']} codes"
+    captions = f"{manifest['num_captions']} captions"
+    return f"{job.out}: {manifest['num_clips']} clips ({splits}), {frames}, {captions}{refused}; {seconds:.0f} s"
 
 
-def _of_folder(job: Job, eyes: FrameEncoder) -> CacheWriter:
+def _of_folder(job: Job, frame_encoder: FrameEncoder) -> CacheWriter:
     clips = StoredClips(job.data)
-    if clips.size_px != eyes.size_px:
+    if clips.size_px != frame_encoder.size_px:
         raise UserError(
-            f"{job.data} holds frames of {clips.size_px} px and {job.model} was trained on {eyes.size_px}; prepare the "
-            f"clips with --size-px {eyes.size_px}"
+            f"{job.data} holds frames of {clips.size_px} px and {job.model} was trained on {frame_encoder.size_px}; prepare the "
+            f"clips with --size-px {frame_encoder.size_px}"
         )
     facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=job.max_frames)
     shards = dict(shard=job.shard, num_shards=job.num_shards)
-    plan = eyes.plan(**facts, recipe={"mode": clips.mode, **clips.manifest["recipe"]})
-    return write_cache(job.out, clips, eyes.encoder(), plan, eyes.space(), split=None, **shards)
+    plan = frame_encoder.plan(**facts, recipe={"mode": clips.mode, **clips.manifest["recipe"]})
+    return write_cache(job.out, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split=None, **shards)
 
 
-def _of_videos(job: Job, eyes: FrameEncoder, source: Plan) -> CacheWriter:
+def _of_videos(job: Job, frame_encoder: FrameEncoder, source: Plan) -> CacheWriter:
     settings = source.settings
     recipe = {"mode": settings.mode, **source.facts()}
     named = json.dumps([settings.size_px, settings.fps, recipe], sort_keys=True)
     data = hashlib.sha256(named.encode()).hexdigest()
-    facts = dict(data=data, num_items=source.told.num_items, fps=settings.fps, max_frames=job.max_frames)
-    writer = CacheWriter(job.out, eyes.plan(**facts, recipe=recipe), eyes.space())
+    facts = dict(data=data, num_items=source.digest.num_items, fps=settings.fps, max_frames=job.max_frames)
+    writer = CacheWriter(job.out, frame_encoder.plan(**facts, recipe=recipe), frame_encoder.space())
     missing = writer.missing(job.shard, job.num_shards)
     sizes = [min(BLOCK_CLIPS, writer.plan.num_items - block * BLOCK_CLIPS) for block in missing]
-    todo, encoder = _items_of(source.items, frozenset(missing)), eyes.encoder()
+    todo, encoder = _items_of(source.items, frozenset(missing)), frame_encoder.encoder()
     with tqdm(total=sum(sizes), unit="clip", file=sys.stderr, mininterval=5) as progress:
         entries = counted((_entry(item, clip, job.max_frames) for item, clip in decoded(todo, settings)), progress)
         for block, size in zip(missing, sizes, strict=True):
@@ -139,9 +140,9 @@ def _items_of(items: Iterable[Item], blocks: frozenset[int]) -> Iterator[Item]:
     return (item for place, item in enumerate(items) if place // BLOCK_CLIPS in blocks)
 
 
-def _entry(item: Item, clip: DecodedClip | str, max_frames: int | None) -> Shown | Refused:
+def _entry(item: Item, clip: DecodedClip | str, max_frames: int | None) -> LoadedClip | Refused:
     if isinstance(clip, str):
         return Refused(item.name, item.source, clip)
     frames = clip.frames[:max_frames]
     cuts = tuple(int(cut) for cut in clip.cuts if cut < len(frames))
-    return Shown(item.name, item.split, item.source, item.captions, cuts, frames, item.about)
+    return LoadedClip(item.name, item.split, item.source, item.captions, cuts, frames, item.about)

@@ -86,7 +86,7 @@ def read_items(
 
 
 @dataclasses.dataclass
-class _Told:
+class _ClipRows:
     """What the rows of a table say of one clip; sentences and splits in their order, each once."""
 
     refusal: str | None
@@ -113,7 +113,7 @@ def _from_table(
                 f" --split-column {alike}"
             )
         column = ""
-    clips: dict[str, _Told] = {}
+    clips: dict[str, _ClipRows] = {}
     names: dict[str, tuple[str, str | None]] = {}  # a path may come in a hundred thousand rows
     bad = []
     for row in table.rows:
@@ -129,7 +129,7 @@ def _from_table(
         if file not in names:
             names[file] = within(root, file)
         name, refusal = names[file]
-        clip = clips.setdefault(name, _Told(refusal))
+        clip = clips.setdefault(name, _ClipRows(refusal))
         clip.captions.update(dict.fromkeys(filter(None, map(one_line, captions))))
         clip.splits.update({split: None} if split else {})
     return [*(clip.item(root, name, split_of(name, val_share)) for name, clip in clips.items()), *bad], column or None

@@ -20,7 +20,7 @@ from cdcd_video.storage.small_file import open_plain
 from cdcd_video.video import refused_by_disk
 from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import COLUMNS, Metadata
-from data_prep.items import tell
+from data_prep.items import digest_items
 from data_prep.prepare import Plan, Settings
 from data_prep.recipes import RECIPES, Recipe
 from data_prep.tables import layout
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> Plan | str:
     size = None if metadata.is_packed else options.metadata.stat().st_size
     with tqdm(total=size, unit="B", unit_scale=True, desc=metadata.path.name, file=sys.stderr) as progress:
         metadata.on_bytes = progress.update
-        told = tell(clips)
+        digest = digest_items(clips)
     metadata.on_bytes = None
     table = table_of(clips)
     if options.download_list is not None:
@@ -92,12 +92,12 @@ def run(options: argparse.Namespace) -> Plan | str:
         "val_share": options.val_share,
         **dataclasses.asdict(wanted),
     }
-    return Plan(clips, settings, recipe, counted=told, subset="hash")
+    return Plan(clips, settings, recipe, counted=digest, subset="hash")
 
 
 def table_of(clips: Clips) -> str:
     """What became of the lines of the metadata in the last pass, for people."""
-    told = {
+    meanings = {
         "lines": "lines",
         "unusable": "cannot be used; rejected.jsonl will list them",
         "aesthetic score": "under --min-aesthetic",
@@ -111,7 +111,7 @@ def table_of(clips: Clips) -> str:
         "ready-made": "there, ready-made",
     }
     always = ("lines", "missing", "in whole videos", "ready-made")
-    return layout([[clips.tally[key], text] for key, text in told.items() if clips.tally[key] or key in always])
+    return layout([[clips.tally[key], text] for key, text in meanings.items() if clips.tally[key] or key in always])
 
 
 def _renamed(pairs: list[str]) -> dict[str, str]:

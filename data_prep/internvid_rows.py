@@ -116,22 +116,22 @@ class Metadata:
         values = object_of(line)
         if values is None:
             return refused(where, "it is no JSON object, or names a key twice")
-        told = {key: values.get(column) for key, column in self.columns.items()}
-        video, caption = told["id"], told["caption"]
+        cells = {key: values.get(column) for key, column in self.columns.items()}
+        video, caption = cells["id"], cells["caption"]
         reason = refusal_of_id(video)
         if reason is None and not re.fullmatch(r"[A-Za-z0-9_-]{11}", video):
             reason = "its id is none of YouTube's"
         if reason is None and not (isinstance(caption, str) and one_line(caption)):
             reason = "it has no caption"
-        start_s, end_s = seconds_of(told["start"]), seconds_of(told["end"])
+        start_s, end_s = seconds_of(cells["start"]), seconds_of(cells["end"])
         if reason is None and (start_s is None or end_s is None):
             reason = "its timestamps are none"
         elif reason is None and not start_s < end_s:
             reason = "it ends before it begins"
         if reason is not None:
             return refused(f"{where}: {video[:200]}" if isinstance(video, str) else where, reason)
-        scores = (_score(told.get("aesthetic")), _score(told.get("umt")))
-        return Row(number, video, str(told["start"]), str(told["end"]), start_s, end_s, one_line(caption), *scores)
+        scores = (_score(cells.get("aesthetic")), _score(cells.get("umt")))
+        return Row(number, video, str(cells["start"]), str(cells["end"]), start_s, end_s, one_line(caption), *scores)
 
 
 def seconds_of(stamp: object) -> float | None:

@@ -55,32 +55,32 @@ class Item:
             self._refuse("its name is not UTF-8; rename the file")
 
     def _refuse(self, reason: str) -> None:
-        told = {"name": spelled(self.name), "source": spelled(self.source), "captions": (), "refusal": reason}
-        for name, value in told.items():
+        changed = {"name": spelled(self.name), "source": spelled(self.source), "captions": (), "refusal": reason}
+        for name, value in changed.items():
             object.__setattr__(self, name, value)
 
-    def told(self) -> tuple[object, ...]:
+    def identity(self) -> tuple[object, ...]:
         """What names the clip, for the hash of all items."""
         named = (self.name, self.source, self.captions, self.split, self.start_s, self.end_s)
         return (*named, dict(self.about)) if self.about else named
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class ItemsDigest:
     """How many items there are, and the SHA-256 of what names them."""
 
     num_items: int
     sha256: str
 
 
-def tell(items: Iterable[Item]) -> Told:
+def digest_items(items: Iterable[Item]) -> ItemsDigest:
     """Counts and hashes items in one pass, without holding them."""
     sha256, num_items = hashlib.sha256(b"["), 0
     for item in items:
-        sha256.update((", " if num_items else "").encode() + json.dumps(item.told()).encode())
+        sha256.update((", " if num_items else "").encode() + json.dumps(item.identity()).encode())
         num_items += 1
     sha256.update(b"]")
-    return Told(num_items, sha256.hexdigest())
+    return ItemsDigest(num_items, sha256.hexdigest())
 
 
 SPLITS = {

@@ -129,9 +129,9 @@ def _add_video(
     name = row.get("video_id") if isinstance(row, dict) else None
     reason = refusal_of_id(name)
     if reason is not None:
-        is_told = isinstance(name, str) and name.strip() != "" and name not in strangers
-        strangers.update([name] if is_told else [])
-        read.refused.append(refused(name if is_told else where, reason))
+        is_named = isinstance(name, str) and name.strip() != "" and name not in strangers
+        strangers.update([name] if is_named else [])
+        read.refused.append(refused(name if is_named else where, reason))
     elif origins.get(name, file) != file:
         raise UserError(f"{name} is in {origins[name]} and in {file}; give only one of these files")
     elif name in origins:

@@ -21,7 +21,7 @@ from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.ahead import Beat, ahead
-from data_prep.items import Item, Told, tell
+from data_prep.items import Item, ItemsDigest, digest_items
 from data_prep.subset import describe
 from data_prep.tars import taken_out
 
@@ -120,13 +120,13 @@ class Plan:
     items: Iterable[Item]
     settings: Settings
     recipe: Mapping[str, object]
-    counted: Told | None = None
+    counted: ItemsDigest | None = None
     subset: Literal["ids", "hash"] | None = None
 
     @functools.cached_property
-    def told(self) -> Told:
+    def digest(self) -> ItemsDigest:
         """How many items there are, and what names them."""
-        return self.counted or tell(self.items)
+        return self.counted or digest_items(self.items)
 
     def facts(self) -> dict[str, object]:
         """All that decides which clips come out, beside size, rate and mode."""
@@ -136,7 +136,7 @@ class Plan:
             "max_seconds": self.settings.max_seconds,
             "cuts": DETECTOR if self.settings.cuts == "detect" else self.settings.cuts,
             "resize": RESIZE,
-            "items_sha256": self.told.sha256,
+            "items_sha256": self.digest.sha256,
         }
 
 
@@ -155,13 +155,13 @@ def prepare(plan: Plan) -> str:
 
 def _prepare(plan: Plan) -> str:
     began = time.monotonic()
-    settings, told, recipe = plan.settings, plan.told, plan.facts()
+    settings, digest, recipe = plan.settings, plan.digest, plan.facts()
     with StoreWriter(
         settings.out, size_px=settings.size_px, fps=settings.fps, mode=settings.mode, recipe=recipe
     ) as writer:
         done = writer.done
         todo = (item for item in plan.items if item.name not in done)
-        progress = tqdm(total=told.num_items, initial=len(done), unit="clip", file=sys.stderr)
+        progress = tqdm(total=digest.num_items, initial=len(done), unit="clip", file=sys.stderr)
         with progress:
             for item, clip in decoded(todo, settings):
                 if isinstance(clip, str):
@@ -186,7 +186,7 @@ def _prepare(plan: Plan) -> str:
     if not manifest["num_clips"]:
         reason = writer.rejected[0]["reason"]
         raise UserError(
-            f"none of {told.num_items} clips could be used (the first: {reason}); see {settings.out}/rejected.jsonl"
+            f"none of {digest.num_items} clips could be used (the first: {reason}); see {settings.out}/rejected.jsonl"
         )
     return summary(settings.out, manifest, time.monotonic() - began)
 
@@ -197,8 +197,8 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
     refused = f"; {manifest['num_rejected']} refused, see {out}/rejected.jsonl" if manifest["num_rejected"] else ""
     cuts = f", {manifest['num_cuts']} cuts" if manifest["num_cuts"] else ""
     size = f"{manifest['size_px']} px, {manifest['fps']:g} fps"
-    told = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames{cuts}, {size}"
-    return f"{out}: {told}{refused}; {seconds:.0f} s"
+    counts = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames{cuts}, {size}"
+    return f"{out}: {counts}{refused}; {seconds:.0f} s"
 
 
 def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:

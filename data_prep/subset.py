@@ -20,5 +20,5 @@ def describe(rows: Iterable[ClipRow], *, with_ids: bool) -> dict[str, dict[str, 
 
 def _described(ids: list[str], with_ids: bool) -> dict[str, object]:
     lines = "".join(f"{name}\n" for name in ids).encode("utf-8", "backslashreplace")
-    told: dict[str, object] = {"num_clips": len(ids), "ids_sha256": hashlib.sha256(lines).hexdigest()}
-    return {**told, "ids": ids} if with_ids else told
+    entry: dict[str, object] = {"num_clips": len(ids), "ids_sha256": hashlib.sha256(lines).hexdigest()}
+    return {**entry, "ids": ids} if with_ids else entry

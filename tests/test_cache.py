@@ -19,7 +19,7 @@ import torch
 from cdcd_video.data import cache as caches
 from cdcd_video.data import cache_blocks, cache_writer
 from cdcd_video.data.cache import CachePlan, CodeCache
-from cdcd_video.data.cache_blocks import Encoder, Refused, Shown, encode_block, sentence_number
+from cdcd_video.data.cache_blocks import Encoder, LoadedClip, Refused, encode_block, sentence_number
 from cdcd_video.data.cache_writer import CacheWriter, write_cache, write_private_cache
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
@@ -137,7 +137,7 @@ def test_some_codes_are_spread_over_the_clips_of_a_split(tmp_path, small_blocks,
     plan = plan_of(clips)
     writer = CacheWriter(tmp_path / "cache", plan, b"")
     for block in writer.missing():
-        entries = cache_blocks.shown(clips, range(3 * block, 3 * block + 3), f"split{block}", None)
+        entries = cache_blocks.loaded_clips(clips, range(3 * block, 3 * block + 3), f"split{block}", None)
         writer.add(block, encode_block(entries, ENCODER, plan))
     assert writer.join()
     every = torch.from_numpy(CodeCache(tmp_path / "cache").codes.astype(np.int64))
@@ -173,7 +173,7 @@ def test_what_is_refused_is_listed_in_order(tmp_path, small_blocks):
     for block in writer.missing():
         some = range(3 * block, min(3 * block + 3, 7))
         bad = [Refused(f"{number}", "x.mp4", "it is broken") for number in some]
-        good = [Shown("4", "train", "", ("a b",), (), np.zeros((2, 8, 8, 3), np.uint8))]
+        good = [LoadedClip("4", "train", "", ("a b",), (), np.zeros((2, 8, 8, 3), np.uint8))]
         entries = [good[0] if row.id == "4" else row for row in bad]
         writer.add(block, encode_block(entries, ENCODER, writer.plan))
     assert writer.join() and len(CodeCache(tmp_path / "cache")) == 1

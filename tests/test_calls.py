@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import inference
-from cdcd_video import DrawingWarning, ImageToVideo, pipeline
+from cdcd_video import ImageToVideo, SamplingWarning, pipeline
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.kernels.threads import threads
 from cdcd_video.sampling.notes import threads_of
@@ -160,7 +160,7 @@ def test_a_call_warns_once_and_names_the_users_line(pipe: ImageToVideo, case: st
         warnings.simplefilter("always")
         pipe(START, caption, num_frames=2, **changes)
         pipe.stream(START, caption, pipe.defaults(num_frames=2, **changes))
-    assert [one.category for one in told] == [DrawingWarning] * 2
+    assert [one.category for one in told] == [SamplingWarning] * 2
     assert all(words in str(one.message) and one.filename == __file__ for one in told)
     assert len({one.lineno for one in told}) == 2
 
@@ -176,8 +176,8 @@ def test_what_is_drawn_for_many_tells_nothing(pipe: ImageToVideo):
 def test_a_warning_made_an_error_comes_before_anything_is_drawn(pipe: ImageToVideo):
     drawn: list[int] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DrawingWarning)
-        with pytest.raises(DrawingWarning):
+        warnings.simplefilter("error", SamplingWarning)
+        with pytest.raises(SamplingWarning):
             pipe(START, CAPTION, fps=60.0, progress=drawn.append)
     assert not drawn
 

@@ -56,7 +56,7 @@ def test_the_terms_are_those_written_out(pair):
     """Rows of one clip, and equal sentences, are no negatives of each other."""
     cfg = CodecConfig(frame_frame=0.7, frame_text=0.2, temperature=0.3)
     target, source, said = unit_rows(5, 3, seed=1), unit_rows(5, 3, seed=2), unit_rows(3, 3, seed=3)[CAPTION]
-    total, parts = latent_contrast(torch.cat([target, source]), replace(pair, said=said), cfg)
+    total, parts = latent_contrast(torch.cat([target, source]), replace(pair, caption_embedding=said), cfg)
 
     def nats(anchor, positive, negatives):
         pull = math.exp(anchor @ positive / 0.3)
@@ -77,7 +77,12 @@ def test_the_terms_are_those_written_out(pair):
 
 def test_false_negatives_alone_cost_nothing_and_move_nothing(pair):
     rows = unit_rows(10, 3).requires_grad_()
-    same = replace(pair, clip=torch.zeros_like(CLIP), caption=torch.zeros_like(CAPTION), said=pair.said.double())
+    same = replace(
+        pair,
+        clip=torch.zeros_like(CLIP),
+        caption=torch.zeros_like(CAPTION),
+        caption_embedding=pair.caption_embedding.double(),
+    )
     total, parts = latent_contrast(rows, same, CodecConfig(frame_frame=1.0, frame_text=1.0))
     total.backward()
     assert total == 0 and not rows.grad.any()
@@ -96,7 +101,7 @@ def test_the_gradient_reaches_projection_and_head_and_nothing_else(pair):
 
 
 def test_off_the_loss_has_the_same_bits_with_and_without_sentences(pair):
-    bare = replace(pair, clip=None, caption=None, said=None)
+    bare = replace(pair, clip=None, caption=None, caption_embedding=None)
     off, told = (codec_objective(codec(), PixelClip(), batch) for batch in (bare, pair))
     assert torch.equal(off.total, told.total) and set(off.parts) == {"reconstruction", "still", "embed", "psnr_db"}
     parts = off.parts
@@ -130,15 +135,15 @@ def test_a_batch_brings_sentences_only_where_they_are_asked_for_and_the_same_fra
     off, on, decoder = stages
     for step in (0, 7):
         without, pair = off.batch(step), on.batch(step)
-        assert without.clip is without.caption is without.said is None
+        assert without.clip is without.caption is without.caption_embedding is None
         for name in ("first", "source", "target"):
             assert torch.equal(getattr(without, name), getattr(pair, name))
         told = [on.clips.captions(int(clip)) for clip in pair.clip]
         read = torch.cat([on.clip.encode_text(captions[:1]).embedding for captions in told])
-        torch.testing.assert_close(pair.said, read)  # sprites have one sentence each
+        torch.testing.assert_close(pair.caption_embedding, read)  # sprites have one sentence each
         same = torch.tensor([[one == other for other in told] for one in told])
         assert torch.equal(pair.caption[:, None] == pair.caption, same)
-    assert decoder.batch(3).said is None
+    assert decoder.batch(3).caption_embedding is None
 
 
 def test_the_frames_of_a_pair_are_those_of_its_clip(stages):

@@ -29,7 +29,7 @@ def other_place(num_frames: int) -> np.ndarray:
 def found(frames: np.ndarray, fps: float = 24) -> list[int]:
     finder = CutFinder()
     for index, frame in enumerate(frames):
-        finder.see_pixels(np.ascontiguousarray(frame[..., ::-1]), index / fps)
+        finder.add_pixels(np.ascontiguousarray(frame[..., ::-1]), index / fps)
     return finder.finish()
 
 

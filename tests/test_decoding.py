@@ -16,7 +16,7 @@ from cdcd_video.data import decoding
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.data.cut_detection import CutFinder
 from cdcd_video.data.deinterlace import deinterlaced
-from cdcd_video.data.external_video import read_film
+from cdcd_video.data.external_video import read_video
 from cdcd_video.data.timestamps import Course
 from cdcd_video.errors import exit_code
 from data_prep.__main__ import main
@@ -283,7 +283,7 @@ def test_an_avi_with_b_frames_begins_with_its_first_frame_once(tmp_path):
     frames = [frame.reformat(format="yuv420p") for frame in numbered(48)]
     path = encode(tmp_path / "a.avi", frames, codec="libx264", pix_fmt="yuv420p", fps=24, options={"bf": "3"})
     assert numbers(read_clip(path, size_px=64, mode="letterbox", fps=24).frames) == list(range(48))
-    assert numbers(read_film(path, 8, 8, "letterbox")) == list(range(0, 24, 3))
+    assert numbers(read_video(path, 8, 8, "letterbox")) == list(range(0, 24, 3))
 
 
 # ------------------------------------------------------------------------------------------------------------- streams
@@ -471,7 +471,7 @@ def test_animated_pictures_are_clips(tmp_path, kind, options):
     assert clip.frames[:, 24, 8].min() >= 253, "over white"
     part = read_clip(path, size_px=32, start_s=0.5, end_s=1)
     np.testing.assert_array_equal(part.frames, clip.frames[4:8])
-    np.testing.assert_array_equal(read_film(path, 6, 4), clip.frames[::2])
+    np.testing.assert_array_equal(read_video(path, 6, 4), clip.frames[::2])
 
 
 def test_what_the_product_writes_it_reads_bit_for_bit(tmp_path):

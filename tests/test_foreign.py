@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cdcd_video import video
-from cdcd_video.data.external_video import read_film
+from cdcd_video.data.external_video import read_video
 from cdcd_video.data.prompt_table import read_entries
 from cdcd_video.data.sprites import World
 from cdcd_video.errors import UserError
@@ -37,7 +37,7 @@ def save(path: Path, frames: np.ndarray, fps: float = 8) -> Path:
 @pytest.mark.parametrize(("kind", "slack"), [("mp4", 4), ("gif", 4), ("webp", 0), ("", 0)])
 def test_what_was_saved_is_read(tmp_path, kind, slack):
     file = save(tmp_path / (f"x.{kind}" if kind else "x"), flat())
-    frames = read_film(file, 16, 8)
+    frames = read_video(file, 16, 8)
     assert frames.shape == (16, 32, 32, 3) and frames.dtype == np.uint8
     assert np.abs(frames.astype(int) - flat(width=32)).max() <= slack
 
@@ -47,19 +47,19 @@ def test_what_was_saved_is_read(tmp_path, kind, slack):
 @pytest.mark.parametrize(("drawn", "wanted", "every"), [(24, 8, 3), (16, 8, 2), (30, 10, 3), (8, 8, 1), (25, 5, 5)])
 def test_a_multiple_of_the_rate_loses_the_frames_between(tmp_path, kind, drawn, wanted, every):
     file = save(tmp_path / f"x.{kind}", flat(26), drawn)
-    frames = read_film(file, 5, wanted)
+    frames = read_video(file, 5, wanted)
     levels = frames.mean(axis=(1, 2, 3))  # gifs mix nearby greys
     assert levels == pytest.approx(flat(26)[: 5 * every : every, 0, 0, 0], abs=5)
 
 
 def test_a_folder_has_the_rate_it_is_said_to_have(tmp_path):
     file = save(tmp_path / "x", flat())
-    np.testing.assert_array_equal(read_film(file, 4, 8, drawn_fps=24), flat(width=32)[:12:3])
+    np.testing.assert_array_equal(read_video(file, 4, 8, sampled_fps=24), flat(width=32)[:12:3])
     for old in sorted(file.iterdir()):
         old.rename(file / f"{int(old.stem[-5:]) + 3}.png")
     for name in ("notes.txt", "Thumbs.db", ".DS_Store", "._10.png", ".hidden.png"):
         (file / name).write_text("not a picture")
-    assert read_film(file, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist(), "9 comes before 10"
+    assert read_video(file, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist(), "9 comes before 10"
 
 
 def doubled(folder: Path) -> None:
@@ -103,18 +103,18 @@ def test_a_folder_that_is_no_plain_run_of_frames_is_refused(tmp_path, harm, word
     folder = save(tmp_path / "x", flat())
     harm(folder)
     with pytest.raises(UserError, match=words):
-        read_film(folder, 16, 8)
+        read_video(folder, 16, 8)
 
 
 def test_frames_may_be_numbered_by_any_even_step_and_beside_other_numbers(tmp_path):
     folder = save(tmp_path / "x", flat())
     for place, old in enumerate(sorted(folder.iterdir())):
         old.rename(folder / f"clip7_{4 * place + 1:03d}_of_61.png")
-    assert read_film(folder, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist()
+    assert read_video(folder, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist()
     for place, old in enumerate(sorted(folder.iterdir())):
         old.rename(folder / f"{place // 4}_{place % 4}.png")
     with pytest.raises(UserError, match="more than one number changes"):
-        read_film(folder, 16, 8)
+        read_video(folder, 16, 8)
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
@@ -122,24 +122,24 @@ def test_held_frames_are_frames(tmp_path, kind):
     """Formats that keep a still stretch as one long frame."""
     held = flat()
     held[5:12] = held[5]
-    assert np.abs(read_film(save(tmp_path / f"x.{kind}", held), 16, 8).astype(int) - held[:, :, :32]).max() <= 4
+    assert np.abs(read_video(save(tmp_path / f"x.{kind}", held), 16, 8).astype(int) - held[:, :, :32]).max() <= 4
     still = np.repeat(held[:1], 16, axis=0)
     file = save(tmp_path / f"y.{kind}", still)
     if kind == "gif":
-        np.testing.assert_array_equal(read_film(file, 16, 8), still[:, :, :32])
+        np.testing.assert_array_equal(read_video(file, 16, 8), still[:, :, :32])
     else:  # webp forgets how long its only picture was shown
         with pytest.raises(UserError, match="one picture and no video"):
-            read_film(file, 16, 8)
+            read_video(file, 16, 8)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp"])
 def test_rates_that_do_not_divide_are_refused(tmp_path, kind):
     file = save(tmp_path / f"x.{kind}", flat(), 10)
     with pytest.raises(UserError, match=r"x\.\w+ has 10\S* frames per second, no multiple of the protocol's 8"):
-        read_film(file, 4, 8)
+        read_video(file, 4, 8)
     with pytest.raises(UserError, match="no multiple of the protocol's 16"):
-        read_film(file, 4, 16)
-    assert len(read_film(file, 16, 8, drawn_fps=8)) == 16, "the table knows better"
+        read_video(file, 4, 16)
+    assert len(read_video(file, 16, 8, sampled_fps=8)) == 16, "the table knows better"
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp", ""])
@@ -148,25 +148,25 @@ def test_too_short_is_refused(tmp_path, kind):
     with pytest.raises(
         UserError, match="too short: [59] frames at 8 per second, and the protocol measures 16|cut short"
     ):
-        read_film(file, 16, 8, drawn_fps=8 if kind else 16)
+        read_video(file, 16, 8, sampled_fps=8 if kind else 16)
 
 
 def test_broken_files_are_refused(tmp_path):
     for name, content in (("x.mp4", b""), ("y.mp4", b"no video"), ("z.webp", b"RIFFxxxxWEBP"), ("w.gif", b"GIF89a")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
-            read_film(tmp_path / name, 4, 8)
+            read_video(tmp_path / name, 4, 8)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no picture"):
-        read_film(tmp_path / "empty", 4, 8)
+        read_video(tmp_path / "empty", 4, 8)
 
 
 def test_wide_films_are_cropped_or_boxed(tmp_path):
     wide = np.zeros((4, 20, 40, 3), dtype=np.uint8)
     wide[:, :, 10:30] = 200
     file = save(tmp_path / "x", wide)
-    assert (read_film(file, 4, 8) == 200).all()
-    boxed = read_film(file, 4, 8, "letterbox")
+    assert (read_video(file, 4, 8) == 200).all()
+    boxed = read_video(file, 4, 8, "letterbox")
     assert boxed.shape == (4, 40, 40, 3) and (boxed[:, :10] == 0).all() and (boxed[:, 10:30, 10:30] == 200).all()
 
 

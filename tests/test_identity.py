@@ -10,7 +10,7 @@ import torch
 
 from cdcd_video.config import Config, baselines, config_file, processes
 from cdcd_video.config import schema as dials
-from cdcd_video.config.fingerprint import BEFORE, FIRST, identity_text, of_codes, saved_config, unsaid_in
+from cdcd_video.config.fingerprint import BEFORE, FIRST, identity_text, of_codes, saved_config, unnamed_in
 from cdcd_video.training.resolved import settled
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,15 +105,15 @@ def test_a_config_from_before_a_dial_means_what_it_meant(tmp_path: Path):
 def test_a_run_from_before_a_dial_goes_on_as_it_began(turned: str, tmp_path: Path):
     cpu, today = torch.device("cpu"), config_file.load(ROOT / "configs" / "tiny.yaml", Config)
     file = saved(tmp_path, without=True)
-    old = (saved_config(file), unsaid_in(file))
+    old = (saved_config(file), unnamed_in(file))
     went_on = settled(today, cpu, *old)
     assert (went_on.codec.still_tolerance, went_on.denoiser.normalised_text) == (0.0, False)
     changed = settled(config_file.load(ROOT / "configs" / "tiny.yaml", Config, [turned]), cpu, *old)
     key, _, value = turned.partition("=")
     assert json.dumps(getattr(getattr(changed, key.split(".")[0]), key.split(".")[1])) in (value, value + ".0")
     named = saved(tmp_path, without=False, changes=(turned,))
-    assert unsaid_in(named) == {"codec": {}, "denoiser": {}}
-    kept = settled(today, cpu, saved_config(named), unsaid_in(named))
+    assert unnamed_in(named) == {"codec": {}, "denoiser": {}}
+    kept = settled(today, cpu, saved_config(named), unnamed_in(named))
     assert (kept.codec.still_tolerance, kept.denoiser.normalised_text) == (3.0, True), "as the user says; else refused"
 
 

@@ -103,7 +103,7 @@ def test_a_moving_png_that_a_camera_turned_is_turned_to_its_end(tmp_path: Path):
     with open_video(tmp_path / "a.png") as container:
         source = Source(container, Fraction(0))
         placings = {source.placing(frame) for frame, _ in source}
-        assert (source.shown_width, source.shown_height) == (16, 32) and len(placings) == 1
+        assert (source.display_width, source.display_height) == (16, 32) and len(placings) == 1
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.webp", {"lossless": True}), ("a.avif", {"quality": 100})])

@@ -71,7 +71,7 @@ def test_no_example_straddles_a_cut(max_gap):
 
 
 def test_clips_are_drawn_evenly_and_their_shots_by_their_frames():
-    clip, first, length = Shots.of(LENGTHS, CUTS).draw(60_000, rng(3))
+    clip, first, length = Shots.of(LENGTHS, CUTS).sample(60_000, rng(3))
     for number in (0, 1, 3):
         assert (clip == number).mean() == pytest.approx(1 / 3, abs=0.01)
     in_first_clip = clip == 0

@@ -9,7 +9,7 @@ from PIL import Image
 from video_files import QUARTERS, encode, quarters, quarters_of, set_display_matrix, write_clip
 
 from cdcd_video.data.clips import ClipRejected, read_clip
-from cdcd_video.data.display import Refused, as_shown
+from cdcd_video.data.display import Refused, to_srgb
 
 # Kr and Kb of the matrices of H.273.
 WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
@@ -44,7 +44,7 @@ def coded(
 def shown(frame: av.VideoFrame, **tags: int) -> np.ndarray:
     for name, number in tags.items():
         setattr(frame, name, number)
-    return as_shown(frame)[8, 8].astype(int)
+    return to_srgb(frame)[8, 8].astype(int)
 
 
 # ------------------------------------------------------------------------------------------------------------ matrices
@@ -98,13 +98,13 @@ def test_a_matrix_that_is_not_read_is_named(number):
 def test_vp8_has_one_matrix_at_every_size():
     frame = coded((200, 40, 40), "yuv420p", WEIGHTS[6], size=720)
     frame.colorspace = UNKNOWN
-    assert np.abs(as_shown(frame, default_matrix=6)[8, 8] - np.array((200, 40, 40))).max() <= 1
+    assert np.abs(to_srgb(frame, default_matrix=6)[8, 8] - np.array((200, 40, 40))).max() <= 1
 
 
 # ----------------------------------------------------------------------------------------------------------------- HDR
 
 
-def to_srgb(light: np.ndarray) -> np.ndarray:
+def encoded_srgb(light: np.ndarray) -> np.ndarray:
     light = np.clip(light, 0, 1)
     return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
@@ -133,7 +133,7 @@ def hlg(code: np.ndarray) -> np.ndarray:
 def test_hdr_becomes_sdr(transfer, nits, pix_fmt, tags):
     """203 cd/m2 are white (BT.2408), whether the file names matrix and primaries or only the transfer."""
     for colour in (*SAMPLES, (90, 110, 100), (30, 25, 20)):
-        wanted = to_srgb(BT2020_TO_BT709 @ nits(np.array(colour) / 255) / 203)
+        wanted = encoded_srgb(BT2020_TO_BT709 @ nits(np.array(colour) / 255) / 203)
         frame = coded(colour, pix_fmt, BT2020)
         found = shown(frame, color_trc=transfer, **tags)
         slack = 2 if "1" in pix_fmt else 9  # one step of 8-bit PQ is that much
@@ -155,7 +155,7 @@ def test_known_hdr_levels():
 @pytest.mark.parametrize("transfer", [1, 6, 14, 15, 2])
 def test_wide_colours_of_sdr_become_those_of_srgb(transfer):
     for colour in SAMPLES:
-        wanted = to_srgb(BT2020_TO_BT709 @ from_srgb(np.array(colour) / 255))
+        wanted = encoded_srgb(BT2020_TO_BT709 @ from_srgb(np.array(colour) / 255))
         for primaries in (9, 2):  # the matrix alone tells it too
             frame = coded(colour, "yuv420p10le", BT2020)
             found = shown(frame, color_trc=transfer, color_primaries=primaries, colorspace=9)
@@ -209,7 +209,7 @@ def test_the_tags_of_a_file_reach_the_colours(tmp_path, codec, name, pix_fmt):
     options = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0"} if "vp9" in codec else options
     metadata = {"alpha_mode": "1"} if "a" in pix_fmt else {}
     path = encode(tmp_path / name, frames, codec=codec, pix_fmt=pix_fmt, tags=tags, options=options, metadata=metadata)
-    wanted = to_srgb(pq(np.array(128 / 255)) / 203)
+    wanted = encoded_srgb(pq(np.array(128 / 255)) / 203)
     assert np.abs(read_clip(path, size_px=64).frames[1, 32, 32] - wanted).max() <= 4
 
 

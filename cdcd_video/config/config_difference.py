@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cdcd_video.config.wording import shown
+from cdcd_video.config.wording import quoted
 
 
 def unequal(there: BaseModel, here: BaseModel, prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -21,9 +21,9 @@ def unequal(there: BaseModel, here: BaseModel, prefix: str = "") -> dict[str, tu
     return dict(_unequal(there.model_dump(mode="json"), here.model_dump(mode="json"), prefix))
 
 
-def told_unequal(differences: Mapping[str, tuple[Any, Any]]) -> str:
+def describe_differences(differences: Mapping[str, tuple[Any, Any]]) -> str:
     """Differences in words: `train.codec.num_steps: 300 there, 400 here; seed: 0 there, 1 here`."""
-    return "; ".join(f"{key}: {shown(there)} there, {shown(here)} here" for key, (there, here) in differences.items())
+    return "; ".join(f"{key}: {quoted(there)} there, {quoted(here)} here" for key, (there, here) in differences.items())
 
 
 def _unequal(there: Any, here: Any, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from cdcd_video.config.registries import AnyOf
 from cdcd_video.config.strict_yaml import MAX_NESTING, parse
-from cdcd_video.config.wording import printable, shown
+from cdcd_video.config.wording import printable, quoted
 from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import Missing, Unreadable, read_small
 
@@ -36,7 +36,7 @@ def base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         if base is None:
             return chain[::-1]
         if not isinstance(base, str):
-            raise UserError(f"{printable(path)}: `base` is {shown(base)}, but must be the name of one YAML file.")
+            raise UserError(f"{printable(path)}: `base` is {quoted(base)}, but must be the name of one YAML file.")
         path = path.parent / base
 
 
@@ -65,8 +65,10 @@ def parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts) or len(parts) > MAX_NESTING:
-        raise UserError(f"--set {shown(text)} is not of the form section.key=value, such as train.codec.num_steps=100.")
-    layer = parse(value, f"the value of --set {shown(text)}")
+        raise UserError(
+            f"--set {quoted(text)} is not of the form section.key=value, such as train.codec.num_steps=100."
+        )
+    layer = parse(value, f"the value of --set {quoted(text)}")
     for part in reversed(parts):
         layer = {part: layer}
     return layer

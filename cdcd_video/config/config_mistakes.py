@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cdcd_video.config.wording import one_line, shown
+from cdcd_video.config.wording import one_line, quoted
 from cdcd_video.errors import is_text
 
 
@@ -24,9 +24,9 @@ def unusable_values(value: Any, key: str = "") -> dict[str, str]:
     elif isinstance(value, float) and not math.isfinite(value):
         found[key] = f"`{key}` is {value}, but must be a finite number"
     elif isinstance(value, str) and "${" in value:
-        found[key] = f"`{key}` holds {shown(value)}, but nothing is computed here: write the value itself"
+        found[key] = f"`{key}` holds {quoted(value)}, but nothing is computed here: write the value itself"
     elif isinstance(value, str) and not is_text(value):
-        found[key] = f"`{key}` holds {shown(value)}, which is not text"
+        found[key] = f"`{key}` holds {quoted(value)}, which is not text"
     return found
 
 
@@ -51,7 +51,7 @@ def with_origin(key: str, sentence: str, origin: Mapping[str, str], main: str) -
 
 
 def _sentence(schema: "_Schema", mistake: Any, key: str, nodes: list[dict], parents: list[dict]) -> str:
-    kind, given = mistake["type"], shown(mistake["input"])
+    kind, given = mistake["type"], quoted(mistake["input"])
     if kind == "missing":
         return f"`{key}` is missing; it must be {schema.allowed(nodes)}"
     if kind == "extra_forbidden":
@@ -60,7 +60,7 @@ def _sentence(schema: "_Schema", mistake: Any, key: str, nodes: list[dict], pare
         kinds = _one_of(sorted({name for node in nodes for name in _kinds(node)}))
         if kind == "union_tag_not_found":
             return f"`{key}.kind` is missing; it must be {kinds}"
-        return f"`{key}.kind` is {shown(mistake['input']['kind'])}, but must be {kinds}"
+        return f"`{key}.kind` is {quoted(mistake['input']['kind'])}, but must be {kinds}"
     if kind in ("value_error", "assertion_error"):
         return f"{f'`{key}`: ' if key else ''}{one_line(str(mistake['ctx']['error']))}"
     if nodes:

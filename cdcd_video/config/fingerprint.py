@@ -71,7 +71,7 @@ def saved_config(file: Path) -> Config:
     return config_file.load(file, Config, beneath={**BEFORE, "train": _TRAINED_BEFORE})
 
 
-def unsaid_in(file: Path) -> dict[str, dict[str, Any]]:
+def unnamed_in(file: Path) -> dict[str, dict[str, Any]]:
     """The dials of `BEFORE` that the config of a run does not name, for it is older than they are; with what they were then."""
     now, then = config_file.load(file, Config), saved_config(file)
     found = {name: {dial: _of(then, name, dial) for dial in dials} for name, dials in BEFORE.items()}

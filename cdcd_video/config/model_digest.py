@@ -40,15 +40,15 @@ def folder_digest(folder: Path) -> str:
     config = config_file.load(folder / "config.yaml", Config)
     # A dial that is newer than the model is not told where it stands at its default, so the digest stays.
     sections = {name: getattr(config, name) for name in _SECTIONS if getattr(config, name) is not None}
-    told = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
-    told["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
+    parts = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
+    parts["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
     if config.clip.kind != "builtin":
-        told["clip"] = json.loads(read_small(folder / "model.json")).get("clip_sha256")
+        parts["clip"] = json.loads(read_small(folder / "model.json")).get("clip_sha256")
     for name in _there(folder, _WEIGHTS):
-        told[name] = _tensors(folder / name)
+        parts[name] = _tensors(folder / name)
     for name in _there(folder / "clip", _CLIP_FILES):
-        told[f"clip/{name}"] = _settings(folder / "clip" / name)
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        parts[f"clip/{name}"] = _settings(folder / "clip" / name)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def earlier_digests(folder: Path) -> set[str]:

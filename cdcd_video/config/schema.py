@@ -264,7 +264,7 @@ class ContrastConfig(Section):
         return extra
 
     @model_validator(mode="after")
-    def _there_is_something_to_tell_apart(self) -> "ContrastConfig":
+    def _contrast_has_negatives(self) -> "ContrastConfig":
         if self.frame_frame and not (self.inter or self.far or self.shuffled):
             raise ValueError(
                 "frame_frame has a weight and no negatives; switch inter or far on, give shuffled a number, or set "

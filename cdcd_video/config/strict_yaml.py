@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cdcd_video.config.wording import one_line, shown
+from cdcd_video.config.wording import one_line, quoted
 from cdcd_video.errors import UserError
 
 MAX_NESTING = 30
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {shown(key)} is not a word", problem_mark=key_node.start_mark
+                    problem=f"the key {quoted(key)} is not a word", problem_mark=key_node.start_mark
                 )
             if key in mapping:
                 raise yaml.MarkedYAMLError(problem=f"the key `{key}` is given twice", problem_mark=key_node.start_mark)

@@ -7,7 +7,7 @@ from typing import Any
 from cdcd_video.errors import spelled
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value as the user would write it, cut when long."""
     text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."

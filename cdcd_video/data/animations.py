@@ -63,7 +63,7 @@ class Animation(Reader):
         """Yields every frame with its time in seconds."""
         time = Fraction(0)
         for place in range(getattr(self._image, "n_frames", 1)):
-            with _damage_told(self._image.format):
+            with _damage_as_refusal(self._image.format):
                 self._image.seek(place)
                 picture = self._image.copy()
                 picture.info["icc_profile"] = self._profile
@@ -96,7 +96,7 @@ def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:
         raise Refused(
             f"it has more than {MOST_WHOLE_BYTES >> 20} MiB, which {kind} is decoded from at once; convert it to mp4"
         )
-    with warnings.catch_warnings(), _damage_told(kind):
+    with warnings.catch_warnings(), _damage_as_refusal(kind):
         warnings.simplefilter("ignore")  # a lower limit of Pillow's own
         return Image.open(path, formats=(kind,))
 
@@ -113,7 +113,7 @@ def _profile_of_png(path: str | os.PathLike[str]) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _damage_told(kind: str | None) -> Iterator[None]:
+def _damage_as_refusal(kind: str | None) -> Iterator[None]:
     """Pillow meets broken files with whatever exception it stumbles on."""
     try:
         yield

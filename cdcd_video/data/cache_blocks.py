@@ -29,7 +29,7 @@ _READ_CAPTIONS = 256
 
 
 @dataclass(frozen=True)
-class Shown:
+class LoadedClip:
     """A clip that is there: frames and sentences, and what `index.jsonl` says of it."""
 
     id: str
@@ -72,7 +72,9 @@ class Block:
     rejected: list[dict[str, str]]
 
 
-def shown(clips: Clips, numbers: Iterable[int], split: str | None, max_frames: int | None) -> Iterator[Shown]:
+def loaded_clips(
+    clips: Clips, numbers: Iterable[int], split: str | None, max_frames: int | None
+) -> Iterator[LoadedClip]:
     """Clips of a prepared folder or of the built-in world.
 
     Args:
@@ -87,7 +89,7 @@ def shown(clips: Clips, numbers: Iterable[int], split: str | None, max_frames: i
         if split is None:
             row = cast(StoredClips, clips).rows[clip]
             about = {"split": row.split, "source": row.source, "about": row.about}
-        yield Shown(
+        yield LoadedClip(
             id=clips.name(clip),
             captions=tuple(clips.captions(clip)),
             cuts=tuple(cut for cut in clips.cuts(clip) if cut < length),
@@ -96,7 +98,7 @@ def shown(clips: Clips, numbers: Iterable[int], split: str | None, max_frames: i
         )
 
 
-def encode_block(entries: Iterable[Shown | Refused], encoder: Encoder, plan: CachePlan) -> Block:
+def encode_block(entries: Iterable[LoadedClip | Refused], encoder: Encoder, plan: CachePlan) -> Block:
     """Encodes clips one after another, then reads their sentences, each distinct one once.
 
     Args:

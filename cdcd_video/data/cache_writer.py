@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cdcd_video.data.cache import ARRAYS, FORMAT, INDEX, MANIFEST, REJECTED, SPACE, CachePlan, read_manifest
-from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Block, BlockFile, Encoder, encode_block, pack, shown
+from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Block, BlockFile, Encoder, encode_block, loaded_clips, pack
 from cdcd_video.data.store import Clips
 from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError
@@ -210,7 +210,7 @@ def write_cache(
     parts = {block: range(block * BLOCK_CLIPS, min((block + 1) * BLOCK_CLIPS, len(clips))) for block in missing}
     with tqdm(total=sum(map(len, parts.values())), desc="encode clips", unit="clip", mininterval=5) as progress:
         for block, numbers in parts.items():
-            entries = counted(shown(clips, numbers, split, plan.max_frames), progress)
+            entries = counted(loaded_clips(clips, numbers, split, plan.max_frames), progress)
             writer.add(block, encode_block(entries, encoder, plan))
     writer.join()
     return writer

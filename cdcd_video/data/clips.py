@@ -89,7 +89,7 @@ def read_clip(
     With `fps`, the k-th frame is the last one shown at or before `start_s + k / fps`, so that uneven and higher rates
     come out right; of a lower rate frames repeat (compare `source_fps`). Without `fps`, every frame comes with its own
     time, counted from the first picture that can be shown. Rotation, mirroring and the shape of the pixels are applied,
-    interlaced frames are made whole, colours become sRGB (`shown.as_shown`), sound is ignored, transparency is laid over
+    interlaced frames are made whole, colours become sRGB (`display.to_srgb`), sound is ignored, transparency is laid over
     white.
 
     Args:
@@ -145,8 +145,8 @@ def read_clip(
         frames=np.stack(taken.frames),
         times_s=times_s,
         fps=float(source_fps if fps is None else fps),
-        source_width=source.shown_width,
-        source_height=source.shown_height,
+        source_width=source.display_width,
+        source_height=source.display_height,
         source_fps=source_fps,
         cuts=taken.cuts(watcher.finish()) if watcher else (),
     )

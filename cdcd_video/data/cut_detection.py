@@ -54,25 +54,25 @@ class CutFinder:
         self._detector = AdaptiveDetector(
             adaptive_threshold=threshold, min_content_val=least, window_width=window, min_scene_len=0
         )
-        self._shown: list[int | None] = []  # number of each frame that the detector has seen
+        self._numbers: list[int | None] = []  # number of each frame that the detector has seen
         self._last: np.ndarray | None = None
-        self._num_seen, self._shown_s = 0, 0.0
+        self._num_frames, self._last_s = 0, 0.0
         self._cuts: list[int] = []
 
     def add_frame(self, frame: av.VideoFrame, time_s: float) -> None:
         """Takes the next frame, and when it is shown."""
-        self.see_pixels(shrunk(frame), time_s)
+        self.add_pixels(shrunk(frame), time_s)
 
-    def see_pixels(self, pixels: UInt8[np.ndarray, "s s 3"], time_s: float) -> None:
+    def add_pixels(self, pixels: UInt8[np.ndarray, "s s 3"], time_s: float) -> None:
         """The same of a frame that is `shrunk` already."""
-        number, last = self._num_seen, self._last
-        self._num_seen += 1
+        number, last = self._num_frames, self._last
+        self._num_frames += 1
         self._last = pixels
         if last is None:
             self._pad(pixels)
-        elif time_s < self._shown_s + _REPEATED_S and np.abs(pixels.astype(np.int16) - last).mean() < _SAME:
+        elif time_s < self._last_s + _REPEATED_S and np.abs(pixels.astype(np.int16) - last).mean() < _SAME:
             return
-        self._shown_s = time_s
+        self._last_s = time_s
         self._show(pixels, number)
 
     def finish(self) -> list[int]:
@@ -87,8 +87,8 @@ class CutFinder:
             self._show(pixels, None)
 
     def _show(self, pixels: np.ndarray, number: int | None) -> None:
-        self._shown.append(number)
-        for found in self._detector.process_frame(FrameTimecode(len(self._shown) - 1, 25.0), pixels):
-            number = self._shown[found.frame_num]
+        self._numbers.append(number)
+        for found in self._detector.process_frame(FrameTimecode(len(self._numbers) - 1, 25.0), pixels):
+            number = self._numbers[found.frame_num]
             if number is not None:
                 self._cuts.append(number)

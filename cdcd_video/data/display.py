@@ -49,7 +49,7 @@ class Refused(Exception):
     """The reason why a clip is refused; becomes a `ClipRejected` where the path is known."""
 
 
-def as_shown(
+def to_srgb(
     frame: av.VideoFrame, placing: Placing = AS_CODED, default_matrix: int | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """RGB pixels of a frame as players show it, in sRGB.

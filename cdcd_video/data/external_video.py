@@ -21,8 +21,8 @@ _PROBED_FRAMES = 17
 _PROBE_PX = 16
 
 
-def read_film(
-    file: Path, num_frames: int, fps: float, mode: FitMode = "crop", *, drawn_fps: float | None = None
+def read_video(
+    file: Path, num_frames: int, fps: float, mode: FitMode = "crop", *, sampled_fps: float | None = None
 ) -> UInt8[np.ndarray, "F S S 3"]:
     """The first frames of a video file or of a folder of pictures, at a rate that divides its own.
 
@@ -32,7 +32,7 @@ def read_film(
       num_frames: how many.
       fps: frames per second of what comes back.
       mode: how a frame that is not square is made so.
-      drawn_fps: what the frames were drawn at, where the file says another rate; a folder says none, and counts as `fps`.
+      sampled_fps: what the frames were drawn at, where the file says another rate; a folder says none, and counts as `fps`.
 
     Returns:
       The frames, as large as they are there.
@@ -41,14 +41,14 @@ def read_film(
       UserError: the file cannot be used, is too short, or its rate is no multiple of `fps`.
     """
     if file.is_dir():
-        every = _every(file, drawn_fps or fps, fps)
+        every = _every(file, sampled_fps or fps, fps)
         pictures = pictures_in(file)[: (num_frames - 1) * every + 1 : every]
         _check_length(file, len(pictures), num_frames, fps)
         frames = read_pictures(file, pictures)
         return np.stack([fit(frame, _square_side(frame.shape[0], frame.shape[1], mode), mode) for frame in frames])
     rate, side = _probed(file, fps, mode)
-    own = rate or drawn_fps or fps
-    every = _every(file, drawn_fps or own, fps)
+    own = rate or sampled_fps or fps
+    every = _every(file, sampled_fps or own, fps)
     # Frames are taken in the middle of their time, for formats that round it.
     clip = read_clip(file, fps=own / every, size_px=side, mode=mode, max_frames=num_frames, start_s=0.5 / own)
     _check_length(file, len(clip.frames), num_frames, fps)
@@ -61,7 +61,7 @@ def _square_side(height: int, width: int, mode: FitMode) -> int:
 
 
 def read_picture(file: Path, mode: FitMode = "crop") -> UInt8[np.ndarray, "S S 3"]:
-    """A picture as `read_film` makes the frames of a video, as large as it is there."""
+    """A picture as `read_video` makes the frames of a video, as large as it is there."""
     picture = read_image(file)
     return fit(picture, _square_side(picture.shape[0], picture.shape[1], mode), mode)
 

@@ -103,12 +103,12 @@ def fit(
         return _resize(image, size_px, size_px, box)
     if mode == "letterbox":
         scale = size_px / max(width * pixel_aspect, height)
-        shown_width = min(size_px, max(1, round(width * pixel_aspect * scale)))
-        shown_height = min(size_px, max(1, round(height * scale)))
-        left, top = (size_px - shown_width) // 2, (size_px - shown_height) // 2
+        display_width = min(size_px, max(1, round(width * pixel_aspect * scale)))
+        display_height = min(size_px, max(1, round(height * scale)))
+        left, top = (size_px - display_width) // 2, (size_px - display_height) // 2
         canvas = np.zeros((size_px, size_px, 3), np.uint8)
-        shown = _resize(image, shown_width, shown_height, (0, 0, width, height))
-        canvas[top : top + shown_height, left : left + shown_width] = shown
+        shown = _resize(image, display_width, display_height, (0, 0, width, height))
+        canvas[top : top + display_height, left : left + display_width] = shown
         return canvas
     raise ValueError(f"mode must be 'crop' or 'letterbox', not {mode!r}")
 

@@ -39,7 +39,7 @@ def sample_pairs(
       max_gap: largest target - source in frames (uniform from 1); None lets the two be any two frames of the shot.
       start_share: share of examples whose source is the shot's first frame.
     """
-    clip, first, length = shots.draw(batch_size, rng)
+    clip, first, length = shots.sample(batch_size, rng)
     gap = 1 + np.floor(rng.random(batch_size) * np.minimum(max_gap or length.max(), length - 1)).astype(np.int64)
     source = np.floor(rng.random(batch_size) * (length - gap)).astype(np.int64)
     source = np.where(rng.random(batch_size) < start_share, 0, source)

@@ -78,11 +78,11 @@ def texts_of(row: Row, names: Collection[str], where: str) -> dict[str, str]:
     Raises:
       UserError: one is something else.
     """
-    told = {name: row.cells[name] for name in names if row.cells.get(name) is not None}
-    for name, value in told.items():
+    given = {name: row.cells[name] for name in names if row.cells.get(name) is not None}
+    for name, value in given.items():
         if not isinstance(value, str) and type(value) is not int:
             raise UserError(f"{where}: {name} is {json.dumps(value)[:80]}; it must be a text")
-    return {name: str(value) for name, value in told.items()}
+    return {name: str(value) for name, value in given.items()}
 
 
 def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> Path:
@@ -105,13 +105,13 @@ def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> 
 
 
 def _rate_of(row: dict[str, Any], where: str) -> float | None:
-    told = row.get("fps")
-    if told in (None, ""):
+    given = row.get("fps")
+    if given in (None, ""):
         return None
     try:
-        rate = float(told)
+        rate = float(given)
     except (TypeError, ValueError):
         rate = math.nan
     if not (math.isfinite(rate) and rate > 0):
-        raise UserError(f"{where}: fps is {told!r}; it must be a number over 0, or left out")
+        raise UserError(f"{where}: fps is {given!r}; it must be a number over 0, or left out")
     return rate

@@ -74,10 +74,10 @@ class Shots:
         every = range(len(clips))
         return cls.of([clips.num_frames(clip) for clip in every], [clips.cuts(clip) for clip in every])
 
-    def draw(self, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draws a clip, each as likely as another, and one of its shots, in proportion to their frames.
+    def sample(self, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Samples a clip, each as likely as another, and one of its shots, in proportion to their frames.
 
-        Where no clip has more than one shot, nothing is drawn for the second choice: the generator goes on as if there were
+        Where no clip has more than one shot, nothing is sampled for the second choice: the generator goes on as if there were
         no shots.
 
         Args:

@@ -70,7 +70,7 @@ class StoreWriter:
         self.rejected: list[dict[str, str]] = []
         self._array: IO[bytes] | None = None
         with refused_by_disk(self.folder):
-            _refuse_foreign(self.folder)
+            _check_replaceable(self.folder)
             self._begin_or_resume()
             self._clips = open(self.part / CLIPS, "a", encoding="utf-8", errors="backslashreplace")
             self._rejections = open(self.part / REJECTED, "a", encoding="utf-8", errors="backslashreplace")
@@ -255,7 +255,7 @@ class StoreWriter:
         return self._array
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and holds_nothing(folder)):
         return
     if not folder.is_dir() or not (folder / MANIFEST).is_file():

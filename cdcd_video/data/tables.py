@@ -187,9 +187,7 @@ def _row(
         if columns[-1] == sentence:
             fields, begins = [*fields[: count - 1], raw[begins[count - 1] :]], begins[:count]
         else:
-            fault = (
-                f"it has {len(fields)} fields, and the first line names {count}; what holds {_said(mark)} needs quotes"
-            )
+            fault = f"it has {len(fields)} fields, and the first line names {count}; what holds {_mark_name(mark)} needs quotes"
     if '"' in raw:
         ends = [begin - 1 for begin in begins[1:]] + [len(raw)]
         written = [raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
@@ -205,5 +203,5 @@ def _is_cut(field: str, written: str) -> bool:
     return field == written and written.lstrip(" ").startswith('"') and written.count('"') % 2 == 1
 
 
-def _said(mark: str) -> str:
+def _mark_name(mark: str) -> str:
     return {",": "a comma", ";": "a semicolon", "\t": "a tab"}[mark]

@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from cdcd_video.data.display import AS_CODED, Placing, as_shown, is_turned
+from cdcd_video.data.display import AS_CODED, Placing, is_turned, to_srgb
 from cdcd_video.data.images import FitMode, fit
 
 
@@ -15,8 +15,8 @@ class Reader(ABC):
     """Frames in the order of their times, counted from the first one; what is known of them grows as they are read.
 
     Attributes:
-      shown_width: width of the video as shown, pixels; 0 before the first frame.
-      shown_height: its height.
+      display_width: width of the video as shown, pixels; 0 before the first frame.
+      display_height: its height.
       num_read: frames read.
       first_s: time of the first one that was read.
       last_s: that of the last one.
@@ -27,7 +27,7 @@ class Reader(ABC):
     """Of a codec that has but one."""
 
     def __init__(self):
-        self.shown_width = self.shown_height = self.num_read = 0
+        self.display_width = self.display_height = self.num_read = 0
         self.first_s: Fraction | None = None
         self.last_s = self.end_s = Fraction(0)
 
@@ -44,7 +44,7 @@ class Reader(ABC):
         """RGB pixels of a frame as shown, at the size wanted."""
         placing = self.placing(frame)
         aspect = 1 / self.pixel_aspect if is_turned(placing) else self.pixel_aspect
-        return fit(as_shown(frame, placing, self._matrix), size_px, mode, aspect)
+        return fit(to_srgb(frame, placing, self._matrix), size_px, mode, aspect)
 
     def placing(self, frame: av.VideoFrame) -> Placing:
         """How a frame is mirrored and turned."""
@@ -69,6 +69,6 @@ class Reader(ABC):
             self.first_s = time
             width = round(frame.width * self.pixel_aspect)
             is_upright = not is_turned(self.placing(frame))
-            self.shown_width, self.shown_height = (width, frame.height) if is_upright else (frame.height, width)
+            self.display_width, self.display_height = (width, frame.height) if is_upright else (frame.height, width)
         self.num_read += 1
         self.last_s, self.end_s = time, time + length

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video.data.external_video import FitMode, digest_of, read_film, read_picture
+from cdcd_video.data.external_video import FitMode, digest_of, read_picture, read_video
 from cdcd_video.data.prompt_table import Entry
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.eval_dataset import Clips, choose_clips
@@ -80,7 +80,7 @@ class ExternalVideos:
           UserError: the file is damaged, too short, or of a rate that does not fit.
         """
         entry = self.entries[video]
-        frames = read_film(entry.file, self.rule.num_frames, self.rule.rate, self.mode, drawn_fps=entry.fps)
+        frames = read_video(entry.file, self.rule.num_frames, self.rule.rate, self.mode, sampled_fps=entry.fps)
         frames = resized(frames, self.rule.size_px, self.rule.resize)
         return as_evaluated(frames, self.rule) if entry.file.is_dir() else frames
 
@@ -164,7 +164,7 @@ class ExternalTruths:
         Raises:
           UserError: the file is damaged, too short, or of a rate that does not fit.
         """
-        read = read_film(self.entries[clip].truth, max(frames) + 1, self.fps, self.mode)
+        read = read_video(self.entries[clip].truth, max(frames) + 1, self.fps, self.mode)
         return resized(read[list(frames)], self.size_px, self.rule.resize)
 
     def digest(self) -> str:

@@ -26,11 +26,11 @@ class DiscreteSampler:
     def __init__(self, model: Model):
         self.denoiser, self.process, self.codec = model.denoiser, model.process, model.codec
         self.config = model.config
-        self._said: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
+        self._caption_cache: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
         """The walk is over the codes themselves. No caption of an earlier video is remembered."""
-        self._said = None
+        self._caption_cache = None
         return codes
 
     def next_frame(
@@ -78,12 +78,12 @@ class DiscreteSampler:
 
         return denoise
 
-    def _prepared(self, condition: Condition, shown: Condition) -> CachedCondition:
-        """What the denoiser makes of `shown`, which is `condition` or holds it; a caption is read once, while it holds."""
-        known = self._said if self._said and self._said[0] is condition.text else None
-        is_known = known is not None and known[1] == len(shown.source)
-        prepared = self.denoiser.prepare(shown, known[2] if is_known else None)
-        self._said = (condition.text, len(shown.source), prepared.keys_values)
+    def _prepared(self, condition: Condition, wanted: Condition) -> CachedCondition:
+        """What the denoiser makes of `wanted`, which is `condition` or holds it; a caption is read once, while it holds."""
+        known = self._caption_cache if self._caption_cache and self._caption_cache[0] is condition.text else None
+        is_known = known is not None and known[1] == len(wanted.source)
+        prepared = self.denoiser.prepare(wanted, known[2] if is_known else None)
+        self._caption_cache = (condition.text, len(wanted.source), prepared.keys_values)
         return prepared
 
     def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:

@@ -28,14 +28,14 @@ def advice(
       UserError: a caption that cannot be drawn.
     """
     check_sentences(captions.turns)
-    told = [told for _, text in captions.turns for told in model.clip.check_caption(text)]
+    notes = [note for _, text in captions.turns for note in model.clip.check_caption(text)]
     late = [frame for frame, _ in captions.turns if frame >= params.num_frames]
     if late:
-        told.append(
+        notes.append(
             f"the caption that begins at frame {late[0]} is never reached: {params.num_frames} frames are drawn"
         )
-    told += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
-    return list(dict.fromkeys(told))
+    notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
+    return list(dict.fromkeys(notes))
 
 
 def _unused_settings(model: Model, params: SamplingParams) -> list[str]:

@@ -200,8 +200,8 @@ def _holder(handle: int) -> tuple[str, bool]:
     try:
         about = json.loads(os.pread(handle, _MOST_BYTES, 0))
         where = "" if about["host"] == socket.gethostname() else f" on {about['host']}"
-        told = f"process {about['process']}{where} (`{about['command']}`, since {about['since']})"
-        return told, about.get("shared") is True
+        holder = f"process {about['process']}{where} (`{about['command']}`, since {about['since']})"
+        return holder, about.get("shared") is True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "another process", False
 

@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 
 from cdcd_video import video
 from cdcd_video.data.clips import read_clip
-from cdcd_video.data.external_video import read_film
+from cdcd_video.data.external_video import read_video
 from cdcd_video.data.sprites import World
 from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.errors import UserError, exit_code
@@ -155,7 +155,7 @@ def write_and_read(films: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequ
             video.save(frames, path, FPS)
         allowed = 0.0 if suffix in EXACT else TOLERANCE
         found = {
-            "film": read_film(path, NUM_FRAMES - 1, FPS)
+            "film": read_video(path, NUM_FRAMES - 1, FPS)
         }  # of some containers nobody knows how long the last frame is shown
         if suffix not in EXACT:
             found["clip"] = read_clip(path, fps=FPS, size_px=SIZE_PX).frames

@@ -138,7 +138,7 @@ class CodecStage:
         caption = torch.tensor([number[one] for one in said], device=self.device)
         own, row = np.unique(said, return_inverse=True)
         read = self.clip.encode_text(own.tolist()).embedding[row]
-        return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, said=read)
+        return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, caption_embedding=read)
 
 
 class DecoderStage(CodecStage):

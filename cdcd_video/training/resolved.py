@@ -40,7 +40,7 @@ def settled(
       config: as the user gave it.
       device: where it is trained.
       begun: the settled config of the run, where it was begun before.
-      unsaid: of that run, see `fingerprint.unsaid_in`.
+      unsaid: of that run, see `fingerprint.unnamed_in`.
     """
     kept = {}
     for name, dials in unsaid.items():

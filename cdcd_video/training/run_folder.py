@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from cdcd_video.config import Config, config_file
-from cdcd_video.config.config_difference import told_unequal, unequal
-from cdcd_video.config.fingerprint import text_digest, unsaid_in
+from cdcd_video.config.config_difference import describe_differences, unequal
+from cdcd_video.config.fingerprint import text_digest, unnamed_in
 from cdcd_video.engine import checkpoint, distributed, runtime
 from cdcd_video.errors import UserError, say
 from cdcd_video.kernels import compiled
@@ -96,7 +96,7 @@ def claimed(
         if os.path.lexists(place) and not is_fit(place):
             raise UserError(f"{place} is in the way of the run's own; move it away, or choose another --out")
     begun = begun_in(out)
-    config = settled(config, device, begun, unsaid_in(file) if begun else {})
+    config = settled(config, device, begun, unnamed_in(file) if begun else {})
     raised = raised_steps(config, begun, out)
     text, stages = config_file.dump(config), stages_of(config)
     facts = {"config_sha256": text_digest(text), "precision": precisions(config, stages), **raised, **marks}
@@ -131,7 +131,7 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     # Compared as configs: a dial that is newer than the run stands at its default there.
     differences = unequal(begun, config)
     steps = {key: re.fullmatch(r"train\.(\w+)\.num_steps", key) for key in differences}
-    told = told_unequal(differences)
+    told = describe_differences(differences)
     if not all(steps.values()):
         raise UserError(f"{out} holds a run of another config ({told}); choose another --out, or delete that folder")
     before = {steps[key][1]: there for key, (there, _) in differences.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cdcd_video.config import Config
-from cdcd_video.config.config_difference import told_unequal, unequal
+from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.fingerprint import of_codes, saved_config
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
@@ -102,7 +102,7 @@ def take_over(path: Path, config: Config, folder: Path, latents: Latents | None)
         if section == "codec":
             there, here = of_codes(there), of_codes(here)
         if there != here:
-            told = told_unequal(unequal(there, here, f"{section}."))
+            told = describe_differences(unequal(there, here, f"{section}."))
             raise UserError(
                 f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cdcd_video.config import Config
-from cdcd_video.config.config_difference import told_unequal, unequal
+from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.fingerprint import of_codes
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
@@ -110,7 +110,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
         )
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
     if there != here:
-        told = told_unequal(unequal(there, here, "codec."))
+        told = describe_differences(unequal(there, here, "codec."))
         raise UserError(
             f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
         )

@@ -101,10 +101,12 @@ def latent_contrast(
         total = total + cfg.frame_frame * nats.mean()
         parts |= dict(frame_frame=nats.mean(), frame_frame_wins=wins.mean())
     if cfg.frame_text:
-        assert pair.caption is not None and pair.said is not None, "frames are held against their sentences"
+        assert pair.caption is not None and pair.caption_embedding is not None, (
+            "frames are held against their sentences"
+        )
         is_other = (pair.caption[:, None] != reduce.gather(pair.caption)).repeat(2, 1)
-        negatives = reduce.gather(pair.said)
-        nats, wins = info_nce(embedded, pair.said.repeat(2, 1), negatives, is_other, cfg.temperature)
+        negatives = reduce.gather(pair.caption_embedding)
+        nats, wins = info_nce(embedded, pair.caption_embedding.repeat(2, 1), negatives, is_other, cfg.temperature)
         total = total + cfg.frame_text * nats.mean()
         parts |= dict(frame_text=nats.mean(), frame_text_wins=wins.mean())
     return total, parts

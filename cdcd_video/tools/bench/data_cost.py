@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from cdcd_video.config import Config, config_file
-from cdcd_video.data.cache_blocks import shown
+from cdcd_video.data.cache_blocks import loaded_clips
 from cdcd_video.data.cache_writer import write_cache
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.data.cut_detection import CutFinder
@@ -136,7 +136,7 @@ def _encode_sprites(clips: SpritesClips, eyes: FrameEncoder) -> dict[str, Any]:
     num_frames = 0
     for number in range(len(clips)):
         with watch("render"):
-            (clip,) = shown(clips, [number], "train", None)
+            (clip,) = loaded_clips(clips, [number], "train", None)
         num_frames += len(clip.frames)
         _encode(clip.frames, watch, encoder)
         with watch("captions"):

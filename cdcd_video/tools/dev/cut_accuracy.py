@@ -79,7 +79,7 @@ def ways(fps: int) -> dict[str, Finder]:
     def adaptive(frames: Small, times_s: np.ndarray, **dials: float) -> list[range]:
         finder = CutFinder(**dials)
         for pixels, time_s in zip(frames, times_s, strict=True):
-            finder.see_pixels(pixels, float(time_s))
+            finder.add_pixels(pixels, float(time_s))
         return [range(cut, cut + 1) for cut in finder.finish()]
 
     def content(frames: Small, times_s: np.ndarray) -> list[range]:

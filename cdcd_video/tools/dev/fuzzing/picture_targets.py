@@ -38,13 +38,13 @@ def targets(scratch: Path) -> list[Target]:
             old.unlink()
         (folder / f"x{suffix}").write_bytes(_broken(content, [content for _, content in films], rng))
 
-    def read_film(folder: Path) -> object:
+    def read_video(folder: Path) -> object:
         (film,) = folder.glob("x.*")
         return read_clip(film, size_px=16, fps=4)
 
     return [
         Target("picture", 20, put_picture, lambda folder: fit(read_image(folder / "x"), 16)),
-        Target("film", 3, put_film, read_film),
+        Target("film", 3, put_film, read_video),
     ]
 
 
