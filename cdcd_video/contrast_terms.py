@@ -36,9 +36,9 @@ class Candidates:
 class TermInputs:
     """What a term may look at: the rows of this process that are judged, `num_rows` over all processes."""
 
-    law: Float[Tensor, "B N K"]
+    soft_codes: Float[Tensor, "B N K"]
     """Soft codes of the drawn frames, with their gradient."""
-    drawn: Float[Tensor, "B J"]
+    embedding: Float[Tensor, "B J"]
     """`codec.embed_soft(law)`: the drawn frames in the joint space."""
     batch: CodePair
     """The whole batch of this process; the first B rows are judged."""
@@ -47,7 +47,7 @@ class TermInputs:
     num_rows: int
     orders: Int[Tensor, "R M c"] | None = None
     """Of the chunks of shuffled negatives, where `frame_frame` has some."""
-    eye: StepTextEncoder | None = None
+    step_encoder: StepTextEncoder | None = None
     reduce: Collectives = ALONE
 
 
@@ -94,7 +94,7 @@ def weighted_terms_of(cfg: ContrastConfig) -> tuple[str, ...]:
     return tuple(cfg.weights)
 
 
-def num_judged(cfg: ContrastConfig, num_rows: int) -> int:
+def num_compared(cfg: ContrastConfig, num_rows: int) -> int:
     """How many of the whole batch's rows the terms look at."""
     return max(2, round(cfg.share * num_rows))
 
@@ -107,7 +107,7 @@ def contrast_terms(
     cfg: ContrastConfig,
     temperatures: Temperatures | None,
     orders: Int[Tensor, "R M c"] | None,
-    eye: StepTextEncoder | None = None,
+    step_encoder: StepTextEncoder | None = None,
     reduce: Collectives = ALONE,
 ) -> dict[str, ContrastTerm]:
     """The terms that have a weight, on the first `cfg.share` of the batch [ours].
@@ -127,7 +127,7 @@ def contrast_terms(
       cfg: weights, level and negatives.
       temperatures: where they are learned; else `cfg.temperature` holds.
       orders: of the chunks of shuffled negatives.
-      eye: frozen, for `text_eye: step`.
+      step_encoder: frozen, for `text_eye: step`.
       reduce: the processes that share the batch.
 
     Returns:
@@ -136,26 +136,28 @@ def contrast_terms(
     if not weighted_terms_of(cfg):
         return {}
     assert codec is not None, "a weighted contrast embeds soft codes, so it needs the codec"
-    num_rows = num_judged(cfg, reduce.num_all(len(logits)))
+    num_rows = num_compared(cfg, reduce.num_all(len(logits)))
     rows = reduce.num_own(num_rows)
-    law = logits[:rows].float().softmax(-1)
+    soft_codes = logits[:rows].float().softmax(-1)
     if cfg.level == "step":
-        law = posterior.head(rows).code_law(law)
-    inputs = TermInputs(law, codec.embed_soft(law), batch, codec, cfg, num_rows, orders, eye, reduce)
+        soft_codes = posterior.head(rows).code_distribution(soft_codes)
+    inputs = TermInputs(
+        soft_codes, codec.embed_soft(soft_codes), batch, codec, cfg, num_rows, orders, step_encoder, reduce
+    )
     terms = {}
     for name, weight in cfg.weights.items():
         comparison = CONTRAST_TERMS[name](inputs)
-        drawn, candidates = comparison.anchor, comparison.candidates
+        anchor, candidates = comparison.anchor, comparison.candidates
         temperature = cfg.temperature if temperatures is None else temperatures(name)
         nats, wins = batch_info_nce(
-            drawn,
+            anchor,
             candidates.positive,
             candidates.is_negative,
             temperature,
             candidates.own,
             candidates.is_own_negative,
             symmetric=cfg.symmetric,
-            among=all_of(drawn, candidates.positive, num_rows, cfg.symmetric, reduce),
+            among=all_of(anchor, candidates.positive, num_rows, cfg.symmetric, reduce),
         )
         nats, wins = mean_of(nats, num_rows, reduce), mean_of(wins, num_rows, reduce)
         terms[name] = ContrastTerm(weight * nats, nats, wins, temperature)
@@ -166,19 +168,20 @@ def contrast_terms(
 def frame_frame(inputs: TermInputs) -> Comparison:
     """The drawn frame and its earlier frame, against other clips, a far frame and shuffled chunks."""
     candidates = earlier_frames(inputs.batch, inputs.codec, inputs.cfg, inputs.num_rows, inputs.orders, inputs.reduce)
-    return Comparison(inputs.drawn, candidates)
+    return Comparison(inputs.embedding, candidates)
 
 
 @CONTRAST_TERMS.register("frame_text")
 def frame_text(inputs: TermInputs) -> Comparison:
     """The drawn frame, or the step to it, and its sentence, against other sentences."""
-    batch, eye, rows = inputs.batch, inputs.eye, len(inputs.law)
-    if eye is None:
+    batch, step_encoder, rows = inputs.batch, inputs.step_encoder, len(inputs.soft_codes)
+    if step_encoder is None:
         read = batch.text.embedding[:rows]
-        return Comparison(inputs.drawn, sentences(read, batch, inputs.num_rows, inputs.reduce))
-    values, source = inputs.codec.soft_values(inputs.law), inputs.codec.values(batch.source[:rows])
-    step = eye.encode_step(source, values, batch.gap_s[:rows])
-    return Comparison(step, sentences(eye.encode_text(batch.text)[:rows], batch, inputs.num_rows, inputs.reduce))
+        return Comparison(inputs.embedding, sentences(read, batch, inputs.num_rows, inputs.reduce))
+    values, source = inputs.codec.soft_values(inputs.soft_codes), inputs.codec.values(batch.source[:rows])
+    step = step_encoder.encode_step(source, values, batch.gap_s[:rows])
+    captions = step_encoder.encode_text(batch.text)[:rows]
+    return Comparison(step, sentences(captions, batch, inputs.num_rows, inputs.reduce))
 
 
 def sentences(

@@ -61,7 +61,7 @@ def build_codec(config: Config, clip: FrozenClip) -> Codec:
         num_patches=clip.num_patches,
         joint_width=clip.joint_width,
         size_px=config.data.size_px,
-        sees_start=config.picture.sees_start,
+        uses_start=config.picture.sees_start,
     )
 
 

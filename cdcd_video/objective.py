@@ -38,7 +38,7 @@ def diffusion_objective(
     cfg: DiffusionConfig,
     loss: LossConfig,
     temperatures: Temperatures | None = None,
-    eye: StepTextEncoder | None = None,
+    step_encoder: StepTextEncoder | None = None,
     reduce: Collectives = ALONE,
 ) -> LossTerms:
     """The loss of one step on a batch of code pairs; a pure function of its arguments.
@@ -56,7 +56,7 @@ def diffusion_objective(
       cfg: length of the chain, noise of the source, dropout of captions.
       loss: weights.
       temperatures: of the contrast, where they are learned.
-      eye: frozen, for `loss.contrast.text_eye: step`.
+      step_encoder: frozen, for `loss.contrast.text_eye: step`.
       reduce: the processes that share the batch.
     """
     s, t = draws.times.spans(cfg.num_steps)
@@ -88,7 +88,7 @@ def diffusion_objective(
     if negatives:
         parts["cdcd"] = terms.contrast
     contrast = contrast_terms(
-        logits, posterior, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, eye, reduce
+        logits, posterior, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, step_encoder, reduce
     )
     for name, term in contrast.items():
         total = total + term.weighted
@@ -109,10 +109,10 @@ def diffusion_objective(
 
 
 @torch.no_grad()
-def by_time_decile(t: Float[Tensor, "B"], paid: Float[Tensor, "B"]) -> Float[Tensor, "2 10"]:
+def by_time_decile(t: Float[Tensor, "B"], values: Float[Tensor, "B"]) -> Float[Tensor, "2 10"]:
     """Sums and counts of what examples pay, by tenths of diffusion time: (0, 0.1], (0.1, 0.2], ... (0.9, 1]."""
     decile = (10 * t.double() - 1e-9).ceil().long().clamp(1, 10) - 1  # times of a chain lie on the borders
-    of = torch.stack([paid.double(), torch.ones_like(paid, dtype=torch.double)])
+    of = torch.stack([values.double(), torch.ones_like(values, dtype=torch.double)])
     return torch.zeros(2, 10, dtype=torch.double, device=t.device).index_add(1, decile, of).float()
 
 

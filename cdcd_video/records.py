@@ -162,7 +162,7 @@ class StepDraws:
     source_uniforms: Float[Tensor, "B N"]
     """Which of its tokens are noise."""
     corruption: Float[Tensor, "2 B N"]
-    """What x_t is drawn with; see `Process.corrupt`."""
+    """What x_t is drawn with; see `InterpolatingProcess.corrupt`."""
     caption_uniforms: Float[Tensor, "B 1"]
     """Which captions are dropped."""
     negative_orders: Int[Tensor, "B M c"] | None = None
@@ -178,7 +178,7 @@ class RefineDraws:
     """Random numbers of a source frame that the model samples itself, in one step from the frame before."""
 
     start: Float[Tensor, "2 B N"]
-    """What x_1 is drawn with; see `Process.start`."""
+    """What x_1 is drawn with; see `InterpolatingProcess.start`."""
     sample: Float[Tensor, "3 B N"]
     """What x_0 is drawn with; see `Posterior.sample`."""
     row_uniforms: Float[Tensor, "B"]

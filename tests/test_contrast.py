@@ -88,7 +88,7 @@ def test_in_a_batch_positives_are_each_others_negatives_both_ways_if_asked(symme
     if symmetric:
         expected = (expected + by_hand(positive, anchor, anchor, is_negative, 0.3)) / 2
     torch.testing.assert_close(nats, expected, rtol=1e-12, atol=1e-12)
-    ours, theirs = (torch.autograd.grad(paid.sum(), (anchor, positive)) for paid in (nats, expected))
+    ours, theirs = (torch.autograd.grad(value.sum(), (anchor, positive)) for value in (nats, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 

@@ -61,7 +61,7 @@ def test_what_is_remembered_of_a_sentence_changes_no_bit(pipe, start):
     way, next_frame = pipe.way, pipe.way.next_frame
 
     def forgetful(*given):
-        way._said = None
+        way._caption_cache = None
         return next_frame(*given)
 
     way.next_frame = forgetful

@@ -116,11 +116,11 @@ def test_videos_become_what_their_prepared_folder_becomes(latents, prepared, tin
     assert cache.lengths.tolist() == [clips.num_frames(clip) for clip in range(len(clips))]
     cut = [clips.name(clip) for clip in range(len(clips))].index("cut.mp4")
     assert cache.cuts(cut) == clips.cuts(cut) == (12,)
-    eyes = latent_encoder.open_frame_encoder(tiny_model, torch.device("cpu"))
+    frame_encoder = latent_encoder.open_frame_encoder(tiny_model, torch.device("cpu"))
     frames = torch.from_numpy(clips.frames(cut, range(24))).permute(0, 3, 1, 2).float().div(255)
-    codes = eyes.codec.encode(eyes.clip.encode_image(frames, eyes.codec.cfg.layers).patches)
+    codes = frame_encoder.codec.encode(frame_encoder.clip.encode_image(frames, frame_encoder.codec.cfg.layers).patches)
     assert torch.equal(cache.frame_codes(np.full(24, cut), np.arange(24)), codes)
-    said = eyes.clip.encode_text(["two shots"])
+    said = frame_encoder.clip.encode_text(["two shots"])
     held = cache.text(np.array(cache.caption_of[cut]))
     assert torch.equal(held.tokens, said.tokens.half().float()) and torch.equal(held.is_word, said.is_word)
     assert CodeCache(latents, "train").shots.clips.size and CodeCache(latents, "val").shots.clips.size

@@ -91,7 +91,7 @@ def test_the_process_trains_and_samples(site: Path, anchored: tuple[Path, list[d
     out, log = anchored
     assert len(log) == 2 and all(line["terms"]["bound"] > 0 for line in log)
     said = run("sample", site, out).stdout
-    assert said.startswith("Process kind='late_bridge' uniform=0.05 power=3.0")
+    assert said.startswith("InterpolatingProcess kind='late_bridge' uniform=0.05 power=3.0")
 
 
 def test_the_term_changes_the_loss_and_has_a_gradient(site: Path, anchored: tuple[Path, list[dict]]):

@@ -80,19 +80,19 @@ def frames_of(values: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
 def test_figures_of_the_truth_itself_of_a_copy_and_of_one_frame_for_all():
     rng = np.random.Generator(np.random.Philox(key=2))
     earlier, real = (frames_of(rng.normal(size=(12, 4, 2)), rng.normal(size=(12, 16))) for _ in range(2))
-    said = frames_of(np.zeros(0), rng.normal(size=(12, 16)))["embedding"]
-    same = health(real, real, earlier, said)
+    text_embedding = frames_of(np.zeros(0), rng.normal(size=(12, 16)))["embedding"]
+    same = health(real, real, earlier, text_embedding)
     assert same["motion_ratio"] == same["rank_ratio"] == 1
     assert all(value == same[name.replace("drawn", "real")] for name, value in same.items() if name.startswith("drawn"))
     gap = real["embedding"] - earlier["embedding"]
     assert same["real_alignment"] == pytest.approx((gap**2).sum(1).mean())
-    assert same["real_text_alignment"] == pytest.approx(((real["embedding"] - said) ** 2).sum(1).mean())
-    copy = health(earlier, real, earlier, said)
+    assert same["real_text_alignment"] == pytest.approx(((real["embedding"] - text_embedding) ** 2).sum(1).mean())
+    copy = health(earlier, real, earlier, text_embedding)
     assert copy["motion_ratio"] == copy["drawn_alignment"] == 0 and copy["rank_ratio"] > 0.8
-    one = health({name: np.repeat(value[:1], 12, 0) for name, value in real.items()}, real, earlier, said)
+    one = health({name: np.repeat(value[:1], 12, 0) for name, value in real.items()}, real, earlier, text_embedding)
     assert one["drawn_rank"] == pytest.approx(1) and one["drawn_uniformity"] == pytest.approx(0)
     assert one["motion_ratio"] > 0.5
-    still = health(earlier, earlier, earlier, said)
+    still = health(earlier, earlier, earlier, text_embedding)
     assert "motion_ratio" not in still, "nothing moves in truth: there is nothing to compare with"
 
 
@@ -152,8 +152,8 @@ class Moving:
 
     def text(self, caption):
         stream = torch.Generator().manual_seed(0)
-        said = normalize(torch.randn(30, 8, generator=stream), dim=-1)[torch.from_numpy(caption)]
-        return TextStates(torch.ones(len(caption), 2, 8), torch.ones(len(caption), 2, dtype=torch.bool), said)
+        text_embedding = normalize(torch.randn(30, 8, generator=stream), dim=-1)[torch.from_numpy(caption)]
+        return TextStates(torch.ones(len(caption), 2, 8), torch.ones(len(caption), 2, dtype=torch.bool), text_embedding)
 
 
 class Forced(nn.Module):
@@ -163,7 +163,7 @@ class Forced(nn.Module):
         super().__init__()
         self.say, self.weight = say, nn.Parameter(torch.zeros(()))
 
-    def prepare(self, condition, said=None):
+    def prepare(self, condition, keys_values=None):
         return SimpleNamespace(condition=condition, keys_values=())
 
     def forward(self, x_t: Tensor, t: Tensor, shown) -> Tensor:

@@ -19,8 +19,8 @@ from cdcd_video.config import (
     LossConfig,
 )
 from cdcd_video.contrast.negatives import chunk_orders, reordered
-from cdcd_video.contrast_terms import Temperatures, contrast_terms, num_judged
-from cdcd_video.diffusion.process import Process
+from cdcd_video.contrast_terms import Temperatures, contrast_terms, num_compared
+from cdcd_video.diffusion.process import InterpolatingProcess
 from cdcd_video.diffusion.schedule import Times
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.conditioning import with_dropped_captions
@@ -28,7 +28,7 @@ from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_inputs import noisy_source, token_weights
 from cdcd_video.objective import diffusion_objective, with_own_source, wrong_codes
 from cdcd_video.records import CodePair, StepDraws, TextStates
-from cdcd_video.training.step_draws import draw_refine, draw_step
+from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
 
 LEVELS, PATCHES, GROUPS = (3, 2), 4, 2
 NUM_CODES, NUM_TOKENS, NUM_STEPS, FULL_SHARE = 6, PATCHES * GROUPS, 4, 0.3
@@ -103,7 +103,7 @@ def batch() -> CodePair:
 
 
 def draws_of(batch: CodePair, loss: LossConfig, seed: int = 3, cfg: DiffusionConfig = DIFFUSION) -> StepDraws:
-    return draw_step(batch, cfg, loss, generator(seed))
+    return make_step_draws(batch, cfg, loss, generator(seed))
 
 
 def pay(denoiser, process, codec, batch, loss, seed=3):
@@ -135,7 +135,7 @@ def test_times_and_corrupted_codes_can_be_handed_in(denoiser, codec, batch):
     assert not torch.equal(drawn.total, terms[0].total)
 
 
-def bound_by_hand(process: Process, p0: Tensor, x0: int, x_t: int, source: Tensor, index: int) -> float:
+def bound_by_hand(process: InterpolatingProcess, p0: Tensor, x0: int, x_t: int, source: Tensor, index: int) -> float:
     """KL(q(x_s | x_t, x_0) || sum_j q(x_s | x_t, x_0 = j) p0_j) of one token, by Bayes on the whole matrices."""
     s, t = (index - 1) / NUM_STEPS, index / NUM_STEPS
     until_s, from_s = worlds.transition(process, 0.0, s, source), worlds.transition(process, s, t, source)
@@ -155,7 +155,7 @@ def test_the_terms_equal_their_formulas(kind, denoiser, codec, batch):
         terms, (x_t, t, condition, logits) = pay(denoiser, process, codec, batch, PLAIN)
     p0 = logits.double().softmax(-1)
 
-    bound, paid, weights = 0.0, 0.0, 0.0
+    bound, losses, weights = 0.0, 0.0, 0.0
     at_end = 1 - FULL_SHARE + FULL_SHARE * NUM_STEPS
     for row in range(6):
         index = round(float(t[row]) * NUM_STEPS)
@@ -166,11 +166,11 @@ def test_the_terms_equal_their_formulas(kind, denoiser, codec, batch):
             bound += NUM_STEPS * importance * kl / (6 * NUM_TOKENS)
             weight = PLAIN.changed if x0 != batch.source[row, n] else 1.0
             weight *= PLAIN.still_clip if row == 0 else 1.0
-            paid -= weight * math.log(p0[row, n, x0])
+            losses -= weight * math.log(p0[row, n, x0])
             weights += weight
     assert float(terms.parts["bound"]) == pytest.approx(bound, rel=1e-4)
-    assert float(terms.parts["auxiliary"]) == pytest.approx(paid / weights, rel=1e-5)
-    total = PLAIN.bound * bound + PLAIN.auxiliary * paid / weights
+    assert float(terms.parts["auxiliary"]) == pytest.approx(losses / weights, rel=1e-5)
+    total = PLAIN.bound * bound + PLAIN.auxiliary * losses / weights
     assert float(terms.total) == pytest.approx(total, rel=1e-4)
 
 
@@ -293,7 +293,7 @@ def test_own_sources_are_drawn_from_the_frame_before(denoiser, batch):
     process = worlds.kinds(NUM_CODES)["mask"]
 
     def own(share: float, temperature: float = 1.0) -> CodePair:
-        return with_own_source(denoiser, process, batch, share, temperature, draw_refine(batch, generator(4)))
+        return with_own_source(denoiser, process, batch, share, temperature, make_refine_draws(batch, generator(4)))
 
     none, every = own(0.0), own(1.0)
     assert torch.equal(none.source, batch.source)
@@ -303,7 +303,7 @@ def test_own_sources_are_drawn_from_the_frame_before(denoiser, batch):
     assert every.source.min() >= 0 and every.source.max() < NUM_CODES, "a mask is never left behind"
     assert torch.equal(every.target, batch.target)
     moved = replace(batch, before=batch.before.roll(1, 1))
-    other = with_own_source(denoiser, process, moved, 1.0, 0.0, draw_refine(moved, generator(4)))
+    other = with_own_source(denoiser, process, moved, 1.0, 0.0, make_refine_draws(moved, generator(4)))
     assert not torch.equal(other.source, own(1.0, 0.0).source), "it reads the frame before"
 
 
@@ -326,7 +326,7 @@ def terms_of(batch, codec, cfg, logits=None, process="mask", temperatures=None):
     x_t = process.sample(batch.target, t, batch.source, generator(9))
     posterior = process.posterior(x_t, t - 0.25, t, batch.source)
     logits = some_logits() if logits is None else logits
-    orders = chunk_orders(num_judged(cfg, 6), cfg.shuffled, cfg.num_chunks, generator(8)) if cfg.shuffled else None
+    orders = chunk_orders(num_compared(cfg, 6), cfg.shuffled, cfg.num_chunks, generator(8)) if cfg.shuffled else None
     return contrast_terms(logits, posterior, batch, codec, cfg, temperatures, orders), posterior
 
 
@@ -444,13 +444,13 @@ def test_the_sentence_counts_also_where_the_model_was_not_told_it(denoiser, code
     loss = LossConfig(contrast=ContrastConfig(frame_text=1.0))
     process, dropped = worlds.kinds(NUM_CODES)["mask"], DIFFUSION.model_copy(update={"caption_dropout": 1.0})
     with torch.no_grad():
-        paid = [
+        losses = [
             diffusion_objective(
                 denoiser, process, codec, given, draws_of(given, loss, cfg=dropped), dropped, loss
             ).parts["frame_text"]
             for given in (batch, replace(batch, text=replace(batch.text, embedding=batch.text.embedding.roll(1, 0))))
         ]
-    assert paid[0] != paid[1]
+    assert losses[0] != losses[1]
 
 
 # ---------------------------------------------------------------------------------------------- learned temperatures

@@ -28,8 +28,8 @@ def tiny(*changes: str) -> Config:
 @pytest.fixture
 def frames() -> tuple[torch.Tensor, torch.Tensor]:
     """Drawn and true ones."""
-    drawn, truth = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return drawn.requires_grad_(), truth
+    decoded, truth = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return decoded.requires_grad_(), truth
 
 
 @pytest.fixture
@@ -47,20 +47,20 @@ def test_both_are_off_unless_asked_for():
 
 def test_the_critic_learns_from_what_it_says_and_the_frame_from_what_it_hears(frames, critic):
     """One backward pass gives both the gradients of two separate ones."""
-    drawn, truth = frames
+    decoded, truth = frames
     picture = Picture(PictureConfig(adversarial=0.3), critic=critic)
-    total, parts = picture(drawn, truth)
+    total, parts = picture(decoded, truth)
     total.backward()
     parameters = list(critic.parameters())
-    got = drawn.grad.clone(), [parameter.grad.clone() for parameter in parameters]
+    got = decoded.grad.clone(), [parameter.grad.clone() for parameter in parameters]
 
-    seen = critic(drawn * 2 - 1)
-    (of_frame,) = torch.autograd.grad(-0.3 * seen.mean(), drawn)
-    of_truth, of_drawn = critic(truth * 2 - 1), critic(drawn.detach() * 2 - 1)
+    scores = critic(decoded * 2 - 1)
+    (of_frame,) = torch.autograd.grad(-0.3 * scores.mean(), decoded)
+    of_truth, of_drawn = critic(truth * 2 - 1), critic(decoded.detach() * 2 - 1)
     hinge = torch.where(of_truth < 1, 1 - of_truth, 0).mean() + torch.where(of_drawn > -1, 1 + of_drawn, 0).mean()
     torch.testing.assert_close(got[0], of_frame)
     torch.testing.assert_close(got[1], list(torch.autograd.grad(hinge, parameters)))
-    torch.testing.assert_close(total, -0.3 * seen.mean() + hinge)
+    torch.testing.assert_close(total, -0.3 * scores.mean() + hinge)
     assert set(parts) == {"adversarial", "critic"} and got[0].abs().max() > 0
 
 
@@ -69,14 +69,14 @@ def test_the_critic_tells_true_from_blurred_after_a_few_steps(frames, critic):
     blurred = F.avg_pool2d(truth, 5, 1, 2)
     picture = Picture(PictureConfig(adversarial=1.0), critic=critic)
     optimizer = torch.optim.AdamW(critic.parameters(), 3e-3)
-    paid = []
+    losses = []
     for _ in range(40):
         total, parts = picture(blurred, truth)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        paid.append(float(parts["critic"]))
-    assert paid[0] > 1.5 and paid[-1] < 0.5
+        losses.append(float(parts["critic"]))
+    assert losses[0] > 1.5 and losses[-1] < 0.5
     assert critic(truth * 2 - 1).mean() > 0.5 > -0.5 > critic(blurred * 2 - 1).mean()
 
 
@@ -90,17 +90,17 @@ def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, 
     monkeypatch.setattr(feature_weights, "read", lambda name: {"lpips-alex": state}[name])
     config = tiny("picture.perceptual=0.5", "picture.trunk=alex")
     picture = picture_of(config, None, CPU)
-    drawn, truth = (F.interpolate(side.detach(), scale_factor=2.0) for side in frames)
-    drawn.requires_grad_()
+    decoded, truth = (F.interpolate(side.detach(), scale_factor=2.0) for side in frames)
+    decoded.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        total, parts = picture(drawn, truth)
+        total, parts = picture(decoded, truth)
     network = functional._NoTrainLpips(net="alex", pnet_rand=True)
     network.net.load_state_dict(trunk)
-    expected = network(drawn * 2 - 1, truth * 2 - 1).mean()
+    expected = network(decoded * 2 - 1, truth * 2 - 1).mean()
     torch.testing.assert_close(parts["perceptual"], expected)
     torch.testing.assert_close(total, 0.5 * expected)
-    (gradient,) = torch.autograd.grad(total, drawn)
-    torch.testing.assert_close(gradient, *torch.autograd.grad(0.5 * expected, drawn))
+    (gradient,) = torch.autograd.grad(total, decoded)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(0.5 * expected, decoded))
     assert gradient.abs().max() > 0 and picture(truth, truth)[0] == 0
 
 
@@ -159,10 +159,10 @@ def test_the_decoder_works_at_224_pixels():
     codes = codec.encode((torch.randn(2, 196, 768, generator=torch.Generator().manual_seed(4)),))
     assert codes.shape == (2, 196) and codec.num_tokens == 196
     with torch.no_grad():
-        drawn = codec.decode(codes, start)
+        decoded = codec.decode(codes, start)
         carried = codec.decode(codes, 1 - start)
-    assert drawn.shape == (2, 3, 224, 224)
-    assert (drawn - start).abs().mean() < (drawn - (1 - start)).abs().mean()
+    assert decoded.shape == (2, 3, 224, 224)
+    assert (decoded - start).abs().mean() < (decoded - (1 - start)).abs().mean()
     assert (carried - (1 - start)).abs().mean() < (carried - start).abs().mean()
 
 
@@ -170,19 +170,19 @@ def test_without_the_starting_frame_nothing_of_it_reaches_the_picture():
     """And the weights, their number and their first values, are those of a decoder that sees it."""
     cfg = CodecConfig(layers=(0,), projection_width=32, groups=1, decoder_width=32, decoder_layers=1, pixel_width=8)
     codecs = []
-    for sees_start in (True, False):
+    for uses_start in (True, False):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             sizes = dict(clip_width=16, num_patches=16, joint_width=8, size_px=32)
-            codecs.append(Codec(cfg, **sizes, sees_start=sees_start))
-    seeing, blind = codecs
-    assert all(torch.equal(value, blind.state_dict()[name]) for name, value in seeing.state_dict().items())
+            codecs.append(Codec(cfg, **sizes, uses_start=uses_start))
+    with_start, without = codecs
+    assert all(torch.equal(value, without.state_dict()[name]) for name, value in with_start.state_dict().items())
     codes = torch.randint(240, (2, 16), generator=torch.Generator().manual_seed(0))
     start = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert torch.equal(blind.decode(codes, start), blind.decode(codes, 1 - start))
-        assert torch.equal(blind.decode(codes, start), seeing.decode(codes, torch.full_like(start, 0.5)))
-        assert not torch.equal(seeing.decode(codes, start), seeing.decode(codes, 1 - start))
+        assert torch.equal(without.decode(codes, start), without.decode(codes, 1 - start))
+        assert torch.equal(without.decode(codes, start), with_start.decode(codes, torch.full_like(start, 0.5)))
+        assert not torch.equal(with_start.decode(codes, start), with_start.decode(codes, 1 - start))
 
 
 def test_a_codec_that_does_not_see_the_start_is_not_reused_by_one_that_does(tmp_path, tiny_model):

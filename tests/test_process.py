@@ -8,7 +8,7 @@ import torch
 from worlds import KINDS, chi_square_p_value, kinds, transition
 
 from cdcd_video.diffusion import process as processes
-from cdcd_video.diffusion.process import Process
+from cdcd_video.diffusion.process import InterpolatingProcess
 from cdcd_video.diffusion.schedule import SCHEDULES, sample_times
 
 pytestmark = pytest.mark.sweep  # over kinds and schedules
@@ -37,7 +37,7 @@ def kind(request) -> str:
 
 
 @pytest.fixture(params=SCHEDULES)
-def process(request, kind: str) -> Process:
+def process(request, kind: str) -> InterpolatingProcess:
     return kinds(K, SCHEDULES[request.param])[kind]
 
 
@@ -87,25 +87,25 @@ def test_the_law_of_an_earlier_code_is_the_enumerated_mixture_without_its_mask(p
         expected = torch.einsum("bj,bjs->bs", p0[:, 0], posterior)[:, :K]
         expected = expected / expected.sum(-1, keepdim=True)
         possible = (total > 0).any(1)[:, 0]
-        law = step.code_law(p0)[:, 0]
-        close(law[possible], expected[possible])
-        close(law.sum(-1), torch.ones_like(law[:, 0]))
-        close(law.detach(), step.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
-        upstream = torch.randn(law.shape, generator=generator, dtype=torch.float64) * possible[:, None]
-        paid = (law * upstream).sum(), (expected * upstream).sum()
-        ours, theirs = (torch.autograd.grad(one, logits, retain_graph=True)[0] for one in paid)
+        distribution = step.code_distribution(p0)[:, 0]
+        close(distribution[possible], expected[possible])
+        close(distribution.sum(-1), torch.ones_like(distribution[:, 0]))
+        close(distribution.detach(), step.log_reverse(p0.detach().log())[:, 0, :K].softmax(-1))
+        upstream = torch.randn(distribution.shape, generator=generator, dtype=torch.float64) * possible[:, None]
+        sums = (distribution * upstream).sum(), (expected * upstream).sum()
+        ours, theirs = (torch.autograd.grad(one, logits, retain_graph=True)[0] for one in sums)
         torch.testing.assert_close(ours[possible], theirs[possible], rtol=1e-10, atol=1e-12)
         part = step.head(3)
-        assert torch.equal(part.code_law(p0[:3]), step.code_law(p0)[:3]) and part.num_codes == K
+        assert torch.equal(part.code_distribution(p0[:3]), step.code_distribution(p0)[:3]) and part.num_codes == K
 
 
 def test_in_mask_diffusion_a_hidden_token_follows_the_model_and_a_visible_one_itself():
     x_t = torch.tensor([[0, K, 3, K]])
     p0 = torch.rand(1, 4, K, generator=torch.Generator().manual_seed(0)).softmax(-1)
     process, ends = kinds(K)["mask"], (torch.tensor([0.25]), torch.tensor([0.5]))
-    law = process.posterior(x_t, *ends, torch.zeros_like(x_t)).code_law(p0)
-    torch.testing.assert_close(law[0, 1::2], p0[0, 1::2])
-    assert torch.equal(law[0, ::2], torch.nn.functional.one_hot(x_t[0, ::2], K).float())
+    distribution = process.posterior(x_t, *ends, torch.zeros_like(x_t)).code_distribution(p0)
+    torch.testing.assert_close(distribution[0, 1::2], p0[0, 1::2])
+    assert torch.equal(distribution[0, ::2], torch.nn.functional.one_hot(x_t[0, ::2], K).float())
 
 
 def test_the_reverse_step_is_the_posterior_summed_over_x0(process):

@@ -319,12 +319,12 @@ def test_what_the_flow_pays_is_the_velocitys_error():
     x_0 = (model.begin(batch.target) - model.middle) / model.spread
     noise = (seen["x_t"] - (1 - t) * x_0) / t
     assert abs(float(noise.mean())) < 0.15 and abs(float(noise.std()) - 1) < 0.1
-    is_told = (seen["t"] >= LEAST_T)[:, None, None]
-    assert is_told.float().mean() > 0.9 and (seen["t"] == 1).sum() >= 12
-    paid = (seen["x_t"] - seen["output"]) / t - (noise - x_0)
-    paid = torch.where(is_told, paid, (seen["output"] - x_0) / LEAST_T)
+    is_far = (seen["t"] >= LEAST_T)[:, None, None]
+    assert is_far.float().mean() > 0.9 and (seen["t"] == 1).sum() >= 12
+    error = (seen["x_t"] - seen["output"]) / t - (noise - x_0)
+    error = torch.where(is_far, error, (seen["output"] - x_0) / LEAST_T)
     weight = token_weights(batch, LossConfig()).unflatten(1, (-1, GROUPS)).repeat_interleave(len(LEVELS), -1)
-    torch.testing.assert_close(terms.total, (weight * paid**2).sum() / weight.sum(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(terms.total, (weight * error**2).sum() / weight.sum(), rtol=1e-4, atol=1e-5)
     slope = 2 * weight * (seen["output"] - x_0) / t.clamp_min(LEAST_T) ** 2 / weight.sum()
     torch.testing.assert_close(gradient, slope.detach(), rtol=1e-4, atol=1e-6)
 
@@ -410,14 +410,14 @@ def test_a_withheld_first_frame_is_not_seen_by_the_flow():
 def test_the_source_a_roll_out_stands_on_is_worn_as_the_codes_of_ours_are():
     model = rival("gaussian")
     codes = codes_of(4000, 7)
-    worn = model._worn(model.begin(codes), 0.2, RowGenerator(torch.Generator().manual_seed(0)))
+    worn = model._noisy_source(model.begin(codes), 0.2, RowGenerator(torch.Generator().manual_seed(0)))
     normal = (worn - model.begin(codes)) / model.spread
     wrong = (model.nearest(worn) != codes).float().mean()
     assert 0.06 < wrong < 0.12  # 10 % from another row, of which one in six is the same code by chance
     kept = normal[(normal.abs() < 0.8)]
     assert 0.1 < kept.std() < 0.13  # the root of the mean of (0.2 u)^2
     assert torch.equal(
-        model._worn(model.begin(codes), 0.0, RowGenerator(torch.Generator().manual_seed(0))), model.begin(codes)
+        model._noisy_source(model.begin(codes), 0.0, RowGenerator(torch.Generator().manual_seed(0))), model.begin(codes)
     )
 
 

@@ -19,7 +19,7 @@ from worlds import (
     world,
 )
 
-from cdcd_video.diffusion.categorical import draw, guided
+from cdcd_video.diffusion.categorical import guided, sample_categorical
 from cdcd_video.diffusion.sampler import SAMPLERS, even_times, sample_ancestral, sample_by_purity
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
@@ -287,7 +287,7 @@ def test_a_negative_sharpness_is_refused():
 def test_an_index_of_no_weight_is_never_drawn():
     p = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0])
     ends = torch.tensor([0.0, 0.29999, 0.30001, 1 - 2**-24])
-    assert draw(p.expand(4, -1), ends).tolist() == [1, 1, 3, 3]
+    assert sample_categorical(p.expand(4, -1), ends).tolist() == [1, 1, 3, 3]
     uniforms = torch.rand(DRAWS, generator=torch.Generator().manual_seed(0))
-    counts = draw(5 * p.expand(DRAWS, -1), uniforms).bincount(minlength=5)  # weights need no normalising
+    counts = sample_categorical(5 * p.expand(DRAWS, -1), uniforms).bincount(minlength=5)  # weights need no normalising
     assert looks_drawn_from(p, counts)

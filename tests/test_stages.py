@@ -17,7 +17,7 @@ from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import with_own_source
 from cdcd_video.records import TextStates
 from cdcd_video.training.code_stages import DiffusionStage
-from cdcd_video.training.step_draws import draw_refine
+from cdcd_video.training.step_draws import make_refine_draws
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS = PATCHES * GROUPS
@@ -97,7 +97,7 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(stag
 
     def own(share):
         return with_own_source(
-            model, process, batch, share, 0.3, draw_refine(batch, torch.Generator().manual_seed(0))
+            model, process, batch, share, 0.3, make_refine_draws(batch, torch.Generator().manual_seed(0))
         ).source
 
     assert torch.equal(own(0.0), batch.source)
@@ -114,7 +114,9 @@ def test_refining_trains_every_weight_in_16_bits(stage):
     for parameter in model.parameters():  # fresh heads are zero and pass no gradient on
         torch.nn.init.normal_(parameter, std=0.1)
     with torch.autocast("cpu", torch.bfloat16):
-        own = with_own_source(model, process, batch, 1.0, 0.3, draw_refine(batch, torch.Generator().manual_seed(0)))
+        own = with_own_source(
+            model, process, batch, 1.0, 0.3, make_refine_draws(batch, torch.Generator().manual_seed(0))
+        )
         condition = Condition(own.source, own.first, own.has_first, own.gap_s, own.age_s, own.text)
         logits = model(torch.full_like(own.target, model.mask_id), torch.ones(16), condition)
         logits.float().square().sum().backward()

@@ -159,7 +159,7 @@ def test_the_codecs_contrast_is_that_of_float64_under_autocast():
     names = dict(clip=torch.arange(8), caption=torch.arange(8))
     with under(torch.bfloat16):
         found = latent_contrast(
-            embedded.float(), FramePair(nothing, nothing, nothing, **names, said=said.float()), cfg
+            embedded.float(), FramePair(nothing, nothing, nothing, **names, caption_embedding=said.float()), cfg
         )[0]
-    right = latent_contrast(embedded, FramePair(nothing, nothing, nothing, **names, said=said), cfg)[0]
+    right = latent_contrast(embedded, FramePair(nothing, nothing, nothing, **names, caption_embedding=said), cfg)[0]
     assert float(found) == pytest.approx(float(right), abs=1e-4)

@@ -42,7 +42,7 @@ from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.records import CodePair, FramePair, LossTerms, RowGenerator, TextStates
-from cdcd_video.training.step_draws import draw_refine, draw_step
+from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS, BATCH, JOINT = PATCHES * GROUPS, 10, 8
@@ -130,7 +130,7 @@ class OnCodes:
             return {"score": float(self.objective(code_pair(1000), generator("evaluate")).total)}
 
 
-def denoising(name: str, loss: LossConfig, process: processes.Process, own_share: float = 0.0) -> OnCodes:
+def denoising(name: str, loss: LossConfig, process: processes.InterpolatingProcess, own_share: float = 0.0) -> OnCodes:
     space = codec().requires_grad_(False)
     shape = dict(levels=LEVELS, table=space.table, num_patches=PATCHES, groups=GROUPS, text_width=8)
     torch.manual_seed(1)
@@ -140,10 +140,10 @@ def denoising(name: str, loss: LossConfig, process: processes.Process, own_share
 
     def pay(batch: CodePair, stream: torch.Generator) -> LossTerms:
         if own_share:
-            draws = draw_refine(batch, stream, distributed.collectives())
+            draws = make_refine_draws(batch, stream, distributed.collectives())
             batch = with_own_source(denoiser, process, batch, own_share, 0.5, draws)
         reduce = distributed.collectives()
-        draws = draw_step(batch, DIFFUSION, loss, stream, reduce)
+        draws = make_step_draws(batch, DIFFUSION, loss, stream, reduce)
         return diffusion_objective(denoiser, process, space, batch, draws, DIFFUSION, loss, temperatures, reduce=reduce)
 
     return OnCodes(name, nn.ModuleDict(parts), pay)
@@ -165,9 +165,11 @@ def rival(kind: str) -> OnCodes:
 def stepping() -> OnCodes:
     space = codec().requires_grad_(False)
     torch.manual_seed(3)
-    eye = uneven(StepTextEncoder(space.groups * space.table.shape[1], PATCHES, 8, 32))
+    encoder = uneven(StepTextEncoder(space.groups * space.table.shape[1], PATCHES, 8, 32))
     return OnCodes(
-        "eye", eye, lambda batch, stream: step_encoder_objective(eye, space, batch, 0.2, distributed.collectives())
+        "eye",
+        encoder,
+        lambda batch, stream: step_encoder_objective(encoder, space, batch, 0.2, distributed.collectives()),
     )
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.loss_reference import variational_bound
-from cdcd_video.diffusion.process import Process
+from cdcd_video.diffusion.process import InterpolatingProcess
 from cdcd_video.diffusion.schedule import Schedule, linear
 
 
-def kinds(num_codes: int, schedule: Schedule = linear) -> dict[str, Process]:
+def kinds(num_codes: int, schedule: Schedule = linear) -> dict[str, InterpolatingProcess]:
     """One process of every kind, with all the corner shares."""
     return {
         "mask": processes.mask(num_codes, schedule),
@@ -49,7 +49,7 @@ class World:
         """(K ** N, N): every frame there is."""
         return _all_tuples(self.num_codes, len(self.source))
 
-    def log_posterior(self, process: Process, x_t: Tensor, t: Tensor) -> Tensor:
+    def log_posterior(self, process: InterpolatingProcess, x_t: Tensor, t: Tensor) -> Tensor:
         """log p(x_0^n = k | x_t), (B, N, K), by Bayes: the perfect denoiser. Flat for x_t that cannot be."""
         source = self.source.expand_as(x_t)
         evidence = torch.stack(
@@ -66,7 +66,7 @@ class World:
         total = posterior.sum(-1, keepdim=True)
         return torch.where(total > 0, posterior / total, 1.0 / self.num_codes).log()
 
-    def exact_bound(self, process: Process, num_steps: int) -> Tensor:
+    def exact_bound(self, process: InterpolatingProcess, num_steps: int) -> Tensor:
         """(K ** N,) the bound on -log p of every state with the perfect denoiser: all steps, all x_t, no sampling."""
         num_states, num_tokens = self.states.shape
         seen = _all_tuples(self.num_codes + 1, num_tokens)
@@ -113,7 +113,7 @@ def jumps(times: Iterable[float]) -> list[Jump]:
     return [Jump(t, t, s) for t, s in itertools.pairwise(times)]
 
 
-def oracle(tiny: World, process: Process) -> Callable[[Tensor, Tensor], Tensor]:
+def oracle(tiny: World, process: InterpolatingProcess) -> Callable[[Tensor, Tensor], Tensor]:
     """The perfect denoiser, for rows that hold any number of copies of the world side by side."""
     num_tokens, base = len(tiny.source), tiny.num_codes + 1
     every = _all_tuples(base, num_tokens)
@@ -128,7 +128,13 @@ def oracle(tiny: World, process: Process) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def drawn_states(
-    tiny: World, process: Process, sampler: Callable[..., Tensor], draws: int, seed: int = 0, rows: int = 1, **how
+    tiny: World,
+    process: InterpolatingProcess,
+    sampler: Callable[..., Tensor],
+    draws: int,
+    seed: int = 0,
+    rows: int = 1,
+    **how,
 ) -> Tensor:
     """How often each state comes out of a sampler with the perfect denoiser.
 
@@ -146,7 +152,7 @@ def drawn_states(
     return (x_0.view(-1, num_tokens) * digits).sum(-1).bincount(minlength=len(tiny.p))
 
 
-def exact_law(tiny: World, process: Process, steps: Iterable[Jump]) -> Tensor:
+def exact_law(tiny: World, process: InterpolatingProcess, steps: Iterable[Jump]) -> Tensor:
     """What a walk draws from, without any drawing: the reverse kernels over whole frames of N tokens multiplied out."""
     num_tokens = len(tiny.source)
     every = _all_tuples(tiny.num_codes + 1, num_tokens)
@@ -165,7 +171,7 @@ def exact_law(tiny: World, process: Process, steps: Iterable[Jump]) -> Tensor:
     return p[is_clean]
 
 
-def transition(process: Process, s: float, t: float, source: Tensor) -> Tensor:
+def transition(process: InterpolatingProcess, s: float, t: float, source: Tensor) -> Tensor:
     """(..., K+1, K+1) the matrix q(x_t | x_s), row x_s, for each code in `source`, written out from its definition."""
     law = torch.zeros(process.num_codes + 1, dtype=torch.float64)
     law[: process.num_codes] += process.uniform / process.num_codes

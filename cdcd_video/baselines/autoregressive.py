@@ -23,7 +23,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
-from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
+from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
 from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, CachedCondition
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
 from cdcd_video.networks.denoiser import Denoiser
@@ -198,7 +198,7 @@ class CausalTransformer(Denoiser):
             if is_guided:
                 logits = guided(*logits.chunk(2), params.guidance)
             p = truncate_logits(logits, params.temperature, params.top_p, params.top_k).softmax(-1)
-            chosen = draw(p, uniforms[:, token])
+            chosen = sample_categorical(p, uniforms[:, token])
             return torch.cat([chosen, chosen]) if is_guided else chosen
 
         return self.unroll(prepared, choose)[: len(streams)]
@@ -219,9 +219,9 @@ class CausalTransformer(Denoiser):
         would be as many as there are patches (parallel scheduled sampling, Duckworth et al. 2019, with one pass).
         """
         logits = truncate_logits(self(batch.source, condition_before(batch)), temperature)
-        drawn = draw(logits.softmax(-1), rows.rand(*batch.source.shape))
+        predicted = sample_categorical(logits.softmax(-1), rows.rand(*batch.source.shape))
         is_own = gets_own_source(batch, share, rows.rand(len(batch.source)))
-        return replace(batch, source=torch.where(is_own[:, None], drawn, batch.source))
+        return replace(batch, source=torch.where(is_own[:, None], predicted, batch.source))
 
 
 class _Cache:

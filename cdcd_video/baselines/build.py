@@ -13,11 +13,11 @@ def num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def build_baseline(rival: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.Module:
+def build_baseline(section: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.Module:
     """A rival with fresh weights and, as nearly as whole widths allow, as many parameters as the denoiser of `cfg`.
 
     Args:
-      rival: the baseline that the config names.
+      section: the baseline that the config names.
       cfg: size of the denoiser.
       **shape: the denoiser's other arguments.
 
@@ -26,12 +26,12 @@ def build_baseline(rival: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.M
     """
     with torch.random.fork_rng(devices=[]):  # what is only counted does not move the stream of weights
         wanted = num_parameters(Denoiser(cfg, **shape))
-        least = num_parameters(rival.build(cfg, **shape, mlp_width=1))
+        least = num_parameters(section.build(cfg, **shape, mlp_width=1))
     per_unit = cfg.num_layers * (2 * cfg.width + 1)  # a row, a column and a bias in each block
     mlp_width = 1 + round((wanted - least) / per_unit)
     if mlp_width < 1:
         raise UserError(
-            f"the rival {rival.kind} needs more than the denoiser's {wanted:,} weights at denoiser.width {cfg.width} and "
+            f"the rival {section.kind} needs more than the denoiser's {wanted:,} weights at denoiser.width {cfg.width} and "
             f"num_layers {cfg.num_layers}; raise one of them"
         )
-    return rival.build(cfg, **shape, mlp_width=mlp_width)
+    return section.build(cfg, **shape, mlp_width=mlp_width)

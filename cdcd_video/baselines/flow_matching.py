@@ -159,7 +159,7 @@ class FlowDenoiser(ConditionalTransformer):
         if own_share:
             source = self._with_own_source(batch, source, own_share, temperature, rows)
             batch = replace(batch, source=self.nearest(source))
-        shown = self._worn(source, cfg.source_jitter, rows)
+        shown = self._noisy_source(source, cfg.source_jitter, rows)
         text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
         condition = Condition(shown, first, batch.has_first, batch.gap_s, batch.age_s, text)
 
@@ -173,12 +173,12 @@ class FlowDenoiser(ConditionalTransformer):
         weight = token_weights(batch, loss)
         total = (weight * velocity).sum() / weight_sum(weight, rows.reduce)
         changed = batch.target != batch.source
-        drawn = self.nearest((x_0_hat * self.spread + self.middle).detach())
+        predicted = self.nearest((x_0_hat * self.spread + self.middle).detach())
         parts = dict(
             velocity_squared=velocity.mean(),
             x0_squared_changed=masked_mean(squared, changed, rows.reduce),
             x0_squared_still=masked_mean(squared, ~changed, rows.reduce),
-            right_changed=masked_mean((drawn == batch.target).float(), changed, rows.reduce),
+            right_changed=masked_mean((predicted == batch.target).float(), changed, rows.reduce),
         )
         return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
 
@@ -206,7 +206,7 @@ class FlowDenoiser(ConditionalTransformer):
 
         return denoise
 
-    def _worn(self, source: Float[Tensor, "B P V"], most: float, rows: RowGenerator) -> Float[Tensor, "B P V"]:
+    def _noisy_source(self, source: Float[Tensor, "B P V"], most: float, rows: RowGenerator) -> Float[Tensor, "B P V"]:
         """The source as a roll-out will see it: some codes are another row's, and none is quite on the grid."""
         values = source.unflatten(-1, (self.groups, -1)).flatten(1, 2)
         noise, uniforms = rows.rand(len(source), 1), rows.rand(*values.shape[:2])
@@ -226,9 +226,9 @@ class FlowDenoiser(ConditionalTransformer):
         """A share of the source frames as the model itself draws them in one step from the frame before."""
         before = replace(condition_before(batch), source=self.begin(batch.before), first=self.begin(batch.first))
         noise = temperature * rows.randn(*source.shape)
-        drawn = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle
+        predicted = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle
         is_own = gets_own_source(batch, share, rows.rand(len(source)))
-        return torch.where(is_own[:, None, None], drawn, source)
+        return torch.where(is_own[:, None, None], predicted, source)
 
 
 def noised(x_0: Float[Tensor, "B P V"], noise: Float[Tensor, "B P V"], t: Float[Tensor, "B"]) -> Float[Tensor, "B P V"]:

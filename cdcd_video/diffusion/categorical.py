@@ -16,7 +16,7 @@ def safe_log(p: Tensor) -> Tensor:
     return torch.where(p > 0, p.clamp(min=torch.finfo(p.dtype).tiny).log(), LOG_ZERO)
 
 
-def draw(p: Float[Tensor, "*batch K"], uniform: Float[Tensor, "*batch"]) -> Int64[Tensor, "*batch"]:
+def sample_categorical(p: Float[Tensor, "*batch K"], uniform: Float[Tensor, "*batch"]) -> Int64[Tensor, "*batch"]:
     """Draws an index in proportion to p, from one uniform number each (inversion of the distribution function).
 
     An index of weight 0 is never drawn, not even by rounding. Every row is worked out on its own, so a row's result

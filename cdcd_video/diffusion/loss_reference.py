@@ -31,8 +31,8 @@ def variational_bound(
 ) -> Float[Tensor, "B N"]:
     """One step's term of the bound, KL(q(x_s | x_t, x_0) || p(x_s | x_t)); -log p(x_0 | x_t) at s = 0 [D3PM eq. 1].
 
-    The remaining term of the bound, KL(q(x_1 | x_0) || p(x_1)), is the chain's `prior_nats`: 0 for every `process.Process`,
-    since alpha(1) = 0, and not for CDCD's chain.
+    The remaining term of the bound, KL(q(x_1 | x_0) || p(x_1)), is the process's `prior_nats`: 0 for every
+    `InterpolatingProcess`, since alpha(1) = 0, but not for CDCD's chain.
 
     Args:
       process: the forward process.

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.categorical import LOG_ZERO, draw, safe_log
+from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log, sample_categorical
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Posterior:
         carried = torch.full_like(log_p, -torch.inf).scatter(-1, self.x_t.unsqueeze(-1), 0.0)
         return torch.where(self.is_carried.unsqueeze(-1), carried, log_p)
 
-    def code_law(self, p0: Float[Tensor, "B N K"]) -> Float[Tensor, "B N K"]:
+    def code_distribution(self, p0: Float[Tensor, "B N K"]) -> Float[Tensor, "B N K"]:
         """p(x_s | x_t, x_s is not [MASK]) over the codes, where x_0 follows `p0`; differentiable in it.
 
         It is what `log_reverse` says of the codes, normalised among them, without logarithms. In mask diffusion a visible
@@ -107,15 +107,15 @@ class Posterior:
         p_t = p0.gather(-1, here).squeeze(-1) * is_code
         not_survived = (1.0 - p_t) + self.redrawn.to(dtype) * p_t
         take, lost = (torch.where(is_carried, 0.0, weight) for weight in (self.take.to(dtype), not_survived))
-        law = take.unsqueeze(-1) * p0
+        p_s = take.unsqueeze(-1) * p0
         if self.has_uniform:
-            law = law + (lost * (self.uniform / self.num_codes).to(dtype)).unsqueeze(-1)
+            p_s = p_s + (lost * (self.uniform / self.num_codes).to(dtype)).unsqueeze(-1)
         from_source = lost * (self.origin * (self.source < self.num_codes)).to(dtype)
-        law = law.scatter_add(-1, self.source.clamp(max=self.num_codes - 1).unsqueeze(-1), from_source.unsqueeze(-1))
+        p_s = p_s.scatter_add(-1, self.source.clamp(max=self.num_codes - 1).unsqueeze(-1), from_source.unsqueeze(-1))
         constant, slope = (weight.to(dtype) for weight in self.at_x_t())
         at_t = torch.where(is_carried, 1.0, constant + slope * p_t).unsqueeze(-1)
-        law = law.scatter(-1, here, torch.where(is_code.unsqueeze(-1), at_t, law.gather(-1, here)))
-        return law / law.sum(-1, keepdim=True)
+        p_s = p_s.scatter(-1, here, torch.where(is_code.unsqueeze(-1), at_t, p_s.gather(-1, here)))
+        return p_s / p_s.sum(-1, keepdim=True)
 
     def head(self, rows: int) -> "Posterior":
         """The posteriors of the first `rows` samples of the batch."""
@@ -130,7 +130,7 @@ class Posterior:
           log_p0: log p(x_0 | x_t); -inf allowed.
           uniforms: numbers in [0, 1) for the draw of x_0, the choice of the component, the fresh code.
         """
-        x0 = torch.where(self.is_carried, self.x_t, draw(log_p0.softmax(-1), uniforms[0]))
+        x0 = torch.where(self.is_carried, self.x_t, sample_categorical(log_p0.softmax(-1), uniforms[0]))
         return self.sample_given(x0, uniforms[1:])
 
     def sample_given(self, x0: Int64[Tensor, "B N"], uniforms: Float[Tensor, "2 B N"]) -> Int64[Tensor, "B N"]:

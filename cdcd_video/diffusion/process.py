@@ -24,8 +24,8 @@ from cdcd_video.diffusion.schedule import Schedule, linear
 class DiscreteProcess(ABC):
     """What any forward chain over codes offers, once it says how to corrupt and what its posteriors are.
 
-    `Process` below is the family that this project trains; `vq_diffusion` holds the chain that CDCD ships. Whatever
-    learns or draws (the bound, the fused loss, the walks) asks for no more than this class.
+    `InterpolatingProcess` is the family that this project trains, `vq_diffusion.MaskAndReplace` the chain that CDCD ships.
+    The loss and the samplers use only what this class declares.
     """
 
     num_codes: int
@@ -128,7 +128,7 @@ def check_order(s: Float[Tensor, "B"], t: Float[Tensor, "B"]) -> None:
 
 
 @dataclass(frozen=True)
-class Process(DiscreteProcess):
+class InterpolatingProcess(DiscreteProcess):
     """The process above; built by `mask`, `replace`, `bridge` or `hybrid`.
 
     Attributes:
@@ -154,7 +154,7 @@ class Process(DiscreteProcess):
         """Probability that a code has not been redrawn by time t. In float64: 1 - alpha is tiny near the data."""
         return self.schedule(t.double())
 
-    def law(self, code: Int64[Tensor, "B N"], source: Int64[Tensor, "B N"]) -> Float64[Tensor, "B N"]:
+    def noise_distribution(self, code: Int64[Tensor, "B N"], source: Int64[Tensor, "B N"]) -> Float64[Tensor, "B N"]:
         """Probability pi(code) of the redraw law, code in 0..K."""
         is_mask, is_source = (code == self.num_codes).double(), (code == source).double()
         return (1.0 - is_mask) * (self.uniform / self.num_codes) + is_mask * self.mask + is_source * self.source
@@ -202,7 +202,7 @@ class Process(DiscreteProcess):
         alpha_s, alpha_t = self.alpha(s)[:, None], self.alpha(t)[:, None]
         kappa, lost = alpha_t / alpha_s, 1.0 - alpha_t
         again = (1.0 - kappa) * (1.0 - alpha_s) / lost
-        by_redraw = lost * self.law(x_t, source)
+        by_redraw = lost * self.noise_distribution(x_t, source)
         by_survival = alpha_t * (x_t < self.num_codes)
         total = by_redraw + by_survival
         survive = torch.where(total > 0.0, by_survival / total, 0.0)
@@ -222,31 +222,32 @@ class Process(DiscreteProcess):
         )
 
 
-def mask(num_codes: int, schedule: Schedule = linear) -> Process:
+def mask(num_codes: int, schedule: Schedule = linear) -> InterpolatingProcess:
     """Every redraw is a [MASK] [D3PM sec. 3.1, absorbing]."""
-    return Process(num_codes, uniform=0.0, mask=1.0, source=0.0, schedule=schedule)
+    return InterpolatingProcess(num_codes, uniform=0.0, mask=1.0, source=0.0, schedule=schedule)
 
 
-def replace(num_codes: int, uniform: float, schedule: Schedule = linear) -> Process:
+def replace(num_codes: int, uniform: float, schedule: Schedule = linear) -> InterpolatingProcess:
     """A redraw is a code at random with probability `uniform`, else a [MASK] [VQD sec. 4.1 in spirit, ours in law].
 
     VQ-Diffusion's [MASK] is for ever, ours is redrawn like any other code; at uniform = 0 the two are the same.
     """
-    return Process(num_codes, uniform=uniform, mask=1.0 - uniform, source=0.0, schedule=schedule)
+    return InterpolatingProcess(num_codes, uniform=uniform, mask=1.0 - uniform, source=0.0, schedule=schedule)
 
 
-def bridge(num_codes: int, uniform: float = 0.0, schedule: Schedule = linear) -> Process:
+def bridge(num_codes: int, uniform: float = 0.0, schedule: Schedule = linear) -> InterpolatingProcess:
     """A redraw is the earlier frame's code, or with probability `uniform` a code at random [ours].
 
     At time 1 the chain stands on the earlier frame: this is "diffusing from the latent of the earlier frame".
     """
-    return Process(num_codes, uniform=uniform, mask=0.0, source=1.0 - uniform, schedule=schedule)
+    return InterpolatingProcess(num_codes, uniform=uniform, mask=0.0, source=1.0 - uniform, schedule=schedule)
 
 
-def hybrid(num_codes: int, mask: float, uniform: float, schedule: Schedule = linear) -> Process:
+def hybrid(num_codes: int, mask: float, uniform: float, schedule: Schedule = linear) -> InterpolatingProcess:
     """A redraw is a [MASK], a code at random, or else the earlier frame's code [ours]."""
     # Rounded, since 1 - 0.9 - 0.1 is below 0 in floating point.
-    return Process(num_codes, uniform=uniform, mask=mask, source=round(1.0 - uniform - mask, 12), schedule=schedule)
+    source = round(1.0 - uniform - mask, 12)
+    return InterpolatingProcess(num_codes, uniform=uniform, mask=mask, source=source, schedule=schedule)
 
 
 def _uniforms(count: int, like: Int64[Tensor, "B N"], generator: torch.Generator) -> Float[Tensor, "count B N"]:

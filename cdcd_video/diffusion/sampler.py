@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from cdcd_video.diffusion.categorical import draw, guided, truncate_logits
-from cdcd_video.diffusion.process import DiscreteProcess, Process
+from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
+from cdcd_video.diffusion.process import DiscreteProcess, InterpolatingProcess
 
 __all__ = [
     "SAMPLERS",
@@ -110,7 +110,7 @@ def sample_by_confidence(
     """
 
     def propose(logits, is_open, uniforms):
-        x0 = draw(truncate_logits(logits, temperature, top_p, top_k).softmax(-1), uniforms[0])
+        x0 = sample_categorical(truncate_logits(logits, temperature, top_p, top_k).softmax(-1), uniforms[0])
         return x0, torch.log_softmax(logits, -1).gather(-1, x0.unsqueeze(-1)).squeeze(-1)
 
     return _settle(denoise, process, source, num_steps, generators, times, propose)
@@ -150,7 +150,7 @@ def sample_by_purity(
         purity = torch.softmax(logits, -1).amax(-1)
         largest = purity.masked_fill(~is_open, 0.0).amax(-1, keepdim=True)
         log_p0 = truncate_logits(logits, temperature, top_p, top_k)
-        x0 = draw((log_p0 * (1.0 + sharpness * purity / largest).unsqueeze(-1)).softmax(-1), uniforms[0])
+        x0 = sample_categorical((log_p0 * (1.0 + sharpness * purity / largest).unsqueeze(-1)).softmax(-1), uniforms[0])
         # Alarm clocks that ring at a rate of `purity`: the order in which they ring is that of draws without
         # replacement. In float64, where the rounding of a logarithm decides no order.
         return x0, uniforms[1].double().log() / purity
@@ -158,9 +158,9 @@ def sample_by_purity(
     return _settle(denoise, process, source, num_steps, generators, times, propose)
 
 
-def has_order(process: DiscreteProcess) -> TypeGuard[Process]:
+def has_order(process: DiscreteProcess) -> TypeGuard[InterpolatingProcess]:
     """Whether the codes settle once and for all, so that their order can be chosen: in the process `mask` only."""
-    return isinstance(process, Process) and process.mask == 1.0
+    return isinstance(process, InterpolatingProcess) and process.mask == 1.0
 
 
 SAMPLERS: dict[str, Callable[..., Int64[Tensor, "B N"]]] = {

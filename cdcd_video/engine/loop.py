@@ -18,7 +18,7 @@ from cdcd_video.engine.failures import as_user_error
 from cdcd_video.engine.log import Averages, Console, Journal, NotFiniteError
 from cdcd_video.engine.optim import TrainSettings
 from cdcd_video.engine.stop_signals import Stop, listening
-from cdcd_video.engine.throughput import Clock, Fed, memory
+from cdcd_video.engine.throughput import Clock, TimedTask, memory
 from cdcd_video.engine.train_step import Task, train_step
 from cdcd_video.engine.watch import Watchers
 from cdcd_video.errors import UserError
@@ -120,7 +120,7 @@ class _Run:
         self.journal = Journal(self.out / "log.jsonl", self.task.name) if distributed.is_main() else NullLogger()
         self.averages = Averages()
         self.clock = Clock()
-        self.fed = Fed(self.spread or self.task, self.clock)
+        self.timed_task = TimedTask(self.spread or self.task, self.clock)
         self.started = self.saved_at = time.monotonic()
         with runtime.writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
@@ -182,13 +182,13 @@ class _Run:
             logs = is_last or self._is_due(settings.log_every, self.step + 1)
             try:
                 values = train_step(
-                    self.fed, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
+                    self.timed_task, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
                 )
             except (OSError, UserError):
                 # The data are gone, the weights are as the last step left them. Several processes save together if all of
                 # them are here because they have told each other.
-                all_here = self.spread is None or self.spread.is_told
-                if self.fed.is_reading and self.saved_step < self.step and all_here:
+                all_here = self.spread is None or self.spread.is_agreed
+                if self.timed_task.is_reading and self.saved_step < self.step and all_here:
                     self._save()
                 raise
             self.step += 1
@@ -252,10 +252,10 @@ class _Run:
         if hasattr(self.task, "batch_size"):
             line["samples_per_s"] = round(pace["steps_per_s"] * self.task.batch_size * self.settings.accumulate, 2)
         line["idle_share"] = round(pace["idle_share"], 4)
-        self._tell(**line, **memory(self.device))
+        self._record(**line, **memory(self.device))
         self.console.show(self.step, {"loss": named["loss"], **means})
 
-    def _tell(self, **values: Any) -> None:
+    def _record(self, **values: Any) -> None:
         """Writes a line, and shows it to whoever watches."""
         self.watchers.record(self.journal.write(self.step, self.seconds, **values))
 
@@ -269,7 +269,7 @@ class _Run:
             line: dict[str, Any] = {"evaluation": self.evaluation}
             if hasattr(self.task, "alarms"):
                 line["alarms"] = self.task.alarms(self.evaluation, self.step / self.settings.num_steps)
-            self._tell(**line)
+            self._record(**line)
             self.console.show(self.step, self.evaluation)
             for alarm in line.get("alarms", ()):
                 self.console.say(f"step {self.step}: ALARM: {alarm}")

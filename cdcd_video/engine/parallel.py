@@ -43,36 +43,36 @@ class Spread:
                 f"batch_size {task.batch_size} of {task.name} cannot be dealt out to {size} processes; take a multiple of"
                 f" {size}"
             )
-        self._task, self.is_told = task, False
+        self._task, self.is_agreed = task, False
         self._whole: nn.Module | None = None
-        self._paid: Any  # a module that one of the two wrappers has made its own
-        paid = _LossModule(task)
+        self._wrapped: Any  # a module that one of the two wrappers has made its own
+        module = _LossModule(task)
         if shard == "fsdp":
             self._whole = copy.deepcopy(task.model).cpu()
-            self._paid = _sharded(paid)
+            self._wrapped = _sharded(module)
         else:
             # Buffers that learn are kept alike by who owns them (a codebook by its own exchange), the others never change.
             how: dict[str, Any] = {"broadcast_buffers": False, "static_graph": True, "gradient_as_bucket_view": True}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # its newer name is unknown to older torch
-                self._paid = nn.parallel.DistributedDataParallel(paid, **how)
+                self._wrapped = nn.parallel.DistributedDataParallel(module, **how)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
     def batch(self, step: int) -> Any:
-        """The task's batch. Where one process cannot read its own, all stop here, with no weight touched (`is_told`).
+        """The task's batch. Where one process cannot read its own, all stop here, with no weight touched (`is_agreed`).
 
         Raises:
           UserError: another process could not; or whatever reading it raises.
         """
-        failure, self.is_told = None, False
+        failure, self.is_agreed = None, False
         try:
             batch = self._task.batch(step)
         except (OSError, UserError) as error:
             failure = error
         is_failed = distributed.most(failure is not None)[0]
-        self.is_told = True
+        self.is_agreed = True
         if failure is not None:
             raise failure
         if is_failed:
@@ -84,18 +84,18 @@ class Spread:
         with warnings.catch_warnings():
             # FSDP2 warns of outputs that are views: nothing here changes one in place.
             warnings.filterwarnings("ignore", message=".*returned a view tensor", category=UserWarning)
-            total, losses = self._paid(batch, generator)
+            total, losses = self._wrapped(batch, generator)
         return replace(losses, total=total)
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
         """Inside the `with` the model can be called outside the objective; all processes must do alike."""
         if self._whole is not None:
-            self._paid.unshard()
+            self._wrapped.unshard()
         with distributed.alone():
             yield
         if self._whole is not None:
-            self._paid.reshard()
+            self._wrapped.reshard()
 
     def close(self) -> None:
         """Leaves a whole plain model with the weights as they stand."""
@@ -119,14 +119,14 @@ class _LossModule(nn.Module):
     def __init__(self, task: Any):
         super().__init__()
         self.model = task.model
-        self.pay = task.objective
+        self.objective = task.objective
 
     def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
-        losses = self.pay(batch, generator)
+        losses = self.objective(batch, generator)
         return losses.total, losses
 
 
-def _sharded(paid: _LossModule) -> nn.Module:
+def _sharded(module: _LossModule) -> nn.Module:
     """FSDP2 (Zhao et al. 2023): the parts of repeated layers are gathered one at a time, everything else at once.
 
     Scalars cannot be cut: every process keeps them whole, see `clip_grad_norm`. A part may be called by other methods than
@@ -135,17 +135,17 @@ def _sharded(paid: _LossModule) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    device = next(paid.parameters()).device
+    device = next(module.parameters()).device
     mesh = init_device_mesh(device.type, (distributed.world().size,))
-    scalars = {parameter for parameter in paid.parameters() if parameter.ndim == 0}
-    layers = (layer for stack in paid.modules() if isinstance(stack, nn.ModuleList) for layer in stack)
+    scalars = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+    layers = (layer for stack in module.modules() if isinstance(stack, nn.ModuleList) for layer in stack)
     parts = [part for layer in layers for part in layer.children() if list(part.children())]
     for part in parts:
         if any(parameter.requires_grad for parameter in part.parameters()):
             fully_shard(part, mesh=mesh, ignored_params=scalars)
             for method in getattr(part, "also_forward", ()):
                 register_fsdp_forward_method(part, method)
-    return cast(nn.Module, fully_shard(paid, mesh=mesh, ignored_params=scalars))
+    return cast(nn.Module, fully_shard(module, mesh=mesh, ignored_params=scalars))
 
 
 # ---------------------------------------------------------------------------------------------------------- shares of tensors

@@ -59,7 +59,7 @@ class Clock:
         return told
 
 
-class Fed:
+class TimedTask:
     """A task as a step sees it, with the time of its batches on the clock; everything else is the task's own."""
 
     def __init__(self, task: Any, clock: Clock):

@@ -72,11 +72,11 @@ def train_step(
     device = parameters[0].device
     optim.set_learning_rate(optimizer, optim.learning_rate(step, settings))
     optimizer.zero_grad(set_to_none=True)
-    paid = [
-        _pay(task, settings, number, seed, device, is_logged)
+    results = [
+        _backward(task, settings, number, seed, device, is_logged)
         for number in range(step * settings.accumulate, (step + 1) * settings.accumulate)
     ]
-    values, groups = paid[0] if len(paid) == 1 else _together(paid)
+    values, groups = results[0] if len(results) == 1 else _together(results)
     values["grad_norm"] = parallel.clip_grad_norm(parameters, settings.clip_norm or float("inf"))
     before = [parallel.share(parameter.detach()).clone() for parameter in parameters] if is_logged else None
     optimizer.step()
@@ -86,7 +86,7 @@ def train_step(
     return distributed.means({**values, **groups})
 
 
-def _pay(
+def _backward(
     task: Task, settings: TrainSettings, number: int, seed: int, device: torch.device, is_logged: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Adds to the gradient what batch `number` asks for; returns its values, and its sums and counts by group."""
@@ -106,9 +106,9 @@ def _pay(
 
 
 def _together(
-    paid: Sequence[tuple[dict[str, Tensor], dict[str, Tensor]]],
+    results: Sequence[tuple[dict[str, Tensor], dict[str, Tensor]]],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Means of the values of several batches, and sums of their sums and counts."""
-    values, groups = ([part[i] for part in paid] for i in range(2))
+    values, groups = ([part[i] for part in results] for i in range(2))
     means = {name: torch.stack([part[name].float() for part in values]).mean(0) for name in values[0]}
     return means, {name: torch.stack([part[name] for part in groups]).sum(0) for name in groups[0]}

@@ -122,10 +122,10 @@ class Watchers:
         self._each(lambda watcher: watcher.close())
         self.open = {}
 
-    def _each(self, tell: Callable[[Watcher], None]) -> None:
+    def _each(self, action: Callable[[Watcher], None]) -> None:
         for name, watcher in list(self.open.items()):
             try:
-                tell(watcher)
+                action(watcher)
             except Exception as error:  # see above: named, and left out
                 del self.open[name]
                 say(

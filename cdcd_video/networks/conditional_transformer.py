@@ -76,8 +76,10 @@ class ConditionalTransformer(nn.Module, ABC):
         """What stands in the place of a first frame that is withheld."""
         return self.no_first.to(like.dtype)
 
-    def prepare(self, condition: Condition, said: tuple[tuple[Tensor, Tensor], ...] | None = None) -> CachedCondition:
-        """Everything that depends on the condition alone; `said` are the keys and values of its caption, where known already."""
+    def prepare(
+        self, condition: Condition, keys_values: tuple[tuple[Tensor, Tensor], ...] | None = None
+    ) -> CachedCondition:
+        """Everything that depends on the condition alone; `keys_values` of its caption may be given."""
         source, first = self._latents(condition.source), self._latents(condition.first)
         is_there = condition.has_first[:, None, None]
         of_source, of_first = self._read(source, 1), self._read(first, 2)
@@ -87,7 +89,7 @@ class ConditionalTransformer(nn.Module, ABC):
         clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
         return CachedCondition(
             positions=of_source + of_first + self.position,
-            keys_values=said or tuple(attention.keys_values(context) for attention in attentions),
+            keys_values=keys_values or tuple(attention.keys_values(context) for attention in attentions),
             clocks=torch.cat(clocks, -1),
             copied=self._copies(source, first, is_there),
             condition=condition,

@@ -61,12 +61,12 @@ class StepTextEncoder(nn.Module):
 
 
 def step_encoder_objective(
-    eye: StepTextEncoder, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
+    step_encoder: StepTextEncoder, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
 ) -> LossTerms:
     """One step of the eye's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
-    seen = eye.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
-    said = eye.encode_text(batch.text)
+    steps = step_encoder.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
+    text = step_encoder.encode_text(batch.text)
     is_other = batch.caption[:, None] != reduce.gather(batch.caption)
-    among = None if reduce.size == 1 else (reduce.gather(seen), reduce.gather(said))
-    nats, wins = batch_info_nce(seen, said, is_other, temperature, symmetric=True, among=among)
+    among = None if reduce.size == 1 else (reduce.gather(steps), reduce.gather(text))
+    nats, wins = batch_info_nce(steps, text, is_other, temperature, symmetric=True, among=among)
     return LossTerms(nats.mean(), {"eye_nats": nats.mean().detach(), "eye_wins": wins.mean()})

@@ -47,9 +47,11 @@ def main() -> int:
         return np.max(masks, axis=0) > 0.5
 
     def look(at: Neighbours) -> dict[str, float]:
-        known = {f"clip_{name}": x for name, x in space_metrics(at.clip_embedding, at.values, at.said).items()}
+        known = {
+            f"clip_{name}": x for name, x in space_metrics(at.clip_embedding, at.values, at.text_embedding).items()
+        }
         del known["clip_value_near_ratio"]  # CLIP has no codes
-        return space_metrics(at.embedding, at.values, at.said) | known
+        return space_metrics(at.embedding, at.values, at.text_embedding) | known
 
     is_sprites = model.config.data.kind == "sprites"
     num_clips = min(args.num_clips, len(clips))

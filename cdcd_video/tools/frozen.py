@@ -30,12 +30,14 @@ def main() -> int:
             pipe = ImageToVideo.from_pretrained(name, str(device))
             model, config = pipe.model, pipe.model.config
             clips = training_data.open_clips(config, "val")
-            eyes = FrameEncoder(config, model.clip, model.codec, device)
+            frame_encoder = FrameEncoder(config, model.clip, model.codec, device)
             most = config.data.num_frames if config.data.kind == "sprites" else config.data.max_frames_per_clip
-            plan = eyes.plan(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={})
+            plan = frame_encoder.plan(
+                data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={}
+            )
             cache = Path(folder, plan.codes, plan.data)  # models of one codec and the same clips share it
             if not cache.exists():
-                write_cache(cache, clips, eyes.encoder(), plan, eyes.space(), split="val")
+                write_cache(cache, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split="val")
             with torch.no_grad():
                 found = rollout_health.roll_outs(pipe.way, model.codec, config, CodeCache(cache), device)
             ratio = found.get("rolled_motion_ratio")

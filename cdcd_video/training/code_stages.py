@@ -22,9 +22,9 @@ from cdcd_video.records import CodePair, LossTerms, RowGenerator
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.training import rollout_health
 from cdcd_video.training.stage_settings import step_rng
-from cdcd_video.training.step_draws import draw_refine, draw_step
+from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
 
-NUM_SEEN = 4096
+NUM_NORMALIZATION_FRAMES = 4096
 """Training frames that a rival fixes its scales by."""
 
 
@@ -77,7 +77,7 @@ class StepEncoderStage(CodeStage):
 
     def __init__(
         self,
-        eye: StepTextEncoder,
+        step_encoder: StepTextEncoder,
         codec: CodeSpace,
         config: Config,
         cache: CodeCache,
@@ -85,7 +85,7 @@ class StepEncoderStage(CodeStage):
         device: torch.device,
     ):
         super().__init__(codec, config, cache, val, device)
-        self.model = eye.to(device)
+        self.model = step_encoder.to(device)
         self.batch_size = config.train.eye.batch_size
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
@@ -113,10 +113,10 @@ class DiffusionStage(CodeStage):
         cache: CodeCache,
         val: CodeCache,
         device: torch.device,
-        eye: StepTextEncoder | None = None,
+        step_encoder: StepTextEncoder | None = None,
     ):
         super().__init__(codec, config, cache, val, device)
-        self.denoiser, self.process, self.eye = denoiser.to(device), process, eye
+        self.denoiser, self.process, self.step_encoder = denoiser.to(device), process, step_encoder
         contrast = config.loss.contrast
         self.temperatures = None
         self.model: nn.Module = denoiser
@@ -127,7 +127,7 @@ class DiffusionStage(CodeStage):
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
         if config.rival:
-            denoiser.fit_normalization(cache.some_codes(NUM_SEEN))
+            denoiser.fit_normalization(cache.some_codes(NUM_NORMALIZATION_FRAMES))
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
         """How the blocks save memory or time in this stage."""
@@ -141,7 +141,7 @@ class DiffusionStage(CodeStage):
         cfg, reduce = self.config, distributed.collectives()
         if cfg.rival:
             return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, RowGenerator(generator, reduce))
-        draws = draw_step(batch, cfg.diffusion, cfg.loss, generator, reduce)
+        draws = make_step_draws(batch, cfg.diffusion, cfg.loss, generator, reduce)
         return diffusion_objective(
             self.denoiser,
             self.process,
@@ -151,7 +151,7 @@ class DiffusionStage(CodeStage):
             cfg.diffusion,
             cfg.loss,
             self.temperatures,
-            self.eye,
+            self.step_encoder,
             reduce,
         )
 
@@ -192,6 +192,6 @@ class RefineStage(DiffusionStage):
         if self.config.rival:
             dials, rows = dict(own_share=own_share, temperature=temperature), RowGenerator(generator, reduce)
             return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, rows, **dials)
-        draws = draw_refine(batch, generator, reduce)
+        draws = make_refine_draws(batch, generator, reduce)
         own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, draws)
         return super().objective(own, generator)

@@ -28,7 +28,7 @@ class Neighbours:
     """CLIP's own of the frames."""
     values: Float[np.ndarray, "V 2 2 PV"]
     """Their code values, patch after patch."""
-    said: Float[np.ndarray, "V J"]
+    text_embedding: Float[np.ndarray, "V J"]
     """Unit-norm embeddings of the clips' first captions."""
 
 
@@ -66,16 +66,18 @@ def codec_metrics_of(
     for number in range(min(num_clips, len(clips))):
         length = clips.num_frames(number)
         frames = torch.from_numpy(clips.frames(number, range(length))).permute(0, 3, 1, 2).float().div(255).to(device)
-        seen = clip.encode_image(frames, codec.cfg.layers)
-        codes = codec.encode(seen.patches)
+        states = clip.encode_image(frames, codec.cfg.layers)
+        codes = codec.encode(states.patches)
         counts += torch.bincount(codes.flatten().cpu(), minlength=codec.num_codes)
         embedded = codec.embed(codes)
-        cosine.append((embedded * seen.embedding).sum(-1).mean().item())
+        cosine.append((embedded * states.embedding).sum(-1).mean().item())
         if look and length > 1:
             begin = torch.tensor([min(length // 4, length - 2), min(length * 9 // 16, length - 2)])
             pairs = torch.stack([begin, begin + 1], 1)
-            said = clip.encode_text(clips.captions(number)[:1]).embedding[0]
-            neighbours.append((embedded[pairs], seen.embedding[pairs], codec.values(codes[pairs.flatten()]), said))
+            text_embedding = clip.encode_text(clips.captions(number)[:1]).embedding[0]
+            neighbours.append(
+                (embedded[pairs], states.embedding[pairs], codec.values(codes[pairs.flatten()]), text_embedding)
+            )
 
         still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5), tolerance)
         moved = (codes[1:] != codes[:-1]).unflatten(1, (codec.num_patches, codec.groups))
@@ -85,9 +87,9 @@ def codec_metrics_of(
 
         chosen = sorted({length // 4, length * 9 // 16, length - 1})
         truth, start = frames[chosen], frames[:1].expand(len(chosen), -1, -1, -1)
-        drawn = codec.decode(codes[chosen], start).float()
-        overall.append(psnr(drawn, truth).mean().item())
-        squared = (drawn - truth).square().mean(1)
+        decoded = codec.decode(codes[chosen], start).float()
+        overall.append(psnr(decoded, truth).mean().item())
+        squared = (decoded - truth).square().mean(1)
         where = _masks(number, chosen, object_mask) if object_mask else has_changed(truth, start)[:, 0]
         for on_object in (True, False):
             error[on_object].append(squared[where.to(device) == on_object])
@@ -104,10 +106,10 @@ def codec_metrics_of(
         "embed_cosine": float(np.mean(cosine)),
     }
     if look and neighbours:
-        embedded, own, values, said = (
+        embedded, own, values, text_embedding = (
             torch.stack(rows).float().cpu().numpy() for rows in zip(*neighbours, strict=True)
         )
-        figures |= look(Neighbours(embedded, own, values.reshape(*embedded.shape[:3], -1), said))
+        figures |= look(Neighbours(embedded, own, values.reshape(*embedded.shape[:3], -1), text_embedding))
     return figures
 
 

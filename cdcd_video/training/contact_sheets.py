@@ -27,8 +27,8 @@ def sampled_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Ro
     params, clips = pipe.defaults(fps=clips.fps), LongestShots(clips)
     truth = [clips.frames(clip, range(min(clips.num_frames(clip), params.num_frames))) for clip in numbers]
     captions = [clips.caption(clip) for clip in numbers]
-    drawn = pipe.sample(np.stack([frames[0] for frames in truth]), captions, params, list(numbers))
-    rows = [row for pair in zip(truth, drawn, strict=True) for row in pair]
+    sampled = pipe.sample(np.stack([frames[0] for frames in truth]), captions, params, list(numbers))
+    rows = [row for pair in zip(truth, sampled, strict=True) for row in pair]
     return rows, [label for caption in captions for label in (f"true: {caption}", f"drawn: {caption}")]
 
 

@@ -39,7 +39,7 @@ def picture_of(config: Config, critic: Critic | None, device: torch.device) -> P
     if not cfg.perceptual and critic is None:
         return None
     network = lpips_network(cfg.trunk, device) if cfg.perceptual else None
-    distance = (lambda drawn, truth: network(drawn, truth).flatten()) if network else None
+    distance = (lambda decoded, truth: network(decoded, truth).flatten()) if network else None
     return Picture(cfg, distance, critic)
 
 
@@ -126,7 +126,7 @@ class CodecStage:
             self.clip,
             self.val,
             num_clips=48,
-            look=lambda at: space_metrics(at.embedding, at.values, at.said),
+            look=lambda at: space_metrics(at.embedding, at.values, at.text_embedding),
         )
 
     def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:

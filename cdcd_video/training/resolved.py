@@ -29,7 +29,7 @@ def settled(
     config: Config,
     device: torch.device,
     begun: Config | None = None,
-    unsaid: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    absent: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Config:
     """A config in which every stage names its precision.
 
@@ -40,10 +40,10 @@ def settled(
       config: as the user gave it.
       device: where it is trained.
       begun: the settled config of the run, where it was begun before.
-      unsaid: of that run, see `fingerprint.unnamed_in`.
+      absent: of that run, see `fingerprint.unnamed_in`.
     """
     kept = {}
-    for name, dials in unsaid.items():
+    for name, dials in absent.items():
         own = getattr(config, name)
         old = {dial: value for dial, value in dials.items() if getattr(own, dial) == getattr(type(own)(), dial)}
         kept[name] = own.model_copy(update=old)

@@ -38,13 +38,13 @@ def single_frames(way: NextFrame, codec: CodeSpace, config: Config, batch: CodeP
     source, first = way.begin(batch.source), way.begin(batch.first)
     condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
 
-    def seen(latents: Tensor) -> dict[str, np.ndarray]:
+    def arrays_of(latents: Tensor) -> dict[str, np.ndarray]:
         values = _values(codec, latents)
         return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
 
-    drawn = way.next_frame(condition, _dials(config), streams)
-    said = batch.text.embedding.float().cpu().numpy()
-    return health.health(seen(drawn), seen(batch.target), seen(batch.source), said)
+    sampled = way.next_frame(condition, _dials(config), streams)
+    text_embedding = batch.text.embedding.float().cpu().numpy()
+    return health.health(arrays_of(sampled), arrays_of(batch.target), arrays_of(batch.source), text_embedding)
 
 
 def roll_outs(
@@ -68,14 +68,16 @@ def roll_outs(
     streams = [generator(config.seed, "roll-out", row, device=device) for row in range(len(clip))]
     gap = torch.full((len(clip),), 1 / cache.fps, device=device)
     has_first, dials = torch.ones(len(clip), dtype=torch.bool, device=device), _dials(config)
-    drawn = [way.begin(truth[0])]
+    sampled = [way.begin(truth[0])]
     for number in range(num_frames - 1):
-        drawn.append(way.next_frame(Condition(drawn[-1], drawn[0], has_first, gap, number * gap, text), dials, streams))
+        sampled.append(
+            way.next_frame(Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text), dials, streams)
+        )
 
     def values(frames: list[Tensor]) -> Float[np.ndarray, "n F P V"]:
         return torch.stack([_values(codec, latents) for latents in frames], 1).cpu().numpy()
 
-    return health.rolled_motion(values(drawn), values(truth))
+    return health.rolled_motion(values(sampled), values(truth))
 
 
 def _dials(config: Config) -> SamplingParams:

@@ -131,22 +131,24 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     # Compared as configs: a dial that is newer than the run stands at its default there.
     differences = unequal(begun, config)
     steps = {key: re.fullmatch(r"train\.(\w+)\.num_steps", key) for key in differences}
-    told = describe_differences(differences)
+    differing = describe_differences(differences)
     if not all(steps.values()):
-        raise UserError(f"{out} holds a run of another config ({told}); choose another --out, or delete that folder")
+        raise UserError(
+            f"{out} holds a run of another config ({differing}); choose another --out, or delete that folder"
+        )
     before = {steps[key][1]: there for key, (there, _) in differences.items()}
     for key, (there, here) in differences.items():
         stage = steps[key][1]
         if here < there and _is_trained(out, stage):
             raise UserError(
-                f"{out} holds a run of more steps ({told}); a run is not taken back: choose another --out, or at least as"
+                f"{out} holds a run of more steps ({differing}); a run is not taken back: choose another --out, or at least as"
                 " many steps"
             )
         later = [name for name, needed in BUILDS_ON.items() if stage in needed and _is_trained(out, name)]
         if later and _is_trained(out, stage):
             homes = " ".join(str(checkpoint.home(out, name)) for name in later)
             raise UserError(
-                f"{out} holds a run of fewer steps ({told}), and what {stage} learned is what {', '.join(later)} built on;"
+                f"{out} holds a run of fewer steps ({differing}), and what {stage} learned is what {', '.join(later)} built on;"
                 f" choose another --out, or delete {homes} to train that anew afterwards"
             )
     return {_BEFORE: before} if before else {}
@@ -164,9 +166,9 @@ def repeated_too_often(config: Config, num_clips: int, stages: Collection[str]) 
     often = {stage: times for stage, times in passes.items() if times > MOST_PASSES}
     if not often:
         return []
-    told = ", ".join(f"{times:,.0f} times by {stage}" for stage, times in often.items())
+    sentence = ", ".join(f"{times:,.0f} times by {stage}" for stage, times in often.items())
     return [
-        f"too few clips: each of the {num_clips:,} training clips is seen {told}, and a model learns so few by heart; prepare"
+        f"too few clips: each of the {num_clips:,} training clips is seen {sentence}, and a model learns so few by heart; prepare"
         " more clips, or take fewer steps"
     ]
 

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from cdcd_video.config import DiffusionConfig, LossConfig
 from cdcd_video.contrast.negatives import chunk_orders
-from cdcd_video.contrast_terms import num_judged
+from cdcd_video.contrast_terms import num_compared
 from cdcd_video.diffusion.schedule import Times, sample_times
 from cdcd_video.records import ALONE, CodePair, Collectives, RefineDraws, RowGenerator, StepDraws
 
 
-def draw_step(
+def make_step_draws(
     batch: CodePair,
     cfg: DiffusionConfig,
     loss: LossConfig,
@@ -40,7 +40,7 @@ def draw_step(
     )
 
 
-def draw_refine(batch: CodePair, generator: torch.Generator, reduce: Collectives = ALONE) -> RefineDraws:
+def make_refine_draws(batch: CodePair, generator: torch.Generator, reduce: Collectives = ALONE) -> RefineDraws:
     """The random numbers of `objective.with_own_source`; they come before those of the step."""
     rows, shape = RowGenerator(generator, reduce), batch.before.shape
     return RefineDraws(
@@ -63,4 +63,4 @@ def _shuffled_orders(
     cfg = loss.contrast
     if not cfg.frame_frame or not cfg.shuffled:
         return None
-    return reduce.own(chunk_orders(num_judged(cfg, num), cfg.shuffled, cfg.num_chunks, generator))
+    return reduce.own(chunk_orders(num_compared(cfg, num), cfg.shuffled, cfg.num_chunks, generator))

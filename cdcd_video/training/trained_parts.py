@@ -68,9 +68,9 @@ def trained_step_encoder(config: Config, out: Path, at: Latents, device: torch.d
     """
     if not has_step_encoder(config):
         return None
-    eye = build_step_encoder(config, at.space, at.text_width)
-    eye.load_state_dict(checkpoint.load_weights(out, "eye", "ema"))
-    return eye.to(device).eval().requires_grad_(False)
+    step_encoder = build_step_encoder(config, at.space, at.text_width)
+    step_encoder.load_state_dict(checkpoint.load_weights(out, "eye", "ema"))
+    return step_encoder.to(device).eval().requires_grad_(False)
 
 
 def weights_digest(module: nn.Module) -> str:

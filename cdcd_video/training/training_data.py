@@ -138,24 +138,24 @@ def open_cache(folder: Path, split: str | None = None) -> CodeCache:
     return CodeCache(folder, split, trusted=not distributed.is_main())
 
 
-def cached(eyes: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
+def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
     """The latents of a split's clips, as a cache that the run makes for itself, unless it is there.
 
     Args:
-      eyes: what makes the latents.
+      frame_encoder: what makes the latents.
       clips: of the split.
       folder: of the cache, named for the split.
     """
-    data = eyes.config.data
+    data = frame_encoder.config.data
     longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
     facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
-    what = (eyes.plan(**facts, recipe={}), eyes.space())
+    what = (frame_encoder.plan(**facts, recipe={}), frame_encoder.space())
     # Runs of an ablation share it: one makes it, and the others wait for that.
     with distributed.for_all(lambda: folder_lock(folder, wait=lambda told: say("cache", told))):
         distributed.by_main(lambda: clear_private_cache(folder, what[0]))
         world = distributed.world()
         part = {"shard": world.rank, "num_shards": world.size}
-        write_private_cache(folder, clips, eyes.encoder(), *what, folder.name, **part)
+        write_private_cache(folder, clips, frame_encoder.encoder(), *what, folder.name, **part)
         distributed.barrier()  # whoever was last has joined the parts
         return open_cache(folder)
 

@@ -49,9 +49,9 @@ from cdcd_video.training.trained_parts import (
 from cdcd_video.training.training_data import Latents, cached, open_clips, open_latents, stand_in_of
 from cdcd_video.video import contact_sheet
 
-NUM_SAMPLES = 6
+NUM_FINAL_SAMPLES = 6
 """Validation clips drawn at the end of a run."""
-NUM_SEEN = 2
+NUM_EVAL_SAMPLES = 2
 """Validation clips drawn at each evaluation of the denoiser."""
 
 
@@ -122,11 +122,19 @@ class TrainingRun:
         num_clips = len(self.latents.caches[0] if self.latents is not None else self.clips)
         for sentence in repeated_too_often(self.config, num_clips, asked) if distributed.is_main() else ():
             say("warning", f"{sentence}.")
+        trainers = {
+            "clip": self._train_clip,
+            "codec": self._train_codec,
+            "decoder": self._train_decoder,
+            "eye": self._train_step_encoder,
+            "diffusion": self._train_diffusion,
+            "refine": self._train_refine,
+        }
         for stage in asked:  # all of them before the first: the last may be days away
             check_training(self.config, stage, self.device)
         for stage in asked:
             with user_error_when_out(f"preparing the stage {stage}", "take smaller networks, frames or batches"):
-                getattr(self, f"_train_{stage}")()
+                trainers[stage]()
 
     # ------------------------------------------------------------------------------------------------ stages
 
@@ -146,9 +154,9 @@ class TrainingRun:
         clip = self._clip()
         codec = self._fresh("codec", lambda: build_codec(self.config, clip))
         stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
-        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
+        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
         made_of = dict(codec=identity_text(self.config.codec), clip=clip.digest)
-        self._fit(stage, self.config.train.codec, **made_of, **self._paid_beside())
+        self._fit(stage, self.config.train.codec, **made_of, **self._picture_identity())
         if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
             self._save(codec, "codec", clip.digest)
             self._note_round_trip(clip)
@@ -158,8 +166,8 @@ class TrainingRun:
         codec = self._codec(clip)
         critic = self._fresh("critic", lambda: build_critic(self.config))
         stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device, critic)
-        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_SAMPLES, len(self.val))))
-        self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip), **self._paid_beside())
+        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
+        self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip), **self._picture_identity())
         self._save(codec, "codec", clip.digest)
         self._note_round_trip(clip)
 
@@ -174,15 +182,15 @@ class TrainingRun:
 
         distributed.by_main(note)
 
-    def _train_eye(self) -> None:
+    def _train_step_encoder(self) -> None:
         at = self._encoded()
-        eye = self._fresh("eye", lambda: build_step_encoder(self.config, at.space, at.text_width))
-        stage = StepEncoderStage(eye, at.space, self.config, *at.caches, self.device)
+        step_encoder = self._fresh("eye", lambda: build_step_encoder(self.config, at.space, at.text_width))
+        stage = StepEncoderStage(step_encoder, at.space, self.config, *at.caches, self.device)
         temperature = json.dumps(self.config.loss.contrast.temperature)
         text = {"text": "normalised"} if self.config.denoiser.normalised_text else {}
         self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature, **text)
 
-    def _paid_beside(self) -> dict[str, str]:
+    def _picture_identity(self) -> dict[str, str]:
         """The section `picture`, where it says anything: part of what a checkpoint is of."""
         picture = self.config.picture
         return {"picture": picture.model_dump_json()} if picture != PictureConfig() else {}
@@ -209,19 +217,19 @@ class TrainingRun:
         config = self.config
         process = build_process(config, at.space.num_codes)
         sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.rival]))
-        eye = trained_step_encoder(self.config, self.out, at, self.device)
-        task = stage(denoiser, at.space, process, config, *at.caches, self.device, eye)
+        step_encoder = trained_step_encoder(self.config, self.out, at, self.device)
+        task = stage(denoiser, at.space, process, config, *at.caches, self.device, step_encoder)
         if start is not None:
             task.model.load_state_dict(start)
         if at.clip is not None:
             pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))  # as it stands when it draws
-            task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_SEEN, len(self.val))))
+            task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
         self._fit(
             task,
             train,
             codes=at.codes,
             sections="".join(map(identity_text, sections)),
-            **({"eye": weights_digest(eye)} if eye else {}),
+            **({"eye": weights_digest(step_encoder)} if step_encoder else {}),
         )
         if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
             self._save(denoiser, "denoiser", at.clip_sha256)
@@ -235,7 +243,7 @@ class TrainingRun:
     def _show(self) -> None:
         """Draws a few validation clips beside the truth into samples/."""
         pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
-        rows, labels = sampled_rows(pipe, self.val, range(min(NUM_SAMPLES, len(self.val))))
+        rows, labels = sampled_rows(pipe, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
         contact_sheet(rows, self.out / "samples" / "validation.png", labels)
 
     # ----------------------------------------------------------------------------------------------- plumbing
@@ -276,8 +284,11 @@ class TrainingRun:
             return self.latents
         clip = self._clip()
         codec = self._codec(clip)
-        eyes = FrameEncoder(self.config, clip, codec, self.device)
-        caches = cached(eyes, self.clips, self.cache / "train"), cached(eyes, self.val, self.cache / "val")
+        frame_encoder = FrameEncoder(self.config, clip, codec, self.device)
+        caches = (
+            cached(frame_encoder, self.clips, self.cache / "train"),
+            cached(frame_encoder, self.val, self.cache / "val"),
+        )
         return Latents(codec, clip.text_width, codes_digest(codec, clip), clip.digest, caches, clip)
 
     def _save(self, module: nn.Module, name: str, clip_sha256: str) -> None:

@@ -42,11 +42,11 @@ def growth_of(tokenizer: Any, folder: str) -> float:
     """
     backend, growth = tokenizer.backend_tokenizer, 1.0
     for part in (backend.normalizer, backend.pre_tokenizer):
-        for rule in _rules(json.loads(part.__getstate__()) if part is not None else None):
-            factor = _factor(rule)
+        for entry in _rules(json.loads(part.__getstate__()) if part is not None else None):
+            factor = _factor(entry)
             if factor is None:
                 raise UserError(
-                    f"CLIP folder {folder} has a tokenizer with the rule {rule.get('type')}, of which nobody here knows by how"
+                    f"CLIP folder {folder} has a tokenizer with the rule {entry.get('type')}, of which nobody here knows by how"
                     " much it lengthens a text; CLIP's own has none such"
                 )
             growth *= factor
@@ -70,14 +70,14 @@ def _rules(held: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
         yield held
 
 
-def _factor(rule: dict[str, Any]) -> float | None:
-    match rule["type"]:
+def _factor(entry: dict[str, Any]) -> float | None:
+    match entry["type"]:
         case "Replace":
-            put = len(rule["content"])
-            taken = len(rule["pattern"].get("String", ""))
+            put = len(entry["content"])
+            taken = len(entry["pattern"].get("String", ""))
             return max(1.0, put / taken) if taken else 1.0 + put  # a regular expression may match between any two
         case "Prepend":  # before each piece between two special tokens
-            return 1.0 + len(rule["prepend"])
+            return 1.0 + len(entry["prepend"])
         case kind:
             return _FACTORS.get(kind)
 

@@ -35,21 +35,21 @@ def codec_objective(
     seen = clip.encode_image(torch.cat([pair.target, pair.source]), cfg.layers)
     latents, quantized = codec.quantize(seen.patches)
     values = quantized.values.flatten(2)
-    drawn = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
+    decoded = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
 
-    reconstruction = reconstruction_loss(drawn, pair, cfg.change_weight, reduce)
+    reconstruction = reconstruction_loss(decoded, pair, cfg.change_weight, reduce)
     still = still_loss(latents, pair, cfg.still_tolerance, reduce)
     embedded = codec.embed_head(values)
     embed = 1 - (embedded * seen.embedding).sum(-1).mean()
     total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
     parts = dict(
-        reconstruction=reconstruction, still=still, embed=embed, psnr_db=psnr(drawn.clamp(0, 1), pair.target).mean()
+        reconstruction=reconstruction, still=still, embed=embed, psnr_db=psnr(decoded.clamp(0, 1), pair.target).mean()
     )
     if cfg.frame_frame or cfg.frame_text:
         contrast, apart = latent_contrast(embedded, pair, cfg, reduce)
         total, parts = total + contrast, parts | apart
     if picture:
-        further, apart = picture(drawn, pair.target)
+        further, apart = picture(decoded, pair.target)
         total, parts = total + further, parts | apart
     return LossTerms(total, {name: value.detach() for name, value in parts.items()})
 
@@ -60,12 +60,12 @@ def decoder_objective(
     """One step of the decoder alone, once the codes are settled: the terms of `codec_objective` that see the drawn frame."""
     with torch.no_grad():
         values = codec.values(codec.encode(clip.encode_image(pair.target, codec.cfg.layers).patches))
-    drawn = codec.decoder(values, codec.decoder.start_features(pair.first))
-    loss = reconstruction_loss(drawn, pair, codec.cfg.change_weight, reduce)
-    psnr_db = psnr(drawn.detach().clamp(0, 1), pair.target).mean()
+    decoded = codec.decoder(values, codec.decoder.start_features(pair.first))
+    loss = reconstruction_loss(decoded, pair, codec.cfg.change_weight, reduce)
+    psnr_db = psnr(decoded.detach().clamp(0, 1), pair.target).mean()
     parts = {"reconstruction": loss.detach(), "psnr_db": psnr_db}
     if picture:
-        further, apart = picture(drawn, pair.target)
+        further, apart = picture(decoded, pair.target)
         loss, parts = loss + further, parts | apart
     return LossTerms(loss, parts)
 
@@ -113,10 +113,10 @@ def latent_contrast(
 
 
 def reconstruction_loss(
-    drawn: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float, reduce: Collectives = ALONE
+    decoded: Float[Tensor, "B 3 H W"], pair: FramePair, change_weight: float, reduce: Collectives = ALONE
 ) -> Float[Tensor, ""]:
     """L1 + 4 L2, with pixels that differ from the starting frame weighted 1 + `change_weight` times."""
-    error = drawn - pair.target
+    error = decoded - pair.target
     weight = 1 + change_weight * has_changed(pair.target, pair.first).to(error.dtype)
     return (weight * (error.abs() + 4 * error.square())).mean() / reduce.mean(weight.mean())
 

@@ -17,7 +17,7 @@ class Decoder(nn.Module):
       patch_px: pixels per patch side; the frame has grid x patch_px pixels per side.
       width, num_layers: of the transformer.
       pixel_width: channels of the convolutions.
-      sees_start: whether it is shown the starting frame, or plain grey in its place.
+      uses_start: whether it is shown the starting frame, or plain grey in its place.
     """
 
     def __init__(
@@ -28,10 +28,10 @@ class Decoder(nn.Module):
         width: int,
         num_layers: int,
         pixel_width: int,
-        sees_start: bool = True,
+        uses_start: bool = True,
     ):
         super().__init__()
-        self.grid, self.patch_px, self.sees_start = grid, patch_px, sees_start
+        self.grid, self.patch_px, self.uses_start = grid, patch_px, uses_start
         self.codes_in = nn.Linear(code_width, width)
         self.start_in = nn.Conv2d(3, width, patch_px, stride=patch_px)
         self.position = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
@@ -47,7 +47,7 @@ class Decoder(nn.Module):
 
     def start_features(self, start: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
         """What the decoder needs of the starting frame; once per video. Shallow on purpose: local, hence carried over."""
-        start = start if self.sees_start else torch.full_like(start, 0.5)
+        start = start if self.uses_start else torch.full_like(start, 0.5)
         return start, self.start_in(start).flatten(2).transpose(1, 2), self.start_pixels(start)
 
     def forward(
@@ -62,8 +62,8 @@ class Decoder(nn.Module):
         x = F.pixel_shuffle(x, self.patch_px) + start_pixels
         for convolution in self.convolutions:
             x = x + convolution(F.silu(x))
-        drawn, carry = self.out(F.silu(x)).float().split([3, 1], 1)
-        return torch.lerp(drawn + 0.5, start.float(), carry.sigmoid())
+        decoded, carry = self.out(F.silu(x)).float().split([3, 1], 1)
+        return torch.lerp(decoded + 0.5, start.float(), carry.sigmoid())
 
 
 def psnr(frame: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:

@@ -103,7 +103,7 @@ class Codec(CodeSpace):
       cfg: the codec's section.
       clip_width, num_patches, joint_width: of the CLIP whose states are read.
       size_px: side of the frames.
-      sees_start: whether the decoder sees the starting frame.
+      uses_start: whether the decoder sees the starting frame.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Codec(CodeSpace):
         num_patches: int,
         joint_width: int,
         size_px: int,
-        sees_start: bool = True,
+        uses_start: bool = True,
     ):
         nn.Module.__init__(self)  # its parts draw their first weights in this order
         self.cfg = cfg
@@ -124,7 +124,7 @@ class Codec(CodeSpace):
         grid = round(num_patches**0.5)
         self.projection = Projection(clip_width, len(cfg.layers), cfg.projection_width, code_width)
         sizes = dict(width=cfg.decoder_width, num_layers=cfg.decoder_layers, pixel_width=cfg.pixel_width)
-        self.decoder = Decoder(code_width, grid, size_px // grid, **sizes, sees_start=sees_start)
+        self.decoder = Decoder(code_width, grid, size_px // grid, **sizes, uses_start=uses_start)
         self.embed_head = EmbedHead(code_width, num_patches, cfg.embed_width, joint_width)
 
     def quantize(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> tuple[Float[Tensor, "B P V"], Quantized]:

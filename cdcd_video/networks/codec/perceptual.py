@@ -55,23 +55,23 @@ class Picture:
     critic: Critic | None = None
 
     def __call__(
-        self, drawn: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]
+        self, decoded: Float[Tensor, "B 3 H W"], truth: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The weighted sum and its terms by name, for frames about [0, 1].
 
         The critic learns in the same step, by the hinge loss (Lim & Ye 2017): what it pays moves it alone, and what the
         frame pays to it moves the frame alone. So one backward pass and one optimiser serve both.
         """
-        drawn, truth = drawn.float() * 2 - 1, truth.float() * 2 - 1
-        total, parts = drawn.new_zeros(()), {}
+        decoded, truth = decoded.float() * 2 - 1, truth.float() * 2 - 1
+        total, parts = decoded.new_zeros(()), {}
         if self.distance is not None:
-            with torch.autocast(drawn.device.type, enabled=False):
-                parts["perceptual"] = self.distance(drawn, truth).mean()
+            with torch.autocast(decoded.device.type, enabled=False):
+                parts["perceptual"] = self.distance(decoded, truth).mean()
             total = total + self.cfg.perceptual * parts["perceptual"]
         if self.critic is not None:
             fixed = {name: value.detach() for name, value in self.critic.named_parameters()}
-            parts["adversarial"] = -functional_call(self.critic, fixed, (drawn,)).mean()
-            of_truth, of_drawn = self.critic(truth), self.critic(drawn.detach())
+            parts["adversarial"] = -functional_call(self.critic, fixed, (decoded,)).mean()
+            of_truth, of_drawn = self.critic(truth), self.critic(decoded.detach())
             parts["critic"] = F.relu(1 - of_truth).mean() + F.relu(1 + of_drawn).mean()
             total = total + self.cfg.adversarial * parts["adversarial"] + parts["critic"]
         return total, {name: value.detach() for name, value in parts.items()}

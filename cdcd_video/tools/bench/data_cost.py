@@ -59,19 +59,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures; see `table` for what."""
     torch.set_num_threads(1)
-    config, eyes = _encoder_of(args)
-    result: dict[str, Any] = {"size_px": eyes.size_px, "fps": args.fps, "num_tokens": eyes.codec.num_tokens}
+    config, frame_encoder = _encoder_of(args)
+    result: dict[str, Any] = {
+        "size_px": frame_encoder.size_px,
+        "fps": args.fps,
+        "num_tokens": frame_encoder.codec.num_tokens,
+    }
     with _on_one_core(), tempfile.TemporaryDirectory() as folder:
-        sprites = SpritesClips(0, args.num_sprites, "train", size_px=eyes.size_px)
-        _encode_sprites(SpritesClips(1, 2, "train", size_px=eyes.size_px), eyes)  # the first calls are slower
+        sprites = SpritesClips(0, args.num_sprites, "train", size_px=frame_encoder.size_px)
+        _encode_sprites(
+            SpritesClips(1, 2, "train", size_px=frame_encoder.size_px), frame_encoder
+        )  # the first calls are slower
         say("encoding sprites ...")
-        result["sprites"] = _encode_sprites(sprites, eyes)
+        result["sprites"] = _encode_sprites(sprites, frame_encoder)
         if args.videos:
             say("decoding and encoding videos ...")
-            result["videos"] = _encode_videos(args, eyes)
+            result["videos"] = _encode_videos(args, frame_encoder)
         if args.steps or args.batches:
             say("filling a cache of sprites ...")
-            stage = _stage_on(config, eyes, sprites, Path(folder, "latents"))
+            stage = _stage_on(config, frame_encoder, sprites, Path(folder, "latents"))
         if args.steps:
             say("training on it ...")
             result["training"] = _train(stage, args.steps, Path(folder, "run"))
@@ -120,8 +126,8 @@ def _encoder_of(args: argparse.Namespace) -> tuple[Config, FrameEncoder]:
     """CLIP and codec of a model; or of a config, with a fresh codec, which is as fast as a trained one."""
     device = torch.device("cpu")
     if args.config is None:
-        eyes = open_frame_encoder(args.model, device)
-        return eyes.config, eyes
+        frame_encoder = open_frame_encoder(args.model, device)
+        return frame_encoder.config, frame_encoder
     config = config_file.load(args.config, Config, args.set)
     if config.clip.kind == "builtin":
         raise UserError(f"{args.config} trains its own CLIP, so there is none yet; name a trained run with --model")
@@ -130,9 +136,9 @@ def _encoder_of(args: argparse.Namespace) -> tuple[Config, FrameEncoder]:
     return config, FrameEncoder(config, clip, codec, device)
 
 
-def _encode_sprites(clips: SpritesClips, eyes: FrameEncoder) -> dict[str, Any]:
+def _encode_sprites(clips: SpritesClips, frame_encoder: FrameEncoder) -> dict[str, Any]:
     watch = _Watch()
-    encoder = eyes.encoder()
+    encoder = frame_encoder.encoder()
     num_frames = 0
     for number in range(len(clips)):
         with watch("render"):
@@ -145,17 +151,17 @@ def _encode_sprites(clips: SpritesClips, eyes: FrameEncoder) -> dict[str, Any]:
     return {**facts, "seconds": dict(watch.seconds)}
 
 
-def _encode_videos(args: argparse.Namespace, eyes: FrameEncoder) -> dict[str, Any]:
+def _encode_videos(args: argparse.Namespace, frame_encoder: FrameEncoder) -> dict[str, Any]:
     files = sorted(path for path in args.videos.rglob("*") if path.is_file() and path.suffix.lower() not in _NO_VIDEO)
     files = files[:: max(1, len(files) // max(1, args.num_videos))][: args.num_videos]
-    watch, encoder = _Watch(), eyes.encoder()
+    watch, encoder = _Watch(), frame_encoder.encoder()
     num_clips = num_frames = num_read = 0
     clip_s = 0.0
     for file in files:
         finder = _TimedFinder(watch)
         try:
             with watch("decode"), _timed(Source, "pixels", watch, "resize"):
-                read = dict(fps=args.fps, size_px=eyes.size_px, end_s=args.max_seconds, watcher=finder)
+                read = dict(fps=args.fps, size_px=frame_encoder.size_px, end_s=args.max_seconds, watcher=finder)
                 clip = read_clip(file, **read)
         except ClipRejected:
             continue
@@ -234,11 +240,11 @@ def _timed(owner: type, name: str, watch: _Watch, part: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------- loading, training
 
 
-def _stage_on(config: Config, eyes: FrameEncoder, clips: SpritesClips, folder: Path) -> DiffusionStage:
+def _stage_on(config: Config, frame_encoder: FrameEncoder, clips: SpritesClips, folder: Path) -> DiffusionStage:
     """The real stage on a cache of sprites, which has their first clips as validation clips."""
-    plan = eyes.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
+    plan = frame_encoder.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
     with contextlib.redirect_stderr(io.StringIO()):
-        write_cache(folder, clips, eyes.encoder(), plan, eyes.space(), split="train")
+        write_cache(folder, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split="train")
     at = training_data.latents_in(folder, ("train", "train"), torch.device("cpu"))
     denoiser = build_denoiser(config, at.space, at.text_width)
     process = build_process(config, at.space.num_codes)

@@ -33,7 +33,7 @@ from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
 from cdcd_video.tools.upstream.functions import Upstream
 from cdcd_video.tools.upstream.plain_loss import PlainContrast, plain_chain, plain_loss
 from cdcd_video.tools.upstream.whole_model import UpstreamModel
-from cdcd_video.training.step_draws import draw_step
+from cdcd_video.training.step_draws import make_step_draws
 
 AUXILIARY_WEIGHT = 5e-4
 CONTRAST_WEIGHT = 5e-5
@@ -131,7 +131,7 @@ class CubTask:
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         """That of training; no contrast with CLIP's space, so no codec."""
-        draws = draw_step(batch, self.diffusion, self.loss, generator)
+        draws = make_step_draws(batch, self.diffusion, self.loss, generator)
         return diffusion_objective(self.model, self.chain, None, batch, draws, self.diffusion, self.loss)
 
     def evaluate(self) -> dict[str, float]:

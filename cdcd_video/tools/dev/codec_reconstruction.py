@@ -61,14 +61,14 @@ def measure(args: argparse.Namespace) -> None:
     rows = [{"run": "the first frame again", "clips": len(numbers), **scored(again, truth)}]
     others: list[np.ndarray] | None = None
     for run in args.runs:
-        eyes = open_frame_encoder(run, device)
-        if eyes.size_px != clips.size_px:
+        frame_encoder = open_frame_encoder(run, device)
+        if frame_encoder.size_px != clips.size_px:
             raise UserError(
-                f"{run} has frames of {eyes.size_px} px and {args.data} of {clips.size_px}; prepare them anew"
+                f"{run} has frames of {frame_encoder.size_px} px and {args.data} of {clips.size_px}; prepare them anew"
             )
-        shown[Path(run).name] = decoded(eyes, clips, numbers, truth)
+        shown[Path(run).name] = decoded(frame_encoder, clips, numbers, truth)
         made = shown[Path(run).name]
-        rows.append({"run": run, "clips": len(numbers), **_facts(eyes), **scored(made, truth, others)})
+        rows.append({"run": run, "clips": len(numbers), **_facts(frame_encoder), **scored(made, truth, others)})
         others = others or made
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "reconstruct.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -106,19 +106,21 @@ def scored(
     }
 
 
-def decoded(eyes: "FrameEncoder", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
+def decoded(frame_encoder: "FrameEncoder", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
     """The same frames through the codec, beside each clip's first frame; uint8."""
     import torch
 
     def tensor(frames: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(frames.copy()).to(eyes.device).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(frames.copy()).to(frame_encoder.device).permute(0, 3, 1, 2).float() / 255
 
     made = []
     with torch.no_grad():
         for number, frames in zip(numbers, truth, strict=True):
-            codes = eyes.codec.encode(eyes.clip.encode_image(tensor(frames), eyes.codec.cfg.layers).patches)
+            codes = frame_encoder.codec.encode(
+                frame_encoder.clip.encode_image(tensor(frames), frame_encoder.codec.cfg.layers).patches
+            )
             start = tensor(_first(clips, number)[None]).expand(len(frames), -1, -1, -1)
-            drawn = eyes.codec.decode(codes, start)
+            drawn = frame_encoder.codec.decode(codes, start)
             made.append(drawn.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
     return made
 
@@ -145,14 +147,14 @@ def _interval(three: list[float] | None, digits: int, sign: str) -> str:
     return f"{value} [{low} to {high}]"
 
 
-def _facts(eyes: "FrameEncoder") -> dict[str, Any]:
+def _facts(frame_encoder: "FrameEncoder") -> dict[str, Any]:
     from cdcd_video.networks.clip import STAND_IN
 
-    codec = eyes.codec
+    codec = frame_encoder.codec
     told = {"layers": list(codec.cfg.layers), "N": codec.num_tokens, "K": codec.num_codes}
-    told |= {"bits": round(codec.num_tokens * math.log2(codec.num_codes)), "sees_start": codec.decoder.sees_start}
-    told |= {"clip_sha256": eyes.clip.digest}
-    return told | ({STAND_IN: eyes.clip.stand_in} if eyes.clip.stand_in else {})
+    told |= {"bits": round(codec.num_tokens * math.log2(codec.num_codes)), "sees_start": codec.decoder.uses_start}
+    told |= {"clip_sha256": frame_encoder.clip.digest}
+    return told | ({STAND_IN: frame_encoder.clip.stand_in} if frame_encoder.clip.stand_in else {})
 
 
 def _frames(clips: "Clips", numbers: range) -> list[np.ndarray]:

@@ -72,8 +72,15 @@ class Line:
             return torch.zeros(len(frames), self.codec.num_tokens, dtype=torch.int64)
 
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
-            eyes = FrameEncoder(self.config, self.clip, self.codec, torch.device("cpu"))
+            frame_encoder = FrameEncoder(self.config, self.clip, self.codec, torch.device("cpu"))
             facts = dict(data="black", num_items=len(self.clips), fps=self.clips.fps, max_frames=None)
             encoder = Encoder(encode, self.clip.encode_text)
-            write_cache(folder, self.clips, encoder, eyes.plan(**facts, recipe={}), eyes.space(), split="train")
+            write_cache(
+                folder,
+                self.clips,
+                encoder,
+                frame_encoder.plan(**facts, recipe={}),
+                frame_encoder.space(),
+                split="train",
+            )
         return CodeCache(folder)

@@ -39,27 +39,31 @@ def world(stream: torch.Generator, num: int = NUM) -> tuple[Tensor, Tensor, Tens
 
 @torch.no_grad()
 def test_embeddings_have_length_one_and_padding_is_not_read():
-    eye, stream = fresh(), torch.Generator().manual_seed(0)
+    step_encoder, stream = fresh(), torch.Generator().manual_seed(0)
     source, values = torch.rand(2, 6, PATCHES, VALUES, generator=stream)
-    assert eye.encode_step(source, values, torch.ones(6)).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
+    assert step_encoder.encode_step(source, values, torch.ones(6)).norm(dim=-1) == pytest.approx(
+        torch.ones(6), abs=1e-5
+    )
     tokens = torch.rand(6, 4, 5, generator=stream)
     is_word = torch.tensor([[True, True, False, False]]).expand(6, 4)
     text = TextStates(tokens, is_word, tokens[:, 0])
     other = TextStates(torch.where(is_word[..., None], tokens, 9.0), is_word, tokens[:, 0])
-    assert eye.encode_text(text).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
-    assert eye.encode_text(text).equal(eye.encode_text(other))
+    assert step_encoder.encode_text(text).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
+    assert step_encoder.encode_text(text).equal(step_encoder.encode_text(other))
 
 
 def test_it_learns_what_an_eye_for_frames_cannot():
     """Frames alone do not tell where they came from; steps do. The control sees a source of zeros."""
     wins = {}
     for name in ("step", "frame"):
-        eye, stream = fresh(text_width=6), torch.Generator().manual_seed(1)
-        optimizer = torch.optim.AdamW(eye.parameters(), 3e-3)
+        step_encoder, stream = fresh(text_width=6), torch.Generator().manual_seed(1)
+        optimizer = torch.optim.AdamW(step_encoder.parameters(), 3e-3)
         for step in range(101):
             said, source, values, text = world(stream)
-            seen = eye.encode_step(source if name == "step" else torch.zeros_like(source), values, torch.ones(NUM))
-            nats, won = batch_info_nce(seen, eye.encode_text(text), said[:, None] != said, 0.1)
+            seen = step_encoder.encode_step(
+                source if name == "step" else torch.zeros_like(source), values, torch.ones(NUM)
+            )
+            nats, won = batch_info_nce(seen, step_encoder.encode_text(text), said[:, None] != said, 0.1)
             if step < 100:
                 optimizer.zero_grad()
                 nats.mean().backward()
@@ -71,17 +75,17 @@ def test_it_learns_what_an_eye_for_frames_cannot():
 def test_its_term_reaches_the_logits_and_leaves_the_eye_alone(batch, codec):  # noqa: F811
     torch.manual_seed(0)
     width = codec.table.shape[1] * codec.groups
-    eye = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32).requires_grad_(False)
+    step_encoder = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32).requires_grad_(False)
     cfg = ContrastConfig(frame_text=0.5, share=1.0, text_eye="step")
     logits = torch.randn(len(batch.target), codec.num_tokens, codec.num_codes).requires_grad_()
 
-    term = contrast_terms(logits, None, batch, codec, cfg, None, None, eye)["frame_text"]
+    term = contrast_terms(logits, None, batch, codec, cfg, None, None, step_encoder)["frame_text"]
     term.weighted.backward()
     assert logits.grad.norm() > 0
 
     values = codec.soft_values(logits.detach().softmax(-1))
-    seen = eye.encode_step(codec.values(batch.source), values, batch.gap_s)
-    scores = seen @ eye.encode_text(batch.text).T / 0.1
+    seen = step_encoder.encode_step(codec.values(batch.source), values, batch.gap_s)
+    scores = seen @ step_encoder.encode_text(batch.text).T / 0.1
     nats = []
     for row in range(len(scores)):
         own = scores[row, row]
@@ -93,17 +97,17 @@ def test_its_term_reaches_the_logits_and_leaves_the_eye_alone(batch, codec):  # 
 def test_its_own_loss_masks_equal_captions(batch, codec):  # noqa: F811
     torch.manual_seed(0)
     width = codec.table.shape[1] * codec.groups
-    eye = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32)
-    found = step_encoder_objective(eye, codec, batch, 0.1)
+    step_encoder = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32)
+    found = step_encoder_objective(step_encoder, codec, batch, 0.1)
     seen, read = (
-        eye.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s),
-        eye.encode_text(batch.text),
+        step_encoder.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s),
+        step_encoder.encode_text(batch.text),
     )
     is_other = batch.caption[:, None] != batch.caption
     nats = [batch_info_nce(*pair, is_other, 0.1)[0].mean() for pair in ((seen, read), (read, seen))]
     assert found.total.item() == pytest.approx(sum(nats).item() / 2, rel=1e-5)
     found.total.backward()
-    assert all(parameter.grad is not None for parameter in eye.parameters())
+    assert all(parameter.grad is not None for parameter in step_encoder.parameters())
 
 
 def tiny(tiny_model, *changes: str) -> Config:
