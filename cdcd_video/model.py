@@ -40,7 +40,7 @@ class Model:
     clip: FrozenClip
     codec: Codec
     denoiser: Denoiser | FlowDenoiser | CausalTransformer
-    """What predicts the next frame: ours, or the rival that the config names."""
+    """What predicts the next frame: ours, or the baseline that the config names."""
     digest: str
     """sha256 over what draws, see `model_digest`."""
     least_db: float | None = None
@@ -71,12 +71,12 @@ def build_critic(config: Config) -> Critic | None:
 
 
 def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoiser | FlowDenoiser | CausalTransformer:
-    """A denoiser with fresh weights for a codec's codes, or the rival that stands in its place."""
+    """A denoiser with fresh weights for a codec's codes, or the baseline that stands in its place."""
     shape = dict(levels=codec.levels, table=codec.table, num_patches=codec.num_patches, groups=codec.groups)
     shape |= dict(text_width=text_width)
-    if config.rival is None:
+    if config.baseline is None:
         return Denoiser(config.denoiser, **shape)
-    return build_baseline(config.rival, config.denoiser, **shape)
+    return build_baseline(config.baseline, config.denoiser, **shape)
 
 
 def build_step_encoder(config: Config, codec: CodeSpace, text_width: int) -> StepTextEncoder:

@@ -50,7 +50,9 @@ class ImageToVideo:
     def __init__(self, model: Model):
         self.model = model
         self.num_threads = threads_of(model)
-        self.way: NextFrame = DiscreteSampler(model) if model.config.rival is None else cast(NextFrame, model.denoiser)
+        self.way: NextFrame = (
+            DiscreteSampler(model) if model.config.baseline is None else cast(NextFrame, model.denoiser)
+        )
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "sprites", device: str = "auto") -> "ImageToVideo":
@@ -68,7 +70,7 @@ class ImageToVideo:
 
     @property
     def has_likelihood(self) -> bool:
-        """Whether `nll` has an answer; a rival that walks in continuous values has none."""
+        """Whether `nll` has an answer; a baseline that walks in continuous values has none."""
         return isinstance(self.way, Likelihood)
 
     def defaults(self, **changes: Any) -> SamplingParams:
@@ -79,12 +81,12 @@ class ImageToVideo:
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         params = self.model.config.sample.changed(**changes)
-        rival = self.model.config.rival
-        if rival and (params.order != "ancestral" or params.contrast):
+        baseline = self.model.config.baseline
+        if baseline and (params.order != "ancestral" or params.contrast):
             raise UserError(
-                f"the model is the rival {rival.kind}, which has no order of codes and no contrast; leave both out"
+                f"the model is the baseline {baseline.kind}, which has no order of codes and no contrast; leave both out"
             )
-        if rival:
+        if baseline:
             return params
         if params.order != "ancestral" and not has_order(self.model.process):
             kind = self.model.config.diffusion.process.kind
@@ -246,7 +248,7 @@ class ImageToVideo:
     ) -> Int[Tensor, "B F N"] | Float[Tensor, "B F P V"]:
         """Autoregressive in latent space: frame after frame, never decoded and encoded in between.
 
-        Returns codes (B, F, N), or the code values (B, F, P, V) of a rival that walks in those.
+        Returns codes (B, F, N), or the code values (B, F, P, V) of a baseline that walks in those.
         """
         with threads(self.num_threads):
             return torch.stack(list(self._latents(starts, captions, params, seeds, progress)), 1)

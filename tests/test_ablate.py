@@ -62,11 +62,11 @@ def write_plan(folder: Path, **changes) -> Path:
     return path
 
 
-def test_cells_are_arms_times_columns_times_seeds_and_then_rivals(tmp_path: Path):
+def test_cells_are_arms_times_columns_times_seeds_and_then_baselines(tmp_path: Path):
     path = write_plan(
         tmp_path,
         across={"mask": [], "bridge": ["diffusion.process.kind=bridge"]},
-        rivals={"gaussian": ["rival.kind=gaussian", "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]},
+        baselines={"gaussian": ["baseline.kind=gaussian", "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]},
     )
     found = plan.read(path, ["seeds=[3, 5]"], tmp_path)
     names = [one.folder.name for one in found.cells]
@@ -82,7 +82,20 @@ def test_cells_are_arms_times_columns_times_seeds_and_then_rivals(tmp_path: Path
     by_name = {one.folder.name: one.config for one in found.cells}
     assert by_name["both-bridge-5"].diffusion.process.kind == "bridge" and by_name["both-bridge-5"].seed == 5
     assert by_name["none-mask-3"].loss.contrast.frame_text == 0 < by_name["both-mask-3"].loss.contrast.frame_text
-    assert by_name["gaussian-3"].rival.kind == "gaussian"
+    assert by_name["gaussian-3"].baseline.kind == "gaussian"
+
+
+def test_baselines_and_their_earlier_name(tmp_path: Path):
+    off = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
+    both = [
+        {key: {"g": [f"{one}.kind=gaussian", *off]}} for key in ("baselines", "rivals") for one in ("baseline", "rival")
+    ]
+    kinds = [plan.read(write_plan(tmp_path, **given), [], tmp_path).cells[-1].config.baseline.kind for given in both]
+    assert kinds == ["gaussian"] * 4
+    with pytest.raises(UserError, match="small.yaml: `rivals` is the earlier name of `baselines`"):
+        plan.read(write_plan(tmp_path, **both[0], **both[-1]), [], tmp_path)
+    with pytest.raises(UserError, match="cell g-0: --set: `rival` is the earlier name of `baseline`"):
+        plan.read(write_plan(tmp_path, baselines={"g": ["rival.kind=gaussian", "baseline=null"]}), [], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +104,7 @@ def test_cells_are_arms_times_columns_times_seeds_and_then_rivals(tmp_path: Path
         ({"arms": {"none": ["loss.contrst=0"]}}, ["cell none-0", "contrst"]),
         ({"reference": "nothing"}, ["reference", "nothing"]),
         ({"seeds": [1, 1]}, ["called the same"]),
-        ({"rivals": {"none": []}}, ["called the same"]),
+        ({"baselines": {"none": []}}, ["called the same"]),
         ({"measured": {"along": {"protocol": "no.yaml", "metrics": ["psnr"]}}}, ["no.yaml"]),
         (
             {"measured": {"along": {"protocol": str(ROOT / "configs/eval/small.yaml"), "metrics": ["beauty"]}}},

@@ -254,7 +254,7 @@ def test_entries_that_cannot_be_used_are_refused():
         ("loss.contrast.extra.frame_txt=0.1", "no contrastive term 'frame_txt'; did you mean frame_text?"),
         ("loss.contrast.extra.frame_text=0.1", "give it its weight as loss.contrast.frame_text"),
         ("diffusion.process.kind=msk", "must be bridge, cdcd, hybrid, mask or replace"),
-        ("rival.kind=diffusion", "must be autoregressive or gaussian"),
+        ("baseline.kind=diffusion", "must be autoregressive or gaussian"),
     ],
 )
 def test_configs_that_name_what_is_not_there(change: str, words: str):

@@ -406,12 +406,12 @@ def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
 
 @pytest.mark.sweep(most=1)
 @pytest.mark.parametrize("kind", ["gaussian", "autoregressive"])
-def test_rivals_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):
+def test_baselines_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):
     """One walks over the codes too, the other in the code vectors, off the grid of the codes."""
-    folder = tmp_path / "rival"
+    folder = tmp_path / "baseline"
     shutil.copytree(tiny_model, folder)
     no_contrast = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
-    config = config_file.load(folder / "config.yaml", Config, [f"rival.kind={kind}", *no_contrast])
+    config = config_file.load(folder / "config.yaml", Config, [f"baseline.kind={kind}", *no_contrast])
     model = load_model(tiny_model)
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -14,7 +14,7 @@ import pytest
 import shapes
 import torch
 from chains import CHAINS, WRITTEN, chain_of
-from test_rivals import FRAMES, SMALL, condition, rival
+from test_baselines import FRAMES, SMALL, baseline, condition
 
 import evaluate
 from cdcd_video import ImageToVideo
@@ -150,7 +150,7 @@ def test_the_term_for_the_start_is_the_divergence_written_out(name: str):
 
 def test_the_causal_models_likelihood_is_that_of_a_law():
     """Of all frames of a small world the probabilities sum to 1."""
-    model = rival("autoregressive", **SMALL)
+    model = baseline("autoregressive", **SMALL)
     known = condition(model, 1, tokens=4, num_codes=3)
     text = (known.text.tokens, known.text.is_word, known.text.embedding)
     fields = {field.name: getattr(known, field.name) for field in dataclasses.fields(known) if field.name != "text"}
@@ -244,10 +244,10 @@ def lines_of(folder: str, name: str = "scores.jsonl") -> list[dict]:
     return [json.loads(line) for line in Path(folder, name).read_text().splitlines()]
 
 
-def rival_of(tiny_model: Path, kind: str, folder: Path) -> Path:
-    """A rival with random weights, in the tiny model's latent space."""
+def baseline_of(tiny_model: Path, kind: str, folder: Path) -> Path:
+    """A baseline with random weights, in the tiny model's latent space."""
     shutil.copytree(tiny_model, folder)
-    changes = [f"rival.kind={kind}", "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
+    changes = [f"baseline.kind={kind}", "loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
     config = config_file.load(ROOT / "configs" / "tiny.yaml", Config, changes)
     (folder / "config.yaml").write_text(config_file.dump(config))
     model = load_model(tiny_model)
@@ -284,18 +284,18 @@ def test_scores_are_those_of_every_video_whatever_the_batch(run):
     assert whole["features"] == f"codec-{whole['features_sha256'][:8]}"
 
 
-def test_a_causal_rival_is_scored_exactly(run, tiny_model: Path, tmp_path: Path):
-    model = rival_of(tiny_model, "autoregressive", tmp_path / "model")
+def test_a_causal_baseline_is_scored_exactly(run, tiny_model: Path, tmp_path: Path):
+    model = baseline_of(tiny_model, "autoregressive", tmp_path / "model")
     assert run("--checkpoint", model, "--metrics", "nll", "--out", "a")[0] == 0
     assert run("--checkpoint", model, "--metrics", "nll", "--out", "b", "--temperature", 0.5, "--guidance", 2)[0] == 0
     found, again = ([s["value"] for s in lines_of(out) if s["metric"] == "nll"] for out in "ab")
     assert found == again and len(found) > 4, "no setting of the drawing plays a part"
 
 
-def test_a_rival_without_a_likelihood_is_told_and_scored_otherwise(run, tiny_model: Path, tmp_path: Path):
-    model = rival_of(tiny_model, "gaussian", tmp_path / "model")
+def test_a_baseline_without_a_likelihood_is_told_and_scored_otherwise(run, tiny_model: Path, tmp_path: Path):
+    model = baseline_of(tiny_model, "gaussian", tmp_path / "model")
     code, _, err = run("--checkpoint", model, "--metrics", "psnr", "nll", "--out", "a")
-    assert code == 0 and err.count("note: nll is left out: the rival gaussian gives codes no probability") == 1
+    assert code == 0 and err.count("note: nll is left out: the baseline gaussian gives codes no probability") == 1
     assert {line["metric"].partition("_")[0] for line in lines_of("a")} == {"psnr"}
     assert "nll is left out" in Path("a/report.md").read_text()
     code, out, err = run("--checkpoint", model, "--metrics", "nll", "--out", "b")

@@ -149,7 +149,7 @@ def denoising(name: str, loss: LossConfig, process: processes.InterpolatingProce
     return OnCodes(name, nn.ModuleDict(parts), pay)
 
 
-def rival(kind: str) -> OnCodes:
+def baseline(kind: str) -> OnCodes:
     space = codec()
     torch.manual_seed(2)
     shape = dict(levels=LEVELS, table=space.table, num_patches=PATCHES, groups=GROUPS, text_width=8)
@@ -253,8 +253,8 @@ TASKS: dict[str, Callable[[], OnCodes | OnFrames | Towers]] = {
     "few": lambda: denoising("few", both(share=0.15, symmetric=False), processes.mask(NUM_CODES)),
     "cdcd": lambda: denoising("cdcd", CDCD, processes.replace(NUM_CODES, 0.2)),
     "refine": lambda: denoising("refine", both(), processes.mask(NUM_CODES), own_share=0.6),
-    "gaussian": lambda: rival("gaussian"),
-    "autoregressive": lambda: rival("autoregressive"),
+    "gaussian": lambda: baseline("gaussian"),
+    "autoregressive": lambda: baseline("autoregressive"),
     "eye": stepping,
     "codec": lambda: OnFrames("codec"),
     "decoder": lambda: OnFrames("decoder"),

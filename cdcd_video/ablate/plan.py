@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -30,7 +31,9 @@ class Measured(Section):
 
 
 class Ablation(Section):
-    """Cells = (arms x across, then rivals) x seeds, all with the same data, steps, codec and CLIP."""
+    """Cells = (arms x across, then baselines) x seeds, all with the same data, steps, codec and CLIP."""
+
+    earlier_keys: ClassVar[Mapping[str, str]] = MappingProxyType({"rivals": "baselines"})
 
     question: str
     """What is to be found out, as a sentence."""
@@ -44,7 +47,7 @@ class Ablation(Section):
     """What is compared; the first is what the others are held against, unless `reference` names another."""
     across: dict[Name, Changes] = Field(default_factory=dict)
     """Everything that each arm is crossed with; an arm is compared within each of them."""
-    rivals: dict[Name, Changes] = Field(default_factory=dict)
+    baselines: dict[Name, Changes] = Field(default_factory=dict)
     """Further arms that are crossed with nothing."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     """Training seeds: of weights, order of the examples, corruption."""
@@ -57,12 +60,12 @@ class Ablation(Section):
         names = [arm.name for arm in self.every_arm()]
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("two arms or two seeds are called the same")
-        if self.reference is not None and self.reference not in {**self.arms, **self.rivals}:
+        if self.reference is not None and self.reference not in {**self.arms, **self.baselines}:
             raise ValueError(f"reference is {self.reference!r}, which is no arm")
         return self
 
     def every_arm(self) -> list["Arm"]:
-        """All arms in the order in which they are trained: one column after the other, then the rivals."""
+        """All arms in the order in which they are trained: one column after the other, then the baselines."""
         reference = self.reference or next(iter(self.arms))
         columns = self.across or {"": ()}
         arms = []
@@ -71,7 +74,7 @@ class Ablation(Section):
             held = f"{reference}-{column}" if column and reference in self.arms else reference
             arms.append(Arm(full, held, (*crossed, *changes)))
         first = arms[0].reference
-        return arms + [Arm(name, first, changes) for name, changes in self.rivals.items()]
+        return arms + [Arm(name, first, changes) for name, changes in self.baselines.items()]
 
 
 @dataclass(frozen=True)

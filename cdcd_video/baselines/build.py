@@ -1,4 +1,4 @@
-"""Rivals of the denoiser's size: the width of their MLPs takes up what they spare or need elsewhere."""
+"""Baselines of the denoiser's size: the width of their MLPs takes up what they spare or need elsewhere."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ def num_parameters(network: nn.Module) -> int:
 
 
 def build_baseline(section: BaselineSection, cfg: DenoiserConfig, **shape) -> nn.Module:
-    """A rival with fresh weights and, as nearly as whole widths allow, as many parameters as the denoiser of `cfg`.
+    """A baseline with fresh weights and, as nearly as whole widths allow, as many parameters as the denoiser of `cfg`.
 
     Args:
       section: the baseline that the config names.
@@ -31,7 +31,7 @@ def build_baseline(section: BaselineSection, cfg: DenoiserConfig, **shape) -> nn
     mlp_width = 1 + round((wanted - least) / per_unit)
     if mlp_width < 1:
         raise UserError(
-            f"the rival {section.kind} needs more than the denoiser's {wanted:,} weights at denoiser.width {cfg.width} and "
+            f"the baseline {section.kind} needs more than the denoiser's {wanted:,} weights at denoiser.width {cfg.width} and "
             f"num_layers {cfg.num_layers}; raise one of them"
         )
     return section.build(cfg, **shape, mlp_width=mlp_width)

@@ -1,4 +1,4 @@
-"""The sections of the built-in baselines, under `rival`. Nothing here imports torch before it builds."""
+"""The sections of the built-in baselines, under `baseline`. Nothing here imports torch before it builds."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 

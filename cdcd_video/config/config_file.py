@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cdcd_video.config import strict_yaml
-from cdcd_video.config.config_layers import base_chain, complete, leaves, merge, parse_override
+from cdcd_video.config.config_layers import base_chain, complete, leaves, merge, parse_override, with_present_keys
 from cdcd_video.config.config_mistakes import problems_of, unusable_values, with_origin
 from cdcd_video.config.wording import printable
 from cdcd_video.errors import UserError
@@ -42,10 +42,13 @@ def load(
     """
     merged = complete({name: dict(section) for name, section in beneath.items()}, model)
     origin: dict[str, str] = {}
-    layers = [(printable(file), layer) for file, layer in base_chain(Path(path))]
-    for name, layer in [*layers, *(("--set", parse_override(text)) for text in overrides)]:
-        merged = complete(merge(merged, layer), model)
-        origin.update(dict.fromkeys(leaves(layer), name))
+    files = [(printable(file), [layer]) for file, layer in base_chain(Path(path))]
+    for name, layers in [*files, ("--set", [parse_override(text) for text in overrides])]:
+        for layer, earlier in with_present_keys(layers, model, name):
+            merged = complete(merge(merged, layer), model)
+            for key in leaves(layer):
+                old = earlier.get(key.partition(".")[0])
+                origin[key] = f"{name}, where it is called `{old}`" if old else name
     problems = unusable_values(merged)
     if not problems:
         try:
@@ -59,5 +62,5 @@ def load(
 
 
 def dump(config: BaseModel) -> str:
-    """The resolved config as YAML text that `load` reads back to an equal config."""
-    return strict_yaml.write(config.model_dump(mode="json"))
+    """The resolved config as YAML text that `load` reads back to an equal config, in the keys that earlier versions know."""
+    return strict_yaml.write(config.model_dump(mode="json", by_alias=True))

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -72,6 +72,31 @@ def parse_override(text: str) -> dict[str, Any]:
     for part in reversed(parts):
         layer = {part: layer}
     return layer
+
+
+def with_present_keys(
+    layers: Sequence[dict[str, Any]], model: type[BaseModel], place: str
+) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """The layers of one file, or of all `--set`, in the present names of the keys (`Section.earlier_keys`).
+
+    Returns:
+      For each layer: its content, and those of its keys that go by an earlier name -> that name.
+
+    Raises:
+      UserError: a key is given under both names.
+    """
+    known: Mapping[str, str] = getattr(model, "earlier_keys", {})
+    given = {key for layer in layers for key in layer}
+    for old, new in known.items():
+        if {old, new} <= given:
+            raise UserError(f"{place}: `{old}` is the earlier name of `{new}`, and both are given; remove one of them.")
+    return [
+        (
+            {known.get(key, key): value for key, value in layer.items()},
+            {known[key]: key for key in layer if key in known},
+        )
+        for layer in layers
+    ]
 
 
 def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class _Schema:
 
     def __init__(self, model: type[BaseModel]):
         self.root = model.model_json_schema()
+        self.earlier_keys: Mapping[str, str] = getattr(model, "earlier_keys", {})
 
     def find(self, loc: Sequence[str | int], data: Any) -> tuple[str, list[dict], list[dict]]:
         """pydantic's location -> dotted key, what it may hold, and what its parent may hold.
@@ -116,8 +117,9 @@ class _Schema:
         """The nearest known key, beside the unknown one or anywhere, or else all keys of its section."""
         section, _, name = key.rpartition(".")
         siblings = [sibling for node in parents for sibling in node.get("properties", {})]
-        if near := difflib.get_close_matches(name, siblings, 1):
-            return f"did you mean `{f'{section}.' if section else ''}{near[0]}`?"
+        earlier = {} if section else self.earlier_keys
+        if near := difflib.get_close_matches(name, [*siblings, *earlier], 1):
+            return f"did you mean `{f'{section}.' if section else ''}{earlier.get(near[0], near[0])}`?"
         everywhere = dict.fromkeys(self._all_keys(self.root, ""))
         if key in everywhere:
             return f"it belongs to another `kind` of `{section}`; the keys here are {', '.join(siblings)}"

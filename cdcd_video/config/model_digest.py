@@ -13,7 +13,7 @@ from cdcd_video.config import Config, config_file
 from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.storage.small_file import MIB, read_small
 
-_SECTIONS = ("clip", "codec", "picture", "denoiser", "rival", "diffusion")
+_SECTIONS = {name: name for name in ("clip", "codec", "picture", "denoiser", "diffusion")} | {"rival": "baseline"}
 """Of a config: what the networks are, and the chain that they walk. Every dial of a drawing is told beside its video."""
 _FRAMES = ("kind", "size_px", "mode", "fps")
 """Of the section `data`: what starting frames are made to be, and the rate that was learned."""
@@ -39,7 +39,7 @@ def folder_digest(folder: Path) -> str:
     """
     config = config_file.load(folder / "config.yaml", Config)
     # A dial that is newer than the model is not told where it stands at its default, so the digest stays.
-    sections = {name: getattr(config, name) for name in _SECTIONS if getattr(config, name) is not None}
+    sections = {key: getattr(config, name) for key, name in _SECTIONS.items() if getattr(config, name) is not None}
     parts = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
     parts["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
     if config.clip.kind != "builtin":

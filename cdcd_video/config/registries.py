@@ -36,7 +36,7 @@ class ProcessSection(Section, ABC):
 
 
 class BaselineSection(Section, ABC):
-    """Base of the sections under `rival`: one baseline with its settings."""
+    """Base of the sections under `baseline`: one baseline with its settings."""
 
     kind: str
     unused: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +95,7 @@ BASELINES: Registry[type[BaselineSection]] = _registry(
     *("baseline", "baselines", "cdcd_video.config.baselines", "gaussian autoregressive"),
     _is_section(BaselineSection, "baseline"),
 )
-"""Baselines: `rival.kind`."""
+"""Baselines: `baseline.kind`."""
 CONTRAST_TERMS: Registry[Callable[..., Any]] = _registry(
     *("contrastive term", "contrast_terms", "cdcd_video.contrast_terms", "frame_frame frame_text"),
     _is_term,

@@ -4,6 +4,8 @@ A choice among variants is a tagged union (`kind: ...`), so that a combination w
 down. Files are read by `cdcd_video.config.config_file`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -411,6 +413,8 @@ class TrainStages(Section):
 class Config(Section):
     """One experiment."""
 
+    earlier_keys: ClassVar[Mapping[str, str]] = MappingProxyType({"rival": "baseline"})
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     """Run folder: runs/NAME."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -424,7 +428,7 @@ class Config(Section):
     codec: CodecConfig = CodecConfig()
     picture: PictureConfig = PictureConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
-    rival: Baseline | None = None
+    baseline: Baseline | None = Field(default=None, serialization_alias="rival")
     """Another way to predict the next frame in the place of the discrete diffusion, of the denoiser's size; for comparison."""
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()
@@ -458,13 +462,17 @@ class Config(Section):
         idle |= {f"loss.contrast.extra.{name}": weight for name, weight in contrast.extra.items()}
         idle |= {"loss.cdcd.intra": cdcd.intra, "loss.cdcd.inter": cdcd.inter, "sample.contrast": self.sample.contrast}
         asked = [name for name, weight in idle.items() if weight]
-        if self.rival and asked:
-            raise ValueError(f"{asked[0]} has a weight, but the rival {self.rival.kind} has no contrast; set it to 0")
-        if self.rival and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
-            raise ValueError(f"checkpoint_activations is for the denoiser; the rival {self.rival.kind} goes without it")
-        if self.rival and self.sample.order != "ancestral":
+        if self.baseline and asked:
             raise ValueError(
-                f"sample.order is {self.sample.order}, but a rival has no order of codes; leave it ancestral"
+                f"{asked[0]} has a weight, but the baseline {self.baseline.kind} has no contrast; set it to 0"
+            )
+        if self.baseline and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
+            raise ValueError(
+                f"checkpoint_activations is for the denoiser; the baseline {self.baseline.kind} goes without it"
+            )
+        if self.baseline and self.sample.order != "ancestral":
+            raise ValueError(
+                f"sample.order is {self.sample.order}, but a baseline has no order of codes; leave it ancestral"
             )
         if self.sample.order != "ancestral" and self.diffusion.process.kind != "mask":
             raise ValueError(

@@ -99,7 +99,7 @@ def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[s
     left = [metric for metric in metrics if not METRICS[metric].needs_model or pipe.has_likelihood]
     if len(left) == len(metrics):
         return left, []
-    told = f"nll is left out: the rival {pipe.model.config.rival.kind} gives codes no probability"
+    told = f"nll is left out: the baseline {pipe.model.config.baseline.kind} gives codes no probability"
     if not left:
         raise UserError(f"{told}; name another metric")
     return left, [told]

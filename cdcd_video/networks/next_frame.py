@@ -1,4 +1,4 @@
-"""What draws the next frame, and what a rival is beside that: the seam between a video and the model that draws it."""
+"""What draws the next frame, and what a baseline is beside that: the seam between a video and the model that draws it."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -50,13 +50,13 @@ class Baseline(NextFrame, Protocol):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """What the rival pays for a batch, the same batch that our denoiser would be given.
+        """What the baseline pays for a batch, the same batch that our denoiser would be given.
 
         Args:
           batch: code pairs.
-          cfg: jitter of the source, dropout of captions, and whatever else the rival knows of.
+          cfg: jitter of the source, dropout of captions, and whatever else the baseline knows of.
           loss: weights of tokens.
           rows: every random number; and, as `rows.reduce`, the processes that share the batch.
-          own_share: share of examples whose source frame the rival draws itself, in one pass, from the frame before it.
+          own_share: share of examples whose source frame the baseline draws itself, in one pass, from the frame before it.
           temperature: of those drawings.
         """

@@ -1,4 +1,4 @@
-"""The one transformer block that the denoiser, its rivals, the decoder and the embed head share."""
+"""The one transformer block that the denoiser, its baselines, the decoder and the embed head share."""
 
 from collections.abc import Callable
 from typing import cast

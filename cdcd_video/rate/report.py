@@ -101,10 +101,10 @@ def _verdict(study: Study, content: dict[str, Any], name: str) -> dict[str, str]
         is_clear = facts["low"] is not None and facts["low"] > 0.5
         text = f"{best} is preferred {_share(facts)} of the time, ties counted half"
     else:
-        rivals = [
+        others = [
             pair for pair in found["pairs"] if best in (pair["first"], pair["second"]) and pair["low"] is not None
         ]
-        gaps = [pair["low"] if pair["first"] == best else -pair["high"] for pair in rivals]
+        gaps = [pair["low"] if pair["first"] == best else -pair["high"] for pair in others]
         is_clear = bool(gaps) and min(gaps) > 0
         text = f"{best} has the highest mean, {value:.2f} of 5 [{_between(facts)}]"
     # Fewer answers cannot be told from a coin's at the level of 5 %, though they all agree, and drawn again their interval

@@ -39,10 +39,10 @@ def advice(
 
 
 def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
-    """Dials that were turned and that the model's rival does not have."""
-    rival, sample = model.config.rival, model.config.sample
-    turned = [name for name in (rival.unused if rival else ()) if getattr(params, name) != getattr(sample, name)]
-    return [f"{name} is not looked at: the model is the rival {rival.kind}, which has none" for name in turned]
+    """Dials that were turned and that the model's baseline does not have."""
+    baseline, sample = model.config.baseline, model.config.sample
+    turned = [name for name in (baseline.unused if baseline else ()) if getattr(params, name) != getattr(sample, name)]
+    return [f"{name} is not looked at: the model is the baseline {baseline.kind}, which has none" for name in turned]
 
 
 def _other_rates(model: Model, params: SamplingParams) -> list[str]:

@@ -25,7 +25,7 @@ from cdcd_video.training.stage_settings import step_rng
 from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
 
 NUM_NORMALIZATION_FRAMES = 4096
-"""Training frames that a rival fixes its scales by."""
+"""Training frames that a baseline fixes its scales by."""
 
 
 class CodeStage:
@@ -126,12 +126,12 @@ class DiffusionStage(CodeStage):
             self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
-        if config.rival:
+        if config.baseline:
             denoiser.fit_normalization(cache.some_codes(NUM_NORMALIZATION_FRAMES))
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
         """How the blocks save memory or time in this stage."""
-        if not self.config.rival:
+        if not self.config.baseline:
             self.denoiser.keeps_activations = not train.checkpoint_activations
         if train.compile:
             for block in self.denoiser.blocks:
@@ -139,7 +139,7 @@ class DiffusionStage(CodeStage):
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         cfg, reduce = self.config, distributed.collectives()
-        if cfg.rival:
+        if cfg.baseline:
             return self.denoiser.learn(batch, cfg.diffusion, cfg.loss, RowGenerator(generator, reduce))
         draws = make_step_draws(batch, cfg.diffusion, cfg.loss, generator, reduce)
         return diffusion_objective(
@@ -161,7 +161,7 @@ class DiffusionStage(CodeStage):
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
         way = (
-            self.denoiser if self.config.rival else DiscreteSampler(self)
+            self.denoiser if self.config.baseline else DiscreteSampler(self)
         )  # which has all that a walk needs of a model
         watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
         given = (way, self.codec, self.config)
@@ -189,7 +189,7 @@ class RefineStage(DiffusionStage):
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
         reduce = distributed.collectives()
-        if self.config.rival:
+        if self.config.baseline:
             dials, rows = dict(own_share=own_share, temperature=temperature), RowGenerator(generator, reduce)
             return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, rows, **dials)
         draws = make_refine_draws(batch, generator, reduce)

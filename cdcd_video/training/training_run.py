@@ -216,7 +216,7 @@ class TrainingRun:
     ) -> None:
         config = self.config
         process = build_process(config, at.space.num_codes)
-        sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.rival]))
+        sections = (config.denoiser, config.diffusion, config.loss, *filter(None, [config.baseline]))
         step_encoder = trained_step_encoder(self.config, self.out, at, self.device)
         task = stage(denoiser, at.space, process, config, *at.caches, self.device, step_encoder)
         if start is not None:

@@ -54,7 +54,7 @@ class LatentModel:
 
     @torch.no_grad()
     def values(self, drawn: Drawn) -> Float[np.ndarray, "*n P V"]:
-        """Codes to their vectors; a rival that walks in the vectors themselves has them already."""
+        """Codes to their vectors; a baseline that walks in the vectors themselves has them already."""
         if np.issubdtype(drawn.dtype, np.floating):
             return drawn
         flat = torch.from_numpy(drawn.reshape(-1, drawn.shape[-1])).to(self.device)

@@ -12,7 +12,7 @@ from cdcd_video.tools.dry_run.tensor_table import Table
 from cdcd_video.tools.dry_run.trial_networks import Line
 
 SHOWN = {None: "corrupted codes, in 0..K; K is [MASK]", "gaussian": "noisy code values, normalised per channel"}
-"""What x_t is, by the rival's kind; a causal transformer has none."""
+"""What x_t is, by the baseline's kind; a causal transformer has none."""
 
 
 def clip_table(line: Line, name: str, batch_size: int, batch: tuple, seen: dict, scalars: dict) -> str:
@@ -70,7 +70,7 @@ def step_encoder_table(line: Line, name: str, batch_size: int, batch: Any, seen:
 
 
 def diffusion_table(line: Line, name: str, batch_size: int, batch: Any, seen: dict, scalars: dict) -> str:
-    """Of the denoiser or the rival in its place: codes, what is seen of them, what is said."""
+    """Of the denoiser or the baseline in its place: codes, what is seen of them, what is said."""
     codec = line.codec
     table = Table(B=batch_size, N=codec.num_tokens, K=codec.num_codes, L=line.num_words)
     table.sizes |= dict(Dt=line.clip.text_width, J=line.clip.joint_width, P=codec.num_patches)
@@ -92,9 +92,9 @@ def diffusion_table(line: Line, name: str, batch_size: int, batch: Any, seen: di
     table.add("token states", batch.text.tokens, "B L Dt", "word embedding and last layer of CLIP's text tower")
     table.add("is word", batch.text.is_word, "B L", "False on padding")
     table.add("caption embedding", batch.text.embedding, "B J", "in the joint space, unit norm")
-    kind = line.config.rival.kind if line.config.rival else None
+    kind = line.config.baseline.kind if line.config.baseline else None
     if kind not in (*SHOWN, "autoregressive"):
-        return table.told(scalars)  # a rival that is not known here: what it is given, and no more
+        return table.told(scalars)  # a baseline that is not known here: what it is given, and no more
     shown, *time, condition = seen["denoiser"].given
     letters = "B P V" if kind == "gaussian" else "B N"
     table.add("jittered source", condition.source, letters, "what the denoiser is shown of the source")
@@ -109,7 +109,7 @@ def diffusion_table(line: Line, name: str, batch_size: int, batch: Any, seen: di
 
 
 def prediction(kind: str | None, out: Tensor) -> tuple[str, Tensor, str, str]:
-    """What the denoiser or the rival in its place says: name, tensor, letters, meaning."""
+    """What the denoiser or the baseline in its place says: name, tensor, letters, meaning."""
     if kind == "gaussian":
         return "x0", out, "B P V", "the expected code values, normalised per channel"
     return "logits", out, "B N K", "of p(x0 | x_t, ...)" if kind is None else "of p(code | codes before it, ...)"

@@ -55,7 +55,7 @@ class Line:
         return builtin_clip.build_clip(cfg, self.config.data.size_px, cfg.vocabulary, self.tokenizer.eos_token_id)
 
     def fresh_codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
-        """An untrained codec, and the denoiser (or the rival in its place) that reads its codes."""
+        """An untrained codec, and the denoiser (or the baseline in its place) that reads its codes."""
         codec = build_codec(self.config, self.clip)
         return codec, build_denoiser(self.config, codec, self.clip.text_width)
 

@@ -38,7 +38,7 @@ class _Drawn:
 def sampling_section(line: Line) -> str:
     """The tensors of a drawing of two frames and its FLOPs, as text."""
     drawn = _draw(line)
-    is_autoregressive = line.config.rival is not None and line.config.rival.kind == "autoregressive"
+    is_autoregressive = line.config.baseline is not None and line.config.baseline.kind == "autoregressive"
     steps = "one pass per patch" if is_autoregressive else f"{drawn.dials.num_steps} reverse steps"
     costs = [
         f"  FLOPs: {scaled(drawn.once, 'FLOP')} once (reading image and caption), then for each frame"
@@ -54,7 +54,7 @@ def _draw(line: Line) -> _Drawn:
     dials = pipe.defaults().changed(num_frames=2)
     size, caption = line.config.data.size_px, line.clips.caption(0)
     starts = np.zeros((1, size, size, 3), np.uint8)
-    large = [line.codec.decoder, *([] if line.config.rival else [line.denoiser])]
+    large = [line.codec.decoder, *([] if line.config.baseline else [line.denoiser])]
     with unreal(*large), watching(dict(denoiser=line.denoiser)) as calls:
         once, _ = count_flops(lambda: pipe.roll_out(starts, [caption], dials.changed(num_frames=1), [0]))
         both, latents = count_flops(lambda: pipe.roll_out(starts, [caption], dials, [0]))
@@ -75,7 +75,7 @@ def _table(line: Line, drawn: _Drawn) -> Table:
     table.add("caption embedding", text.embedding, "B J", "unit norm")
     table.sizes |= dict(P=codec.num_patches, V=codec.groups * codec.table.shape[1])
     rows = "2B" if drawn.dials.guidance != 1 else "B"
-    kind = line.config.rival.kind if line.config.rival else None
+    kind = line.config.baseline.kind if line.config.baseline else None
     letters = "P V" if kind == "gaussian" else "N"
     if kind in SHOWN:  # a causal transformer never makes a whole pass when it draws
         walked = "code values" if kind else "codes"

@@ -1,4 +1,4 @@
-"""The rivals: as large as the denoiser, exact where they claim to be, and trained, drawn and measured by the same line."""
+"""The baselines: as large as the denoiser, exact where they claim to be, and trained, drawn and measured by the same line."""
 
 import dataclasses
 import itertools
@@ -46,8 +46,8 @@ LEVELS, PATCHES, GROUPS = (3, 2), 4, 2
 NUM_CODES, TOKENS = 6, PATCHES * GROUPS
 
 
-def rival(kind: str, *, levels=LEVELS, patches=PATCHES, groups=GROUPS, std: float | None = 0.15):
-    """A small rival in float32; its weights are drawn anew, for fresh heads are zero and say nothing."""
+def baseline(kind: str, *, levels=LEVELS, patches=PATCHES, groups=GROUPS, std: float | None = 0.15):
+    """A small baseline in float32; its weights are drawn anew, for fresh heads are zero and say nothing."""
     torch.manual_seed(0)
     table = FiniteScalarQuantizer(levels).table
     shape = dict(levels=levels, table=table, num_patches=patches, groups=groups, text_width=8, mlp_width=48)
@@ -99,7 +99,7 @@ def streams(*seeds: int) -> list[torch.Generator]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["gate", "sprites", "tiny"])
-def test_rivals_are_as_large_as_the_denoiser(name: str, kind: str):
+def test_baselines_are_as_large_as_the_denoiser(name: str, kind: str):
     config = config_file.load(ROOT / "configs" / f"{name}.yaml", Config)
     patches = (config.data.size_px // config.clip.patch_size) ** 2
     clip = SimpleNamespace(
@@ -107,7 +107,7 @@ def test_rivals_are_as_large_as_the_denoiser(name: str, kind: str):
     )
     codec = build_codec(config, clip)
     ours, theirs = (
-        num_parameters(build_denoiser(config.model_copy(update={"rival": other}), codec, 2 * config.clip.text_width))
+        num_parameters(build_denoiser(config.model_copy(update={"baseline": other}), codec, 2 * config.clip.text_width))
         for other in (None, BASELINES[kind]())
     )
     assert abs(theirs / ours - 1) < 0.005
@@ -136,7 +136,7 @@ def test_counting_does_not_move_the_weights(kind: str):
 
 
 def test_a_later_code_changes_no_earlier_logits_and_every_later_one():
-    model = rival("autoregressive")
+    model = baseline("autoregressive")
     known, codes = condition(model), codes_of(3, 5)
     before = model(codes, known)
     for token in range(TOKENS):
@@ -148,7 +148,7 @@ def test_a_later_code_changes_no_earlier_logits_and_every_later_one():
 
 
 def test_every_place_of_the_source_is_seen_from_every_other():
-    model = rival("autoregressive")
+    model = baseline("autoregressive")
     known, codes = condition(model), codes_of(3, 5)
     before = model(codes, known)
     for token in range(TOKENS):
@@ -159,14 +159,14 @@ def test_every_place_of_the_source_is_seen_from_every_other():
 
 @pytest.mark.parametrize("name", ["first", "gap_s", "age_s", "text"])
 def test_everything_it_is_told_matters(name: str):
-    model = rival("autoregressive")
+    model = baseline("autoregressive")
     known, other, codes = condition(model, 2), condition(model, 2, seed=1), codes_of(2, 5)
     after = model(codes, dataclasses.replace(known, **{name: getattr(other, name)}))
     assert (after - model(codes, known)).abs().max() > 1e-4
 
 
 def test_a_cached_drawing_sees_what_a_whole_pass_sees():
-    model = rival("autoregressive")
+    model = baseline("autoregressive")
     known, codes, seen = condition(model), codes_of(3, 5), {}
 
     def choose(logits, token):
@@ -201,7 +201,7 @@ def frame_probabilities(model, known: Condition) -> torch.Tensor:
 
 
 def test_the_likelihood_is_a_distribution_over_frames():
-    model = rival("autoregressive", **SMALL)
+    model = baseline("autoregressive", **SMALL)
     p = frame_probabilities(model, condition(model, 1, tokens=4, num_codes=3))
     assert abs(float(p.detach().sum()) - 1) < 1e-6
     # The codes of a patch are not drawn apart: the joint differs from the product of its margins.
@@ -210,7 +210,7 @@ def test_the_likelihood_is_a_distribution_over_frames():
 
 
 def test_drawings_follow_the_likelihood():
-    model = rival("autoregressive", **SMALL, std=0.3)
+    model = baseline("autoregressive", **SMALL, std=0.3)
     known = condition(model, 1, tokens=4, num_codes=3)
     p = frame_probabilities(model, known).detach()
     num = 6000
@@ -236,7 +236,7 @@ def test_drawings_follow_the_likelihood():
 
 
 def test_the_frame_that_is_likeliest_code_by_code():
-    model = rival("autoregressive")
+    model = baseline("autoregressive")
     known = condition(model)
     drawn = model.next_frame(known, SamplingParams(temperature=0.0, guidance=1.0), streams(0, 1, 2))
     assert torch.equal(model(drawn, known).argmax(-1), drawn)
@@ -244,7 +244,7 @@ def test_the_frame_that_is_likeliest_code_by_code():
 
 def test_what_the_causal_transformer_pays():
     """Its loss is the token-weighted mean of exact negative log-likelihoods."""
-    model, batch = rival("autoregressive"), pairs()
+    model, batch = baseline("autoregressive"), pairs()
     quiet = DiffusionConfig(source_jitter=0, caption_dropout=0)
     terms = model.learn(batch, quiet, LossConfig(), RowGenerator(torch.Generator().manual_seed(0)))
     known = Condition(batch.source, batch.first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
@@ -256,7 +256,7 @@ def test_what_the_causal_transformer_pays():
 
 
 def test_a_fresh_causal_transformer_copies_the_source():
-    model = rival("autoregressive", std=None)
+    model = baseline("autoregressive", std=None)
     known = condition(model)
     assert torch.equal(model(codes_of(3, 5), known).argmax(-1), known.source)
 
@@ -305,7 +305,7 @@ def test_the_oracle_of_a_gaussian_world_brings_back_its_mean_and_deviation():
 
 def test_what_the_flow_pays_is_the_velocitys_error():
     """The long way, value by value, with the gradient in closed form: 2 w (x_0_hat - x_0) / t^2 over the sum of w."""
-    model, batch, seen = rival("gaussian"), pairs(batch=40), {}
+    model, batch, seen = baseline("gaussian"), pairs(batch=40), {}
 
     def watch(module, given, output):
         seen.update(x_t=given[0], t=given[1], condition=given[2], output=output)
@@ -371,7 +371,7 @@ def test_the_best_prediction_is_where_the_loss_is_least():
 
 
 def test_channels_are_normalised_by_what_is_seen():
-    model = rival("gaussian")
+    model = baseline("gaussian")
     codes = codes_of(500, 3) % 3  # the last digit stands still
     model.fit_normalization(codes)
     normal = model._normal(model.begin(codes)).flatten(0, 1)
@@ -381,7 +381,7 @@ def test_channels_are_normalised_by_what_is_seen():
 
 
 def test_a_fresh_flow_copies_the_source():
-    model = rival("gaussian", std=None)
+    model = baseline("gaussian", std=None)
     known = condition(model)
     drawn = model.next_frame(known, SamplingParams(num_steps=3, guidance=1.0), streams(0, 1, 2))
     torch.testing.assert_close(drawn, known.source)
@@ -390,7 +390,7 @@ def test_a_fresh_flow_copies_the_source():
 
 @pytest.mark.parametrize("name", ["source", "first", "gap_s", "age_s", "text"])
 def test_everything_the_flow_is_told_matters(name: str):
-    model = rival("gaussian")
+    model = baseline("gaussian")
     known, other = condition(model, 2), condition(model, 2, seed=1)
     x_t, t = torch.randn(2, PATCHES, 4, generator=torch.Generator().manual_seed(3)), torch.tensor([0.4, 1.0])
     before = model(x_t, t, known)
@@ -400,7 +400,7 @@ def test_everything_the_flow_is_told_matters(name: str):
 
 
 def test_a_withheld_first_frame_is_not_seen_by_the_flow():
-    model = rival("gaussian")
+    model = baseline("gaussian")
     known = dataclasses.replace(condition(model), has_first=torch.zeros(3, dtype=torch.bool))
     x_t, t = torch.randn(3, PATCHES, 4), torch.ones(3)
     other = dataclasses.replace(known, first=condition(model, seed=1).first)
@@ -408,7 +408,7 @@ def test_a_withheld_first_frame_is_not_seen_by_the_flow():
 
 
 def test_the_source_a_roll_out_stands_on_is_worn_as_the_codes_of_ours_are():
-    model = rival("gaussian")
+    model = baseline("gaussian")
     codes = codes_of(4000, 7)
     worn = model._noisy_source(model.begin(codes), 0.2, RowGenerator(torch.Generator().manual_seed(0)))
     normal = (worn - model.begin(codes)) / model.spread
@@ -427,7 +427,7 @@ def test_the_source_a_roll_out_stands_on_is_worn_as_the_codes_of_ours_are():
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_depends_on_its_stream_and_not_on_its_batch(kind: str, guidance: float):
-    model = rival(kind)
+    model = baseline(kind)
     known, dials = condition(model), SamplingParams(guidance=guidance, temperature=1.0)
     together = model.next_frame(known, dials, streams(4, 5, 6))
     assert torch.equal(together, model.next_frame(known, dials, streams(4, 5, 6)))
@@ -443,7 +443,7 @@ def test_a_frame_depends_on_its_stream_and_not_on_its_batch(kind: str, guidance:
 @pytest.mark.parametrize("kind", KINDS)
 def test_guidance_is_between_with_and_without_the_sentence(kind: str):
     """At 0 the sentence is not read at all, and a hair above 1 is nearly the plain model."""
-    model = rival(kind, std=0.3)
+    model = baseline(kind, std=0.3)
     known, other = condition(model), condition(model, seed=1)
     reworded = dataclasses.replace(known, text=other.text)
 
@@ -457,7 +457,7 @@ def test_guidance_is_between_with_and_without_the_sentence(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(kind: str):
-    model, batch, seen = rival(kind, std=None), pairs(), []
+    model, batch, seen = baseline(kind, std=None), pairs(), []
     model.register_forward_hook(lambda module, given, output: seen.append(given[-1]))
     quiet = DiffusionConfig(source_jitter=0, caption_dropout=0)
 
@@ -476,7 +476,7 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(kind
     own = shown(1.0)
     assert len(seen) == 3, "one pass to draw, one to learn"
     assert torch.equal(own[0], model.begin(batch.source)[0]) and batch.before_gap_s[0] == 0
-    # A fresh rival copies what it stands on, so its drawing of the source frame is the frame before.
+    # A fresh baseline copies what it stands on, so its drawing of the source frame is the frame before.
     before = model.begin(batch.before)[1:]
     assert (own[1:] - before).abs().float().mean() < 0.1 * (model.begin(batch.source)[1:] - before).abs().float().mean()
 
@@ -484,7 +484,7 @@ def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(kind
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("own_share", [0.0, 0.5])
 def test_every_weight_is_trained_in_16_bits(kind: str, own_share: float):
-    model, dials = rival(kind), dict(own_share=own_share, temperature=0.5)
+    model, dials = baseline(kind), dict(own_share=own_share, temperature=0.5)
     with torch.autocast("cpu", torch.bfloat16):
         terms = model.learn(
             pairs(), DiffusionConfig(), LossConfig(), RowGenerator(torch.Generator().manual_seed(0)), **dials
@@ -495,7 +495,7 @@ def test_every_weight_is_trained_in_16_bits(kind: str, own_share: float):
 
 
 def test_truncation_reaches_the_draw():
-    model = rival("autoregressive", std=0.5)
+    model = baseline("autoregressive", std=0.5)
     known = condition(model)
     drawn = model.next_frame(known, SamplingParams(temperature=1.0, top_p=0.4, guidance=1.0), streams(0, 1, 2))
     kept = truncate_logits(model(drawn, known), 1.0, 0.4).isfinite()
@@ -509,12 +509,12 @@ def changes(kind: str, space: Path) -> list[str]:
     none = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
     few = ["train.diffusion.num_steps=40", "train.diffusion.checkpoint_every=20", "train.refine.num_steps=4"]
     small = ["train.refine.log_every=2", "data.num_clips=8", "data.num_val_clips=2", "sample.num_frames=2"]
-    return [f"rival.kind={kind}", f"reuse={space}", *none, *few, *small]
+    return [f"baseline.kind={kind}", f"reuse={space}", *none, *few, *small]
 
 
 @pytest.fixture(scope="module")
-def rivals(trained: Path, tmp_path_factory) -> dict[str, Path]:
-    """Rivals of the tiny config's model, in its latent space."""
+def baselines(trained: Path, tmp_path_factory) -> dict[str, Path]:
+    """Baselines of the tiny config's model, in its latent space."""
     runs = {kind: tmp_path_factory.mktemp(kind) / "run" for kind in KINDS}
     with shapes.unchecked():
         for kind, out in runs.items():
@@ -523,8 +523,8 @@ def rivals(trained: Path, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns(rivals: dict[str, Path], kind: str):
-    lines = [json.loads(line) for line in (rivals[kind] / "log.jsonl").read_text().splitlines()]
+def test_it_learns(baselines: dict[str, Path], kind: str):
+    lines = [json.loads(line) for line in (baselines[kind] / "log.jsonl").read_text().splitlines()]
     losses = {
         task: [line["loss"] for line in lines if line["task"] == task and "loss" in line]
         for task in ("diffusion", "refine")
@@ -535,9 +535,9 @@ def test_it_learns(rivals: dict[str, Path], kind: str):
 
 @pytest.mark.sweep(most=1)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_taken_up_again_ends_with_the_same_bits(rivals: dict[str, Path], tmp_path: Path, kind: str):
+def test_a_run_taken_up_again_ends_with_the_same_bits(baselines: dict[str, Path], tmp_path: Path, kind: str):
     out = tmp_path / "run"
-    shutil.copytree(rivals[kind], out)
+    shutil.copytree(baselines[kind], out)
     before = (out / "model" / "denoiser.safetensors").read_bytes()
     (out / "model" / "denoiser.safetensors").unlink()
     shutil.rmtree(out / "checkpoints" / "diffusion" / "step-00000040")
@@ -560,8 +560,8 @@ def unchecked():
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_draws_by_the_same_interface(rivals: dict[str, Path], kind: str):
-    pipe = ImageToVideo.from_pretrained(rivals[kind], device="cpu")
+def test_it_draws_by_the_same_interface(baselines: dict[str, Path], kind: str):
+    pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     starts = np.stack([render(sample_scene(0, number, "val"), np.zeros(1), 32)[0] for number in range(2)])
     params = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
     one, again = (
@@ -585,23 +585,23 @@ def test_it_draws_by_the_same_interface(rivals: dict[str, Path], kind: str):
 
 
 @pytest.mark.parametrize("kind, idle", [("gaussian", {"top_p": 0.5}), ("autoregressive", {"num_steps": 7})])
-def test_dials_that_a_rival_does_not_have(rivals: dict[str, Path], kind: str, idle: dict):
-    pipe = ImageToVideo.from_pretrained(rivals[kind], device="cpu")
+def test_dials_that_a_baseline_does_not_have(baselines: dict[str, Path], kind: str, idle: dict):
+    pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     assert pipe.warnings(CAPTION, pipe.defaults()) == []
     (told,) = pipe.warnings(CAPTION, pipe.defaults(**idle))
     assert f"{next(iter(idle))} is not looked at" in told
     for refused in ({"order": "confidence"}, {"contrast": 1.0}):
-        with pytest.raises(UserError, match=f"the rival {kind}"):
+        with pytest.raises(UserError, match=f"the baseline {kind}"):
             pipe.defaults(**refused)
 
 
 @pytest.mark.sweep(most=1)
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_measured_by_the_same_command(rivals: dict[str, Path], tmp_path: Path, monkeypatch, kind: str):
+def test_it_is_measured_by_the_same_command(baselines: dict[str, Path], tmp_path: Path, monkeypatch, kind: str):
     rule = ROOT / "configs/eval/small.yaml"
     short = ["--protocol", rule, "--num-videos", 2, "--num-frames", 3, "--metrics", "sprites", "--no-latents"]
     monkeypatch.setattr(
-        sys, "argv", ["evaluate.py", *map(str, ["--checkpoint", rivals[kind], *short, "--out", tmp_path])]
+        sys, "argv", ["evaluate.py", *map(str, ["--checkpoint", baselines[kind], *short, "--out", tmp_path])]
     )
     with shapes.unchecked():
         evaluate.main()
@@ -616,12 +616,12 @@ def test_it_is_measured_by_the_same_command(rivals: dict[str, Path], tmp_path: P
         ("loss.cdcd.inter=5e-6", "has no contrast"),
         ("sample.contrast=1", "has no contrast"),
         ("sample.order=confidence", "no order of codes"),
-        ("rival.kind=diffusion", "must be autoregressive or gaussian"),
+        ("baseline.kind=diffusion", "must be autoregressive or gaussian"),
     ],
 )
-def test_configs_that_ask_a_rival_for_what_it_has_not(change: str, words: str):
+def test_configs_that_ask_a_baseline_for_what_it_has_not(change: str, words: str):
     with pytest.raises(UserError, match=words):
-        config_file.load(ROOT / "configs" / "sprites.yaml", Config, ["rival.kind=gaussian", change])
+        config_file.load(ROOT / "configs" / "sprites.yaml", Config, ["baseline.kind=gaussian", change])
 
 
 def test_noise_on_the_path():
