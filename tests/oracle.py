@@ -22,10 +22,10 @@ class Oracle:
         size_px: int = 64,
         is_deaf: bool = False,
         is_frozen: bool = False,
-        rule: Protocol | None = None,
+        protocol: Protocol | None = None,
     ):
         self.size_px, self.is_deaf, self.is_frozen = size_px, is_deaf, is_frozen
-        self.rule = rule or Protocol(fps=8.0)
+        self.protocol = protocol or Protocol(fps=8.0)
         self.scenes = {render(scene, np.zeros(1), size_px)[0].tobytes(): scene for scene in scenes}
         self.batches: list[int] = []
 
@@ -39,7 +39,7 @@ class Oracle:
     ) -> np.ndarray:
         """Renders; a drawing that says how many frames at what rate is heeded, else the protocol is."""
         self.batches.append(len(starts))
-        length = (params.num_frames, params.fps) if params else (self.rule.num_frames, self.rule.rate)
+        length = (params.num_frames, params.fps) if params else (self.protocol.num_frames, self.protocol.rate)
         times = np.arange(length[0]) / length[1]
         videos = []
         for start, caption, _ in zip(starts, captions, seeds, strict=True):

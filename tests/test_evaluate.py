@@ -108,7 +108,7 @@ def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_mo
 
 def test_where_the_latent_space_cannot_be_looked_at_a_note_says_why(run: Run, tiny_model: Path):
     code, _, err = run("--checkpoint", tiny_model, *SMALL, "--num-frames", 2, "--metrics", "psnr")
-    assert code == 0 and "note: the latent space is not looked at: paths need 3 frames at least" in err
+    assert code == 0 and "note: the latent space is not studied: paths need at least 3 frames" in err
     assert {line["group"].partition("=")[0] for line in lines_of(Path("out/eval/scores.jsonl"))} <= {
         "all",
         "objects",
@@ -124,19 +124,21 @@ def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: P
     assert code == 0, err
     lines = lines_of(Path("out/eval/scores.jsonl"))
     assert {line["metric"] for line in lines} >= {"psnr", "ssim", "motion_ratio", "warp_error", "flow", "flicker"}
-    assert "note: clips has only 3 clips of this length to draw, where 4 are asked for; sets compare 2 drawn" in err
+    assert (
+        "note: clips has only 3 clips of this length, fewer than the 4 of the protocol; sets compare 2 sampled" in err
+    )
     assert {line["n"] for line in lines if line["metric"] == "psnr"} == {3}  # as many as there are
     assert all(line["data"] == "clips" for line in lines)
     for wrong, words in (
-        (("--metrics", "sprites"), "needs the truth of sprites scenes"),
+        (("--metrics", "sprites"), "is defined for sprites scenes only"),
         (("--num-frames", 7), "the longest has 6"),
         (("--split", "heldout"), "no clips of the split 'heldout'"),
         (
             ("--size-px", 64),
-            "the clips of clips are 32 px and the protocol judges at 64 px; set --size-px 32, or prepare",
+            "the clips of clips are 32 px, but the protocol says 64 px; set --size-px 32, or prepare",
         ),
-        (("--fps", 4), "are stored at 8 frames per second and the protocol says 4; prepare them with --fps 4"),
-        (("--metrics", "fid", "--num-videos", 1), "raise --num-real and --num-videos, or give more clips"),
+        (("--fps", 4), "have 8 frames per second, but the protocol says 4; prepare them with --fps 4"),
+        (("--metrics", "fid", "--num-videos", 1), "raise --num-real and --num-videos, or add clips"),
     ):
         code, _, err = run("--checkpoint", tiny_model, *SHORT, "--data", "clips", *wrong)
         assert code == 2 and words in err and err.count("\n") == 1, err

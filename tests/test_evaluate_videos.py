@@ -52,15 +52,19 @@ def values(folder: str) -> dict[tuple, float | None]:
 
 
 def put_scenes(
-    folder: Path, rule: Protocol, checkpoint: Path, drawn: Callable[[np.ndarray, str, int], np.ndarray], kind: str
+    folder: Path, protocol: Protocol, checkpoint: Path, drawn: Callable[[np.ndarray, str, int], np.ndarray], kind: str
 ) -> None:
     """Files called as the protocol's scenes are, and their table."""
-    dataset, rule = real_videos.scenes(config_file.load(checkpoint / "config.yaml", Config), rule)
+    dataset, protocol = real_videos.scenes(config_file.load(checkpoint / "config.yaml", Config), protocol)
     rows = []
-    for place, (subject, seed) in enumerate(zip(dataset.subjects, video_seeds(rule, rule.num_videos), strict=True)):
+    for place, (eval_video, seed) in enumerate(
+        zip(dataset.eval_videos, video_seeds(protocol, protocol.num_videos), strict=True)
+    ):
         told = dataset.captions["model"][place]
         file = video.save(
-            drawn(dataset.film(place, rule.size_px), told, seed), folder / f"{subject.name}{kind}", rule.rate
+            drawn(dataset.real_video(place, protocol.size_px), told, seed),
+            folder / f"{eval_video.name}{kind}",
+            protocol.rate,
         )
         rows.append({"file": file.name, "prompt": told})
     table(folder, rows, "prompts.tsv")
@@ -68,15 +72,15 @@ def put_scenes(
 
 def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_model: Path):
     pipe = ImageToVideo.from_pretrained(tiny_model, "cpu")
-    rule, films = Protocol(num_videos=2, num_frames=16, fps=8, size_px=32), {}
+    protocol, sampled_videos = Protocol(num_videos=2, num_frames=16, fps=8, size_px=32), {}
 
-    def drawn(film: np.ndarray, told: str, seed: int) -> np.ndarray:
-        if seed not in films:
-            films[seed] = pipe(film[0], told, seed=seed, num_frames=16, fps=8).frames
-        return films[seed]
+    def drawn(frames: np.ndarray, told: str, seed: int) -> np.ndarray:
+        if seed not in sampled_videos:
+            sampled_videos[seed] = pipe(frames[0], told, seed=seed, num_frames=16, fps=8).frames
+        return sampled_videos[seed]
 
     for folder, kind in (("theirs", ".mp4"), ("pictures", "")):
-        put_scenes(Path(folder), rule, tiny_model, drawn, kind)
+        put_scenes(Path(folder), protocol, tiny_model, drawn, kind)
     how = (*SMALL, "--num-videos", 2, "--storage", "mp4", "--checkpoint", tiny_model, "--no-latents")
     metrics = ("--metrics", "sprites", "psnr", "flow", "fid", "fvd", "discontinuity", "clip_first")
     code, _, err = run(*how, *metrics, "--out", "a")
@@ -101,9 +105,9 @@ def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_m
 
 
 def test_still_videos_lose_to_true_ones(run: Run, tiny_model: Path):
-    rule = Protocol(num_videos=10, num_frames=16, fps=8, size_px=32)
-    put_scenes(Path("true"), rule, tiny_model, lambda film, told, seed: film, ".mp4")
-    put_scenes(Path("still"), rule, tiny_model, lambda film, told, seed: film[:1].repeat(16, axis=0), ".mp4")
+    protocol = Protocol(num_videos=10, num_frames=16, fps=8, size_px=32)
+    put_scenes(Path("true"), protocol, tiny_model, lambda frames, told, seed: frames, ".mp4")
+    put_scenes(Path("still"), protocol, tiny_model, lambda frames, told, seed: frames[:1].repeat(16, axis=0), ".mp4")
     how = (*SMALL, "--num-videos", 10, "--storage", "mp4", "--checkpoint", tiny_model)
     how += ("--metrics", "psnr", "motion", "fvd", "video_is", "--no-latents")
     for name in ("true", "still"):
@@ -134,8 +138,11 @@ def test_the_tables_own_truths(run: Run):
     put("theirs", 4, truth="true-{}.webp")
     code, _, err = run(*SMALL, "--videos", "theirs", "--metrics", "psnr", "motion", "fid", "--out", "a")
     assert code == 0, err
-    assert "the table has 4 videos, where 8 are asked for" in err and "sets compare 2 drawn videos with 2 real" in err
-    assert "know the built-in world alone" in err
+    assert (
+        "the table has 4 videos, fewer than the 8 of the protocol" in err
+        and "sets compare 2 sampled videos with 2 real" in err
+    )
+    assert "were trained on the built-in world" in err
     found = values("a")
     assert found["psnr", "truth", "all", None, "None"] == 60 and found["psnr", "model", "all", None, "None"] < 40
     assert {line["data"] for line in lines_of("a")} == {"theirs/prompts.csv"}
@@ -149,18 +156,18 @@ def test_no_truth_at_all(run: Run):
     two = (*SMALL, "--num-videos", 2)
     code, _, err = run(*two, "--videos", "theirs", "--out", "a")
     assert code == 0, err
-    assert "of 3 videos the first 2 are measured" in err and "the table names no truth" in err
+    assert "of 3 videos, the first 2 are measured" in err and "the table has no true videos" in err
     found = {(line["row"], line["metric"]) for line in lines_of("a") if line["group"] == "all"}
     assert {row for row, _ in found} == {"model", "copy-first"} and ("model", "flow") in found
     assert not {metric for _, metric in found} & {"psnr", "fid", "does_right_thing", "discontinuity"}
-    assert "only what needs none is measured" in Path("a/report.md").read_text()
+    assert "only metrics that need none are measured" in Path("a/report.md").read_text()
     code, _, err = run(*two, "--videos", "theirs", "--metrics", "clip_first", "is", "video_is", "--out", "b")
     assert code == 0 and {"clip_first", "is"} <= {line["metric"] for line in lines_of("b")}, err
     code, _, err = run(*two, "--videos", "theirs", "--metrics", "clip_text")
-    assert code == 2 and "clip_text looks through the CLIP of sprites, which cannot read 'video 0'; name another" in err
+    assert code == 2 and "clip_text uses the CLIP of sprites, which cannot encode 'video 0'; name another" in err
     put("others", 2, prompt="the red circle explodes {}")
     code, _, err = run(*two, "--videos", "others", "--metrics", "clip_text", "--out", "c")
-    assert code == 0 and "note: the CLIP of sprites does not know all of 2 of 2 sentences" in err, err
+    assert code == 0 and "note: the CLIP of sprites does not know all words of 2 of 2 captions" in err, err
 
 
 def test_real_clips_of_a_folder(run: Run, capsys: pytest.CaptureFixture[str]):
@@ -170,7 +177,7 @@ def test_real_clips_of_a_folder(run: Run, capsys: pytest.CaptureFixture[str]):
     rows = [json.loads(line) for line in Path("clips/clips.jsonl").read_text().splitlines()]
     put("others")
     code, _, err = run(*SMALL, "--videos", "others", "--data", "clips", "--metrics", "fid", "flow", "--out", "a")
-    assert code == 0 and "none is called as one of clips is" in err, err
+    assert code == 0 and "none has the name of one in clips" in err, err
     assert {line["n"] for line in lines_of("a") if line["metric"] == "fid"} == {3}
     told = [{"file": f"{row['id']}.webp", "prompt": row["captions"][0]} for row in rows]
     for row in told:
@@ -180,7 +187,7 @@ def test_real_clips_of_a_folder(run: Run, capsys: pytest.CaptureFixture[str]):
     assert code == 0 and values("b")["psnr", "truth", "all", None, "None"] == 60, err
     table(Path("named"), [row | {"prompt": "something else"} for row in told])
     code, _, err = run(*SMALL, "--videos", "named", "--data", "clips", "--metrics", "psnr")
-    assert code == 2 and "was drawn from 'something else'" in err and "frame/s" not in err
+    assert code == 2 and "was sampled from 'something else'" in err and "frame/s" not in err
 
 
 def test_clips_are_judged_at_their_own_size_and_rate(run: Run, capsys: pytest.CaptureFixture[str]):
@@ -208,10 +215,10 @@ def test_clips_are_judged_at_their_own_size_and_rate(run: Run, capsys: pytest.Ca
     )
     code, _, err = run(*asked)
     assert code == 0, err
-    rule = config_file.load(Path("a/protocol.yaml"), Protocol)
-    assert (rule.size_px, rule.fps) == (48, 4)
+    protocol = config_file.load(Path("a/protocol.yaml"), Protocol)
+    assert (protocol.size_px, protocol.fps) == (48, 4)
     code, _, err = run(*asked, "--size-px", 64)
-    assert code == 2 and "the clips of clips are 48 px and the protocol judges at 64 px" in err
+    assert code == 2 and "the clips of clips are 48 px, but the protocol says 64 px" in err
 
 
 def spoil(folder: str, numbers: tuple[int, ...] = (1, 2)) -> None:
@@ -241,7 +248,7 @@ def test_bad_videos_are_named_and_the_others_measured(run: Run, columns: dict):
     assert both[1] == {key: value for key, value in both[0].items() if key[1] in videos}
     spoil("theirs", (0, 3))
     code, _, err = run(*how, "--num-videos", 4, "--out", "b")
-    assert code == 2 and "none of 4 videos can be used; the first:" in err and not list(Path("b").iterdir())
+    assert code == 2 and "none of 4 videos can be used; the first one:" in err and not list(Path("b").iterdir())
 
 
 def test_a_bad_truth_or_picture_leaves_its_video_out(run: Run):
@@ -253,8 +260,8 @@ def test_a_bad_truth_or_picture_leaves_its_video_out(run: Run):
 
 
 def test_bad_videos_of_scenes_are_named_and_the_others_measured(run: Run, tiny_model: Path):
-    rule = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
-    put_scenes(Path("theirs"), rule, tiny_model, lambda film, told, seed: film, ".webp")
+    protocol = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
+    put_scenes(Path("theirs"), protocol, tiny_model, lambda frames, told, seed: frames, ".webp")
     Path("theirs/sprites-0-val-000001.webp").write_bytes(b"RIFF")
     how = (*SMALL, "--num-frames", 4, "--checkpoint", tiny_model, "--videos", "theirs", "--metrics", "psnr", "sprites")
     code, _, err = run(*how, "--num-videos", 3, "--out", "a")
@@ -284,13 +291,13 @@ def test_a_bad_evaluation_is_named_and_the_others_compared(run: Run):
     ("flags", "words"),
     [
         (("--metrics", "pnsr"), "there is no metric 'pnsr'"),
-        (("--metrics", "psnr"), "psnr needs the truth of each video; add the column truth"),
-        (("--metrics", "fid"), "fid compares with real videos, and there are none; name a folder"),
-        (("--metrics", "sprites"), "sprites needs the truth of"),
-        (("--metrics", "clip_first", "--clip", "own"), "videos bring no CLIP of their own; name one by --clip"),
+        (("--metrics", "psnr"), "psnr needs the true video of each; add the column truth"),
+        (("--metrics", "fid"), "fid compares with real videos, and there are none; name by --data a folder"),
+        (("--metrics", "sprites"), "sprites needs the true video of each"),
+        (("--metrics", "clip_first", "--clip", "own"), "video files have no CLIP; name one by --clip"),
         (("--prompts", "nowhere.tsv"), "nowhere.tsv does not exist"),
-        (("--videos", "nowhere"), "nowhere holds no such folder"),
-        (("--videos", "bare"), "bare holds none of prompts.tsv, prompts.csv, prompts.jsonl; name the table"),
+        (("--videos", "nowhere"), "there is no folder nowhere"),
+        (("--videos", "bare"), "bare has none of prompts.tsv, prompts.csv, prompts.jsonl; name the table"),
         (("--data", "nowhere"), "nowhere does not exist"),
         (("--num-frames", 17, "--metrics", "flow"), "0.mp4 is too short: 16 frames at 8 per second"),
         (("--fps", 5, "--metrics", "flow"), "0.mp4 has 8 frames per second, no multiple of the protocol's 5"),
@@ -307,13 +314,13 @@ def test_mistakes_are_one_sentence(run: Run, flags: tuple, words: str):
 
 
 def test_names_that_are_scenes_must_be_those_of_the_protocol(run: Run, tiny_model: Path):
-    rule = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
-    put_scenes(Path("theirs"), rule, tiny_model, lambda film, told, seed: film, ".webp")
+    protocol = Protocol(num_videos=3, num_frames=4, fps=8, size_px=32)
+    put_scenes(Path("theirs"), protocol, tiny_model, lambda frames, told, seed: frames, ".webp")
     how = (*SMALL, "--num-frames", 4, "--checkpoint", tiny_model, "--videos", "theirs", "--metrics", "psnr")
     code, _, err = run(*how)
     assert code == 2 and "5 of 8 videos are missing, the first is sprites-0-val-000003" in err
     assert run(*how, "--num-videos", 2)[0] == 0
     code, _, err = run(*how, "--num-videos", 2, "--seed", 5)
-    assert code == 2 and "the first is sprites-5-val-000000; the files must be called as the clips are" in err
+    assert code == 2 and "the first is sprites-5-val-000000; every clip needs a video of its" in err
     assert run("--prompts", "x.tsv")[2] == "error: --prompts goes with --videos\n"
-    assert "name them by --videos" in run(*SMALL, "--data", "table", "--metrics", "psnr")[2]
+    assert "name their folder by --videos" in run(*SMALL, "--data", "table", "--metrics", "psnr")[2]

@@ -237,11 +237,11 @@ def test_entries_that_cannot_be_used_are_refused():
         CONTRAST_TERMS.register("bound")(len)
     with pytest.raises(UserError, match="which is no function"):
         CONTRAST_TERMS.register("odd")(3)
-    with pytest.raises(UserError, match="no Metric with scores"):
+    with pytest.raises(UserError, match="register a Metric with scores"):
         METRICS.register("odd")(len)
-    with pytest.raises(UserError, match="has the score psnr, which another metric has already"):
+    with pytest.raises(UserError, match="has the score psnr, as another metric has"):
         METRICS.register("odd")(type(METRICS["psnr"])(METRICS["psnr"].scores, len, meaning="It is odd."))
-    with pytest.raises(UserError, match="needs `see`"):
+    with pytest.raises(UserError, match="needs `measure`"):
         METRICS.register("odd")(type(METRICS["psnr"])({"odd": METRICS["psnr"].scores["psnr"]}))
     with pytest.raises(UserError, match="no Recipe with a description"):
         RECIPES.register("odd")(len)

@@ -257,10 +257,10 @@ def drawn(scenes, tmp_path_factory) -> ExternalVideos:
     folder, rows = tmp_path_factory.mktemp("foreign"), []
     twice, _ = choose_scenes(3, 3, "val", scenes_world(scenes), 31, 16.0)
     for place, suffix in ((2, ".webp"), (0, ""), (1, ".webp")):
-        large = SceneDataset(twice, num_frames=31, fps=16.0).film(place, 128)
-        name = scenes.subjects[place].name
+        large = SceneDataset(twice, num_frames=31, fps=16.0).real_video(place, 128)
+        name = scenes.eval_videos[place].name
         save(folder / f"{name}{suffix}", large, 16)
-        save(folder / f"true-{name}", scenes.film(place, 64), 8)
+        save(folder / f"true-{name}", scenes.real_video(place, 64), 8)
         row = {"file": f"{name}{suffix}", "prompt": scenes.captions["model"][place], "truth": f"true-{name}"}
         rows.append(row | ({} if suffix else {"fps": 16}))
     return ExternalVideos(read_entries(folder, table(folder, rows, "p.tsv")), RULE)
@@ -273,14 +273,14 @@ def scenes_world(dataset: SceneDataset) -> World:
 METRICS = ("sprites", "psnr", "motion", "colour_drift")
 
 
-def scored(pipe, dataset, metrics=METRICS, rows=external_videos.ROWS, batch_size=2) -> dict:
-    seeds = range(100, 100 + len(dataset.subjects))
-    found = suite.evaluate(pipe, dataset, RULE, None, seeds, metrics=metrics, rows=rows, batch_size=batch_size)
+def scored(pipe, dataset, metrics=METRICS, systems=external_videos.SYSTEMS, batch_size=2) -> dict:
+    seeds = range(100, 100 + len(dataset.eval_videos))
+    found = suite.evaluate(pipe, dataset, RULE, None, seeds, metrics=metrics, systems=systems, batch_size=batch_size)
     return {(s.row, s.metric): s.value for s in found.scores if s.group == "all" and s.frame is None}
 
 
 def test_files_are_scored_as_drawings_are(scenes, drawn):
-    videos = drawn.named([subject.name for subject in scenes.subjects])
+    videos = drawn.named([eval_video.name for eval_video in scenes.eval_videos])
     found = scored(videos.video_model(range(100, 103)), scenes)
     assert found["model", "does_right_thing"] == found["truth", "does_right_thing"] == 1
     assert found["model", "position_error"] < 0.2
@@ -302,10 +302,10 @@ def test_with_the_tables_own_truths(drawn):
 def test_with_no_truth_at_all(drawn):
     metrics = ("flow", "flicker", "colour_drift")
     dataset = ExternalDataset(drawn, None, 0, metrics)
-    found = scored(drawn.video_model(range(100, 103)), dataset, metrics, external_videos.ROWS_WITHOUT_TRUTH)
+    found = scored(drawn.video_model(range(100, 103)), dataset, metrics, external_videos.SYSTEMS_WITHOUT_TRUTH)
     assert found["model", "flow"] > 0 and found["copy-first", "flow"] == pytest.approx(0, abs=1e-3)
-    np.testing.assert_array_equal(dataset.film(0, 64)[3], drawn.drawn(0)[0])
-    with pytest.raises(UserError, match="psnr needs the truth"):
+    np.testing.assert_array_equal(dataset.real_video(0, 64)[3], drawn.frames(0)[0])
+    with pytest.raises(UserError, match="psnr needs the true video"):
         ExternalDataset(drawn, None, 0, ("flow", "psnr"))
     with pytest.raises(UserError, match="compares with real videos"):
         suite.check(ExternalDataset(drawn, None, 0, ("fid",)), RULE, ("fid",))
@@ -317,19 +317,19 @@ def test_a_given_picture_is_what_it_was_drawn_from(drawn, tmp_path):
     save(tmp_path / "a", flat(16, 64, 64))
     rows = [{"file": "a", "prompt": "x", "frame": "a/frame-00003.png"}]
     videos = ExternalVideos(read_entries(tmp_path, table(tmp_path, rows)), RULE)
-    assert (ExternalDataset(videos, None, 0, ()).film(0, 64) == 45).all()
+    assert (ExternalDataset(videos, None, 0, ()).real_video(0, 64) == 45).all()
 
 
 def test_only_what_was_drawn_is_measured(scenes, drawn):
-    videos = drawn.named([subject.name for subject in scenes.subjects])
+    videos = drawn.named([eval_video.name for eval_video in scenes.eval_videos])
     video_model = videos.video_model([7, 8, 9])
     starts, captions = np.zeros((2, 64, 64, 3), np.uint8), [scenes.captions["model"][place] for place in (2, 0)]
-    np.testing.assert_array_equal(video_model.sample(starts, captions, None, [9, 7])[1], videos.drawn(0))
-    with pytest.raises(UserError, match="was drawn from"):
+    np.testing.assert_array_equal(video_model.sample(starts, captions, None, [9, 7])[1], videos.frames(0))
+    with pytest.raises(UserError, match="was sampled from"):
         video_model.sample(starts, captions, None, [7, 9])
     with pytest.raises(UserError, match="1 of 2 videos are missing, the first is sprites-x"):
-        drawn.named([scenes.subjects[0].name, "sprites-x"])
-    with pytest.raises(UserError, match="has no truth"):
+        drawn.named([scenes.eval_videos[0].name, "sprites-x"])
+    with pytest.raises(UserError, match="has no true video"):
         ExternalTruths([entry.__class__(entry.name, entry.file, entry.prompt) for entry in drawn.entries], RULE)
 
 

@@ -297,7 +297,7 @@ def test_sprites_give_other_sentences_for_the_same_first_frame():
     cases = SpritesCases(3, 4, 5, num_frames=4, bank_size=2)
     assert all(len(set(row)) == 5 for row in cases.captions)
     start = np.zeros(1)
-    firsts = [[cases.film(image, caption, start) for caption in range(5)] for image in range(4)]
+    firsts = [[cases.real_video(image, caption, start) for caption in range(5)] for image in range(4)]
     assert all((frame == row[0]).all() for row in firsts for frame in row)
     again = SpritesCases(3, 4, 5, num_frames=4, bank_size=2)
     assert again.captions == cases.captions and (again.bank(1, start) == cases.bank(1, start)).all()
@@ -309,10 +309,10 @@ def test_the_judge_of_sprites_likes_the_truth_and_sees_ghosts():
     cases = SpritesCases(0, 4, 2, num_frames=4)
     times = np.array([0.75])
     image = next(i for i, row in enumerate(cases.captions) if "moves" in row[0])
-    true = cases.film(image, 0, times)
+    true = cases.real_video(image, 0, times)
     right = cases.measure(image, 0, times, true)
     assert right["position_error"][0] < 0.3 and right["identity_iou"][0] > 0.95
-    ghosts = inbetween.cross_fade(cases.film(image, 0, times - 0.75), cases.film(image, 0, times + 0.75))
+    ghosts = inbetween.cross_fade(cases.real_video(image, 0, times - 0.75), cases.real_video(image, 0, times + 0.75))
     where = cases.objects(image, 0, times)
     assert inbetween.masked_psnr(ghosts, true, where)[0] < 25
     assert cases.measure(image, 0, times, ghosts)["identity_iou"][0] < 0.7
@@ -387,7 +387,7 @@ def test_the_true_frames_between_are_the_scenes_own(pipe: ImageToVideo, found: l
     cases = SpritesCases(0, 3, 3, num_frames=5, size_px=32, bank_size=4)
     for gap in found.gaps:
         rate = float(gap.group.removeprefix("fps=").split("->")[0])
-        true = cases.film(gap.image, gap.caption, np.array([gap.frame, gap.frame + 0.5, gap.frame + 1]) / rate)
+        true = cases.real_video(gap.image, gap.caption, np.array([gap.frame, gap.frame + 0.5, gap.frame + 1]) / rate)
         for name, frame in zip(("earlier", "truth", "later"), true, strict=True):
             assert (gap.frames[name] == frame).all(), (gap.group, name)
     ways = {score.row for score in found.scores if score.group == "fps=8->16"}
@@ -424,7 +424,7 @@ def test_baselines_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: 
     assert found["model", "purity", "space=codes"] is not None and found["model", "inbetween_psnr", "fps=4->8"] > 0
     assert all(np.isfinite(path.points).all() for view in study.views for path in view.paths)
     latent = latent_study.LatentModel(pipe, lambda num: None)
-    start = cases.film(0, 0, np.zeros(1))[None]
+    start = cases.real_video(0, 0, np.zeros(1))[None]
     drawn = latent.sample(start, [cases.captions[0][:1]], pipe.defaults(num_frames=4), 0, 1)
     assert np.issubdtype(drawn.dtype, np.floating) == (kind == "gaussian")
     shown = pipe.sample(

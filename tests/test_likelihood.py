@@ -295,12 +295,12 @@ def test_a_causal_baseline_is_scored_exactly(run, tiny_model: Path, tmp_path: Pa
 def test_a_baseline_without_a_likelihood_is_told_and_scored_otherwise(run, tiny_model: Path, tmp_path: Path):
     model = baseline_of(tiny_model, "gaussian", tmp_path / "model")
     code, _, err = run("--checkpoint", model, "--metrics", "psnr", "nll", "--out", "a")
-    assert code == 0 and err.count("note: nll is left out: the baseline gaussian gives codes no probability") == 1
+    assert code == 0 and err.count("note: nll is left out: the baseline gaussian has no likelihood of codes") == 1
     assert {line["metric"].partition("_")[0] for line in lines_of("a")} == {"psnr"}
     assert "nll is left out" in Path("a/report.md").read_text()
     code, out, err = run("--checkpoint", model, "--metrics", "nll", "--out", "b")
     assert code == 2 and not out and not list(Path("b").iterdir())
-    assert "gives codes no probability; name another metric" in err and err.count("\n") == 1
+    assert "has no likelihood of codes; name another metric" in err and err.count("\n") == 1
 
 
 def test_videos_from_files_bring_no_model_to_be_scored(run, tmp_path: Path):
@@ -308,4 +308,4 @@ def test_videos_from_files_bring_no_model_to_be_scored(run, tmp_path: Path):
     (tmp_path / "theirs" / "prompts.tsv").write_text("file\tprompt\na.mp4\tthe red circle moves right\n")
     code, out, err = run("--videos", "theirs", "--metrics", "psnr", "nll")
     assert code == 2 and not out and err.count("\n") == 1
-    assert "nll asks the model how likely it finds the true videos, and --videos brings no model; leave it out" in err
+    assert "nll needs the model itself, which --videos does not have; leave it out" in err

@@ -17,9 +17,15 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store import SpritesClips
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import fidelity, suite
-from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, ClipDataset, SceneDataset, choose_clips, choose_scenes
+from cdcd_video.metrics.eval_dataset import (
+    COUNTERFACTUAL_SYSTEMS,
+    ClipDataset,
+    SceneDataset,
+    choose_clips,
+    choose_scenes,
+)
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.metrics.references import ORACLES, REFERENCES, ROWS, faded
+from cdcd_video.metrics.references import ORACLES, REFERENCES, SYSTEMS, faded
 from cdcd_video.metrics.scores import MEASURES, METRICS, checked_metrics
 from cdcd_video.metrics.single_step import GATE_WORLD, gate
 from cdcd_video.metrics.statistics.intervals import around, bootstrap, over_halves
@@ -32,8 +38,8 @@ METRICS_OF_SCENES = ("sprites", "psnr", "ssim", "motion")
 
 def evaluated(pipe, scenes=SCENES, metrics=METRICS_OF_SCENES, size_px=64, **dials):
     dataset = SceneDataset(scenes, num_frames=RULE.num_frames, fps=RULE.rate)
-    rule = RULE.settled(size_px=size_px)
-    return suite.evaluate(pipe, dataset, rule, None, range(len(scenes)), metrics=metrics, **dials)
+    protocol = RULE.settled(size_px=size_px)
+    return suite.evaluate(pipe, dataset, protocol, None, range(len(scenes)), metrics=metrics, **dials)
 
 
 def value(found, row, metric, group="all", frame=None):
@@ -90,7 +96,7 @@ def test_a_deaf_model_earns_what_ignoring_the_sentence_earns():
     found = evaluated(Oracle(SCENES, is_deaf=True), metrics=["sprites"])
     assert value(found, "model", "does_right_thing") == 1
     for metric in ("does_right_thing", "direction_right"):
-        deaf, ignored = (value(found, row, metric, "sentence=changed") for row in SENTENCE_ROWS)
+        deaf, ignored = (value(found, row, metric, "sentence=changed") for row in COUNTERFACTUAL_SYSTEMS)
         assert deaf == ignored < 0.4
 
 
@@ -98,7 +104,7 @@ def test_every_score_carries_its_evidence(perfect):
     for score in perfect.scores:
         measure = MEASURES[score.metric]
         assert (score.unit, score.better, score.counted) == (measure.unit, measure.better, measure.counted)
-        assert score.row in ROWS and score.n > 0
+        assert score.row in SYSTEMS and score.n > 0
         if score.value is not None and score.low is not None:
             assert score.low <= score.value <= score.high
     objects = sum(len(scene.objects) for scene in SCENES)
@@ -121,16 +127,16 @@ def test_the_batch_does_not_change_the_scores_and_only_what_is_asked_is_measured
     assert [example.captions["model"] for example in found.examples[:3]] == [scene.caption for scene in SCENES[:3]]
     assert found.examples[0].videos["model"].shape == (16, 64, 64, 3)
     pipe = Oracle(SCENES)
-    found = evaluated(pipe, metrics=["psnr"], rows=("model", "truth"))
+    found = evaluated(pipe, metrics=["psnr"], systems=("model", "truth"))
     figures = {"psnr", "psnr_retention", "psnr_slope", "psnr_frames_kept"}
     assert {s.metric for s in found.scores} == figures and {s.row for s in found.scores} == {"model", "truth"}
     assert len(pipe.batches) == 1  # no other sentence is drawn where nobody can judge it
 
 
 def test_the_cross_fade_is_told_how_the_video_ends_and_mixes_what_moves():
-    rows = ("model", "copy-first", "truth", *ORACLES)
-    found = evaluated(Oracle(SCENES), metrics=["psnr", "motion"], rows=rows)
-    assert not set(ORACLES) & set(ROWS) and {s.row for s in found.scores} == set(rows)
+    systems = ("model", "copy-first", "truth", *ORACLES)
+    found = evaluated(Oracle(SCENES), metrics=["psnr", "motion"], systems=systems)
+    assert not set(ORACLES) & set(SYSTEMS) and {s.row for s in found.scores} == set(systems)
     (oracle,) = ORACLES
     along = [value(found, oracle, "psnr", frame=frame) for frame in range(16)]
     frozen = [value(found, "copy-first", "psnr", frame=frame) for frame in range(16)]
@@ -161,7 +167,7 @@ def test_a_model_of_another_size_is_judged_too():
 
 def test_held_out_kinds_are_told_apart():
     scenes = [sample_scene(3, index, "heldout", world=World(max_objects=1)) for index in range(8)]
-    found = evaluated(Oracle(scenes), scenes, metrics=["sprites"], rows=("truth",))
+    found = evaluated(Oracle(scenes), scenes, metrics=["sprites"], systems=("truth",))
     kinds = {s.group: s.n for s in found.scores if s.metric == "does_right_thing" and s.group.startswith("heldout=")}
     assert set(kinds) == {"heldout=colour-shape", "heldout=shape-motion"} and sum(kinds.values()) == 8
 
@@ -170,17 +176,17 @@ def test_clips_are_compared_with_how_they_go_on():
     clips = SpritesClips(3, 6, "val", num_frames=10)
     pipe = Oracle([clips.scene(clip) for clip in range(6)])
     dataset = ClipDataset(clips, 4, 0, num_frames=10, size_px=64)
-    params, rule = DRAWING.changed(num_frames=10), RULE.settled(num_frames=10)
-    found = suite.evaluate(pipe, dataset, rule, params, range(4), metrics=["psnr", "ssim", "motion"])
+    params, protocol = DRAWING.changed(num_frames=10), RULE.settled(num_frames=10)
+    found = suite.evaluate(pipe, dataset, protocol, params, range(4), metrics=["psnr", "ssim", "motion"])
     assert choose_clips(clips, 4, 10, 64) == [0, 1, 2, 3]
     assert {s.row for s in found.scores} == {"model", *REFERENCES}
     assert value(found, "model", "psnr") == 60 > value(found, "copy-first", "psnr")
     assert value(found, "model", "psnr", frame=9) == 60
-    with pytest.raises(UserError, match="no clip has 11 frames in one shot, the longest has 10"):
+    with pytest.raises(UserError, match="no clip has 11 frames in one shot .the longest has 10"):
         choose_clips(clips, 4, 11, 64)
-    with pytest.raises(UserError, match="64 px and 32 px are wanted"):
+    with pytest.raises(UserError, match="64 px, but 32 px are needed"):
         choose_clips(clips, 4, 10, 32)
-    with pytest.raises(UserError, match="truth of sprites scenes"):
+    with pytest.raises(UserError, match="defined for sprites scenes"):
         checked_metrics(["sprites"], has_scenes=False)
 
 
@@ -285,7 +291,7 @@ def test_metrics_that_do_not_exist_are_named():
     at_home = checked_metrics(None, has_scenes=True)
     assert set(at_home) == set(METRICS) - {"lpips", "cd_fvd", "nll"}  # which need a download, or long
     assert checked_metrics(["ssim", "fvd", "ssim"], has_scenes=False) == ["ssim", "fvd"]
-    with pytest.raises(UserError, match="there is no metric 'pnsr'; there are sprites, psnr, ssim, lpips, motion"):
+    with pytest.raises(UserError, match="there is no metric 'pnsr'; choose from sprites, psnr, ssim, lpips, motion"):
         checked_metrics(["pnsr"], has_scenes=True)
 
 

@@ -220,9 +220,9 @@ def test_missing_weights_are_one_sentence_that_says_all(name, weights_folder):
 
 def test_networks_without_weights_say_so_and_the_built_in_ones_stand_in(weights_folder):
     for name in ("inception", "i3d", "i3d:videogpt", "videomae"):
-        with pytest.raises(UserError, match="does without"):
+        with pytest.raises(UserError, match="needs no download"):
             networks.load(name)
-    with pytest.raises(UserError, match="ssim does without"):
+    with pytest.raises(UserError, match="ssim needs no download"):
         networks.lpips()
     assert networks.preferred("frames") == "sprites-frame" and networks.preferred("videos") == "sprites-video"
     (weights_folder / feature_weights.WEIGHTS["inception"].file).touch()
@@ -322,7 +322,7 @@ def random_inception(weights_folder, monkeypatch) -> nn.Module:
 
 def test_inception_is_torch_fidelitys(random_inception):
     network = networks.load("inception")
-    assert network.sees == "frames" and network.digest == feature_weights.WEIGHTS["inception"].sha256
+    assert network.input_kind == "frames" and network.digest == feature_weights.WEIGHTS["inception"].sha256
     frames = noise(3, 48, 40, 3)
     seen = network(frames)
     features, logits = random_inception(torch.from_numpy(frames).permute(0, 3, 1, 2))
@@ -340,7 +340,7 @@ def test_i3d_by_name(weights_folder, monkeypatch):
     seen = {name: networks.load(name)(wide) for name in ("i3d", "i3d:videogpt")}
     assert seen["i3d"].features.shape == (1, 400) and np.array_equal(seen["i3d"].features, seen["i3d"].logits)
     assert not np.allclose(seen["i3d"].features, seen["i3d:videogpt"].features)
-    with pytest.raises(UserError, match="9 or more frames at a time, not 8"):
+    with pytest.raises(UserError, match="9 or more frames, not 8"):
         networks.load("i3d")(wide[:, :8])
 
 
@@ -374,7 +374,7 @@ def test_videomae_from_a_folder(has_classes, tmp_path):
             np.testing.assert_allclose(seen.logits, made(pixels).logits, rtol=1e-4, atol=1e-5)
     assert (seen.logits is None) != has_classes
     assert network.digest == hashlib.sha256((tmp_path / "mae" / "model.safetensors").read_bytes()).hexdigest()
-    with pytest.raises(UserError, match="sees 4 frames at a time, not 5"):
+    with pytest.raises(UserError, match="takes 4 frames, not 5"):
         network(noise(1, 5, 32, 32, 3))
     (tmp_path / "mae" / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(UserError, match="does not hold a VideoMAE"):
@@ -430,7 +430,7 @@ def test_built_in_networks(name, shape, classes):
 
 
 def test_built_in_networks_see_their_world_only_in_whole_windows():
-    with pytest.raises(UserError, match="sprites-video sees 16 frames at a time, not 12"):
+    with pytest.raises(UserError, match="sprites-video takes 16 frames, not 12"):
         networks.load("sprites-video")(noise(1, 12, 64, 64, 3))
 
 

@@ -84,16 +84,16 @@ def test_the_hash_does_not_depend_on_where_things_lie():
 
 
 def test_shorter_windows_are_only_for_videos_that_one_window_holds():
-    rule = Protocol(num_frames=16, window=16)
-    assert rule.short_windows(8) == [(0, 7), (2, 9), (4, 11), (6, 13), (8, 15)]
+    protocol = Protocol(num_frames=16, window=16)
+    assert protocol.short_windows(8) == [(0, 7), (2, 9), (4, 11), (6, 13), (8, 15)]
     assert Protocol(num_frames=17, given_frame="left_out").short_windows(8)[0] == (1, 8)
-    assert rule.short_windows(None) == rule.short_windows(16) == Protocol(num_frames=32).short_windows(8) == []
+    assert protocol.short_windows(None) == protocol.short_windows(16) == Protocol(num_frames=32).short_windows(8) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_a_protocol_whose_videos_hold_a_window(path: Path):
-    rule = config_file.load(path, Protocol)
-    assert rule.windows()[0][1] - rule.windows()[0][0] + 1 == rule.window
+    protocol = config_file.load(path, Protocol)
+    assert protocol.windows()[0][1] - protocol.windows()[0][0] + 1 == protocol.window
     assert {"sprites.yaml", "msrvtt_16f_256.yaml", "small.yaml"} <= {one.name for one in FILES}
 
 
@@ -105,10 +105,10 @@ def test_what_is_written_beside_results_is_read_back_as_the_same_protocol(tmp_pa
 
 
 def test_the_real_clips_are_listed_below_and_no_name_of_theirs_changes_the_protocol(tmp_path: Path):
-    clips = {"Drawn again": ["a", "b\nseed: 9"], "Compared with": ["c d"]}
+    clips = {"Sampled": ["a", "b\nseed: 9"], "Compared with": ["c d"]}
     listed = SettledProtocol(SETTLED, NETWORKS, "dd", clips)
     assert listed.hash == RULER.hash
-    assert listed.as_yaml().splitlines()[-2:] == ["# Drawn again: 'a' 'b\\nseed: 9'", "# Compared with: 'c d'"]
+    assert listed.as_yaml().splitlines()[-2:] == ["# Sampled: 'a' 'b\\nseed: 9'", "# Compared with: 'c d'"]
     path = tmp_path / "protocol.yaml"
     path.write_text(listed.as_yaml())
     assert config_file.load(path, Protocol) == SETTLED
@@ -149,11 +149,11 @@ def test_size_and_rate_of_named_clips_are_their_own_unless_a_protocol_says_other
 
 
 def test_windows_begin_with_the_given_frame_unless_it_is_left_out():
-    rule = SETTLED.settled(num_frames=33, hop=8)
-    assert rule.windows() == [(0, 15), (8, 23), (16, 31)]
-    assert rule.settled(given_frame="left_out").windows() == [(1, 16), (9, 24), (17, 32)]
+    protocol = SETTLED.settled(num_frames=33, hop=8)
+    assert protocol.windows() == [(0, 15), (8, 23), (16, 31)]
+    assert protocol.settled(given_frame="left_out").windows() == [(1, 16), (9, 24), (17, 32)]
     counted = ("counts", "in_windows", "left_out")
-    assert [rule.settled(given_frame=name).first_counted for name in counted] == [0, 1, 1]
+    assert [protocol.settled(given_frame=name).first_counted for name in counted] == [0, 1, 1]
     with pytest.raises(UserError, match="16 frames hold no window of 16; set --num-frames to at least 17"):
         SETTLED.settled(given_frame="left_out").windows()
 

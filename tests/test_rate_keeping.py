@@ -122,12 +122,12 @@ def base(monkeypatch) -> list[database.Database]:
     """The files that are opened in the test, as they come."""
     opened = []
 
-    class Seen(database.Database):
+    class Watched(database.Database):
         def __init__(self, *given):
             super().__init__(*given)
             opened.append(self)
 
-    monkeypatch.setattr("cdcd_video.rate.answers.Database", Seen)
+    monkeypatch.setattr("cdcd_video.rate.answers.Database", Watched)
     return opened
 
 

@@ -29,7 +29,7 @@ from cdcd_video.metrics.scores import MEASURES, Score
 from cdcd_video.metrics.suite import Evaluation, Example
 from cdcd_video.metrics.summary import PerVideo
 
-RULER = SettledProtocol(
+SETTLED = SettledProtocol(
     Protocol(num_videos=20, num_real=20, num_frames=4, fps=8.0, size_px=16, window=4, frame_network="sprites-frame"),
     {"frame": "cd" * 32, "video": None},
     "ef" * 32,
@@ -81,7 +81,7 @@ def pixels(seed: int, side: int = 8) -> np.ndarray:
 
 def written(folder: Path, **more) -> dict[str, Path]:
     examples = [EXAMPLE, dataclasses.replace(EXAMPLE, kind="worst", measured=("psnr", 21.234))]
-    paths = report.write(Evaluation(SCORES, examples, VIDEOS), RULER, FACTS, folder, cost=COST, **more)
+    paths = report.write(Evaluation(SCORES, examples, VIDEOS), SETTLED, FACTS, folder, cost=COST, **more)
     return {path.name: path for path in paths}
 
 
@@ -223,9 +223,9 @@ def test_the_same_scores_make_the_same_bytes(tmp_path: Path):
 
 def test_the_protocol_and_the_cost_are_told(made: dict[str, Path]):
     texts = Page(made["report.html"].read_text()).texts
-    for expected in (RULER.hash, "cd" * 32, "ef" * 32, "in_windows", "abcdef", "seconds: drawing", "12.5"):
+    for expected in (SETTLED.hash, "cd" * 32, "ef" * 32, "in_windows", "abcdef", "seconds: drawing", "12.5"):
         assert expected in texts
-    assert RULER.hash in made["protocol.yaml"].read_text() and RULER.hash in made["report.md"].read_text()
+    assert SETTLED.hash in made["protocol.yaml"].read_text() and SETTLED.hash in made["report.md"].read_text()
     assert [json.loads(line) for line in made["per_video.jsonl"].read_text().splitlines()] == [
         {"row": "model", "metric": "psnr", "video": "a", "frame": None, "total": 111.0, "weight": 3.0},
         {"row": "model", "metric": "psnr", "video": "a", "frame": 1, "total": 39.0, "weight": 1.0},
@@ -249,7 +249,7 @@ def test_the_figures_along_the_video_are_told(made: dict[str, Path]):
 def test_best_and_worst_notes_and_fragments_have_their_place(tmp_path: Path):
     examples = [dataclasses.replace(EXAMPLE, kind="worst", measured=("psnr", 21.234))]
     more = {
-        "ruler": RULER,
+        "settled": SETTLED,
         "facts": FACTS,
         "notes": ["nothing is <sure>"],
         "fragments": {"Latent space": "<p>seen</p>"},
@@ -294,7 +294,7 @@ def test_what_others_named_is_no_markup(text: str, written: str):
 def test_a_page_of_pixels_alone_has_no_empty_parts(tmp_path: Path):
     scores = [score("psnr", 30.0, low=29.0, high=31.0)]
     example = Example({"model": "a dog runs"}, {row: pixels(1, 200) for row in ("model", "copy-first", "truth")})
-    path = report.write_report(scores, [example], tmp_path / "report.html", ruler=RULER, facts=FACTS)
+    path = report.write_report(scores, [example], tmp_path / "report.html", settled=SETTLED, facts=FACTS)
     page = Page(path.read_text())
     for title in ("By motion", "Is the sentence read?", "Sets of videos", "Along time", "Best and worst", "Cost"):
         assert title not in page.texts
@@ -303,7 +303,7 @@ def test_a_page_of_pixels_alone_has_no_empty_parts(tmp_path: Path):
 
 def test_a_page_of_sets_alone_says_what_was_found(tmp_path: Path):
     scores = [one for one in SCORES if one.metric == "fid"]
-    path = report.write_report(scores, [], tmp_path / "report.html", ruler=RULER, facts=FACTS)
+    path = report.write_report(scores, [], tmp_path / "report.html", settled=SETTLED, facts=FACTS)
     texts = Page(path.read_text()).texts
     assert "Scores" not in texts and "Videos" not in texts and any(text.startswith("FID 12.3 on") for text in texts)
 
@@ -342,7 +342,7 @@ def test_the_table_for_the_terminal():
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        report.write(Evaluation(SCORES, []), RULER, FACTS, tmp_path / "file")
+        report.write(Evaluation(SCORES, []), SETTLED, FACTS, tmp_path / "file")
 
 
 def test_a_score_that_is_measured_and_shown_nowhere_is_an_error_at_import(monkeypatch):

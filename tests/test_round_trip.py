@@ -107,11 +107,11 @@ def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
 
 def test_an_evaluation_says_in_one_sentence_how_many(pipe: ImageToVideo):
     starts = [photograph(0), own(0), painting(0)]
-    dataset = SimpleNamespace(subjects=starts, film=lambda number, size_px: starts[number][None])
+    dataset = SimpleNamespace(eval_videos=starts, real_video=lambda number, size_px: starts[number][None])
     (told,) = from_model._other_world(pipe, SimpleNamespace(data="clips"), dataset)
-    assert told.startswith("2 of the first 3 starting frames are not like")
+    assert told.startswith("2 of the first 3 starting frames are unlike")
     assert from_model._other_world(pipe, SimpleNamespace(data="sprites"), dataset) == []
-    dataset.subjects = starts[1:2]
+    dataset.eval_videos = starts[1:2]
     starts.insert(0, own(1))
     assert from_model._other_world(pipe, SimpleNamespace(data="clips"), dataset) == []
 

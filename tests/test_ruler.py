@@ -13,7 +13,7 @@ from cdcd_video.metrics.degradations import DEGRADATIONS
 from cdcd_video.tools import ruler as tool
 from cdcd_video.tools.metric_validation import validation_page as page
 from cdcd_video.tools.metric_validation.curves import Findings, _curve, calibrate, spearman
-from cdcd_video.tools.metric_validation.trial import Trial, joined, present_networks
+from cdcd_video.tools.metric_validation.trial import Trial, concatenated, present_networks
 
 NUM_VIDEOS = 6
 
@@ -77,7 +77,7 @@ def test_equal_sets(trial, found):
     assert found.equal["fvd[sprites-video]"]["equal_sets"] < 1e-9
     assert found.equal["psnr"]["equal_sets"] == 60 and found.equal["position_error"]["equal_sets"] < 0.1
     # The unbiased estimate leaves a sample's likeness to itself out within a set, and has it in between equal sets.
-    features = trial.seeing["sprites-video"](trial.true[0]).features
+    features = trial.extractors["sprites-video"](trial.true[0]).features
     kernel = (features @ features.T / features.shape[1] + 1) ** 3
     apart = (kernel.sum() - np.trace(kernel)) / (NUM_VIDEOS * (NUM_VIDEOS - 1))
     expected = 2 / NUM_VIDEOS * (apart - np.trace(kernel) / NUM_VIDEOS)
@@ -95,14 +95,14 @@ def test_batches_order_and_threads_do_not_matter(found):
 def test_a_look_in_parts_is_the_whole(trial):
     """Sets of several videos are made of looks at each; nothing but the row says whose a feature is."""
     videos = trial.true[1]
-    whole = trial.look(videos)
+    whole = trial.measure(videos)
     turned = whole.part([3, 0])
-    for name, seen in trial.show(videos[[3, 0]]).items():
-        np.testing.assert_allclose(turned.seen[name].features, seen.features, rtol=1e-4, atol=1e-4)
+    for name, seen in trial.features(videos[[3, 0]]).items():
+        np.testing.assert_allclose(turned.outputs[name].features, seen.features, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(turned.sums["psnr"], whole.sums["psnr"][[3, 0]])
-    again = joined(whole.part([0, 1, 2]), whole.part([3, 4, 5]))
+    again = concatenated(whole.part([0, 1, 2]), whole.part([3, 4, 5]))
     assert again.values() == whole.values()
-    np.testing.assert_array_equal(again.seen["sprites-frame"].logits, whole.seen["sprites-frame"].logits)
+    np.testing.assert_array_equal(again.outputs["sprites-frame"].logits, whole.outputs["sprites-frame"].logits)
 
 
 def test_verdicts():

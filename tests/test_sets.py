@@ -37,7 +37,7 @@ def _means(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 FRAME = FeatureNetwork("means", "frames", "ab", _means, torch.device("cpu"), batch_size=7)
-VIDEO = dataclasses.replace(FRAME, name="changes", sees="videos", digest="cd", least_frames=4, most_frames=4)
+VIDEO = dataclasses.replace(FRAME, name="changes", input_kind="videos", digest="cd", least_frames=4, most_frames=4)
 TOOLS = FeatureExtractors(
     {"frame": FRAME, "video": VIDEO},
     features={name: ("means", "ab") if name in ("fid", "kid", "is") else ("changes", "cd") for name in SETS},
@@ -50,7 +50,7 @@ def dataset(order=range(12)):
 
 
 def evaluated(order=range(12), metrics=SETS, **dials):
-    pipe, seeds = Oracle(SCENES, size_px=32, rule=RULE), [1000 + number for number in order]
+    pipe, seeds = Oracle(SCENES, size_px=32, protocol=RULE), [1000 + number for number in order]
     return suite.evaluate(pipe, dataset(order), RULE, None, seeds, metrics=metrics, tools=TOOLS, **dials).scores
 
 
@@ -94,13 +94,13 @@ def test_every_frame_and_every_window_has_its_score(found):
     windows = {s.window for s in found if s.metric == "fvd" and s.row == "model"}
     assert windows == {None, (0, 3), (2, 5), (4, 7)} and all(s.frame is None for s in found if s.metric == "fvd")
     real = [dataset().other(number, 32)[5] for number in range(12)]
-    drawn = [dataset().film(number, 32)[5] for number in range(12)]
+    drawn = [dataset().real_video(number, 32)[5] for number in range(12)]
     expected = frechet_distance(FRAME(np.stack(drawn)).features, FRAME(np.stack(real)).features)
     assert pick(found, "fid", frame=5).value == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_whole_score_leaves_out_the_given_frame(found):
-    pooled = [np.concatenate([film(n, 32)[1:] for n in range(12)]) for film in (dataset().film, dataset().other)]
+    pooled = [np.concatenate([get(n, 32)[1:] for n in range(12)]) for get in (dataset().real_video, dataset().other)]
     expected = frechet_distance(*(FRAME(frames).features for frames in pooled))
     assert pick(found, "fid").value == pytest.approx(expected, abs=1e-5)
 
@@ -123,7 +123,7 @@ def test_a_set_against_itself_is_at_zero_and_grows_apart_where_it_is_spoilt():
         feature_store = FeatureStore(FRAME, places)
         for number in range(16):
             for row, own in (("model", shown), ("truth", videos), (REAL, videos)):
-                feature_store.show(row, f"{number:02d}", f"{number:02d}", own[number])
+                feature_store.add_video(row, f"{number:02d}", f"{number:02d}", own[number])
         found = set_scores("fid", feature_store, ["model", "truth"], RULE, ("means", "ab"))
         scores = {(s.metric, s.frame): s.value for s in found if s.row == "model"}
         curve = [scores["fid", frame] for frame in range(8)]
@@ -138,25 +138,25 @@ def test_where_one_window_holds_the_video_shorter_ones_follow_it(found):
     """The score is the whole window's; a defect that begins late is seen late."""
     network = dataclasses.replace(VIDEO, least_frames=8, most_frames=8, short_frames=4)
     tools = dataclasses.replace(TOOLS, networks={**TOOLS.networks, "video": network})
-    rule = RULE.settled(window=8, hop=8)
-    pipe, seeds = Oracle(SCENES, size_px=32, rule=rule), range(1000, 1012)
-    seen = suite.evaluate(pipe, dataset(), rule, None, seeds, metrics=["fvd"], tools=tools).scores
+    protocol = RULE.settled(window=8, hop=8)
+    pipe, seeds = Oracle(SCENES, size_px=32, protocol=protocol), range(1000, 1012)
+    seen = suite.evaluate(pipe, dataset(), protocol, None, seeds, metrics=["fvd"], tools=tools).scores
     windows = {s.window for s in seen if s.metric == "fvd" and s.row == "model"}
     assert windows == {None, (0, 3), (1, 4), (2, 5), (3, 6), (4, 7)}
-    pair = [np.stack([film(n, 32) for n in range(12)]) for film in (dataset().film, dataset().other)]
+    pair = [np.stack([get(n, 32) for n in range(12)]) for get in (dataset().real_video, dataset().other)]
     assert pick(seen, "fvd").value == pytest.approx(frechet_distance(*(network(v).features for v in pair)), abs=1e-5)
     first = frechet_distance(*(network(v[:, 1:5]).features for v in pair))
     assert pick(seen, "fvd", window=(1, 4)).value == pytest.approx(first, abs=1e-5)
     assert pick(seen, "fvd_frames_kept", "truth").value == 8 and pick(seen, "fvd_slope", "copy-first").value is not None
     assert pick(found, "fvd", window=(0, 3)).value == pytest.approx(pick(seen, "fvd", window=(0, 3)).value, abs=1e-5)
 
-    feature_store = FeatureStore(network, rule.windows(), rule.short_windows(4))
+    feature_store = FeatureStore(network, protocol.windows(), protocol.short_windows(4))
     for number in range(12):
-        true, late = dataset().film(number, 32), dataset().film(number, 32)
+        true, late = dataset().real_video(number, 32), dataset().real_video(number, 32)
         late[4:] = late[4]
         for row, frames in (("model", late), ("truth", true), (REAL, dataset().other(number, 32))):
-            feature_store.show(row, f"{number:02d}", f"{number:02d}", frames)
-    scores = list(set_scores("fvd", feature_store, ["model", "truth"], rule, ("a", "b")))
+            feature_store.add_video(row, f"{number:02d}", f"{number:02d}", frames)
+    scores = list(set_scores("fvd", feature_store, ["model", "truth"], protocol, ("a", "b")))
     beyond = [s.value for s in scores if s.metric == "fvd_over_floor" and s.row == "model" and s.window]
     assert beyond[0] == 0 < beyond[-1]
 
@@ -167,7 +167,7 @@ def test_a_repeated_frame_is_looked_at_once():
     feature_store = FeatureStore(spy, [(frame, frame) for frame in range(8)])
     frames = np.full((8, 8, 8, 3), 100, np.uint8)
     frames[6] = 50
-    feature_store.show("copy-first", "a", "a", frames)
+    feature_store.add_video("copy-first", "a", "a", frames)
     assert looked == [2]
     features = feature_store.samples("copy-first").features[0]
     np.testing.assert_allclose(features, FRAME(frames).features, atol=1e-6)
@@ -216,30 +216,28 @@ def clips(num, drawn=4, others=4, **shape):
 def test_no_clip_is_compared_with_its_own_truth(num: int, drawn: int, others: int, compared: int):
     made = clips(num)
     assert (made.num_chosen, made.num_others, len(made.compared)) == (drawn, others, compared)
-    own = {made.film(video, 32).tobytes() for video in made.compared}
+    own = {made.real_video(video, 32).tobytes() for video in made.compared}
     assert not own & {made.other(number, 32).tobytes() for number in range(made.num_others)}
 
 
 def test_several_captions_of_a_clip_are_drawn_and_counted_as_one_clip():
     made = clips(12, captions_per_video=2, stride=2)
     assert made.captions["model"][:3] == ["grey 0", "again grey 0", "grey 1"]
-    assert [subject.name for subject in made.subjects][:3] == ["grey000", "grey000#2", "grey001"]
-    assert made.subjects[0].clip == made.subjects[1].clip
-    assert made.film(2, 32)[:, 0, 0, 0].tolist() == [5, 7, 9, 11, 13, 15, 17, 19]
+    assert [eval_video.name for eval_video in made.eval_videos][:3] == ["grey000", "grey000#2", "grey001"]
+    assert made.eval_videos[0].clip == made.eval_videos[1].clip
+    assert made.real_video(2, 32)[:, 0, 0, 0].tolist() == [5, 7, 9, 11, 13, 15, 17, 19]
     feature_store = FeatureStore(FRAME, [(0, 0)])
-    for video, subject in enumerate(made.subjects):
-        feature_store.show("model", subject.name, subject.clip, made.film(video, 32))
+    for video, eval_video in enumerate(made.eval_videos):
+        feature_store.add_video("model", eval_video.name, eval_video.clip, made.real_video(video, 32))
     assert feature_store.samples("model").num_clips == 4 and len(feature_store.samples("model").clip) == 8
     lines = list(
-        per_video("model", [measured("psnr", subject, [9, 1]) for subject in made.subjects], 1, by_frame=False)
+        per_video("model", [measured("psnr", eval_video, [9, 1]) for eval_video in made.eval_videos], 1, by_frame=False)
     )
     assert [line.clip or line.video for line in lines][:3] == ["grey000", "grey000", "grey001"], "pairs of comparisons"
 
 
 def test_too_few_real_videos_are_told_before_anything_is_drawn():
-    with pytest.raises(
-        UserError, match="fid compares with real videos of other scenes or clips, and there are 1 beside"
-    ):
+    with pytest.raises(UserError, match="fid needs at least 2 real videos of other scenes or clips"):
         suite.check(clips(3), RULE, ["psnr", "fid"])
     suite.check(clips(3), RULE, ["psnr", "is", "discontinuity"])
     with pytest.raises(UserError, match="8 frames hold no window of 16"):
@@ -272,12 +270,12 @@ def test_a_network_that_cannot_do_it_is_told_at_once(monkeypatch):
         feature_extractors.networks, "load", lambda name, device: {"silent": silent, "changes": VIDEO}[name]
     )
     for metric, frame_network, words in (
-        ("is", "silent", "silent knows no classes, which is needs"),
+        ("is", "silent", "is needs a classifier, and silent has no classes"),
         ("fid", "changes", "changes sees videos, and fid is about frames"),
     ):
         with pytest.raises(UserError, match=words):
             feature_extractors.load([metric], RULE.settled(frame_network=frame_network))
-    with pytest.raises(UserError, match="changes sees 4 frames at a time, not 6"):
+    with pytest.raises(UserError, match="changes takes 4 frames, not 6"):
         feature_extractors.load(["fvd"], RULE.settled(video_network="changes", window=6))
     found = feature_extractors.load(["fid", "fvd"], RULE.settled(frame_network="silent", video_network="changes"))
     assert found.features == {"fid": ("silent", "ab"), "fvd": ("changes", "cd")} and found.lpips is None is found.clip

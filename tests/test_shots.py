@@ -208,14 +208,14 @@ def test_an_evaluations_real_windows_lie_in_one_shot(tmp_path):
     folder(tmp_path / "out", [(3, 7), (2,), (9,)])
     rule = Protocol(data=str(tmp_path / "out"), split="train", num_videos=2, num_real=1, size_px=16, num_frames=6)
     dataset, settled = real_videos.clips(real_videos.stored(rule), rule)
-    assert [subject.name for subject in dataset.subjects] == ["c1", "c2"]  # no shot of c0 has six frames
-    assert dataset.film(0, 16)[:, 0, 0, 0].tolist() == [122, 123, 124, 125, 126, 127]
-    assert dataset.film(1, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
+    assert [eval_video.name for eval_video in dataset.eval_videos] == ["c1", "c2"]  # no shot of c0 has six frames
+    assert dataset.real_video(0, 16)[:, 0, 0, 0].tolist() == [122, 123, 124, 125, 126, 127]
+    assert dataset.real_video(1, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
     assert dataset.other(0, 16)[:, 0, 0, 0].tolist() == [200, 201, 202, 203, 204, 205]
     assert (settled.num_videos, settled.num_real) == (2, 1)
     strided = rule.settled(num_frames=5, stride=2)
-    assert real_videos.clips(real_videos.stored(strided), strided)[0].subjects[0].name == "c2"
-    with pytest.raises(UserError, match="no clip has 10 frames in one shot, the longest has 9"):
+    assert real_videos.clips(real_videos.stored(strided), strided)[0].eval_videos[0].name == "c2"
+    with pytest.raises(UserError, match="no clip has 10 frames in one shot .the longest has 9"):
         real_videos.clips(real_videos.stored(rule), rule.settled(num_frames=10))
 
 

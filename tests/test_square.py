@@ -53,22 +53,24 @@ def test_a_config_that_says_otherwise_is_refused(letterboxed):
 
 def test_a_protocol_that_says_otherwise_is_refused_and_one_that_says_nothing_learns_it(letterboxed):
     split = StoredClips(letterboxed).rows[0].split
-    rule = Protocol(data=str(letterboxed), split=split, size_px=32, num_frames=4, num_videos=1, num_real=0, window=4)
-    with pytest.raises(UserError, match="--mode letterbox and the protocol says crop"):
-        real_videos.stored(rule.settled(mode="crop"))
-    _, settled = real_videos.clips(real_videos.stored(rule), rule)
+    protocol = Protocol(
+        data=str(letterboxed), split=split, size_px=32, num_frames=4, num_videos=1, num_real=0, window=4
+    )
+    with pytest.raises(UserError, match="--mode letterbox, but the protocol says crop"):
+        real_videos.stored(protocol.settled(mode="crop"))
+    _, settled = real_videos.clips(real_videos.stored(protocol), protocol)
     assert settled.mode == "letterbox"
     assert "mode: letterbox" in SettledProtocol(settled, {}, "").as_yaml()
 
 
 def test_crop_has_the_hash_of_a_protocol_that_chooses_nothing():
     """The value is that of the day when the definition of SSIM became part of it; older ones are not to be compared."""
-    rulers = [
+    settled_protocols = [
         SettledProtocol(Protocol(mode=mode, num_real=3, fps=8.0, size_px=64), {}, "")
         for mode in (None, "crop", "letterbox")
     ]
-    assert rulers[0].hash == rulers[1].hash != rulers[2].hash
-    assert rulers[0].hash == "27c3bc8af239eb4736f5eb4485b1ec3976ca74bb994cb3dfc6af219e38cdd71c"
+    assert settled_protocols[0].hash == settled_protocols[1].hash != settled_protocols[2].hash
+    assert settled_protocols[0].hash == "27c3bc8af239eb4736f5eb4485b1ec3976ca74bb994cb3dfc6af219e38cdd71c"
 
 
 def test_a_starting_frame_becomes_square_as_the_models_frames_did(tiny_model):
@@ -82,7 +84,7 @@ def test_a_starting_frame_becomes_square_as_the_models_frames_did(tiny_model):
     assert np.array_equal(boxed.frames[0], fit(picture, pipe.size_px, "letterbox"))
     assert (boxed.frames[0, 0] == 0).all() and not np.array_equal(boxed.frames[0], cropped.frames[0])
     (told,) = from_model._other_mode(pipe, Protocol(mode="crop"))
-    assert "square by letterbox, and these are made so by crop" in told
+    assert "square by letterbox, and these are made square by crop" in told
     assert from_model._other_mode(pipe, Protocol(mode="letterbox")) == from_model._other_mode(pipe, Protocol()) == []
 
 

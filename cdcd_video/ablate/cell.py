@@ -70,17 +70,17 @@ def run_references(plan: Plan, cell: Cell, batch_size: int) -> None:
 
 
 def measure(
-    plan: Plan, pipe: ImageToVideo, name: str, folder: Path, rows: Sequence[str], batch_size: int
+    plan: Plan, pipe: ImageToVideo, name: str, folder: Path, systems: Sequence[str], batch_size: int
 ) -> dict[str, float]:
     """One evaluation of one model; writes what `evaluate.py` writes but the report. Returns the seconds it took."""
     metrics = plan.ablation.measured[name].metrics
     bench = evaluation.prepare(pipe, plan.rules[name], metrics)
-    frames = suite.frames_to_sample(bench.dataset, bench.ruler.protocol, metrics, rows)
+    frames = suite.frames_to_sample(bench.dataset, bench.settled.protocol, metrics, systems)
     with tqdm(total=frames, desc=f"{folder.parent.name}: {name}", unit="frame", mininterval=5) as bar:
-        found = bench.run(batch_size, bar.update, rows)
+        found = bench.run(batch_size, bar.update, systems)
     folder.mkdir(parents=True, exist_ok=True)
     write_videos(found.videos, folder / "per_video.jsonl")
-    write_protocol(bench.ruler, folder / "protocol.yaml")
+    write_protocol(bench.settled, folder / "protocol.yaml")
     cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
     runtime.replace_file(folder / "cost.json", json.dumps(cost, indent=1) + "\n")
     write_scores(found.scores, bench.facts(), folder / SCORES)

@@ -1,4 +1,4 @@
-"""Where a system, a protocol, real videos and feature networks meet: what `evaluate.py` runs."""
+"""What `evaluate.py` runs: a model or its videos under a protocol, with real videos and feature networks."""
 
 from cdcd_video.evaluation.evaluator import Benchmark
 from cdcd_video.evaluation.from_files import prepare_videos

@@ -1,4 +1,4 @@
-"""A system ready to be measured: everything is loaded and checked, and nothing is drawn yet."""
+"""A system ready to be evaluated: everything is loaded and checked, and nothing is sampled yet."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from cdcd_video.metrics.features import offline
 from cdcd_video.metrics.latent import latent_study
 from cdcd_video.metrics.latent.counterfactuals import Cases
 from cdcd_video.metrics.protocol import Protocol, SettledProtocol
-from cdcd_video.metrics.references import ROWS, Progress, VideoModel
+from cdcd_video.metrics.references import SYSTEMS, Progress, VideoModel
 from cdcd_video.storage.memory import check_fits
 
 _BYTES = 5
-"""Of a number of a frame while it is decoded: in 32 bits, and in 8."""
+"""Bytes per value of a frame while it is decoded: 4 as float, and 1 as uint8."""
 
 
 @dataclass(frozen=True)
@@ -29,97 +29,99 @@ class Benchmark:
     """One system under one protocol."""
 
     video_model: VideoModel
-    """The model, or the reader of videos that are drawn already."""
-    system: Mapping[str, Any]
-    """What every score rests on, beside the protocol: data, split, seed, checkpoint, model_sha256, drawing, versions."""
-    ruler: SettledProtocol
+    """The model, or the reader of existing videos."""
+    system_facts: Mapping[str, Any]
+    """What every score depends on, besides the protocol: data, split, seed, checkpoint, model_sha256, drawing, versions."""
+    settled: SettledProtocol
     dataset: EvalDataset
     tools: feature_extractors.FeatureExtractors
     metrics: tuple[str, ...]
     params: SamplingParams | None
-    """None where nothing is drawn anew."""
+    """None where nothing is sampled."""
     notes: tuple[str, ...] = ()
-    """What the user should know before reading the scores, one sentence each."""
+    """Notes that stand above the scores, one sentence each."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Videos that cannot be used, by name, and why."""
-    rows: tuple[str, ...] = ROWS
+    """Unusable videos by name, with the reason."""
+    systems: tuple[str, ...] = SYSTEMS
     num_threads: int | None = None
-    """For small networks; None leaves them as they are."""
+    """Number of CPU threads for small networks; None leaves it unchanged."""
     cases: Cases | None = None
-    """Images with several sentences each, for `look`; None where nobody looks at the latents."""
+    """Images with several captions each, for `study_latents`; None without a study of the latent space."""
 
     @property
     def frames_to_sample(self) -> int:
-        """For a progress bar over `run` and `look`."""
-        frames = suite.frames_to_sample(self.dataset, self.ruler.protocol, self.metrics, self.rows)
+        """Total of a progress bar over `run` and `study_latents`."""
+        frames = suite.frames_to_sample(self.dataset, self.settled.protocol, self.metrics, self.systems)
         return frames + (latent_study.frames_of_work(self.cases, self.params) if self.cases else 0)
 
     def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latent_study.LatentStudy | None]:
-        """`run` and `look` with a progress bar; of several processes, each runs a part and the main one looks.
+        """`run` and `study_latents` with a progress bar. Several processes share `run`; the main one studies the latents.
 
         Args:
-          batch_size: videos drawn at a time; nothing depends on it.
-          doing: what the bar says.
+          batch_size: videos sampled at a time; the result does not depend on it.
+          doing: label of the bar.
 
         Returns:
-          What was found; nothing in a process that is not the main one.
+          The results; empty in other processes than the main one.
         """
-        rule, at_a_time = self.ruler.protocol, min(batch_size, self.ruler.protocol.num_videos)
-        pixels = 3 * (rule.size_px or 1) ** 2
-        check_fits(at_a_time * rule.num_frames * pixels * _BYTES, f"a batch of {at_a_time:,} videos", "lower --batch")
+        protocol, at_a_time = self.settled.protocol, min(batch_size, self.settled.protocol.num_videos)
+        pixels = 3 * (protocol.size_px or 1) ** 2
+        check_fits(
+            at_a_time * protocol.num_frames * pixels * _BYTES, f"a batch of {at_a_time:,} videos", "lower --batch"
+        )
         is_main, study = distributed.is_main(), None
         with tqdm(total=self.frames_to_sample, desc=doing, unit="frame", disable=not is_main) as bar:
             found = self.run(batch_size, bar.update)
             if is_main:
                 with distributed.alone():
-                    study = self.look(batch_size, bar.update)
+                    study = self.study_latents(batch_size, bar.update)
         return found, study
 
     def run(
-        self, batch_size: int = 32, progress: Progress | None = None, rows: Sequence[str] | None = None
+        self, batch_size: int = 32, progress: Progress | None = None, systems: Sequence[str] | None = None
     ) -> suite.Evaluation:
-        """Draws and judges; every score carries the hash of the protocol.
+        """Samples and measures; every score carries the hash of the protocol.
 
         Args:
-          batch_size: videos drawn at a time; nothing depends on it.
-          progress: told how many frames are done.
-          rows: some of `rows`; None means all.
+          batch_size: videos sampled at a time; the result does not depend on it.
+          progress: called with the number of frames that are done.
+          systems: some of `systems`; None means all.
         """
-        rule = self.ruler.protocol
-        how = {"metrics": self.metrics, "tools": self.tools, "rows": self.rows if rows is None else rows}
+        protocol = self.settled.protocol
+        how = {"metrics": self.metrics, "tools": self.tools, "systems": self.systems if systems is None else systems}
         how |= {"batch_size": batch_size, "progress": progress}
-        seeds = video_seeds(rule, len(self.dataset.subjects))
-        with threads(self._calm):
-            found = suite.evaluate(self.video_model, self.dataset, rule, self.params, seeds, **how)
-        return replace(found, scores=[replace(score, protocol=self.ruler.hash) for score in found.scores])
+        seeds = video_seeds(protocol, len(self.dataset.eval_videos))
+        with threads(self._few_threads):
+            found = suite.evaluate(self.video_model, self.dataset, protocol, self.params, seeds, **how)
+        return replace(found, scores=[replace(score, protocol=self.settled.hash) for score in found.scores])
 
-    def look(self, batch_size: int = 32, progress: Progress | None = None) -> latent_study.LatentStudy | None:
-        """Looks at the latent space under the same protocol; None where there are no `cases`."""
+    def study_latents(self, batch_size: int = 32, progress: Progress | None = None) -> latent_study.LatentStudy | None:
+        """The study of the latent space under the same protocol; None without `cases`."""
         if self.cases is None:
             return None
         begin = time.perf_counter()
-        how = {"seed": self.ruler.protocol.seed, "batch_size": batch_size, "progress": progress}
-        with threads(self._calm):
+        how = {"seed": self.settled.protocol.seed, "batch_size": batch_size, "progress": progress}
+        with threads(self._few_threads):
             found = latent_study.study(self.video_model, self.cases, self.params, **how)
-        scores = tuple(replace(score, protocol=self.ruler.hash) for score in found.scores)
+        scores = tuple(replace(score, protocol=self.settled.hash) for score in found.scores)
         return replace(found, scores=scores, seconds=round(time.perf_counter() - begin, 1))
 
     def facts(self) -> dict[str, Any]:
-        """`system`, for whoever writes it down."""
-        return dict(self.system)
+        """A copy of `system_facts`."""
+        return dict(self.system_facts)
 
     @property
     def threads(self) -> int:
-        """CPU threads of one operation while it is measured."""
-        return self._calm or torch.get_num_threads()
+        """CPU threads of one operation during the evaluation."""
+        return self._few_threads or torch.get_num_threads()
 
     @property
-    def _calm(self) -> int | None:
-        """Threads, where all networks are small: on a busy machine those that wait for each other cost fortyfold."""
+    def _few_threads(self) -> int | None:
+        """Number of threads where all networks are small: on a busy machine their threads wait for each other."""
         is_small = {network.name for network in self.tools.networks.values()} <= set(offline.NETWORKS)
         return self.num_threads if is_small else None
 
 
-def video_seeds(rule: Protocol, num_videos: int) -> list[int]:
-    """The seed of each video's drawing."""
-    return [runtime.seed_for(rule.seed, "evaluate", video) for video in range(num_videos)]
+def video_seeds(protocol: Protocol, num_videos: int) -> list[int]:
+    """The sampling seed of each video."""
+    return [runtime.seed_for(protocol.seed, "evaluate", video) for video in range(num_videos)]

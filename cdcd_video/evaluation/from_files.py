@@ -1,7 +1,7 @@
-"""Videos that somebody else's model drew, in place of a model.
+"""Evaluates the videos of another model, read from files.
 
-Their truth is found in one of three ways: they are called as the scenes or clips of `data` are; their table has a column
-`truth`; or there is none, and only what needs no truth is measured.
+Their true videos are found in one of three ways: scenes or clips of `data` with the same names; the column `truth` of their
+table; or none, and then only metrics without a true video are measured.
 """
 
 import platform
@@ -28,9 +28,9 @@ from cdcd_video.networks.clip import FrozenClip
 
 _SCENE = re.compile(r"sprites-\d+-[a-z]+-\d{6}")
 _NAMED = 20
-"""Videos that are named with what is wrong with them."""
+"""How many unusable videos a message names."""
 TABLES = ("prompts.tsv", "prompts.csv", "prompts.jsonl")
-"""Where the table is looked for, in the folder of the videos."""
+"""Names of the table in the folder of the videos."""
 
 
 def prepare_videos(
@@ -41,39 +41,42 @@ def prepare_videos(
     device: str = "auto",
     checkpoint: str = SPRITES,
 ) -> Benchmark:
-    """Reads a table of videos, finds their truth, and loads what the metrics need.
+    """Reads a table of videos, finds their true videos, and loads what the metrics need.
 
     Args:
       folder: of the videos.
       prompts: their table, see `data.prompt_table`; None means one of `TABLES` in the folder.
       protocol: as read.
-      metrics: some of `scores.METRICS`; None means all that can be measured without a download.
+      metrics: some of `scores.METRICS`; None means all that need no download.
       device: where feature networks run.
-      checkpoint: the model beside which they are measured. It draws nothing: where neither protocol nor clips say size and
-        rate, and for the words of the built-in world, its settings hold, as they do where it is measured itself.
+      checkpoint: a model to be compared with. It samples nothing here: it gives size and frame rate where neither protocol
+        nor clips do, and the words of the built-in world.
 
     Raises:
-      UserError: the table or all of the videos cannot be used, weights are missing, or a metric needs what is not there.
+      UserError: the table or all videos are unusable, weights are missing, or a metric needs data that are missing.
     """
+    requested = protocol
     table = prompts or _table_in(folder)
     entries = read_entries(folder, table)
     config = saved_config(model.folder_of(checkpoint) / "config.yaml")
-    rule = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or _size_px(protocol, config))
+    protocol = feature_extractors.settle_networks(protocol).settled(
+        size_px=protocol.size_px or _size_px(protocol, config)
+    )
     if metrics is not None:
-        checked_metrics(metrics, has_scenes=True, has_model=False)  # whether they exist is told before anything is read
-    if _are_named(entries, rule):
-        dataset, videos, rule, left_out = _beside_data(entries, config, rule)
+        checked_metrics(metrics, has_scenes=True, has_model=False)  # reports unknown names before anything is read
+    if _are_named(entries, protocol):
+        dataset, videos, protocol, left_out = _beside_data(entries, config, protocol)
     elif any(entry.truth for entry in entries):
-        dataset, videos, rule, left_out = _beside_own_truths(entries, _with_rate(rule))
+        dataset, videos, protocol, left_out = _beside_own_truths(entries, _with_rate(protocol))
     else:
-        dataset, videos, rule, metrics, left_out = _without_truth(entries, rule, metrics)
-    metrics = checked_metrics(metrics, has_scenes=rule.data == SPRITES)
-    suite.check(dataset, rule, metrics)
-    ruler, tools = load_networks.load(metrics, rule, dataset, _no_clip, device)
+        dataset, videos, protocol, metrics, left_out = _without_truth(entries, protocol, metrics)
+    metrics = checked_metrics(metrics, has_scenes=protocol.data == SPRITES)
+    suite.check(dataset, protocol, metrics)
+    settled, tools = load_networks.load(metrics, protocol, dataset, _no_clip, device)
     system = {
-        "data": str(table) if rule.data == TABLE else rule.data,
-        "split": rule.split,
-        "seed": rule.seed,
+        "data": str(table) if protocol.data == TABLE else protocol.data,
+        "split": protocol.split,
+        "seed": protocol.seed,
         "checkpoint": spelled(folder.resolve().name),
         "model_sha256": videos.digest(),
         "drawing": {"videos": str(folder), "prompts": str(table)},
@@ -85,22 +88,22 @@ def prepare_videos(
     }
     has_truth = not isinstance(dataset, ExternalDataset)
     return Benchmark(
-        videos.video_model(video_seeds(rule, len(videos))),
+        videos.video_model(video_seeds(protocol, len(videos))),
         system,
-        ruler,
+        settled,
         dataset,
         tools,
         tuple(metrics),
         params=None,
         left_out=left_out,
         notes=(
-            *_told_left_out(left_out),
-            *_notes(protocol, rule, dataset, len(entries), len(left_out)),
-            *load_networks.blindness(rule, metrics, rule.data == SPRITES),
-            *load_networks.one_window(rule, metrics, tools),
-            *load_networks.unread(rule, metrics, tools, dataset),
+            *_left_out_notes(left_out),
+            *_notes(requested, protocol, dataset, len(entries), len(left_out)),
+            *load_networks.blindness(protocol, metrics, protocol.data == SPRITES),
+            *load_networks.one_window(protocol, metrics, tools),
+            *load_networks.unknown_words(protocol, metrics, tools, dataset),
         ),
-        rows=external_videos.ROWS if has_truth else external_videos.ROWS_WITHOUT_TRUTH,
+        systems=external_videos.SYSTEMS if has_truth else external_videos.SYSTEMS_WITHOUT_TRUTH,
         num_threads=config.num_threads or None,
     )
 
@@ -109,124 +112,139 @@ def _table_in(folder: Path) -> Path:
     found = [folder / name for name in TABLES if (folder / name).is_file()]
     if len(found) == 1:
         return found[0]
-    there = "more than one of" if found else "none of" if folder.is_dir() else "no such folder, and so none of"
-    raise UserError(f"{folder} holds {there} {', '.join(TABLES)}; name the table of videos and sentences by --prompts")
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name the folder of the videos by --videos")
+    there = "more than one of" if found else "none of"
+    raise UserError(f"{folder} has {there} {', '.join(TABLES)}; name the table of videos and captions by --prompts")
 
 
-# Truth ------------------------------------------------------------------------------------------------------------
+# True videos ------------------------------------------------------------------------------------------------------------
 
 
-def _are_named(entries: Sequence[Entry], rule: Protocol) -> bool:
-    """Whether any video is called as a scene or clip of the data is; numbers behind a # stand for further captions."""
-    if rule.data == TABLE:
+def _are_named(entries: Sequence[Entry], protocol: Protocol) -> bool:
+    """Whether any video has the name of a scene or clip of the data; a suffix #2, #3, ... stands for further captions."""
+    if protocol.data == TABLE:
         return False
-    if rule.data == SPRITES:
+    if protocol.data == SPRITES:
         return any(_SCENE.fullmatch(entry.name) for entry in entries)
-    clips = real_videos.stored(rule)
+    clips = real_videos.stored(protocol)
     known = {clips.name(clip) for clip in range(len(clips))}
     return any(entry.name.rpartition("#")[0] in known or entry.name in known for entry in entries)
 
 
-def _sorted_out(entries: Sequence[Entry], rule: Protocol) -> tuple[list[int], dict[str, str]]:
-    """Numbers of the videos that can be used, and the names of the others with the reason.
+def _usable(entries: Sequence[Entry], protocol: Protocol) -> tuple[list[int], dict[str, str]]:
+    """Numbers of the usable videos, and the names of the others with the reason.
 
     Raises:
-      UserError: none can be used.
+      UserError: none is usable.
     """
-    unusable = ExternalVideos(entries, rule).unusable()
+    unusable = ExternalVideos(entries, protocol).unusable()
     if len(unusable) == len(entries):
-        raise UserError(f"none of {len(entries)} videos can be used; the first: {unusable[0]}")
+        raise UserError(f"none of {len(entries)} videos can be used; the first one: {unusable[0]}")
     good = [place for place in range(len(entries)) if place not in unusable]
     return good, {entries[place].name: reason for place, reason in unusable.items()}
 
 
-def _told_left_out(left_out: Mapping[str, str]) -> list[str]:
-    """A sentence on the videos that are not measured."""
+def _left_out_notes(left_out: Mapping[str, str]) -> list[str]:
+    """A note on the videos that are not measured."""
     if not left_out:
         return []
-    shown = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:_NAMED])
+    named = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:_NAMED])
     more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    return [f"{len(left_out)} of the videos cannot be used and are not measured: {shown}{more}"]
+    return [f"{len(left_out)} of the videos cannot be used and are not measured: {named}{more}"]
 
 
 Chosen = tuple[EvalDataset, ExternalVideos, Protocol, dict[str, str]]
-"""What is measured under which protocol, and what is left out."""
+"""Dataset, videos and protocol, and the unusable videos with the reason."""
 
 
-def _beside_data(entries: Sequence[Entry], config: Config, rule: Protocol) -> Chosen:
-    """The scenes or clips that a model would be measured on, and the videos of these names."""
-    if rule.data == SPRITES:
-        dataset, rule = real_videos.scenes(config, rule)
+def _beside_data(entries: Sequence[Entry], config: Config, protocol: Protocol) -> Chosen:
+    """The scenes or clips that a model would be evaluated on, and the videos with these names."""
+    if protocol.data == SPRITES:
+        dataset, protocol = real_videos.scenes(config, protocol)
     else:
-        dataset, rule = real_videos.clips(real_videos.stored(rule), rule)
-    videos = ExternalVideos(entries, rule).named([subject.name for subject in dataset.subjects])
+        dataset, protocol = real_videos.clips(real_videos.stored(protocol), protocol)
+    videos = ExternalVideos(entries, protocol).named([eval_video.name for eval_video in dataset.eval_videos])
     videos.check_prompts(dataset.captions["model"])
-    good, left_out = _sorted_out(videos.entries, rule)
+    good, left_out = _usable(videos.entries, protocol)
     if left_out:
-        dataset, videos = PartialDataset(dataset, good), ExternalVideos([videos.entries[place] for place in good], rule)
-        rule = rule.settled(num_videos=len({subject.clip for subject in dataset.subjects}))
-    return dataset, videos, rule, left_out
+        dataset, videos = (
+            PartialDataset(dataset, good),
+            ExternalVideos([videos.entries[place] for place in good], protocol),
+        )
+        protocol = protocol.settled(num_videos=len({eval_video.clip for eval_video in dataset.eval_videos}))
+    return dataset, videos, protocol, left_out
 
 
-def _beside_own_truths(entries: Sequence[Entry], rule: Protocol) -> Chosen:
+def _beside_own_truths(entries: Sequence[Entry], protocol: Protocol) -> Chosen:
     """The column `truth` as clips."""
-    rule = rule.settled(data=TABLE, captions_per_video=1)
-    ExternalVideos(entries, rule).truths()  # each must have one
-    num_asked = rule.num_videos + real_videos.num_real(rule)
-    good, left_out = _sorted_out(entries[:num_asked], rule)
-    # Those beyond are not read, and yet they are part of what the protocol's hash names.
-    entries = [entries[place] for place in good] + [one for one in entries[num_asked:] if one.truth.exists()]
-    dataset, rule = real_videos.clips(ExternalVideos(entries, rule).truths(), rule)
-    return dataset, ExternalVideos(entries[: rule.num_videos], rule), rule, left_out
+    protocol = protocol.settled(data=TABLE, captions_per_video=1)
+    ExternalVideos(entries, protocol).truths()  # an error where one is missing
+    num_needed = protocol.num_videos + real_videos.num_real(protocol)
+    good, left_out = _usable(entries[:num_needed], protocol)
+    # Further entries are not read, but they are part of the hash of the protocol.
+    entries = [entries[place] for place in good] + [one for one in entries[num_needed:] if one.truth.exists()]
+    dataset, protocol = real_videos.clips(ExternalVideos(entries, protocol).truths(), protocol)
+    return dataset, ExternalVideos(entries[: protocol.num_videos], protocol), protocol, left_out
 
 
 def _without_truth(
-    entries: Sequence[Entry], rule: Protocol, metrics: Sequence[str] | None
+    entries: Sequence[Entry], protocol: Protocol, metrics: Sequence[str] | None
 ) -> tuple[EvalDataset, ExternalVideos, Protocol, Sequence[str], dict[str, str]]:
-    """The videos alone, beside other real ones where `data` is a folder of clips."""
-    others = None if rule.data in (SPRITES, TABLE) else real_videos.stored(rule)
-    rule = rule.settled(fps=others.fps, mode=others.mode) if others else _with_rate(rule.settled(data=TABLE))
-    rule = rule.settled(captions_per_video=1)
-    good, left_out = _sorted_out(entries[: rule.num_videos], rule)
+    """The videos without true ones, and other real videos where `data` is a folder of clips."""
+    others = None if protocol.data in (SPRITES, TABLE) else real_videos.stored(protocol)
+    protocol = (
+        protocol.settled(fps=others.fps, mode=others.mode) if others else _with_rate(protocol.settled(data=TABLE))
+    )
+    protocol = protocol.settled(captions_per_video=1)
+    good, left_out = _usable(entries[: protocol.num_videos], protocol)
     entries = [entries[place] for place in good]
-    rule = rule.settled(num_videos=len(entries))
+    protocol = protocol.settled(num_videos=len(entries))
     if metrics is None:
         all_that_fit = {name: METRICS[name] for name in checked_metrics(None, has_scenes=False)}
         alone = [name for name, metric in all_that_fit.items() if not metric.needs_truth]
         metrics = [name for name in alone if others is not None or not all_that_fit[name].needs_real]
-    videos = ExternalVideos(entries, rule)
-    dataset = ExternalDataset(videos, others, real_videos.num_real(rule), metrics)
-    return dataset, videos, rule.settled(num_real=dataset.num_others), metrics, left_out
+    videos = ExternalVideos(entries, protocol)
+    dataset = ExternalDataset(videos, others, real_videos.num_real(protocol), metrics)
+    return dataset, videos, protocol.settled(num_real=dataset.num_others), metrics, left_out
 
 
-def _size_px(rule: Protocol, config: Config) -> int:
-    """That of the clips to stand beside, where there are some."""
-    return config.data.size_px if rule.data in (SPRITES, TABLE) else real_videos.stored(rule).size_px
+def _size_px(protocol: Protocol, config: Config) -> int:
+    """The size of the clips of `data`; else that of the model."""
+    return config.data.size_px if protocol.data in (SPRITES, TABLE) else real_videos.stored(protocol).size_px
 
 
-def _with_rate(rule: Protocol) -> Protocol:
-    if rule.fps is None:
-        raise UserError("the protocol says no rate; set --fps to the frames per second at which videos are compared")
-    return rule
+def _with_rate(protocol: Protocol) -> Protocol:
+    if protocol.fps is None:
+        raise UserError(
+            "the protocol has no frame rate; set --fps to the frames per second at which videos are compared"
+        )
+    return protocol
 
 
 def _no_clip() -> FrozenClip:
-    raise UserError("clip is own, and videos bring no CLIP of their own; name one by --clip")
+    raise UserError("the protocol says clip: own, but video files have no CLIP; name one by --clip")
 
 
-def _notes(asked: Protocol, rule: Protocol, dataset: EvalDataset, num_entries: int, num_left_out: int) -> list[str]:
+def _notes(
+    requested: Protocol, protocol: Protocol, dataset: EvalDataset, num_entries: int, num_left_out: int
+) -> list[str]:
     notes, num_entries = [], num_entries - num_left_out
-    if rule.data == TABLE or isinstance(dataset, ExternalDataset):
-        if rule.num_videos < asked.num_videos:
-            of_use = " that can be used" if num_left_out else ""
-            notes.append(f"the table has {rule.num_videos} videos{of_use}, where {asked.num_videos} are asked for")
-        elif rule.num_videos < num_entries:
+    if protocol.data == TABLE or isinstance(dataset, ExternalDataset):
+        if protocol.num_videos < requested.num_videos:
+            of_use = " usable" if num_left_out else ""
             notes.append(
-                f"of {num_entries} videos the first {rule.num_videos} are measured; raise --num-videos for more"
+                f"the table has {protocol.num_videos}{of_use} videos, fewer than the {requested.num_videos} of the protocol"
+            )
+        elif protocol.num_videos < num_entries:
+            notes.append(
+                f"of {num_entries} videos, the first {protocol.num_videos} are measured; raise --num-videos for more"
             )
     if isinstance(dataset, ExternalDataset):
-        named = "" if asked.data == TABLE else f", and none is called as one of {asked.data} is"
-        notes.append(f"the table names no truth of the videos{named}: only what needs none is measured")
-    elif len(dataset.compared) < len(dataset.subjects):
-        notes.append(f"sets compare {len(dataset.compared)} drawn videos with {rule.num_real} real ones of other clips")
+        named = "" if requested.data == TABLE else f", and none has the name of one in {requested.data}"
+        notes.append(f"the table has no true videos{named}: only metrics that need none are measured")
+    elif len(dataset.compared) < len(dataset.eval_videos):
+        notes.append(
+            f"sets compare {len(dataset.compared)} sampled videos with {protocol.num_real} real ones of other clips"
+        )
     return notes

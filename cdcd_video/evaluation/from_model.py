@@ -1,4 +1,4 @@
-"""A model that draws every video anew."""
+"""Evaluates a model, which samples every video."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,8 +20,8 @@ from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.pipeline import ImageToVideo
 
-NUM_LOOKED = 64
-"""Starting frames that are looked at before anything is drawn."""
+NUM_CHECKED = 64
+"""First frames that are checked before anything is sampled."""
 
 
 def prepare(
@@ -40,46 +40,50 @@ def prepare(
       protocol: as read.
       metrics: some of `scores.METRICS`.
       device: where feature networks run.
-      latents: whether the latent space is to be looked at too; where the videos do not allow it, a note says why.
+      latents: whether the latent space is studied too; where the videos do not allow it, a note says why.
       **params: fields of `SamplingParams` that are not the protocol's: num_steps, guidance, ...
 
     Raises:
-      UserError: the data do not fit the protocol, weights are missing, or a metric cannot be measured with them or, where no
-        other is named, with this model.
+      UserError: the data do not fit the protocol, weights are missing, or a metric cannot be measured with this model.
     """
     if protocol.data == TABLE:
-        raise UserError(f"data {TABLE!r} are the truths of videos that are drawn already; name them by --videos")
-    rule = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
-    if rule.data == SPRITES:
-        dataset, rule = real_videos.scenes(pipe.model.config, rule)
+        raise UserError(
+            f"--data {TABLE} is for videos from files; name their folder by --videos, or set another --data"
+        )
+    requested = protocol
+    protocol = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
+    if protocol.data == SPRITES:
+        dataset, protocol = real_videos.scenes(pipe.model.config, protocol)
     else:
-        dataset, rule = real_videos.clips(real_videos.stored(rule), rule)
+        dataset, protocol = real_videos.clips(real_videos.stored(protocol), protocol)
     metrics, unlikely = _with_likelihood(pipe, metrics)
-    suite.check(dataset, rule, metrics)
-    settings = pipe.defaults(num_frames=rule.num_frames, fps=rule.rate, seed=rule.seed, **params)
-    ruler, tools = load_networks.load(metrics, rule, dataset, lambda: pipe.model.clip, device)
+    suite.check(dataset, protocol, metrics)
+    settings = pipe.defaults(num_frames=protocol.num_frames, fps=protocol.rate, seed=protocol.seed, **params)
+    settled, tools = load_networks.load(metrics, protocol, dataset, lambda: pipe.model.clip, device)
     if "nll" in metrics:
-        codec = LatentModel(pipe, lambda num: None).digest  # bits of other codes stand in another column
+        codec = LatentModel(pipe, lambda num: None).digest  # values of different codes must not be compared
         tools = replace(tools, features={**tools.features, "nll": (f"codec-{codec[:8]}", codec)})
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
     notes += [
         *unlikely,
-        *_other_mode(pipe, rule),
-        *_other_world(pipe, rule, dataset),
-        *_too_few(protocol, rule, dataset),
-        *load_networks.blindness(rule, metrics, rule.data == SPRITES),
+        *_other_mode(pipe, protocol),
+        *_other_world(pipe, protocol, dataset),
+        *_too_few(requested, protocol, dataset),
+        *load_networks.blindness(protocol, metrics, protocol.data == SPRITES),
     ]
-    notes += load_networks.one_window(rule, metrics, tools) + load_networks.unread(rule, metrics, tools, dataset)
+    notes += load_networks.one_window(protocol, metrics, tools) + load_networks.unknown_words(
+        protocol, metrics, tools, dataset
+    )
     cases = None
     if latents:
         try:
-            cases = cases_of(pipe, rule, settings)
+            cases = cases_of(pipe, protocol, settings)
         except UserError as error:
-            notes.append(f"the latent space is not looked at: {error}")
+            notes.append(f"the latent space is not studied: {error}")
     system = {
-        "data": rule.data,
-        "split": rule.split,
-        "seed": rule.seed,
+        "data": protocol.data,
+        "split": protocol.split,
+        "seed": protocol.seed,
         "checkpoint": pipe.model.config.name,
         "model_sha256": pipe.model.digest,
         **({STAND_IN: pipe.model.clip.stand_in} if pipe.model.clip.stand_in else {}),
@@ -87,53 +91,53 @@ def prepare(
         "versions": pipe.settings("", settings)["versions"],
     }
     more = {"num_threads": pipe.num_threads, "cases": cases}
-    return Benchmark(pipe, system, ruler, dataset, tools, tuple(metrics), settings, tuple(notes), **more)
+    return Benchmark(pipe, system, settled, dataset, tools, tuple(metrics), settings, tuple(notes), **more)
 
 
 def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The metrics that this model has, and a sentence on those that it has not.
+    """The metrics that this model supports, and a note on those that it does not.
 
     Raises:
-      UserError: none is left.
+      UserError: no metric is left.
     """
     left = [metric for metric in metrics if not METRICS[metric].needs_model or pipe.has_likelihood]
     if len(left) == len(metrics):
         return left, []
-    told = f"nll is left out: the baseline {pipe.model.config.baseline.kind} gives codes no probability"
+    note = f"nll is left out: the baseline {pipe.model.config.baseline.kind} has no likelihood of codes"
     if not left:
-        raise UserError(f"{told}; name another metric")
-    return left, [told]
+        raise UserError(f"{note}; name another metric")
+    return left, [note]
 
 
-def _other_mode(pipe: ImageToVideo, rule: Protocol) -> list[str]:
+def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
     data = pipe.model.config.data
-    if rule.mode is None or data.kind == "sprites" or data.mode == rule.mode:
+    if protocol.mode is None or data.kind == "sprites" or data.mode == protocol.mode:
         return []
-    return [f"the model learned from frames made square by {data.mode}, and these are made so by {rule.mode}"]
+    return [f"the model was trained on frames made square by {data.mode}, and these are made square by {protocol.mode}"]
 
 
-def _other_world(pipe: ImageToVideo, rule: Protocol, dataset: EvalDataset) -> list[str]:
-    """How many starting frames a user who asked for one of these videos would be warned of; one sentence for all."""
+def _other_world(pipe: ImageToVideo, protocol: Protocol, dataset: EvalDataset) -> list[str]:
+    """A note on the first frames that are unlike the training data, where there are some."""
     least = pipe.model.least_db
-    if rule.data == SPRITES or least is None:
+    if protocol.data == SPRITES or least is None:
         return []
-    looked = range(min(NUM_LOOKED, len(dataset.subjects)))
-    starts = np.stack([dataset.film(number, pipe.size_px)[0] for number in looked])
+    checked = range(min(NUM_CHECKED, len(dataset.eval_videos)))
+    starts = np.stack([dataset.real_video(number, pipe.size_px)[0] for number in checked])
     with threads(pipe.num_threads):
         strange = int((round_trip_db(pipe.model.codec, pipe.model.clip, starts) < least).sum())
     if not strange:
         return []
     return [
-        f"{strange} of the first {len(looked)} starting frames are not like those that the model learned from, and its videos of"
-        " them may fall to pieces"
+        f"{strange} of the first {len(checked)} starting frames are unlike the training data of the model; its videos from them"
+        " may degrade"
     ]
 
 
-def _too_few(asked: Protocol, rule: Protocol, dataset: EvalDataset) -> list[str]:
-    is_short = rule.num_videos < asked.num_videos or rule.num_real < (asked.num_real or 0)
-    if rule.data == SPRITES or not (is_short or len(dataset.compared) < len(dataset.subjects)):
+def _too_few(requested: Protocol, protocol: Protocol, dataset: EvalDataset) -> list[str]:
+    is_short = protocol.num_videos < requested.num_videos or protocol.num_real < (requested.num_real or 0)
+    if protocol.data == SPRITES or not (is_short or len(dataset.compared) < len(dataset.eval_videos)):
         return []
     return [
-        f"{rule.data} has only {rule.num_videos} clips of this length to draw, where {asked.num_videos} are asked for;"
-        f" sets compare {len(dataset.compared)} drawn videos with {rule.num_real} real ones of other clips"
+        f"{protocol.data} has only {protocol.num_videos} clips of this length, fewer than the {requested.num_videos} of the"
+        f" protocol; sets compare {len(dataset.compared)} sampled videos with {protocol.num_real} real ones of other clips"
     ]

@@ -1,4 +1,4 @@
-"""The real videos that a protocol names, and the protocol with what they settle."""
+"""The real videos that a protocol names, and the protocol with the fields that they settle."""
 
 from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
@@ -10,70 +10,81 @@ from cdcd_video.training import training_data
 
 
 def world_of(config: Config) -> sprites.World:
-    """The world a model was trained on, and the full one for a model of clips."""
+    """The world that a model was trained on; the full one for a model of clips."""
     return training_data.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
 
 
-def scenes(config: Config, rule: Protocol) -> tuple[SceneDataset, Protocol]:
+def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
     """Scenes of the built-in world.
 
     Args:
-      config: of the model, whose world and rate hold where the protocol says nothing.
-      rule: the protocol.
+      config: of the model; gives world and frame rate where the protocol does not.
+      protocol: the protocol.
 
     Raises:
-      UserError: sprites have no such split, or more captions are asked for than a scene has.
+      UserError: sprites have no such split, or the protocol has more captions than a scene.
     """
-    if rule.split not in sprites.SPLITS:
-        raise UserError(f"sprites have no split {rule.split!r}; they have {', '.join(sprites.SPLITS)}")
-    if rule.captions_per_video != 1:
-        raise UserError(f"a sprites scene has one caption, not {rule.captions_per_video}; set --captions-per-video 1")
-    rule = rule.settled(fps=rule.fps or config.sample.fps * rule.stride, num_real=num_real(rule))
-    length = {"num_frames": rule.num_frames, "fps": rule.rate}
-    world = world_of(config)
-    chosen, world = choose_scenes(rule.seed, rule.num_videos + rule.num_real, rule.split, world, **length)
-    drawn, others = chosen[: rule.num_videos], chosen[rule.num_videos :]
-    return SceneDataset(drawn, others, world=world, seed=rule.seed, **length), rule
-
-
-def stored(rule: Protocol) -> LongestShots:
-    """The prepared clips of the protocol, of each its longest shot: what is drawn from one frame has no cuts either.
-
-    Raises:
-      UserError: they are not there, at another rate, or made square in another way.
-    """
-    clips = LongestShots(store.StoredClips(rule.data, rule.split))
-    if rule.fps not in (None, clips.fps):
+    if protocol.split not in sprites.SPLITS:
+        raise UserError(f"sprites have no split {protocol.split!r}; choose one of {', '.join(sprites.SPLITS)}")
+    if protocol.captions_per_video != 1:
         raise UserError(
-            f"the clips of {rule.data} are stored at {clips.fps:g} frames per second and the protocol says {rule.fps:g};"
-            f" prepare them with --fps {rule.fps:g}, or set --fps {clips.fps:g}"
+            f"a sprites scene has one caption, not {protocol.captions_per_video}; set --captions-per-video 1"
         )
-    if rule.mode not in (None, clips.mode):
+    protocol = protocol.settled(fps=protocol.fps or config.sample.fps * protocol.stride, num_real=num_real(protocol))
+    length = {"num_frames": protocol.num_frames, "fps": protocol.rate}
+    world = world_of(config)
+    chosen, world = choose_scenes(
+        protocol.seed, protocol.num_videos + protocol.num_real, protocol.split, world, **length
+    )
+    sampled, others = chosen[: protocol.num_videos], chosen[protocol.num_videos :]
+    return SceneDataset(sampled, others, world=world, seed=protocol.seed, **length), protocol
+
+
+def stored(protocol: Protocol) -> LongestShots:
+    """The prepared clips of the protocol; of each its longest shot, because a sampled video has no cuts either.
+
+    Raises:
+      UserError: they are missing, have another frame rate, or were made square in another way.
+    """
+    clips = LongestShots(store.StoredClips(protocol.data, protocol.split))
+    if protocol.fps not in (None, clips.fps):
         raise UserError(
-            f"the clips of {rule.data} were prepared with --mode {clips.mode} and the protocol says {rule.mode}; prepare them"
-            f" with --mode {rule.mode}, or set --mode {clips.mode}"
+            f"the clips of {protocol.data} have {clips.fps:g} frames per second, but the protocol says {protocol.fps:g};"
+            f" prepare them with --fps {protocol.fps:g}, or set --fps {clips.fps:g}"
+        )
+    if protocol.mode not in (None, clips.mode):
+        raise UserError(
+            f"the clips of {protocol.data} were prepared with --mode {clips.mode}, but the protocol says {protocol.mode}; prepare"
+            f" them with --mode {protocol.mode}, or set --mode {clips.mode}"
         )
     return clips
 
 
-def clips(found: Clips, rule: Protocol) -> tuple[ClipDataset, Protocol]:
-    """Clips to be drawn again, and others.
+def clips(found: Clips, protocol: Protocol) -> tuple[ClipDataset, Protocol]:
+    """Clips to be sampled, and others.
 
     Raises:
-      UserError: they are of another size than the protocol's, or none is long enough.
+      UserError: they have another size than the protocol, or none is long enough.
     """
-    if found.size_px != rule.size_px:
+    if found.size_px != protocol.size_px:
         raise UserError(
-            f"the clips of {rule.data} are {found.size_px} px and the protocol judges at {rule.size_px} px; set --size-px"
-            f" {found.size_px}, or prepare them with --size-px {rule.size_px}"
+            f"the clips of {protocol.data} are {found.size_px} px, but the protocol says {protocol.size_px} px; set --size-px"
+            f" {found.size_px}, or prepare them with --size-px {protocol.size_px}"
         )
-    shape = {"num_frames": rule.num_frames, "stride": rule.stride, "size_px": rule.size_px, "resize": rule.resize}
-    dataset = ClipDataset(found, rule.num_videos, num_real(rule), captions_per_video=rule.captions_per_video, **shape)
-    return dataset, rule.settled(
+    shape = {
+        "num_frames": protocol.num_frames,
+        "stride": protocol.stride,
+        "size_px": protocol.size_px,
+        "resize": protocol.resize,
+    }
+    dataset = ClipDataset(
+        found, protocol.num_videos, num_real(protocol), captions_per_video=protocol.captions_per_video, **shape
+    )
+    return dataset, protocol.settled(
         fps=found.fps, mode=found.mode, num_videos=dataset.num_chosen, num_real=dataset.num_others
     )
 
 
-def num_real(rule: Protocol) -> int:
-    """How many real videos are compared with: as many as are drawn, where the protocol says nothing."""
-    return rule.num_videos if rule.num_real is None else rule.num_real
+def num_real(protocol: Protocol) -> int:
+    """Number of other real videos; as many as are sampled, where the protocol has none."""
+    return protocol.num_videos if protocol.num_real is None else protocol.num_real

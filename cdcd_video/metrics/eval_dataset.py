@@ -1,4 +1,4 @@
-"""The real videos of an evaluation: those that are drawn again from their first frame, and others to compare sets with."""
+"""The real videos of an evaluation: those that are sampled again from their first frame, and others to compare sets with."""
 
 import dataclasses
 import hashlib
@@ -15,12 +15,12 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, World
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.measurements import EvalVideo, Seen, measure_scene, resized, scene_groups
+from cdcd_video.metrics.measurements import EvalVideo, Measurement, measure_scene, resized, scene_groups
 
-Film = UInt8[np.ndarray, "F S S 3"]
+VideoFrames = UInt8[np.ndarray, "F S S 3"]
 
-SENTENCE_ROWS = ("counterfactual", "sentence-ignored")
-"""Rows that are judged by another sentence than the scene's own."""
+COUNTERFACTUAL_SYSTEMS = ("counterfactual", "sentence-ignored")
+"""Systems that are measured by another caption than that of the scene."""
 
 
 @runtime_checkable
@@ -28,29 +28,29 @@ class EvalDataset(Protocol):
     """Real videos of one length and rate, by number.
 
     Attributes:
-      subjects: the videos to be drawn.
-      captions: for each row that is drawn, a sentence per video.
-      num_others: real videos that are compared with.
-      other_names: what they are called.
-      compared: numbers of the drawn videos none of whose clips is among the others.
+      eval_videos: the videos to be sampled.
+      captions: for each system that is sampled, a caption per video.
+      num_others: how many other real videos there are, for comparisons of sets.
+      other_names: their names.
+      compared: numbers of the sampled videos whose clip is not among the others.
       digest: SHA-256 (hex) that differs wherever scenes, clips or captions do.
     """
 
-    subjects: Sequence[EvalVideo]
+    eval_videos: Sequence[EvalVideo]
     captions: Mapping[str, Sequence[str]]
     num_others: int
     other_names: Sequence[str]
     compared: Sequence[int]
     digest: str
 
-    def film(self, video: int, size_px: int) -> Film:
-        """How a video to be drawn really goes on; frame 0 is what is given."""
+    def real_video(self, video: int, size_px: int) -> VideoFrames:
+        """The true video; frame 0 is given to the model."""
 
-    def other(self, number: int, size_px: int) -> Film:
+    def other(self, number: int, size_px: int) -> VideoFrames:
         """A real video of another scene or clip."""
 
-    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
-        """What a judge who knows more than pixels sees in a row's video; nothing where there is none."""
+    def measure(self, video: int, system: str, frames: VideoFrames) -> Iterator[Measurement]:
+        """Metrics of a system's video that need more than pixels, such as the true scene; none for clips."""
 
 
 @runtime_checkable
@@ -60,22 +60,22 @@ class Clips(Protocol):
     size_px: int
     fps: float
     mode: FitMode
-    """How frames that were not square were made so."""
+    """How frames were made square."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of clips."""
 
     def name(self, clip: int) -> str:
-        """What to call a clip; unique among these."""
+        """Name of a clip, unique among these."""
 
     def num_frames(self, clip: int) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
 
     def captions(self, clip: int) -> tuple[str, ...]:
-        """The clip's sentences, at least one."""
+        """The captions of a clip, at least one."""
 
     def caption(self, clip: int) -> str:
-        """The first of them."""
+        """The first caption of a clip."""
 
     def frames(self, clip: int, frames: Sequence[int]) -> np.ndarray:
         """Some frames of a clip, uint8 (F, H, W, 3)."""
@@ -85,32 +85,32 @@ class Clips(Protocol):
 
 
 class PartialDataset:
-    """Some of the videos of a footage, compared with the same others.
+    """A subset of a dataset, compared with the same other videos.
 
     Args:
-      whole: the footage.
-      videos: numbers of those that are left.
+      whole: the dataset.
+      videos: numbers of the videos of the subset.
     """
 
     def __init__(self, whole: EvalDataset, videos: Sequence[int]):
         self._whole, self._videos = whole, list(videos)
-        self.subjects = [whole.subjects[video] for video in videos]
-        self.captions = {row: [captions[video] for video in videos] for row, captions in whole.captions.items()}
+        self.eval_videos = [whole.eval_videos[video] for video in videos]
+        self.captions = {system: [captions[video] for video in videos] for system, captions in whole.captions.items()}
         self.num_others, self.other_names = whole.num_others, whole.other_names
         self.compared = [place for place, video in enumerate(videos) if video in whole.compared]
         self.digest = hashlib.sha256(json.dumps([whole.digest, self._videos]).encode()).hexdigest()
 
-    def film(self, video: int, size_px: int) -> Film:
-        """How one of them really goes on."""
-        return self._whole.film(self._videos[video], size_px)
+    def real_video(self, video: int, size_px: int) -> VideoFrames:
+        """The true video."""
+        return self._whole.real_video(self._videos[video], size_px)
 
-    def other(self, number: int, size_px: int) -> Film:
+    def other(self, number: int, size_px: int) -> VideoFrames:
         """A real video of another scene or clip."""
         return self._whole.other(number, size_px)
 
-    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
-        """What the footage sees."""
-        yield from self._whole.measure(self._videos[video], row, frames)
+    def measure(self, video: int, system: str, frames: VideoFrames) -> Iterator[Measurement]:
+        """The measurements of the whole dataset."""
+        yield from self._whole.measure(self._videos[video], system, frames)
 
 
 # Scenes -----------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class PartialDataset:
 def choose_scenes(
     seed: int, num: int, split: sprites.Split, world: World, num_frames: int, fps: float
 ) -> tuple[list[Scene], World]:
-    """The first scenes of a split, and the world they are from: made to last as long as the videos, where it did not."""
+    """The first scenes of a split, and their world, extended to the length of the videos where it is shorter."""
     last_s = (num_frames - 1) / fps
     world = dataclasses.replace(world, num_frames=max(world.num_frames, math.ceil(last_s * world.fps) + 1))
     return [sprites.sample_scene(seed, index, split, world=world) for index in range(num)], world
@@ -129,11 +129,11 @@ class SceneDataset:
     """Scenes of the built-in world, rendered at any size and rate.
 
     Args:
-      scenes: what is drawn.
-      others: scenes that are compared with.
+      scenes: the scenes to be sampled.
+      others: other scenes, for comparisons of sets.
       num_frames, fps: of the videos.
-      world: the one the scenes are from, whose words make the other sentences; None means the full one.
-      seed: of the other sentences.
+      world: the world of the scenes, whose words make the other captions; None means the full one.
+      seed: of the other captions.
     """
 
     def __init__(
@@ -149,37 +149,39 @@ class SceneDataset:
         self.scenes, self.others, self.num_others = list(scenes), list(others), len(others)
         self.times = np.arange(num_frames) / fps
         names, self.other_names = ([_name_of(scene) for scene in side] for side in (scenes, others))
-        self.subjects = [EvalVideo(name, name, scene_groups(scene)) for name, scene in zip(names, scenes, strict=True)]
+        self.eval_videos = [
+            EvalVideo(name, name, scene_groups(scene)) for name, scene in zip(names, scenes, strict=True)
+        ]
         self.compared = range(len(scenes))
-        self.retold = [_other_sentence(scene, seed, world or World()) for scene in scenes]
+        self.counterfactuals = [_other_sentence(scene, seed, world or World()) for scene in scenes]
         self.captions = {
             "model": [scene.caption for scene in scenes],
-            "counterfactual": [scene.caption for scene in self.retold],
+            "counterfactual": [scene.caption for scene in self.counterfactuals],
         }
-        # Seed, split and numbers are the protocol's; a few pixels notice a change of the renderer.
-        told = [scene.caption for scene in (*scenes, *others)]
+        # Seed, split and numbers are in the protocol. A few pixels catch a change of the renderer.
+        captions = [scene.caption for scene in (*scenes, *others)]
         last = hashlib.sha256(b"".join(render(scene, self.times[-1:]).tobytes() for scene in scenes[:4])).hexdigest()
-        content = {"world": dataclasses.asdict(world or World()), "captions": told, "pixels": last}
+        content = {"world": dataclasses.asdict(world or World()), "captions": captions, "pixels": last}
         self.digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def film(self, video: int, size_px: int) -> Film:
-        """The scene with its own sentence."""
+    def real_video(self, video: int, size_px: int) -> VideoFrames:
+        """The scene with its own caption."""
         return render(self.scenes[video], self.times, size_px)
 
-    def other(self, number: int, size_px: int) -> Film:
+    def other(self, number: int, size_px: int) -> VideoFrames:
         """Another scene of the split."""
         return render(self.others[number], self.times, size_px)
 
-    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
-        """Whether objects do what the sentence says; the other sentence for `SENTENCE_ROWS`."""
-        scene, subject = self.scenes[video], self.subjects[video]
-        if row not in SENTENCE_ROWS:
-            yield from measure_scene(subject, frames, scene, self.times)
+    def measure(self, video: int, system: str, frames: VideoFrames) -> Iterator[Measurement]:
+        """The sprites metrics, by the scene's caption; by the other caption for `COUNTERFACTUAL_SYSTEMS`."""
+        scene, eval_video = self.scenes[video], self.eval_videos[video]
+        if system not in COUNTERFACTUAL_SYSTEMS:
+            yield from measure_scene(eval_video, frames, scene, self.times)
             return
-        retold = self.retold[video]
-        is_kept = [old == new for old, new in zip(scene.objects, retold.objects, strict=True)]
+        other = self.counterfactuals[video]
+        is_kept = [old == new for old, new in zip(scene.objects, other.objects, strict=True)]
         yield from measure_scene(
-            subject, frames, retold, self.times, ["kept" if kept else "changed" for kept in is_kept]
+            eval_video, frames, other, self.times, ["kept" if kept else "changed" for kept in is_kept]
         )
 
 
@@ -191,7 +193,7 @@ def _other_sentence(scene: Scene, seed: int, world: World) -> Scene:
     rng = np.random.Generator(np.random.Philox(key=[scene.seed, seed], counter=[0, 0, 0, scene.index]))
     try:
         return sprites.counterfactual(scene, rng, world=world)
-    except UserError:  # a small world may know no other motion that fits; the full one does
+    except UserError:  # a small world may have no other motion that fits; the full one does
         return sprites.counterfactual(scene, rng)
 
 
@@ -202,35 +204,35 @@ def choose_clips(clips: Clips, num: int, num_frames: int, size_px: int) -> list[
     """The first clips that are long enough.
 
     Raises:
-      UserError: the frames are not of the size wanted, or no clip is long enough.
+      UserError: the clips have another size, or none is long enough.
     """
     if clips.size_px != size_px:
         raise UserError(
-            f"the clips are {clips.size_px} px and {size_px} px are wanted; prepare them with --size-px {size_px}"
+            f"the clips are {clips.size_px} px, but {size_px} px are needed; prepare them with --size-px {size_px}"
         )
     chosen = [clip for clip in range(len(clips)) if clips.num_frames(clip) >= num_frames][:num]
     if not chosen:
         longest = max(clips.num_frames(clip) for clip in range(len(clips)))
-        raise UserError(f"no clip has {num_frames} frames in one shot, the longest has {longest}; lower --num-frames")
+        raise UserError(f"no clip has {num_frames} frames in one shot (the longest has {longest}); lower --num-frames")
     return chosen
 
 
 class ClipDataset:
-    """Prepared clips: some are drawn again from their first frame, the next ones are compared with.
+    """Prepared clips: the first are sampled again from their first frame, the next are the other real videos.
 
-    Where there are too few for both, the last ones are both drawn and compared with; sets are then made of the rest
-    alone, so that no video is ever compared with its own truth.
+    Where there are too few for both, the last clips serve as both. They are then left out of the sampled set, so that no video
+    is compared with its own true video.
 
     Args:
       clips: where they are.
-      num, num_others: how many are wanted of each kind; see `subjects` and `num_others` for how many there are.
+      num, num_others: how many of each; the attributes `eval_videos` and `num_others` have what was found.
       num_frames, stride: frames of a video, and every how many-th of the clip's.
       size_px: side of the frames as stored.
-      captions_per_video: how many of each clip's captions are drawn from, as far as it has them.
-      resize: how frames are brought to another size.
+      captions_per_video: how many captions of each clip are sampled from, as far as it has them.
+      resize: the filter for other sizes.
 
     Raises:
-      UserError: the clips are of another size, or none is long enough.
+      UserError: the clips have another size, or none is long enough.
     """
 
     def __init__(
@@ -251,27 +253,27 @@ class ClipDataset:
         self.num_others = min(num_others, max(there - len(chosen), there // 2))
         self._others = fitting[there - self.num_others :]
         self.other_names = [clips.name(clip) for clip in self._others]
-        drawn = [(clip, told) for clip in chosen for told in clips.captions(clip)[:captions_per_video]]
-        self.captions = {"model": [told for _, told in drawn]}
-        self._drawn = [clip for clip, _ in drawn]
-        self.subjects = [EvalVideo(self._name(video), clips.name(clip)) for video, clip in enumerate(self._drawn)]
-        self.compared = [video for video, clip in enumerate(self._drawn) if clip not in self._others]
+        sampled = [(clip, caption) for clip in chosen for caption in clips.captions(clip)[:captions_per_video]]
+        self.captions = {"model": [caption for _, caption in sampled]}
+        self._sampled = [clip for clip, _ in sampled]
+        self.eval_videos = [EvalVideo(self._name(video), clips.name(clip)) for video, clip in enumerate(self._sampled)]
+        self.compared = [video for video, clip in enumerate(self._sampled) if clip not in self._others]
         self.num_chosen = len(chosen)
         self.digest = clips.digest()
 
-    def film(self, video: int, size_px: int) -> Film:
-        """The clip as it is stored."""
-        return resized(self.clips.frames(self._drawn[video], self._frames), size_px, self._resize)
+    def real_video(self, video: int, size_px: int) -> VideoFrames:
+        """The clip as it is stored, resized."""
+        return resized(self.clips.frames(self._sampled[video], self._frames), size_px, self._resize)
 
-    def other(self, number: int, size_px: int) -> Film:
+    def other(self, number: int, size_px: int) -> VideoFrames:
         """Another clip of the split."""
         return resized(self.clips.frames(self._others[number], self._frames), size_px, self._resize)
 
-    def measure(self, video: int, row: str, frames: Film) -> Iterator[Seen]:
-        """Nobody knows more of a clip than its pixels."""
+    def measure(self, video: int, system: str, frames: VideoFrames) -> Iterator[Measurement]:
+        """None: of a clip only the pixels are known."""
         yield from ()
 
     def _name(self, video: int) -> str:
-        clip = self._drawn[video]
-        place = video - self._drawn.index(clip)
+        clip = self._sampled[video]
+        place = video - self._sampled.index(clip)
         return self.clips.name(clip) + (f"#{place + 1}" if place else "")

@@ -1,4 +1,4 @@
-"""The videos that are kept for looking at: the first ones, the best and the worst."""
+"""The videos that a report shows: the first ones, the best and the worst."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,35 +6,35 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video.metrics.measurements import Seen
+from cdcd_video.metrics.measurements import Measurement
 from cdcd_video.metrics.scores import MEASURES, METRICS
 
 NUM_EXTREMES = 3
-"""As many of the best and of the worst."""
+"""How many of the best, and how many of the worst."""
 CASE_METRICS = ("psnr", "identity_iou", "ssim", "lpips", "clip_text")
-"""The first of these that was measured says which videos are the best and the worst."""
+"""Best and worst are chosen by the first of these metrics that was measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One video in every row, to be looked at."""
+    """One video of every system, for a report."""
 
     captions: dict[str, str]
-    """The sentence of each row that was drawn."""
+    """The caption of each system that was sampled."""
     videos: dict[str, UInt8[np.ndarray, "F H W 3"]]
     name: str = ""
     kind: str = ""
-    """`best` or `worst` of all; empty for the first ones, which nobody chose."""
+    """`best` or `worst`; empty for the first videos, which were not chosen."""
     measured: tuple[str, float] | None = None
-    """By what it is the best or the worst, and how much."""
+    """The metric by which it is the best or the worst, and its value."""
 
 
 class ExampleStore:
-    """The videos that are shown, out of those that are offered in the order of their numbers.
+    """Chooses examples among videos that are offered in the order of their numbers.
 
     Args:
       num_first: how many of the first.
-      metrics: what is measured.
+      metrics: the metrics of the evaluation.
       first_counted: first frame that counts.
     """
 
@@ -46,49 +46,49 @@ class ExampleStore:
         self._ends: dict[str, list[tuple[float, int, Example]]] = {"best": [], "worst": []}
         self._num = 0
 
-    def offer(self, number: int, example: Example, seen: Sequence[Seen]) -> None:
-        """Keeps a video if it is among those; what is not kept is let go, with the batch it lies in."""
+    def offer(self, number: int, example: Example, measured: Sequence[Measurement]) -> None:
+        """Keeps a copy of a video if it is among the first, the best or the worst."""
         self._num += 1
         if len(self._first) < self._num_first:
             self._first.append((number, _copied(example)))
-        value = self._value(seen)
+        value = self._value(measured)
         if value is None:
             return
         sign = 1 if MEASURES[self.metric].better == "lower" else -1
         for kind, turn in (("best", sign), ("worst", -sign)):
             kept = self._ends[kind]
             if len(kept) < NUM_EXTREMES or turn * value < kept[-1][0]:
-                told = dataclasses.replace(_copied(example), kind=kind, measured=(self.metric, value))
-                kept.append((turn * value, number, told))
+                chosen = dataclasses.replace(_copied(example), kind=kind, measured=(self.metric, value))
+                kept.append((turn * value, number, chosen))
                 kept.sort(key=lambda entry: entry[0])
                 del kept[NUM_EXTREMES:]
 
     def candidates(self) -> dict[int, Example]:
-        """All that is kept, by number and as it was offered."""
+        """All videos that are kept, by number and as they were offered."""
         found = [*self._first, *((number, example) for kept in self._ends.values() for _, number, example in kept)]
         return {number: dataclasses.replace(example, kind="", measured=None) for number, example in found}
 
-    def choose_again(self, candidates: Mapping[int, Example], seen: Mapping[int, Sequence[Seen]]) -> None:
-        """Chooses anew among what several have kept, each of a part of the videos.
+    def choose_again(self, candidates: Mapping[int, Example], measured: Mapping[int, Sequence[Measurement]]) -> None:
+        """Chooses again among the candidates of several processes.
 
         Args:
-          candidates: of all of them.
-          seen: what was seen in every video, kept or not.
+          candidates: of all processes.
+          measured: the measurements of every video, kept or not.
         """
         self._first, self._ends = [], {"best": [], "worst": []}
         for number in sorted(candidates):
-            self.offer(number, candidates[number], seen[number])
-        self._num = len(seen)
+            self.offer(number, candidates[number], measured[number])
+        self._num = len(measured)
 
     def examples(self) -> list[Example]:
-        """All of them; best and worst only where there are more videos than are shown anyway."""
+        """All examples; best and worst only where there are more videos than are shown anyway."""
         first = [example for _, example in self._first]
         if self._num <= max(self._num_first, 2 * NUM_EXTREMES):
             return first
         return first + [example for kept in self._ends.values() for _, _, example in kept]
 
-    def _value(self, seen: Sequence[Seen]) -> float | None:
-        ones = [one for one in seen if one.metric == self.metric]
+    def _value(self, measured: Sequence[Measurement]) -> float | None:
+        ones = [one for one in measured if one.metric == self.metric]
         total, weight = (
             (
                 sum(float(np.nansum(side[self._first_counted if len(side) > 1 else 0 :])) for side in sides)
@@ -101,4 +101,4 @@ class ExampleStore:
 
 
 def _copied(example: Example) -> Example:
-    return dataclasses.replace(example, videos={row: frames.copy() for row, frames in example.videos.items()})
+    return dataclasses.replace(example, videos={system: frames.copy() for system, frames in example.videos.items()})

@@ -1,7 +1,7 @@
-"""How likely a model finds real videos: the negative log-likelihood of their codes, in bits per token.
+"""Negative log-likelihood of the codes of real videos under a model, in bits per token.
 
-Nothing that the model draws is looked at. Each frame of a true video is scored given the true frame before it. Codes are those of
-the model's own codec, so two models can be compared only where they share it.
+Nothing is sampled: each frame of a true video is scored given the true frame before it. The codes are those of the model's
+codec, so two models can be compared only if they share it.
 """
 
 import math
@@ -10,16 +10,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from cdcd_video.metrics.measurements import EvalVideo, Seen, measured
+from cdcd_video.metrics.measurements import EvalVideo, Measurement, measured
 
-TOLD = {"model": "model", "sentence-ignored": "counterfactual"}
-"""The rows that are scored, and whose sentence is told. The second has another sentence than the true video's: what the
-model would pay if it did not read, and the gap to the first row is what it gains by reading."""
+CAPTION_OF = {"model": "model", "sentence-ignored": "counterfactual"}
+"""The systems that are scored, and the system whose caption each is given. The second caption is not that of the video: its
+value is what a model that ignores captions would have. The gap to the first shows how much the caption helps."""
 
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """What a model must be able to do to be scored; `pipeline.ImageToVideo` is one."""
+    """What a model must implement to be scored; `pipeline.ImageToVideo` does."""
 
     @property
     def size_px(self) -> int:
@@ -32,19 +32,19 @@ class Likelihood(Protocol):
 
 
 def measure_likelihood(
-    model: Likelihood, subject: EvalVideo, frames: UInt8[np.ndarray, "F S S 3"], caption: str, fps: float, seed: int
-) -> Seen:
+    model: Likelihood, eval_video: EvalVideo, frames: UInt8[np.ndarray, "F S S 3"], caption: str, fps: float, seed: int
+) -> Measurement:
     """Bits per token of each frame; frame 0 is given and has none.
 
     Args:
       model: whose likelihood it is.
-      subject: the video.
+      eval_video: the video.
       frames: the true video at the model's size.
-      caption: the sentence that the model is told.
+      caption: the caption that the model is given.
       fps: rate of the video.
-      seed: of what is drawn on the way; the same for every sentence, so that differences are not made of noise.
+      seed: of the random numbers of an estimate; the same for every caption, so that noise cancels in differences.
     """
-    return measured("nll", subject, [math.nan, *bits_per_token(model.nll(frames, caption, fps, seed))])
+    return measured("nll", eval_video, [math.nan, *bits_per_token(model.nll(frames, caption, fps, seed))])
 
 
 def bits_per_token(nats: Float64[np.ndarray, "T N"]) -> Float64[np.ndarray, " T"]:

@@ -1,4 +1,4 @@
-"""What is seen in one video: a total and a weight for every quantity, frame by frame where it runs along the video."""
+"""Metrics of one video: a total and a weight for each, per frame where the metric has a curve along the video."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,7 @@ from PIL import Image
 from cdcd_video.config.registry import named
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
-from cdcd_video.metrics import fidelity, motion
-from cdcd_video.metrics import sprites_metrics as judge
+from cdcd_video.metrics import fidelity, motion, sprites_metrics
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.latent import trajectories
 from cdcd_video.metrics.scores import METRICS
@@ -23,44 +22,44 @@ Frames = UInt8[np.ndarray, "F H W 3"]
 
 @dataclass(frozen=True)
 class EvalVideo:
-    """A video to be judged, as far as it is the same in every row."""
+    """A video of an evaluation: what is the same for every system that is compared."""
 
     name: str
     clip: str
-    """What it was drawn from: videos of one clip are no independent evidence."""
+    """The clip that it starts from. Videos of one clip are not independent, so they are resampled together."""
     groups: tuple[str, ...] = ("all",)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One quantity of one object or one video: one number, or one per frame."""
+class Measurement:
+    """One metric of one object or one video: one number, or one per frame. The score is sum of totals / sum of weights."""
 
     metric: str
-    subject: EvalVideo
+    eval_video: EvalVideo
     groups: tuple[str, ...]
     total: Float[np.ndarray, " T"]
     weight: Float[np.ndarray, " T"]
 
 
-def measured(metric: str, subject: EvalVideo, value: Any, groups: Sequence[str] = ()) -> Seen:
-    """Something of which the mean is taken; NaN is what could not be measured."""
+def measured(metric: str, eval_video: EvalVideo, value: Any, groups: Sequence[str] = ()) -> Measurement:
+    """A metric whose score is a mean: weight 1 for every value. NaN marks what could not be measured."""
     value = np.atleast_1d(np.asarray(value, dtype=np.float64))
     weight = np.where(np.isnan(value), np.nan, 1.0)
-    return Seen(metric, subject, tuple(groups) or subject.groups, value, weight)
+    return Measurement(metric, eval_video, tuple(groups) or eval_video.groups, value, weight)
 
 
 @dataclass(frozen=True)
 class MeasuredVideo:
-    """One video, with all that a metric may look at."""
+    """One video, with everything that a metric may use."""
 
-    subject: EvalVideo
-    """Whose frames these are."""
+    eval_video: EvalVideo
+    """Which video it is."""
     frames: Frames
-    """As they are judged."""
+    """At the size of the protocol."""
     true: Frames
-    """How the video really goes on, at the same size; means nothing to a metric without `needs_truth`."""
+    """The true video at the same size; meaningless for a metric without `needs_truth`."""
     caption: str
-    """The sentence it was drawn from."""
+    """The caption that it was sampled from."""
     tools: FeatureExtractors
     """The networks that the metrics need."""
     real_gaps: Float[np.ndarray, " R"]
@@ -68,116 +67,116 @@ class MeasuredVideo:
 
     @functools.cached_property
     def images(self) -> Float[np.ndarray, "F J"]:
-        """The frames in CLIP's joint space, for metrics with `needs_clip`; worked out once."""
+        """Embeddings of the frames in CLIP's joint space, for metrics with `needs_clip`; computed once."""
         return self.tools.clip.encode_image(self.frames)
 
     @functools.cached_property
     def optical_flow(self) -> Float[np.ndarray, "T H W 2"]:
-        """The flow from frame to frame, worked out once."""
+        """Optical flow from frame to frame; computed once."""
         return motion.flow(self.frames)
 
-    def measured(self, score: str, value: Any) -> Seen:
-        """One number for the video, or one per frame; NaN is what could not be measured."""
-        return measured(score, self.subject, value)
+    def measured(self, score: str, value: Any) -> Measurement:
+        """A measurement of this video: one number, or one per frame. NaN marks what could not be measured."""
+        return measured(score, self.eval_video, value)
 
 
 def measure_frames(
-    subject: EvalVideo,
+    eval_video: EvalVideo,
     frames: Frames,
     true: Frames,
     caption: str,
     metrics: Sequence[str],
     tools: FeatureExtractors,
     real_gaps: Float[np.ndarray, " R"],
-) -> Iterator[Seen]:
-    """All that needs no scene: likeness to the truth, agreement with sentence and first frame, steadiness over time.
+) -> Iterator[Measurement]:
+    """The metrics that need no scene: fidelity to the true video, agreement with caption and first frame, consistency.
 
     Args:
-      subject: whose frames these are.
+      eval_video: which video it is.
       frames, true, caption, tools, real_gaps: see `MeasuredVideo`.
-      metrics: some of `scores.METRICS`; those of scenes and of whole sets are passed over.
+      metrics: some of `scores.METRICS`; those of scenes and of whole sets are skipped.
     """
-    video = MeasuredVideo(subject, frames, true, caption, tools, real_gaps)
+    video = MeasuredVideo(eval_video, frames, true, caption, tools, real_gaps)
     for name in dict.fromkeys(metrics):
-        see = METRICS[name].see
-        if see is not None:
-            yield from (named(see) if isinstance(see, str) else see)(video)
+        measure = METRICS[name].measure
+        if measure is not None:
+            yield from (named(measure) if isinstance(measure, str) else measure)(video)
 
 
-def psnr(video: MeasuredVideo) -> Iterator[Seen]:
-    """Frames against the true ones."""
+def psnr(video: MeasuredVideo) -> Iterator[Measurement]:
+    """PSNR of each frame against the true one."""
     yield video.measured("psnr", fidelity.psnr(video.frames, video.true))
 
 
-def ssim(video: MeasuredVideo) -> Iterator[Seen]:
-    """Likewise."""
+def ssim(video: MeasuredVideo) -> Iterator[Measurement]:
+    """SSIM of each frame against the true one."""
     yield video.measured("ssim", fidelity.ssim(video.frames, video.true))
 
 
-def lpips(video: MeasuredVideo) -> Iterator[Seen]:
-    """Likewise, by a network."""
+def lpips(video: MeasuredVideo) -> Iterator[Measurement]:
+    """LPIPS of each frame against the true one."""
     yield video.measured("lpips", video.tools.lpips(video.frames, video.true))
 
 
-def motion_ratio(video: MeasuredVideo) -> Iterator[Seen]:
-    """Change from frame to frame, with the truth's as its weight."""
+def motion_ratio(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Change from frame to frame, weighted by the change of the true video."""
     own, true = fidelity.motion(video.frames), fidelity.motion(video.true)
-    yield Seen("motion_ratio", video.subject, video.subject.groups, own, true)
+    yield Measurement("motion_ratio", video.eval_video, video.eval_video.groups, own, true)
 
 
-def clip_text(video: MeasuredVideo) -> Iterator[Seen]:
-    """Frames and sentence in CLIP's joint space."""
+def clip_text(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Cosine similarity of each frame and the caption in CLIP's joint space."""
     yield video.measured("clip_text", video.images @ video.tools.clip.encode_text(video.caption))
 
 
-def clip_first(video: MeasuredVideo) -> Iterator[Seen]:
-    """Frames and first frame, likewise."""
+def clip_first(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Cosine similarity of each frame and frame 0 in CLIP's joint space."""
     yield video.measured("clip_first", video.images @ video.images[0])
 
 
-def smoothness(video: MeasuredVideo) -> Iterator[Seen]:
-    """Steps and turns of the path of the frames, likewise."""
+def smoothness(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Step length and curvature of the frames' path in CLIP's joint space."""
     yield video.measured("step_length", trajectories.step_length(video.images[None])[0])
     yield video.measured("curvature", trajectories.curvature(video.images[None])[0])
 
 
-def warp_error(video: MeasuredVideo) -> Iterator[Seen]:
-    """How badly the flow predicts the next frame."""
+def warp_error(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Error of the next frame as predicted by optical flow."""
     yield video.measured("warp_error", motion.warp_error(video.frames, video.optical_flow))
 
 
-def flow(video: MeasuredVideo) -> Iterator[Seen]:
-    """How much moves."""
+def flow(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Mean length of the optical flow."""
     yield video.measured("flow", motion.motion_amount(video.frames, video.optical_flow))
 
 
-def flicker(video: MeasuredVideo) -> Iterator[Seen]:
-    """How much pixels that stand still jump."""
+def flicker(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Fluctuation of pixels that do not move."""
     yield video.measured("flicker", motion.flicker(video.frames, video.optical_flow))
 
 
-def colour_drift(video: MeasuredVideo) -> Iterator[Seen]:
-    """How far the colours go from the first frame's."""
+def colour_drift(video: MeasuredVideo) -> Iterator[Measurement]:
+    """Distance of the colour statistics from those of frame 0."""
     yield video.measured("colour_drift", motion.colour_drift(video.frames))
 
 
-def discontinuity(video: MeasuredVideo) -> Iterator[Seen]:
-    """Whether the first step is larger than in real videos."""
+def discontinuity(video: MeasuredVideo) -> Iterator[Measurement]:
+    """How the first change compares with that of real videos."""
     gap = np.array([motion.first_gap(video.frames)])
     yield video.measured("discontinuity", motion.discontinuity(gap, video.real_gaps))
 
 
 def scene_groups(scene: Scene) -> tuple[str, ...]:
-    """The groups of a whole video; by motion only where one object says what the motion is."""
+    """The groups of a whole video; by motion only for scenes of one object."""
     kinds = (f"motion={scene.objects[0].motion}",) if len(scene.objects) == 1 else ()
     return ("all", f"objects={len(scene.objects)}", *kinds)
 
 
 def measure_scene(
-    subject: EvalVideo, frames: Frames, scene: Scene, times: Float[np.ndarray, " F"], marks: Sequence[str] = ()
-) -> Iterator[Seen]:
-    """Every sprites quantity of one video; `marks` says for each object whether its sentence was changed or kept."""
-    found = judge.score(at_view_size(frames), scene, times)
+    eval_video: EvalVideo, frames: Frames, scene: Scene, times: Float[np.ndarray, " F"], marks: Sequence[str] = ()
+) -> Iterator[Measurement]:
+    """Every sprites metric of one video; `marks` says for each object whether its sentence was changed or kept."""
+    found = sprites_metrics.score(at_view_size(frames), scene, times)
     for place, sprite in enumerate(scene.objects):
         groups = ["all", f"objects={len(scene.objects)}", f"motion={sprite.motion}"]
         groups += [f"heldout={kind}" for kind in sprites.held_out(sprite)]
@@ -192,13 +191,13 @@ def measure_scene(
         if sprite.motion == "stays still":
             numbers["still_right"] = found.does_right_thing[place]
         for metric, value in numbers.items():
-            yield measured(metric, subject, value, groups)
-    yield measured("all_right", subject, found.all_right, scene_groups(scene))
-    yield measured("background_psnr", subject, found.background_psnr_db, scene_groups(scene))
+            yield measured(metric, eval_video, value, groups)
+    yield measured("all_right", eval_video, found.all_right, scene_groups(scene))
+    yield measured("background_psnr", eval_video, found.background_psnr_db, scene_groups(scene))
 
 
 def at_view_size(frames: Frames) -> UInt8[np.ndarray, "F S S 3"]:
-    """Frames of any size at the size the judge of scenes knows; the truth's own scores show what that costs."""
+    """Frames resized to `sprites.VIEW_PX`, which the sprites metrics need; the scores of `truth` show the effect."""
     return resized(frames, sprites.VIEW_PX, "area")
 
 
@@ -210,7 +209,7 @@ _FILTERS = {
 
 
 def resized(frames: Frames, side: int, how: str) -> UInt8[np.ndarray, "F S S 3"]:
-    """Frames at another size; those that have it come back as they are. All filters widen when they shrink."""
+    """Frames resized to a square of `side` pixels with antialiasing; returned unchanged where they have that size."""
     if frames.shape[1:3] == (side, side):
         return frames
     return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), _FILTERS[how])) for frame in frames])

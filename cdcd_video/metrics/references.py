@@ -1,14 +1,14 @@
-"""Whose videos are judged: the model's, and references over the same first frames, so that every number has a scale.
+"""The systems of an evaluation: the model, and references over the same first frames, so that every number has a scale.
 
-| row | shows |
+| system | videos |
 |---|---|
-| `model` | what the model draws |
-| `counterfactual` | what it draws from the same image with another sentence, judged by that sentence |
-| `sentence-ignored` | its ordinary videos judged by the other sentence: what a model deaf to the sentence would earn |
-| `copy-first` | the first frame repeated: what freezing earns |
-| `codec-ceiling` | true codes decoded: what no drawing by this codec can beat |
-| `truth` | the true video; against other real videos, the floor at this number of samples |
-| `oracle-cross-fade` | an oracle, shown the true *last* frame: first and last mixed in pixels. Only measured when asked for |
+| `model` | sampled by the model |
+| `counterfactual` | sampled from the same first frame with another caption, measured by that caption |
+| `sentence-ignored` | those of `model`, measured by the other caption: the score of a model that ignores captions |
+| `copy-first` | the first frame repeated: the score of a frozen video |
+| `codec-ceiling` | the true codes decoded: the best that any model with this codec can reach |
+| `truth` | the true videos; against other real videos, the floor at this number of samples |
+| `oracle-cross-fade` | first and true *last* frame mixed in pixels. It is given the last frame, so it is measured only by name |
 """
 
 import tempfile
@@ -21,26 +21,26 @@ from jaxtyping import UInt8
 
 from cdcd_video import video
 from cdcd_video.data.clips import read_clip
-from cdcd_video.metrics import protocol
-from cdcd_video.metrics.eval_dataset import SENTENCE_ROWS, EvalDataset
+from cdcd_video.metrics import protocol as protocols
+from cdcd_video.metrics.eval_dataset import COUNTERFACTUAL_SYSTEMS, EvalDataset
 from cdcd_video.metrics.latent.inbetween import cross_fade
 from cdcd_video.metrics.measurements import resized
 
 REFERENCES = ("copy-first", "codec-ceiling", "truth")
-ROWS = ("model", *SENTENCE_ROWS, *REFERENCES)
+SYSTEMS = ("model", *COUNTERFACTUAL_SYSTEMS, *REFERENCES)
 ORACLES = ("oracle-cross-fade",)
-"""Rows that are told how the video ends, which no model is: no part of the usual table, and called oracles wherever shown."""
+"""Systems that are given the true last frame, which no model is. They are not part of the usual table."""
 _USERS = {"model": {"model", "sentence-ignored"}, "counterfactual": {"counterfactual"}}
-"""What is drawn, and the rows that use it."""
+"""What is sampled, and the systems that use it."""
 
 Progress = Callable[[int], None]
-"""Called with how many frames were drawn since the last call."""
-Films = UInt8[np.ndarray, "B F S S 3"]
+"""Called with the number of frames sampled since the last call."""
+VideoBatch = UInt8[np.ndarray, "B F S S 3"]
 
 
 @runtime_checkable
 class VideoModel(Protocol):
-    """What a model must be able to do to be measured; `generate.ImageToVideo` is one."""
+    """What a model must implement to be evaluated; `pipeline.ImageToVideo` does."""
 
     @property
     def size_px(self) -> int:
@@ -54,87 +54,91 @@ class VideoModel(Protocol):
         seeds: Sequence[int],
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Draws videos (B, F, H, W, 3) from starting frames (B, H, W, 3)."""
+        """Samples videos (B, F, H, W, 3) from first frames (B, H, W, 3)."""
 
     def encode(self, frames: np.ndarray) -> Any:
-        """Frames (B, H, W, 3) to codes (B, N). Needed for the row `codec-ceiling` alone."""
+        """Frames (B, H, W, 3) to codes (B, N). Needed for `codec-ceiling` alone."""
 
     def decode(self, codes: Any, starts: np.ndarray) -> np.ndarray:
-        """Codes (B, F, N), with starting frames, to videos. Likewise."""
+        """Codes (B, F, N), with first frames, to videos. Needed for `codec-ceiling` alone."""
 
 
-def sampled_rows(rows: Sequence[str]) -> list[str]:
-    """What must be drawn for these rows."""
-    return [drawn for drawn, users in _USERS.items() if users & set(rows)]
+def sampled_systems(systems: Sequence[str]) -> list[str]:
+    """The systems that must be sampled for these."""
+    return [sampled for sampled, users in _USERS.items() if users & set(systems)]
 
 
 def make(
     pipe: VideoModel,
     dataset: EvalDataset,
     batch: range,
-    rows: Sequence[str],
-    rule: protocol.Protocol,
+    systems: Sequence[str],
+    protocol: protocols.Protocol,
     params: Any,
     seeds: Sequence[int],
     progress: Progress | None = None,
-) -> tuple[dict[str, Films], Films]:
-    """Every row's videos of a batch as they are judged, and how the videos really go on.
+) -> tuple[dict[str, VideoBatch], VideoBatch]:
+    """The videos of every system for a batch, as they are measured, and the true videos.
 
     Args:
       pipe: the model.
       dataset: the real videos.
       batch: numbers of the videos.
-      rows: some of `ROWS` and `ORACLES`.
-      rule: settled protocol.
-      params: settings, as the model understands them.
-      seeds: one per video of the footage.
-      progress: told after every frame drawn of a batch.
+      systems: some of `SYSTEMS` and `ORACLES`.
+      protocol: settled protocol.
+      params: sampling parameters of the model.
+      seeds: one per video of the dataset.
+      progress: called after every frame of a batch.
     """
-    size = rule.size_px
-    true = np.stack([dataset.film(number, size) for number in batch])
-    given = true if pipe.size_px == size else np.stack([dataset.film(number, pipe.size_px) for number in batch])
+    size = protocol.size_px
+    true = np.stack([dataset.real_video(number, size) for number in batch])
+    given = true if pipe.size_px == size else np.stack([dataset.real_video(number, pipe.size_px) for number in batch])
     part = slice(batch.start, batch.stop)
     made = {
-        row: pipe.sample(given[:, 0], dataset.captions[row][part], params, seeds[part], progress)
-        for row in sampled_rows(rows)
+        system: pipe.sample(given[:, 0], dataset.captions[system][part], params, seeds[part], progress)
+        for system in sampled_systems(systems)
     }
-    if "sentence-ignored" in rows:
+    if "sentence-ignored" in systems:
         made["sentence-ignored"] = made["model"]
-    is_ready = dict.fromkeys(made, getattr(pipe, "is_stored", False))  # videos from files went through a codec before
-    if "copy-first" in rows:
-        made["copy-first"] = np.repeat(given[:, :1], rule.num_frames, axis=1)
-    if "codec-ceiling" in rows:
+    is_ready = dict.fromkeys(
+        made, getattr(pipe, "is_stored", False)
+    )  # videos read from files have been compressed already
+    if "copy-first" in systems:
+        made["copy-first"] = np.repeat(given[:, :1], protocol.num_frames, axis=1)
+    if "codec-ceiling" in systems:
         made["codec-ceiling"] = codec_ceiling(pipe, given)
-    if "truth" in rows:
+    if "truth" in systems:
         made["truth"] = true
-    if "oracle-cross-fade" in rows:
+    if "oracle-cross-fade" in systems:
         made["oracle-cross-fade"] = faded(given)
-    judged = {
-        row: made[row] if is_ready.get(row) else np.stack([as_evaluated(frames, rule) for frames in made[row]])
-        for row in rows
+    evaluated = {
+        system: made[system]
+        if is_ready.get(system)
+        else np.stack([as_evaluated(frames, protocol) for frames in made[system]])
+        for system in systems
     }
-    return judged, true
+    return evaluated, true
 
 
-def as_evaluated(frames: UInt8[np.ndarray, "F H W 3"], rule: protocol.Protocol) -> UInt8[np.ndarray, "F S S 3"]:
-    """A video at the protocol's size, and after H.264 where the protocol says so."""
-    frames = resized(frames, rule.size_px, rule.resize)
-    if rule.storage == "raw":
+def as_evaluated(frames: UInt8[np.ndarray, "F H W 3"], protocol: protocols.Protocol) -> UInt8[np.ndarray, "F S S 3"]:
+    """A video at the protocol's size, compressed with H.264 if the protocol says so."""
+    frames = resized(frames, protocol.size_px, protocol.resize)
+    if protocol.storage == "raw":
         return frames
     with tempfile.TemporaryDirectory() as folder:
-        path = video.save(frames, Path(folder, "video.mp4"), rule.rate)
-        return read_clip(path, size_px=rule.size_px, max_frames=len(frames)).frames
+        path = video.save(frames, Path(folder, "video.mp4"), protocol.rate)
+        return read_clip(path, size_px=protocol.size_px, max_frames=len(frames)).frames
 
 
-def faded(videos: Films) -> Films:
-    """True videos with all between their first and last frame replaced by a mixture, even in time, of these two."""
+def faded(videos: VideoBatch) -> VideoBatch:
+    """True videos whose inner frames are linear mixtures of the first and the last frame."""
     shares = np.linspace(0, 1, videos.shape[1])
     return np.stack([cross_fade(videos[:, 0], videos[:, -1], share) for share in shares], axis=1)
 
 
-def codec_ceiling(pipe: VideoModel, videos: Films) -> Films:
-    """True videos through the codec alone, beside their true first frames: the best that any drawing could show."""
+def codec_ceiling(pipe: VideoModel, videos: VideoBatch) -> VideoBatch:
+    """True videos encoded and decoded by the codec, with their true first frames: the best that any model could reach."""
     codes = pipe.encode(videos.reshape(-1, *videos.shape[2:]))
-    shown = pipe.decode(codes.reshape(*videos.shape[:2], -1), videos[:, 0])
-    shown[:, 0] = videos[:, 0]
-    return shown
+    decoded = pipe.decode(codes.reshape(*videos.shape[:2], -1), videos[:, 0])
+    decoded[:, 0] = videos[:, 0]
+    return decoded

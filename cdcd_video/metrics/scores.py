@@ -1,4 +1,4 @@
-"""What may be asked for, and the record that every measured number is kept in."""
+"""The registry of metrics, and the record of one measured number."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,16 @@ Better = Literal["higher", "lower", "one", "real"]
 
 @dataclass(frozen=True)
 class Measure:
-    """What a score is of."""
+    """Unit and direction of a score."""
 
     unit: str
     better: Better
-    """Which way is better; `one` for a ratio to the truth, `real` where nothing but likeness to real videos is: the score
-    of the row `truth` is right."""
+    """Which way is better. `one`: a ratio to the truth, 1 is right. `real`: the score of the system `truth` is right."""
     counted: Literal["objects", "videos"] = "videos"
     loss: float | None = None
-    """How far from its beginning a curve along the video may stray before it counts as lost; None for no curve."""
+    """Distance from its beginning at which a curve along the video counts as lost; None for no curve."""
     is_relative: bool = False
-    """Whether `loss` is a share of the beginning instead of so many units."""
+    """Whether `loss` is a fraction of the beginning instead of an absolute value."""
 
 
 def _likeness(loss: float | None = None) -> Measure:
@@ -31,24 +30,24 @@ def _likeness(loss: float | None = None) -> Measure:
 
 @dataclass(frozen=True)
 class Metric:
-    """What may be asked for by name: the scores that come of it, and how they are measured.
+    """A metric that can be named: its scores, and how they are measured.
 
     Attributes:
-      scores: what is measured, by name.
-      see: measures one video: from a `measurements.MeasuredVideo` to its `Seen`s; or where that stands, as "module:name". None
-        for what is measured otherwise: the truth of sprites scenes, and whole sets of videos.
-      meaning: one sentence for the report; empty for the built-in ones, which the report knows.
-      of_sets: which network looks at whole sets of videos: "frame", "video" or "debiased"; empty for others.
-      is_at_home: whether it is sure to mean something on the built-in world alone, so that other data must ask for it.
-      needs_truth: whether it compares with how the clip really goes on.
+      scores: its scores by name.
+      measure: from a `measurements.MeasuredVideo` to its `Measurement`s, or the place of such a function as "module:name". None
+        for metrics of sprites scenes and of whole sets of videos.
+      meaning: one sentence for the report; empty for the built-in ones, which the report describes.
+      of_sets: the network for sets of videos: "frame", "video" or "debiased"; empty for other metrics.
+      is_at_home: whether it is validated on the built-in world alone, so that on other data it is measured only by name.
+      needs_truth: whether it compares with the true video.
       needs_real: whether it compares with real videos of other scenes or clips.
-      needs_clip: whether it looks through CLIP.
-      needs_download: whether its weights are a download, so that it must be asked for.
-      needs_model: whether it is of the model itself and not of its videos. That takes long, so it must be asked for.
+      needs_clip: whether it uses CLIP.
+      needs_download: whether its weights must be downloaded, so that it is measured only by name.
+      needs_model: whether it needs the model and not only its videos. It is slow, so it is measured only by name.
     """
 
     scores: Mapping[str, Measure]
-    see: Callable[..., Any] | str | None = None
+    measure: Callable[..., Any] | str | None = None
     meaning: str = ""
     of_sets: str = ""
     is_at_home: bool = False
@@ -60,23 +59,23 @@ class Metric:
 
 
 MEASURES: dict[str, Measure] = {}
-"""Every score there can be, in the order in which they are written."""
+"""All scores, in the order in which they are written."""
 MEANINGS: dict[str, str] = {}
-"""What the scores of extensions mean, for the report."""
+"""The meaning of scores of extensions, for the report."""
 SETS: dict[str, str] = {}
-"""Metrics of whole sets of videos, and which network looks at them."""
+"""Metrics of whole sets of videos, and the kind of network that they use."""
 
 
 def _check(name: str, metric: Metric) -> None:
     if not isinstance(metric, Metric) or not metric.scores:
-        raise UserError(f"the metric {name} is registered with {metric!r}, which is no Metric with scores")
-    if name not in METRICS.built_in and (metric.see is None or metric.of_sets or not metric.meaning):
+        raise UserError(f"the metric {name} is registered with {metric!r}; register a Metric with scores")
+    if name not in METRICS.built_in and (metric.measure is None or metric.of_sets or not metric.meaning):
         raise UserError(
-            f"the metric {name} needs `see`, which measures a video, and `meaning`, a sentence for the report"
+            f"the metric {name} needs `measure`, a function of one video, and `meaning`, a sentence for the report"
         )
     taken = [score for score in metric.scores if score in MEASURES]
     if taken:
-        raise UserError(f"the metric {name} has the score {taken[0]}, which another metric has already; rename it")
+        raise UserError(f"the metric {name} has the score {taken[0]}, as another metric has; rename it")
 
 
 METRICS: Registry[Metric] = Registry(
@@ -93,12 +92,12 @@ METRICS: Registry[Metric] = Registry(
     ),
     _check,
 )
-"""What may be asked for, and the scores that come of it."""
+"""All metrics by name."""
 
 OVER_FLOOR = "over_floor"
-"""How far a row is from real videos beyond what the true videos are: `fid_over_floor` and so on."""
+"""Suffix of a distance minus that of the true videos: `fid_over_floor` and so on."""
 RETENTION, SLOPE, KEPT = "retention", "slope", "frames_kept"
-"""Figures of every curve along the video; their scores are called `psnr_retention` and so on."""
+"""Suffixes of the scores of a curve along the video: `psnr_retention` and so on."""
 
 
 def _along(name: str, measure: Measure) -> dict[str, Measure]:
@@ -111,7 +110,7 @@ def _along(name: str, measure: Measure) -> dict[str, Measure]:
     }
 
 
-def _take_in(name: str, metric: Metric) -> None:
+def _add(name: str, metric: Metric) -> None:
     MEASURES.update(metric.scores)
     if metric.of_sets:
         SETS[name] = metric.of_sets
@@ -125,12 +124,12 @@ def _curves(scores: Mapping[str, Measure]) -> dict[str, Measure]:
     return {name: figure for figures in along for name, figure in figures.items()}
 
 
-METRICS.added = _take_in
+METRICS.added = _add
 
 
-def _built_in(name: str, scores: Measure | Mapping[str, Measure], see: str = "", **traits: Any) -> None:
+def _built_in(name: str, scores: Measure | Mapping[str, Measure], measure: str = "", **traits: Any) -> None:
     scores = {name: scores} if isinstance(scores, Measure) else scores
-    METRICS.register(name)(Metric(scores, f"cdcd_video.metrics.measurements:{see}" if see else None, **traits))
+    METRICS.register(name)(Metric(scores, f"cdcd_video.metrics.measurements:{measure}" if measure else None, **traits))
 
 
 _CLASSES = Measure("classes", "higher", loss=0.1, is_relative=True)
@@ -191,17 +190,17 @@ class Score:
 
     metric: str
     value: float | None
-    """None where there was nothing to measure (a ratio to a truth that does not move, say)."""
+    """None where nothing could be measured, such as a ratio to a true video without motion."""
     low: float | None
-    """Lower end of the interval over videos; None where there are too few videos to say."""
+    """Lower end of the interval over videos; None where there are too few videos."""
     high: float | None
     n: int
-    """How many of `counted` the value rests on."""
+    """How many of `counted` the value is computed from."""
     counted: str
     unit: str
     better: str
     row: str
-    """Whose videos these are: the model's or a reference's."""
+    """The system: the model or a reference."""
     group: str = "all"
     """A subset such as `motion=spins` or `objects=2`."""
     frame: int | None = None
@@ -209,19 +208,19 @@ class Score:
     window: tuple[int, int] | None = None
     """First and last frame of a window; None for all windows together."""
     features: str | None = None
-    """The network that looked, for scores that rest on one."""
+    """The feature network, for scores that use one."""
     features_sha256: str | None = None
-    """Its weights."""
+    """SHA-256 of its weights."""
     protocol: str | None = None
     """Hash of the protocol."""
     resamples: int | None = None
-    """Redraws of the videos behind the interval."""
+    """Bootstrap resamples behind the interval."""
     is_at_least: bool = False
-    """Whether the video ended before what was waited for came, so that the value is only a lower bound."""
+    """Whether the curve was not lost before the video ended, so that the value is a lower bound."""
 
 
 def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bool = True) -> list[str]:
-    """The metrics asked for, each once; where none is named, all that fit the data and need neither a download nor long.
+    """The named metrics, each once; without names, all that fit the data and need neither a download nor the model.
 
     Args:
       names: some of `METRICS`.
@@ -239,16 +238,13 @@ def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bo
         ]
     for name in names:
         if name not in METRICS:
-            METRICS.load_all()  # one that should have registered it is found out here
-            raise UserError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
-        METRICS[name]  # what cannot be imported is told now
+            METRICS.load_all()  # reports an extension that should have registered it
+            raise UserError(f"there is no metric {name!r}; choose from {', '.join(METRICS)}")
+        METRICS[name]  # reports an extension that cannot be imported
         if name == "sprites" and not has_scenes:
             raise UserError(
-                f"{name} needs the truth of sprites scenes; leave it out of --metrics, or use --data sprites"
+                f"{name} is defined for sprites scenes only; leave it out of --metrics, or use --data sprites"
             )
         if METRICS[name].needs_model and not has_model:
-            raise UserError(
-                f"{name} asks the model how likely it finds the true videos, and --videos brings no model; leave it out of"
-                " --metrics"
-            )
+            raise UserError(f"{name} needs the model itself, which --videos does not have; leave it out of --metrics")
     return list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""What was seen in many videos -> scores with intervals, and sums per video for those who compare."""
+"""Scores with intervals from the measurements of many videos, and the sums per video that paired comparisons need."""
 
 import dataclasses
 import math
@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from cdcd_video.metrics import curve_summary
-from cdcd_video.metrics.measurements import Seen
+from cdcd_video.metrics.measurements import Measurement
 from cdcd_video.metrics.scores import MEASURES, Measure, Score
 from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL, bootstrap, redrawn_ratios
 
 
-def _in_order(grouped: Mapping[tuple[str, str], list[Seen]]) -> list[tuple[tuple[str, str], list[Seen]]]:
-    """In the order in which scores are written."""
+def _in_order(grouped: Mapping[tuple[str, str], list[Measurement]]) -> list[tuple[tuple[str, str], list[Measurement]]]:
+    """The groups in the order in which scores are written."""
     place = {name: place for place, name in enumerate(MEASURES)}
     return sorted(grouped.items(), key=lambda item: (place[item[0][0]], item[0][1]))
 
@@ -24,65 +24,72 @@ class PerVideo:
     """What one video adds to a score: a line of `per_video.jsonl`. The score is the sum of totals over that of weights."""
 
     row: str
+    """The system: the model or a reference."""
     metric: str
     video: str
     frame: int | None
-    """None for all frames that count."""
+    """None for the sum over all frames that count."""
     total: float
     weight: float
     clip: str | None = None
-    """What it was drawn from, where that is not called as the video is: videos of one clip are no independent evidence."""
+    """The clip that the video starts from, where its name differs. Videos of one clip are not independent."""
 
 
 def scores_of(
-    row: str, seen: Sequence[Seen], first_counted: int, seed: int, features: Mapping[str, tuple[str, str]]
+    system: str, measured: Sequence[Measurement], first_counted: int, seed: int, features: Mapping[str, tuple[str, str]]
 ) -> list[Score]:
-    """Scores of one row: per group over all that counts, and for all videos also frame by frame and along the video.
+    """Scores of one system: per group over all frames that count; for all videos also per frame, and of the curve.
 
     Args:
-      row: whose videos these are.
-      seen: everything seen in them.
+      system: the model or a reference.
+      measured: the measurements of its videos.
       first_counted: the first frame that counts.
       seed: of the bootstrap.
-      features: name and digest of the network behind a metric, where there is one.
+      features: name and digest of the network that a metric uses, where there is one.
     """
-    grouped: dict[tuple[str, str], list[Seen]] = {}
-    for one in seen:
+    grouped: dict[tuple[str, str], list[Measurement]] = {}
+    for one in measured:
         for group in one.groups:
             grouped.setdefault((one.metric, group), []).append(one)
     scores = []
     for (metric, group), ones in _in_order(grouped):
-        told = features.get(metric, (None, None))
-        more = {"row": row, "group": group, "features": told[0], "features_sha256": told[1], "resamples": RESAMPLES}
+        network = features.get(metric, (None, None))
+        more = {
+            "row": system,
+            "group": group,
+            "features": network[0],
+            "features_sha256": network[1],
+            "resamples": RESAMPLES,
+        }
         scores += [
             Score(*figures, **more, **where) for figures, where in _of_group(metric, group, ones, first_counted, seed)
         ]
     return scores
 
 
-def per_video(row: str, seen: Sequence[Seen], first_counted: int, by_frame: bool) -> Iterator[PerVideo]:
-    """The sums of every video, of objects together where there are several; `by_frame` adds each frame's."""
-    grouped: dict[tuple[str, str], list[Seen]] = {}
-    for one in seen:
+def per_video(system: str, measured: Sequence[Measurement], first_counted: int, by_frame: bool) -> Iterator[PerVideo]:
+    """The sums of every video, over its objects where there are several; `by_frame` adds those of each frame."""
+    grouped: dict[tuple[str, str], list[Measurement]] = {}
+    for one in measured:
         if "all" in one.groups:
-            grouped.setdefault((one.metric, one.subject.name), []).append(one)
+            grouped.setdefault((one.metric, one.eval_video.name), []).append(one)
     for (metric, name), ones in _in_order(grouped):
         totals, weights = (np.nan_to_num(np.stack(side)).sum(axis=0) for side in _sides(ones))
         counted = slice(first_counted, None) if len(totals) > 1 else slice(None)
-        clip = ones[0].subject.clip if ones[0].subject.clip != name else None
-        yield PerVideo(row, metric, name, None, _plain(totals[counted].sum()), _plain(weights[counted].sum()), clip)
+        clip = ones[0].eval_video.clip if ones[0].eval_video.clip != name else None
+        yield PerVideo(system, metric, name, None, _plain(totals[counted].sum()), _plain(weights[counted].sum()), clip)
         if by_frame and len(totals) > 1:
             for frame in np.flatnonzero(weights):
-                yield PerVideo(row, metric, name, int(frame), _plain(totals[frame]), _plain(weights[frame]), clip)
+                yield PerVideo(system, metric, name, int(frame), _plain(totals[frame]), _plain(weights[frame]), clip)
 
 
 def _of_group(
-    metric: str, group: str, ones: Sequence[Seen], first_counted: int, seed: int
+    metric: str, group: str, ones: Sequence[Measurement], first_counted: int, seed: int
 ) -> Iterator[tuple[tuple, dict]]:
-    """Metric, value, low, high, n, counted, unit and better of each score, and where along the video it is."""
+    """Metric, value, low, high, n, counted, unit and better of each score, and its frame."""
     measure = MEASURES[metric]
-    # In the order of names: it must not matter in which order videos were drawn.
-    ones = sorted(ones, key=lambda one: one.subject.name)
+    # In the order of names, so that the order of sampling does not matter.
+    ones = sorted(ones, key=lambda one: one.eval_video.name)
     totals, weights = (np.stack(side) for side in _sides(ones))
     known, num_frames = ~np.isnan(totals), totals.shape[1]
     is_curve = num_frames > 1
@@ -90,7 +97,7 @@ def _of_group(
     columns = [counted]
     if is_curve and group == "all":
         columns += [slice(frame, frame + 1) for frame in range(num_frames) if known[:, frame].any()]
-    clips, of_clip = np.unique([one.subject.clip for one in ones], return_inverse=True)
+    clips, of_clip = np.unique([one.eval_video.clip for one in ones], return_inverse=True)
     sums = np.zeros((2, len(clips), len(columns)))
     for side, values in enumerate((np.nan_to_num(totals), np.nan_to_num(weights))):
         np.add.at(sums[side], of_clip, np.stack([values[:, column].sum(axis=1) for column in columns], axis=1))
@@ -121,12 +128,15 @@ def _along(
         spread = others[name][np.isfinite(others[name])]
         is_known = len(spread) and sums.shape[1] > 1 and np.isfinite(figure[0])
         ends = np.quantile(spread, (TAIL, 1 - TAIL)) if is_known else (np.nan, np.nan)
-        told = MEASURES[f"{metric}_{name}"]
+        curve = MEASURES[f"{metric}_{name}"]
         where = {"is_at_least": bool(own.is_at_least[0]) and name == curve_summary.KEPT}
-        yield (f"{metric}_{name}", *map(_rounded, (figure[0], *ends)), n, told.counted, told.unit, told.better), where
+        yield (
+            (f"{metric}_{name}", *map(_rounded, (figure[0], *ends)), n, curve.counted, curve.unit, curve.better),
+            where,
+        )
 
 
-def _sides(ones: Sequence[Seen]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _sides(ones: Sequence[Measurement]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return [one.total for one in ones], [one.weight for one in ones]
 
 

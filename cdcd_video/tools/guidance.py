@@ -50,17 +50,17 @@ def measure(args: argparse.Namespace) -> None:
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
     size = {"num_videos": args.num_videos, "num_frames": args.num_frames, "num_real": 0}
-    rule = Protocol(**size, split=args.split, seed=args.seed, clip=OWN)
+    protocol = Protocol(**size, split=args.split, seed=args.seed, clip=OWN)
     cells = list(product(args.steps, args.strengths))
     benches = [
-        evaluation.prepare(pipe, rule, METRICS, args.device, num_steps=steps, contrast=strength)
+        evaluation.prepare(pipe, protocol, METRICS, args.device, num_steps=steps, contrast=strength)
         for steps, strength in cells
     ]  # a dial out of its range is told before anything is drawn
     rows = ("model", "counterfactual")
     with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="drawing", unit="frame") as bar:
         for (steps, strength), bench in zip(cells, benches, strict=True):
             found = bench.run(args.batch, bar.update, rows)
-            report.write(found, bench.ruler, bench.facts(), args.out / f"steps-{steps}-contrast-{strength:g}")
+            report.write(found, bench.settled, bench.facts(), args.out / f"steps-{steps}-contrast-{strength:g}")
             line = {"num_steps": steps, "contrast": strength, "drawing_s": found.seconds["drawing"]}
             tqdm.write(json.dumps(line | shown(found.scores)), file=sys.stdout)
 

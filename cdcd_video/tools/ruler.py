@@ -1,4 +1,4 @@
-"""The self-test of the ruler: what every metric does to true sprites videos that are spoilt more and more; writes a page."""
+"""Validates the metrics: each one on true sprites videos under degradations of growing strength. Writes tables and curves."""
 
 import argparse
 import json
@@ -13,19 +13,19 @@ from cdcd_video.storage.free_name import chosen_folder
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.ruler", description=__doc__)
     add = parser.add_argument
-    add("--num-videos", type=int, default=48, metavar="N", help="spoilt videos, and as many real ones (default: 48)")
-    add("--seed", type=int, default=0, help="of the scenes, the defects and the splits (default: 0)")
+    add("--num-videos", type=int, default=48, metavar="N", help="degraded videos, and as many real ones (default: 48)")
+    add("--seed", type=int, default=0, help="seed of the scenes, degradations and splits (default: 0)")
     add("--device", default="cpu", help="where the feature networks run (default: cpu)")
-    add("--out", type=Path, metavar="DIR", help="default: out/ruler, or the next free name")
+    add("--out", type=Path, metavar="DIR", help="output folder (default: out/ruler, or the next free name)")
     args = parser.parse_args()
     if args.num_videos < 4 or args.seed < 0:
-        raise UserError("--num-videos must be at least 4 and --seed 0")
+        raise UserError(f"--num-videos is {args.num_videos} and --seed {args.seed}; they must be at least 4 and 0")
     with chosen_folder(args.out, Path("out/ruler")) as args.out:
         measure(args)
 
 
 def measure(args: argparse.Namespace) -> None:
-    """What the options ask for, into the folder `args.out`."""
+    """Runs the validation and writes to the folder `args.out`."""
     from tqdm import tqdm
 
     from cdcd_video.engine import runtime
@@ -38,12 +38,12 @@ def measure(args: argparse.Namespace) -> None:
 
     with runtime.writing_to(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
-    seeing = present_networks(args.device)
+    extractors = present_networks(args.device)
     clip = FrozenClip(folder_of("sprites") / "clip")
-    trial = Trial(args.num_videos, args.seed, seeing, clip)
-    with tqdm(total=2 + len(DEGRADATIONS) * len(STRENGTHS), desc="ruler", unit="set") as bar:
+    trial = Trial(args.num_videos, args.seed, extractors, clip)
+    with tqdm(total=2 + len(DEGRADATIONS) * len(STRENGTHS), desc="metric validation", unit="set") as bar:
         found = calibrate(trial, args.seed, progress=bar.update)
-    facts = {"num_videos": args.num_videos, "seed": args.seed, "networks": {n: s.digest for n, s in seeing.items()}}
+    facts = {"num_videos": args.num_videos, "seed": args.seed, "networks": {n: s.digest for n, s in extractors.items()}}
     facts |= {"clip_sha256": clip.digest, "machine": runtime.machine(), "git": runtime.git_state()}
     record = json.dumps({**facts, **asdict(found)}, indent=1, allow_nan=False) + "\n"
     with runtime.writing_to(args.out):

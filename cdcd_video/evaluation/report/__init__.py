@@ -18,7 +18,7 @@ __all__ = ["terminal_table", "write", "write_markdown", "write_report", "write_s
 
 def write(
     found: Evaluation,
-    ruler: SettledProtocol,
+    settled: SettledProtocol,
     facts: Mapping[str, Any],
     folder: Path,
     *,
@@ -32,7 +32,7 @@ def write(
 
     Args:
       found: what was measured.
-      ruler: the protocol.
+      settled: the protocol.
       facts: what holds for every score: data, split, seed, checkpoint, model_sha256, drawing, versions.
       folder: where to.
       notes: what the reader must know before anything else, one sentence each.
@@ -46,13 +46,13 @@ def write(
       UserError: the place cannot be written.
     """
     cost = dict(cost or {}) | ({"seconds for the latent space": study.seconds} if study else {})
-    report = {"facts": facts, "ruler": ruler, "notes": notes, "cost": cost}
+    report = {"facts": facts, "settled": settled, "notes": notes, "cost": cost}
     of_latents = study.scores if study else ()
     fragments = {"The latent space": latent_page.fragment(study, level=3)} if study else {}
     return [
         write_scores([*found.scores, *of_latents], facts, folder / "scores.jsonl"),
         write_videos(found.videos, folder / "per_video.jsonl"),
-        write_protocol(ruler, folder / "protocol.yaml"),
+        write_protocol(settled, folder / "protocol.yaml"),
         write_markdown(found.scores, folder / "report.md", of_latents=of_latents, **report),
         write_report(found.scores, found.examples, folder / "report.html", fragments=fragments, **report),
     ]

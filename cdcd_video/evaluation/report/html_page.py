@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import sections
-from cdcd_video.evaluation.report.score_entries import OF_SETS, ROWS, headline
+from cdcd_video.evaluation.report.score_entries import OF_SETS, SYSTEMS, headline
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import verdict
 from cdcd_video.metrics.protocol import SettledProtocol
@@ -40,7 +40,7 @@ def write_report(
     examples: Sequence[Example],
     path: Path,
     *,
-    ruler: SettledProtocol,
+    settled: SettledProtocol,
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,
@@ -52,7 +52,7 @@ def write_report(
       scores: what was found.
       examples: videos to look at.
       path: an .html file.
-      ruler: the protocol.
+      settled: the protocol.
       facts: what the scores rest on, as in `scores.jsonl`.
       notes: what the reader must know before anything else.
       cost: commit, machine and seconds.
@@ -71,8 +71,8 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pictures = _pictures(examples, ruler.protocol.rate)
-    made, curves, facts_by_title = tables(scores), _curves(scores), sections(ruler, facts, cost or {})
+    pictures = _pictures(examples, settled.protocol.rate)
+    made, curves, facts_by_title = tables(scores), _curves(scores), sections(settled, facts, cost or {})
     first, extremes = ([one for one in pictures if bool(one["kind"]) is ends] for ends in (False, True))
     ids = {title: title.lower().replace(" ", "-") for title in (*(fragments or {}), *facts_by_title)}
     parts = {name: table.title for name, table in made.items() if name != "along"}
@@ -88,7 +88,7 @@ def write_report(
         tables=made,
         parts=parts,
         ids=ids,
-        rows=[row for row in ROWS if any(score.row == row for score in scores)],
+        rows=[row for row in SYSTEMS if any(score.row == row for score in scores)],
         curves=curves,
         colours=plots.COLOURS,
         first=first,

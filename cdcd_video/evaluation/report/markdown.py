@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.evaluation.report import latent_tables
-from cdcd_video.evaluation.report.score_entries import ROWS
+from cdcd_video.evaluation.report.score_entries import SYSTEMS
 from cdcd_video.evaluation.report.score_table import Cell, Table, tables
 from cdcd_video.evaluation.report.summary_text import verdict
 from cdcd_video.metrics.protocol import SettledProtocol
@@ -20,7 +20,7 @@ def write_markdown(
     scores: Sequence[Score],
     path: Path,
     *,
-    ruler: SettledProtocol,
+    settled: SettledProtocol,
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
     cost: Mapping[str, Any] | None = None,
@@ -34,7 +34,7 @@ def write_markdown(
         f"Brackets are {100 * CONFIDENCE:.0f}% intervals.",
         *(_table(table) for table in tables(scores).values()),
         *(_table(table) for table in latent_tables.tables(of_latents)),
-        *(_facts(title, content) for title, content in sections(ruler, facts, cost or {}).items()),
+        *(_facts(title, content) for title, content in sections(settled, facts, cost or {}).items()),
     ]
     with whole_file(path) as part:
         part.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
@@ -42,10 +42,10 @@ def write_markdown(
 
 
 def sections(
-    ruler: SettledProtocol, facts: Mapping[str, Any], cost: Mapping[str, Any]
+    settled: SettledProtocol, facts: Mapping[str, Any], cost: Mapping[str, Any]
 ) -> dict[str, list[tuple[str, str]]]:
     """What the scores rest on, as pairs of words under titles; nested facts one level deep."""
-    found = {"Protocol": ruler.facts(), "System": facts, "Cost": cost}
+    found = {"Protocol": settled.facts(), "System": facts, "Cost": cost}
     return {title: list(_pairs(content)) for title, content in found.items() if content}
 
 
@@ -57,7 +57,7 @@ def _pairs(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _table(table: Table) -> str:
-    head = ["", *(f"{name}, {words}" if words in ROWS else name for name, words in table.columns)]
+    head = ["", *(f"{name}, {words}" if words in SYSTEMS else name for name, words in table.columns)]
     rows = [head, ["---"] * len(head)]
     for line in table.lines:
         title = f"{line.title} ({line.note})" if line.note else line.title

@@ -9,7 +9,7 @@ from cdcd_video.metrics.scores import KEPT, MEANINGS, MEASURES, RETENTION, SLOPE
 
 @dataclass(frozen=True)
 class Entry:
-    """One score of the tables that have a column per row of `ROWS`."""
+    """One score of the tables that have a column per row of `SYSTEMS`."""
 
     metric: str
     title: str
@@ -108,7 +108,7 @@ check_all_are_shown(
     "HEADLINE and OF_SETS of evaluation/report/score_entries.py",
 )
 
-ROWS = {
+SYSTEMS = {
     "model": "the model's videos",
     "copy-first": "the first frame, repeated",
     "codec-ceiling": "the true codes, decoded",

@@ -35,10 +35,10 @@ def write_videos(videos: Sequence[PerVideo], path: Path) -> Path:
     return _write(path, ({name: line[name] for name in line if name != "clip" or line[name]} for line in lines))
 
 
-def write_protocol(ruler: SettledProtocol, path: Path) -> Path:
+def write_protocol(settled: SettledProtocol, path: Path) -> Path:
     """Writes `protocol.yaml`, which `evaluate.py --protocol` takes."""
     with whole_file(path) as part:
-        part.write_text(ruler.as_yaml(), encoding="utf-8")
+        part.write_text(settled.as_yaml(), encoding="utf-8")
     return path
 
 

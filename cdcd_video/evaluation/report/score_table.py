@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cdcd_video.evaluation.report.score_entries import (
     OF_SETS,
-    ROWS,
     SENTENCE_TITLES,
+    SYSTEMS,
     Entry,
     find,
     headline,
@@ -87,7 +87,7 @@ _SETS_NOTE = (
 
 
 def _by_row(scores: Sequence[Score], entries: Sequence[Entry], title: str, note: str) -> Table:
-    rows = [row for row in ROWS if any(score.row == row for score in scores)]
+    rows = [row for row in SYSTEMS if any(score.row == row for score in scores)]
     lines = []
     for entry in entries:
         found = [find(scores, row, entry.metric, entry.group) for row in rows]
@@ -96,7 +96,7 @@ def _by_row(scores: Sequence[Score], entries: Sequence[Entry], title: str, note:
             seen_by = f", {first.features}" if first.features else ""
             cells = tuple(cell(score) for score in found)
             lines.append(Line(entry.title, cells, entry.meaning, f"n = {first.n} {first.counted}{seen_by}"))
-    return Table(title, note, tuple((row, ROWS[row]) for row in rows), tuple(lines))
+    return Table(title, note, tuple((row, SYSTEMS[row]) for row in rows), tuple(lines))
 
 
 def _sentences(scores: Sequence[Score]) -> Table:

@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from cdcd_video.evaluation.report.score_entries import OF_SETS, ROWS, SENTENCE_TITLES, find, headline, interval, shown
+from cdcd_video.evaluation.report.score_entries import (
+    OF_SETS,
+    SENTENCE_TITLES,
+    SYSTEMS,
+    find,
+    headline,
+    interval,
+    shown,
+)
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.metrics.scores import SETS, Score
 
@@ -12,7 +20,7 @@ def verdict(scores: Sequence[Score]) -> list[str]:
     words = []
     entry = next((entry for entry in headline() if find(scores, "model", entry.metric, entry.group)), None)
     if entry:
-        found = {row: find(scores, row, entry.metric, entry.group) for row in ROWS}
+        found = {row: find(scores, row, entry.metric, entry.group) for row in SYSTEMS}
         if entry.metric == "does_right_thing":
             words.append(f"{shown(found['model'])} of {found['model'].n} objects do what the sentence says.")
             references = {
@@ -40,7 +48,7 @@ def verdict(scores: Sequence[Score]) -> list[str]:
 def terminal_table(scores: Sequence[Score]) -> str:
     """Both tables of rows as text: scores down, rows across, the model with its interval."""
     made = tables(scores)
-    rows = [row for row in ROWS if any(score.row == row for score in scores)]
+    rows = [row for row in SYSTEMS if any(score.row == row for score in scores)]
     lines = [["", "n", *(f"{row} [95%]" if row == "model" else row for row in rows)]]
     for name in ("headline", "sets"):
         for line in made[name].lines if name in made else ():

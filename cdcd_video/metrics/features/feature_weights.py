@@ -1,4 +1,4 @@
-"""Weights of other people's networks: read from a file on this machine, never fetched unasked, never unpickled unsafely."""
+"""Published weights of feature networks: read from a local file, downloaded only by command, unpickled as tensors only."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ class WeightsFile:
     sha256: str
     url: str
     instead: str
-    """What serves the same purpose with no download."""
+    """A network or metric for the same purpose that needs no download."""
     git_blob: str = ""
     """Its name in git, where the file lies in repositories that state nothing else."""
 
@@ -60,47 +60,47 @@ WEIGHTS = {
         "ssim",
     ),
 }
-"""What can be read, by the name of the network. The hashes are those that the files' publishers or mirrors state."""
+"""Known files, by the name of the network. The hashes are those that the publishers or mirrors state."""
 
 
 def folder() -> Path:
-    """Where weights lie: the folder that `CDCD_VIDEO_WEIGHTS` names, or `~/.cache/cdcd_video`."""
+    """The folder of weights: the one that `CDCD_VIDEO_WEIGHTS` names, or `~/.cache/cdcd_video`."""
     return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "cdcd_video").expanduser()
 
 
 def is_here(name: str) -> bool:
-    """Whether the file of a network of `WEIGHTS` lies in the folder; nothing is said about its content."""
+    """Whether the file of a network of `WEIGHTS` lies in the folder; its content is not checked."""
     return (folder() / WEIGHTS[name].file).is_file()
 
 
 def read(name: str) -> dict[str, Tensor]:
-    """Reads a network's weights. What is unpickled are the very bytes whose hash was checked, and only as plain tensors.
+    """Reads a network's weights: checks the hash, then unpickles those same bytes as tensors only.
 
     Args:
       name: one of `WEIGHTS`.
 
     Raises:
-      UserError: the file is missing, or is another one.
+      UserError: the file is missing, or has another hash.
     """
     wanted = WEIGHTS[name]
     path = folder() / wanted.file
     if not path.is_file():
         raise UserError(
-            f"{name} needs {wanted.file} ({wanted.megabytes} MB, sha256 {wanted.sha256}) in {folder()}: fetch it from"
-            f" {wanted.url} by `python -m cdcd_video.tools.weights get {name}`, or copy it there, or name its folder in"
-            f" {FOLDER_VARIABLE}; {wanted.instead} does without"
+            f"{name} needs {wanted.file} ({wanted.megabytes} MB, sha256 {wanted.sha256}) in {folder()}; get it by"
+            f" `python -m cdcd_video.tools.weights get {name}` from {wanted.url}, copy it there, or name its folder in"
+            f" {FOLDER_VARIABLE}; {wanted.instead} needs no download"
         )
     data = path.read_bytes()
     if not is_content_of(wanted, data):
         raise UserError(
-            f"{path} is not the {wanted.file} that {name} needs: its sha256 is {hashlib.sha256(data).hexdigest()} instead"
-            f" of {wanted.sha256}; delete it and run `python -m cdcd_video.tools.weights get {name}`"
+            f"{path} is not the {wanted.file} that {name} needs: its sha256 is {hashlib.sha256(data).hexdigest()}, not"
+            f" {wanted.sha256}; delete it and run `python -m cdcd_video.tools.weights get {name}`"
         )
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def is_content_of(wanted: WeightsFile, data: bytes) -> bool:
-    """Whether bytes are the file that is pinned."""
+    """Whether the bytes are the pinned file."""
     if hashlib.sha256(data).hexdigest() == wanted.sha256:
         return True
     git_name = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -1,6 +1,6 @@
-"""Feature networks by name: pixels in, features and class logits out, with the hash of the weights that saw them.
+"""Feature networks by name: pixels in, features and class logits out, with the hash of the weights.
 
-| name | sees | features | classes |
+| name | input | features | classes |
 |---|---|---|---|
 | `inception` | frames | 2048, FID's | 1008, for IS |
 | `i3d`, `i3d:videogpt` | videos | 400 logits, FVD's | 400, for a video IS |
@@ -27,69 +27,69 @@ from cdcd_video.networks.clip.clip_files import check_plain, sha256_of
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import check_numbers
 
-Sees = Literal["frames", "videos"]
-PREFERRED: dict[Sees, tuple[str, str]] = {
+InputKind = Literal["frames", "videos"]
+PREFERRED: dict[InputKind, tuple[str, str]] = {
     "frames": ("inception", "sprites-frame"),
     "videos": ("i3d", "sprites-video"),
 }
-"""What is used where none is named: the first whose weights are here; the second always are."""
+"""The network that `auto` means: the first if its weights are here, else the second, which is built in."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a network made of n frames or videos."""
+class NetworkOutput:
+    """Features and logits of n frames or videos."""
 
     features: Float[np.ndarray, "n D"]
     """float64."""
     logits: Float[np.ndarray, "n K"] | None
-    """float64; None where the network knows no classes."""
+    """float64; None where the network has no classes."""
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A frozen network that looks at frames (n, H, W, 3) or videos (n, F, H, W, 3) in uint8."""
+    """A frozen network for frames (n, H, W, 3) or videos (n, F, H, W, 3) in uint8."""
 
     name: str
-    sees: Sees
+    input_kind: InputKind
     digest: str
     """sha256 of the weights."""
     run: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     """uint8 batch on `device` -> features and logits."""
     device: torch.device
     batch_size: int
-    """How many are seen at a time; the result does not depend on it beyond rounding."""
+    """Frames or videos at a time; the result does not depend on it beyond rounding."""
     least_frames: int = 1
     most_frames: int | None = None
     short_frames: int | None = None
-    """Shorter windows that it can see too, to follow a video along which no window moves; None where it should not."""
+    """Length of the shorter windows that give a curve along a video of one window; None where there are none."""
 
     @torch.inference_mode()
-    def __call__(self, pixels: UInt8[np.ndarray, "n *F H W 3"]) -> Seen:
-        """Looks at n frames or videos.
+    def __call__(self, pixels: UInt8[np.ndarray, "n *F H W 3"]) -> NetworkOutput:
+        """Features of n frames or videos.
 
         Raises:
-          UserError: the videos are shorter or longer than the network can see.
+          UserError: the videos are shorter or longer than the network takes.
         """
-        assert pixels.dtype == np.uint8 and pixels.ndim == {"frames": 4, "videos": 5}[self.sees] and len(pixels)
-        if self.sees == "videos":
+        assert pixels.dtype == np.uint8 and pixels.ndim == {"frames": 4, "videos": 5}[self.input_kind] and len(pixels)
+        if self.input_kind == "videos":
             num_frames, most = pixels.shape[1], self.most_frames or pixels.shape[1]
             if num_frames != self.short_frames and not self.least_frames <= num_frames <= most:
                 wanted = f"{self.least_frames}" + ("" if self.most_frames else " or more")
-                raise UserError(f"{self.name} sees {wanted} frames at a time, not {num_frames}; choose another window")
-        seen = [
+                raise UserError(f"{self.name} takes {wanted} frames, not {num_frames}; choose another --window")
+        outputs = [
             self.run(torch.from_numpy(pixels[begin : begin + self.batch_size].copy()).to(self.device))
             for begin in range(0, len(pixels), self.batch_size)
         ]
-        features, logits = zip(*seen, strict=True)
+        features, logits = zip(*outputs, strict=True)
         as_array = [
             None if parts[0] is None else torch.cat(parts).double().cpu().numpy() for parts in (features, logits)
         ]
-        return Seen(*as_array)
+        return NetworkOutput(*as_array)
 
 
-def preferred(sees: Sees) -> str:
-    """The network to use where none is named: the field's own if its weights are here, else the built-in one."""
-    field, built_in = PREFERRED[sees]
+def preferred(kind: InputKind) -> str:
+    """The network that `auto` means: the usual one if its weights are here, else the built-in one."""
+    field, built_in = PREFERRED[kind]
     return field if feature_weights.is_here(field) else built_in
 
 
@@ -106,7 +106,7 @@ def load(name: str, device: str | torch.device = "cpu") -> FeatureNetwork:
     kind, _, detail = name.partition(":")
     if kind not in _LOADERS or (detail and kind in offline.NETWORKS) or (kind == "inception" and detail):
         known = "inception, i3d, i3d:videogpt, videomae, videomae:FOLDER, clip:FOLDER, " + ", ".join(offline.NETWORKS)
-        raise UserError(f"there is no feature network {name!r}; there are {known}")
+        raise UserError(f"there is no feature network {name!r}; choose one of {known}")
     return _LOADERS[kind](name, detail, torch.device(device))
 
 
@@ -115,7 +115,7 @@ def _load_inception(name: str, detail: str, device: torch.device) -> FeatureNetw
     state = feature_weights.read("inception")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # It unpickles whatever file it is given, so it is given one that was written here, from checked tensors.
+    # It unpickles any file that it is given, so it gets one that is written here, from checked tensors.
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -129,15 +129,15 @@ def _load_inception(name: str, detail: str, device: torch.device) -> FeatureNetw
 
 
 def _load_i3d(name: str, detail: str, device: torch.device) -> FeatureNetwork:
-    habit = detail or "stylegan-v"
-    if habit not in i3d.RESIZES:
-        raise UserError(f"i3d has no resize {habit!r}; there are {', '.join(i3d.RESIZES)}")
+    resize = detail or "stylegan-v"
+    if resize not in i3d.RESIZES:
+        raise UserError(f"i3d has no resize {resize!r}; choose one of {', '.join(i3d.RESIZES)}")
     network = i3d.I3D()
     network.load_state_dict(feature_weights.read("i3d"))
     network.to(device).eval().requires_grad_(False)
 
     def run(videos: Tensor) -> tuple[Tensor, Tensor]:
-        logits = network(i3d.RESIZES[habit](videos))
+        logits = network(i3d.RESIZES[resize](videos))
         return logits, logits
 
     digest = feature_weights.WEIGHTS["i3d"].sha256
@@ -145,13 +145,13 @@ def _load_i3d(name: str, detail: str, device: torch.device) -> FeatureNetwork:
 
 
 def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwork:
-    """VideoMAE (Tong et al. 2022), whose features heed motion more than I3D's do (Ge et al. 2024)."""
+    """VideoMAE (Tong et al. 2022), whose features depend more on motion than I3D's (Ge et al. 2024)."""
     home = Path(folder or feature_weights.folder() / "videomae")
     missing = [file for file in ("config.json", "model.safetensors") if not (home / file).is_file()]
     if missing:
         raise UserError(
             f"videomae needs {' and '.join(missing)} in {home}: put a folder there that VideoMAE's save_pretrained wrote,"
-            " with safetensors weights, or give its path as videomae:FOLDER; sprites-video does without"
+            " with safetensors weights, or name it by videomae:FOLDER; sprites-video needs no download"
         )
     check_plain(home)
     from transformers import AutoConfig, VideoMAEForVideoClassification, VideoMAEModel
@@ -165,7 +165,7 @@ def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwo
         network = kind.from_pretrained(home, local_files_only=True, use_safetensors=True, dtype=torch.float32)
         network.to(device).eval().requires_grad_(False)
         side, num_frames = config.image_size, config.num_frames
-    except Exception as error:  # broken files are met with whatever exception the readers stumble on
+    except Exception as error:  # a broken file can raise anything
         raise_if_out_of_memory(error)
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{home} does not hold a VideoMAE ({why}); copy it again") from error
@@ -190,12 +190,12 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def _load_clip(name: str, folder: str, device: torch.device) -> FeatureNetwork:
     if not folder:
-        raise UserError("clip needs a folder that CLIPModel.save_pretrained wrote: name it as clip:FOLDER")
+        raise UserError("clip needs a folder that CLIPModel.save_pretrained wrote; name it by clip:FOLDER")
     from cdcd_video.networks.clip import FrozenClip
 
     clip = FrozenClip(folder).to(device)
     if clip.stand_in:
-        raise UserError(f"{name} measures nothing: {clip.stand_in}")
+        raise UserError(f"{name} cannot be used for metrics: {clip.stand_in}")
 
     def run(frames: Tensor) -> tuple[Tensor, None]:
         return clip.encode_image(frames.permute(0, 3, 1, 2).float() / 255, ()).embedding, None
@@ -264,9 +264,9 @@ def _in_slices(state: dict[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _pairs(network: nn.Module, device: torch.device, drawn: np.ndarray, true: np.ndarray) -> np.ndarray:
+def _pairs(network: nn.Module, device: torch.device, sampled: np.ndarray, true: np.ndarray) -> np.ndarray:
     values = []
-    for begin in range(0, len(drawn), 32):
-        pair = [torch.from_numpy(side[begin : begin + 32].copy()).to(device) for side in (drawn, true)]
+    for begin in range(0, len(sampled), 32):
+        pair = [torch.from_numpy(side[begin : begin + 32].copy()).to(device) for side in (sampled, true)]
         values.append(network(*(side.permute(0, 3, 1, 2).float() / 127.5 - 1 for side in pair)).flatten())
     return torch.cat(values).double().cpu().numpy()

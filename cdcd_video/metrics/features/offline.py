@@ -1,7 +1,7 @@
 """Small feature networks for the built-in world, shipped with the package: distances that need no download.
 
-`sprites-frame` looks at one frame, `sprites-video` at 16. They were trained on sprites with true labels by
-`python -m cdcd_video.tools.train_features`, and know nothing else: on real video they are blind.
+`sprites-frame` takes one frame, `sprites-video` 16. They were trained on sprites with true labels by
+`python -m cdcd_video.tools.train_features`, and say little about other videos.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "features"
 SIZE_PX = 64
 NUM_FRAMES, SHORT_FRAMES = 16, 8
-"""What `sprites-video` was trained on, and the shortest windows by which it still tells what is wrong, and when."""
+"""The length that `sprites-video` was trained on, and the shortest windows for which its distances are useful."""
 NUM_FEATURES = 96
 _MOST_BYTES = 64 * MIB
 
 FRAME_HEADS = {"identity": 32, "background": 5}
-"""Colour and shape of an object; the background's kind."""
+"""Classes: colour and shape of an object, and the kind of background."""
 VIDEO_HEADS = {"motion": 16, **FRAME_HEADS}
 
 
 class _Classifier(nn.Module):
-    """A trunk whose last states, averaged over space and time, are the features; one linear head per kind of label."""
+    """A trunk whose last states, averaged over space and time, are the features; one linear head per label."""
 
     def __init__(self, trunk: nn.Module, heads: Mapping[str, int]):
         super().__init__()
@@ -63,8 +63,7 @@ class FrameNetwork(_Classifier):
 class VideoNetwork(_Classifier):
     """Videos (B, 3, 16, 64, 64) -> features; the classes are the objects' motions.
 
-    Beside each frame it is shown the difference to the one before: most pixels stand still, and what moves would be lost
-    among them.
+    Its input has each frame beside its difference from the one before, because most pixels do not move.
     """
 
     classes = "motion"
@@ -106,7 +105,7 @@ def load(name: str, folder: Path = FOLDER) -> tuple[nn.Module, str]:
         data = read_small(path, limit=_MOST_BYTES)
         network = NETWORKS[name]()
         network.load_state_dict({key: values.float() for key, values in parsed(data).items()})
-    except Exception as error:  # a damaged file is met with whatever exception its reader stumbles on
+    except Exception as error:  # a damaged file can raise anything
         raise_if_out_of_memory(error)
         raise UserError(f"{path} is missing or damaged ({type(error).__name__}); {way_out}") from error
     check_numbers(network.state_dict(), str(path), way_out)
@@ -117,10 +116,10 @@ def save(network: nn.Module, name: str, folder: Path) -> Path:
     """Writes a network's weights in 16 bits.
 
     Raises:
-      UserError: a weight is not finite, or more than 16 bits hold; nothing is written.
+      UserError: a weight is not finite, or too large for 16 bits; nothing is written.
     """
-    way_out = "nothing was written; train it with a lower rate"
-    check_numbers(network.state_dict(), f"what is to be written as {name}", way_out, MOST_IN_16_BITS)
+    way_out = "nothing was written; train it with a lower learning rate"
+    check_numbers(network.state_dict(), f"the new network {name}", way_out, MOST_IN_16_BITS)
     from safetensors.torch import save as serialised
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ def save(network: nn.Module, name: str, folder: Path) -> Path:
 
 
 def as_pixels(frames: UInt8[Tensor, "B *F H W 3"]) -> Tensor:
-    """Frames of any size as the networks want them: (B, 3, *F, 64, 64) in [-1, 1]."""
+    """Frames of any size as input of the networks: (B, 3, *F, 64, 64) in [-1, 1]."""
     pixels = frames.movedim(-1, 1).float() / 127.5 - 1
     if pixels.shape[-2:] != (SIZE_PX, SIZE_PX):
         flat = pixels.movedim(1, -3).flatten(0, -4)

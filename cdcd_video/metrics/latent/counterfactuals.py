@@ -40,7 +40,7 @@ class Cases(Protocol):
     finest_fps: float
     bank_size: int
 
-    def film(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
+    def real_video(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
         """The true video of an image and one of its first `num_true` sentences."""
 
     def bank(self, number: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
@@ -106,7 +106,7 @@ class SpritesCases:
         first = next(index)
         self._bank = [sprites.sample_scene(seed, first + number, split, world=world) for number in range(bank_size)]
 
-    def film(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
+    def real_video(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
         """The scene with that sentence, at any times."""
         return render(self.scenes[image][caption], times_s, self.size_px)
 
@@ -185,7 +185,7 @@ class ClipsCases:
             tuple(told[(place + step) % len(told)] for step in range(captions_per_image)) for place in places
         )
 
-    def film(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
+    def real_video(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
         """The clip itself, at its own frames."""
         return self._frames(self._chosen[image], times_s)
 

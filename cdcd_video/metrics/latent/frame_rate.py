@@ -118,7 +118,7 @@ def double(
         place = image, caption
         keys = videos.true[place][doubling.keys]
         if doubling.mids is None:
-            true = cases.film(image, caption, doubling.times_s)
+            true = cases.real_video(image, caption, doubling.times_s)
             true_codes = model.codes_of(model.latents(true))
         else:
             true, true_codes = videos.true[place][doubling.mids], videos.codes[place][doubling.mids]

@@ -113,7 +113,7 @@ def study(
     latent = LatentModel(pipe, progress or (lambda num: None))
     times = np.arange(params.num_frames) / params.fps
     num_images, num_captions, num_true = len(cases.captions), len(cases.captions[0]), cases.num_true
-    true = np.stack([[cases.film(image, c, times) for c in range(num_true)] for image in range(num_images)])
+    true = np.stack([[cases.real_video(image, c, times) for c in range(num_true)] for image in range(num_images)])
     latents = latent.latents(true)
     real_codes = latent.codes_of(latents)
     bank = [cases.bank(number, times) for number in range(cases.bank_size)]

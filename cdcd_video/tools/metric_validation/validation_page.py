@@ -1,4 +1,4 @@
-"""The self-test's findings as tables and as one picture of curves."""
+"""The result of the metric validation as tables and as a figure of curves."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -22,42 +22,42 @@ _COLUMNS = 5
 
 
 def table(curves: Sequence[Curve]) -> str:
-    """What each score sees, as text: the least strength from which on it tells the defect, or why there is none."""
+    """Text table: the least strength from which on each score detects each degradation, or the verdict where it does not."""
     rows = _verdicts(curves)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def markdown(found: Findings, facts: Mapping[str, Any]) -> str:
-    """All tables, with the command they are from."""
+    """All tables as Markdown, with the command that made them."""
     curves = found.curves
     count = facts["num_videos"]
     equal = [["score", "equal sets", "real against real, mean", "95% of them"]]
     for name, values in found.equal.items():
         span = [values.get(f"real_against_real_{end}") for end in ("from", "to")]
-        scattered = "" if None in span else f"{_shown(span[0])} to {_shown(span[1])}"
-        equal.append([name, _shown(values["equal_sets"]), _shown(values.get("real_against_real")), scattered])
+        scattered = "" if None in span else f"{_number(span[0])} to {_number(span[1])}"
+        equal.append([name, _number(values["equal_sets"]), _number(values.get("real_against_real")), scattered])
     still = [["score", "truth", "still video", "the still video"]]
-    still += [[name, _shown(v["truth"]), _shown(v["still"]), v["still_video"]] for name, v in found.still.items()]
+    still += [[name, _number(v["truth"]), _number(v["still"]), v["still_video"]] for name, v in found.still.items()]
     moves = [["changed", "greatest relative change of a score"]]
     moves += [[name, f"{value:.1g}"] for name, value in found.invariance.items()]
     parts = [
-        "# The ruler, measured",
+        "# Validation of the metrics",
         "",
         f"`python -m cdcd_video.tools.ruler --num-videos {count} --seed {facts['seed']}`: {count} true sprites videos of 16"
-        f" frames, spoilt, against {count} others for scores of sets.",
-        *("", "## From which strength on a defect is told", "", *_table(_verdicts(curves))),
+        f" frames, degraded, against {count} others for scores of sets.",
+        *("", "## Strength from which on a degradation is detected", "", *_table(_verdicts(curves))),
         *("", "## Values at full strength", "", *_table(_extremes(curves))),
         *("", "## Equal sets", "", *_table(equal)),
         *("", "## A still video", "", *_table(still)),
-        *("", "## What must not matter", "", *_table(moves)),
+        *("", "## Dependence on batch size, order and threads", "", *_table(moves)),
         "",
     ]
     return "\n".join(parts)
 
 
 def svg(curves: Sequence[Curve]) -> str:
-    """A small panel per score, a line per defect."""
+    """A small panel per score, a line per degradation."""
     names = list(dict.fromkeys(curve.name for curve in curves))
     num_rows = -(-len(names) // _COLUMNS)
     style = {"svg.hashsalt": "cdcd_video", "font.size": 7, "svg.fonttype": "none", "axes.formatter.useoffset": False}
@@ -82,14 +82,14 @@ def svg(curves: Sequence[Curve]) -> str:
 
 
 def _verdicts(curves: Sequence[Curve]) -> list[list[str]]:
-    def told(curve: Curve) -> str:
+    def cell(curve: Curve) -> str:
         return f"{curve.seen_from:g}" if curve.verdict == "sees" and curve.seen_from else curve.verdict
 
-    return _by_score(curves, "better", lambda curve: curve.better, told)
+    return _by_score(curves, "better", lambda curve: curve.better, cell)
 
 
 def _extremes(curves: Sequence[Curve]) -> list[list[str]]:
-    return _by_score(curves, "truth", lambda curve: _shown(curve.values[0]), lambda curve: _shown(curve.values[-1]))
+    return _by_score(curves, "truth", lambda curve: _number(curve.values[0]), lambda curve: _number(curve.values[-1]))
 
 
 def _by_score(curves: Sequence[Curve], title: str, first: Any, each: Any) -> list[list[str]]:
@@ -101,7 +101,7 @@ def _by_score(curves: Sequence[Curve], title: str, first: Any, each: Any) -> lis
     return rows
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
