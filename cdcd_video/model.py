@@ -3,14 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cdcd_video.baselines.autoregressive import CausalTransformer
 from cdcd_video.baselines.build import build_baseline
-from cdcd_video.baselines.flow_matching import FlowDenoiser
 from cdcd_video.config import Config
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.model_digest import folder_digest
@@ -26,6 +25,8 @@ from cdcd_video.storage.memory import user_error_when_out
 from cdcd_video.storage.small_file import read_small_json
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers, read_tensors
 
+Network = TypeVar("Network", bound=nn.Module)
+
 FORMAT = 1
 """Version of the model folder's layout."""
 SHIPPED = Path(__file__).parent / "models"
@@ -39,8 +40,8 @@ class Model:
     config: Config
     clip: FrozenClip
     codec: Codec
-    denoiser: Denoiser | FlowDenoiser | CausalTransformer
-    """What predicts the next frame: ours, or the baseline that the config names."""
+    denoiser: Any
+    """What predicts the next frame: a `Denoiser`, or the `Baseline` that the config names."""
     digest: str
     """sha256 over what draws, see `model_digest`."""
     least_db: float | None = None
@@ -70,9 +71,11 @@ def build_critic(config: Config) -> Critic | None:
     return Critic(config.picture.critic_width) if config.picture.adversarial else None
 
 
-def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Denoiser | FlowDenoiser | CausalTransformer:
-    """A denoiser with fresh weights for a codec's codes, or the baseline that stands in its place."""
-    shape = dict(levels=codec.levels, table=codec.table, num_patches=codec.num_patches, groups=codec.groups)
+def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Any:
+    """A `Denoiser` with fresh weights for a codec's codes, or the `Baseline` that stands in its place."""
+    shape: dict[str, Any] = dict(
+        levels=codec.levels, table=codec.table, num_patches=codec.num_patches, groups=codec.groups
+    )
     shape |= dict(text_width=text_width)
     if config.baseline is None:
         return Denoiser(config.denoiser, **shape)
@@ -110,7 +113,7 @@ def save_module(module: nn.Module, path: Path) -> None:
     temporary.replace(path)
 
 
-def load_module(module: nn.Module, path: Path) -> nn.Module:
+def load_module(module: Network, path: Path) -> Network:
     """Reads weights written by `save_module` into a module of the same shape.
 
     Raises:
@@ -198,7 +201,7 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     facts = folder / "model.json"
     if not facts.is_file():
         raise UserError(f"model folder {folder} has no model.json; copy it again or train again")
-    known = read_small_json(facts, "model file")
+    known: dict[str, Any] = read_small_json(facts, "model file")
     version = known.get("format")
     if version != FORMAT:
         raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")

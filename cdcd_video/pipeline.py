@@ -5,7 +5,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +51,9 @@ class ImageToVideo:
         self.model = model
         self.num_threads = threads_of(model)
         self.way: NextFrame = (
-            DiscreteSampler(model) if model.config.baseline is None else cast(NextFrame, model.denoiser)
+            DiscreteSampler(model.denoiser, model.process, model.codec, model.config)
+            if model.config.baseline is None
+            else model.denoiser
         )
 
     @classmethod

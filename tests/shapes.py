@@ -1,11 +1,15 @@
-"""Where jaxtyping's checks of every call are left out: in trainings and evaluations of whole models, a third of whose time they
-are. Shapes are checked by the tests of the parts, and by those of the whole line in `test_line`.
+"""Types and shapes are checked at every call while tests run, by beartype with jaxtyping; here is how, and where not.
+
+They are left out in trainings and evaluations of whole models, a third of whose time they are. The tests of the parts check
+them, and those of the whole line in `test_line`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jaxtyping
+from beartype import BeartypeConf, beartype
 
 WHOLE_LINES = {
     *("test_ablate", "test_bench", "test_bench_data", "test_build", "test_cache", "test_calls", "test_drawing_speed"),
@@ -25,3 +29,16 @@ def unchecked() -> Iterator[None]:
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Beartype, for which an int is a float too (PEP 484). Made at the first call: most functions see none in a test file."""
+    checked: Callable[..., Any] | None = None
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked
+        if checked is None:
+            checked = beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
+        return checked(*args, **kwargs)
+
+    return call

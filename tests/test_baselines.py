@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
+from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.step_inputs import token_weights
@@ -102,8 +104,8 @@ def streams(*seeds: int) -> list[torch.Generator]:
 def test_baselines_are_as_large_as_the_denoiser(name: str, kind: str):
     config = config_file.load(ROOT / "configs" / f"{name}.yaml", Config)
     patches = (config.data.size_px // config.clip.patch_size) ** 2
-    clip = SimpleNamespace(
-        vision_width=config.clip.vision_width, num_patches=patches, joint_width=config.clip.joint_width
+    clip = Mock(
+        FrozenClip, vision_width=config.clip.vision_width, num_patches=patches, joint_width=config.clip.joint_width
     )
     codec = build_codec(config, clip)
     ours, theirs = (

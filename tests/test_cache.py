@@ -30,7 +30,7 @@ N, DT, J = 5, 3, 2
 class Clips:
     """Clips of random length whose pixels are their number; every third one holds a cut, and some share a sentence."""
 
-    size_px, fps = 8, 8.0
+    size_px, fps, mode = 8, 8.0, "crop"
 
     def __init__(self, num_clips: int):
         rng = np.random.Generator(np.random.Philox(key=1))
@@ -44,6 +44,9 @@ class Clips:
 
     def num_frames(self, clip: int) -> int:
         return int(self.lengths[clip])
+
+    def caption(self, clip: int) -> str:
+        return self.captions(clip)[0]
 
     def captions(self, clip: int) -> tuple[str, ...]:
         return (f"clip {clip}", *["word " * (clip % 4 + 1)] * (clip % 3))

@@ -8,7 +8,8 @@ import torch
 from vector_quantize_pytorch import FSQ
 
 from cdcd_video.config import CodecConfig, VqConfig
-from cdcd_video.networks.clip import VisionStates
+from cdcd_video.data.store import Clips
+from cdcd_video.networks.clip import FrozenClip, VisionStates
 from cdcd_video.networks.codec.codec_loss import (
     codec_objective,
     decoder_objective,
@@ -26,8 +27,11 @@ from cdcd_video.training.pixel_stages import DecoderStage
 LEVELS = (8, 6, 5)
 
 
-class PixelClip:
+class PixelClip(FrozenClip):
     """Stands in for CLIP: a patch's state is its pixels, the embedding their mean colour."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
 
     def encode_image(self, images, layers):
         patches = torch.nn.functional.unfold(images, 8, stride=8).transpose(1, 2)
@@ -185,10 +189,10 @@ def test_psnr_is_the_textbook_one():
     assert psnr(frame, frame + 0.1).item() == pytest.approx(20.0, abs=1e-4)
 
 
-class TwoClips:
+class TwoClips(Clips):
     """One still clip and one whose first patch blinks."""
 
-    size_px, fps = 32, 8.0
+    size_px, fps, mode = 32, 8.0, "crop"
 
     def __len__(self):
         return 2

@@ -1,5 +1,6 @@
 """docs/extending.md, followed to the letter: its five examples as an outside package; and what registries refuse."""
 
+import importlib
 import json
 import re
 import shlex
@@ -178,10 +179,11 @@ def registry_of(tmp_path: Path, monkeypatch, files: dict[str, str], points: str 
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 2.0\n")
     (info / "entry_points.txt").write_text(f"[{name}]\n{points}")
     monkeypatch.syspath_prepend(tmp_path)
-    found = Registry("thing", name, name, {"first": __name__})
-    found.register("first")(1)
+    (tmp_path / f"own_{name}.py").write_text(GOOD.format("first"))
+    found = Registry("thing", name, name, {"first": f"own_{name}"})
     monkeypatch.setitem(sys.modules, "the_registry", type(sys)("the_registry"))
     sys.modules["the_registry"].THINGS = found
+    importlib.import_module(f"own_{name}")
     return found
 
 
@@ -213,8 +215,8 @@ def test_files_and_entry_points_are_found_by_name_and_imported_when_asked_for(tm
             "first",
             "the thing second is there twice, in things.*second.py and in the",
         ),
-        ({}, "first = mine\n", "first", "the thing first is there twice, in test_extending and in the package offered"),
-        ({"second.py": GOOD.format("first")}, "", "second", "registered twice, by test_extending and by things"),
+        ({}, "first = mine\n", "first", "the thing first is there twice, in own_things.* and in the package offered"),
+        ({"second.py": GOOD.format("first")}, "", "second", "registered twice, by own_things.* and by things"),
         ({"second.py": GOOD.format("Second")}, "", "second", "small letters, digits and underscores"),
         ({}, "", "frst", "there is no thing 'frst'; did you mean first?"),
     ],

@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from cdcd_video.config import CodecConfig, Config, DenoiserTrainConfig, FsqConfig, SpritesData, TrainStages
+from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
 from cdcd_video.engine import loop
@@ -30,6 +30,8 @@ from cdcd_video.metrics.latent.health import (
     rolled_motion,
 )
 from cdcd_video.networks.codec.frame_codec import Codec
+from cdcd_video.networks.conditional_transformer import CachedCondition
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.records import TextStates
 from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.model_card import write_card
@@ -137,7 +139,7 @@ def test_alarms_wait_for_half_of_the_training_and_for_their_thresholds():
 # ------------------------------------------------------------------------------------------------- models made to do it
 
 
-class Moving:
+class Moving(CodeCache):
     """Clip c begins at codes of its own and counts up by one a frame, everywhere."""
 
     fps = 8.0
@@ -145,6 +147,9 @@ class Moving:
     shots = Shots.of(lengths, None)
     caption_of = tuple((clip,) for clip in range(30))
     sentence = np.arange(30)
+
+    def __init__(self):
+        """There is no folder."""
 
     def frame_codes(self, clip, frame):
         begins = np.random.Generator(np.random.Philox(key=5)).integers(NUM_CODES, size=(30, TOKENS))
@@ -156,18 +161,19 @@ class Moving:
         return TextStates(torch.ones(len(caption), 2, 8), torch.ones(len(caption), 2, dtype=torch.bool), text_embedding)
 
 
-class Forced(nn.Module):
+class Forced(Denoiser):
     """A denoiser that is all but sure of what `say` makes of the condition."""
 
     def __init__(self, say):
-        super().__init__()
+        nn.Module.__init__(self)
         self.say, self.weight = say, nn.Parameter(torch.zeros(()))
 
     def prepare(self, condition, keys_values=None):
-        return SimpleNamespace(condition=condition, keys_values=())
+        nothing = torch.zeros(len(condition.source), PATCHES, 0)
+        return CachedCondition(nothing, (), torch.zeros(len(nothing), 65), (nothing, nothing), condition)
 
     def forward(self, x_t: Tensor, t: Tensor, shown) -> Tensor:
-        condition = shown.condition if isinstance(shown, SimpleNamespace) else shown
+        condition = shown.condition if isinstance(shown, CachedCondition) else shown
         return 15.0 * one_hot(self.say(condition), NUM_CODES) + self.weight
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -418,7 +419,9 @@ def test_no_negatives_at_all_are_refused():
 
 
 def test_a_batch_of_one_clip_and_one_caption_has_no_negatives_of_others(codec, batch):
-    alone = replace(batch, clip=torch.zeros(6), caption=torch.zeros(6), far=batch.source)
+    alone = replace(
+        batch, clip=torch.zeros(6, dtype=torch.long), caption=torch.zeros(6, dtype=torch.long), far=batch.source
+    )
     logits = some_logits().requires_grad_()
     terms, _ = terms_of(alone, codec, ContrastConfig(frame_frame=1.0, frame_text=1.0, share=1.0), logits)
     assert terms["frame_frame"].nats == 0 and terms["frame_text"].nats == 0
@@ -433,7 +436,7 @@ def test_step_wise_the_earlier_frame_of_the_chain_is_embedded(kind, codec, batch
         terms, posterior = terms_of(batch, codec, cfg.model_copy(update={"level": "step"}), process=kind)
         log_p = posterior.log_reverse(some_logits().log_softmax(-1))[:3, :, :NUM_CODES]
         drawn = codec.embed_soft(log_p.softmax(-1).float())
-        first = replace(batch, **{name: getattr(batch, name)[:3] for name in ("source", "far", "clip")})
+        first = SimpleNamespace(**{name: getattr(batch, name)[:3] for name in ("source", "far", "clip")})
         expected = sum(frame_frame_by_hand(drawn, first, codec, 0.3)) / 3
         sample_wise, _ = terms_of(batch, codec, cfg, process=kind)
     assert float(terms["frame_frame"].nats) == pytest.approx(expected, rel=1e-4)

@@ -68,11 +68,12 @@ class CausalTransformer(Denoiser):
             nn.Linear(2 * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.group = nn.Parameter(torch.randn(groups, width) * 0.02)
-        self.known_in = nn.ModuleList(nn.Embedding(self.num_codes, width) for _ in range(groups - 1))
+        known_in = [nn.Embedding(self.num_codes, width) for _ in range(groups - 1)]
+        self.known_in = nn.ModuleList(known_in)
         self.chain = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), SquaredReLU(), nn.Linear(2 * width, width)
         )
-        for table_in in self.known_in:
+        for table_in in known_in:
             nn.init.normal_(table_in.weight, std=0.02)
         causal = torch.ones(2 * num_patches, 2 * num_patches, dtype=torch.bool).tril()
         causal[:num_patches, :num_patches] = True
@@ -80,7 +81,9 @@ class CausalTransformer(Denoiser):
 
     # --------------------------------------------------------------------------------------------------- the network
 
-    def forward(self, codes: Int[Tensor, "B N"], condition: Condition | CachedCondition) -> Float[Tensor, "B N K"]:
+    def forward(  # type: ignore[override]  # no time t: a frame is drawn once, code by code
+        self, codes: Int[Tensor, "B N"], condition: Condition | CachedCondition
+    ) -> Float[Tensor, "B N K"]:
         """A whole frame's codes -> logits of each, given those before it."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = torch.cat([prepared.positions, prepared.positions + self._read(self._delayed(codes), 0)], 1)
@@ -127,7 +130,7 @@ class CausalTransformer(Denoiser):
         group: int,
         x: Float[Tensor, "B M D"],
         known: Int[Tensor, "B M g"],
-        copied: tuple[Float[Tensor, "B M Q"], Float[Tensor, "B M Q"]],
+        copied: tuple[Float[Tensor, "B M Q"], ...],
     ) -> Float[Tensor, "B M K"]:
         """Logits of one code of each patch, given the patch's codes before it; the heads are the denoiser's, cut in groups."""
         x = x + self.group[group] + sum(table(known[..., g]) for g, table in enumerate(self.known_in[:group]))
@@ -196,7 +199,8 @@ class CausalTransformer(Denoiser):
 
         def choose(logits: Tensor, token: int) -> Tensor:
             if is_guided:
-                logits = guided(*logits.chunk(2), params.guidance)
+                told, untold = logits.chunk(2)
+                logits = guided(told, untold, params.guidance)
             p = truncate_logits(logits, params.temperature, params.top_p, params.top_k).softmax(-1)
             chosen = sample_categorical(p, uniforms[:, token])
             return torch.cat([chosen, chosen]) if is_guided else chosen
@@ -228,11 +232,12 @@ class _Cache:
     """Keys and values of one block's self-attention, of all tokens so far; room for `num_tokens`."""
 
     def __init__(self, num_tokens: int):
-        self.num_tokens, self.length, self.kept = num_tokens, 0, None
+        self.num_tokens, self.length = num_tokens, 0
+        self.kept: tuple[Tensor, ...] = ()
 
-    def __call__(self, keys_values: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], None]:
+    def __call__(self, keys_values: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], None]:
         """Adds those of the tokens at hand; they may look at all, which is causal when they come one by one."""
-        if self.kept is None:
+        if not self.kept:
             batch, heads, _, width = keys_values[0].shape
             self.kept = tuple(part.new_empty(batch, heads, self.num_tokens, width) for part in keys_values)
         begin, self.length = self.length, self.length + keys_values[0].shape[2]

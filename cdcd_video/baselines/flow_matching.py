@@ -58,6 +58,10 @@ class FlowDenoiser(ConditionalTransformer):
       mlp_width: of the blocks.
     """
 
+    table: Tensor
+    middle: Tensor
+    spread: Tensor
+
     def __init__(
         self,
         cfg: DenoiserConfig,

@@ -67,7 +67,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         Raises:
           UserError: the name is taken, or is not small letters, digits and underscores; or the entry cannot be used.
         """
-        owner = sys._getframe(1).f_globals.get("__name__", "?")
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_code.co_name != "<module>":
+            frame = frame.f_back
+        owner = frame.f_globals.get("__name__", "?")  # the module that is being imported, whoever calls for it
 
         def take(entry: Entry) -> Entry:
             if not _NAME.fullmatch(name):

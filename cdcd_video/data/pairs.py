@@ -50,7 +50,10 @@ def sample_pairs(
 
 
 def load_frames(
-    clips: Clips, clip: Sequence[int], *frames: Sequence[int], device: torch.device | None = None
+    clips: Clips,
+    clip: Sequence[int] | np.ndarray,
+    *frames: Sequence[int] | np.ndarray,
+    device: torch.device | None = None,
 ) -> list[Tensor]:
     """Frames of several clips -> one tensor (B, 3, H, W) in [0, 1] per argument of frame numbers; on `device`, or the CPU.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video.config import FitMode
 from cdcd_video.data.store import Clips
 
 
@@ -45,7 +44,7 @@ class Shots:
     frames_before: np.ndarray
 
     @classmethod
-    def of(cls, num_frames: Sequence[int], cuts: Sequence[Sequence[int]] | None = None) -> "Shots":
+    def of(cls, num_frames: Sequence[int] | np.ndarray, cuts: Sequence[Sequence[int]] | None = None) -> "Shots":
         """Finds them.
 
         Args:
@@ -96,7 +95,7 @@ class Shots:
         return self.clips[chosen], self.begins[shot], self.lengths[shot]
 
 
-class LongestShots:
+class LongestShots(Clips):
     """Clips cut down to the longest shot of each: for whoever follows a clip from its first frame on.
 
     Args:
@@ -104,15 +103,10 @@ class LongestShots:
     """
 
     def __init__(self, clips: Clips):
-        self._clips, self.size_px, self.fps = clips, clips.size_px, clips.fps
+        self._clips, self.size_px, self.fps, self.mode = clips, clips.size_px, clips.fps, clips.mode
 
     def __len__(self) -> int:
         return len(self._clips)
-
-    @property
-    def mode(self) -> FitMode:
-        """How the frames were made square."""
-        return self._clips.mode
 
     def name(self, clip: int) -> str:
         """That of the whole clip."""

@@ -11,7 +11,7 @@ from cdcd_video.training import training_data
 
 def world_of(config: Config) -> sprites.World:
     """The world that a model was trained on; the full one for a model of clips."""
-    return training_data.sprites_world(config) if config.data.kind == "sprites" else sprites.World()
+    return training_data.sprites_world(config.data) if config.data.kind == "sprites" else sprites.World()
 
 
 def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:

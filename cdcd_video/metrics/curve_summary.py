@@ -4,6 +4,7 @@ Beginning and end are the first and the last quarter of the frames (or windows) 
 not decide. The same figures of redrawn videos give the intervals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,7 @@ class Figures:
 
 
 def figures(
-    curves: Float[np.ndarray, "R T"], frames: Float[np.ndarray, " T"], num_frames: int, measure: Measure
+    curves: Float[np.ndarray, "R T"], frames: Sequence[int] | np.ndarray, num_frames: int, measure: Measure
 ) -> Figures:
     """The figures of curves over the same places.
 
@@ -72,7 +73,7 @@ def _mean(curves: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(known, curves, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def slope(curves: Float[np.ndarray, "R T"], frames: Float[np.ndarray, " T"]) -> Float[np.ndarray, " R"]:
+def slope(curves: Float[np.ndarray, "R T"], frames: Sequence[int] | np.ndarray) -> Float[np.ndarray, " R"]:
     """Slopes per frame by least squares, over the places that are known."""
     known = ~np.isnan(curves)
     count = np.maximum(known.sum(axis=1), 1)

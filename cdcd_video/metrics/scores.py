@@ -66,7 +66,7 @@ SETS: dict[str, str] = {}
 """Metrics of whole sets of videos, and the kind of network that they use."""
 
 
-def _check(name: str, metric: Metric) -> None:
+def _check(name: str, metric: object) -> None:
     if not isinstance(metric, Metric) or not metric.scores:
         raise UserError(f"the metric {name} is registered with {metric!r}; register a Metric with scores")
     if name not in METRICS.built_in and (metric.measure is None or metric.of_sets or not metric.meaning):

@@ -6,14 +6,16 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from cdcd_video.config import SamplingParams
+from cdcd_video.config import Config, SamplingParams
 from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.loss_reference import chain_bound
+from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.diffusion.sampler import SAMPLERS, Denoise
-from cdcd_video.model import Model
+from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditional_transformer import CachedCondition
 from cdcd_video.networks.conditioning import Condition, with_empty_captions
+from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.records import TextStates
 
 NLL_STEPS = 16
@@ -23,9 +25,8 @@ NLL_STEPS = 16
 class DiscreteSampler:
     """Our way to the next frame: a reverse walk of the discrete diffusion, over codes."""
 
-    def __init__(self, model: Model):
-        self.denoiser, self.process, self.codec = model.denoiser, model.process, model.codec
-        self.config = model.config
+    def __init__(self, denoiser: Denoiser, process: DiscreteProcess, codec: CodeSpace, config: Config):
+        self.denoiser, self.process, self.codec, self.config = denoiser, process, codec, config
         self._caption_cache: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
@@ -80,9 +81,9 @@ class DiscreteSampler:
 
     def _prepared(self, condition: Condition, wanted: Condition) -> CachedCondition:
         """What the denoiser makes of `wanted`, which is `condition` or holds it; a caption is read once, while it holds."""
-        known = self._caption_cache if self._caption_cache and self._caption_cache[0] is condition.text else None
-        is_known = known is not None and known[1] == len(wanted.source)
-        prepared = self.denoiser.prepare(wanted, known[2] if is_known else None)
+        text, num, keys_values = self._caption_cache or (None, 0, None)
+        is_known = text is condition.text and num == len(wanted.source)
+        prepared = self.denoiser.prepare(wanted, keys_values if is_known else None)
         self._caption_cache = (condition.text, len(wanted.source), prepared.keys_values)
         return prepared
 

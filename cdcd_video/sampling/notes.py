@@ -41,7 +41,9 @@ def advice(
 def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
     """Dials that were turned and that the model's baseline does not have."""
     baseline, sample = model.config.baseline, model.config.sample
-    turned = [name for name in (baseline.unused if baseline else ()) if getattr(params, name) != getattr(sample, name)]
+    if baseline is None:
+        return []
+    turned = [name for name in baseline.unused if getattr(params, name) != getattr(sample, name)]
     return [f"{name} is not looked at: the model is the baseline {baseline.kind}, which has none" for name in turned]
 
 

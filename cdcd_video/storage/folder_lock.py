@@ -23,7 +23,7 @@ from cdcd_video.errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows has none
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _MOST_BYTES = 4096
 _MOST_COMMAND_LETTERS = 300

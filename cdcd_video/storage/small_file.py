@@ -6,11 +6,10 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from cdcd_video.errors import UserError
 
-Holding = TypeVar("Holding")
 MIB = 1 << 20
 DEFAULT_LIMIT = MIB
 """Bytes that a small file may have, where nothing else is said."""
@@ -136,10 +135,10 @@ def read_small_json(
     path: str | os.PathLike[str],
     what: str = "file",
     *,
-    kind: type[Holding] = dict,
+    kind: type[Any] = dict,
     within: str | os.PathLike[str] | None = None,
     limit: int = DEFAULT_LIMIT,
-) -> Holding:
+) -> Any:
     """`read_small`, as JSON (UTF-8, with or without a byte-order mark).
 
     Args:

@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     sizes = {"num_frames": params.num_frames, "size_px": pipe.size_px, "bank_size": args.num_bank}
     if args.data == "sprites":
-        world = training_data.sprites_world(config) if config.data.kind == "sprites" else None
+        world = training_data.sprites_world(config.data) if config.data.kind == "sprites" else None
         chosen = {"fps": params.fps, "split": args.split, "world": world}
         cases = counterfactuals.SpritesCases(args.seed, args.num_images, args.captions_per_image, **sizes, **chosen)
     else:

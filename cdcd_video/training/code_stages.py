@@ -1,6 +1,7 @@
 """The stages that are trained on cached codes, each as a task of the engine: the eye for steps, and the denoiser twice."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import seed_for, to_device
 from cdcd_video.metrics.latent import health
 from cdcd_video.networks.codec.frame_codec import CodeSpace
-from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
@@ -48,7 +48,7 @@ class CodeStage:
         pairs = sample_pairs(
             cache.shots, batch_size, rng, max_gap=cfg.max_gap_frames(cache.fps), start_share=cfg.start_share
         )
-        caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip])
+        caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
         pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
@@ -85,12 +85,13 @@ class StepEncoderStage(CodeStage):
         device: torch.device,
     ):
         super().__init__(codec, config, cache, val, device)
-        self.model = step_encoder.to(device)
+        self.step_encoder = step_encoder.to(device)
+        self.model: nn.Module = self.step_encoder
         self.batch_size = config.train.eye.batch_size
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         temperature = self.config.loss.contrast.temperature
-        return step_encoder_objective(self.model, self.codec, batch, temperature, distributed.collectives())
+        return step_encoder_objective(self.step_encoder, self.codec, batch, temperature, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         """The same on 256 validation examples: how often a step finds its own sentence, and a sentence its step."""
@@ -103,10 +104,12 @@ class DiffusionStage(CodeStage):
     """Trains the denoiser."""
 
     name = "diffusion"
+    pictures: Callable[[], Any]
+    denoiser: Any  # a `Denoiser`, or a `Baseline` in its place
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: nn.Module,
         codec: CodeSpace,
         process: DiscreteProcess,
         config: Config,
@@ -127,7 +130,7 @@ class DiffusionStage(CodeStage):
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
         if config.baseline:
-            denoiser.fit_normalization(cache.some_codes(NUM_NORMALIZATION_FRAMES))
+            self.denoiser.fit_normalization(cache.some_codes(NUM_NORMALIZATION_FRAMES))
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
         """How the blocks save memory or time in this stage."""
@@ -160,9 +163,8 @@ class DiffusionStage(CodeStage):
         examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
-        way = (
-            self.denoiser if self.config.baseline else DiscreteSampler(self)
-        )  # which has all that a walk needs of a model
+        ours = DiscreteSampler(self.denoiser, self.process, self.codec, self.config)
+        way = self.denoiser if self.config.baseline else ours
         watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
         given = (way, self.codec, self.config)
         return (
@@ -181,7 +183,7 @@ class RefineStage(DiffusionStage):
 
     name = "refine"
 
-    def __init__(self, denoiser: Denoiser, codec: CodeSpace, process: DiscreteProcess, config: Config, *others):
+    def __init__(self, denoiser: nn.Module, codec: CodeSpace, process: DiscreteProcess, config: Config, *others):
         super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
         self._spare(config.train.refine)

@@ -57,7 +57,7 @@ def codec_metrics_of(
       counts as still, in levels of 255; see `is_patch_changed`), embed_cosine; and what `look` finds.
     """
     device = codec.table.device
-    error = {True: [], False: []}
+    error: dict[bool, list[Tensor]] = {True: [], False: []}
     overall, cosine, counts = [], [], torch.zeros(codec.num_codes)
     neighbours: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     flickers = still_codes = all_codes = 0
@@ -106,10 +106,8 @@ def codec_metrics_of(
         "embed_cosine": float(np.mean(cosine)),
     }
     if look and neighbours:
-        embedded, own, values, text_embedding = (
-            torch.stack(rows).float().cpu().numpy() for rows in zip(*neighbours, strict=True)
-        )
-        figures |= look(Neighbours(embedded, own, values.reshape(*embedded.shape[:3], -1), text_embedding))
+        at = [torch.stack(rows).float().cpu().numpy() for rows in zip(*neighbours, strict=True)]
+        figures |= look(Neighbours(at[0], at[1], at[2].reshape(*at[0].shape[:3], -1), at[3]))
     return figures
 
 

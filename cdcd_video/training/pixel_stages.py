@@ -1,6 +1,8 @@
 """The stages that are trained on frames, each as a task of the engine: CLIP, the codec, and its decoder once more."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,9 @@ from cdcd_video.networks.codec.perceptual import Critic, Picture
 from cdcd_video.records import FramePair, LossTerms
 from cdcd_video.training.codec_metrics import codec_metrics_of
 from cdcd_video.training.stage_settings import step_rng
+
+ClipBatch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Frames (B, 3, H, W), token ids and which of them are words (B, L), and the number of each caption (B,)."""
 
 
 def clip_lengths(clips: Clips) -> np.ndarray:
@@ -49,17 +54,18 @@ class ClipStage:
     name = "clip"
 
     def __init__(self, model: nn.Module, tokenizer, config: Config, clips: Clips, val: Clips, device: torch.device):
-        self.model, self.tokenizer, self.config, self.clips, self.val = model.to(device), tokenizer, config, clips, val
+        self.model: Any = model.to(device)  # a `CLIPModel`: importing it takes seconds
+        self.tokenizer, self.config, self.clips, self.val = tokenizer, config, clips, val
         self.batch_size, self.device = config.train.clip.batch_size, device
         self.lengths = clip_lengths(clips)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def batch(self, step: int) -> ClipBatch:
         """Random frames of random clips, each with one of its captions."""
         rng = step_rng(self.config.seed, self.name, step)
         clip = rng.integers(len(self.clips), size=self.batch_size)
         return self._examples(self.clips, clip, np.floor(rng.random(self.batch_size) * self.lengths[clip]), rng)
 
-    def objective(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], generator: torch.Generator) -> LossTerms:
+    def objective(self, batch: ClipBatch, generator: torch.Generator) -> LossTerms:
         return clip_objective(self.model, *batch, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
@@ -70,10 +76,10 @@ class ClipStage:
         terms = clip_objective(self.model, *examples, distributed.collectives())
         return {"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])}
 
-    def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator):
+    def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator) -> ClipBatch:
         captions = [clips.captions(int(c))[rng.integers(len(clips.captions(int(c))))] for c in clip]
         number = {caption: i for i, caption in enumerate(sorted(set(captions)))}
-        clip, frame, captions = map(distributed.own, (clip, frame, captions))
+        clip, frame, captions = distributed.own(clip), distributed.own(frame), distributed.own(captions)
         (images,) = load_frames(clips, clip, frame, device=self.device)
         tokens = self.tokenizer(
             captions,
@@ -87,14 +93,16 @@ class ClipStage:
         if images.shape[-1] != size:
             images = nn.functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (torch.tensor(value, device=self.device).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
-        said = (tokens.input_ids, tokens.attention_mask.bool(), caption)
-        return ((images - mean) / std, *(to_device(tensor, self.device) for tensor in said))
+        ids, mask = tokens.input_ids, tokens.attention_mask.bool()
+        ids, mask, caption = (to_device(tensor, self.device) for tensor in (ids, mask, caption))
+        return (images - mean) / std, ids, mask, caption
 
 
 class CodecStage:
     """Trains projection, quantiser, decoder and embed head on pairs of frames; CLIP is frozen."""
 
     name = "codec"
+    pictures: Callable[[], Any]
 
     def __init__(self, codec: Codec, clip: FrozenClip, config: Config, clips: Clips, val: Clips, device: torch.device):
         self.codec, self.clip, self.config, self.clips, self.val = codec.to(device), clip, config, clips, val

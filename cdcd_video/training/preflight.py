@@ -41,7 +41,7 @@ def least_bytes(config: Config, stage: str) -> int:
     size, batch, clip = config.data.size_px, getattr(config.train, stage).batch_size, config.clip
     patches = (size // clip.patch_size) ** 2 if clip.kind == "builtin" else _FEW_PATCHES
     pixels = 3 * size**2 * 4
-    if stage == "clip":
+    if stage == "clip" and clip.kind == "builtin":
         numbers = _of_blocks(clip.vision_width, clip.vision_layers) + _of_blocks(clip.text_width, clip.text_layers)
         return _TRAINED * numbers + batch * (pixels + 2 * patches * clip.vision_width * clip.vision_layers)
     if stage in ("codec", "decoder"):

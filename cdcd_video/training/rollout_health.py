@@ -63,7 +63,7 @@ def roll_outs(
     shot = long[np.linspace(0, len(long) - 1, min(NUM_WATCHED, len(long))).astype(int)]
     clip = shots.clips[np.searchsorted(shots.first_of, shot, side="right") - 1]
     truth = [cache.frame_codes(clip, shots.begins[shot] + frame).to(device) for frame in range(num_frames)]
-    text = to_device(cache.text(np.array([cache.caption_of[one][0] for one in clip])), device)
+    text = to_device(cache.text(np.array([cache.caption_of[one][0] for one in clip.tolist()])), device)
 
     streams = [generator(config.seed, "roll-out", row, device=device) for row in range(len(clip))]
     gap = torch.full((len(clip),), 1 / cache.fps, device=device)

@@ -130,15 +130,15 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
         return {}
     # Compared as configs: a dial that is newer than the run stands at its default there.
     differences = unequal(begun, config)
-    steps = {key: re.fullmatch(r"train\.(\w+)\.num_steps", key) for key in differences}
+    stages = {key: match[1] for key in differences if (match := re.fullmatch(r"train\.(\w+)\.num_steps", key))}
     differing = describe_differences(differences)
-    if not all(steps.values()):
+    if len(stages) < len(differences):
         raise UserError(
             f"{out} holds a run of another config ({differing}); choose another --out, or delete that folder"
         )
-    before = {steps[key][1]: there for key, (there, _) in differences.items()}
+    before = {stages[key]: there for key, (there, _) in differences.items()}
     for key, (there, here) in differences.items():
-        stage = steps[key][1]
+        stage = stages[key]
         if here < there and _is_trained(out, stage):
             raise UserError(
                 f"{out} holds a run of more steps ({differing}); a run is not taken back: choose another --out, or at least as"

@@ -107,6 +107,7 @@ def take_over(path: Path, config: Config, folder: Path, latents: Latents | None)
                 f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
             )
     if latents is not None:
+        assert config.data.kind == "latents"
         codes = codes_of_folder(source, config.codec)
         if codes != latents.codes:
             raise UserError(

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from cdcd_video.config import Config
 from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.fingerprint import of_codes
+from cdcd_video.config.schema import SpritesData
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
@@ -20,7 +22,7 @@ from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.training.latent_encoder import FrameEncoder, load_space
 
 
-def open_clips(config: Config, split: str) -> Clips:
+def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
     """The clips of a config; `split` is "train" or "val".
 
     Raises:
@@ -41,17 +43,16 @@ def open_clips(config: Config, split: str) -> Clips:
             )
         return clips
     num_clips = data.num_clips if split == "train" else data.num_val_clips
-    world = sprites_world(config)
+    world = sprites_world(data)
     return SpritesClips(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
 
 
-def sprites_world(config: Config) -> World:
+def sprites_world(data: SpritesData) -> World:
     """The dials of the sprites world in a config.
 
     Raises:
       UserError: a motion or background that does not exist.
     """
-    data = config.data
     for name, given, known in (
         ("motions", data.motions, MOTIONS),
         ("backgrounds", data.backgrounds, BACKGROUNDS),
@@ -96,23 +97,22 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     Raises:
       UserError: it is not there, of frames of another size, or of another kind of codec than the config's.
     """
-    at = latents_in(Path(config.data.path), ("train", "val"), device)
+    data = config.data
+    assert data.kind == "latents"
+    at = latents_in(Path(data.path), ("train", "val"), device)
     size_px = at.caches[0].manifest["plan"]["size_px"]
-    if size_px != config.data.size_px:
+    if size_px != data.size_px:
         raise UserError(
-            f"{config.data.path} was made of frames of {size_px} px and data.size_px is {config.data.size_px}; "
-            "make them equal"
+            f"{data.path} was made of frames of {size_px} px and data.size_px is {data.size_px}; make them equal"
         )
-    mode = at.caches[0].manifest["plan"]["recipe"].get("mode", config.data.mode)
-    if mode != config.data.mode:
-        raise UserError(
-            f"{config.data.path} was made with --mode {mode} and data.mode is {config.data.mode}; make them equal"
-        )
+    mode = at.caches[0].manifest["plan"]["recipe"].get("mode", data.mode)
+    if mode != data.mode:
+        raise UserError(f"{data.path} was made with --mode {mode} and data.mode is {data.mode}; make them equal")
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
     if there != here:
         told = describe_differences(unequal(there, here, "codec."))
         raise UserError(
-            f"the section `codec` of what made {config.data.path} differs from this config's ({told}); make them equal"
+            f"the section `codec` of what made {data.path} differs from this config's ({told}); make them equal"
         )
     return at
 
@@ -123,7 +123,7 @@ def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> L
     Raises:
       UserError: it is not there, or damaged.
     """
-    caches = tuple(open_cache(folder, split) for split in splits)
+    caches = (open_cache(folder, splits[0]), open_cache(folder, splits[1]))
     plan = caches[0].manifest["plan"]
     return Latents(load_space(caches[0]).to(device), plan["text_width"], plan["codes"], plan["clip"], caches)
 
@@ -147,15 +147,15 @@ def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache
       folder: of the cache, named for the split.
     """
     data = frame_encoder.config.data
-    longest = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
-    facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
-    what = (frame_encoder.plan(**facts, recipe={}), frame_encoder.space())
+    longest = data.num_frames if data.kind == "sprites" else getattr(data, "max_frames_per_clip", None)
+    facts: dict[str, Any] = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
+    plan, space = frame_encoder.plan(**facts, recipe={}), frame_encoder.space()
     # Runs of an ablation share it: one makes it, and the others wait for that.
     with distributed.for_all(lambda: folder_lock(folder, wait=lambda told: say("cache", told))):
-        distributed.by_main(lambda: clear_private_cache(folder, what[0]))
+        distributed.by_main(lambda: clear_private_cache(folder, plan))
         world = distributed.world()
-        part = {"shard": world.rank, "num_shards": world.size}
-        write_private_cache(folder, clips, frame_encoder.encoder(), *what, folder.name, **part)
+        shards = dict(shard=world.rank, num_shards=world.size)
+        write_private_cache(folder, clips, frame_encoder.encoder(), plan, space, folder.name, **shards)
         distributed.barrier()  # whoever was last has joined the parts
         return open_cache(folder)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,7 +28,6 @@ from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.clip import built_in as builtin_clip
 from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.networks.codec.frame_codec import Codec
-from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.memory import user_error_when_out
 from cdcd_video.training.code_stages import DiffusionStage, RefineStage, StepEncoderStage
@@ -53,6 +53,8 @@ NUM_FINAL_SAMPLES = 6
 """Validation clips drawn at the end of a run."""
 NUM_EVAL_SAMPLES = 2
 """Validation clips drawn at each evaluation of the denoiser."""
+
+Built = TypeVar("Built")
 
 
 class TrainingRun:
@@ -85,7 +87,7 @@ class TrainingRun:
         self.stand_in = stand_in_of(config, self.latents)
         mine = distributed.by_main(lambda: claimed(out, config, self.device, command, self.stand_in))
         # What was open the main process has settled.
-        self.config = mine if distributed.is_main() else config_file.load(out / "config.yaml", Config)
+        self.config = mine or config_file.load(out / "config.yaml", Config)
         distributed.check_alike("the config", int(text_digest(config_file.dump(self.config))[:12], 16))
         if self.latents is not None:
             self.data_digest = self.latents.caches[0].digest
@@ -94,7 +96,7 @@ class TrainingRun:
         if min(len(self.clips), len(self.val)) == 0:
             raise UserError("the data has no training or no validation clips; prepare more clips, or raise --val-share")
         stored = [clips for clips in (self.clips, self.val) if isinstance(clips, StoredClips)]
-        distributed.by_main(lambda: [clips.check() for clips in stored])
+        distributed.by_main(lambda: list(map(StoredClips.check, stored)))
         for clips in stored:
             clips.check(trusted=not distributed.is_main())
         self.data_digest = self.clips.digest()
@@ -112,12 +114,13 @@ class TrainingRun:
         """
         blind = [stage for stage in stages or () if self.latents is not None and stage not in ON_CODES]
         if blind:
+            assert self.config.data.kind == "latents"
             raise UserError(
                 f"the stage {blind[0]} needs pixels, and {self.config.data.path} holds only their latents; train it on a "
                 f"prepared folder, and {', '.join(ON_CODES)} on the latents"
             )
-        if self.config.reuse:
-            distributed.by_main(lambda: take_over(Path(self.config.reuse), self.config, self.folder, self.latents))
+        if reuse := self.config.reuse:
+            distributed.by_main(lambda: take_over(Path(reuse), self.config, self.folder, self.latents))
         asked = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
         num_clips = len(self.latents.caches[0] if self.latents is not None else self.clips)
         for sentence in repeated_too_often(self.config, num_clips, asked) if distributed.is_main() else ():
@@ -139,15 +142,16 @@ class TrainingRun:
     # ------------------------------------------------------------------------------------------------ stages
 
     def _train_clip(self) -> None:
-        config = self.config
+        config, cfg = self.config, self.config.clip
+        assert cfg.kind == "builtin"
         captions = [text for clip in range(len(self.clips)) for text in self.clips.captions(clip)]
-        tokenizer = builtin_clip.train_tokenizer(captions, config.clip.vocabulary, config.clip.max_tokens)
+        tokenizer = builtin_clip.train_tokenizer(captions, cfg.vocabulary, cfg.max_tokens)
         model = self._fresh(
             "clip",
-            lambda: builtin_clip.build_clip(config.clip, config.data.size_px, len(tokenizer), tokenizer.eos_token_id),
+            lambda: builtin_clip.build_clip(cfg, config.data.size_px, len(tokenizer), tokenizer.eos_token_id),
         )
         stage = ClipStage(model, tokenizer, config, self.clips, self.val, self.device)
-        self._fit(stage, config.train.clip, clip=identity_text(config.clip))
+        self._fit(stage, config.train.clip, clip=identity_text(cfg))
         distributed.by_main(lambda: builtin_clip.save_clip(model.cpu(), tokenizer, captions, self.folder / "clip"))
 
     def _train_codec(self) -> None:
@@ -209,7 +213,7 @@ class TrainingRun:
     def _fit_denoiser(
         self,
         stage: type[DiffusionStage],
-        denoiser: Denoiser,
+        denoiser: nn.Module,
         at: Latents,
         train: TrainConfig,
         start: dict[str, torch.Tensor] | None = None,
@@ -222,6 +226,7 @@ class TrainingRun:
         if start is not None:
             task.model.load_state_dict(start)
         if at.clip is not None:
+            assert isinstance(at.space, Codec)
             pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))  # as it stands when it draws
             task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
         self._fit(
@@ -235,7 +240,7 @@ class TrainingRun:
             self._save(denoiser, "denoiser", at.clip_sha256)
             if self.latents is None:
                 distributed.by_main(self._show)
-            networks = {"clip": at.clip} if at.clip else {}
+            networks: dict[str, nn.Module] = {"clip": at.clip} if at.clip else {}
             networks |= {"codec": at.space, "denoiser": denoiser}
             sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()}
             distributed.by_main(lambda: write_card(self.out, sizes))
@@ -248,7 +253,7 @@ class TrainingRun:
 
     # ----------------------------------------------------------------------------------------------- plumbing
 
-    def _fresh(self, stage: str, build: Callable[[], nn.Module]) -> nn.Module:
+    def _fresh(self, stage: str, build: Callable[[], Built]) -> Built:
         """Builds a network with weights drawn from a stream of its own."""
         with torch.random.fork_rng():
             torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
@@ -265,7 +270,12 @@ class TrainingRun:
         facts = {"train": told, "data": self.data_digest, **identity}
         identity = {name: text_digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
-        how = {"seed": self.config.seed, "identity": identity, "formerly": formerly, "watch": self.watch}
+        how: dict[str, Any] = {
+            "seed": self.config.seed,
+            "identity": identity,
+            "formerly": formerly,
+            "watch": self.watch,
+        }
         result = loop.train(stage, settings, self.out, shard=self.shard, **how)
         stage.model.load_state_dict(checkpoint.load_weights(self.out, stage.name, "ema"))
         stage.model.eval()

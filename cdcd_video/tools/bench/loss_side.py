@@ -70,7 +70,7 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
     return {"peak_bytes": peak, "times": measure(pieces, request["warm_up"], request["repeats"], device)}
 
 
-def _ours(shape: Shape, logits: torch.Tensor, _: None) -> Work:
+def _ours(shape: Shape, logits: torch.Tensor, _: str | None) -> Work:
     chain, weights = cdcd_chain(shape.num_codes, shape.num_steps), CdcdWeights(auxiliary=AUXILIARY_WEIGHT)
     draws = generator("bench", 0, device=logits.device)
     x0 = _codes(shape, draws)
@@ -87,7 +87,7 @@ def _ours(shape: Shape, logits: torch.Tensor, _: None) -> Work:
     return work
 
 
-def _plain(shape: Shape, logits: torch.Tensor, _: None) -> Work:
+def _plain(shape: Shape, logits: torch.Tensor, _: str | None) -> Work:
     chain = plain_chain(shape.num_codes, shape.num_steps, torch.float32, logits.device)
     draws = generator("bench", 0, device=logits.device)
     x0 = _codes(shape, draws)

@@ -18,8 +18,8 @@ from cdcd_video.errors import UserError, exit_code
 from cdcd_video.tools.dev import baseline
 
 CLEAN = (
-    *("config", "contrast", "contrast_terms", "data", "diffusion", "engine"),
-    *("networks", "objective", "pipeline"),
+    *("baselines", "config", "contrast", "contrast_terms", "data", "diffusion", "engine", "model"),
+    *("networks", "objective", "pipeline", "sampling", "storage", "training"),
 )
 """Packages and modules of cdcd_video without a type error, whatever the versions."""
 VERSIONS = ("mypy", "numpy", "torch")
