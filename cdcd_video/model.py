@@ -101,7 +101,7 @@ def save_module(module: nn.Module, path: Path) -> None:
       UserError: a number of them is not finite, or more than 16 bits hold; nothing is written.
     """
     way_out = (
-        "nothing was written, and the checkpoints are as they were; train into a new --out with a lower learning_rate or"
+        "nothing was written and no checkpoint was changed; train again with a new --out and a lower learning_rate or"
         " clip_norm"
     )
     check_numbers(module.state_dict(), f"what is to be written as {path}", way_out, MOST_IN_16_BITS)
@@ -155,8 +155,8 @@ def check_room(network: nn.Module, path: Path) -> None:
     wanted = sum(value.numel() for value in network.state_dict().values())
     if wanted > 2 * path.stat().st_size:
         raise UserError(
-            f"model file {path} does not fit its config.yaml: that asks for {wanted:,} numbers, and the file has"
-            f" {path.stat().st_size:,} bytes; copy both from one place"
+            f"model file {path} does not fit its config.yaml: that describes {wanted:,} numbers, and the file has"
+            f" {path.stat().st_size:,} bytes; copy both from the same model"
         )
 
 
@@ -175,7 +175,7 @@ def folder_of(name_or_path: str | Path) -> Path:
             return folder
     shipped = sorted(found.parent.name for found in SHIPPED.glob("*/model.json"))
     if (Path(name_or_path) / "config.yaml").is_file():
-        raise UserError(f"{name_or_path} holds no finished model yet; run its training command again to go on")
+        raise UserError(f"{name_or_path} holds no finished model yet; run its training command again to resume")
     names = ", ".join(shipped) or "none is installed"
     raise UserError(
         f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or a shipped name ({names})"
@@ -210,7 +210,7 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     if known.get("clip_sha256", clip.digest) != clip.digest:
         raise UserError(
             f"model folder {folder} was trained with another CLIP (sha256 {str(known['clip_sha256'])[:12]}...) than"
-            f" {clip_folder(config, folder)} is now ({clip.digest[:12]}...); put that one back, or train again"
+            f" {clip_folder(config, folder)} is now ({clip.digest[:12]}...); restore that one, or train again"
         )
     files = [folder / name for name in ("codec.safetensors", "denoiser.safetensors")]
     with torch.device("meta"):

@@ -80,7 +80,7 @@ def test_reuse_does_not_ask_how_the_codec_learned(start, tiny_model):
 
 
 def test_reuse_of_nothing_is_refused(start, tmp_path):
-    with pytest.raises(UserError, match="holds no trained codec; train it first, or name another run folder"):
+    with pytest.raises(UserError, match="holds no trained codec; train it first, or give another run folder"):
         start(f"reuse={tmp_path / 'absent'}").train()
 
 

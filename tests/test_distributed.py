@@ -42,7 +42,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     # The last check is that process 1 dies without a word: the other one ends with a sentence, and in no time.
     (code, said), (other, _) = ends
     assert (code, other) == (2, -9), said[-4000:]
-    assert "error: process 0 of 2: training clip stopped at step 3: another process has ended" in said
+    assert "error: process 0 of 2: training clip stopped at step 3: another process failed" in said
     assert "Traceback" not in said
 
 

@@ -276,7 +276,7 @@ def test_training_on_latents_touches_no_video_no_clip_and_no_decoder(
     )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    with pytest.raises(UserError, match="the stage codec needs pixels, and .* holds only their latents; train it on a"):
+    with pytest.raises(UserError, match="the stage codec needs pixels, but .* holds only latents; train it on a"):
         run.train(["diffusion", "codec"])
 
 
@@ -313,7 +313,7 @@ def test_reuse_of_another_codec_is_refused(latents, tiny_model, tmp_path):
         (("data.size_px=64",), "was made of frames of 32 px and data.size_px is 64; make them equal"),
         (
             ("codec.groups=3",),
-            "`codec` of what made .* differs from this config's .*groups: 2 there, 3 here.*; make them equal",
+            "`codec` behind .* differs from this config's .*groups: 2 there, 3 here.*; make them equal",
         ),
     ],
 )
@@ -333,7 +333,7 @@ def test_a_dry_run_tells_of_the_latents(latents, tmp_path):
 
 
 def test_what_needs_pixels_says_so(latents):
-    with pytest.raises(UserError, match="holds latents and no pixels; for what needs pixels, name a prepared folder"):
+    with pytest.raises(UserError, match="holds latents and no pixels; set data.path to a prepared folder"):
         training_data.open_clips(of_latents(latents), "val")
 
 

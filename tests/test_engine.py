@@ -219,7 +219,7 @@ def test_a_killed_process_is_taken_up_with_the_same_bits(whole, killed, number):
     assert "Traceback" not in said
     if number != signal.SIGKILL:
         assert "toy: stopped at step 11; saved " in said
-        assert "run the same command again to go on." in said
+        assert "run the same command again to resume." in said
     go(out)
     assert_same_bits(latest(whole, "toy").folder, latest(out, "toy").folder)
 
@@ -254,7 +254,7 @@ def test_a_finished_run_returns_at_once(run):
 def test_time_limit_stops_cleanly(whole, tmp_path, capsys):
     result = go(tmp_path, max_minutes=1e-9)
     assert (result.step, result.is_finished) == (1, False)
-    assert "run the same command again to go on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     assert go(tmp_path).is_finished
     assert_same_bits(latest(whole, "toy").folder, latest(tmp_path, "toy").folder)
 
@@ -312,7 +312,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, run, na
     assert go(run, task).is_finished
     said = capsys.readouterr().err
     assert f"{victim.parent} is damaged" in said
-    assert "the one before it is used." in said
+    assert "using the one before it." in said
     assert task.seen == [28, 29]
     assert_same_bits(latest(whole, "toy").folder, latest(run, "toy").folder)
     assert victim.parent.with_name("step-00000030.damaged").is_dir()
@@ -369,7 +369,7 @@ def test_another_run_is_refused(run, changes, words):
 def test_another_model_is_refused(run):
     task = Toy()
     task.model.frozen = nn.Linear(8, 9)
-    with pytest.raises(UserError, match="holds another model than the code now builds"):
+    with pytest.raises(UserError, match="does not fit the model that the config builds"):
         go(run, task)
 
 

@@ -63,7 +63,7 @@ def sentence_of(out: Path, task: Toy, **changes) -> str:
 def test_vanished_data_lose_no_step(whole, tmp_path, error, words):
     said = sentence_of(tmp_path, Vanishing(17, error))
     assert said.startswith(f"training toy stopped at step 18: {words}")
-    assert said.endswith("step-00000017. Put that right and run the same command again to go on.")
+    assert said.endswith("step-00000017. Fix the cause, then run the same command again to resume.")
     assert latest(tmp_path, "toy").step == 17, "the steps before it are saved, not only those of the last checkpoint"
     go(tmp_path)
     assert_same_bits(latest(whole, "toy").folder, latest(tmp_path, "toy").folder)
@@ -120,7 +120,7 @@ def test_no_memory_is_a_sentence(tmp_path, place, error):
 
     said = sentence_of(tmp_path, Vanishing(10, error) if place == "batch" else Toy(short))
     assert said.startswith("training toy ran out of memory at step 11; the last good checkpoint is ")
-    assert said.endswith("run the same command again to go on, or take a smaller batch_size and a new --out.")
+    assert said.endswith("run the same command again to resume, or use a smaller batch_size with a new --out.")
     assert go(tmp_path).is_finished
 
 
@@ -159,7 +159,7 @@ def test_a_full_disk_names_what_is_safe(whole, tmp_path, monkeypatch, victim):
         said = sentence_of(out, Toy())
     assert "no space left on device; free some space and run again" in said
     assert "step-00000007" in said
-    assert said.endswith("run the same command again to go on.")
+    assert said.endswith("run the same command again to resume.")
     go(out)
     assert_same_bits(latest(whole, "toy").folder, latest(out, "toy").folder)
 
@@ -262,7 +262,7 @@ def test_lines_of_a_resumed_run_count_from_where_it_stands(whole, tmp_path, caps
     shutil.rmtree(latest(out, "toy").folder)
     go(out)
     said = capsys.readouterr().err
-    assert "toy: goes on from step 28 (" in said
+    assert "toy: resuming from step 28 (" in said
     assert "step 30/30" in said
 
 

@@ -84,7 +84,7 @@ def test_the_precision_that_auto_will_be_is_told_with_its_reason(told):
     best, why = best_for(torch.device("cpu") if not torch.cuda.is_available() else torch.device("cuda"))
     stages = {line.split()[0]: line.split()[-1] for line in section(told, "Stages, in order")[1:6]}
     assert stages == dict.fromkeys(stages_of(config_file.load(TINY, Config)), best)
-    assert f"Where a stage's precision is auto, it is {best} here: {why}." in told
+    assert f"Stages with precision auto use {best} here: {why}." in told
 
 
 def test_the_time_is_measured_where_it_is_trained_on_this_processor(told):
@@ -233,7 +233,7 @@ def test_without_the_weights_the_shape_is_known_by_the_name(monkeypatch):
     seen = clip.encode_image(torch.zeros(1, 3, 224, 224), (0, 12))
     assert [tuple(states.shape) for states in seen.patches] == [(1, 196, 768)] * 2
     assert clip.encode_text(captions).tokens.shape[::2] == (2, 1024)
-    with pytest.raises(UserError, match="neither a folder that exists nor a name known here"):
+    with pytest.raises(UserError, match="neither an existing folder nor a known name"):
         shape_only("openai/none", captions)
 
 

@@ -273,7 +273,7 @@ def test_backward_runs_once():
     given = case(chain_of("cdcd", K, S))
     total = weighted_terms(given.posterior, given.logits.requires_grad_(), *given[2:]).total
     total.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="handed out once"):
+    with pytest.raises(RuntimeError, match="differentiated once only"):
         total.backward()
 
 

@@ -130,7 +130,7 @@ def test_a_training_that_fails_by_itself_is_told(tmp_path):
 
 
 def test_logs_that_are_none(tmp_path):
-    with pytest.raises(UserError, match="log.jsonl cannot be read .*name a run's folder"):
+    with pytest.raises(UserError, match="log.jsonl cannot be read .*give the folder of a run"):
         compare_logs(tmp_path, tmp_path)
     (tmp_path / "log.jsonl").write_text('{"task": "toy"}\n')
     with pytest.raises(UserError, match="is not the log of a run"):

@@ -136,7 +136,7 @@ def test_others_are_other_samples_and_all_different_ones(data, batch):
 
 @pytest.mark.parametrize("chunks", [0, 1])
 def test_a_single_chunk_has_no_other_order(chunks):
-    with pytest.raises(ValueError, match=f"two at least, not {chunks}"):
+    with pytest.raises(ValueError, match=f"at least two chunks, not {chunks}"):
         chunk_orders(2, 3, chunks, torch.Generator())
 
 

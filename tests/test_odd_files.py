@@ -121,6 +121,6 @@ def test_a_protocol_of_aliases_is_refused_and_not_unfolded(tmp_path: Path):
 def test_what_is_in_the_way_of_a_run_is_told_before_its_first_step(tmp_path: Path, name: str, make: Make):
     (tmp_path / "run").mkdir()
     make(tmp_path / "run" / name)
-    with pytest.raises(UserError, match=f"{name} is in the way of the run's own; move it away"):
+    with pytest.raises(UserError, match=f"{name} exists and is not what a run would put there; move it"):
         TrainingRun(trained_config(), tmp_path / "run", ["test"])
     assert os.listdir(tmp_path / "run") == [name]

@@ -146,7 +146,7 @@ def test_a_precision_that_is_named_is_meant(monkeypatch):
     machine(monkeypatch, "fp32")
     config = resolved.settled(tiny("train.codec.precision=bf16"), CPU)
     assert asked(config) == ["fp32", "bf16", "fp32", "fp32", "fp32", "fp32"]
-    assert slow_ones(config, ["clip", "codec"], CPU).startswith("codec: bf16, as the run was begun")
+    assert slow_ones(config, ["clip", "codec"], CPU).startswith("codec: bf16 will be slow here")
     assert not slow_ones(config, ["clip", "decoder"], CPU)
 
 
@@ -159,10 +159,10 @@ def test_the_dry_run_foresees_it_for_a_device_that_is_not_here_too(monkeypatch):
     assert set(asked(found)) == {"fp32"} and "it is fp32 here: this machine is made up." in told
     begun = resolved.settled(tiny("train.clip.precision=bf16"), CPU)
     found, told = foreseen(tiny(), begun)
-    assert asked(found) == asked(begun) and told.endswith("A run that was begun keeps the one it has.")
+    assert asked(found) == asked(begun) and told.endswith("A run that has started keeps its own.")
     monkeypatch.setattr(resolved, "device_for", absent)
     found, told = foreseen(tiny("device=cuda"))
-    assert set(asked(found)) == {"bf16"} and "as on a cuda device that has it; none is here" in told
+    assert set(asked(found)) == {"bf16"} and "as on a cuda device with bf16; this machine has none" in told
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -185,7 +185,7 @@ def test_a_run_keeps_its_precision_on_another_machine(first: str, later: str, tm
     assert [identity_text(getattr(again.config.train, stage)) for stage in STAGES] == [
         identity_text(getattr(begun.config.train, stage)) for stage in STAGES
     ], "checkpoints know each other"
-    assert ("this will be slow here" in capsys.readouterr().err) == (first == "bf16")
+    assert ("will be slow here" in capsys.readouterr().err) == (first == "bf16")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert set(run["precision"].values()) == {first} and ("precision_is_slow" in run) == (first == "bf16")
     with pytest.raises(UserError, match="another config"):

@@ -84,7 +84,9 @@ def test_without_the_weights_one_sentence_says_how_to_get_them(name, is_offline,
         find(name)
     text, place = str(told.value), published.KNOWN[name].weights
     assert f"hf download {place.repository} {place.file}" in text and f"--revision {place.revision}" in text
-    assert "without, run that on another machine" in text and ("HF_HUB_OFFLINE is set: unset it" in text) is is_offline
+    assert (
+        "without one, run that on another machine" in text and ("HF_HUB_OFFLINE is set: unset it" in text) is is_offline
+    )
     assert "\n" not in text and "Repo id" not in text and "couldn't connect" not in text
 
 
@@ -141,7 +143,7 @@ def in_cache(hub: Path):
         ("/no/such/folder", "CLIP folder /no/such/folder does not exist; give a folder"),
         (
             "runs/none",
-            "neither a folder that exists nor a name known here .* needs the commit that is meant: runs/none@",
+            "neither an existing folder nor a known name .* add its commit: runs/none@",
         ),
         ("./x", "CLIP folder ./x does not exist"),
         ("some/model@" + "a" * 40, "hf download some/model model.safetensors config.json"),
@@ -157,7 +159,7 @@ def test_a_pickle_is_refused_and_never_opened(plain, monkeypatch):
     (plain / "model.safetensors").rename(plain / "pytorch_model.bin")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
     with pytest.raises(
-        UserError, match=r"as a pickle only \(pytorch_model.bin\).* take a revision .*convert it: CLIP"
+        UserError, match=r"only as a pickle \(pytorch_model.bin\).* use a revision .*convert it: CLIP"
     ) as told:
         FrozenClip(plain)
     assert "openai/clip-vit-base-patch32@d15b5f29721ca72dac15f8526b284be910de18be" in str(told.value)
@@ -166,7 +168,7 @@ def test_a_pickle_is_refused_and_never_opened(plain, monkeypatch):
 def test_weights_in_several_files_are_refused(plain):
     (plain / "model.safetensors").rename(plain / "model-00001-of-00002.safetensors")
     (plain / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(UserError, match="has its weights in several files; join them"):
+    with pytest.raises(UserError, match="has its weights in several files; merge them"):
         FrozenClip(plain)
 
 
@@ -191,7 +193,7 @@ def test_files_of_others_are_told_apart_from_damage(plain, monkeypatch):
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", guarded)
-    with pytest.raises(UserError, match=r"model.safetensors may not be read by you; its owner .* chmod"):
+    with pytest.raises(UserError, match=r"no permission to read .*model.safetensors; its owner .* chmod"):
         FrozenClip(plain)
 
 
@@ -248,7 +250,7 @@ def test_the_legacy_end_id_is_taken_where_it_means_the_same_and_refused_where_no
     new = FrozenClip(unmarked(stand_in, tmp_path / "new"))
     torch.testing.assert_close(old.encode_text(CAPTIONS).embedding, new.encode_text(CAPTIONS).embedding)
     wrong = unmarked(stand_in, tmp_path / "wrong", eos_token_id=7)
-    with pytest.raises(UserError, match="token id 7, and its tokenizer ends sentences with 599; set text_config"):
+    with pytest.raises(UserError, match="token id 7, but its tokenizer ends captions with 599; set text_config"):
         FrozenClip(wrong)
     # A tokenizer whose end is not its highest id: transformers would pool at any word above it.
     tokenizer = json.loads((wrong / "tokenizer.json").read_text())
@@ -261,13 +263,13 @@ def test_the_legacy_end_id_is_taken_where_it_means_the_same_and_refused_where_no
     given = json.loads((wrong / "config.json").read_text())
     given["text_config"]["eos_token_id"] = 2
     (wrong / "config.json").write_text(json.dumps(given))
-    with pytest.raises(UserError, match="at the token id 599, and its tokenizer ends sentences with 7; set"):
+    with pytest.raises(UserError, match="at the token id 599, but its tokenizer ends captions with 7; set"):
         FrozenClip(wrong)
 
 
 def test_the_tokenizer_of_another_model_is_refused(plain):
     stand_in_clip.learned_tokenizer(CAPTIONS, 700).save_pretrained(plain)
-    with pytest.raises(UserError, match="a tokenizer of 700 token ids and a text tower for 600"):
+    with pytest.raises(UserError, match="a tokenizer with 700 token ids and a text tower with 600"):
         FrozenClip(plain)
 
 
@@ -481,7 +483,7 @@ def test_openai_weights_in_an_export_that_forgot_quick_gelu_are_not_guessed_at(s
     assert not open_clip.looks_like_openai(tensors) and open_clip.looks_like_openai(short)
     assert not open_clip.looks_like_openai({key: value.half() for key, value in tensors.items()})
     save_file(short, file)
-    with pytest.raises(UserError, match='need quick_gelu, .* write "quick_gelu": true into its model_cfg, or false'):
+    with pytest.raises(UserError, match='need quick_gelu, .* set "quick_gelu": true in its model_cfg, or false'):
         FrozenClip(tmp_path / "export")
     monkeypatch.setattr(open_clip, "OPENAI_SHA256", {load_clip.hashlib.sha256(file.read_bytes()).hexdigest()})
     assert FrozenClip(tmp_path / "export").model.config.vision_config.hidden_act == "quick_gelu"
@@ -501,7 +503,7 @@ def test_an_export_of_another_kind_is_refused(change, stand_in, tmp_path):
         save_file(load_file(file) | {"visual.attn_pool.query": torch.ones(2)}, file)
     config.write_text(json.dumps(given))
     sentence = {
-        "tower": "another tower than CLIP's own",
+        "tower": "towers are not CLIP's own",
         "tensor": "a tensor visual.attn_pool.query",
         "lacking": "'heads'",
     }
@@ -560,7 +562,7 @@ def test_a_model_refuses_another_clip_than_its_own(tiny_model, tmp_path):
     save_file(
         tensors | {"logit_scale": torch.tensor(1.0).half()}, folder / "clip" / "model.safetensors", {"format": "pt"}
     )
-    with pytest.raises(UserError, match="was trained with another CLIP .* put that one back, or train again"):
+    with pytest.raises(UserError, match="was trained with another CLIP .* restore that one, or train again"):
         load_whole(folder)
 
 
@@ -571,7 +573,7 @@ def test_a_stand_in_is_no_measure(stand_in):
 
 def test_a_mark_beside_other_weights_is_refused(stand_in, plain):
     shutil.copy(stand_in / MARK_FILE, plain)
-    with pytest.raises(UserError, match="for other weights than it holds"):
+    with pytest.raises(UserError, match="that belongs to other weights"):
         FrozenClip(plain)
 
 

@@ -100,7 +100,7 @@ def test_frames_of_another_world_are_told(pipe: ImageToVideo, made: Callable[[in
 
 
 def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
-    with pytest.warns(SamplingWarning, match=r"starting frame is not like .*docs/data\.md") as told:
+    with pytest.warns(SamplingWarning, match=r"starting frame is unlike .*docs/data\.md") as told:
         pipe(photograph(0), CAPTION, num_frames=1)
     assert len(told) == 1 and told[0].filename == __file__
 

@@ -58,7 +58,7 @@ def test_another_config_is_refused_with_every_key_and_both_values(start, begun: 
         (run.folder / "model.json").write_text("{}")
     start()
     before = (run.out / "config.yaml").read_text()
-    with pytest.raises(UserError, match="holds a run of another config") as refusal:
+    with pytest.raises(UserError, match="holds a run with another config") as refusal:
         start("loss.changed=3", "seed=1", "codec.quantizer.kind=vq", "data.motions=[spins]", "train.codec.num_steps=61")
     for told in (
         "loss.changed: 4.0 there, 3.0 here",
@@ -88,7 +88,8 @@ def test_what_others_built_on_is_not_trained_on(start, stage: str, later: str):
     run = start()
     trained(run, stage, later)
     steps = getattr(run.config.train, stage).num_steps
-    with pytest.raises(UserError, match=rf"{later} built on; .*delete {re.escape(str(run.out))}/checkpoints/{later}"):
+    home = re.escape(f"{run.out}/checkpoints/{later}")
+    with pytest.raises(UserError, match=rf"{later} was trained on the result of .*delete {home}"):
         start(f"train.{stage}.num_steps={steps + 1}")
     shutil.rmtree(checkpoint.home(run.out, later))
     start(f"train.{stage}.num_steps={steps + 1}")
@@ -187,6 +188,6 @@ def test_too_few_clips_are_told_before_the_first_step(start, monkeypatch, capsys
     run, begun = start("train.clip.num_steps=126"), []  # of 8 examples, over 2 clips
     monkeypatch.setattr(run, "_train_clip", lambda: begun.append(capsys.readouterr().err))
     run.train(["clip"])
-    assert "too few clips: each of the 2 training clips is seen 504 times by clip" in begun[0]
+    assert "too few clips: each of the 2 training clips is used 504 times by clip" in begun[0]
     assert run_folder.repeated_too_often(run.config, 2, ["codec"]) == []
     assert run_folder.repeated_too_often(run.config, 3, ["clip"]) == []

@@ -133,7 +133,7 @@ def test_a_run_whose_weights_went_wrong_keeps_its_good_checkpoints(tmp_path: Pat
     task = Ruined()
     task.model.register_buffer("unseen", torch.zeros(3))
     with pytest.raises(
-        UserError, match=r"stopped: the weight unseen is nan at step 28; nothing of it was saved, the last good"
+        UserError, match=r"stopped: the weight unseen is nan at step 28; that step was not saved; the last good"
     ):
         go(tmp_path, task)
     good = checkpoint.latest(tmp_path, "toy")
@@ -214,7 +214,7 @@ def test_odd_files_of_a_clip_are_a_sentence(file: str, content: str, tower: Path
 def test_a_pipe_in_a_clips_folder_is_not_waited_for(name: str, tower: Path):
     (tower / name).unlink(missing_ok=True)
     os.mkfifo(tower / name)
-    with pytest.raises(UserError, match=f"{name}, which is no plain file"):
+    with pytest.raises(UserError, match=f"{name}, which is not a regular file"):
         FrozenClip(tower)
 
 
@@ -244,7 +244,7 @@ def test_a_model_far_larger_than_its_file_is_refused(model: Path):
     config = config_file.load(model / "config.yaml", Config, ["denoiser.width=1000000"])
     (model / "config.yaml").write_text(config_file.dump(config))
     with pytest.raises(
-        UserError, match=r"denoiser.safetensors does not fit its config.yaml: that asks for [\d,]{15,} numbers"
+        UserError, match=r"denoiser.safetensors does not fit its config.yaml: that describes [\d,]{15,} numbers"
     ):
         ImageToVideo.from_pretrained(model, "cpu")
     with pytest.raises(UserError, match="num_layers"):
@@ -260,7 +260,7 @@ def test_a_model_far_larger_than_its_file_is_refused(model: Path):
         ({"model_max_length": "x"}, "is damaged"),
         ({"model_max_length": [1]}, "is damaged"),
         ({"pad_token": None}, "is damaged|pad"),
-        ({"eos_token": None}, "names no token for the end"),
+        ({"eos_token": None}, "without an end token"),
     ],
 )
 def test_a_tokenizer_that_cannot_read_a_sentence_is_refused(change: dict, why: str, tower: Path):
@@ -348,7 +348,7 @@ HUNDRED = replace({"String": "a"}, "b" * 100)
 )
 def test_a_tokenizer_that_lengthens_texts_without_an_end_is_refused(rules: dict, why: str, tower: Path):
     with_rules(tower, pre_tokenizer=None, **rules)
-    with pytest.raises(UserError, match=f"rules can make {why}.* characters of one, and at most 1,000 are allowed"):
+    with pytest.raises(UserError, match=f"can turn one character into {why}.*, and at most 1,000 are allowed"):
         FrozenClip(tower)
 
 

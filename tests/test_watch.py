@@ -225,7 +225,10 @@ def test_a_watcher_that_breaks_is_left_out(whole, tmp_path, monkeypatch, capsys)
     assert_same_bits(latest(whole, "toy").folder, latest(tmp_path, "toy").folder)
     assert len([call for call in library.told if call[0] == "log"]) == 1
     said = capsys.readouterr().err
-    assert said.count("warning: wandb has failed (no network); training goes on without it, log.jsonl has it all.") == 1
+    assert (
+        said.count("warning: wandb failed (no network) and is disabled; training continues, and log.jsonl is complete.")
+        == 1
+    )
     assert events(tmp_path).Scalars("loss")[-1].step == 30
 
 
@@ -236,14 +239,16 @@ def test_a_watcher_that_cannot_start_stops_before_the_first_step(tmp_path, monke
 
     monkeypatch.setitem(sys.modules, "wandb", Shut("wandb"))
     task = Toy()
-    with pytest.raises(UserError, match=r"watcher wandb cannot be started \(you are not logged in\); leave it out"):
+    with pytest.raises(UserError, match=r"logger wandb cannot be started \(you are not logged in\); fix that"):
         go(tmp_path, task, watch=["wandb"])
     assert task.seen == []
 
 
 def test_a_watcher_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "trackio", None)
-    with pytest.raises(UserError, match=r"watcher trackio cannot be loaded .*; pip install trackio, or leave it out"):
+    with pytest.raises(
+        UserError, match=r"logger trackio cannot be loaded .*; run pip install trackio, or leave it out"
+    ):
         go(tmp_path, watch=["trackio"])
 
 
@@ -252,7 +257,7 @@ def test_who_watches_is_the_users_choice(monkeypatch):
     assert watch.chosen(["none"]) == ()
     assert watch.chosen(["wandb", "tensorboard", "wandb"]) == ("wandb", "tensorboard")
     for names in (["none", "wandb"], ["tensorbord"]):
-        with pytest.raises(UserError, match="is not known; use tensorboard, wandb, trackio, or none alone"):
+        with pytest.raises(UserError, match="is unknown; use some of tensorboard, wandb, trackio, or only `none`"):
             watch.chosen(names)
     monkeypatch.setattr(watch.importlib.util, "find_spec", lambda name: None)
     assert watch.chosen(None) == ()

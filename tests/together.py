@@ -300,14 +300,14 @@ def check_the_exchange() -> None:
         distributed.by_main(lambda: (_ for _ in ()).throw(UserError("the disk is full")))
         raise AssertionError("nobody minded")
     except UserError as error:
-        assert str(error) == ("the disk is full" if distributed.is_main() else "process 0 has stopped, and says why")
+        assert str(error) == ("the disk is full" if distributed.is_main() else "process 0 failed; see its own message")
     try:
         odd = TASKS["clip"]()
         odd.batch_size = 9
         parallel.Spread(odd, "ddp")
         raise AssertionError("nobody minded")
     except UserError as error:
-        assert "batch_size 9 of clip cannot be dealt out to 2 processes; take a multiple of 2" in str(error)
+        assert "batch_size 9 of clip cannot be split evenly among 2 processes; use a multiple of 2" in str(error)
 
 
 def gradients_of(task, shard: str | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

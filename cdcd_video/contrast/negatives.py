@@ -23,7 +23,7 @@ def chunk_orders(
       ValueError: if there are fewer than two chunks, of which there is no other order.
     """
     if num_chunks < 2:
-        raise ValueError(f"chunks can be put in another order if there are two at least, not {num_chunks}")
+        raise ValueError(f"reordering needs at least two chunks, not {num_chunks}")
     device = generator.device
     if quirks.one_order_for_all:
         order = torch.rand(1, num_negatives, num_chunks, generator=generator, device=device).argsort(-1)

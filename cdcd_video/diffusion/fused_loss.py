@@ -105,7 +105,7 @@ class _Weighted(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream, *_):
         if ctx.grad is None:
-            raise RuntimeError("the gradient of weighted_terms is handed out once and not kept")
+            raise RuntimeError("weighted_terms can be differentiated once only")
         grad, ctx.grad = ctx.grad, None
         return grad.mul_(upstream), None, None, None, None
 

@@ -148,7 +148,7 @@ class InterpolatingProcess(DiscreteProcess):
     def __post_init__(self) -> None:
         shares = (self.uniform, self.mask, self.source)
         if self.num_codes < 1 or min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-9:
-            raise ValueError(f"need a code at least, and shares that sum to 1, not {self.num_codes} and {shares}")
+            raise ValueError(f"need at least one code, and shares that sum to 1, not {self.num_codes} and {shares}")
 
     def alpha(self, t: Float[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Probability that a code has not been redrawn by time t. In float64: 1 - alpha is tiny near the data."""

@@ -144,7 +144,7 @@ def sample_by_purity(
       ValueError: as for `walk`, for another process than `mask`, and for a negative sharpness.
     """
     if sharpness < 0.0:
-        raise ValueError(f"sharpness must not be negative, and is {sharpness}")
+        raise ValueError(f"sharpness must be at least 0, not {sharpness}")
 
     def propose(logits, is_open, uniforms):
         purity = torch.softmax(logits, -1).amax(-1)
@@ -182,7 +182,7 @@ def _settle(
 ) -> Int64[Tensor, "B N"]:
     """All [MASK] at first; then as many codes stand after each step as alpha asks for, in the order of `propose`."""
     if not has_order(process):
-        raise ValueError("an order is for the process kind `mask`, where codes are settled once and for all")
+        raise ValueError("this order needs the process kind `mask`, where a code does not change once it is set")
     times = _checked(num_steps, times, source, generators)
     x_t, standing = torch.full_like(source, process.mask_id), 0
     with torch.no_grad():
@@ -211,7 +211,7 @@ def _checked(
     if len(generators) != len(source):
         raise ValueError(f"need one generator per video: {len(source)} videos, {len(generators)} generators")
     if len(times) < 2 or times[0] != 1.0 or times[-1] != 0.0 or not bool((times[1:] < times[:-1]).all()):
-        raise ValueError("sampling times must fall from 1 to 0, in one step at least")
+        raise ValueError("sampling times must fall from 1 to 0, in at least one step")
     return times
 
 

@@ -43,7 +43,7 @@ class MaskAndReplace(DiscreteProcess):
         falls = bool((kept[:-1] > 0.0).all() and (kept[1:] < kept[:-1]).all())
         are_shares = bool((uniform >= 0.0).all() and (kept >= 0.0).all() and (kept + uniform <= 1.0 + 1e-9).all())
         if not (begins_whole and falls and are_shares):
-            raise ValueError("kept must fall from 1, uniform start at 0, and the two be at most 1 in all")
+            raise ValueError("kept must fall from 1, uniform must start at 0, and their sum must be at most 1")
 
     @property
     def has_uniform(self) -> bool:

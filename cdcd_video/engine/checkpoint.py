@@ -143,7 +143,7 @@ def newest(out: Path, task: str, *, set_aside: bool = False) -> Checkpoint | Non
             damaged[folder] = damage
             continue
         for bad, reason in damaged.items():
-            say("warning", f"checkpoint {bad} is damaged ({reason}); the one before it is used.")
+            say("warning", f"checkpoint {bad} is damaged ({reason}); using the one before it.")
             if set_aside:
                 _set_aside(bad)
         return found
@@ -237,7 +237,7 @@ def _folders(parent: Path) -> list[Path]:
 
 def _step_of(folder: Path) -> int:
     found = _NAME.fullmatch(folder.name)
-    assert found is not None, f"{folder} is no folder of a checkpoint"
+    assert found is not None, f"{folder} is not the folder of a checkpoint"
     return int(found[1])
 
 

@@ -79,10 +79,10 @@ def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
             entries = [json.loads(line) for line in file]
         keys = [(entry["task"], entry["step"], "evaluation" in entry) for entry in entries]
     except Unreadable as error:
-        raise UserError(f"{path} cannot be read (it {error.reason}); name a run's folder.") from None
+        raise UserError(f"{path} cannot be read (it {error.reason}); give the folder of a run.") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
-            f"{path} is not the log of a run; name a run's folder, and one that no process writes."
+            f"{path} is not the log of a run; give the folder of a run that no process is writing."
         ) from None
     return {key: dict(_flat(entry)) for key, entry in zip(keys, entries, strict=True)}
 

@@ -240,7 +240,7 @@ def check_alike(what: str, number: int) -> None:
     largest, smallest = most(number, -number)
     if largest != -smallest:
         raise UserError(
-            f"{what} is {number} here, and another one elsewhere; the run's folder must be on a disk that all machines share"
+            f"{what} is {number} here and different in another process; put the run's folder on a disk that all machines share"
         )
 
 
@@ -271,7 +271,7 @@ def by_main(work: Callable[[], Made]) -> Made | None:
         raise
     finally:
         if most(failed)[0] and not failed:
-            raise UserError("process 0 has stopped, and says why")
+            raise UserError("process 0 failed; see its own message")
 
 
 @contextlib.contextmanager
@@ -314,7 +314,7 @@ def is_lost(error: BaseException) -> bool:
     return _world.size > 1 and isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _LOST)
 
 
-LOST = "another process has ended or does not answer, and says why itself"
+LOST = "another process failed or does not respond; see its own message"
 
 
 @contextlib.contextmanager

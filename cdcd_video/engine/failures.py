@@ -28,7 +28,7 @@ def as_user_error(task: str, step: Callable[[], int], saved: Callable[[], str]) 
         yield
     except NotFiniteError as error:
         raise UserError(
-            f"training {task} stopped: {error}; nothing of it was saved, {saved()}. Lower the learning rate or clip_norm,"
+            f"training {task} stopped: {error}; that step was not saved; {saved()}. Lower the learning rate or clip_norm,"
             " or use precision fp32, and train into a new --out."
         ) from None
     except UserError as error:
@@ -37,7 +37,7 @@ def as_user_error(task: str, step: Callable[[], int], saved: Callable[[], str]) 
         if is_out_of_memory(error):
             raise UserError(
                 f"training {task} ran out of memory at step {step()}; {saved()}. Free some memory and run the same command"
-                " again to go on, or take a smaller batch_size and a new --out."
+                " again to resume, or use a smaller batch_size with a new --out."
             ) from error
         if distributed.is_lost(error):
             raise UserError(_went_wrong(task, step(), distributed.LOST, saved())) from error
@@ -50,6 +50,6 @@ def as_user_error(task: str, step: Callable[[], int], saved: Callable[[], str]) 
 
 def _went_wrong(task: str, step: int, reason: str, saved: str) -> str:
     return (
-        f"training {task} stopped at step {step}: {reason.rstrip('.')}; {saved}. Put that right and run the same command"
-        " again to go on."
+        f"training {task} stopped at step {step}: {reason.rstrip('.')}; {saved}. Fix the cause, then run the same command"
+        " again to resume."
     )

@@ -140,15 +140,15 @@ class _Run:
             checkpoint.check_identity(found, self.identity, self.formerly)
             if found.step > self.settings.num_steps:
                 raise UserError(
-                    f"{found.folder} has taken {found.step} steps, and num_steps is {self.settings.num_steps}; a run is not"
-                    " taken back: choose a new --out, or at least as many steps."
+                    f"{found.folder} has taken {found.step} steps, and num_steps is {self.settings.num_steps}; a run cannot"
+                    " be shortened: choose a new --out, or at least as many steps."
                 )
             try:
                 parallel.load_whole(self.task.model, found.tensors("model"))
             except RuntimeError as error:
                 why = str(error).splitlines()[-1].strip()
                 raise UserError(
-                    f"{found.folder} holds another model than the code now builds ({why}); choose a new --out, or delete"
+                    f"{found.folder} does not fit the model that the config builds ({why}); choose a new --out, or delete"
                     f" {found.folder.parent} to start again."
                 ) from None
             self.ema.load_state_dict(found.tensors("ema"))
@@ -164,7 +164,7 @@ class _Run:
             Console(self.task.name, self.settings.num_steps, self.step) if distributed.is_main() else NullLogger()
         )
         if 0 < self.step < self.settings.num_steps:
-            self.console.say(f"goes on from step {self.step} ({self.saved}).")
+            self.console.say(f"resuming from step {self.step} ({self.saved}).")
 
     def open_watchers(self, names: Sequence[str]) -> None:
         """Lets others see the log; a run that is finished has nothing more to show."""
@@ -220,7 +220,7 @@ class _Run:
                 if not is_last or stop.received is not None:
                     why = "" if stop.received is not None else f" after {(now - self.started) / 60:.1f} minutes"
                     self.console.say(
-                        f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to go on."
+                        f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to resume."
                     )
                 break
 

@@ -40,8 +40,8 @@ class Spread:
         size = distributed.world().size
         if task.batch_size % size:
             raise UserError(
-                f"batch_size {task.batch_size} of {task.name} cannot be dealt out to {size} processes; take a multiple of"
-                f" {size}"
+                f"batch_size {task.batch_size} of {task.name} cannot be split evenly among {size} processes; use a multiple"
+                f" of {size}"
             )
         self._task, self.is_agreed = task, False
         self._whole: nn.Module | None = None

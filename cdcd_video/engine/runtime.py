@@ -93,7 +93,7 @@ def take_gpu(device: str) -> bool:
     if number is None or not (is_gpu or (device == "auto" and torch.cuda.is_available())):
         return is_gpu
     if ":" in device and os.environ.get("WORLD_SIZE") != "1":
-        raise UserError(f"device {device!r} is one GPU for all processes; use cuda or auto")
+        raise UserError(f"device {device!r} names one GPU for all processes; use cuda or auto")
     if int(number) >= torch.cuda.device_count():
         raise UserError(
             f"there are more processes than GPUs on this machine ({torch.cuda.device_count()}); use --nproc-per-node"

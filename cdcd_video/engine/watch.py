@@ -61,7 +61,7 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
         return ()
     unknown = [name for name in names if name not in WATCHERS]
     if unknown:
-        raise UserError(f"watcher {unknown[0]!r} is not known; use {', '.join(WATCHERS)}, or none alone.")
+        raise UserError(f"logger {unknown[0]!r} is unknown; use some of {', '.join(WATCHERS)}, or only `none`.")
     return tuple(dict.fromkeys(names))
 
 
@@ -99,13 +99,13 @@ class Watchers:
                 self.open[name] = WATCHERS[name](out, task, step, facts)
             except ImportError as error:
                 raise UserError(
-                    f"watcher {name} cannot be loaded ({error}); pip install {name}, or leave it out."
+                    f"logger {name} cannot be loaded ({error}); run pip install {name}, or leave it out of --watch."
                 ) from None
             except UserError:
                 raise
             except Exception as error:  # whatever a foreign library raises, such as a missing login
                 raise UserError(
-                    f"watcher {name} cannot be started ({_line(error)}); leave it out, or see to it."
+                    f"logger {name} cannot be started ({_line(error)}); fix that, or leave it out of --watch."
                 ) from error
 
     def record(self, line: Mapping[str, Any]) -> None:
@@ -129,7 +129,8 @@ class Watchers:
             except Exception as error:  # see above: named, and left out
                 del self.open[name]
                 say(
-                    "warning", f"{name} has failed ({_line(error)}); training goes on without it, log.jsonl has it all."
+                    "warning",
+                    f"{name} failed ({_line(error)}) and is disabled; training continues, and log.jsonl is complete.",
                 )
 
 

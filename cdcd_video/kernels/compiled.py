@@ -80,10 +80,10 @@ def kernels() -> ctypes.CDLL | None:
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, UserError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or [type(error).__name__]
         why = next((line for line in said if "error" in line), said[0])
-        helps = "" if isinstance(error, UserError) else f"A C++ compiler ({', '.join(COMPILERS)}) would help; "
+        helps = "Set " if isinstance(error, UserError) else f"Install a C++ compiler ({', '.join(COMPILERS)}), or set "
         warnings.warn(
             f"the kernels could not be built ({why}), so training on a CPU is slower. "
-            f"{helps}{FOLDER_VARIABLE}=off does without and says nothing.",
+            f"{helps}{FOLDER_VARIABLE}=off to train without them and without this warning.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -143,7 +143,7 @@ class Block(nn.Module):
             x = x + self.self_attention(self.norm_self(x))
             x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
             return x + self.mlp(self.norm_mlp(x))
-        assert modulation is not None, "the norms are adaptive: shift, scale and gate come from outside"
+        assert modulation is not None, "adaptive norms need a modulation"
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (modulation + self.modulation)[:, :, None].unbind(1)
         normed = _modulated(self.norm_self, x, scale, shift)
         seen, is_seen = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))

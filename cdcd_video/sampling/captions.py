@@ -32,7 +32,7 @@ class CaptionSchedule:
             return caption
         pairs = [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
         if not all(is_text(text) for _, text in pairs):
-            raise UserError("the caption holds bytes that are no text; give it in UTF-8")
+            raise UserError("the caption is not valid text; give it in UTF-8")
         if not pairs:
             raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
         frame, first = pairs[0]

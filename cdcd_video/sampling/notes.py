@@ -32,7 +32,7 @@ def advice(
     late = [frame for frame, _ in captions.turns if frame >= params.num_frames]
     if late:
         notes.append(
-            f"the caption that begins at frame {late[0]} is never reached: {params.num_frames} frames are drawn"
+            f"the caption that begins at frame {late[0]} is never reached: the video has {params.num_frames} frames"
         )
     notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
     return list(dict.fromkeys(notes))
@@ -70,9 +70,9 @@ def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list
         "such as those in examples/" if model.config.data.kind == "sprites" else "such as the first frames of its clips"
     )
     return [
-        f"the starting frame is not like those that the model learned from (its codec gives it back at {found:.1f} dB, those at"
-        f" {model.least_db:.1f} dB or more), and the video may fall to pieces; give one that is, {like}, or train a model on"
-        " clips like yours (docs/data.md)"
+        f"the starting frame is unlike the training frames (the codec reconstructs it at {found:.1f} dB, and those at"
+        f" {model.least_db:.1f} dB or more), so the video may break down; use a frame {like}, or train a model on clips like"
+        " yours (docs/data.md)"
     ]
 
 

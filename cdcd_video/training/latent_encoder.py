@@ -91,7 +91,7 @@ def open_frame_encoder(name_or_path: str | Path, device: torch.device) -> FrameE
     folder = next((place for place in places if (place / "codec.safetensors").is_file()), None)
     if folder is None:
         raise UserError(
-            f"{name_or_path} holds no trained codec; name a run folder whose stage `codec` is trained, or a model"
+            f"{name_or_path} holds no trained codec; give a model, or a run folder whose stage `codec` has ended"
         )
     config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder)).to(device)

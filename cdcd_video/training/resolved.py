@@ -60,10 +60,10 @@ def foreseen(config: Config, begun: Config | None = None) -> tuple[Config, str]:
     try:
         best, why = best_for(device_for(config.device))
     except UserError:  # the config is for another machine: told all the same
-        best, why = "bf16", f"as on a {config.device} device that has it; none is here"
+        best, why = "bf16", f"as on a {config.device} device with bf16; this machine has none"
     found = _with(config, best, begun)
-    kept = " A run that was begun keeps the one it has." if begun else ""
-    return found, f"Where a stage's precision is auto, it is {best} here: {why}.{kept}"
+    kept = " A run that has started keeps its own." if begun else ""
+    return found, f"Stages with precision auto use {best} here: {why}.{kept}"
 
 
 def _with(config: Config, best: Precision, begun: Config | None) -> Config:
@@ -88,6 +88,6 @@ def slow_ones(config: Config, stages: Sequence[str], device: torch.device) -> st
     if not slow:
         return ""
     return (
-        f"{', '.join(slow)}: bf16, as the run was begun or its config says, and {why}: this will be slow here; a new --out"
-        " with precision auto takes fp32"
+        f"{', '.join(slow)}: bf16 will be slow here ({why}); it is what the config or the earlier start of the run says, and"
+        " precision auto with a new --out chooses fp32"
     )

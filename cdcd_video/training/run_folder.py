@@ -94,7 +94,7 @@ def claimed(
     file = out / "config.yaml"
     for place, is_fit in ((file, Path.is_file), (out / "model", Path.is_dir)):  # found out now, and not after days
         if os.path.lexists(place) and not is_fit(place):
-            raise UserError(f"{place} is in the way of the run's own; move it away, or choose another --out")
+            raise UserError(f"{place} exists and is not what a run would put there; move it, or choose another --out")
     begun = begun_in(out)
     config = settled(config, device, begun, unnamed_in(file) if begun else {})
     raised = raised_steps(config, begun, out)
@@ -124,7 +124,7 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
       For run.json: the numbers of steps that are other now, by stage; nothing where none is.
 
     Raises:
-      UserError: the folder holds a run of another config; every key that differs is named, with both values.
+      UserError: the folder holds a run with another config; every key that differs is named, with both values.
     """
     if begun is None:
         return {}
@@ -134,22 +134,22 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     differing = describe_differences(differences)
     if len(stages) < len(differences):
         raise UserError(
-            f"{out} holds a run of another config ({differing}); choose another --out, or delete that folder"
+            f"{out} holds a run with another config ({differing}); choose another --out, or delete that folder"
         )
     before = {stages[key]: there for key, (there, _) in differences.items()}
     for key, (there, here) in differences.items():
         stage = stages[key]
         if here < there and _is_trained(out, stage):
             raise UserError(
-                f"{out} holds a run of more steps ({differing}); a run is not taken back: choose another --out, or at least as"
-                " many steps"
+                f"{out} holds a run with more steps ({differing}), and a run cannot be shortened: choose another --out, or"
+                " at least as many steps"
             )
         later = [name for name, needed in BUILDS_ON.items() if stage in needed and _is_trained(out, name)]
         if later and _is_trained(out, stage):
             homes = " ".join(str(checkpoint.home(out, name)) for name in later)
             raise UserError(
-                f"{out} holds a run of fewer steps ({differing}), and what {stage} learned is what {', '.join(later)} built on;"
-                f" choose another --out, or delete {homes} to train that anew afterwards"
+                f"{out} holds a run with fewer steps ({differing}), and {', '.join(later)} was trained on the result of {stage};"
+                f" choose another --out, or delete {homes} to train it again afterwards"
             )
     return {_BEFORE: before} if before else {}
 
@@ -166,10 +166,10 @@ def repeated_too_often(config: Config, num_clips: int, stages: Collection[str]) 
     often = {stage: times for stage, times in passes.items() if times > MOST_PASSES}
     if not often:
         return []
-    sentence = ", ".join(f"{times:,.0f} times by {stage}" for stage, times in often.items())
+    uses = ", ".join(f"{times:,.0f} times by {stage}" for stage, times in often.items())
     return [
-        f"too few clips: each of the {num_clips:,} training clips is seen {sentence}, and a model learns so few by heart; prepare"
-        " more clips, or take fewer steps"
+        f"too few clips: each of the {num_clips:,} training clips is used {uses}, so the model will memorise them; prepare more"
+        " clips, or train for fewer steps"
     ]
 
 

@@ -95,7 +95,7 @@ def take_over(path: Path, config: Config, folder: Path, latents: Latents | None)
     """
     source = next((place for place in (path, path / "model") if (place / "codec.safetensors").is_file()), None)
     if source is None:
-        raise UserError(f"reuse: {path} holds no trained codec; train it first, or name another run folder")
+        raise UserError(f"reuse: {path} holds no trained codec; train it first, or give another run folder")
     other = saved_config(source / "config.yaml")
     for section in ("clip", "codec"):
         there, here = getattr(other, section), getattr(config, section)
@@ -112,7 +112,7 @@ def take_over(path: Path, config: Config, folder: Path, latents: Latents | None)
         if codes != latents.codes:
             raise UserError(
                 f"reuse: the codec of {source} ({codes[:16]}) is not the one that made {config.data.path} "
-                f"({latents.codes[:16]}); name the model that did, or encode again"
+                f"({latents.codes[:16]}); give the model that did, or encode again"
             )
     if other.picture.sees_start != config.picture.sees_start:
         here = config.picture.sees_start

@@ -30,7 +30,7 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
     """
     data = config.data
     if data.kind == "latents":
-        raise UserError(f"{data.path} holds latents and no pixels; for what needs pixels, name a prepared folder")
+        raise UserError(f"{data.path} holds latents and no pixels; set data.path to a prepared folder")
     if data.kind == "folder":
         clips = StoredClips(Path(data.path), split)
         if clips.size_px != data.size_px:
@@ -59,7 +59,7 @@ def sprites_world(data: SpritesData) -> World:
     ):
         unknown = sorted(set(given or ()) - set(known))
         if unknown:
-            raise UserError(f"data.{name} holds {unknown[0]!r}; known are: {', '.join(known)}")
+            raise UserError(f"data.{name} holds {unknown[0]!r}, which is unknown; use some of {', '.join(known)}")
     return World(
         max_objects=data.max_objects,
         two_object_share=data.two_object_share,
@@ -112,7 +112,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     if there != here:
         told = describe_differences(unequal(there, here, "codec."))
         raise UserError(
-            f"the section `codec` of what made {data.path} differs from this config's ({told}); make them equal"
+            f"the section `codec` behind {data.path} differs from this config's ({told}); make them equal"
         )
     return at
 

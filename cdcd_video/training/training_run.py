@@ -116,8 +116,8 @@ class TrainingRun:
         if blind:
             assert self.config.data.kind == "latents"
             raise UserError(
-                f"the stage {blind[0]} needs pixels, and {self.config.data.path} holds only their latents; train it on a "
-                f"prepared folder, and {', '.join(ON_CODES)} on the latents"
+                f"the stage {blind[0]} needs pixels, but {self.config.data.path} holds only latents; train it on a prepared "
+                f"folder. Latents are enough for {', '.join(ON_CODES)}"
             )
         if reuse := self.config.reuse:
             distributed.by_main(lambda: take_over(Path(reuse), self.config, self.folder, self.latents))
@@ -136,7 +136,7 @@ class TrainingRun:
         for stage in asked:  # all of them before the first: the last may be days away
             check_training(self.config, stage, self.device)
         for stage in asked:
-            with user_error_when_out(f"preparing the stage {stage}", "take smaller networks, frames or batches"):
+            with user_error_when_out(f"preparing the stage {stage}", "use smaller networks, frames or batches"):
                 trainers[stage]()
 
     # ------------------------------------------------------------------------------------------------ stages

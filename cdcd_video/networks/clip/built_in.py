@@ -146,7 +146,7 @@ def save_clip(model: Any, tokenizer: Any, captions: Iterable[str], folder: Path)
       UserError: a weight is not finite, or more than 16 bits hold; nothing is written.
     """
     way_out = (
-        "nothing was written, and the checkpoints are as they were; train into a new --out with a lower learning_rate"
+        "nothing was written and no checkpoint was changed; train again with a new --out and a lower learning_rate"
     )
     check_numbers(model.state_dict(), f"what is to be written as {folder}/model.safetensors", way_out, MOST_IN_16_BITS)
     from transformers import CLIPImageProcessor

@@ -64,8 +64,8 @@ def find(source: str | Path) -> ClipFiles:
         return _in_cache(source, KNOWN[name])
     if revision is None:
         raise UserError(
-            f"clip is {source}, which is neither a folder that exists nor a name known here ({', '.join(KNOWN)}); any"
-            f" other name on the Hub needs the commit that is meant: {source}@ and its 40 hex digits"
+            f"clip is {source}, which is neither an existing folder nor a known name ({', '.join(KNOWN)}); for any"
+            f" other name on the Hub, add its commit: {source}@ and 40 hex digits"
         )
     places = [Place(name, revision, file) for file in ("config.json", "preprocessor_config.json", "tokenizer.json")]
     found = _cached(source, [Place(name, revision, "model.safetensors"), *places])
@@ -134,14 +134,18 @@ def check_plain(folder: Path) -> None:
                 f"CLIP folder {folder} is damaged ({file.name}: {error.strerror}); copy it again"
             ) from error
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise UserError(f"CLIP folder {folder} holds {file.name}, which is no plain file; copy it again without")
+            raise UserError(
+                f"CLIP folder {folder} holds {file.name}, which is not a regular file; copy it again without"
+            )
         if file.suffix in _TEXTS and status.st_size > _MOST_BYTES:
-            raise UserError(f"CLIP folder {folder} holds {file.name} of {status.st_size:,} bytes, which is too large")
+            raise UserError(
+                f"CLIP folder {folder} is damaged ({file.name} has {status.st_size:,} bytes); copy it again"
+            )
 
 
 def not_readable(file: Path) -> UserError:
     """What to say of a file that belongs to somebody else; transformers writes weights for their owner only."""
-    return UserError(f"{file} may not be read by you; its owner should make it readable: chmod 644 {file}")
+    return UserError(f"you have no permission to read {file}; its owner can grant it: chmod 644 {file}")
 
 
 def sha256_of(file: Path) -> str:
@@ -166,7 +170,7 @@ def _refuse_other_weights(folder: Path) -> None:
     pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)})
     if (folder / "model.safetensors.index.json").is_file():
         raise UserError(
-            f"CLIP folder {folder} has its weights in several files; join them where there is memory for it:"
+            f"CLIP folder {folder} has its weights in several files; merge them on a machine with enough memory:"
             ' CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW, max_shard_size="100GB")'
         )
     if pickles:
@@ -174,8 +178,8 @@ def _refuse_other_weights(folder: Path) -> None:
             f"{name}: {known.weights.repository}@{known.weights.revision}" for name, known in KNOWN.items()
         )
         raise UserError(
-            f"CLIP folder {folder} holds its weights as a pickle only ({pickles[0]}), which can run any code and is never"
-            f" opened here; take a revision that has safetensors ({published}), or, if you trust the file, convert it:"
+            f"CLIP folder {folder} has its weights only as a pickle ({pickles[0]}), which can run any code and is never"
+            f" opened here; use a revision with safetensors ({published}), or, if you trust the file, convert it:"
             " CLIPModel.from_pretrained(FOLDER).save_pretrained(NEW)"
         )
 
@@ -204,7 +208,7 @@ def _cached(source: str, places: Sequence[Place]) -> list[Path]:
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     raise UserError(
         f"the weights of CLIP {source} are not in the cache {constants.HF_HUB_CACHE} (no {missing[0].file});"
-        f" {'HF_HUB_OFFLINE is set: unset it, and ' if is_offline else ''}with network run `{commands}`; without, run that"
-        " on another machine and copy the files into one folder here, to be given as clip: FOLDER (or rehearse with"
+        f" {'HF_HUB_OFFLINE is set: unset it, and ' if is_offline else ''}with a network, run `{commands}`; without one, run"
+        " that on another machine, copy the files into one folder here and set clip: FOLDER (or rehearse with"
         " random weights: python -m cdcd_video.tools.stand_in_clip)"
     )

@@ -63,7 +63,9 @@ class FrozenClip(nn.Module):
         check_numbers(model.state_dict(), f"file of a CLIP {files.weights}", "copy it again")
         words = read_json(files.folder / "words.json", list)
         if not all(isinstance(word, str) for word in words):
-            raise UserError(f"CLIP folder {files.folder} is damaged (words.json holds what is no word); copy it again")
+            raise UserError(
+                f"CLIP folder {files.folder} is damaged (words.json has an entry that is not a word); copy it again"
+            )
         config = model.config if files.layout == "transformers" else None  # an export has none that transformers reads
         tokenizer = load_tokenizer(files.folder, config)
         self._adopt(model, tokenizer, pixels_of(files), frozenset(words) if words else None)
@@ -106,7 +108,7 @@ class FrozenClip(nn.Module):
             "tokens": said.tokens,
             "sentences": said.embedding,
         }
-        way_out = "they are what it makes of a grey picture and of two sentences; copy it again"
+        way_out = "they are its outputs for a grey image and two captions; copy it again"
         check_numbers(states, f"CLIP folder {folder}", way_out, MOST_IN_16_BITS)
 
     def _adopt(self, model: nn.Module, tokenizer: Any, pixels: Pixels, known_words: frozenset[str] | None) -> None:

@@ -119,9 +119,7 @@ def load_tokenizer(folder: Path, config: Any = None) -> Any:
         raise_if_out_of_memory(error)
         raise damaged(folder, error) from error
     if not tokenizer.is_fast:
-        raise UserError(
-            f"CLIP folder {folder} has no tokenizer that is read from tokenizer.json; copy that beside the weights"
-        )
+        raise UserError(f"CLIP folder {folder} has no fast tokenizer; copy tokenizer.json beside the weights")
     return tokenizer
 
 
@@ -137,22 +135,22 @@ def check_end(tokenizer: Any, text: Any, folder: str) -> None:
     """
     num_ids = max(tokenizer.get_vocab().values(), default=-1) + 1
     if tokenizer.eos_token_id is None:
-        raise UserError(f"CLIP folder {folder} has a tokenizer that names no token for the end; name its eos_token")
+        raise UserError(f"CLIP folder {folder} has a tokenizer without an end token; set its eos_token")
     num_around = tokenizer.num_special_tokens_to_add()
     if num_around >= text.max_position_embeddings:
         raise UserError(
-            f"CLIP folder {folder} has a tokenizer that puts {num_around} tokens around a sentence, and a text tower that reads"
+            f"CLIP folder {folder} has a tokenizer that adds {num_around} tokens to a caption, and a text tower that reads only"
             f" {text.max_position_embeddings}; copy the right tokenizer.json beside the weights"
         )
     if num_ids > text.vocab_size:  # fewer are fine: a tower may have room to spare
         raise UserError(
-            f"CLIP folder {folder} has a tokenizer of {num_ids} token ids and a text tower for {text.vocab_size}; the"
-            " tokenizer is of another model: copy the right tokenizer.json beside the weights"
+            f"CLIP folder {folder} has a tokenizer with {num_ids} token ids and a text tower with {text.vocab_size}; the"
+            " tokenizer belongs to another model: copy the right tokenizer.json beside the weights"
         )
     pooled = num_ids - 1 if text.eos_token_id == LEGACY_END else text.eos_token_id
     if pooled != tokenizer.eos_token_id:
         raise UserError(
-            f"CLIP folder {folder} would read a sentence at the token id {pooled}, and its tokenizer ends sentences with"
+            f"CLIP folder {folder} pools a caption at the token id {pooled}, but its tokenizer ends captions with"
             f" {tokenizer.eos_token_id}; set text_config.eos_token_id to {tokenizer.eos_token_id} in its config.json"
         )
 
@@ -167,8 +165,8 @@ def _refuse_gaps(folder: Path, missing: Any, misfits: Any) -> None:
     wrong = sorted(map(str, [*missing, *misfits]))
     if wrong:
         raise UserError(
-            f"CLIP folder {folder} has weights that do not fit its config ({len(wrong)} tensors, {wrong[0]} the first);"
-            " copy both from one place"
+            f"CLIP folder {folder} has weights that do not fit its config ({len(wrong)} tensors, the first is {wrong[0]});"
+            " copy both from the same model"
         )
 
 
@@ -188,8 +186,8 @@ def _check_room(files: ClipFiles, config: Any) -> None:
     has = files.weights.stat().st_size
     if wanted > 2 * has:
         raise UserError(
-            f"CLIP folder {files.folder} has weights that do not fit its config (it asks for {wanted:,} numbers, and"
-            f" {files.weights.name} has {has:,} bytes); copy both from one place"
+            f"CLIP folder {files.folder} has weights that do not fit its config (it describes {wanted:,} numbers, and"
+            f" {files.weights.name} has {has:,} bytes); copy both from the same model"
         )
 
 

@@ -53,8 +53,8 @@ def config_of(folder: Path, given: dict[str, Any], activation: str) -> dict[str,
         )
         if not (is_plain and isinstance(vision["layers"], int) and isinstance(vision["image_size"], int)):
             raise UserError(
-                f"CLIP folder {folder} is an OpenCLIP export with another tower than CLIP's own ViT and text transformer;"
-                " take one such as ViT-B-16"
+                f"CLIP folder {folder} is an OpenCLIP export whose towers are not CLIP's own ViT and text transformer;"
+                " use one that has them, such as ViT-B-16"
             )
         width, text_width = vision["width"], text["width"]
         vision_config = dict(image_size=vision["image_size"], patch_size=vision["patch_size"], hidden_size=width)
@@ -121,8 +121,8 @@ def activation_of(folder: Path, given: dict[str, Any], sha256: str, tensors: dic
         return "quick_gelu"
     if said is None and looks_like_openai(tensors):
         raise UserError(
-            f"CLIP folder {folder} looks like OpenAI's weights (matrices of 16-bit numbers beside norms of 32), which need"
-            ' quick_gelu, and its open_clip_config.json does not say so; write "quick_gelu": true into its model_cfg, or'
+            f"CLIP folder {folder} looks like OpenAI's weights (16-bit matrices beside 32-bit norms), which need quick_gelu,"
+            ' but its open_clip_config.json does not say so; set "quick_gelu": true in its model_cfg, or'
             " false if they are not OpenAI's"
         )
     return "gelu"
@@ -140,4 +140,6 @@ def looks_like_openai(tensors: dict[str, Tensor]) -> bool:
 
 
 def _strange(folder: Path, key: str) -> UserError:
-    return UserError(f"CLIP folder {folder} is an OpenCLIP export with a tensor {key}, which no plain ViT CLIP has")
+    return UserError(
+        f"CLIP folder {folder} is an OpenCLIP export with the tensor {key}, which no plain ViT CLIP has; use one of those"
+    )

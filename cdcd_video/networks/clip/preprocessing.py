@@ -37,7 +37,7 @@ def pixels_of(files: ClipFiles) -> Pixels:
     if not given:
         given = read_json(files.folder / "open_clip_config.json").get("preprocess_cfg", {})
         if not isinstance(given, dict):
-            raise UserError(f"CLIP folder {files.folder} is damaged (preprocess_cfg is no mapping); copy it again")
+            raise UserError(f"CLIP folder {files.folder} is damaged (preprocess_cfg is not a mapping); copy it again")
         names = ("mean", "std", "interpolation")
     return _pixels(given, *names, folder=files.folder)
 
@@ -50,7 +50,7 @@ def _pixels(given: dict[str, Any], mean: str, std: str, mode: str, folder: objec
         means, stds = (0.0,) * 3, (1.0,) * 3
     if not isinstance(asked, (int, str)) or asked not in _MODES:
         raise UserError(
-            f"CLIP folder {folder} asks for the interpolation {asked!r}; only bilinear and bicubic are here"
+            f"CLIP folder {folder} asks for the interpolation {asked!r}; only bilinear and bicubic are supported"
         )
     for name, values in ((mean, means), (std, stds)):
         if not (isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))):

@@ -34,7 +34,7 @@ def mark_of(files: ClipFiles, trust: bool = False) -> str | None:
     beside = read_json(files.folder / MARK_FILE)
     if beside and not trust and beside.get("sha256") != sha256_of(files.weights):
         raise UserError(
-            f"CLIP folder {files.folder} has a {MARK_FILE} for other weights than it holds; delete the folder and write"
+            f"CLIP folder {files.folder} has a {MARK_FILE} that belongs to other weights; delete the folder and write"
             " it again"
         )
     check_header(files.weights, "file of a CLIP", "copy it again")

@@ -46,15 +46,15 @@ def growth_of(tokenizer: Any, folder: str) -> float:
             factor = _factor(entry)
             if factor is None:
                 raise UserError(
-                    f"CLIP folder {folder} has a tokenizer with the rule {entry.get('type')}, of which nobody here knows by how"
-                    " much it lengthens a text; CLIP's own has none such"
+                    f"CLIP folder {folder} has a tokenizer with the rule {entry.get('type')}, which is unknown here and may"
+                    " lengthen a text without limit; use CLIP's own tokenizer.json"
                 )
             growth *= factor
     affixes = [getattr(backend.model, name, None) for name in ("continuing_subword_prefix", "end_of_word_suffix")]
     if growth > MOST_GROWTH or any(len(affix or "") > _MOST_AFFIX for affix in affixes):
         raise UserError(
-            f"CLIP folder {folder} has a tokenizer whose rules can make {growth:,.0f} characters of one, and at most"
-            f" {MOST_GROWTH:,} are allowed, so that no caption fills the memory; take CLIP's own tokenizer.json"
+            f"CLIP folder {folder} has a tokenizer that can turn one character into {growth:,.0f}, and at most"
+            f" {MOST_GROWTH:,} are allowed, so that no caption fills the memory; use CLIP's own tokenizer.json"
         )
     return growth
 

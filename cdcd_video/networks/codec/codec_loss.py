@@ -94,7 +94,7 @@ def latent_contrast(
     total = embedded.new_zeros(())
     parts: dict[str, Tensor] = {}
     if cfg.frame_frame:
-        assert pair.clip is not None, "frames of other clips are told apart by their clips"
+        assert pair.clip is not None, "the frame-frame term needs the clip of each example"
         is_other = pair.clip[:, None] != reduce.gather(pair.clip)
         every = None if reduce.size == 1 else (reduce.gather(target), reduce.gather(source))
         nats, wins = batch_info_nce(target, source, is_other, cfg.temperature, symmetric=True, among=every)
@@ -102,7 +102,7 @@ def latent_contrast(
         parts |= dict(frame_frame=nats.mean(), frame_frame_wins=wins.mean())
     if cfg.frame_text:
         assert pair.caption is not None and pair.caption_embedding is not None, (
-            "frames are held against their sentences"
+            "the frame-text term needs captions and their embeddings"
         )
         is_other = (pair.caption[:, None] != reduce.gather(pair.caption)).repeat(2, 1)
         negatives = reduce.gather(pair.caption_embedding)
