@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from worlds import log_reverse
 
 from cdcd_video.diffusion.loss import weighted_terms
 from cdcd_video.diffusion.process import replace
@@ -27,7 +28,7 @@ def test_the_joint_counts_the_evidence_twice():
     evidence = torch.cat([process.log_marginal(torch.tensor([[j]]), t, x_t).exp()[..., :1] for j in (0, 1)], -1)
     bayes = evidence / evidence.sum()
     torch.testing.assert_close(bayes, torch.tensor([[[3 / 4, 1 / 4]]], dtype=torch.float64))
-    torch.testing.assert_close(process.log_reverse(bayes.log(), x_t, s, t, x_t).exp()[..., :2], bayes)
+    torch.testing.assert_close(log_reverse(process, bayes.log(), x_t, s, t, x_t).exp()[..., :2], bayes)
     joint = bayes * evidence
     assert (joint / joint.sum())[0, 0, 0].item() == pytest.approx(9 / 10)
     assert "At s = 0 the sum above returns 3/4; eq. 4 makes it 9/10." in PAGE
@@ -56,7 +57,7 @@ def test_the_floor_of_the_contrast():
     largest = []
     for step in (1, 20, 79):
         posterior = chain.posterior(x_t, torch.tensor([step / S]), torch.tensor([(step + 1) / S]), code)
-        take, ratio = posterior.take.item(), (chain.kept[step] * K / chain.uniform[step]).item()
+        take, ratio = posterior.p_x0.item(), (chain.kept[step] * K / chain.uniform[step]).item()
         largest.append(take * math.log1p(ratio))
         ones = torch.ones(1, 1, 1)
         at_vertex = weighted_terms(posterior, logits, code.unsqueeze(-1), ones, 0 * ones).kl.item()

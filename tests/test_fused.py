@@ -366,7 +366,7 @@ def test_an_equal_record_is_an_equal_loss(kind):
     copied = Posterior(**{field.name: getattr(given.posterior, field.name) for field in dataclasses.fields(Posterior)})
     spread = {
         name: getattr(copied, name).expand_as(copied.x_t).contiguous()
-        for name in ("stay", "take", "uniform", "mask", "origin")
+        for name in ("p_keep_xt", "p_x0", "p_uniform", "p_mask", "p_source")
     }
     for ours, expected in zip(
         evaluated(given._replace(posterior=dataclasses.replace(copied, **spread))), evaluated(given), strict=True

@@ -15,6 +15,7 @@ import shapes
 import torch
 from chains import CHAINS, WRITTEN, chain_of
 from test_baselines import FRAMES, SMALL, baseline, condition
+from worlds import log_reverse
 
 import evaluate
 from cdcd_video import ImageToVideo
@@ -67,7 +68,7 @@ def exact_nats(chain: DiscreteProcess, says: torch.Tensor) -> torch.Tensor:
     p = joint(start_law(chain)[None].log())[0]
     for i in range(STEPS, 0, -1):
         log_p0 = says[i - 1].log_softmax(-1)
-        step = joint(chain.log_reverse(log_p0, EVERY, (i - 1) / STEPS * ones, i / STEPS * ones, source))
+        step = joint(log_reverse(chain, log_p0, EVERY, (i - 1) / STEPS * ones, i / STEPS * ones, source))
         p = torch.where(p[:, None] > 0, p[:, None] * step, 0.0).sum(0)
     assert p.sum().item() == pytest.approx(1.0, abs=1e-9)
     return -p[(EVERY < K).all(-1)].log()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from chains import WRITTEN, Written, numbers, step_matrices, written
 from torch import Tensor
-from worlds import chi_square_p_value, chi_square_power
+from worlds import chi_square_p_value, chi_square_power, log_posterior, log_reverse, prior, sample_reverse
 
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.schedule import SCHEDULES
@@ -66,7 +66,7 @@ def test_the_marginal_is_the_product_of_the_steps(case):
 def test_the_posterior_is_bayes_on_the_matrices(case):
     for i, j in SPANS:
         x0, x_t, expected = possible_cases(case, i, j)
-        ours = case.chain.log_posterior(x0, x_t, at(i, x0), at(j, x0), x0)[:, 0].exp()
+        ours = log_posterior(case.chain, x0, x_t, at(i, x0), at(j, x0), x0)[:, 0].exp()
         close(ours.sum(-1), torch.ones(len(ours), dtype=torch.float64))
         close(ours, expected)
         if i == 0:
@@ -77,19 +77,21 @@ def test_the_five_weights_sum_to_1(case):
     (x_t,) = every_case(K + 1)
     for i, j in SPANS:
         posterior = case.chain.posterior(x_t, at(i, x_t), at(j, x_t), x_t)
-        weights = posterior.stay + posterior.take + posterior.uniform + posterior.mask + posterior.origin
+        weights = posterior.p_keep_xt + posterior.p_x0 + posterior.p_uniform + posterior.p_mask + posterior.p_source
         close(weights[posterior.is_redraw], torch.ones_like(weights[posterior.is_redraw]))
-        close(posterior.survive + posterior.redrawn, torch.ones_like(weights))
-        assert (weights.isfinite() & (posterior.stay >= 0) & (posterior.take >= 0) & (posterior.uniform >= 0)).all()
+        close(posterior.p_untouched + posterior.p_redrawn, torch.ones_like(weights))
+        assert (
+            weights.isfinite() & (posterior.p_keep_xt >= 0) & (posterior.p_x0 >= 0) & (posterior.p_uniform >= 0)
+        ).all()
 
 
 def test_a_posterior_over_many_steps_is_those_of_single_steps_chained(case):
     for i, middle, j in itertools.combinations(range(S + 1), 3):
         x0, x_t, _ = possible_cases(case, i, j)
-        long = case.chain.log_posterior(x0, x_t, at(i, x0), at(j, x0), x0)[:, 0].exp()
-        half = case.chain.log_posterior(x0, x_t, at(middle, x0), at(j, x0), x0)[:, 0].exp()
+        long = log_posterior(case.chain, x0, x_t, at(i, x0), at(j, x0), x0)[:, 0].exp()
+        half = log_posterior(case.chain, x0, x_t, at(middle, x0), at(j, x0), x0)[:, 0].exp()
         codes = torch.arange(K + 1).expand(len(x0), -1)
-        rest = case.chain.log_posterior(x0.expand_as(codes), codes, at(i, x0), at(middle, x0), codes).exp()
+        rest = log_posterior(case.chain, x0.expand_as(codes), codes, at(i, x0), at(middle, x0), codes).exp()
         rest = torch.where(half.unsqueeze(-1) > 0, rest, 0.0)  # an x at the middle that cannot be has no posterior
         close((half.unsqueeze(-2) @ rest).squeeze(-2), long)
 
@@ -103,7 +105,7 @@ def test_the_reverse_step_is_the_posterior_summed_over_x0(case):
         total = torch.zeros(K + 1, dtype=torch.float64).index_add(0, x_t[:, 0], p0)
         sums = torch.zeros(K + 1, K + 1, dtype=torch.float64).index_add(0, x_t[:, 0], p0.unsqueeze(-1) * posterior)
         (every,) = every_case(K + 1)
-        ours = case.chain.log_reverse(log_p0.unsqueeze(1), every, at(i, every), at(j, every), every)[:, 0].exp()
+        ours = log_reverse(case.chain, log_p0.unsqueeze(1), every, at(i, every), at(j, every), every)[:, 0].exp()
         is_possible = total > 0  # where one x_0 alone is possible, it is carried over whatever the model says
         close(ours[is_possible], (sums / total.unsqueeze(-1))[is_possible])
 
@@ -122,8 +124,8 @@ def test_draws_follow_the_laws(case):
             x0, x_t = (torch.full((1, DRAWS), code) for code in (x0, x_t))
             drawn = {
                 case.chain.log_marginal(x0, t, x0): case.chain.sample(x0, t, x0, generator),
-                case.chain.log_reverse(log_p0.double(), x_t, s, t, x0): case.chain.sample_reverse(
-                    log_p0, x_t, s, t, x0, generator
+                log_reverse(case.chain, log_p0.double(), x_t, s, t, x0): sample_reverse(
+                    case.chain, log_p0, x_t, s, t, x0, generator
                 ),
             }
             if case.chain.has_uniform or x_t[0, 0] == K:
@@ -148,7 +150,7 @@ def test_the_power_of_the_test_above():
 
 def test_the_walk_starts_from_masks_alone():
     case, source = written("all masked at last", K, S), torch.arange(K).unsqueeze(0)
-    x_1 = case.chain.prior(source, torch.Generator().manual_seed(0))
+    x_1 = prior(case.chain, source, torch.Generator().manual_seed(0))
     assert torch.equal(x_1, torch.full_like(source, K))
     assert torch.equal(x_1, case.chain.sample(source, torch.ones(1), source, torch.Generator().manual_seed(0)))
     (x0,) = every_case(K)
@@ -241,7 +243,7 @@ def test_single_steps_are_those_of_diffusers(ends):
         log_p0 = torch.randn(K + 1, 1, K, generator=generator).mul(2).log_softmax(-1)
         times = at(step, x_t, 10), at(step + 1, x_t, 10)
         theirs = scheduler.q_posterior(log_p0.transpose(1, 2), x_t, torch.tensor(step)).transpose(1, 2)
-        ours = chain.log_reverse(log_p0, x_t, *times, x_t)
+        ours = log_reverse(chain, log_p0, x_t, *times, x_t)
         torch.testing.assert_close(ours.exp(), theirs.exp(), rtol=0, atol=2e-5)
 
 

@@ -16,6 +16,8 @@ from worlds import (
     independent_world,
     jumps,
     kinds,
+    prior,
+    sample_reverse,
     world,
 )
 
@@ -147,11 +149,11 @@ def shifted(num_levels, skip):
 
 def jump_walk(denoise, process, source, generators, steps):
     """`walk` through any steps, right or wrong."""
-    x_t = process.prior(source, generators[0])
+    x_t = prior(process, source, generators[0])
     for at, t, s in steps:
         one = torch.ones(len(source), dtype=torch.float64)
-        x_t = process.sample_reverse(
-            denoise(x_t, at * one).log_softmax(-1), x_t, s * one, t * one, source, generators[0]
+        x_t = sample_reverse(
+            process, denoise(x_t, at * one).log_softmax(-1), x_t, s * one, t * one, source, generators[0]
         )
     return x_t
 

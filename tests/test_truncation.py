@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from worlds import log_reverse
 
 from cdcd_video.diffusion.categorical import guided, truncate_logits
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
@@ -79,7 +80,7 @@ def test_upstreams_top_r_is_top_p(upstream, rate):
     posterior = upstream[f"out.top{rate}r_posterior_f64"].transpose(1, 2).double().exp()
     total = posterior.sum(-1, keepdim=True)
     assert (total < 0.999).any()
-    p = cdcd_chain(50, 20).log_reverse(ours, x_t, s, t, torch.zeros_like(x_t)).exp()
+    p = log_reverse(cdcd_chain(50, 20), ours, x_t, s, t, torch.zeros_like(x_t)).exp()
     torch.testing.assert_close(p, posterior / total, rtol=0, atol=1e-5)
 
 
@@ -92,11 +93,11 @@ def test_upstreams_skipping_is_the_step_of_another_time(upstream, skip):
     theirs = upstream[f"out.fast{skip}_posterior_f64"].transpose(1, 2).double().exp()
     source = torch.zeros_like(x_t)
     read = torch.where(index > skip, index - skip, index)
-    p = chain.log_reverse(log_p0, x_t, *times(read), source).exp()
+    p = log_reverse(chain, log_p0, x_t, *times(read), source).exp()
     torch.testing.assert_close(p, theirs, rtol=0, atol=1e-5)
     late = index > skip
     (_, t), (s, _) = times(index[late]), times(index[late] - skip)
-    jump = chain.log_reverse(log_p0[late], x_t[late], s, t, source[late]).exp()
+    jump = log_reverse(chain, log_p0[late], x_t[late], s, t, source[late]).exp()
     left, left_by_upstream = (p[:, :8, 50].mean(-1) for p in (jump, theirs[late]))  # the first eight are masked
     step = index[late].double()
     torch.testing.assert_close(left, (step - skip - 1) / step, rtol=0, atol=1e-3)

@@ -11,8 +11,30 @@ from torch import Tensor
 
 from cdcd_video.diffusion import process as processes
 from cdcd_video.diffusion.loss_reference import variational_bound
-from cdcd_video.diffusion.process import InterpolatingProcess
+from cdcd_video.diffusion.process import DiscreteProcess, InterpolatingProcess
 from cdcd_video.diffusion.schedule import Schedule, linear
+
+
+def log_posterior(process: DiscreteProcess, x0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, source: Tensor) -> Tensor:
+    """log q(x_s | x_t, x_0) over 0..K."""
+    return process.posterior(x_t, s, t, source).log_posterior(x0)
+
+
+def log_reverse(process: DiscreteProcess, log_p0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, source: Tensor) -> Tensor:
+    """log p(x_s | x_t) over 0..K."""
+    return process.posterior(x_t, s, t, source).log_reverse(log_p0)
+
+
+def sample_reverse(
+    process: DiscreteProcess, log_p0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, source: Tensor, generator
+):
+    """x_s from p(x_s | x_t)."""
+    return process.posterior(x_t, s, t, source).sample(log_p0, torch.rand(3, *x_t.shape, generator=generator))
+
+
+def prior(process: DiscreteProcess, source: Tensor, generator: torch.Generator) -> Tensor:
+    """x_1 from p(x_1)."""
+    return process.start(source, torch.rand(2, *source.shape, generator=generator))
 
 
 def kinds(num_codes: int, schedule: Schedule = linear) -> dict[str, InterpolatingProcess]:
@@ -165,7 +187,7 @@ def exact_law(tiny: World, process: InterpolatingProcess, steps: Iterable[Jump])
     p = joint(process.log_marginal(torch.zeros_like(every[:1]), ones[:1], source[:1]))[0]
     for at, t, s in steps:
         log_p0 = tiny.log_posterior(process, every, at * ones)
-        p = p @ joint(process.log_reverse(log_p0, every, s * ones, t * ones, source))
+        p = p @ joint(log_reverse(process, log_p0, every, s * ones, t * ones, source))
     is_clean = (every < tiny.num_codes).all(-1)
     assert p[~is_clean].sum() == 0
     return p[is_clean]

@@ -1,23 +1,24 @@
 """The loss of `diffusion.loss` in one pass over the logits, with its gradient written by hand.
 
-Everything that the bound, the x0 term and CDCD's contrast ask of the logits is, for each token and each candidate c
-(the true code, or a negative's code),
+For each token and each candidate c (the true code, or a negative's code) the loss needs
 
     KL_c = KL(q(x_s | x_t, x_0 = c) || p(x_s | x_t))    and    CE_c = -log p(x_0 = c | x_t).
 
-Write P(j) for p(x_s = j | x_t). Away from x_t it is lost b(j) + take p(j), where p is the model's p(x_0 | x_t), b the
-law of a fresh draw and lost = 1 - survive p(x_t); see `Posterior`. For c other than x_t, the posterior is one mixture b',
-the same for all c (b, and `stay` on x_t), with `take` added on c. So
+Write p(j) for p(x_0 = j | x_t), P(j) for p(x_s = j | x_t), and b, p_x0, ... for the weights of `Posterior`. Then
 
-    KL_c = G + (b(c) + take) log(b(c) + take) - b(c) log b(c) - take log P(c),    G = sum_j b'(j) log(b'(j) / P(j)):
+    P(j) = l b(j) + p_x0 p(j)  for j != x_t,    P(x_t) = beta + sigma p(x_t),    l = 1 - p_untouched p(x_t).
 
-one K-wide sum that all candidates share, and a handful of numbers for each. The gradient with respect to the logits is
+For c != x_t the posterior is b' with p_x0 added on c, where b' (b, and p_keep_xt on x_t) is the same for all c. So
 
-    p(k) (V - sum_j p(j) h(j)) - W u (1 - 1 / (1 + z(k)))  + a few places,    z(k) = take p(k) / (lost u)
+    KL_c = G + (b(c) + p_x0) log(b(c) + p_x0) - b(c) log b(c) - p_x0 log P(c),    G = sum_j b'(j) log(b'(j) / P(j)):
 
-with u = b on an ordinary code, W and V the summed weights of KL and CE, and h = d/dp. It is written in place of the
-probabilities, chunk by chunk, so that beside the gradient itself nothing as wide as K is kept. `loss_reference` is the
-plain form of the same thing, by autograd; tests hold the two equal, forward and backward.
+one K-wide sum that all candidates share, and a few numbers for each. The gradient with respect to the logits is
+
+    p(k) (V - sum_j p(j) h(j)) - W u (1 - 1 / (1 + z(k)))  + terms at a few codes,    z(k) = p_x0 p(k) / (l u)
+
+with u = p_uniform / K, W and V the summed weights of KL and CE, and h = d/dp. It is written in the place of the
+probabilities, chunk by chunk, so that nothing else as wide as K is kept. `loss_reference` is the plain form of the same loss,
+by autograd; tests hold the two equal, forward and backward. The derivation is in docs/diffusion.md, section 7.
 """
 
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
 from cdcd_video.diffusion.posterior import Posterior
+from cdcd_video.diffusion.shapes import Logits
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits worked on at a time: 4 MB in float32. Small enough for a cache, large enough that calls cost little beside work."""
@@ -38,7 +40,7 @@ GPU_CHUNK_ELEMENTS = 1 << 26
 
 def fused_terms(
     posterior: Posterior,
-    logits: Float[Tensor, "B N K"],
+    logits: Logits,
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
     ce_weight: Float[Tensor, "B #N C"],
@@ -56,13 +58,13 @@ class _Flat(NamedTuple):
 
     x_t: Tensor
     source: Tensor
-    stay: Tensor
-    take: Tensor
-    uniform: Tensor
-    mask: Tensor
-    origin: Tensor
-    survive: Tensor
-    redrawn: Tensor
+    p_keep_xt: Tensor
+    p_x0: Tensor
+    p_uniform: Tensor
+    p_mask: Tensor
+    p_source: Tensor
+    p_untouched: Tensor
+    p_redrawn: Tensor
     is_carried: Tensor
     is_redraw: Tensor
     num_codes: int
@@ -88,7 +90,7 @@ class _Weighted(torch.autograd.Function):
         cross_entropy, per_token = torch.empty_like(kl), torch.empty_like(kl[:, 0])
         size = max(1, (GPU_CHUNK_ELEMENTS if logits.is_cuda else CHUNK_ELEMENTS) // flat.shape[-1])
         work = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        # Fresh memory for every chunk would come in fresh pages, each of which costs a fault.
+        # New memory for every chunk would cost a page fault for each of its pages.
         scratch = torch.empty_like(flat[:size], dtype=work) if posterior.has_uniform else None
         for start in range(0, len(flat), size):
             here = slice(start, start + size)
@@ -123,87 +125,84 @@ def _evaluate(
     num_codes = r.num_codes
     wide = _Wide(logits, grad, scratch)
     is_code = r.x_t < num_codes
-    # The source's code, where it can be drawn afresh and is a place of its own.
-    is_apart = (r.source < num_codes) & (r.source != r.x_t) & (r.origin > 0.0)
+    # Whether the source's code has a weight in b and is not x_t.
+    is_apart = (r.source < num_codes) & (r.source != r.x_t) & (r.p_source > 0.0)
     log_p = wide.log_p(candidates)
     log_p_t = torch.where(is_code, wide.log_p(r.x_t.unsqueeze(-1)).squeeze(-1), LOG_ZERO)
     log_p_source = torch.where(is_apart, wide.log_p(r.source.unsqueeze(-1)).squeeze(-1), LOG_ZERO)
 
-    # P at x_t, at the source's code and at each candidate, as log(constant + slope p).
-    lost = torch.where(r.is_carried, 1.0, r.redrawn * log_p_t.exp() - torch.expm1(log_p_t))
-    log_lost, log_take = lost.log(), safe_log(r.take)
-    floor = r.uniform / num_codes
-    base_t = r.stay + torch.where(is_code, floor, r.mask) + r.origin * (r.source == r.x_t)
-    slope = r.survive * (1.0 - base_t) + r.redrawn * r.take
-    log_from_t = safe_log(slope) + log_p_t
-    at_t = torch.logaddexp(safe_log(base_t), log_from_t)
-    fresh_source = torch.where(is_apart, floor + r.origin, 0.0)
-    log_floor, log_fresh_source = safe_log(floor) + log_lost, safe_log(fresh_source) + log_lost
-    at_source = torch.logaddexp(log_fresh_source, log_take + log_p_source)
-    fresh_mask = torch.where(is_code, r.mask + r.origin * (r.source == num_codes), 0.0)
+    # P at x_t, at the source's code and at each candidate.
+    ell = torch.where(r.is_carried, 1.0, r.p_redrawn * log_p_t.exp() - torch.expm1(log_p_t))
+    log_ell, log_p_x0 = ell.log(), safe_log(r.p_x0)
+    u = r.p_uniform / num_codes
+    beta = r.p_keep_xt + torch.where(is_code, u, r.p_mask) + r.p_source * (r.source == r.x_t)
+    sigma = r.p_untouched * (1.0 - beta) + r.p_redrawn * r.p_x0
+    log_from_t = safe_log(sigma) + log_p_t
+    at_t = torch.logaddexp(safe_log(beta), log_from_t)
+    b_source = torch.where(is_apart, u + r.p_source, 0.0)
+    log_ell_u, log_ell_source = safe_log(u) + log_ell, safe_log(b_source) + log_ell
+    at_source = torch.logaddexp(log_ell_source, log_p_x0 + log_p_source)
+    b_mask = torch.where(is_code, r.p_mask + r.p_source * (r.source == num_codes), 0.0)
     is_source = (candidates == r.source.unsqueeze(-1)) & is_apart.unsqueeze(-1)
-    log_taken = log_p + log_take.unsqueeze(-1)
-    at = torch.logaddexp(torch.where(is_source, log_fresh_source.unsqueeze(-1), log_floor.unsqueeze(-1)), log_taken)
+    log_taken = log_p + log_p_x0.unsqueeze(-1)
+    at = torch.logaddexp(torch.where(is_source, log_ell_source.unsqueeze(-1), log_ell_u.unsqueeze(-1)), log_taken)
 
-    # What the weights come to: on candidates that are x_t, on the others, on b' as a whole, on P(x_t).
+    # Sums of the KL weights: of candidates that are x_t, of the others, W (of b'), and that of log P(x_t).
     is_same = candidates == r.x_t.unsqueeze(-1)
     alive = kl_weight * r.is_redraw.unsqueeze(-1)
     on_other = alive.masked_fill(is_same, 0.0)
     on_others = on_other.sum(-1)
     on_same = (alive * is_same).sum(-1)
-    on_base = on_others + on_same * r.redrawn
-    on_t = on_base * base_t + on_same * (r.redrawn * r.take + r.survive)
+    w_b = on_others + on_same * r.p_redrawn
+    on_t = w_b * beta + on_same * (r.p_redrawn * r.p_x0 + r.p_untouched)
 
-    # p(j) h(j) at the places, beside the floor's -on_base u z / (1 + z); the part that hangs on the K-wide sum is apart.
-    log_scale = torch.where(floor > 0.0, log_take - safe_log(floor), LOG_ZERO) - log_lost
-    z_t = torch.where(is_code, (log_scale + log_p_t).exp(), 0.0)
-    z_source = torch.where(is_apart, (log_scale + log_p_source).exp(), 0.0)
+    # p(j) h(j) at these codes, beside -W u z / (1 + z) everywhere; what depends on the K-wide sum is kept apart.
+    log_z_per_p = torch.where(u > 0.0, log_p_x0 - safe_log(u), LOG_ZERO) - log_ell
+    z_t = torch.where(is_code, (log_z_per_p + log_p_t).exp(), 0.0)
+    z_source = torch.where(is_apart, (log_z_per_p + log_p_source).exp(), 0.0)
     pulled = log_taken.sub_(at).exp_().mul_(on_other)  # the share of P(c) that p(c) makes up, weighted
     all_pulled = pulled.sum(-1)
-    taken_source = (log_take + log_p_source - at_source).exp()
-    on_floor = on_base * floor
-    push_source = -on_base * fresh_source * taken_source + on_floor * z_source / (1.0 + z_source)
+    taken_source = (log_p_x0 + log_p_source - at_source).exp()
+    w_u = w_b * u
+    push_source = -w_b * b_source * taken_source + w_u * z_source / (1.0 + z_source)
     others = (
-        on_base * (fresh_source * (1.0 - taken_source) + fresh_mask)
-        - on_floor * (is_code / (1.0 + z_t) + is_apart / (1.0 + z_source))
-        + r.take * (on_others - all_pulled)
+        w_b * (b_source * (1.0 - taken_source) + b_mask)
+        - w_u * (is_code / (1.0 + z_t) + is_apart / (1.0 + z_source))
+        + r.p_x0 * (on_others - all_pulled)
     )
-    outward = torch.where(is_code, r.survive * log_p_t.exp() / lost, 0.0)  # d log(1 - lost) / d log p(x_t)
-    floor_t = on_floor * z_t / (1.0 + z_t)
+    outward = torch.where(is_code, r.p_untouched * log_p_t.exp() / ell, 0.0)  # -d log l / d log p(x_t)
+    floor_t = w_u * z_t / (1.0 + z_t)
     known_t = torch.where(is_code, outward * others - on_t * (log_from_t - at_t).exp(), 0.0)
 
-    known = push_source - r.take * all_pulled + floor_t - on_floor * num_codes  # of sum_j p(j) h(j), without x_t's own
+    known = push_source - r.p_x0 * all_pulled + floor_t - w_u * num_codes  # of sum_j p(j) h(j), without x_t's own
     weight = ce_weight.sum(-1)
-    scale = (log_scale - wide.log_total).exp() if r.has_uniform else None
-    softplus, inverse = wide.floor_pass(scale, on_floor, weight - known - known_t, on_floor * (1.0 + outward))
+    scale = (log_z_per_p - wide.log_total).exp() if r.has_uniform else None
+    softplus, inverse = wide.floor_pass(scale, w_u, weight - known - known_t, w_u * (1.0 + outward))
     if grad is not None:
-        wide.push(candidates, pulled.mul_(-r.take.unsqueeze(-1)).sub_(ce_weight))
+        wide.push(candidates, pulled.mul_(-r.p_x0.unsqueeze(-1)).sub_(ce_weight))
         wide.push(r.source.unsqueeze(-1), push_source.unsqueeze(-1))
         # At x_t the numbers may be as large as 1 / lost and all but cancel: it is worked out by itself, in float64.
-        push_t = (known_t + outward * on_floor * inverse) * -torch.expm1(log_p_t)
-        pull_t = log_p_t.exp() * (weight - known - on_floor * inverse) - (ce_weight * is_same).sum(-1)
+        push_t = (known_t + outward * w_u * inverse) * -torch.expm1(log_p_t)
+        pull_t = log_p_t.exp() * (weight - known - w_u * inverse) - (ce_weight * is_same).sum(-1)
         wide.put(r.x_t.unsqueeze(-1), (push_t + pull_t).unsqueeze(-1), is_code.unsqueeze(-1))
         wide.finish()
 
-    rest = num_codes - is_code.double() - is_apart.double()
+    num_ordinary = num_codes - is_code.double() - is_apart.double()
     softplus = softplus - torch.log1p(z_t) - torch.log1p(z_source)
     shared = (
-        (torch.xlogy(base_t, base_t) - base_t * at_t)
-        + (torch.xlogy(fresh_source, fresh_source) - fresh_source * at_source)
-        - fresh_mask * log_lost
-        - floor * (rest * log_lost + softplus)
+        (torch.xlogy(beta, beta) - beta * at_t)
+        + (torch.xlogy(b_source, b_source) - b_source * at_source)
+        - b_mask * log_ell
+        - u * (num_ordinary * log_ell + softplus)
     )
-    kept = r.redrawn * (base_t + r.take) + r.survive
+    k = r.p_redrawn * (beta + r.p_x0) + r.p_untouched
     if_same = (
-        r.redrawn * (shared - torch.xlogy(base_t, base_t) + base_t * at_t)
-        + (1.0 - base_t - r.take) * torch.xlogy(r.redrawn, r.redrawn)
-        + (torch.xlogy(kept, kept) - kept * at_t)
+        r.p_redrawn * (shared - torch.xlogy(beta, beta) + beta * at_t)
+        + (1.0 - beta - r.p_x0) * torch.xlogy(r.p_redrawn, r.p_redrawn)
+        + (torch.xlogy(k, k) - k * at_t)
     )
-    jump, jump_source = (
-        torch.xlogy(r.take + fresh, r.take + fresh) - torch.xlogy(fresh, fresh) + shared
-        for fresh in (floor, fresh_source)
-    )
-    kl = torch.where(is_source, jump_source.unsqueeze(-1), jump.unsqueeze(-1)) - at.mul_(r.take.unsqueeze(-1))
+    jump, jump_source = (torch.xlogy(b + r.p_x0, b + r.p_x0) - torch.xlogy(b, b) + shared for b in (u, b_source))
+    kl = torch.where(is_source, jump_source.unsqueeze(-1), jump.unsqueeze(-1)) - at.mul_(r.p_x0.unsqueeze(-1))
     kl = torch.where(is_same, if_same.unsqueeze(-1), kl)
     kl, cross_entropy = kl.masked_fill(~r.is_redraw.unsqueeze(-1), 0.0), log_p.neg_()
     per_token = torch.addcmul(kl_weight * kl, ce_weight, cross_entropy).sum(-1)
@@ -213,7 +212,7 @@ def _evaluate(
 
 
 class _Wide:
-    """All that is as wide as K: a chunk's logits, and one buffer that holds exp(logit - top), then the gradient."""
+    """Everything K-wide: a chunk's logits, and one buffer that holds exp(logit - top), then the gradient."""
 
     def __init__(
         self, logits: Float[Tensor, "R K"], grad: Float[Tensor, "R K"] | None, scratch: Float[Tensor, "R2 K"] | None
@@ -223,7 +222,7 @@ class _Wide:
         self.top = self.logits.amax(-1, keepdim=True)
         in_place = grad is not None and grad.dtype == self.logits.dtype
         self.buffer = torch.sub(self.logits, self.top, out=grad if in_place else None).exp_()
-        # In float64: where the model is sure, all hangs on how little the other codes add to the largest one's 1.
+        # In float64: where the model is certain, the result depends on how little the other codes add to the largest one's 1.
         self.total = self.buffer.sum(-1, dtype=torch.float64)
         self.log_total = self.total.log()
 
@@ -235,14 +234,14 @@ class _Wide:
     def floor_pass(
         self,
         scale: Float64[Tensor, "R"] | None,
-        floor: Float64[Tensor, "R"],
+        w_u: Float64[Tensor, "R"],
         on_p: Float64[Tensor, "R"],
         per_inverse: Float64[Tensor, "R"],
     ) -> tuple[Float64[Tensor, "R"], Float64[Tensor, "R"]]:
-        """sum log(1 + z) and sum 1 / (1 + z) over all codes; leaves p (on_p - per_inverse sum) - floor (1 - 1 / (1 + z)).
+        """sum log(1 + z) and sum 1 / (1 + z) over all codes; leaves p (on_p - per_inverse sum) - W u (1 - 1 / (1 + z)).
 
-        The logarithm is the dear part, so it is taken of products of two. Only x_t's own code can outweigh the floor by
-        more than about K S / uniform mass, so the products stay far below float32's 3e38.
+        The logarithm is the expensive part, so it is taken of products of two. Only x_t's own code can exceed u by more than
+        about a factor of K S / p_uniform, so the products stay far below float32's 3e38.
         """
         softplus, inverse = torch.zeros_like(on_p), torch.zeros_like(on_p)
         mixed, half = None, self.num_codes // 2
@@ -261,7 +260,7 @@ class _Wide:
             return softplus, inverse
         inverse = mixed.reciprocal_().sum(-1).double()
         # Written as exp(logit - top) times a factor, z / (1 + z) loses nothing where z is small.
-        factor, per_z = (on_p - per_inverse * inverse) / self.total, -floor * scale
+        factor, per_z = (on_p - per_inverse * inverse) / self.total, -w_u * scale
         factor, per_z = (value.to(self.buffer.dtype).unsqueeze(-1) for value in (factor, per_z))
         self.buffer.mul_(torch.addcmul(factor, mixed, per_z, out=mixed))
         return softplus, inverse

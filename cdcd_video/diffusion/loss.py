@@ -19,6 +19,7 @@ from torch import Tensor
 from cdcd_video.diffusion.fused_loss import fused_terms
 from cdcd_video.diffusion.loss_reference import reference_terms
 from cdcd_video.diffusion.posterior import Posterior
+from cdcd_video.diffusion.shapes import Logits
 
 IMPLEMENTATIONS = {"fused": fused_terms, "reference": reference_terms}
 
@@ -57,7 +58,7 @@ class Terms(NamedTuple):
 
 def weighted_terms(
     posterior: Posterior,
-    logits: Float[Tensor, "B N K"],
+    logits: Logits,
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
     ce_weight: Float[Tensor, "B #N C"],

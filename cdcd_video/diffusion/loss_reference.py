@@ -1,12 +1,11 @@
 """The variational bound and the auxiliary term, per token, in nats, in index space.
 
-The posterior q(x_s | x_t, x_0) differs from a flat floor at four places at most: x_t, x_0, [MASK] and the source's
-code. So the divergence to the model is four gathered terms, and, only where the process draws codes at random, one
-K-wide sum over the floor that does not depend on x_0. No tensor as wide as K is built beside `log_p0`.
+The posterior q(x_s | x_t, x_0) is the same for all codes but four: x_t, x_0, [MASK] and the source's code. The divergence is
+therefore four gathered terms and, only where noise can be any code, one K-wide sum that does not depend on x_0. No K-wide
+tensor is built beside `log_p0`.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -16,18 +15,13 @@ from torch.autograd.function import once_differentiable
 from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
 from cdcd_video.diffusion.posterior import Posterior
 from cdcd_video.diffusion.process import DiscreteProcess
+from cdcd_video.diffusion.shapes import Codes, Denoise, Logits, Time
 
 _LOG2_E = math.log2(math.e)  # exp2 costs a third of exp on a CPU
 
 
 def variational_bound(
-    process: DiscreteProcess,
-    log_p0: Float[Tensor, "B N K"],
-    x0: Int64[Tensor, "B N"],
-    x_t: Int64[Tensor, "B N"],
-    s: Float[Tensor, "B"],
-    t: Float[Tensor, "B"],
-    source: Int64[Tensor, "B N"],
+    process: DiscreteProcess, log_p0: Logits, x0: Codes, x_t: Codes, s: Time, t: Time, source: Codes
 ) -> Float[Tensor, "B N"]:
     """One step's term of the bound, KL(q(x_s | x_t, x_0) || p(x_s | x_t)); -log p(x_0 | x_t) at s = 0 [D3PM eq. 1].
 
@@ -35,13 +29,8 @@ def variational_bound(
     `InterpolatingProcess`, since alpha(1) = 0, but not for CDCD's chain.
 
     Args:
-      process: the forward process.
-      log_p0: the model's log p(x_0 | x_t); rows log-sum to 0.
-      x0: clean codes in 0..K-1.
-      x_t: corrupted codes in 0..K.
-      s: earlier time, 0 <= s < t.
-      t: time of x_t, at most 1.
-      source: the earlier frame's codes in 0..K.
+      log_p0: the model's log p(x_0 | x_t), normalised.
+      s, t: 0 <= s < t <= 1; t is the time of x_t.
 
     Returns:
       Nats per token, differentiable in `log_p0`; inf where x_t cannot come from x0.
@@ -49,20 +38,20 @@ def variational_bound(
     return divergence(process.posterior(x_t, s, t, source), log_p0, x0)
 
 
-def auxiliary(log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+def auxiliary(log_p0: Logits, x0: Codes) -> Float[Tensor, "B N"]:
     """-log p(x_0 | x_t), whatever the time: VQ-Diffusion's auxiliary term [VQD eq. 12; D3PM eq. 5]."""
     return -log_p0.gather(-1, x0.unsqueeze(-1)).squeeze(-1)
 
 
-def divergence(posterior: Posterior, log_p0: Float[Tensor, "B N K"], x0: Int64[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for any chain that is written as a `Posterior`."""
+def divergence(posterior: Posterior, log_p0: Logits, x0: Codes) -> Float[Tensor, "B N"]:
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)), nats per token."""
     if log_p0.dtype in (torch.float16, torch.bfloat16):
         log_p0 = log_p0.float()
     num_codes, x_t, source = posterior.num_codes, posterior.x_t, posterior.source
     is_kept = x0 == x_t
-    changed = torch.where(is_kept, posterior.redrawn, 1.0)
+    changed = torch.where(is_kept, posterior.p_redrawn, 1.0)
 
-    # The places where q stands out, each counted once: a place that equals an earlier one in this list gets q = 0.
+    # The codes at which q differs from the rest, each counted once: one that equals an earlier one of this list gets q = 0.
     places = torch.stack((x_t, x0, source, torch.full_like(x_t, num_codes)), -1)
     is_mask = places[..., :3] == num_codes
     is_new = torch.stack(
@@ -74,37 +63,39 @@ def divergence(posterior: Posterior, log_p0: Float[Tensor, "B N K"], x0: Int64[T
         ),
         -1,
     )
-    fresh = torch.stack([posterior.fresh(place) for place in places.unbind(-1)], -1)
-    q = changed.unsqueeze(-1) * fresh
-    q[..., 0] += torch.where(is_kept, posterior.survive + changed * posterior.take, 0.0) + changed * posterior.stay
-    q[..., 1] += changed * posterior.take
+    b = torch.stack([posterior.b(place) for place in places.unbind(-1)], -1)
+    q = changed.unsqueeze(-1) * b
+    q[..., 0] += (
+        torch.where(is_kept, posterior.p_untouched + changed * posterior.p_x0, 0.0) + changed * posterior.p_keep_xt
+    )
+    q[..., 1] += changed * posterior.p_x0
     q = q * is_new
 
-    # log p at the same places, each as log(constant + slope p(x_0 = place)), in log space: p(x_0) may underflow.
+    # log P at the same codes, in log space: p(x_0) may underflow.
     log_p_place = log_p0.gather(-1, places[..., :3].clamp(max=num_codes - 1)).masked_fill(is_mask, LOG_ZERO)
     log_p_place = log_p_place.clamp(min=LOG_ZERO)
-    lost = posterior.not_survived(log_p_place[..., 0])
-    constant, slope = posterior.at_x_t()
-    log_constant, log_slope = _log_as(log_p0, constant), _log_as(log_p0, slope)
-    at_x_t = torch.logaddexp(log_constant, log_slope + log_p_place[..., 0])
-    log_fresh = _log_as(log_p0, fresh[..., 1:]) + lost.log().unsqueeze(-1)
-    log_take = _log_as(log_p0, posterior.take).unsqueeze(-1)
-    elsewhere = torch.logaddexp(log_fresh[..., :2], log_take + log_p_place[..., 1:])
-    log_p = torch.cat((at_x_t.unsqueeze(-1), elsewhere, log_fresh[..., 2:]), -1)
+    ell = posterior.ell(log_p_place[..., 0])
+    beta, sigma = posterior.at_x_t()
+    log_beta, log_sigma = _log_as(log_p0, beta), _log_as(log_p0, sigma)
+    at_x_t = torch.logaddexp(log_beta, log_sigma + log_p_place[..., 0])
+    log_ell_b = _log_as(log_p0, b[..., 1:]) + ell.log().unsqueeze(-1)
+    log_p_x0 = _log_as(log_p0, posterior.p_x0).unsqueeze(-1)
+    elsewhere = torch.logaddexp(log_ell_b[..., :2], log_p_x0 + log_p_place[..., 1:])
+    log_p = torch.cat((at_x_t.unsqueeze(-1), elsewhere, log_ell_b[..., 2:]), -1)
     q = q.to(log_p0.dtype)
     kl = (torch.xlogy(q, q) - q * log_p).sum(-1)
 
     if posterior.has_uniform:
-        # Everywhere else q is the floor and p is (lost / changed) floor (1 + exp(log p(x_0 = j) + shift)).
-        floor = changed * posterior.uniform / num_codes
-        # At s = 0 the floor is 0 and its logarithm must not meet the gradient.
-        shift = torch.where(floor > 0, safe_log(posterior.take * num_codes) - safe_log(posterior.uniform), 0.0)
-        shift = shift.to(log_p0.dtype) - lost.log()
+        # Everywhere else q is u and P is (l / changed) u (1 + exp(log p(x_0 = j) + shift)).
+        u = changed * posterior.p_uniform / num_codes
+        # At s = 0 u is 0, and its logarithm must not enter the gradient.
+        shift = torch.where(u > 0, safe_log(posterior.p_x0 * num_codes) - safe_log(posterior.p_uniform), 0.0)
+        shift = shift.to(log_p0.dtype) - ell.log()
         is_code = is_new[..., :3] & ~is_mask
         beside = torch.logaddexp(log_p_place + shift.unsqueeze(-1), torch.zeros_like(log_p_place)) * is_code
         rest = num_codes - is_code.sum(-1)
-        below = rest * (_log_as(log_p0, changed) - lost.log()) - (_SumSoftplus.apply(log_p0, shift) - beside.sum(-1))
-        kl = kl + floor.to(log_p0.dtype) * below
+        below = rest * (_log_as(log_p0, changed) - ell.log()) - (_SumSoftplus.apply(log_p0, shift) - beside.sum(-1))
+        kl = kl + u.to(log_p0.dtype) * below
 
     kl = torch.where(posterior.is_carried, 0.0, kl)
     return kl.masked_fill(posterior.is_impossible(x0), torch.inf)
@@ -112,7 +103,7 @@ def divergence(posterior: Posterior, log_p0: Float[Tensor, "B N K"], x0: Int64[T
 
 def reference_terms(
     posterior: Posterior,
-    logits: Float[Tensor, "B N K"],
+    logits: Logits,
     candidates: Int64[Tensor, "B N C"],
     kl_weight: Float[Tensor, "B #N C"],
     ce_weight: Float[Tensor, "B #N C"],
@@ -120,7 +111,7 @@ def reference_terms(
     """What `loss.weighted_terms` is given -> total, KL, cross-entropy and each token's weighted sum, by autograd in float64."""
     log_p0 = logits.double().log_softmax(-1)
     codes = candidates.unbind(-1)
-    # Where x_t tells x_0, a wrong candidate is impossible by this form, and not asked about by the loss.
+    # Where x_t determines x_0, another candidate is impossible; the loss counts it as 0.
     kl = torch.stack(
         [torch.where(posterior.is_carried, 0.0, divergence(posterior, log_p0, code)) for code in codes], -1
     )
@@ -132,26 +123,22 @@ def reference_terms(
 
 def chain_bound(
     process: DiscreteProcess,
-    denoise: Callable[[Int64[Tensor, "B N"], Float[Tensor, "B"]], Float[Tensor, "B N K"]],
-    x0: Int64[Tensor, "B N"],
-    source: Int64[Tensor, "B N"],
+    denoise: Denoise,
+    x0: Codes,
+    source: Codes,
     num_steps: int,
     generator: torch.Generator,
     most_steps: int | None = None,
 ) -> Float64[Tensor, "B N"]:
-    """The whole bound on -log p(x_0 | source): every term of the chain, each with one draw of x_t [D3PM eq. 1].
+    """The whole bound on -log p(x_0 | source): every term of the chain, each with one sample of x_t [D3PM eq. 1].
 
-    For evaluation (bits per token); call it under `torch.no_grad`. A chain longer than `most_steps` is cut in so many
-    equal parts, and each row looks at one step of each part, drawn evenly and weighed by the part's length [VDM app. I.1].
+    For evaluation (bits per token); call it under `torch.no_grad`. A chain longer than `most_steps` is cut into that many
+    equal parts. Each example then uses one step of each part, sampled uniformly and weighted by its length [VDM app. I.1].
 
     Args:
-      process: the forward process.
-      denoise: (x_t, t) -> logits of x_0.
-      x0: clean codes.
-      source: the earlier frame's codes.
       num_steps: length of the chain S.
-      generator: draws the steps and x_t.
-      most_steps: how often the model runs at most; None means S times, and no step is left to chance.
+      generator: of the steps and of x_t.
+      most_steps: how often the model runs at most; None means S times, once for every step.
 
     Returns:
       Nats per token; an unbiased estimate, whose sum over the tokens is in expectation at least -log p(x_0 | source).
@@ -173,9 +160,8 @@ def chain_bound(
 class _SumSoftplus(torch.autograd.Function):
     """sum_j log(1 + exp(log_p0_j + shift)): the one K-wide pass, with one K-wide tensor kept for its gradient.
 
-    The logarithm is the dear part, so it is taken of products of two. Their size is bounded by (K S / uniform share)^3
-    for a chain of S steps, because only x_t's own code can outweigh the floor by more than K / uniform; float32 holds
-    3e38.
+    The logarithm is the expensive part, so it is taken of products of two. These stay below (K S / uniform share)^3 for a
+    chain of S steps, because only x_t's own code can exceed u by more than K / uniform; float32 holds 3e38.
     """
 
     @staticmethod

@@ -1,18 +1,19 @@
-"""Walks from the source law back to data: ancestral with exact jumps, or by settling masks in an order.
+"""Samplers: from the noise distribution back to codes, ancestrally with exact jumps, or by unmasking in an order.
 
-Every video owns a `torch.Generator`, and all its randomness comes from there in an order that does not depend on the
-other videos; so the batch a video is drawn in does not change it. (Its denoiser must keep the same promise.)
+Every video has its own `torch.Generator`, which is read in an order that does not depend on the other videos. A video is
+therefore the same in any batch, as long as the denoiser keeps its examples apart too.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
 from cdcd_video.diffusion.process import DiscreteProcess, InterpolatingProcess
+from cdcd_video.diffusion.shapes import Codes, Denoise, Logits
 
 __all__ = [
     "SAMPLERS",
@@ -26,47 +27,37 @@ __all__ = [
     "truncate_logits",
 ]
 
-Denoise = Callable[[Int64[Tensor, "B N"], Float[Tensor, "B"]], Float[Tensor, "B N K"]]
-"""(x_t, t in float32) -> logits of x_0."""
-
-Propose = Callable[
-    [Float[Tensor, "B N K"], Bool[Tensor, "B N"], Float[Tensor, "2 B N"]], tuple[Int64[Tensor, "B N"], Tensor]
-]
-"""(logits of x_0, where a [MASK] stands, uniform numbers) -> (a code for every place, who goes first: the largest)."""
+Propose = Callable[[Logits, Bool[Tensor, "B N"], Float[Tensor, "2 B N"]], tuple[Codes, Float[Tensor, "B N"]]]
+"""(logits of x_0, where [MASK] is, uniform numbers) -> (a code for every place, its priority: the largest is set first)."""
 
 
 def even_times(num_steps: int) -> Float64[Tensor, "S1"]:
-    """The times 1, (S-1)/S, ..., 1/S, 0 of a walk of S steps."""
+    """The times 1, (S-1)/S, ..., 1/S, 0 of S steps."""
     return torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps
 
 
 def sample_ancestral(
     denoise: Denoise,
     process: DiscreteProcess,
-    source: Int64[Tensor, "B N"],
+    source: Codes,
     num_steps: int,
     generators: Sequence[torch.Generator],
     *,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
     times: Float64[Tensor, "S1"] | None = None,
-) -> Int64[Tensor, "B N"]:
-    """Ancestral drawing: x_1 from the source law, then x_s from p(x_s | x_t) down to x_0 [VQD eq. 11].
+    **truncation: Any,
+) -> Codes:
+    """Ancestral sampling: x_1 from p(x_1), then x_s from p(x_s | x_t) down to x_0 [VQD eq. 11].
 
-    Every step uses the exact posterior of its own jump, so `times` may be any subset of the times a model was trained
-    on.
+    Every step uses the exact posterior of its own jump, so `times` may be any subset of the times of training.
 
     Args:
-      denoise: the model; under `torch.no_grad` here.
+      denoise: the model; called under `torch.no_grad`.
       process: the forward process; for `vq_diffusion` the times must be among its own.
       source: the earlier frame's codes, in 0..K ([MASK] is allowed).
-      num_steps: number of evenly spaced steps S; not looked at where `times` is given.
-      generators: one for each row of the batch, on the device of `source`.
-      temperature: for x_0 at every step; 0 takes the likeliest code. (Which places move at which step stays random.)
-      top_p: keeps the likeliest codes up to this mass, at every step.
-      top_k: keeps this many likeliest codes, at every step; 0 keeps all.
+      num_steps: number of evenly spaced steps S; unused where `times` is given.
+      generators: one per row of the batch, on the device of `source`.
       times: falling from 1 to 0.
+      **truncation: `temperature`, `top_p` and `top_k` of `truncate_logits`, for p(x_0 | x_t) at every step.
 
     Returns:
       Codes in 0..K-1.
@@ -80,7 +71,7 @@ def sample_ancestral(
         x_t = process.start(source, _uniforms(2, source, generators))
         for time, earlier in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
             t, s = time * ones, earlier * ones
-            log_p0 = truncate_logits(denoise(x_t, t.float()), temperature, top_p, top_k)
+            log_p0 = truncate_logits(denoise(x_t, t.float()), **truncation)
             x_t = process.posterior(x_t, s, t, source).sample(log_p0, _uniforms(3, source, generators))
     return x_t
 
@@ -88,29 +79,23 @@ def sample_ancestral(
 def sample_by_confidence(
     denoise: Denoise,
     process: DiscreteProcess,
-    source: Int64[Tensor, "B N"],
+    source: Codes,
     num_steps: int,
     generators: Sequence[torch.Generator],
     *,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
     times: Float64[Tensor, "S1"] | None = None,
-) -> Int64[Tensor, "B N"]:
-    """Mask diffusion with the surest codes first [MaskGIT sec. 3.2]: a seeker of modes, not a sampler of p(x_0).
+    **truncation: Any,
+) -> Codes:
+    """Mask diffusion that sets the most confident codes first [MaskGIT sec. 3.2]; it seeks modes and does not sample p(x_0).
 
-    Each step draws a code for every [MASK] and settles those to which the model gave most probability (before
-    `temperature` and truncation, which would level it), as many as alpha(s) asks for; a settled code stays. A step that
-    would settle none is passed over.
+    Each step samples a code for every [MASK] and keeps those with the highest probability (before `temperature` and
+    truncation), as many as alpha(s) requires. A code that is set does not change. Steps that would set none are skipped.
 
-    Args and returns: as for `walk`, for the process `mask` only.
-
-    Raises:
-      ValueError: as for `walk`, and for another process than `mask`.
+    Args, returns and errors: as for `sample_ancestral`, for the process `mask` only.
     """
 
     def propose(logits, is_open, uniforms):
-        x0 = sample_categorical(truncate_logits(logits, temperature, top_p, top_k).softmax(-1), uniforms[0])
+        x0 = sample_categorical(truncate_logits(logits, **truncation).softmax(-1), uniforms[0])
         return x0, torch.log_softmax(logits, -1).gather(-1, x0.unsqueeze(-1)).squeeze(-1)
 
     return _settle(denoise, process, source, num_steps, generators, times, propose)
@@ -119,29 +104,23 @@ def sample_by_confidence(
 def sample_by_purity(
     denoise: Denoise,
     process: DiscreteProcess,
-    source: Int64[Tensor, "B N"],
+    source: Codes,
     num_steps: int,
     generators: Sequence[torch.Generator],
     *,
     sharpness: float = 1.0,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
     times: Float64[Tensor, "S1"] | None = None,
-) -> Int64[Tensor, "B N"]:
-    """Mask diffusion where the places of high purity are likelier to be settled first [IVQD sec. 3.2].
+    **truncation: Any,
+) -> Codes:
+    """Mask diffusion in which places of high purity are likelier to be set first [IVQD sec. 3.2].
 
-    The purity of a place is the probability of its likeliest code, max_k p(x_0 = k | x_t). Each step draws as many
-    places as alpha(s) asks for, without replacement and in proportion to purity, and settles them with codes drawn from
-    p(x_0 | x_t) ** (1 + sharpness * purity / the largest purity) [IVQD eq. 11, in the form of its authors' code].
-    Which places are drawn does not depend on the codes drawn there: so at sharpness 0, one place per step, this is an
-    exact sampler of p(x_0), which the order of confidence is not. A step that would settle none is passed over.
+    The purity of a place is max_k p(x_0 = k | x_t). Each step samples as many places as alpha(s) requires, without replacement
+    and in proportion to purity, and sets them to codes sampled from p(x_0 | x_t) ** (1 + sharpness * purity / the largest
+    purity) [IVQD eq. 11, in the form of its authors' code]. The places do not depend on the codes sampled there. At sharpness
+    0 and one place per step this is therefore an exact sampler of p(x_0), which the order of confidence is not.
 
-    Args and returns: as for `walk`, for the process `mask` only, and
-      sharpness: r of the paper; 0 leaves the probabilities as they are.
-
-    Raises:
-      ValueError: as for `walk`, for another process than `mask`, and for a negative sharpness.
+    Args, returns and errors: as for `sample_ancestral`, for the process `mask` only, and
+      sharpness: r of the paper, at least 0; 0 leaves the probabilities as they are.
     """
     if sharpness < 0.0:
         raise ValueError(f"sharpness must be at least 0, not {sharpness}")
@@ -149,60 +128,57 @@ def sample_by_purity(
     def propose(logits, is_open, uniforms):
         purity = torch.softmax(logits, -1).amax(-1)
         largest = purity.masked_fill(~is_open, 0.0).amax(-1, keepdim=True)
-        log_p0 = truncate_logits(logits, temperature, top_p, top_k)
+        log_p0 = truncate_logits(logits, **truncation)
         x0 = sample_categorical((log_p0 * (1.0 + sharpness * purity / largest).unsqueeze(-1)).softmax(-1), uniforms[0])
-        # Alarm clocks that ring at a rate of `purity`: the order in which they ring is that of draws without
-        # replacement. In float64, where the rounding of a logarithm decides no order.
+        # Minus exponential waiting times at rate `purity`: their order is that of sampling without replacement. In float64,
+        # where the rounding of a logarithm decides no order.
         return x0, uniforms[1].double().log() / purity
 
     return _settle(denoise, process, source, num_steps, generators, times, propose)
 
 
 def has_order(process: DiscreteProcess) -> TypeGuard[InterpolatingProcess]:
-    """Whether the codes settle once and for all, so that their order can be chosen: in the process `mask` only."""
+    """Whether a code never changes once it is set, so that an order can be chosen: in the process `mask` only."""
     return isinstance(process, InterpolatingProcess) and process.mask == 1.0
 
 
-SAMPLERS: dict[str, Callable[..., Int64[Tensor, "B N"]]] = {
+SAMPLERS: dict[str, Callable[..., Codes]] = {
     "ancestral": sample_ancestral,
     "confidence": sample_by_confidence,
     "purity": sample_by_purity,
 }
-"""The walks by the name of their order."""
+"""By the name of their order."""
 
 
 def _settle(
     denoise: Denoise,
     process: DiscreteProcess,
-    source: Int64[Tensor, "B N"],
+    source: Codes,
     num_steps: int,
     generators: Sequence[torch.Generator],
     times: Float64[Tensor, "S1"] | None,
     propose: Propose,
-) -> Int64[Tensor, "B N"]:
-    """All [MASK] at first; then as many codes stand after each step as alpha asks for, in the order of `propose`."""
+) -> Codes:
+    """From all [MASK]: after each step round(N alpha(s)) codes are set, in the order of `propose`."""
     if not has_order(process):
         raise ValueError("this order needs the process kind `mask`, where a code does not change once it is set")
     times = _checked(num_steps, times, source, generators)
-    x_t, standing = torch.full_like(source, process.mask_id), 0
+    x_t, num_set = torch.full_like(source, process.mask_id), 0
     with torch.no_grad():
         for time, alpha in zip(times[:-1].tolist(), process.alpha(times[1:]).tolist(), strict=True):
-            before, standing = standing, round(source.shape[1] * alpha)
-            if standing == before:
+            before, num_set = num_set, round(source.shape[1] * alpha)
+            if num_set == before:
                 continue
             is_open = x_t == process.mask_id
             logits = denoise(x_t, torch.full((len(source),), time, device=source.device))
-            x0, first = propose(logits, is_open, _uniforms(2, source, generators))
-            rank = first.masked_fill(~is_open, torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
-            x_t = torch.where(is_open & (rank < standing), x0, x_t)
+            x0, priority = propose(logits, is_open, _uniforms(2, source, generators))
+            rank = priority.masked_fill(~is_open, torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
+            x_t = torch.where(is_open & (rank < num_set), x0, x_t)
     return x_t
 
 
 def _checked(
-    num_steps: int,
-    times: Float64[Tensor, "S1"] | None,
-    source: Int64[Tensor, "B N"],
-    generators: Sequence[torch.Generator],
+    num_steps: int, times: Float64[Tensor, "S1"] | None, source: Codes, generators: Sequence[torch.Generator]
 ) -> Float64[Tensor, "S1"]:
     if times is None:
         if num_steps < 1:
@@ -215,9 +191,7 @@ def _checked(
     return times
 
 
-def _uniforms(
-    count: int, like: Int64[Tensor, "B N"], generators: Sequence[torch.Generator]
-) -> Float[Tensor, "count B N"]:
+def _uniforms(count: int, like: Codes, generators: Sequence[torch.Generator]) -> Float[Tensor, "count B N"]:
     """Numbers in [0, 1), each row of the batch from its own generator."""
     rows = [torch.rand(count, like.shape[1], generator=generator, device=like.device) for generator in generators]
     return torch.stack(rows, dim=1)

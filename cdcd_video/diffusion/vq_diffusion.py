@@ -11,11 +11,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from cdcd_video.diffusion.posterior import Posterior, add_at, redraw
 from cdcd_video.diffusion.process import DiscreteProcess, check_order
+from cdcd_video.diffusion.shapes import Codes, Dense, Time
 from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
 
@@ -62,41 +63,33 @@ class MaskAndReplace(DiscreteProcess):
         That start is q(x_1 | x_0) without the kept mass, divided by what is left. The sum over 0..K then has a closed form.
         Against `start`, which is all [MASK], the term would be infinite.
         """
-        kept, redrawn = float(self.kept[-1]), float(self.uniform[-1]) / self.num_codes
+        kept, replaced = float(self.kept[-1]), float(self.uniform[-1]) / self.num_codes
         if kept == 0.0:
             return 0.0
-        if redrawn == 0.0:
+        if replaced == 0.0:
             return math.inf
-        return (kept + redrawn) * math.log1p(kept / redrawn) + math.log1p(-kept)
+        return (kept + replaced) * math.log1p(kept / replaced) + math.log1p(-kept)
 
     def alpha(self, t: Float[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Probability that a code has not been touched by time t."""
         return self._at(t, self.kept)
 
-    def corrupt(
-        self,
-        x0: Int64[Tensor, "B N"],
-        t: Float[Tensor, "B"],
-        source: Int64[Tensor, "B N"],
-        uniforms: Float[Tensor, "2 B N"],
-    ) -> Int64[Tensor, "B N"]:
-        """`sample` as a pure function of two uniform numbers per token; the source is not looked at."""
+    def corrupt(self, x0: Codes, t: Time, source: Codes, uniforms: Float[Tensor, "2 B N"]) -> Codes:
+        """Samples q(x_t | x_0); it does not depend on the source."""
         kept, uniform = (self._at(t, values)[:, None] for values in (self.kept, self.uniform))
         masked = (1.0 - kept - uniform).clamp(min=0.0)
         return redraw(x0, uniforms, (uniform, masked, torch.zeros_like(kept)), source, self.num_codes)
 
-    def start(self, source: Int64[Tensor, "B N"], uniforms: Float[Tensor, "2 B N"]) -> Int64[Tensor, "B N"]:
-        """All [MASK], as upstream draws.
+    def start(self, source: Codes, uniforms: Float[Tensor, "2 B N"]) -> Codes:
+        """All [MASK], as upstream samples.
 
-        With upstream's constants one code in 100,000 is not masked at time 1, so the bound's term for the start is
-        infinite: what is minimised is not quite a bound on what is drawn.
+        With upstream's constants one code in 100,000 is not masked at time 1, so the prior term of the bound is infinite: what
+        is minimised does not quite bound what is sampled.
         """
         return torch.full_like(source, self.num_codes)
 
-    def log_marginal(
-        self, x0: Int64[Tensor, "B N"], t: Float[Tensor, "B"], source: Int64[Tensor, "B N"]
-    ) -> Float64[Tensor, "B N K1"]:
-        """log q(x_t | x_0) over 0..K; x0 may be [MASK]. Dense: for reading and testing."""
+    def log_marginal(self, x0: Codes, t: Time, source: Codes) -> Dense:
+        """log q(x_t | x_0) over 0..K; x0 may be [MASK]."""
         kept, uniform = (self._at(t, values)[:, None, None] for values in (self.kept, self.uniform))
         is_mask = (x0 == self.num_codes).unsqueeze(-1)
         p = (uniform / self.num_codes).expand(*x0.shape, self.num_codes + 1).clone()
@@ -105,9 +98,7 @@ class MaskAndReplace(DiscreteProcess):
         only_mask = torch.nn.functional.one_hot(x0, self.num_codes + 1).to(p.dtype)
         return torch.where(is_mask, only_mask, p).log()
 
-    def posterior(
-        self, x_t: Int64[Tensor, "B N"], s: Float[Tensor, "B"], t: Float[Tensor, "B"], source: Int64[Tensor, "B N"]
-    ) -> Posterior:
+    def posterior(self, x_t: Codes, s: Time, t: Time, source: Codes) -> Posterior:
         """The posteriors; see `DiscreteProcess.posterior` [VQD eq. 5, in closed form, and for any s < t].
 
         The differences of nearly equal numbers in the constants of one jump are taken by hand: with
@@ -129,19 +120,19 @@ class MaskAndReplace(DiscreteProcess):
         at_code = torch.where(by_redraw > 0.0, 1.0 / (by_redraw * self.num_codes), 0.0)
         # A code at a time when all is [MASK] cannot be; it neither survived nor was redrawn.
         by_any = kept_t + by_redraw
-        survive = torch.where(is_mask | (by_any == 0.0), 0.0, kept_t / by_any)
+        p_untouched = torch.where(is_mask | (by_any == 0.0), 0.0, kept_t / by_any)
         zero = torch.zeros_like(kept_s)
         return Posterior(
             num_codes=self.num_codes,
             x_t=x_t,
             source=source,
-            stay=torch.where(is_mask, masked_s / masked_t, uniform_s * jump_kept * at_code),
-            take=torch.where(is_mask, kept_s * jump_masked / masked_t, kept_s * jump_uniform * at_code),
-            uniform=torch.where(is_mask, uniform_s * jump_masked / masked_t, uniform_s * jump_uniform * at_code),
-            mask=zero,
-            origin=zero,
-            survive=survive,
-            redrawn=torch.where(is_mask | (by_any == 0.0), 1.0, by_redraw / by_any),
+            p_keep_xt=torch.where(is_mask, masked_s / masked_t, uniform_s * jump_kept * at_code),
+            p_x0=torch.where(is_mask, kept_s * jump_masked / masked_t, kept_s * jump_uniform * at_code),
+            p_uniform=torch.where(is_mask, uniform_s * jump_masked / masked_t, uniform_s * jump_uniform * at_code),
+            p_mask=zero,
+            p_source=zero,
+            p_untouched=p_untouched,
+            p_redrawn=torch.where(is_mask | (by_any == 0.0), 1.0, by_redraw / by_any),
             is_redraw=is_mask | (by_redraw > 0.0),
             has_uniform=self.has_uniform,
         )
