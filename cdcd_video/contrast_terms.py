@@ -1,7 +1,7 @@
-"""The contrastive terms of a step: soft codes -> joint space, with their positives and negatives from the batch.
+"""The contrastive terms of a training step: embedded soft codes, with positives and negatives from the batch.
 
-A term says which embeddings are compared: it is a function from `TermInputs` to `Comparison`, registered in `CONTRAST_TERMS`
-under the name that the config gives a weight. InfoNCE, temperature, both directions and the share of the batch are common.
+A term is a function from `TermInputs` to `Comparison`, registered in `CONTRAST_TERMS` under the name that has a weight in the
+config. InfoNCE, temperature, both directions and the share of the batch are the same for all terms.
 """
 
 import math
@@ -23,7 +23,7 @@ from cdcd_video.records import ALONE, CodePair, Collectives
 
 @dataclass(frozen=True)
 class Candidates:
-    """What drawn frames choose from; see `contrast.info_nce.batch_info_nce`."""
+    """Positives and negatives of the anchors; see `contrast.info_nce.batch_info_nce`."""
 
     positive: Float[Tensor, "B J"]
     is_negative: Bool[Tensor, "B M"]
@@ -34,26 +34,26 @@ class Candidates:
 
 @dataclass(frozen=True)
 class TermInputs:
-    """What a term may look at: the rows of this process that are judged, `num_rows` over all processes."""
+    """What a term may use: this process's B rows of the compared share of the batch, `num_rows` over all processes."""
 
     soft_codes: Float[Tensor, "B N K"]
-    """Soft codes of the drawn frames, with their gradient."""
+    """p(x_0 | x_t), or p(x_s | x_t), of the predicted frames, with gradient."""
     embedding: Float[Tensor, "B J"]
     """`codec.embed_soft(law)`: the drawn frames in the joint space."""
     batch: CodePair
-    """The whole batch of this process; the first B rows are judged."""
+    """The whole batch of this process; its first B rows are compared."""
     codec: CodeSpace
     cfg: ContrastConfig
     num_rows: int
     orders: Int[Tensor, "R M c"] | None = None
-    """Of the chunks of shuffled negatives, where `frame_frame` has some."""
+    """Orders of the chunks of shuffled negatives, if `frame_frame` has any."""
     step_encoder: StepTextEncoder | None = None
     reduce: Collectives = ALONE
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a term compares: each anchor with its positive against its negatives."""
+    """Each anchor with its positive, against its negatives."""
 
     anchor: Float[Tensor, "B J"]
     candidates: Candidates
@@ -64,9 +64,9 @@ class ContrastTerm:
     """One term of a batch.
 
     Attributes:
-      weighted: what is added to the loss, differentiable.
-      nats: mean over the drawn frames, before the weight.
-      wins: share of drawn frames whose positive beats all their negatives; both directions, where there are two.
+      weighted: the part of the loss, differentiable.
+      nats: mean over the compared frames, before the weight.
+      wins: share of them whose positive scores above all negatives; mean of both directions, if there are two.
       temperature: of the cosines.
     """
 
@@ -95,7 +95,7 @@ def weighted_terms_of(cfg: ContrastConfig) -> tuple[str, ...]:
 
 
 def num_compared(cfg: ContrastConfig, num_rows: int) -> int:
-    """How many of the whole batch's rows the terms look at."""
+    """How many rows of the whole batch the terms compare."""
     return max(2, round(cfg.share * num_rows))
 
 
@@ -113,17 +113,17 @@ def contrast_terms(
     """The terms that have a weight, on the first `cfg.share` of the batch [ours].
 
     Frame-frame: the positive is the earlier frame; negatives are the earlier frames of other clips (inter), a far frame
-    of the same clip, and the true next frame with its chunks in other orders (intra). No negative is what is as good as
+    of the same clip, and the true next frame with its chunks in other orders (intra). Excluded are negatives as good as
     the positive: a frame of the same clip, a far frame that equals the earlier one, an order that changes nothing.
-    Frame-text: the positive is the clip's caption, negatives are other captions; seen by `embed`, or by an eye for steps
-    that also looks at the true earlier frame. It is the true caption also where the
-    model was shown the empty one: the term says where the frame ought to lie, not what the model was told.
+    Frame-text: the positive is the clip's caption, negatives are other captions. The anchor is `embed` of the frame, or with
+    `text_eye: step` the step from the true earlier frame. The positive is the true caption also where the model was
+    conditioned on the empty one.
 
     Args:
       logits: of x_0 given x_t.
       posterior: the posteriors of the step, for `level: step`.
       batch: the examples.
-      codec: frozen; its `embed` leads into the joint space.
+      codec: frozen; embeds codes and soft codes.
       cfg: weights, level and negatives.
       temperatures: where they are learned; else `cfg.temperature` holds.
       orders: of the chunks of shuffled negatives.
@@ -166,30 +166,25 @@ def contrast_terms(
 
 @CONTRAST_TERMS.register("frame_frame")
 def frame_frame(inputs: TermInputs) -> Comparison:
-    """The drawn frame and its earlier frame, against other clips, a far frame and shuffled chunks."""
-    candidates = earlier_frames(inputs.batch, inputs.codec, inputs.cfg, inputs.num_rows, inputs.orders, inputs.reduce)
-    return Comparison(inputs.embedding, candidates)
+    """The predicted frame and its earlier frame, against other clips, a far frame and shuffled chunks."""
+    return Comparison(inputs.embedding, earlier_frames(inputs))
 
 
 @CONTRAST_TERMS.register("frame_text")
 def frame_text(inputs: TermInputs) -> Comparison:
-    """The drawn frame, or the step to it, and its sentence, against other sentences."""
-    batch, step_encoder, rows = inputs.batch, inputs.step_encoder, len(inputs.soft_codes)
-    if step_encoder is None:
-        read = batch.text.embedding[:rows]
-        return Comparison(inputs.embedding, sentences(read, batch, inputs.num_rows, inputs.reduce))
+    """The predicted frame, or the step to it, and its caption, against other captions."""
+    batch, encoder, rows = inputs.batch, inputs.step_encoder, len(inputs.soft_codes)
+    if encoder is None:
+        return Comparison(inputs.embedding, captions(batch.text.embedding[:rows], inputs))
     values, source = inputs.codec.soft_values(inputs.soft_codes), inputs.codec.values(batch.source[:rows])
-    step = step_encoder.encode_step(source, values, batch.gap_s[:rows])
-    captions = step_encoder.encode_text(batch.text)[:rows]
-    return Comparison(step, sentences(captions, batch, inputs.num_rows, inputs.reduce))
+    step = encoder.encode_step(source, values, batch.gap_s[:rows])
+    return Comparison(step, captions(encoder.encode_text(batch.text)[:rows], inputs))
 
 
-def sentences(
-    embedded: Float[Tensor, "B J"], batch: CodePair, num_rows: int, reduce: Collectives = ALONE
-) -> Candidates:
+def captions(embedding: Float[Tensor, "B J"], inputs: TermInputs) -> Candidates:
     """Positives and negatives of the frame-text term: equal captions are not each other's negatives."""
-    caption = batch.caption[: len(embedded)]
-    return Candidates(embedded, caption[:, None] != reduce.gather(caption, num_rows))
+    caption = inputs.batch.caption[: len(embedding)]
+    return Candidates(embedding, caption[:, None] != inputs.reduce.gather(caption, inputs.num_rows))
 
 
 def all_of(
@@ -199,7 +194,7 @@ def all_of(
     symmetric: bool,
     reduce: Collectives = ALONE,
 ) -> tuple[Float[Tensor, "M J"] | None, Float[Tensor, "M J"]] | None:
-    """Anchors (where somebody looks for them) and positives of all processes; None where this one has all rows itself."""
+    """Anchors (if `symmetric`) and positives of all processes; None with one process."""
     if reduce.size == 1:
         return None
     anchors = reduce.gather(anchor, num_rows) if symmetric else None
@@ -207,30 +202,23 @@ def all_of(
 
 
 def mean_of(values: Float[Tensor, "B"], num_rows: int, reduce: Collectives = ALONE) -> Float[Tensor, ""]:
-    """The part in it of this process's rows: averaged over the processes it is the mean over `num_rows` rows."""
+    """This process's part of a mean over `num_rows` rows: its mean over the processes is that mean."""
     return values.mean() if reduce.size == 1 else values.sum() * (reduce.size / num_rows)
 
 
 @torch.no_grad()
-def earlier_frames(
-    batch: CodePair,
-    codec: CodeSpace,
-    cfg: ContrastConfig,
-    num_rows: int,
-    orders: Int[Tensor, "R M c"] | None,
-    reduce: Collectives = ALONE,
-) -> Candidates:
+def earlier_frames(inputs: TermInputs) -> Candidates:
     """Positives and negatives of the frame-frame term; see `contrast_terms`."""
-    rows = reduce.num_own(num_rows)
+    batch, codec, cfg, reduce, rows = inputs.batch, inputs.codec, inputs.cfg, inputs.reduce, len(inputs.soft_codes)
     source, target, far, clip = (value[:rows] for value in (batch.source, batch.target, batch.far, batch.clip))
     own = [far[:, None]] if cfg.far else []
     is_wrong = [(far != source).any(1, keepdim=True)] if cfg.far else []
     if cfg.shuffled:
-        assert orders is not None, "shuffled negatives need orders of the chunks"
-        shuffled = reordered(target, orders)
+        assert inputs.orders is not None, "shuffled negatives need orders of the chunks"
+        shuffled = reordered(target, inputs.orders)
         own.append(shuffled)
         is_wrong.append((shuffled != target[:, None]).any(-1) & (shuffled != source[:, None]).any(-1))
-    is_other = (clip[:, None] != reduce.gather(clip, num_rows)) & cfg.inter
+    is_other = (clip[:, None] != reduce.gather(clip, inputs.num_rows)) & cfg.inter
     if not own:
         return Candidates(codec.embed(source), is_other)
     codes = torch.cat([source[:, None], *own], 1)

@@ -1,4 +1,4 @@
-"""How it learns: codes -> corrupt -> denoise -> bound, x0 term, contrast. Pure: every random number comes in as `StepDraws`."""
+"""The training loss: codes -> corrupt -> denoise -> bound, x0 term, contrast. Pure: random numbers come in as `StepDraws`."""
 
 from dataclasses import replace
 
@@ -50,12 +50,12 @@ def diffusion_objective(
     Args:
       denoiser: p(x0 | x_t, t, condition).
       process: the forward process.
-      codec: frozen; embeds soft codes, for the contrastive terms alone.
+      codec: frozen; embeds soft codes for the contrastive terms.
       batch: this process's examples.
       draws: every random number of the step.
       cfg: length of the chain, noise of the source, dropout of captions.
-      loss: weights.
-      temperatures: of the contrast, where they are learned.
+      loss: weights of the terms.
+      temperatures: of the contrast, if they are learned.
       step_encoder: frozen, for `loss.contrast.text_eye: step`.
       reduce: the processes that share the batch.
     """
@@ -110,8 +110,8 @@ def diffusion_objective(
 
 @torch.no_grad()
 def by_time_decile(t: Float[Tensor, "B"], values: Float[Tensor, "B"]) -> Float[Tensor, "2 10"]:
-    """Sums and counts of what examples pay, by tenths of diffusion time: (0, 0.1], (0.1, 0.2], ... (0.9, 1]."""
-    decile = (10 * t.double() - 1e-9).ceil().long().clamp(1, 10) - 1  # times of a chain lie on the borders
+    """Sums and counts of examples' values, by tenths of diffusion time: (0, 0.1], (0.1, 0.2], ... (0.9, 1]."""
+    decile = (10 * t.double() - 1e-9).ceil().long().clamp(1, 10) - 1  # times of a chain lie on the boundaries
     of = torch.stack([values.double(), torch.ones_like(values, dtype=torch.double)])
     return torch.zeros(2, 10, dtype=torch.double, device=t.device).index_add(1, decile, of).float()
 
@@ -122,7 +122,7 @@ def wrong_codes(
     orders: Int[Tensor, "B M c"] | None,
     reduce: Collectives = ALONE,
 ) -> tuple[Negatives, ...]:
-    """CDCD's negatives of a batch: the frame's own chunks in other orders, other samples' frames; as far as weighted."""
+    """CDCD's negatives of a batch, those with a weight: the frame's own chunks in other orders, other examples' frames."""
     groups = []
     if cfg.intra:
         if cfg.chunks == "shift":
@@ -132,8 +132,8 @@ def wrong_codes(
             wrong = reordered(target, orders)
         groups.append(Negatives(wrong, cfg.intra, cfg.intra_mode))
     if cfg.inter:
-        everyone = reduce.gather(target)
-        wrong = reduce.own(others(everyone, min(cfg.num_negatives, len(everyone) - 1)))
+        gathered = reduce.gather(target)
+        wrong = reduce.own(others(gathered, min(cfg.num_negatives, len(gathered) - 1)))
         groups.append(Negatives(wrong, cfg.inter, cfg.inter_mode))
     return tuple(groups)
 
@@ -142,10 +142,10 @@ def wrong_codes(
 def with_own_source(
     denoiser: Denoiser, process: DiscreteProcess, batch: CodePair, share: float, temperature: float, draws: RefineDraws
 ) -> CodePair:
-    """Replaces a share of the source frames by what the model itself samples there, in one step from the frame before.
+    """Replaces a share of the source frames by the model's own samples, in one step from the frame before.
 
-    A roll-out goes on from its own samples; a model that has only ever seen true frames drifts (scheduled sampling,
-    Bengio et al. 2015). First frames stay: they are the user's.
+    A roll-out continues from its own samples, and a model trained on true frames only drifts (scheduled sampling, Bengio
+    et al. 2015). First frames are not replaced: in a roll-out they are the user's.
     """
     condition = condition_before(batch)
     end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)

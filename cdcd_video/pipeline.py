@@ -1,4 +1,4 @@
-"""How it draws: image + sentence -> codes -> one reverse walk per frame, all in latent space -> frames -> Video."""
+"""Sampling a video: image + caption -> codes -> one reverse process per frame, all in latent space -> frames -> Video."""
 
 import itertools
 import platform
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from jaxtyping import Float, Float64, Int, UInt8
-from PIL import Image
 from torch import Tensor
 
 import cdcd_video
@@ -33,6 +33,15 @@ from cdcd_video.storage.memory import user_error_when_out
 
 DECODE_BATCH = 64
 """Frames decoded at a time."""
+Image = str | Path | PIL.Image.Image | np.ndarray
+"""A path, a Pillow image or a uint8 array."""
+Frames = UInt8[np.ndarray, "B H W 3"]
+Progress = Callable[[int], None] | None
+Seeds = Sequence[int]
+Start = UInt8[np.ndarray, "S S 3"]
+"""A starting frame at the model's size."""
+Text = Caption | CaptionSchedule
+Texts = Sequence[Text]
 _SAMPLING = ("sampling a video", "ask for fewer frames, a smaller batch or a smaller model")
 
 
@@ -43,14 +52,15 @@ class ImageToVideo:
       model: a loaded model.
 
     Attributes:
-      num_threads: CPU threads of one operation while something is drawn; None: what torch is set to. The caller's own setting
-        is never touched for longer. Sums depend on it in the last bits, so it follows from the model and from nothing else.
+      sampler: samples the next frame; the discrete diffusion, or the baseline that the config names.
+      num_threads: CPU threads of one operation while sampling; None: what torch is set to. The caller's own setting is
+        restored afterwards. Last bits depend on it, so it follows from the model alone.
     """
 
     def __init__(self, model: Model):
         self.model = model
         self.num_threads = threads_of(model)
-        self.way: NextFrame = (
+        self.sampler: NextFrame = (
             DiscreteSampler(model.denoiser, model.process, model.codec, model.config)
             if model.config.baseline is None
             else model.denoiser
@@ -72,14 +82,14 @@ class ImageToVideo:
 
     @property
     def has_likelihood(self) -> bool:
-        """Whether `nll` has an answer; a baseline that walks in continuous values has none."""
-        return isinstance(self.way, Likelihood)
+        """Whether `nll` exists; a baseline on continuous values has none."""
+        return isinstance(self.sampler, Likelihood)
 
     def defaults(self, **changes: Any) -> SamplingParams:
-        """The model's own drawing settings, with those that are given (and not None) changed.
+        """The model's own sampling parameters, with those that are given (and not None) changed.
 
         Raises:
-          UserError: a setting out of its range, or one that the model's way of drawing does not have.
+          UserError: a value out of its range, or a parameter that the model does not have.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         params = self.model.config.sample.changed(**changes)
@@ -98,34 +108,21 @@ class ImageToVideo:
             raise UserError(f"{params.num_steps} steps are more than the model's chain has; use at most {most}")
         return params
 
-    def warnings(
-        self,
-        caption: Caption | CaptionSchedule,
-        params: SamplingParams,
-        start: UInt8[np.ndarray, "S S 3"] | None = None,
-    ) -> list[str]:
-        """What the user should be told before drawing; see `advice`.
+    def warnings(self, caption: Text, params: SamplingParams, start: Start | None = None) -> list[str]:
+        """Warnings before sampling, one sentence each; see `advice`.
 
         Raises:
-          UserError: a caption that cannot be drawn.
+          UserError: a caption that cannot be used.
         """
         return advice(self.model, CaptionSchedule.of(caption), params, start)
 
-    def __call__(
-        self,
-        image: str | Path | Image.Image | np.ndarray,
-        text: Caption | CaptionSchedule,
-        *,
-        progress: Callable[[int], None] | None = None,
-        **changes: Any,
-    ) -> Video:
-        """Draws one video.
+    def __call__(self, image: Image, text: Text, *, progress: Progress = None, **changes: Any) -> Video:
+        """Samples one video.
 
         Args:
-          image: the starting frame: a path, a Pillow image or a uint8 array; made square and of the model's size as
-            the frames were that it learned from (`data.mode`: crop the centre, or letterbox). One that has that size is frame
-            0 of the video, unchanged.
-          text: what happens; or [(frame, sentence), ...] for sentences that change along the way.
+          image: the starting frame; made square and resized like the training frames (`data.mode`: crop the centre, or
+            letterbox). One that has the model's size already is frame 0 of the video, unchanged.
+          text: what happens; or [(frame, sentence), ...] for sentences that change along the video.
           progress: called with 1 after every frame.
           **changes: any field of `SamplingParams`.
 
@@ -145,13 +142,9 @@ class ImageToVideo:
         return Video(frames, params.fps, self.settings(text, params))
 
     def stream(
-        self,
-        image: str | Path | Image.Image | np.ndarray,
-        text: Caption | CaptionSchedule,
-        params: SamplingParams,
-        progress: Callable[[int], None] | None = None,
+        self, image: Image, text: Text, params: SamplingParams, progress: Progress = None
     ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
-        """The same video part after part, each as soon as it is drawn: never more than a part of the frames is in memory.
+        """The same video part after part, each as soon as it is sampled, so that only one part is in memory.
 
         Args:
           image, text, progress: as for calling.
@@ -161,7 +154,7 @@ class ImageToVideo:
           At most `DECODE_BATCH` frames, in order.
 
         Raises:
-          UserError: an image or caption that cannot be used; told here, before the first part is asked for.
+          UserError: an image or caption that cannot be used; raised by this call, not by the first part.
 
         Warns:
           SamplingWarning: as calling does.
@@ -169,10 +162,8 @@ class ImageToVideo:
         captions = CaptionSchedule.of(text)
         return self._parts(self._begin(image, captions, params), captions, params, progress)
 
-    def _begin(
-        self, image: str | Path | Image.Image | np.ndarray, captions: CaptionSchedule, params: SamplingParams
-    ) -> UInt8[np.ndarray, "S S 3"]:
-        """The starting frame at the model's size; warns whoever called the caller of this."""
+    def _begin(self, image: Image, captions: CaptionSchedule, params: SamplingParams) -> Start:
+        """The starting frame at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
         data = self.model.config.data
         start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
         for note in advice(self.model, captions, params, start):
@@ -180,13 +171,9 @@ class ImageToVideo:
         return start
 
     def _parts(
-        self,
-        start: UInt8[np.ndarray, "S S 3"],
-        captions: CaptionSchedule,
-        params: SamplingParams,
-        progress: Callable[[int], None] | None,
+        self, start: Start, captions: CaptionSchedule, params: SamplingParams, progress: Progress
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
-        """`stream` of what is checked. Between two parts, also if no other is ever asked for, the threads are the caller's."""
+        """`stream` of checked input. Between two parts torch's number of threads is the caller's own."""
         latents = self._latents(start[None], [captions], params, [params.seed], progress)
         for number in itertools.count():
             with threads(self.num_threads), user_error_when_out(*_SAMPLING):
@@ -198,8 +185,8 @@ class ImageToVideo:
                 frames[0] = start
             yield frames
 
-    def settings(self, text: Caption | CaptionSchedule, params: SamplingParams) -> dict[str, Any]:
-        """What is written beside a video: enough to draw it again."""
+    def settings(self, text: Text, params: SamplingParams) -> dict[str, Any]:
+        """What is written beside a video: enough to sample it again."""
         return {
             "text": [[frame, sentence] for frame, sentence in CaptionSchedule.of(text).turns],
             **params.described(),
@@ -216,20 +203,14 @@ class ImageToVideo:
     @user_error_when_out(*_SAMPLING)
     @torch.no_grad()
     def sample(
-        self,
-        starts: UInt8[np.ndarray, "B H W 3"],
-        captions: Sequence[Caption | CaptionSchedule],
-        params: SamplingParams,
-        seeds: Sequence[int],
-        progress: Callable[[int], None] | None = None,
+        self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress = None
     ) -> UInt8[np.ndarray, "B F H W 3"]:
-        """Draws a batch of videos; each has its own random stream, so none depends on the others.
+        """Samples a batch of videos; each has its own random stream, so none depends on the others.
 
         Args:
           starts: starting frames at the model's size.
-          captions: one per video.
-          params: settings; its seed is not looked at.
-          seeds: one per video.
+          captions, seeds: one per video.
+          params: its own seed is unused.
           progress: called with the number of videos after every frame.
         """
         with threads(self.num_threads):
@@ -241,51 +222,41 @@ class ImageToVideo:
     @user_error_when_out(*_SAMPLING)
     @torch.no_grad()
     def roll_out(
-        self,
-        starts: UInt8[np.ndarray, "B H W 3"],
-        captions: Sequence[Caption | CaptionSchedule],
-        params: SamplingParams,
-        seeds: Sequence[int],
-        progress: Callable[[int], None] | None = None,
+        self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress = None
     ) -> Int[Tensor, "B F N"] | Float[Tensor, "B F P V"]:
-        """Autoregressive in latent space: frame after frame, never decoded and encoded in between.
+        """`sample` in latent space, autoregressively: no frame is decoded and encoded again in between.
 
-        Returns codes (B, F, N), or the code values (B, F, P, V) of a baseline that walks in those.
+        Returns codes (B, F, N), or code values (B, F, P, V) of a baseline on those.
         """
         with threads(self.num_threads):
             return torch.stack(list(self._latents(starts, captions, params, seeds, progress)), 1)
 
     @torch.no_grad()
     def _latents(
-        self,
-        starts: UInt8[np.ndarray, "B H W 3"],
-        captions: Sequence[Caption | CaptionSchedule],
-        params: SamplingParams,
-        seeds: Sequence[int],
-        progress: Callable[[int], None] | None,
+        self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress
     ) -> Iterator[Int[Tensor, "B N"] | Float[Tensor, "B P V"]]:
         """Frame after frame of `roll_out`."""
-        model, way = self.model, self.way
+        model, sampler = self.model, self.sampler
         device = model.codec.table.device
         streams = [generator(int(seed), "draw", device=device) for seed in seeds]
         plans = [dict(CaptionSchedule.of(caption).turns) for caption in captions]
-        said = [plan[0] for plan in plans]
-        text = model.clip.encode_text(said)
-        source = first = way.begin(self.encode(starts))
+        sentences = [plan[0] for plan in plans]
+        text = model.clip.encode_text(sentences)
+        source = first = sampler.begin(self.encode(starts))
         since = torch.zeros(len(source), device=device)
         gap = torch.full_like(since, 1 / params.fps)
         has_first = torch.ones(len(source), dtype=torch.bool, device=device)
         yield source
         for number in range(1, params.num_frames):
             turns = [number in plan for plan in plans]
-            if any(turns):  # the new sentence begins here: its first frame is the one we stand on
-                said = [plan.get(number, before) for plan, before in zip(plans, said, strict=True)]
-                text = model.clip.encode_text(said)
+            if any(turns):  # a new sentence begins here: its first frame is the current one
+                sentences = [plan.get(number, before) for plan, before in zip(plans, sentences, strict=True)]
+                text = model.clip.encode_text(sentences)
                 is_turn = torch.tensor(turns, device=device)
                 first = torch.where(is_turn.view(-1, *[1] * (source.ndim - 1)), source, first)
                 since = torch.where(is_turn, 0.0, since)
             condition = Condition(source, first, has_first, gap, since, text)
-            source = way.next_frame(condition, params, streams)
+            source = sampler.next_frame(condition, params, streams)
             since = since + gap
             if progress:
                 progress(len(source))
@@ -298,25 +269,25 @@ class ImageToVideo:
     ) -> Float64[np.ndarray, "F-1 N"]:
         """-log p(codes of a frame | codes of the true frame before it, first frame, caption, dt), from frame 1 on.
 
-        Teacher-forced, without guidance and at temperature 1: no setting of the drawing plays a part.
+        Teacher-forced, without guidance and at temperature 1: sampling parameters play no part.
 
         Args:
           frames: a real video at the model's size.
           caption: its sentence.
           fps: its rate.
-          seed: of what is drawn on the way.
+          seed: of the estimate.
 
         Returns:
           Nats per token. Of the discrete diffusion an estimated upper bound, see `DiscreteSampler.nll`; of a causal model exact.
         """
-        assert isinstance(self.way, Likelihood)
+        assert isinstance(self.sampler, Likelihood)
         with threads(self.num_threads):
             codes, text = self.encode(frames), self.model.clip.encode_text([caption])
             stream = generator(int(seed), "nll", device=codes.device)
-            return nll_of_true_frames(self.way, codes, text, fps, stream).cpu().numpy()
+            return nll_of_true_frames(self.sampler, codes, text, fps, stream).cpu().numpy()
 
     @torch.no_grad()
-    def encode(self, frames: UInt8[np.ndarray, "B H W 3"]) -> Int[Tensor, "B N"]:
+    def encode(self, frames: Frames) -> Int[Tensor, "B N"]:
         """Frames at the model's size -> codes."""
         codec = self.model.codec
         device = codec.table.device
@@ -329,7 +300,7 @@ class ImageToVideo:
 
     @torch.no_grad()
     def decode(
-        self, latents: Int[Tensor, "B F N"] | Float[Tensor, "B F P V"], starts: UInt8[np.ndarray, "B H W 3"]
+        self, latents: Int[Tensor, "B F N"] | Float[Tensor, "B F P V"], starts: Frames
     ) -> UInt8[np.ndarray, "B F H W 3"]:
         """Codes of whole videos, or code values, and their starting frames -> frames."""
         codec = self.model.codec
@@ -337,10 +308,10 @@ class ImageToVideo:
         with threads(self.num_threads):
             start = _as_tensor(starts, latents.device).repeat_interleave(latents.shape[1], 0)
             pairs = zip(latents.flatten(0, 1).split(DECODE_BATCH), start.split(DECODE_BATCH), strict=True)
-            drawn = torch.cat([decode(part, beside).float() for part, beside in pairs])
-            frames = drawn.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            decoded = torch.cat([decode(part, beside).float() for part, beside in pairs])
+            frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 
 
-def _as_tensor(frames: UInt8[np.ndarray, "B H W 3"], device: torch.device) -> Tensor:
+def _as_tensor(frames: Frames, device: torch.device) -> Tensor:
     return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float().div(255)

@@ -37,7 +37,7 @@ def start(tmp_path) -> Callable[..., TrainingRun]:
 @pytest.mark.parametrize("key, known", [("motions", "moves up and left"), ("backgrounds", "checker")])
 def test_unknown_words_of_the_world_are_named_with_the_known_ones(key, known):
     config = tiny(f"data.{key}=[plaid]")
-    with pytest.raises(UserError, match=f"data.{key} holds 'plaid'; known are: .*{known}"):
+    with pytest.raises(UserError, match=f"data.{key} holds 'plaid', which is unknown; use some of .*{known}"):
         open_clips(config, "train")
 
 

@@ -5,7 +5,7 @@ import torch
 
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
-from cdcd_video.networks.conditional_transformer import clock
+from cdcd_video.networks.conditional_transformer import time_embedding
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.denoiser import Denoiser, digit_rows
 from cdcd_video.records import TextStates
@@ -98,4 +98,4 @@ def test_digits_agree_with_the_quantiser():
 
 def test_the_clock_tells_times_apart():
     times = torch.tensor([0.0, 1 / 16, 0.125, 0.25, 0.5, 1.0, 2.0])
-    assert torch.cdist(clock(times), clock(times)).add(torch.eye(7)).min() > 0.1
+    assert torch.cdist(time_embedding(times), time_embedding(times)).add(torch.eye(7)).min() > 0.1

@@ -29,7 +29,7 @@ def test_alone_nothing_is_exchanged(monkeypatch):
         assert world == distributed.World(0, 1) and not distributed.dist.is_initialized()
         rows = [1, 2, 3]
         assert distributed.own(rows) is rows and distributed.all_gather(rows) is rows
-        assert distributed.most(3, 4) == (3, 4) and distributed.by_main(lambda: 5) == 5
+        assert distributed.all_max(3, 4) == (3, 4) and distributed.by_main(lambda: 5) == 5
         assert not distributed.is_lost(RuntimeError("gloo: Connection closed by peer"))
 
 

@@ -58,17 +58,17 @@ def test_a_sentence_is_read_once_while_it_holds_and_a_source_once_a_frame(
 def test_what_is_remembered_of_a_sentence_changes_no_bit(pipe, start):
     params = pipe.defaults(num_frames=5, num_steps=2, guidance=1.5)
     kept = pipe.roll_out(start[None], [TWO], params, [0])
-    way, next_frame = pipe.way, pipe.way.next_frame
+    sampler, next_frame = pipe.sampler, pipe.sampler.next_frame
 
     def forgetful(*given):
-        way._caption_cache = None
+        sampler._caption_cache = None
         return next_frame(*given)
 
-    way.next_frame = forgetful
+    sampler.next_frame = forgetful
     try:
         assert torch.equal(kept, pipe.roll_out(start[None], [TWO], params, [0]))
     finally:
-        del way.next_frame
+        del sampler.next_frame
 
 
 # ----------------------------------------------------------------------------------------------- nothing asked on the way
@@ -101,13 +101,13 @@ def test_no_number_is_read_inside_a_walk(pipe, start, order: str, monkeypatch: p
     monkeypatch.setattr(process, "check_order", lambda s, t: None)
     monkeypatch.setattr(sampler, "_checked", lambda num_steps, *_: sampler.even_times(num_steps))
     text = pipe.model.clip.encode_text([TWO[0][1]])
-    source = pipe.way.begin(pipe.encode(start[None]))
+    source = pipe.sampler.begin(pipe.encode(start[None]))
     seconds = torch.full((1,), 0.125)
     condition = sampler_condition(source, seconds, text)
     params = pipe.defaults(num_steps=3, guidance=1.5, temperature=0.7, top_p=0.9, order=order)
     streams = [torch.Generator().manual_seed(0)]
     with NothingAsked(), torch.no_grad():
-        drawn = pipe.way.next_frame(condition, params, streams)
+        drawn = pipe.sampler.next_frame(condition, params, streams)
     assert drawn.shape == source.shape
 
 

@@ -194,13 +194,13 @@ def test_every_frame_is_told_the_true_one_before_it(tiny_model: Path, monkeypatc
     frames = np.random.Generator(np.random.Philox(key=0)).integers(256, size=(6, 32, 32, 3), dtype=np.uint8)
     codes, said = pipe.encode(frames), pipe.model.clip.encode_text([scene.caption])
     assert (codes[1:] != codes[:-1]).any(1).all()
-    inner = pipe.way.nll
+    inner = pipe.sampler.nll
 
     def nll(known, later, stream):
         seen.append((known, later))
         return inner(known, later, stream)
 
-    monkeypatch.setattr(pipe.way, "nll", nll)
+    monkeypatch.setattr(pipe.sampler, "nll", nll)
     found = pipe.nll(frames, scene.caption, 4.0, 7)
     assert found.shape == (5, codes.shape[1]) and np.isfinite(found).all()
     assert [len(later) for _, later in seen] == [3, 2]

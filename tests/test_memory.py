@@ -44,7 +44,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
     assert capsys.readouterr().err.startswith("error: memory has run out; free some, or")
     pipe = ImageToVideo.from_pretrained(tiny_model, "cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(pipe.way, "next_frame", short)
+        patch.setattr(pipe.sampler, "next_frame", short)
         start = np.zeros((32, 32, 3), np.uint8)
         for asked in (
             lambda: pipe(start, "the red circle moves right"),

@@ -156,7 +156,7 @@ def test_the_dry_run_foresees_it_for_a_device_that_is_not_here_too(monkeypatch):
 
     machine(monkeypatch, "fp32")
     found, told = foreseen(tiny())
-    assert set(asked(found)) == {"fp32"} and "it is fp32 here: this machine is made up." in told
+    assert set(asked(found)) == {"fp32"} and "use fp32 here: this machine is made up." in told
     begun = resolved.settled(tiny("train.clip.precision=bf16"), CPU)
     found, told = foreseen(tiny(), begun)
     assert asked(found) == asked(begun) and told.endswith("A run that has started keeps its own.")

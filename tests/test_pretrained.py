@@ -193,7 +193,7 @@ def test_files_of_others_are_told_apart_from_damage(plain, monkeypatch):
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", guarded)
-    with pytest.raises(UserError, match=r"no permission to read .*model.safetensors; its owner .* chmod"):
+    with pytest.raises(UserError, match=r"model.safetensors may not be read by you; its owner .* chmod"):
         FrozenClip(plain)
 
 
@@ -504,7 +504,7 @@ def test_an_export_of_another_kind_is_refused(change, stand_in, tmp_path):
     config.write_text(json.dumps(given))
     sentence = {
         "tower": "towers are not CLIP's own",
-        "tensor": "a tensor visual.attn_pool.query",
+        "tensor": "the tensor visual.attn_pool.query",
         "lacking": "'heads'",
     }
     with pytest.raises(UserError, match=sentence[change]):

@@ -283,14 +283,14 @@ def check_the_exchange() -> None:
     assert torch.equal(
         RowGenerator(generator("drawn"), distributed.collectives()).rand(2, 3, 3, dim=1), alike[:, world.rank :: 2]
     )
-    assert distributed.most(world.rank, -world.rank) == (world.size - 1, 0)
+    assert distributed.all_max(world.rank, -world.rank) == (world.size - 1, 0)
     assert float(distributed.mean(torch.tensor(float(world.rank)))) == (world.size - 1) / 2
     if distributed.is_main():
-        assert list(distributed.from_others()) == [b"xxxx"]
+        assert list(distributed.receive_from_others()) == [b"xxxx"]
     else:
-        distributed.to_main(b"xxxx")
+        distributed.send_to_main(b"xxxx")
     with distributed.alone():
-        assert distributed.most(5.0) == (5.0,) and len(distributed.own(torch.zeros(4))) == 4
+        assert distributed.all_max(5.0) == (5.0,) and len(distributed.own(torch.zeros(4))) == 4
     try:
         distributed.check_alike("the number", world.rank)
         raise AssertionError("nobody minded")

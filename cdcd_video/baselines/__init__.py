@@ -1,1 +1,1 @@
-"""Other ways to predict the next frame, of the denoiser's size and on the same data: what ours is compared with."""
+"""Baselines: other predictors of the next frame, with the denoiser's number of parameters and on the same data."""

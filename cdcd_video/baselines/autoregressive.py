@@ -1,15 +1,15 @@
-"""A causal transformer over the same codes: patch after patch in raster order, the codes of a patch one after the other.
+"""Baseline: a causal transformer over the same codes, patch after patch in raster order, the codes of a patch in turn.
 
-p(x_0 | c) = prod_n p(x_0^n | x_0^<n, c), exactly: patch p's tokens see the patches before p, and each code of the patch also
-those before it in the patch. The source frame stands in front as a prefix in which every patch sees every other, so that a
-patch may look anywhere in the source frame, also beyond its own place.
+p(x_0 | c) = prod_n p(x_0^n | x_0^<n, c), exactly: a patch attends to the patches before it, and each of its codes also depends
+on those before it in the patch. The source frame is a prefix with attention in both directions, so that a patch can attend to
+any place of the source frame.
 
-What it has in common with the discrete diffusion, piece by piece:
+In common with the discrete diffusion:
 
 | ours | here |
 |---|---|
-| the reading of codes, caption, dt, age; the pull towards digits of source and first frame; free logits per code | the same |
-| x_t at a place, all places seeing all others | the patch before, places seeing those before; and the prefix |
+| inputs: codes, caption, dt, age; logits: copies of the digits of source and first frame, free logits per code | the same |
+| input x_t, attention between all places | input: the patch before; causal attention, and the prefix |
 | a time t, several passes per frame | none; one pass per patch, with a cache of keys and values |
 | bound and x_0 term | the exact negative log-likelihood, with the token weights of our L_aux |
 | `source_jitter`, `first_dropout`, `caption_dropout`, classifier-free guidance, temperature, top-p | the same |
@@ -17,6 +17,7 @@ What it has in common with the discrete diffusion, piece by piece:
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -43,27 +44,14 @@ Choose = Callable[[Float[Tensor, "B K"], int], Int[Tensor, "B"]]
 
 
 class CausalTransformer(Denoiser):
-    """p(code | codes before it, source, first frame, caption, dt): our denoiser's reading, blocks and heads, made causal.
-
-    Args: as the denoiser's.
-    """
+    """p(code | codes before it, source, first frame, caption, dt): inputs, blocks and heads of `Denoiser`, made causal."""
 
     needs_digits = True
 
-    def __init__(
-        self,
-        cfg: DenoiserConfig,
-        *,
-        levels: tuple[int, ...],
-        table: Float[Tensor, "K d"],
-        num_patches: int,
-        groups: int,
-        text_width: int,
-        mlp_width: int,
-    ):
-        shape = dict(num_patches=num_patches, groups=groups, text_width=text_width, mlp_width=mlp_width)
-        super().__init__(cfg, levels=levels, table=table, **shape)
-        width = cfg.width
+    def __init__(self, cfg: DenoiserConfig, **shape: Any):
+        """Arguments as for `Denoiser`."""
+        super().__init__(cfg, **shape)
+        width, num_patches, groups = cfg.width, self.num_patches, self.groups
         self.clock_in = nn.Sequential(
             nn.Linear(2 * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
         )
@@ -77,25 +65,25 @@ class CausalTransformer(Denoiser):
             nn.init.normal_(table_in.weight, std=0.02)
         causal = torch.ones(2 * num_patches, 2 * num_patches, dtype=torch.bool).tril()
         causal[:num_patches, :num_patches] = True
-        self.register_buffer("is_seen", causal, persistent=False)
+        self.register_buffer("is_visible", causal, persistent=False)
 
     # --------------------------------------------------------------------------------------------------- the network
 
-    def forward(  # type: ignore[override]  # no time t: a frame is drawn once, code by code
+    def forward(  # type: ignore[override]  # no time t: a frame is sampled once, code by code
         self, codes: Int[Tensor, "B N"], condition: Condition | CachedCondition
     ) -> Float[Tensor, "B N K"]:
-        """A whole frame's codes -> logits of each, given those before it."""
+        """Codes of a whole frame -> logits of each code given those before it."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = torch.cat([prepared.positions, prepared.positions + self._read(self._delayed(codes), 0)], 1)
-        x = self._through(x, prepared, [lambda keys_values: (keys_values, self.is_seen)] * len(self.blocks))
+        x = self._through(x, prepared, [lambda keys_values: (keys_values, self.is_visible)] * len(self.blocks))
         x = x[:, self.num_patches :]
         per_patch = codes.unflatten(1, (-1, self.groups))
-        rows = [self._logits_of(g, x, per_patch[..., :g], prepared.copied) for g in range(self.groups)]
+        rows = [self._logits_of(g, x, per_patch[..., :g], prepared.copies) for g in range(self.groups)]
         return torch.stack(rows, 2).flatten(1, 2)
 
     @torch.no_grad()
     def unroll(self, prepared: CachedCondition, choose: Choose) -> Int[Tensor, "B N"]:
-        """A frame, code by code, with a cache of keys and values: as many passes of one token as there are patches."""
+        """Samples a frame code by code, with a cache of keys and values: one pass of one token for each patch."""
         positions = prepared.positions
         caches = [_Cache(2 * self.num_patches) for _ in self.blocks]
         self._through(positions, prepared, caches)
@@ -104,7 +92,7 @@ class CausalTransformer(Denoiser):
         for place in range(self.num_patches):
             here = slice(place, place + 1)
             x = self._through(positions[:, here] + self._read(before, 0), prepared, caches)
-            copied = tuple(onehot[:, here] for onehot in prepared.copied)
+            copied = tuple(onehot[:, here] for onehot in prepared.copies)
             before = before[:, :0]
             for group in range(self.groups):
                 logits = self._logits_of(group, x, before[:, None], copied)[:, 0]
@@ -113,13 +101,15 @@ class CausalTransformer(Denoiser):
         return torch.cat(frame, 1)
 
     def _delayed(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
-        """What each patch is shown of the frame so far: the patch before it; [MASK], which is no code, at the first."""
+        """The input of each patch: the codes of the patch before it; [MASK] at the first."""
         return torch.cat([torch.full_like(codes[:, : self.groups], self.mask_id), codes[:, : -self.groups]], 1)
 
     def _through(
         self, x: Float[Tensor, "B M D"], prepared: CachedCondition, recalls: Sequence
     ) -> Float[Tensor, "B M D"]:
-        modulation = self.to_modulation(nn.functional.silu(self.clock_in(prepared.clocks))).unflatten(-1, (6, -1))
+        modulation = self.to_modulation(nn.functional.silu(self.clock_in(prepared.time_features))).unflatten(
+            -1, (6, -1)
+        )
         is_word = prepared.condition.text.is_word
         for block, keys_values, recall in zip(self.blocks, prepared.keys_values, recalls, strict=True):
             x = block(x, modulation=modulation, context=keys_values, is_key=is_word, recall=recall)
@@ -150,10 +140,10 @@ class CausalTransformer(Denoiser):
     # -------------------------------------------------------------------------------------------- learning and drawing
 
     def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
-        """Nothing here depends on the data but the weights."""
+        """Nothing to do: only the weights depend on the data."""
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
-        """Its latents are the codes."""
+        """The codes themselves."""
         return codes
 
     def learn(
@@ -166,7 +156,7 @@ class CausalTransformer(Denoiser):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """The weighted cross-entropy of the true codes, nats per token, on our denoiser's batch; see `Baseline.learn`."""
+        """The weighted cross-entropy of the true codes, nats per token, on the denoiser's batch; see `Baseline.learn`."""
         if own_share:
             batch = self._with_own_source(batch, own_share, temperature, rows)
         noise, uniforms = rows.rand(len(batch.source), 1), rows.rand(*batch.source.shape)
@@ -190,7 +180,7 @@ class CausalTransformer(Denoiser):
     def next_frame(
         self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
     ) -> Int[Tensor, "B N"]:
-        """The next frame's codes, one after the other; `num_steps` has no meaning here."""
+        """The next frame's codes, one after the other; `num_steps` is unused."""
         is_guided = params.guidance != 1
         prepared = self.prepare(with_empty_captions(condition) if is_guided else condition)
         num_tokens = condition.source.shape[1]
@@ -211,16 +201,16 @@ class CausalTransformer(Denoiser):
     def nll(
         self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
     ) -> Float64[Tensor, "B N"]:
-        """-log p(code | codes before it, condition), exactly; see `Likelihood`. Nothing is drawn."""
+        """-log p(code | codes before it, condition), exactly; see `Likelihood`. The generator is unused."""
         logits = self(codes, condition)
         return nn.functional.cross_entropy(logits.transpose(1, 2), codes, reduction="none").double()
 
     @torch.no_grad()
     def _with_own_source(self, batch: CodePair, share: float, temperature: float, rows: RowGenerator) -> CodePair:
-        """A share of the source frames as the model itself draws them from the frame before, all codes in one pass.
+        """Replaces a share of the source frames by the model's own samples, given the frame before, all codes in one pass.
 
-        Each code is drawn given the *true* codes before it: as many passes as ours makes there, where drawing code by code
-        would be as many as there are patches (parallel scheduled sampling, Duckworth et al. 2019, with one pass).
+        Each code is sampled given the *true* codes before it (parallel scheduled sampling, Duckworth et al. 2019, with one
+        pass): as many passes as `objective.with_own_source` makes.
         """
         logits = truncate_logits(self(batch.source, condition_before(batch)), temperature)
         predicted = sample_categorical(logits.softmax(-1), rows.rand(*batch.source.shape))
@@ -229,14 +219,14 @@ class CausalTransformer(Denoiser):
 
 
 class _Cache:
-    """Keys and values of one block's self-attention, of all tokens so far; room for `num_tokens`."""
+    """Keys and values of one block's self-attention over the tokens so far, `num_tokens` at most."""
 
     def __init__(self, num_tokens: int):
         self.num_tokens, self.length = num_tokens, 0
         self.kept: tuple[Tensor, ...] = ()
 
     def __call__(self, keys_values: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], None]:
-        """Adds those of the tokens at hand; they may look at all, which is causal when they come one by one."""
+        """Appends those of the new tokens and returns all; no mask, which is causal if tokens come one by one."""
         if not self.kept:
             batch, heads, _, width = keys_values[0].shape
             self.kept = tuple(part.new_empty(batch, heads, self.num_tokens, width) for part in keys_values)

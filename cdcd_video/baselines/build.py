@@ -1,4 +1,4 @@
-"""Baselines of the denoiser's size: the width of their MLPs takes up what they spare or need elsewhere."""
+"""Baselines with the denoiser's number of parameters: the width of their MLPs makes up the difference."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from cdcd_video.networks.denoiser import Denoiser
 
 
 def num_parameters(network: nn.Module) -> int:
-    """How many numbers are trained."""
+    """Number of trained parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -22,9 +22,9 @@ def build_baseline(section: BaselineSection, cfg: DenoiserConfig, **shape) -> nn
       **shape: the denoiser's other arguments.
 
     Raises:
-      UserError: the denoiser is so small that no width does.
+      UserError: the denoiser is so small that no width fits.
     """
-    with torch.random.fork_rng(devices=[]):  # what is only counted does not move the stream of weights
+    with torch.random.fork_rng(devices=[]):  # counting must not advance the generator of the weights
         wanted = num_parameters(Denoiser(cfg, **shape))
         least = num_parameters(section.build(cfg, **shape, mlp_width=1))
     per_unit = cfg.num_layers * (2 * cfg.width + 1)  # a row, a column and a bias in each block

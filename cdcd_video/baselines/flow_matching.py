@@ -1,22 +1,21 @@
-"""The traditional way: Gaussian diffusion on the codes' continuous values, by flow matching (Lipman et al. 2023).
+"""Baseline: Gaussian diffusion on the codes' continuous values, by flow matching (Lipman et al. 2023).
 
-The path from data to noise is straight, x_t = (1 - t) x_0 + t eps with t from 0 (data) to 1 (noise), and the field that is
-learned is its velocity v = eps - x_0. The network tells x_0 and the velocity follows, v = (x_t - x_0) / t: what does not
-move can then be copied from the source, as our denoiser's logits copy its digits, and drawings of few steps end on a
-prediction of the frame itself. What is paid is the squared error of the velocity. Drawing is Euler's method on evenly
-spaced times.
+The path from data to noise is straight, x_t = (1 - t) x_0 + t eps with t from 0 (data) to 1 (noise), and the network learns
+its velocity v = eps - x_0. It predicts x_0, and v = (x_t - x_0) / t follows: what does not move can then be copied from the
+source, as the denoiser's logits copy its digits, and the last step ends on a prediction of the frame itself. The loss is
+the squared error of the velocity. Sampling is Euler's method on evenly spaced times.
 
-What it has in common with the discrete diffusion, piece by piece:
+In common with the discrete diffusion:
 
 | ours | here |
 |---|---|
-| codes, read by their place in the table and by a free vector each | the same places in the table; each channel normalised |
-| pull of the logits towards the digits of source and first frame; a fresh one copies the source | gates on values; likewise |
+| input: each code's table entry and a free embedding | the same table entries; each channel normalised |
+| logits copy the digits of source and first frame; at first the source's | gates copy values; likewise |
 | t from the chain's steps, `full_share` of the batch at t = 1 | t from a thousand steps, the same share |
 | weights of codes that change, and of clips in which nothing does (L_aux) | the same weights, on the values of those codes |
-| `source_jitter`: a share of the source's codes is another row's | the same, and as much noise: drawn sources are off the grid |
+| `source_jitter`: a share of the source's codes is another example's | the same, and as much noise |
 | `first_dropout`, `caption_dropout`, classifier-free guidance | the same; guidance on x_0, hence on the velocity |
-| `temperature` divides the logits | deviation of the noise that a drawing begins with |
+| `temperature` divides the logits | standard deviation of the noise at t = 1 |
 """
 
 from collections.abc import Callable, Sequence
@@ -44,11 +43,11 @@ from cdcd_video.records import CodePair, LossTerms, RowGenerator
 NUM_TIMES = 1000
 """t is one of 1/1000, ..., 1 in training."""
 LEAST_T = 0.05
-"""Errors of x_0 are divided by t in the loss, but by no less than this: nearer to the data there is nothing left to say."""
+"""Errors of x_0 are divided by t in the loss, but by no less than this, which bounds the weight near the data."""
 
 
 class FlowDenoiser(ConditionalTransformer):
-    """E[x_0 | x_t, t, source, first frame, caption, dt] in code values: our denoiser's blocks between linear maps.
+    """E[x_0 | x_t, t, source, first frame, caption, dt] in code values: the denoiser's blocks between linear maps.
 
     Args:
       cfg: size.
@@ -101,7 +100,7 @@ class FlowDenoiser(ConditionalTransformer):
         x = self._read(x_t, 0) + self.values_in.bias + prepared.positions
         x = self._trunk(x, t, prepared)
         gates = self.to_copy(x).float().chunk(3, -1)
-        copied = sum(gate * values for gate, values in zip(gates, (*prepared.copied, x_t), strict=True))
+        copied = sum(gate * values for gate, values in zip(gates, (*prepared.copies, x_t), strict=True))
         return self.to_values(x).float() + copied
 
     def _read(self, values: Float[Tensor, "B P V"], role: int) -> Float[Tensor, "B P D"]:
@@ -123,9 +122,9 @@ class FlowDenoiser(ConditionalTransformer):
     # ------------------------------------------------------------------------------------------------ codes and values
 
     def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
-        """Fixes the scale of each channel: mean 0 and deviation 1 over these frames, as the noise has.
+        """Fixes the scale of each channel: mean 0 and deviation 1 over these frames, like the noise.
 
-        A channel that hardly moves keeps a tenth of the deviation of the table, so that nothing is divided by zero.
+        The deviation is at least a tenth of that of the table, so that nothing is divided by zero.
         """
         values = self.begin(codes.to(self.table.device)).flatten(0, 1)
         least = self.table.std(0, correction=0).repeat(self.groups) / 10
@@ -137,7 +136,7 @@ class FlowDenoiser(ConditionalTransformer):
         return self.table[codes].unflatten(1, (-1, self.groups)).flatten(2)
 
     def nearest(self, values: Float[Tensor, "B P V"]) -> Int[Tensor, "B N"]:
-        """The codes that code values are nearest to; for figures and weights, never on the way of a drawing."""
+        """The nearest codes; for metrics and weights only, never while sampling."""
         apart = torch.cdist(values.float().unflatten(-1, (self.groups, -1)).flatten(1, 2), self.table[None])
         return apart.argmin(-1)
 
@@ -153,7 +152,7 @@ class FlowDenoiser(ConditionalTransformer):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """One step of flow matching, on the batch that our denoiser would be given; see `Baseline.learn`.
+        """One step of flow matching, on the denoiser's batch; see `Baseline.learn`.
 
         L is the mean over values of w |v(x_t, t) - (eps - x_0)|^2 (Lipman et al. 2023, the conditional objective on the
         straight path), with the token weights w of our L_aux. In normalised values squared.
@@ -163,9 +162,9 @@ class FlowDenoiser(ConditionalTransformer):
         if own_share:
             source = self._with_own_source(batch, source, own_share, temperature, rows)
             batch = replace(batch, source=self.nearest(source))
-        shown = self._noisy_source(source, cfg.source_jitter, rows)
+        noisy = self._noisy_source(source, cfg.source_jitter, rows)
         text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
-        condition = Condition(shown, first, batch.has_first, batch.gap_s, batch.age_s, text)
+        condition = Condition(noisy, first, batch.has_first, batch.gap_s, batch.age_s, text)
 
         num = rows.reduce.num_all(len(target))
         t = rows.reduce.own(sample_times(num, NUM_TIMES, rows.generator, cfg.full_share).index) / NUM_TIMES
@@ -198,20 +197,20 @@ class FlowDenoiser(ConditionalTransformer):
         return x_0 * self.spread + self.middle
 
     def _guided(self, condition: Condition, scale: float) -> Callable[[Tensor, Tensor], Tensor]:
-        """The network with guidance in one batch; what does not change along the walk is computed here, once."""
+        """The network with guidance in one batch; what does not change between steps is computed here, once."""
         if scale == 1:
             prepared = self.prepare(condition)
             return lambda x_t, t: self(x_t, t, prepared)
         prepared = self.prepare(with_empty_captions(condition))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            told, untold = self(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared).chunk(2)
-            return torch.lerp(untold, told, scale)
+            conditional, unconditional = self(torch.cat([x_t, x_t]), torch.cat([t, t]), prepared).chunk(2)
+            return torch.lerp(unconditional, conditional, scale)
 
         return denoise
 
     def _noisy_source(self, source: Float[Tensor, "B P V"], most: float, rows: RowGenerator) -> Float[Tensor, "B P V"]:
-        """The source as a roll-out will see it: some codes are another row's, and none is quite on the grid."""
+        """The source as in a roll-out: some codes are another example's, and all values are a little off the grid."""
         values = source.unflatten(-1, (self.groups, -1)).flatten(1, 2)
         noise, uniforms = rows.rand(len(source), 1), rows.rand(*values.shape[:2])
         wrong = noisy_source(values, most, noise, uniforms, rows.reduce).view_as(source)
@@ -227,7 +226,7 @@ class FlowDenoiser(ConditionalTransformer):
         temperature: float,
         rows: RowGenerator,
     ) -> Float[Tensor, "B P V"]:
-        """A share of the source frames as the model itself draws them in one step from the frame before."""
+        """Replaces a share of the source frames by the model's own samples, in one step from the frame before."""
         before = replace(condition_before(batch), source=self.begin(batch.before), first=self.begin(batch.first))
         noise = temperature * rows.randn(*source.shape)
         predicted = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle

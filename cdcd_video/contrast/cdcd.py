@@ -3,8 +3,8 @@
     L = sum over tokens of  [KL_0 + a(s) w_aux CE_0 - c(s) w mean_m (KL_m or CE_m)] / p(t)
 
 where KL_m is KL(q(x_s | x_t, x_0 = m) || p(x_s | x_t)) with the codes of the m-th negative in the place of the true ones
-(`step`), CE_m is -log p(x_0 = m | x_t) (`sample`), and m = 0 is the truth. The subtracted terms are not bounded below;
-that is what the small weights are for, and why `loss.info_nce` is this project's own choice.
+(`step`), CE_m is -log p(x_0 = m | x_t) (`sample`), and m = 0 is the truth. The subtracted terms are not bounded below,
+which is why their weights are small, and why this project uses InfoNCE (`contrast.info_nce`) instead.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class CdcdWeights:
-    """Upstream's dials beside the negatives.
+    """Upstream's hyperparameters besides the negatives.
 
     Attributes:
       auxiliary: w_aux.
@@ -83,17 +83,17 @@ def cdcd_loss(
         chain has no uniform mass, a visible token tells x_0, and its KL terms are 0.
       logits: the model's logits of x_0 given x_t.
       x0: the true codes.
-      s: the earlier time, which the weights a and c hang on; 0 at the first step.
+      s: the earlier time, on which the weights a and c depend; 0 at the first step.
       p_t: probability with which the step was drawn, for the importance weight 1 / p(t).
-      weights: the dials.
+      weights: the hyperparameters.
       negatives: none for the plain diffusion loss; any number of each kind.
-      quirks: `first_step_unweighted` and `punish_truth` are looked at.
+      quirks: `first_step_unweighted` and `punish_truth` are used.
     """
     candidates = with_negatives(x0, negatives)
-    seen = torch.where(posterior.x_t == posterior.num_codes, weights.masked, weights.visible).double()
+    by_token = torch.where(posterior.x_t == posterior.num_codes, weights.masked, weights.visible).double()
     if quirks.first_step_unweighted:
-        seen = torch.where((s == 0.0)[:, None], 1.0, seen)
-    scale = seen / p_t.double()[:, None]
+        by_token = torch.where((s == 0.0)[:, None], 1.0, by_token)
+    scale = by_token / p_t.double()[:, None]
     kl_weight, ce_weight = push_weights(x0, s, scale, negatives, weights.contrast_time, quirks)
     kl_weight[..., 0] = scale
     ce_weight[..., 0] = weights.auxiliary * over_time(weights.auxiliary_time, s) * scale
@@ -115,7 +115,7 @@ def push_weights(
     quirks: Quirks = RIGHT,
 ) -> tuple[Float64[Tensor, "B N C"], Float64[Tensor, "B N C"]]:
     """Weights of KL and cross-entropy for `with_negatives`: -scale c(s) w / M for negatives, 0 for the truth, which comes
-    first. Tokens at which a negative holds the true code have no weight, but for the quirk `punish_truth`.
+    first. Tokens at which a negative holds the true code have no weight, except with the quirk `punish_truth`.
     """
     num = 1 + sum(group.codes.shape[1] for group in negatives)
     kl_weight, ce_weight = torch.zeros(2, *x0.shape, num, dtype=torch.float64, device=x0.device)

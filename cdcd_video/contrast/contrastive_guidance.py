@@ -1,14 +1,14 @@
-"""The contrast as guidance: what a model says of the codes, tilted up the slope of a contrastive score (Ouyang et al. 2023).
+"""Contrastive guidance: tilts the model's distribution along the gradient of a contrastive score (Ouyang et al. 2023).
 
-They add the gradient of a contrastive loss to the noise that a Gaussian model predicts. Codes have no noise to be bent,
-but log-probabilities that can be tilted. With g the slope of the score at p(x_0 | x_t) and lambda the strength in nats,
+They add the gradient of a contrastive loss to the noise that a Gaussian model predicts; with codes, log-probabilities are
+tilted instead. With g the gradient of the score at p(x_0 | x_t) and lambda the strength in nats,
 
     q(x_0 = k) ~ p(x_0 = k) exp(lambda g_k)        at every place of the frame.
 
-Where the score is linear in the codes, q is p weighted by exp(lambda score), whole frames at a time, exactly; elsewhere it
-is that to first order in q - p. Among all laws that are independent from place to place it has the highest
-lambda <g, q> - KL(q | p) [ours]. The other way, to add lambda d score / d logits, is no reweighting of p: that slope holds
-a factor p, so codes which the model thinks unlikely would hardly gain however much better they are.
+If the score is linear in the codes, q is p weighted by exp(lambda score) over whole frames, exactly; otherwise to first order
+in q - p. Among all distributions that are independent from place to place it has the highest lambda <g, q> - KL(q | p)
+[ours]. Adding lambda d score / d logits instead is no reweighting of p: that gradient has a factor p, so codes which the
+model finds unlikely would hardly gain, however much better they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,28 +20,27 @@ from torch import Tensor
 from cdcd_video.contrast.info_nce import info_nce
 
 TEMPERATURE = 1.0
-"""Of the guidance. The 0.1 of training is for a choice among many rows of a batch; against one row of cosine 0 it is
-certain of the positive from a cosine of 0.5 on, and has no slope left to go by."""
+"""Of the guidance. The 0.1 of training is for many negatives; with one negative of cosine 0 the loss would be flat from a
+cosine of 0.5 on."""
 
 ENOUGH = 0.5
-"""A step is kept if the score rises by at least this share of what its slope promises (Armijo 1966)."""
+"""A step is accepted if the score rises by at least this share of what its gradient predicts (Armijo 1966)."""
 MAX_HALVINGS = 24
-"""Of a step that is too long; after so many it is given up."""
+"""Of a step that is too long; after so many there is no step."""
 
 Score = Callable[[Float[Tensor, "B N K"]], Float[Tensor, "B"]]
-"""Soft codes -> how good each frame is; every row by itself."""
+"""Soft codes -> score of each frame, independent of the other rows."""
 
 
 def closeness(anchor: Float[Tensor, "B J"], positives: Sequence[Float[Tensor, "B J"]]) -> Float[Tensor, "B"]:
-    """Minus the sum of InfoNCE between frames and each thing they should be close to.
+    """Minus the sum of InfoNCE between frames and each embedding that they should be close to.
 
-    The negative is nothing in particular: the zero vector, which is the embedding of the empty caption here and has cosine
-    0 with everything, as other clips and other sentences have on average in a space that is used evenly. It is the same
-    for all, so a video's score does not depend on those that are drawn beside it.
+    The only negative is the zero vector, which is the embedding of the empty caption here. Its cosine with everything is 0,
+    as that of other clips and captions is on average. A video's score therefore does not depend on its batch.
 
     Args:
       anchor: unit-norm embeddings of frames.
-      positives: unit-norm embeddings of what each frame should be close to, such as the earlier frame and the sentence.
+      positives: unit-norm embeddings that each frame should be close to, such as the earlier frame and the caption.
 
     Returns:
       Nats, at most 0: -log(1 + exp(-cosine / TEMPERATURE)) for each positive, added. The gradient to the anchor has a norm
@@ -54,15 +53,15 @@ def closeness(anchor: Float[Tensor, "B J"], positives: Sequence[Float[Tensor, "B
 
 
 def tilted(logits: Float[Tensor, "B N K"], score: Score, strength: float) -> Float[Tensor, "B N K"]:
-    """log p + strength * d score / d p, normalised: what the model says, tilted towards codes that score higher.
+    """log p + strength * d score / d p, normalised: the model's distribution, tilted towards codes that score higher.
 
-    A slope holds only nearby, and past that a longer step lowers the score it was to raise. So a row's step is halved
-    until the score of the tilted soft codes rises by at least half of what the slope promises: any strength is safe,
-    and no row is tilted to a lower score than it had. A linear score keeps every promise, and its steps whole.
+    The gradient is valid only nearby, and too long a step lowers the score. A row's step is therefore halved until the score
+    of the tilted soft codes rises by at least half of what the gradient predicts. Any strength is safe, and no row ends
+    with a lower score. With a linear score no step is halved.
 
     Args:
       logits: log-probabilities up to a constant; -inf stays -inf.
-      score: with gradients to the soft codes. It is asked under `torch.enable_grad`, also inside `torch.no_grad`.
+      score: differentiable in the soft codes; called under `torch.enable_grad`, also inside `torch.no_grad`.
       strength: lambda, nats of log-probability per unit of score; 0 leaves the distribution as it is.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which term moves the model: each term's part in the gradient at the logits."""
+"""Each term's share of the gradient at the logits."""
 
 from collections.abc import Callable, Mapping
 
@@ -21,11 +21,10 @@ def gradient_shares(
 ) -> dict[str, Tensor]:
     """Norm of each weighted term's gradient at the logits, over the sum of these norms.
 
-    The norms do not add up to the norm of the whole gradient, since terms may pull against each other; the share says how
-    hard each of them pulls.
+    The norms do not add up to the norm of the whole gradient, since terms may have opposite directions.
 
     Args:
-      logits: of x_0 given x_t; they may hang in a graph, which is kept.
+      logits: of x_0 given x_t; if they are part of a graph, it is kept.
       posterior: the posteriors of the step.
       candidates: codes as for `weighted_terms`: the true ones first, then those of CDCD's negatives.
       kl_weight, ce_weight: their weights: of the truth those of `bound` and `auxiliary`, of the rest those of `cdcd`.

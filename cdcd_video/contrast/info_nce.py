@@ -1,12 +1,12 @@
-"""InfoNCE between drawn frames and what they should be close to."""
+"""InfoNCE between anchors and their positives."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 TIE = 1e-5
-"""Cosines that differ by no more are equal. The last bits of a float32 sum depend on its order, which is another on another
-processor or in a batch of another size: without a margin they would decide who wins among equal rows."""
+"""Cosines that differ by no more are equal: the last bits of a float32 sum depend on the processor and the batch size, and
+must not decide which of two equal rows wins."""
 
 
 def wide(values: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def info_nce(
 
     Returns:
       Nats per anchor, at least 0 and at most log(1 + M) + 2 / temperature, M the negatives that count; and 1.0 where the
-      positive beats them all by more than `TIE` (a tie is no win). An anchor without negatives pays 0, with gradient 0,
+      positive beats them all by more than `TIE` (a tie is no win). An anchor without negatives has loss 0 and gradient 0,
       and wins.
     """
     # In full precision also where the networks run in 16 bits: a temperature magnifies the rounding of a cosine.
@@ -68,8 +68,8 @@ def batch_info_nce(
     symmetric: bool = False,
     among: tuple[Float[Tensor, "M J"] | None, Float[Tensor, "M J"]] | None = None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
-    """Anchors look for their positives among all positives of the batch; or the mean of that and of positives looking for
-    their anchors among all anchors (Radford et al. 2021, the loss of CLIP).
+    """InfoNCE with the other positives of the batch as negatives; with `symmetric` the mean of that and of the same with
+    anchors and positives exchanged (Radford et al. 2021, the loss of CLIP).
 
     Args:
       anchor, positive: unit-norm rows that belong together.
@@ -88,7 +88,7 @@ def batch_info_nce(
     nats, wins = info_nce(anchor, positive, positives, is_negative, temperature, own, is_own_negative)
     if symmetric:
         assert anchors is not None, "both directions need the anchors of all processes"
-        is_looked_for = is_negative.T if among is None else is_negative
-        back, is_found = info_nce(positive, anchor, anchors, is_looked_for, temperature)
-        nats, wins = (nats + back) / 2, (wins + is_found) / 2
+        is_negative_back = is_negative.T if among is None else is_negative
+        back, wins_back = info_nce(positive, anchor, anchors, is_negative_back, temperature)
+        nats, wins = (nats + back) / 2, (wins + wins_back) / 2
     return nats, wins

@@ -10,7 +10,7 @@ from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 def chunk_orders(
     batch: int, num_negatives: int, num_chunks: int, generator: torch.Generator, quirks: Quirks = RIGHT
 ) -> Int64[Tensor, "B M chunks"]:
-    """Draws orders of chunks, none of which leaves every chunk where it is.
+    """Samples orders of chunks, none of which is the identity.
 
     Args:
       batch: B.
@@ -20,7 +20,7 @@ def chunk_orders(
       quirks: with `one_order_for_all`, the samples share their M orders, and an order may be the identity.
 
     Raises:
-      ValueError: if there are fewer than two chunks, of which there is no other order.
+      ValueError: if there are fewer than two chunks.
     """
     if num_chunks < 2:
         raise ValueError(f"reordering needs at least two chunks, not {num_chunks}")
@@ -29,7 +29,7 @@ def chunk_orders(
         order = torch.rand(1, num_negatives, num_chunks, generator=generator, device=device).argsort(-1)
         return order.expand(batch, -1, -1)
     order = torch.rand(batch, num_negatives, num_chunks, generator=generator, device=device).argsort(-1)
-    # The identity, once in num_chunks! draws, is turned by one place.
+    # The identity, which has probability 1 / num_chunks!, is rotated by one place.
     identity = torch.arange(num_chunks, device=device)
     return torch.where((order == identity).all(-1, keepdim=True), identity.roll(-1), order)
 
@@ -68,7 +68,7 @@ def shifted(codes: Int64[Tensor, "B N"], num_chunks: int, quirks: Quirks = RIGHT
     Args:
       codes: the true ones.
       num_chunks: at least 2.
-      quirks: `shift_repeats_first` and `tail_stays` are looked at.
+      quirks: `shift_repeats_first` and `tail_stays` are used.
     """
     order = torch.arange(num_chunks, device=codes.device).roll(-1)
     if quirks.shift_repeats_first:
@@ -80,7 +80,7 @@ def others(codes: Int64[Tensor, "B N"], num_negatives: int) -> Int64[Tensor, "B 
     """The codes of the next M samples of the batch, cyclically: CDCD's inter negatives [CDCD].
 
     Raises:
-      ValueError: if the batch has not that many other samples.
+      ValueError: if the batch has fewer other samples.
     """
     if not 1 <= num_negatives < len(codes):
         raise ValueError(f"a batch of {len(codes)} has {len(codes) - 1} other samples, not {num_negatives}")

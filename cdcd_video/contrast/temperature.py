@@ -1,4 +1,4 @@
-"""How far a learned temperature may fall, and how it comes up again."""
+"""The lower limit of a learned temperature."""
 
 import math
 
@@ -11,10 +11,10 @@ LARGEST_SCALE = 100.0
 
 
 def held(log_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """A learned log(1 / temperature), put back in place where a step took it beyond log `LARGEST_SCALE`.
+    """A learned log(1 / temperature), clamped in place to at most log `LARGEST_SCALE`.
 
-    The parameter itself is put back, not a copy of it that is computed with: the gradient of `clamp` is 0 beyond the
-    bound, so a temperature that once fell so low would stay there for ever, whatever the loss says.
+    The parameter itself is clamped, and not a copy of it: the gradient of `clamp` is 0 beyond the bound, so that the
+    temperature could never rise again.
 
     Args:
       log_scale: the parameter.

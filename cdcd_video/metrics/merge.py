@@ -54,9 +54,9 @@ def at_main(by_number: ByNumber, feature_stores: Mapping[str, FeatureStore], exa
             str(number): {system: [_plain(one) for one in ones] for system, ones in systems.items()}
             for number, systems in by_number.items()
         }
-        distributed.to_main(packed([plain, parts, pictures]))
+        distributed.send_to_main(packed([plain, parts, pictures]))
         return False
-    for content in distributed.from_others():
+    for content in distributed.receive_from_others():
         plain, parts, pictures = unpacked(content)
         by_number |= {
             int(number): {system: [_measurement(*one) for one in ones] for system, ones in systems.items()}

@@ -1,4 +1,4 @@
-"""What the denoiser and the baselines share: a transformer over patches, conditioned on times, caption and earlier frames."""
+"""The trunk of denoiser and baselines: a transformer over patches, conditioned on times, caption and earlier frames."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,26 +17,26 @@ from cdcd_video.networks.transformer import Block
 
 @dataclass(frozen=True)
 class CachedCondition:
-    """What does not change along a reverse walk: computed once per frame, not once per step."""
+    """What does not change between the steps of a frame, so that it is computed once."""
 
     positions: Float[Tensor, "B P D"]
     keys_values: tuple[tuple[Tensor, Tensor], ...]
-    clocks: Float[Tensor, "B 65"]
+    time_features: Float[Tensor, "B 65"]
     """Sinusoids of dt and age, and whether there is a first frame."""
-    copied: tuple[Tensor, Tensor]
-    """What copying the source and the first frame would score: (B, P, Q) digits, or codes (B, P, g) where they have none."""
+    copies: tuple[Tensor, Tensor]
+    """What the logits may copy of source and first frame: (B, P, Q) one-hot digits, or codes (B, P, g) without digits."""
     condition: Condition
 
 
 class ConditionalTransformer(nn.Module, ABC):
     """Blocks with adaptive norm on t, dt and age, self-attention over patches and cross-attention to the caption.
 
-    A network over codes or code values says how it reads them (`_read`, `_latents`, `_copies`) and what its heads are. Its
-    `__init__` calls `_add_trunk` between its input layers and its heads: fresh weights are drawn in this order.
+    A subclass defines its inputs (`_read`, `_latents`, `_copies`) and its heads. Its `__init__` calls `_add_trunk` between
+    the two, because fresh weights are sampled in this order.
     """
 
     keeps_activations = True
-    """Whether what the blocks work out is kept for the gradient, or worked out again (Chen et al. 2016)."""
+    """Whether activations are kept for the gradient, or computed again (Chen et al. 2016)."""
 
     def _add_trunk(self, cfg: DenoiserConfig, *, num_patches: int, text_width: int, mlp_width: int | None) -> None:
         """Adds the blocks and what conditions them.
@@ -61,7 +61,7 @@ class ConditionalTransformer(nn.Module, ABC):
         self.norm = nn.LayerNorm(width)
 
     def _latents(self, latents: Tensor) -> Tensor:
-        """An earlier frame's codes, or code values, as the network works on them."""
+        """Codes, or code values, of an earlier frame in the form that the network uses."""
         return latents
 
     @abstractmethod
@@ -70,10 +70,10 @@ class ConditionalTransformer(nn.Module, ABC):
 
     @abstractmethod
     def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
-        """What copying the source and the first frame would score; of a first frame that is not there, nothing."""
+        """`CachedCondition.copies`; zero for a first frame that is withheld."""
 
     def _no_first(self, like: Tensor) -> Tensor:
-        """What stands in the place of a first frame that is withheld."""
+        """Replaces the input of a first frame that is withheld."""
         return self.no_first.to(like.dtype)
 
     def prepare(
@@ -86,12 +86,16 @@ class ConditionalTransformer(nn.Module, ABC):
         of_first = torch.where(is_there, of_first, self._no_first(of_first))
         context = normalized_halves(condition.text.tokens) if self.normalised_text else condition.text.tokens
         attentions: list[Any] = [block.cross_attention for block in self.blocks]
-        clocks = [clock(condition.gap_s), clock(condition.age_s), condition.has_first[:, None].float()]
+        time_features = [
+            time_embedding(condition.gap_s),
+            time_embedding(condition.age_s),
+            condition.has_first[:, None].float(),
+        ]
         return CachedCondition(
             positions=of_source + of_first + self.position,
             keys_values=keys_values or tuple(attention.keys_values(context) for attention in attentions),
-            clocks=torch.cat(clocks, -1),
-            copied=self._copies(source, first, is_there),
+            time_features=torch.cat(time_features, -1),
+            copies=self._copies(source, first, is_there),
             condition=condition,
         )
 
@@ -99,8 +103,8 @@ class ConditionalTransformer(nn.Module, ABC):
         self, x: Float[Tensor, "B P D"], t: Float[Tensor, "B"], prepared: CachedCondition
     ) -> Float[Tensor, "B P D"]:
         """The blocks, at times t in (0, 1]."""
-        now = self.clock_in(torch.cat([clock(t), prepared.clocks], -1))
-        modulation = self.to_modulation(nn.functional.silu(now)).unflatten(-1, (6, -1))
+        times = self.clock_in(torch.cat([time_embedding(t), prepared.time_features], -1))
+        modulation = self.to_modulation(nn.functional.silu(times)).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
         for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
             given = dict(modulation=modulation, context=keys_values, is_key=is_word)
@@ -125,7 +129,7 @@ LEAST_VARIANCE = 1e-8
 TIME_EMBEDDING_WIDTH = 32
 
 
-def clock(value: Float[Tensor, "B"]) -> Float[Tensor, "B 32"]:
+def time_embedding(value: Float[Tensor, "B"]) -> Float[Tensor, "B 32"]:
     """Sinusoids of a time (Vaswani et al. 2017, sec. 3.5), wave lengths from 1/16 to 64 of its unit."""
     half = TIME_EMBEDDING_WIDTH // 2
     rates = torch.exp2(torch.linspace(-6, 4, half, device=value.device)) * 2 * math.pi

@@ -1,4 +1,4 @@
-"""What a network is told beside x_t and t, the empty caption, and both in one batch for classifier-free guidance."""
+"""What networks are conditioned on, the empty caption, and batches with and without captions for guidance."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from cdcd_video.records import TextStates
 
 @dataclass(frozen=True)
 class Condition:
-    """All that the denoiser knows beside x_t and t. (Code values instead of codes, for the baseline that works on those.)"""
+    """Everything that the denoiser is given besides x_t and t; code values instead of codes in the baseline on those."""
 
     source: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
     first: Int[Tensor, "B N"] | Float[Tensor, "B P V"]
@@ -39,7 +39,7 @@ def empty_text(text: TextStates) -> TextStates:
 
 
 def with_dropped_captions(text: TextStates, share: float, uniforms: Float[Tensor, "B 1"]) -> TextStates:
-    """A share of the captions becomes the empty caption, where its number in [0, 1) is below `share`."""
+    """Captions whose number in [0, 1) is below `share` become the empty caption."""
     is_dropped = uniforms < share
     empty = empty_text(text)
     return TextStates(

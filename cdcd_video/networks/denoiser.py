@@ -15,9 +15,8 @@ from cdcd_video.networks.conditioning import Condition
 class Denoiser(ConditionalTransformer):
     """Transformer with adaptive norm on t, dt and age, self-attention over patches, cross-attention to the caption.
 
-    The codes' geometry enters and leaves: a code is read as its table entry *and* its digits' values; logits are the sum
-    of one logit per digit, a free logit per code, and a learned pull towards the source's and the first frame's digits
-    (what does not move is copied, not learned by heart).
+    A code enters as its table entry and a free embedding. A logit is the sum of one logit per digit of the code, a free logit
+    of the code, and learned weights on the digits of source and first frame, so that what does not move is copied.
 
     Args:
       cfg: size.
@@ -29,7 +28,7 @@ class Denoiser(ConditionalTransformer):
     """
 
     needs_digits = False
-    """Whether codes without digits count as one digit all the same (for who reads `digits`)."""
+    """Whether codes without digits are treated as one digit (for subclasses that use `digits`)."""
     geometry: Tensor
     digits: Tensor
     repeats: Tensor
@@ -79,7 +78,7 @@ class Denoiser(ConditionalTransformer):
         """Corrupted codes at times t in (0, 1] -> logits over clean codes (never over the mask)."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = self._read(x_t, 0) + prepared.positions
-        return self._logits(self._trunk(x, t, prepared), prepared.copied)
+        return self._logits(self._trunk(x, t, prepared), prepared.copies)
 
     def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:
         """Codes in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
@@ -95,7 +94,7 @@ class Denoiser(ConditionalTransformer):
         return copied, of_first * is_there if self.has_digits else of_first.where(is_there, -1)
 
     def _copied(self, codes: Int[Tensor, "B N"]) -> Tensor:
-        """One-hot digits of codes, patch by patch (the codes themselves, where they have no digits): what a copy would score."""
+        """One-hot digits of codes, patch by patch; the codes themselves where they have no digits."""
         if not self.has_digits:
             return codes.unflatten(1, (self.num_patches, self.groups))
         return self.digits[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
@@ -115,11 +114,11 @@ class Denoiser(ConditionalTransformer):
     def _logits_of_codes(
         self, x: Float[Tensor, "B P D"], pulls: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor]
     ) -> Float[Tensor, "B N K"]:
-        """The same where a code is its one digit: the two maps to codes are one, and a pull is on one code."""
+        """`_logits` where a code is its only digit: the two maps to codes are one, and a copy is one code."""
         weight, bias = self.to_digits.weight + self.to_codes.weight, self.to_digits.bias + self.to_codes.bias
         logits = linear(x, weight, bias).to(torch.float32, copy=True)
         start = torch.arange(self.groups, device=x.device) * self.num_codes
-        for pull, codes in zip(pulls, copied, strict=True):  # into no view, whose whole gradient autograd would copy
+        for pull, codes in zip(pulls, copied, strict=True):  # not into a view: autograd would copy its whole gradient
             logits.scatter_add_(-1, codes.clamp(min=0) + start, pull.float() * (codes >= 0))
         return logits.unflatten(-1, (self.groups, -1)).flatten(1, 2)
 

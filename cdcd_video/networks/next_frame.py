@@ -1,4 +1,4 @@
-"""What draws the next frame, and what a baseline is beside that: the seam between a video and the model that draws it."""
+"""What samples the next frame, and what a baseline must offer besides: the interface between pipeline and models."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -14,18 +14,18 @@ from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 @runtime_checkable
 class NextFrame(Protocol):
-    """How the next frame's latents are drawn: codes (B, N), or code values (B, P, V) that never meet the grid again."""
+    """Samples the latents of the next frame: codes (B, N), or code values (B, P, V), which are never rounded to codes."""
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Tensor:
-        """The user's frame as latents of this way."""
+        """Latents of the first frame, from its codes."""
 
     def next_frame(self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]) -> Tensor:
-        """One frame further; every video draws from its own stream, and from nothing else."""
+        """Latents of the next frame; every video has its own stream of random numbers, and uses no other."""
 
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """A way that can say how likely it is to draw given codes. One that walks in continuous values cannot."""
+    """A model that assigns a likelihood to codes. A model of continuous values does not."""
 
     def nll(
         self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
@@ -35,10 +35,10 @@ class Likelihood(Protocol):
 
 @runtime_checkable
 class Baseline(NextFrame, Protocol):
-    """A network that draws frames and says what it pays: in the place of denoiser, chain and objective at once."""
+    """A network in the place of denoiser, process and objective: it samples frames and computes its own loss."""
 
     def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
-        """Codes of some training frames, once before the first step: what has to be fixed by the data is fixed now."""
+        """Called once, before the first step, with codes of training frames: fixes what depends on the data."""
 
     def learn(
         self,
@@ -50,13 +50,13 @@ class Baseline(NextFrame, Protocol):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """What the baseline pays for a batch, the same batch that our denoiser would be given.
+        """The loss of a batch, the same batch that the denoiser would be given.
 
         Args:
           batch: code pairs.
-          cfg: jitter of the source, dropout of captions, and whatever else the baseline knows of.
+          cfg: noise of the source, dropout of captions, and whatever else the baseline uses.
           loss: weights of tokens.
-          rows: every random number; and, as `rows.reduce`, the processes that share the batch.
-          own_share: share of examples whose source frame the baseline draws itself, in one pass, from the frame before it.
-          temperature: of those drawings.
+          rows: all random numbers; and, as `rows.reduce`, the processes that share the batch.
+          own_share: share of examples whose source frame the baseline samples itself, in one pass, from the frame before it.
+          temperature: of these samples.
         """

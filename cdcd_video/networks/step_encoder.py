@@ -1,8 +1,8 @@
-"""An eye for steps: it sees where a frame came from, so that it can tell whether the step is what the sentence says.
+"""Contrastive step-text encoder: embeds the step from one frame to the next, and the caption, in one space.
 
-An embedding of single frames cannot: neither a frame nor a sentence's embedding that was learned from single frames knows
-of motion. This small pair of towers is trained on true steps before the diffusion, then frozen, and takes the place of
-`embed` in the frame-text term (`loss.contrast.text_eye: step`).
+An embedding of single frames, and a caption embedding learned with it, contain no motion. This small pair of towers is
+trained on true steps before the diffusion (stage `eye`), then frozen, and replaces `embed` in the frame-text term
+(`loss.contrast.text_eye: step`).
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.networks.codec.frame_codec import CodeSpace
-from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, clock, normalized_halves
+from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, normalized_halves, time_embedding
 from cdcd_video.networks.transformer import Block
 from cdcd_video.records import ALONE, CodePair, Collectives, LossTerms, TextStates
 
@@ -48,13 +48,17 @@ class StepTextEncoder(nn.Module):
         self, source: Float[Tensor, "B P V"], values: Float[Tensor, "B P V"], gap_s: Float[Tensor, "B"]
     ) -> Float[Tensor, "B J"]:
         """The step from a source frame to (soft) code values; differentiable in both."""
-        x = self.step_in(torch.cat([source, values - source], -1)) + self.gap_in(clock(gap_s))[:, None] + self.position
+        x = (
+            self.step_in(torch.cat([source, values - source], -1))
+            + self.gap_in(time_embedding(gap_s))[:, None]
+            + self.position
+        )
         for block in self.blocks:
             x = block(x)
         return F.normalize(self.step_out(self.norm(x).mean(1)).float(), dim=-1)
 
     def encode_text(self, text: TextStates) -> Float[Tensor, "B J"]:
-        """Sentences, word by word: the layer of word embeddings keeps the words of motion, which the last layer loses."""
+        """Captions, word by word: word embeddings keep the words of motion, which the last layer loses."""
         tokens = normalized_halves(text.tokens) if self.normalised_text else text.tokens
         words = self.text_in(tokens) * text.is_word[..., None]
         return F.normalize(self.text_out(words.sum(1) / text.is_word.sum(1, keepdim=True)).float(), dim=-1)
@@ -63,7 +67,7 @@ class StepTextEncoder(nn.Module):
 def step_encoder_objective(
     step_encoder: StepTextEncoder, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
 ) -> LossTerms:
-    """One step of the eye's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
+    """The loss of the encoder's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
     steps = step_encoder.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
     text = step_encoder.encode_text(batch.text)
     is_other = batch.caption[:, None] != reduce.gather(batch.caption)

@@ -1,4 +1,4 @@
-"""What a training step shows a network, and how it weighs tokens: the same for the denoiser and for every baseline."""
+"""Inputs and token weights of a training step, the same for the denoiser and every baseline."""
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -16,14 +16,14 @@ def noisy_source(
     uniforms: Float[Tensor, "B N"],
     reduce: Collectives = ALONE,
 ) -> Shaped[Tensor, "B N *d"]:
-    """Source codes (or their values) as a roll-out will see them: some tokens of each row are another row's.
+    """Source codes (or their values) with errors like those of a roll-out: some tokens are another example's.
 
     Args:
       codes: of the earlier frame.
-      most: the largest share of a row that becomes another row's.
-      noise: in [0, 1), how much of that each row gets.
-      uniforms: in [0, 1), which tokens those are.
-      reduce: of the processes that share the batch.
+      most: the largest share of tokens that are replaced.
+      noise: in [0, 1), which part of that share each example gets.
+      uniforms: in [0, 1), which tokens are replaced.
+      reduce: the processes that share the batch.
     """
     is_wrong = uniforms < most * noise
     others = reduce.own(reduce.gather(codes).roll(1, 0))
@@ -31,14 +31,14 @@ def noisy_source(
 
 
 def token_weights(batch: CodePair, loss: LossConfig) -> Float[Tensor, "B N"]:
-    """Weight of each token in L_aux: what changes counts more, a clip in which nothing changes counts less."""
+    """Weight of each token in L_aux: `changed` for tokens that change, `still_clip` for clips in which none does."""
     changed = batch.target != batch.source
     weight = 1 + (loss.changed - 1) * changed.float()
     return torch.where(changed.any(1, keepdim=True), weight, weight * loss.still_clip)
 
 
 def weight_sum(weight: Float[Tensor, "..."], reduce: Collectives = ALONE) -> Float[Tensor, ""]:
-    """What a sum weighted so is divided by for a mean over the whole batch; where nothing has a weight, the mean is 0."""
+    """The divisor that makes a weighted sum a mean over the whole batch; tiny instead of 0 where no token has a weight."""
     return reduce.mean(weight.sum()).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
@@ -48,11 +48,11 @@ def masked_mean(values: Float[Tensor, "B N"], mask: Tensor, reduce: Collectives 
 
 
 def condition_before(batch: CodePair) -> Condition:
-    """What was known when the source frame was sampled: the frame before it, and the same sentence."""
+    """The condition of the source frame itself: the frame before it, and the same caption."""
     age_s = (batch.age_s - batch.before_gap_s).clamp_min(0)  # 0 where there is no first frame
     return Condition(batch.before, batch.first, batch.has_first, batch.before_gap_s, age_s, batch.text)
 
 
 def gets_own_source(batch: CodePair, share: float, uniforms: Float[Tensor, "B"]) -> Bool[Tensor, "B"]:
-    """Which examples go on from a frame that the model sampled itself; never where the source is the first frame."""
+    """Which examples get a source frame that the model sampled; never where the source is the first frame."""
     return (uniforms < share) & (batch.before_gap_s > 0)

@@ -1,4 +1,4 @@
-"""The one transformer block that the denoiser, its baselines, the decoder and the embed head share."""
+"""The transformer block of denoiser, baselines, decoder and embed head."""
 
 from collections.abc import Callable
 from typing import cast
@@ -12,12 +12,12 @@ from cdcd_video.kernels import feed_forward, modulated, tiled
 from cdcd_video.kernels.products import linear
 
 PLAIN_UP_TO = 256
-"""On CPU below this many keys the written-out product beats the fused kernel (64 tokens, bf16: about six times)."""
+"""On a CPU up to this many keys plain products are faster than the fused kernel (64 tokens, bf16: about six times)."""
 
 Recall = Callable[[tuple[Tensor, Tensor]], tuple[tuple[Tensor, Tensor], Tensor | None]]
-"""Keys and values of the tokens at hand -> all keys and values that they may look at, and a mask (Nq, Nk) or None for all.
+"""Keys and values of the current tokens -> all keys and values to attend to, and a mask (Nq, Nk) or None for all.
 
-It makes self-attention causal, and lets it look at tokens that were read earlier."""
+For causal self-attention and for a cache."""
 
 
 def attend(
@@ -28,9 +28,9 @@ def attend(
     *,
     by_query: bool = False,
 ) -> Float[Tensor, "B h Nq d"]:
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1); keys where `is_key` is False are not seen.
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1); keys where `is_key` is False are masked.
 
-    With `by_query`, `is_key` is (Nq, Nk): which query sees which key.
+    With `by_query`, `is_key` is (Nq, Nk): which query attends to which key.
     """
     if (is_key is None or not by_query) and tiled.serves(q, k):
         return tiled.attention(q, k, v, is_key)
@@ -82,14 +82,14 @@ class Attention(nn.Module):
 
 
 class SquaredReLU(nn.Module):
-    """max(0, x) squared (So et al. 2021, "Primer"): as good as GELU here, and a fifth of its time on a CPU."""
+    """max(0, x) squared (So et al. 2021, "Primer"): as good as GELU here, in a fifth of its time on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.relu().square()
 
 
 class FeedForward(nn.Sequential):
-    """The MLP of a block, with squared ReLU; a part of its rows at a time where that pays."""
+    """The MLP of a block, with squared ReLU; some rows at a time where that is faster."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__(nn.Linear(width, hidden), SquaredReLU(), nn.Linear(hidden, width))
@@ -146,8 +146,8 @@ class Block(nn.Module):
         assert modulation is not None, "adaptive norms need a modulation"
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (modulation + self.modulation)[:, :, None].unbind(1)
         normed = _modulated(self.norm_self, x, scale, shift)
-        seen, is_seen = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))
-        x = _with_gated(x, gate, self.self_attention(normed, seen, is_seen, by_query=True))
+        keys_values, visible = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))
+        x = _with_gated(x, gate, self.self_attention(normed, keys_values, visible, by_query=True))
         x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
         return _with_gated(x, gate_mlp, self.mlp(_modulated(self.norm_mlp, x, scale_mlp, shift_mlp)))
 

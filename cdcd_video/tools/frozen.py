@@ -39,7 +39,7 @@ def main() -> int:
             if not cache.exists():
                 write_cache(cache, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split="val")
             with torch.no_grad():
-                found = rollout_health.roll_outs(pipe.way, model.codec, config, CodeCache(cache), device)
+                found = rollout_health.roll_outs(pipe.sampler, model.codec, config, CodeCache(cache), device)
             ratio = found.get("rolled_motion_ratio")
             told = "nothing moves in its clips" if ratio is None else f"{ratio:.3f}"
             print(f"{Path(name).name:<24} rolled_motion_ratio {told}", *health.alarms(found, 1.0), sep="  ", flush=True)

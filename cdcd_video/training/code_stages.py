@@ -164,9 +164,9 @@ class DiffusionStage(CodeStage):
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
         ours = DiscreteSampler(self.denoiser, self.process, self.codec, self.config)
-        way = self.denoiser if self.config.baseline else ours
+        sampler = self.denoiser if self.config.baseline else ours
         watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
-        given = (way, self.codec, self.config)
+        given = (sampler, self.codec, self.config)
         return (
             terms
             | rollout_health.single_frames(*given, watched)

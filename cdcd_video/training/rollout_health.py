@@ -25,35 +25,35 @@ ROLLED_FRAMES = 8
 """Frames of a roll-out, the first given; fewer where no shot has so many."""
 
 
-def single_frames(way: NextFrame, codec: CodeSpace, config: Config, batch: CodePair) -> dict[str, float]:
+def single_frames(sampler: NextFrame, codec: CodeSpace, config: Config, batch: CodePair) -> dict[str, float]:
     """Health of frames that are drawn from true ones; see `health.health`.
 
     Args:
-      way: how frames are drawn.
+      sampler: how frames are drawn.
       codec: what codes mean.
       config: whose `sample` says how to draw, and whose seed from which streams.
       batch: examples.
     """
     streams = [generator(config.seed, "health", row, device=batch.source.device) for row in range(len(batch.source))]
-    source, first = way.begin(batch.source), way.begin(batch.first)
+    source, first = sampler.begin(batch.source), sampler.begin(batch.first)
     condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
 
     def arrays_of(latents: Tensor) -> dict[str, np.ndarray]:
         values = _values(codec, latents)
         return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
 
-    sampled = way.next_frame(condition, _dials(config), streams)
+    sampled = sampler.next_frame(condition, _dials(config), streams)
     text_embedding = batch.text.embedding.float().cpu().numpy()
     return health.health(arrays_of(sampled), arrays_of(batch.target), arrays_of(batch.source), text_embedding)
 
 
 def roll_outs(
-    way: NextFrame, codec: CodeSpace, config: Config, cache: CodeCache, device: torch.device
+    sampler: NextFrame, codec: CodeSpace, config: Config, cache: CodeCache, device: torch.device
 ) -> dict[str, float]:
     """Whether roll-outs go on moving; see `health.rolled_motion`.
 
     Args:
-      way, codec, config: as for `single_frames`.
+      sampler, codec, config: as for `single_frames`.
       cache: validation clips, of which shots are followed from their first frames.
       device: where the model is.
     """
@@ -68,10 +68,10 @@ def roll_outs(
     streams = [generator(config.seed, "roll-out", row, device=device) for row in range(len(clip))]
     gap = torch.full((len(clip),), 1 / cache.fps, device=device)
     has_first, dials = torch.ones(len(clip), dtype=torch.bool, device=device), _dials(config)
-    sampled = [way.begin(truth[0])]
+    sampled = [sampler.begin(truth[0])]
     for number in range(num_frames - 1):
         sampled.append(
-            way.next_frame(Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text), dials, streams)
+            sampler.next_frame(Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text), dials, streams)
         )
 
     def values(frames: list[Tensor]) -> Float[np.ndarray, "n F P V"]:
