@@ -120,15 +120,11 @@ def contrast_terms(
     conditioned on the empty one.
 
     Args:
-      logits: of x_0 given x_t.
       posterior: the posteriors of the step, for `level: step`.
-      batch: the examples.
       codec: frozen; embeds codes and soft codes.
-      cfg: weights, level and negatives.
       temperatures: where they are learned; else `cfg.temperature` holds.
       orders: of the chunks of shuffled negatives.
       step_encoder: frozen, for `text_eye: step`.
-      reduce: the processes that share the batch.
 
     Returns:
       The terms by name.

@@ -49,15 +49,11 @@ def diffusion_objective(
 
     Args:
       denoiser: p(x0 | x_t, t, condition).
-      process: the forward process.
       codec: frozen; embeds soft codes for the contrastive terms.
       batch: this process's examples.
-      draws: every random number of the step.
       cfg: length of the chain, noise of the source, dropout of captions.
-      loss: weights of the terms.
       temperatures: of the contrast, if they are learned.
       step_encoder: frozen, for `loss.contrast.text_eye: step`.
-      reduce: the processes that share the batch.
     """
     s, t = draws.times.spans(cfg.num_steps)
     source = noisy_source(batch.source, cfg.source_jitter, draws.source_noise, draws.source_uniforms, reduce)

@@ -48,9 +48,6 @@ _SAMPLING = ("sampling a video", "ask for fewer frames, a smaller batch or a sma
 class ImageToVideo:
     """The public face of a trained model: `pipe(image, "the red circle moves right")`.
 
-    Args:
-      model: a loaded model.
-
     Attributes:
       sampler: samples the next frame; the discrete diffusion, or the baseline that the config names.
       num_threads: CPU threads of one operation while sampling; None: what torch is set to. The caller's own setting is
@@ -273,9 +270,6 @@ class ImageToVideo:
 
         Args:
           frames: a real video at the model's size.
-          caption: its sentence.
-          fps: its rate.
-          seed: of the estimate.
 
         Returns:
           Nats per token. Of the discrete diffusion an estimated upper bound, see `DiscreteSampler.nll`; of a causal model exact.

@@ -1,7 +1,7 @@
-"""What flows along the line. Every record is frozen; every shape is stated once, here.
+"""The records that data, networks and objective exchange. All are frozen.
 
-Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, M negatives, C H W pixels. Where several
-processes share a batch, B is the rows of one of them; `Collectives` says what it may ask of the others.
+Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D width, M negatives, C H W pixels. If several
+processes share a batch, B is the rows of one of them; see `Collectives`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,19 +21,19 @@ Rows = TypeVar("Rows", Tensor, np.ndarray, list)
 
 @dataclass(frozen=True)
 class TextStates:
-    """A batch of captions as a frozen CLIP text tower sees them."""
+    """A batch of captions, encoded by a frozen CLIP text tower."""
 
     tokens: Float[Tensor, "B L Dt"]
-    """Word-embedding layer and last layer, side by side (the first keeps every word readable, the last knows the sentence)."""
+    """Word-embedding layer and last layer, concatenated: the first keeps every word, the last encodes the sentence."""
     is_word: Bool[Tensor, "B L"]
-    """False on padding. A dropped caption is one single word of zeros."""
+    """False on padding. The empty caption is one word of zeros."""
     embedding: Float[Tensor, "B J"]
     """Unit-norm caption embedding in CLIP's joint space."""
 
 
 @dataclass(frozen=True)
 class FramePair:
-    """Two frames of one clip, the first frame of that clip, and the sentence: one training example of the codec."""
+    """Two frames of one clip, the first frame of that clip, and its caption: training examples of the codec."""
 
     first: Float[Tensor, "B 3 H W"]
     """The clip's starting frame, in [0, 1]."""
@@ -51,21 +51,21 @@ class FramePair:
 
 @dataclass(frozen=True)
 class CodePair:
-    """A `FramePair` after the codec: one training example of the diffusion."""
+    """A `FramePair` after the codec: training examples of the diffusion."""
 
     source: Int[Tensor, "B N"]
     target: Int[Tensor, "B N"]
     first: Int[Tensor, "B N"]
-    """Codes of the frame at which the caption began to hold."""
+    """Codes of the frame at which the caption begins."""
     has_first: Bool[Tensor, "B"]
-    """False where the first frame is withheld from the model."""
+    """False where the first frame is dropped from the condition."""
     gap_s: Float[Tensor, "B"]
     """Seconds from source to target (dt)."""
     age_s: Float[Tensor, "B"]
     """Seconds from the first frame to the source."""
     text: TextStates
     clip: Int[Tensor, "B"]
-    """Which clip each example is from (false negatives of the contrast are found by it)."""
+    """Which clip each example is from (to find false negatives of the contrast)."""
     caption: Int[Tensor, "B"]
     """Which distinct caption each example has (likewise)."""
     far: Int[Tensor, "B N"]
@@ -77,14 +77,14 @@ class CodePair:
 
 
 class Collectives:
-    """What a step may ask of the other processes that share its batch. This one is alone and has the batch to itself.
+    """Collective operations of the processes that share a batch; here those of a single process.
 
-    Of every batch, process `rank` of `size` has the rows rank, rank + size, rank + 2 size, ... (its own). See
-    `engine.distributed` for several processes.
+    Of every batch, process `rank` of `size` has the rows rank, rank + size, rank + 2 size, ... (its own).
+    `engine.distributed` has those of several processes.
     """
 
     size: int = 1
-    """How many processes there are."""
+    """Number of processes."""
 
     def own(self, rows: Rows, dim: int = 0) -> Rows:
         """This process's rows, out of those of the whole batch."""
@@ -102,7 +102,6 @@ class Collectives:
         """The rows of all processes, in the order of the batch; gradients flow back to where a row came from.
 
         Args:
-          rows: this process's.
           num_rows: how many there are in all; None where every process has as many.
         """
         return rows
@@ -116,7 +115,7 @@ class Collectives:
         return value
 
     def counted(self, num_own: Tensor) -> Tensor:
-        """What a sum over own rows is divided by for a mean over all `num_own` of the batch; at least 1 in all."""
+        """The divisor that makes a sum over own rows a mean over the `num_own` of the batch, at least 1 in all."""
         return num_own.clamp_min(1)
 
 
@@ -125,10 +124,10 @@ ALONE = Collectives()
 
 @dataclass(frozen=True)
 class RowGenerator:
-    """Random numbers for the rows of one process, as draws for the whole batch give them.
+    """Random numbers for the rows of one process.
 
-    Every process draws the whole batch's numbers from the same generator and keeps those of its own rows: with any number
-    of processes an example meets the same noise.
+    Every process generates the numbers of the whole batch and keeps those of its own rows, so that an example gets the same
+    noise with any number of processes.
     """
 
     generator: torch.Generator
@@ -149,28 +148,28 @@ class RowGenerator:
 
 @dataclass(frozen=True)
 class StepDraws:
-    """Every random number of a training step: given them, the objective is a pure function of weights and batch.
+    """All random numbers of a training step: given them, the objective is a pure function of weights and batch.
 
-    `training.step_draws` makes them. Any of them can be set by hand: `times` to look at one noise level, `x_t` to hand in
-    the corrupted codes themselves.
+    `training.step_draws` makes them. Any of them can be set by hand, such as `times` for one noise level, or `x_t` for given
+    corrupted codes.
     """
 
     times: Times
-    """The step of the chain that each example looks at, and its importance weight."""
+    """The step of the chain of each example, and its importance weight."""
     source_noise: Float[Tensor, "B 1"]
     """How noisy each source is, as a share in [0, 1) of the largest noise."""
     source_uniforms: Float[Tensor, "B N"]
     """Which of its tokens are noise."""
     corruption: Float[Tensor, "2 B N"]
-    """What x_t is drawn with; see `InterpolatingProcess.corrupt`."""
+    """For x_t; see `InterpolatingProcess.corrupt`."""
     caption_uniforms: Float[Tensor, "B 1"]
     """Which captions are dropped."""
     negative_orders: Int[Tensor, "B M c"] | None = None
-    """Orders of the chunks of CDCD's intra negatives, where `loss.cdcd` asks for them."""
+    """Orders of the chunks of CDCD's intra negatives, if `loss.cdcd` has them."""
     shuffled_orders: Int[Tensor, "R M c"] | None = None
-    """Orders of the chunks of the frame-frame term's negatives, where `loss.contrast` asks for them."""
+    """Orders of the chunks of the frame-frame term's negatives, if `loss.contrast` has them."""
     x_t: Int[Tensor, "B N"] | None = None
-    """The corrupted codes, where they are given and not drawn."""
+    """The corrupted codes, if they are given."""
 
 
 @dataclass(frozen=True)
@@ -178,43 +177,43 @@ class RefineDraws:
     """Random numbers of a source frame that the model samples itself, in one step from the frame before."""
 
     start: Float[Tensor, "2 B N"]
-    """What x_1 is drawn with; see `InterpolatingProcess.start`."""
+    """For x_1; see `InterpolatingProcess.start`."""
     sample: Float[Tensor, "3 B N"]
-    """What x_0 is drawn with; see `Posterior.sample`."""
+    """For x_s; see `Posterior.sample`."""
     row_uniforms: Float[Tensor, "B"]
     """Which examples get the sampled source."""
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What one step pays."""
+    """The loss of one step."""
 
     total: Float[Tensor, ""]
     """The scalar that is differentiated."""
     parts: dict[str, Tensor] = field(default_factory=dict)
-    """Every term apart, detached; nats per token unless the name carries another unit."""
+    """Every term, detached; nats per token unless the name has another unit."""
     shares: Callable[[], dict[str, Tensor]] | None = None
-    """Works out each term's share in the gradient. It costs as much as the loss itself, so it is for steps that are logged,
-    and before the total is differentiated."""
+    """Computes each term's share of the gradient. It costs as much as the loss itself, so it is for logged steps, and must be
+    called before the total is differentiated."""
     groups: dict[str, Float[Tensor, "2 G"]] = field(default_factory=dict)
-    """What examples pay by group, detached: sums and counts, so that means over many steps weigh every example alike."""
+    """Values of examples by group, detached: sums and counts, so that means over steps weight all examples equally."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """Frames with what is needed to make them again."""
+    """Frames, and the settings that reproduce them."""
 
     frames: UInt8[np.ndarray, "F H W 3"]
     fps: float
     settings: dict[str, Any] = field(default_factory=dict)
-    """Every drawing setting, seed, checkpoint hash and version; written beside the video."""
+    """Sampling parameters, seed, hash of the model and versions; written beside the video."""
 
     def save(self, path: str | Path, *, scale: int = 1) -> Path:
         """Writes mp4, gif, webp or a folder of PNG, by the suffix.
 
         Args:
           path: target; no suffix means a folder of PNG.
-          scale: whole-number enlargement of tiny frames, for looking at them.
+          scale: integer enlargement of small frames.
 
         Returns:
           The path written.

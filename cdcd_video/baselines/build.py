@@ -17,8 +17,6 @@ def build_baseline(section: BaselineSection, cfg: DenoiserConfig, **shape) -> nn
     """A baseline with fresh weights and, as nearly as whole widths allow, as many parameters as the denoiser of `cfg`.
 
     Args:
-      section: the baseline that the config names.
-      cfg: size of the denoiser.
       **shape: the denoiser's other arguments.
 
     Raises:

@@ -50,7 +50,6 @@ class FlowDenoiser(ConditionalTransformer):
     """E[x_0 | x_t, t, source, first frame, caption, dt] in code values: the denoiser's blocks between linear maps.
 
     Args:
-      cfg: size.
       table: (K, d) where each code lies.
       num_patches, groups: patches per frame, and codes per patch: V = groups x d values each.
       text_width: width of the caption's token states.
@@ -250,7 +249,6 @@ def euler_sampler(
     Args:
       denoise: (x_t, t) -> E[x_0 | x_t].
       noise: x_1.
-      num_steps: S.
     """
     x_t = noise
     times = even_times(num_steps).tolist()

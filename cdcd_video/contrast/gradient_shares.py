@@ -25,7 +25,6 @@ def gradient_shares(
 
     Args:
       logits: of x_0 given x_t; if they are part of a graph, it is kept.
-      posterior: the posteriors of the step.
       candidates: codes as for `weighted_terms`: the true ones first, then those of CDCD's negatives.
       kl_weight, ce_weight: their weights: of the truth those of `bound` and `auxiliary`, of the rest those of `cdcd`.
       others: further weighted terms by name, differentiable in `logits`.

@@ -29,7 +29,6 @@ def info_nce(
       anchor, positive: unit-norm rows that belong together.
       negatives: unit-norm rows, shared by all anchors.
       is_negative: which of them are negatives of which anchor; the others (false negatives) are left out.
-      temperature: of the cosines.
       own: further unit-norm rows, O for each anchor and for it alone.
       is_own_negative: which of those are negatives.
 
@@ -38,7 +37,7 @@ def info_nce(
       positive beats them all by more than `TIE` (a tie is no win). An anchor without negatives has loss 0 and gradient 0,
       and wins.
     """
-    # In full precision also where the networks run in 16 bits: a temperature magnifies the rounding of a cosine.
+    # In float32 even if the networks run in 16 bits: the temperature amplifies the rounding of a cosine.
     with torch.autocast(anchor.device.type, enabled=False):
         anchor, positive, negatives = wide(anchor), wide(positive), wide(negatives)
         pull = (anchor * positive).sum(-1, keepdim=True) / temperature
@@ -75,7 +74,6 @@ def batch_info_nce(
       anchor, positive: unit-norm rows that belong together.
       is_negative: [i, j] says whether positive j is a negative of anchor i, and anchor i one of positive j. With `among`
         its columns are all M rows, and it says both of anchor j and positive i, too: being alike is mutual.
-      temperature: of the cosines.
       own, is_own_negative: as for `info_nce`. They are no anchors, so only the first direction knows them.
       symmetric: whether both directions count.
       among: all anchors (where `symmetric`) and all positives of a batch, of which the rows at hand are a part; None where

@@ -13,7 +13,6 @@ def chunk_orders(
     """Samples orders of chunks, none of which is the identity.
 
     Args:
-      batch: B.
       num_negatives: M, orders per sample.
       num_chunks: at least 2.
       generator: source of randomness; the result lies on its device.
@@ -40,7 +39,6 @@ def reordered(
     """The codes with their chunks in other orders: CDCD's intra negatives [CDCD].
 
     Args:
-      codes: the true ones.
       orders: which chunk comes at each place.
       quirks: with `tail_stays`, chunks are of equal length and what is left over at the end stays where it is.
 
@@ -66,7 +64,6 @@ def shifted(codes: Int64[Tensor, "B N"], num_chunks: int, quirks: Quirks = RIGHT
     """The codes with every chunk one place earlier, the first one last: CDCD's mode `shift`.
 
     Args:
-      codes: the true ones.
       num_chunks: at least 2.
       quirks: `shift_repeats_first` and `tail_stays` are used.
     """

@@ -16,9 +16,6 @@ def held(log_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
     The parameter itself is clamped, and not a copy of it: the gradient of `clamp` is 0 beyond the bound, so that the
     temperature could never rise again.
 
-    Args:
-      log_scale: the parameter.
-
     Returns:
       The same parameter, at most log `LARGEST_SCALE` in its own type; gradients pass.
     """

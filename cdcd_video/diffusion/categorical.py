@@ -1,26 +1,25 @@
-"""Categorical distributions in log space: safe logarithms, one-uniform draws, truncation, guidance."""
+"""Categorical distributions in log space: safe logarithms, sampling from a uniform number, truncation, guidance."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 _COLDEST = 1e-30
-"""Colder than this, logits over the temperature are more than 32 bits hold, and the likeliest code has all the mass anyway."""
+"""Below this, logits / temperature overflow float32, and the likeliest code has all the mass anyway."""
 
 LOG_ZERO = -1.0e30
 """Stands for log 0 where gradients flow: its exp is exactly 0, but differences and products with 0 stay finite."""
 
 
 def safe_log(p: Tensor) -> Tensor:
-    """log p, with `LOG_ZERO` where p is 0. For constants only: no gradient is meant to pass."""
+    """log p, with `LOG_ZERO` where p is 0. For constants only, without gradient."""
     return torch.where(p > 0, p.clamp(min=torch.finfo(p.dtype).tiny).log(), LOG_ZERO)
 
 
 def sample_categorical(p: Float[Tensor, "*batch K"], uniform: Float[Tensor, "*batch"]) -> Int64[Tensor, "*batch"]:
-    """Draws an index in proportion to p, from one uniform number each (inversion of the distribution function).
+    """Samples an index in proportion to p, from one uniform number (inversion of the distribution function).
 
-    An index of weight 0 is never drawn, not even by rounding. Every row is worked out on its own, so a row's result
-    does not depend on which other rows are in the batch.
+    An index of weight 0 is never sampled, not even by rounding. A row's result does not depend on the other rows.
 
     Args:
       p: weights, not negative, with a positive sum; they need not be normalised.
@@ -35,21 +34,21 @@ def sample_categorical(p: Float[Tensor, "*batch K"], uniform: Float[Tensor, "*ba
 def truncate_logits(
     logits: Float[Tensor, "*batch K"], temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
 ) -> Float[Tensor, "*batch K"]:
-    """Sharpens and cuts a distribution, then normalises it.
+    """Applies temperature, top-p and top-k to a distribution, and normalises it.
 
     Args:
       logits: log-probabilities up to a constant.
       temperature: divides the logits; 0 puts all mass on the first largest.
       top_p: in (0, 1], keeps the smallest set of likeliest codes that holds at least this mass (Holtzman et al. 2020);
         1 keeps all. The truncation of VQ-Diffusion and CDCD, "top0.85r", is this same set at top_p = 0.85; they do not
-        normalise afterwards, which changes nothing that is drawn: the reverse step is linear in p(x_0).
+        normalise afterwards, which does not change the samples: the reverse step is linear in p(x_0).
       top_k: keeps this many likeliest codes; 0 keeps all.
 
     Returns:
       Log-probabilities, -inf where cut off.
 
     Raises:
-      ValueError: if a dial is out of its range.
+      ValueError: if an argument is out of its range.
     """
     if temperature < 0.0 or not 0.0 < top_p <= 1.0 or top_k < 0:
         raise ValueError(f"need temperature >= 0, 0 < top_p <= 1, top_k >= 0; got {temperature}, {top_p}, {top_k}")
@@ -64,7 +63,7 @@ def truncate_logits(
     is_cut = torch.zeros_like(ranked, dtype=torch.bool)
     if top_p < 1.0:
         mass = ranked.exp()
-        is_cut |= mass.cumsum(-1) - mass >= top_p  # the mass of the likelier ones is already enough
+        is_cut |= mass.cumsum(-1) - mass >= top_p  # the likelier ones have enough mass already
     if top_k > 0:
         is_cut[..., top_k:] = True
     is_cut[..., 0] = False
@@ -77,9 +76,9 @@ def guided(
     """Classifier-free guidance: log p_u + scale (log p_c - log p_u), normalised [CFG eq. 6; on codes, IVQD sec. 3.1].
 
     Args:
-      conditional: logits given the sentence.
-      unconditional: logits without it.
-      scale: 0 ignores the sentence, 1 is the plain conditional model, above 1 exaggerates what the sentence changes.
+      conditional: logits with the caption.
+      unconditional: logits with the empty caption.
+      scale: 0 ignores the caption, 1 is the conditional model, above 1 amplifies the effect of the caption.
     """
     log_c, log_u = torch.log_softmax(conditional, -1), torch.log_softmax(unconditional, -1)
     return torch.log_softmax(torch.lerp(log_u, log_c, scale), -1)

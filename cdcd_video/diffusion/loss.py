@@ -71,9 +71,8 @@ def weighted_terms(
 
     Args:
       posterior: the posteriors of the step, from `DiscreteProcess.posterior`.
-      logits: the model's logits of x_0 given x_t.
       candidates: codes in 0..K-1. Where x_t can only have come from one x_0 (`Posterior.is_carried`), KL_c is 0 for every
-        candidate, true or not: nothing the model says is used there. Where x_t can come from nowhere it is inf.
+        candidate: the model has no influence there. Where x_t is impossible it is inf.
       kl_weight, ce_weight: may be negative; constants (no gradient passes into them).
       implementation: `fused` costs O(B N M) for M candidates beside O(B N K), and its backward may run once; `reference`
         costs O(B N M K).

@@ -136,7 +136,6 @@ def chain_bound(
     equal parts. Each example then uses one step of each part, sampled uniformly and weighted by its length [VDM app. I.1].
 
     Args:
-      num_steps: length of the chain S.
       generator: of the steps and of x_t.
       most_steps: how often the model runs at most; None means S times, once for every step.
 

@@ -1,8 +1,7 @@
-"""How fast the data is lost, and which times a training step looks at.
+"""Noise schedules, and the times of a training step.
 
-Time runs from data (0) to source (1). `alpha(t)` is the probability that a code still stands untouched at time t; a
-schedule is any function from times to alpha with alpha(0) = 1 and alpha(1) = 0 exactly. A chain of S steps visits the
-times i / S.
+Time runs from data (0) to source (1). `alpha(t)` is the probability that a code has been kept until time t; a schedule is any
+function with alpha(0) = 1 and alpha(1) = 0 exactly. A chain of S steps has the times i / S.
 """
 
 import math
@@ -18,14 +17,14 @@ Schedule = Callable[[Tensor], Tensor]
 
 
 def linear(t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-    """alpha(t) = 1 - t: every moment loses the same share of the codes [D3PM sec. 3.2, absorbing case]."""
+    """alpha(t) = 1 - t: the same share of the codes is lost at every time [D3PM sec. 3.2, absorbing case]."""
     return 1.0 - t
 
 
 def cosine(t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-    """alpha(t) = 1 - cos(pi (1 - t) / 2): few codes settle early in the drawing, many late [MaskGIT, cosine].
+    """alpha(t) = 1 - cos(pi (1 - t) / 2): sampling sets few codes early and many late [MaskGIT, cosine].
 
-    It is written as 1 - sin(pi t / 2), which is exact at both ends in floating point.
+    Computed as 1 - sin(pi t / 2), which is exact at both ends in floating point.
     """
     return 1.0 - torch.sin(0.5 * math.pi * t)
 
@@ -34,34 +33,30 @@ SCHEDULES: dict[str, Schedule] = {"linear": linear, "cosine": cosine}
 
 
 class Times(NamedTuple):
-    """The steps a batch looks at.
+    """The step of each example.
 
     `index` is i in 1..S (the time of x_t is i / S, that of x_s is (i - 1) / S) and `weight` the importance weight, of
     mean 1: the mean of S * weight * (bound of step i) is the whole chain's bound, whatever the share of full
     corruption.
     """
 
-    index: Int64[Tensor, "B"]  # type: ignore[assignment]  # the field goes before the method of every tuple
+    index: Int64[Tensor, "B"]  # type: ignore[assignment]  # hides `tuple.index`
     weight: Float[Tensor, "B"]
 
     def spans(self, num_steps: int) -> tuple[Float64[Tensor, "B"], Float64[Tensor, "B"]]:
-        """The times (s, t) that the steps go between: x_t is drawn at t, and the bound is on x_s."""
+        """The times (s, t) of the steps: x_t is sampled at t, and the bound is on x_s."""
         return (self.index - 1).double() / num_steps, self.index.double() / num_steps
 
 
 def sample_times(batch: int, num_steps: int, generator: torch.Generator, full_share: float = 0.0) -> Times:
-    """Draws one step of the chain for every sample of a batch, spread evenly over the chain [VDM app. I.1].
+    """Samples one step of the chain for every example of a batch, evenly over the chain [VDM app. I.1].
 
-    The batch is stratified: the unit interval is cut in B equal parts, each sample draws within its own part, and the
-    parts are dealt at random. Each sample alone is still distributed as (1 - full_share) uniform over 1..S + full_share
-    on S.
+    The batch is stratified: the unit interval is cut into B equal parts, which are assigned to the examples at random. Each
+    example alone is still distributed as (1 - full_share) uniform over 1..S + full_share on S.
 
     Args:
-      batch: number of samples B.
-      num_steps: length of the chain S.
       generator: source of randomness; the result lies on its device.
-      full_share: in [0, 1), how many samples are sent to the fully corrupted end on top of those that fall there
-        anyway.
+      full_share: in [0, 1), the additional share of examples at the fully corrupted end.
 
     Returns:
       Step indices in 1..S and their importance weights.

@@ -1,7 +1,7 @@
-"""Where upstream computes something else than it means to, by name. All switches off is what is right, and the default.
+"""Upstream's unintended deviations, as switches. All are off by default, which is correct.
 
-Each is here so that upstream's numbers can be reproduced to the last digit, and so that what a quirk costs can be
-measured. `patches/README.md` says where each is to be seen.
+With them upstream's numbers can be reproduced to the last digit, and the effect of a deviation measured. `patches/README.md`
+says where each is in upstream's code.
 """
 
 from dataclasses import dataclass, fields

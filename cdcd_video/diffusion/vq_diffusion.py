@@ -1,6 +1,6 @@
-"""The chain that VQ-Diffusion describes and CDCD ships: keep, replace, or mask for ever.
+"""The chain that VQ-Diffusion describes and CDCD ships: keep, replace, or mask permanently.
 
-Unlike in `process.replace`, a [MASK] here is never redrawn, so keeping and masking each have a schedule of their own:
+Unlike in `process.replace`, a [MASK] is permanent, so keeping and masking have separate schedules:
 
     q(x_t = j | x_s) = kept [j = x_s] + uniform / K   for codes j,   masked for j = [MASK];   [MASK] stays [MASK]
 
@@ -26,12 +26,12 @@ class MaskAndReplace(DiscreteProcess):
 
     Attributes:
       num_codes: K.
-      kept: (S+1,) probability that a code still stands untouched; 1 at time 0.
+      kept: (S+1,) probability that a code was never changed; 1 at time 0.
       uniform: (S+1,) probability that it was replaced by a code at random, which may be itself; 0 at time 0. The rest
         is [MASK].
 
     Raises:
-      ValueError: if these are no probabilities of such a chain.
+      ValueError: if these are not the probabilities of such a chain.
     """
 
     num_codes: int
@@ -58,9 +58,9 @@ class MaskAndReplace(DiscreteProcess):
 
     @property
     def prior_nats(self) -> float:  # type: ignore[override]  # likewise
-        """See `DiscreteProcess`; for a walk that begins as VQ-Diffusion writes it [VQD eq. 10].
+        """See `DiscreteProcess`; for the prior p(x_1) of VQ-Diffusion [VQD eq. 10].
 
-        That start is q(x_1 | x_0) without the kept mass, divided by what is left. The sum over 0..K then has a closed form.
+        That prior is q(x_1 | x_0) without the kept mass, normalised. The sum over 0..K then has a closed form.
         Against `start`, which is all [MASK], the term would be infinite.
         """
         kept, replaced = float(self.kept[-1]), float(self.uniform[-1]) / self.num_codes
@@ -71,7 +71,7 @@ class MaskAndReplace(DiscreteProcess):
         return (kept + replaced) * math.log1p(kept / replaced) + math.log1p(-kept)
 
     def alpha(self, t: Float[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Probability that a code has not been touched by time t."""
+        """Probability that a code was never changed until time t."""
         return self._at(t, self.kept)
 
     def corrupt(self, x0: Codes, t: Time, source: Codes, uniforms: Float[Tensor, "2 B N"]) -> Codes:
@@ -101,9 +101,8 @@ class MaskAndReplace(DiscreteProcess):
     def posterior(self, x_t: Codes, s: Time, t: Time, source: Codes) -> Posterior:
         """The posteriors; see `DiscreteProcess.posterior` [VQD eq. 5, in closed form, and for any s < t].
 
-        The differences of nearly equal numbers in the constants of one jump are taken by hand: with
-        survives = kept + uniform, uniform(t) kept(s) - kept(t) uniform(s) replaces survives(t) / survives(s) -
-        kept(t) / kept(s).
+        Differences of nearly equal numbers are avoided: with code = kept + uniform, code(t) / code(s) - kept(t) / kept(s) is
+        (uniform(t) kept(s) - kept(t) uniform(s)) / (code(s) kept(s)).
         """
         check_order(s, t)
         kept_s, kept_t = (self._at(time, self.kept)[:, None] for time in (s, t))
@@ -118,7 +117,7 @@ class MaskAndReplace(DiscreteProcess):
         is_mask = x_t == self.num_codes
         by_redraw = uniform_t / self.num_codes
         at_code = torch.where(by_redraw > 0.0, 1.0 / (by_redraw * self.num_codes), 0.0)
-        # A code at a time when all is [MASK] cannot be; it neither survived nor was redrawn.
+        # Without mass on codes, a visible x_t is impossible.
         by_any = kept_t + by_redraw
         p_untouched = torch.where(is_mask | (by_any == 0.0), 0.0, kept_t / by_any)
         zero = torch.zeros_like(kept_s)
@@ -144,7 +143,7 @@ class MaskAndReplace(DiscreteProcess):
 def cdcd_chain(num_codes: int, num_steps: int = 100) -> MaskAndReplace:
     """CDCD's shipped chain, with its constants; upstream runs 80 steps on images with text, 100 on the rest.
 
-    At every time after 0 the uniform mass is 1e-6 in all, so that this is mask diffusion in all but name.
+    The uniform mass is 1e-6 at every time after 0, so that this is almost mask diffusion.
 
     Args:
       num_codes: K.
@@ -181,12 +180,11 @@ class Constants:
 
 
 def cdcd_constants(num_codes: int, num_steps: int, quirks: Quirks = RIGHT) -> Constants:
-    """The numbers behind `cdcd_chain`, for reading and for comparison with upstream's.
+    """The numbers behind `cdcd_chain`, for comparison with upstream's.
 
     Args:
       num_codes: K.
-      num_steps: S.
-      quirks: `uniform_over_mask` is looked at.
+      quirks: `uniform_over_mask` is used.
     """
     chain = cdcd_chain(num_codes, num_steps)
     over = num_codes + quirks.uniform_over_mask

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a power cut: written aside, flushed, renamed; read only when every hash agrees.
+"""Checkpoints, safe against crashes: written to a temporary folder, flushed, renamed; read only if every hash agrees.
 
 `OUT/checkpoints/TASK/step-00001234/` holds `model.safetensors`, `ema.safetensors`, `optimizer.safetensors` and
 `state.json`.
@@ -25,7 +25,7 @@ from cdcd_video.storage.small_file import MIB, Unreadable, open_plain, read_smal
 from cdcd_video.storage.tensor_file import read_tensors
 
 FORMAT = 1
-"""Raised when a reader of the old form could no longer make sense of the new one."""
+"""Increased when older code could not read newer checkpoints."""
 _MOST_BYTES = 16 * MIB
 """Of `state.json`."""
 _PARTS = ("model", "ema", "optimizer")
@@ -34,7 +34,7 @@ _WRITING = ".writing-"
 
 
 class DamagedError(Exception):
-    """A checkpoint that must not be read; the message says what is wrong with it."""
+    """A checkpoint that is damaged; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +45,27 @@ class Checkpoint:
     step: int
     """Steps taken so far."""
     identity: dict[str, str]
-    """What the run must have in common with one that goes on from here."""
+    """Hashes that must be equal in a run that resumes from it."""
     facts: dict[str, Any]
-    """Small things that are not tensors, such as the seconds spent."""
+    """What else is needed to resume, such as the seconds spent."""
 
     def tensors(self, part: Literal["model", "ema", "optimizer"]) -> dict[str, Tensor]:
         """One of the three files, on the CPU.
 
         Raises:
-          UserError: its hash was right, and yet it holds no tensors, or numbers that nothing can go on from: whoever wrote
-            it was not this code.
+          UserError: it has no tensors, or values that are not finite, although its hash is right.
         """
         way_out = f"delete {self.folder} to use the one before it, or copy it again"
         return read_tensors(self.folder / f"{part}.safetensors", "checkpoint", way_out)
 
 
 def home(out: Path, task: str) -> Path:
-    """Where the checkpoints of a task are, in a run's folder."""
+    """The folder of a task's checkpoints in a run's folder."""
     return out / "checkpoints" / task
 
 
 def name_of(step: int) -> str:
-    """What the checkpoint of a step is called."""
+    """The name of the checkpoint of a step."""
     return f"step-{step:08d}"
 
 
@@ -87,8 +86,7 @@ def save(
       task: whose checkpoint it is; several tasks may share a run's folder.
       step: steps taken so far.
       parts: the tensors of `model`, `ema` and `optimizer`, by name.
-      identity: what must agree when the run is taken up again (hashes of config and codec, seed).
-      facts: further JSON.
+      identity: what must be equal when the run is resumed (hashes of config and codec, seed).
       keep: how many checkpoints stay, at least 1.
 
     Returns:
@@ -103,7 +101,7 @@ def save(
     kept = f"The checkpoint {earlier[0]} is safe." if earlier else ""
     with writing_to(folder.parent, kept):
         try:
-            shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed here
+            shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed here
             aside.mkdir(parents=True)
             hashes = {name: _write(aside / f"{name}.safetensors", _packed(parts[name])) for name in _PARTS}
             state = {"format": FORMAT, "step": step, "identity": dict(identity), "facts": dict(facts)}
@@ -122,15 +120,13 @@ def save(
 
 
 def newest(out: Path, task: str, *, set_aside: bool = False) -> Checkpoint | None:
-    """The newest checkpoint whose hashes agree; newer ones that are damaged are named on stderr.
+    """The newest checkpoint whose hashes agree; warns about newer ones that are damaged.
 
     Args:
-      out: the run's folder.
-      task: whose checkpoint is wanted.
       set_aside: rename damaged ones to `NAME.damaged`, so that they are not counted among those kept.
 
     Returns:
-      The checkpoint; None when the folder has none at all.
+      The checkpoint; None if the folder has none.
 
     Raises:
       UserError: there are checkpoints, but all are damaged, or the newest is of another format.
@@ -156,7 +152,7 @@ def newest(out: Path, task: str, *, set_aside: bool = False) -> Checkpoint | Non
 
 
 def sweep(out: Path, task: str) -> None:
-    """Removes what a process left behind that was killed while it wrote a checkpoint."""
+    """Removes unfinished checkpoints of a process that was killed."""
     for half in home(out, task).glob(f"{_WRITING}*"):
         shutil.rmtree(half, ignore_errors=True)
 
@@ -190,8 +186,6 @@ def load_weights(out: Path, task: str, which: Literal["ema", "model"] = "ema") -
     """The weights of a task's newest valid checkpoint, for `model.load_state_dict`.
 
     Args:
-      out: the run's folder.
-      task: whose weights.
       which: "ema", the averaged weights, or "model", the last ones.
 
     Returns:
@@ -206,15 +200,13 @@ def load_weights(out: Path, task: str, which: Literal["ema", "model"] = "ema") -
 def check_identity(
     checkpoint: Checkpoint, identity: Mapping[str, str], formerly: Mapping[str, Collection[str]]
 ) -> None:
-    """Refuses to go on from a checkpoint of another run.
+    """Refuses to resume from a checkpoint of another run.
 
     Args:
-      checkpoint: the one to go on from.
-      identity: of the run that wants to.
-      formerly: by key of it, what checkpoints of the same run may say too.
+      formerly: by key of `identity`, values that older checkpoints of the same run may have.
 
     Raises:
-      UserError: names every value that differs, both sides.
+      UserError: with every value that differs.
     """
     keys = [*checkpoint.identity, *(key for key in identity if key not in checkpoint.identity)]
     differences = [
@@ -230,7 +222,7 @@ def check_identity(
 
 
 def _folders(parent: Path) -> list[Path]:
-    """Checkpoint folders, newest first; half-written and set-aside ones have other names."""
+    """Checkpoint folders, newest first; unfinished and damaged ones have other names."""
     found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
     return sorted(found, key=_step_of, reverse=True)
 
@@ -260,7 +252,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _is_whole(state: Mapping[str, Any]) -> bool:
-    """Whether all that is read of a state is there, and of its type."""
+    """Whether every value that is read exists and has the right type."""
     hashes, identity, facts = (state.get(name) for name in ("sha256", "identity", "facts"))
     return (
         type(state.get("step")) is int
@@ -290,7 +282,7 @@ def _digest(state: Mapping[str, Any]) -> str:
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> bytes:
-    # Every tensor gets memory of its own: safetensors refuses tied weights, and a reader need not know of the tie.
+    # Every tensor is copied: safetensors refuses tied weights.
     own = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     return safetensors.torch.save(own)
 

@@ -1,4 +1,4 @@
-"""Whether two runs are one: their logged losses, bit for bit, and the weights they ended with."""
+"""Compares two runs: their logs, value by value, and the weights at their ends."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import Unreadable, open_plain
 
 _OF_THE_MACHINE = ("time_s", "samples_per_s", "idle_share", "memory_gib", "device_memory_gib")
-"""What a line says about the machine and not about the run."""
+"""Values of a line that depend on the machine."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first step of a task at which two runs part."""
+    """The first step of a task at which two runs differ."""
 
     task: str
     step: int
     values: dict[str, tuple[Any, Any]]
-    """Name -> what it is in either run."""
+    """Name -> its value in both runs."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Comparison:
     differences: list[Difference]
     """The first of each task that has any."""
     only: tuple[list[str], list[str]]
-    """Lines, and values of lines, that one of the two has and the other has not."""
+    """Lines, and values of lines, that only one of the two has."""
 
     @property
     def is_same(self) -> bool:
-        """Whether nothing that both say differs, and neither has steps that the other lacks."""
+        """Whether all common values are equal, and both have the same steps."""
         return not self.differences and not any(name.startswith("step ") for names in self.only for name in names)
 
 
 def compare_logs(one: Path, other: Path) -> Comparison:
-    """Compares what two run folders have logged, value by value; numbers must be equal to the last bit.
+    """Compares the logs of two run folders; numbers must be equal to the last bit.
 
     Raises:
       UserError: a folder has no log, or one that cannot be read.
@@ -71,7 +71,7 @@ def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
     """The lines of a run's `log.jsonl`, by task, step, and whether they are scores; values by flat names.
 
     Raises:
-      UserError: there is none, or a line is not one of a log.
+      UserError: it is missing or not a log.
     """
     path = run / "log.jsonl"
     try:
@@ -88,7 +88,7 @@ def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
 
 
 def weights(run: Path) -> dict[str, str]:
-    """Hashes of all that a run has learned: of each task's newest checkpoint, part by part, and of its model's files.
+    """Hashes of all weights of a run: of each task's newest checkpoint, part by part, and of its model's files.
 
     Raises:
       UserError: a checkpoint is damaged.
@@ -105,7 +105,7 @@ def weights(run: Path) -> dict[str, str]:
 
 
 def unequal_weights(one: Path, other: Path) -> list[str]:
-    """Names of what two runs have learned that is not equal to the last bit, or that only one of them has."""
+    """Names of weights that differ between two runs, or that only one of them has."""
     left, right = weights(one), weights(other)
     return [name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
 

@@ -1,9 +1,9 @@
-"""Several processes that do one piece of work together, as `torchrun` starts them. Alone, everything here is a no-op.
+"""Collective operations of the processes that `torchrun` starts. With one process, everything here is a no-op.
 
-Of every batch, process r of W has the rows r, r + W, r + 2 W, ... ("its own rows"). Who adds up over rows asks here for
-the sum over all of them, so that a loss averaged over the processes is the loss of the whole batch; who compares rows
-asks for all of them, with their gradients. Random numbers are drawn for the whole batch by every process, from the same
-generator, and each keeps its own rows: with any number of processes an example meets the same noise.
+Of every batch, process r of W has the rows r, r + W, r + 2 W, ... ("its own rows"). Sums over rows are taken over all
+processes, so that a loss averaged over the processes is the loss of the whole batch; comparisons gather the rows of all, with
+gradients. Every process generates the random numbers of the whole batch and keeps those of its own rows: with any number of
+processes an example gets the same noise.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from cdcd_video.errors import UserError
 from cdcd_video.records import ALONE, Collectives, Rows
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for one that is alive and says nothing. One that dies is noticed at once."""
+"""How long a process waits for one that is alive and does not respond. One that ends is noticed at once."""
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe", "processgroup")
-"""How torch words it, in small letters, that another process is gone."""
+"""Parts of torch's messages about a lost process, in small letters."""
 
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class World:
-    """Who works together: this process is number `rank` of `size`."""
+    """This process is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -43,12 +43,12 @@ _world = _ALONE
 
 
 def world() -> World:
-    """The processes that share a batch here and now."""
+    """The processes that share a batch at present."""
     return _world
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this is process 0, the only one that writes files and prints."""
     return _world.rank == 0
 
 
@@ -57,14 +57,14 @@ def joined(device: str = "auto") -> Iterator[World]:
     """Inside the `with` the processes that `torchrun` started are one world; without `torchrun`, nothing happens.
 
     Args:
-      device: the config's word; "auto" and "cuda" give each process of a machine a GPU of its own.
+      device: of the config; "auto" and "cuda" give each process of a machine its own GPU.
 
     Yields:
       The world.
 
     Raises:
-      UserError: more processes than GPUs, the others cannot be reached, or whatever went wrong inside, with the process
-        that says it.
+      UserError: more processes than GPUs, the others cannot be reached, or any error inside, with the number of
+        the process.
     """
     global _world
     rank, size, place = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -81,7 +81,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     try:
         try:
             yield own
-        except SystemExit:  # all have been told to stop, and leave alike
+        except SystemExit:  # all processes stop together
             dist.destroy_process_group()
             raise
         dist.destroy_process_group()
@@ -93,7 +93,7 @@ def joined(device: str = "auto") -> Iterator[World]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Inside the `with` this process has its batches to itself, whoever else there is: for what all do alike."""
+    """Inside the `with` this process counts as the only one: for work that all processes do alike."""
     global _world
     before, _world = _world, _ALONE
     try:
@@ -106,36 +106,31 @@ def alone() -> Iterator[None]:
 
 
 def own(rows: Rows, dim: int = 0) -> Rows:
-    """The rows of this process, out of those of the whole batch; of a list, which has one dimension, its entries."""
+    """See `Collectives.own`; of a list its entries."""
     which = slice(_world.rank, None, _world.size)
     place: Any = (slice(None),) * dim + (which,) if dim else which
     return rows if _world.size == 1 else rows[place]
 
 
 def num_own(num_rows: int) -> int:
-    """How many of the first `num_rows` rows of the whole batch are this process's."""
+    """See `Collectives.num_own`."""
     return len(range(_world.rank, num_rows, _world.size))
 
 
 def num_all(num_rows: int) -> int:
-    """Rows of the whole batch, of which every process has `num_rows`."""
+    """See `Collectives.num_all`."""
     return num_rows * _world.size
 
 
 def all_gather(rows: Tensor, num_rows: int | None = None) -> Tensor:
-    """Rows of the whole batch in its order, out of each process's own; gradients flow back to where a row came from.
-
-    Args:
-      rows: this process's.
-      num_rows: how many there are in all; None where every process has as many.
-    """
+    """See `Collectives.gather`."""
     if _world.size == 1:
         return rows
     return _Gather.apply(rows, num_all(len(rows)) if num_rows is None else num_rows, _world)
 
 
 class _Gather(torch.autograd.Function):
-    """All rows; the gradient of a row is the sum of what all processes owe it."""
+    """All rows; the gradient of a row is the sum of its gradients in all processes."""
 
     @staticmethod
     def forward(ctx, rows, num_rows, world):
@@ -157,35 +152,12 @@ class _Gather(torch.autograd.Function):
         return grad[ctx.world.rank :: ctx.world.size].contiguous(), None, None
 
 
-class _Together(Collectives):
-    """Those of the processes that `joined` found."""
-
-    def __init__(self, world: World):
-        self.size = world.size
-
-    own, num_own, gather = staticmethod(own), staticmethod(num_own), staticmethod(all_gather)
-
-    def total(self, value: Tensor) -> Tensor:
-        return total(value)
-
-    def mean(self, value: Tensor) -> Tensor:
-        return mean(value)
-
-    def counted(self, num_own: Tensor) -> Tensor:
-        return counted(num_own)
-
-
-def collectives() -> Collectives:
-    """What an objective may ask of the processes that share a batch here and now."""
-    return ALONE if _world.size == 1 else _Together(_world)
-
-
-# ------------------------------------------------------------------------------------------------------------ agreements
+# ------------------------------------------------------------------------------------------------------------ reductions
 
 
 @torch.no_grad()
 def total(value: Tensor) -> Tensor:
-    """Sum over the processes; no gradient passes."""
+    """See `Collectives.total`."""
     if _world.size == 1:
         return value
     value = value.detach().clone()
@@ -196,13 +168,28 @@ def total(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean(value: Tensor) -> Tensor:
-    """Mean over the processes; no gradient passes."""
+    """See `Collectives.mean`."""
     return value if _world.size == 1 else total(value) / _world.size
 
 
 def counted(num_own: Tensor) -> Tensor:
-    """What a sum over this process's rows is divided by for a mean over `num_own` of them, at least 1 in the whole batch."""
+    """See `Collectives.counted`."""
     return num_own.clamp_min(1) if _world.size == 1 else total(num_own).clamp_min(1) / _world.size
+
+
+class _ProcessGroup(Collectives):
+    """The functions of this module, for the processes that `joined` found."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    own, num_own, gather = staticmethod(own), staticmethod(num_own), staticmethod(all_gather)
+    total, mean, counted = staticmethod(total), staticmethod(mean), staticmethod(counted)
+
+
+def collectives() -> Collectives:
+    """The collective operations that an objective gets at present."""
+    return ALONE if _world.size == 1 else _ProcessGroup(_world.size)
 
 
 def means(values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -216,8 +203,8 @@ def means(values: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def most(*values: float) -> tuple[float, ...]:
-    """The largest that any process has of each value: what one process must do, all do."""
+def all_max(*values: float) -> tuple[float, ...]:
+    """The largest value over the processes, of each value."""
     if _world.size == 1:
         return values
     found = torch.tensor(values, dtype=torch.float64)
@@ -227,17 +214,17 @@ def most(*values: float) -> tuple[float, ...]:
 
 
 def barrier() -> None:
-    """Waits until all processes are here."""
-    most(0)
+    """Waits for all processes."""
+    all_max(0)
 
 
 def check_alike(what: str, number: int) -> None:
-    """Makes sure that all processes see the same.
+    """Checks that a number is the same in all processes.
 
     Raises:
-      UserError: they do not.
+      UserError: it is not.
     """
-    largest, smallest = most(number, -number)
+    largest, smallest = all_max(number, -number)
     if largest != -smallest:
         raise UserError(
             f"{what} is {number} here and different in another process; put the run's folder on a disk that all machines share"
@@ -245,20 +232,20 @@ def check_alike(what: str, number: int) -> None:
 
 
 class NullLogger:
-    """Stands where the main process has somebody who writes or speaks."""
+    """A logger that writes nothing, for all processes but the main one."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
 
 
 def by_main(work: Callable[[], Made]) -> Made | None:
-    """Does something in the main process, by itself, while the others wait.
+    """Calls a function in the main process alone, while the others wait.
 
     Returns:
       What the work returned; None in the others.
 
     Raises:
-      UserError: in the others, when it failed there; the main process raises what it was.
+      UserError: in the others, if it failed; the main process raises the error itself.
     """
     failed = False
     try:
@@ -270,36 +257,36 @@ def by_main(work: Callable[[], Made]) -> Made | None:
         failed = True
         raise
     finally:
-        if most(failed)[0] and not failed:
+        if all_max(failed)[0] and not failed:
             raise UserError("process 0 failed; see its own message")
 
 
 @contextlib.contextmanager
 def for_all(enter: Callable[[], contextlib.AbstractContextManager[Made]]) -> Iterator[Made | None]:
-    """Inside the `with` the main process holds for all of them what only one can hold: the folder that they write.
+    """Inside the `with` the main process holds something for all processes, such as the lock of a folder.
 
     Args:
-      enter: makes what is held, such as `storage.folder_lock`.
+      enter: makes the context manager, such as `storage.folder_lock`.
 
     Yields:
-      What that gives in the main process; None in the others.
+      Its value in the main process; None in the others.
 
     Raises:
-      UserError: in the others, when it failed there; the main process raises what it was.
+      UserError: in the others, if it failed; the main process raises the error itself.
     """
     with contextlib.ExitStack() as held:
         yield by_main(lambda: held.enter_context(enter()))
 
 
-def to_main(content: bytes) -> None:
-    """Sends bytes to the main process, which awaits them by `from_others`."""
+def send_to_main(content: bytes) -> None:
+    """Sends bytes to the main process, which receives them by `receive_from_others`."""
     with _answered():
         dist.send(torch.tensor([len(content)]), 0)
         dist.send(torch.frombuffer(bytearray(content), dtype=torch.uint8), 0)
 
 
-def from_others() -> Iterator[bytes]:
-    """What each of the other processes sends, in their order; bytes, so that nobody need trust what they are made of."""
+def receive_from_others() -> Iterator[bytes]:
+    """What each of the other processes sends, in their order; bytes, so that nothing is unpickled."""
     for rank in range(1, _world.size):
         with _answered():
             length = torch.zeros(1, dtype=torch.int64)
@@ -310,7 +297,7 @@ def from_others() -> Iterator[bytes]:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an exception says that another process is gone."""
+    """Whether an exception means that another process is lost."""
     return _world.size > 1 and isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _LOST)
 
 

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights: what is evaluated and shipped."""
+"""The exponential moving average of the weights, which is evaluated and shipped."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ class Ema:
 
         Args:
           model: whose parameters with `requires_grad` are followed.
-          decay: share of the old average kept per step, in [0, 1); reached by and by, see `update`.
+          decay: share of the old average kept per step, in [0, 1); smaller at first, see `update`.
         """
         self.decay = decay
         self.followed = trained_parameters(model)
@@ -28,7 +28,7 @@ class Ema:
     def update(self, step: int) -> None:
         """Moves the average towards the weights after step number `step` (from 0).
 
-        The decay is min(decay, (1 + step) / (10 + step)), so that the random start is forgotten at once.
+        The decay is min(decay, (1 + step) / (10 + step)), so that the initial weights are forgotten quickly.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         average, followed = ([share(value) for value in side.values()] for side in (self.average, self.followed))
@@ -36,7 +36,7 @@ class Ema:
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """The model wears the average inside the `with` and has its own weights back, bit for bit, afterwards."""
+        """The model has the average as its weights inside the `with`, and afterwards its own, bit for bit."""
         own = {name: value.detach().clone() for name, value in self.followed.items()}
         _copy(self.average, self.followed)
         try:
@@ -45,12 +45,12 @@ class Ema:
             _copy(own, self.followed)
 
     def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
-        """A whole state dict of the model, averaged where it learns; tied parameters agree under all their names."""
+        """A whole state dict of the model with averaged parameters; tied parameters agree under all their names."""
         with self.swapped_in():
             return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         _copy(state, self.average)
 
 

@@ -1,4 +1,4 @@
-"""What can end a training against everybody's will, each told in one sentence: what happened, what is saved, how to go on."""
+"""Errors that end a training run, each as one message: what happened, what is saved, how to resume."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,18 +11,14 @@ from cdcd_video.storage.memory import is_out_of_memory
 
 @contextlib.contextmanager
 def as_user_error(task: str, step: Callable[[], int], saved: Callable[[], str]) -> Iterator[None]:
-    """Turns what goes wrong inside the `with` into the user's sentence; a fault of the code stays a traceback.
+    """Turns an error inside the `with` into a `UserError`; a bug stays a traceback.
 
     Args:
-      task: what is trained.
-      step: tells the number of the step that failed.
-      saved: a clause on what can be gone back to.
-
-    Yields:
-      Nothing; train inside the `with`.
+      step: the number of the step that failed.
+      saved: a clause on the last good checkpoint.
 
     Raises:
-      UserError: a value that is not finite, no memory, data that cannot be read, or whatever was one already.
+      UserError: a value that is not finite, no memory, data that cannot be read, or whatever was a `UserError` already.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run says while it trains: `log.jsonl` for machines, one progress bar (or a line now and then) for people."""
+"""Logging of training: `log.jsonl`, and a progress bar or occasional lines on the console."""
 
 import json
 import math
@@ -24,7 +24,7 @@ class NotFiniteError(Exception):
     """A value that is not a finite number."""
 
     def __init__(self, step: int, name: str, value: float):
-        """Names the step, the value's name and the value."""
+        """For a value of a step, by its name."""
         super().__init__(f"{name} is {value} at step {step}")
 
 
@@ -32,15 +32,15 @@ class Journal:
     """`log.jsonl` of a run: one JSON object per line, appended; several tasks may share it, one after another."""
 
     def __init__(self, path: Path, task: str):
-        """Opens nothing yet; the file is made by the first line."""
+        """The file is created by the first line."""
         self.path = path
         self.task = task
 
     def rewind(self, step: int) -> None:
-        """Drops this task's lines beyond `step`, and any line that a killed process left unfinished.
+        """Drops this task's lines beyond `step`, and any incomplete line of a killed process.
 
         Raises:
-          UserError: the file is no plain file, or may not be read or written.
+          UserError: the file is not a regular file, or cannot be read or written.
         """
         if not os.path.lexists(self.path):
             return
@@ -52,7 +52,7 @@ class Journal:
                 replace_file(self.path, "".join(kept))
 
     def write(self, step: int, seconds: float, **values: Any) -> dict[str, Any]:
-        """Appends one line; what is not a finite number becomes null, so that every reader of JSON can read it.
+        """Appends one line; numbers that are not finite become null, so that it is valid JSON.
 
         Returns:
           The line as it was written.
@@ -71,7 +71,7 @@ class Journal:
 
 
 class Console:
-    """Progress on stderr: a bar on a terminal, elsewhere a plain line every few seconds."""
+    """Progress on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
     def __init__(self, task: str, num_steps: int, start: int):
         """Shows nothing before the first step."""
@@ -88,7 +88,7 @@ class Console:
         self.bar.update()
 
     def show(self, step: int, values: Mapping[str, float]) -> None:
-        """Latest averages, beside the bar or as a line of their own."""
+        """Shows the latest averages, beside the bar or as a line of their own."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.bar.set_postfix_str(text, refresh=False)
         if not self.is_live and (time.monotonic() - self.spoke > _QUIET_S or step == self.num_steps):
@@ -105,7 +105,7 @@ class Console:
 
 
 class Averages:
-    """Means of the values of each step since the last reading; tensors stay on their device until they are read."""
+    """Means of the values of the steps since the last reading; tensors stay on their device until then."""
 
     def __init__(self):
         """Empty."""
@@ -114,16 +114,16 @@ class Averages:
         self.counts: dict[str, list[float]] = {}
 
     def add(self, step: int, values: Mapping[str, Tensor]) -> None:
-        """Takes one step's values, without waiting for the device to have computed them.
+        """Adds the values of one step, without waiting for the device.
 
         Args:
-          step: number of the step, for the sentence about a value that is not finite.
+          step: for the message about a value that is not finite.
           values: scalars, or sums and counts by group, (2, G).
         """
         self.waiting.extend((step, name, value.detach()) for name, value in values.items())
 
     def settle(self) -> None:
-        """Reads everything that waits, in one transfer.
+        """Reads all values that were added, in one transfer.
 
         Raises:
           NotFiniteError: at the first value that is not finite.
@@ -143,7 +143,7 @@ class Averages:
         self.waiting.clear()
 
     def take(self) -> dict[str, float | list[float | None] | None]:
-        """The means, of groups a list with None where nothing was; starts the next interval."""
+        """The means, for groups a list with None where a group is empty; starts the next interval."""
         self.settle()
         means: dict[str, float | list[float | None] | None] = {}
         for name, sums in self.sums.items():
@@ -153,12 +153,12 @@ class Averages:
         return means
 
     def state(self) -> dict[str, Any]:
-        """All that has been read since the last reading, as JSON: a run that is taken up logs what it would have logged."""
+        """The sums so far, as JSON, so that a resumed run logs what an uninterrupted one would."""
         self.settle()
         return {"sums": self.sums, "counts": self.counts}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
 

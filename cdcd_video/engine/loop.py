@@ -1,4 +1,4 @@
-"""The training loop: step, log, evaluate, save, resume, stop. It is handed an objective and does not know its meaning."""
+"""The training loop: step, log, evaluate, save, resume, stop; independent of what is trained."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,11 +33,11 @@ class TrainResult:
     step: int
     """Steps taken so far, over all starts."""
     is_finished: bool
-    """False when the time was up first."""
+    """False if the time was up first."""
     checkpoint: Path
     """The newest checkpoint."""
     evaluation: dict[str, float]
-    """The latest scores."""
+    """The latest evaluation."""
     seconds: float
     """Wall-clock time over all starts."""
 
@@ -53,27 +53,26 @@ def train(
     watch: Sequence[str] = (),
     shard: str = "ddp",
 ) -> TrainResult:
-    """Trains a task up to `settings.num_steps`, from wherever the newest checkpoint in `out` stands.
+    """Trains a task up to `settings.num_steps`, from the newest checkpoint in `out`.
 
-    On a CPU a run that was stopped and taken up again ends with the same bits as one that was not. SIGINT and SIGTERM
-    finish the step, save and exit with 130 or 143.
+    On a CPU a run that was stopped and resumed ends with the same bits as one that was not. After SIGINT or SIGTERM it
+    finishes the step, saves and exits with 130 or 143.
 
     Args:
-      task: what is trained.
-      settings: how.
       out: the run's folder: `checkpoints/TASK/` and `log.jsonl`; several tasks may share it, one after another.
-      seed: of every random draw.
+      seed: of all random numbers.
       identity: what must not change between starts, such as the hashes of config, data and codec. The number of steps may
         grow.
-      formerly: by key of it, what earlier checkpoints of the same run may say too.
-      watch: who is shown the log beside `log.jsonl`, of `engine.watch.WATCHERS`.
-      shard: how several processes share the model, of `engine.parallel.SHARDS`; a run may change it, and their number.
+      formerly: by key of `identity`, values that older checkpoints of the same run may have.
+      watch: loggers, of `engine.watch.WATCHERS`.
+      shard: how several processes share the model, of `engine.parallel.SHARDS`; a resumed run may change it, and their
+        number.
 
     Returns:
-      How it ended; the task's model holds the last weights, not the averaged ones.
+      How it ended; the task's model has the last weights, not the averaged ones.
 
     Raises:
-      UserError: a loss that is not finite, checkpoints that are damaged or of another run, no memory, no space.
+      UserError: a loss that is not finite, damaged checkpoints or those of another run, memory or disk is full.
       SystemExit: stopped by a signal, after saving.
     """
     runtime.set_threads(settings.num_threads)
@@ -97,7 +96,7 @@ def train(
 
 @dataclass
 class _Run:
-    """One call of `train`: everything that changes while it goes."""
+    """The state of one call of `train`."""
 
     task: Task
     settings: TrainSettings
@@ -130,7 +129,7 @@ class _Run:
         return self.seconds_before + time.monotonic() - self.started
 
     def resume(self) -> None:
-        """Takes up the newest valid checkpoint, if there is one."""
+        """Loads the newest valid checkpoint, if there is one."""
         distributed.by_main(lambda: checkpoint.sweep(self.out, self.task.name))
         found = distributed.by_main(lambda: checkpoint.newest(self.out, self.task.name, set_aside=True))
         if not distributed.is_main():
@@ -157,7 +156,7 @@ class _Run:
             self.saved = found.folder
             self.seconds_before = found.facts["seconds"]
             self.evaluation = found.facts["evaluation"]
-            if "averages" in found.facts:  # absent in checkpoints from before they were kept
+            if "averages" in found.facts:  # absent in older checkpoints
                 self.averages.load(found.facts["averages"])
         self.journal.rewind(self.step)
         self.console = (
@@ -167,10 +166,10 @@ class _Run:
             self.console.say(f"resuming from step {self.step} ({self.saved}).")
 
     def open_watchers(self, names: Sequence[str]) -> None:
-        """Lets others see the log; a run that is finished has nothing more to show."""
-        asked = names if self.step < self.settings.num_steps and distributed.is_main() else ()
+        """Opens the loggers, unless the run is finished."""
+        wanted = names if self.step < self.settings.num_steps and distributed.is_main() else ()
         facts = {**self.identity, **asdict(self.settings), "seed": self.seed}
-        self.watchers = Watchers(asked, self.out, self.task.name, self.step, facts)
+        self.watchers = Watchers(wanted, self.out, self.task.name, self.step, facts)
 
     def go(self, stop: Stop) -> None:
         """Steps until the last one, a signal, or the end of the time allowed."""
@@ -185,8 +184,8 @@ class _Run:
                     self.timed_task, self.optimizer, self.ema, settings, step=self.step, seed=self.seed, is_logged=logs
                 )
             except (OSError, UserError):
-                # The data are gone, the weights are as the last step left them. Several processes save together if all of
-                # them are here because they have told each other.
+                # The batch cannot be read, the weights are those of the last step. Several processes save together, if all
+                # of them know of the failure.
                 all_here = self.spread is None or self.spread.is_agreed
                 if self.timed_task.is_reading and self.saved_step < self.step and all_here:
                     self._save()
@@ -199,14 +198,14 @@ class _Run:
             now = time.monotonic()
             is_late = settings.max_minutes is not None and now - self.started >= 60 * settings.max_minutes
             is_old = settings.checkpoint_every_s is not None and now - self.saved_at >= settings.checkpoint_every_s
-            is_late, is_old, heard = distributed.most(is_late, is_old, stop.received or 0)
-            if heard:  # what one process was told, all have heard
+            is_late, is_old, heard = distributed.all_max(is_late, is_old, stop.received or 0)
+            if heard:  # a signal to one process stops all
                 stop.received = int(heard)
             must_stop = is_last or bool(is_late) or stop.received is not None
             evaluates = is_last or self._is_due(settings.eval_every, self.step)
             saves = must_stop or bool(is_old) or self._is_due(settings.checkpoint_every, self.step)
 
-            # Reading a loss makes the processor wait for a GPU, so there it is read only when something depends on it.
+            # Reading a loss makes the CPU wait for the GPU, so with a GPU it is read only when it is needed.
             if self.device.type == "cpu" or logs or evaluates or saves:
                 self.averages.settle()
             if logs:
@@ -225,12 +224,12 @@ class _Run:
                 break
 
     def leave(self) -> None:
-        """Leaves a plain model behind, whoever shared it."""
+        """Turns a shared model back into a plain one."""
         if self.spread is not None:
             self.spread.close()
 
     def last_good(self) -> str:
-        """A clause on what can be gone back to."""
+        """A clause on the last good checkpoint."""
         return f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint had been saved yet"
 
     @staticmethod
@@ -256,11 +255,11 @@ class _Run:
         self.console.show(self.step, {"loss": named["loss"], **means})
 
     def _record(self, **values: Any) -> None:
-        """Writes a line, and shows it to whoever watches."""
+        """Writes a line of the log, and hands it to the loggers."""
         self.watchers.record(self.journal.write(self.step, self.seconds, **values))
 
     def _evaluate(self) -> None:
-        # Everybody looks, alike: what a share of the weights looks like nobody can tell, and nobody waits for long.
+        # All processes evaluate, alike: a shard of the weights cannot be evaluated, and nobody waits for long.
         whole = self.spread.whole() if self.spread else nullcontext()
         with self.ema.swapped_in(), whole, _evaluating(self.task.model), torch.no_grad():
             self.evaluation = {name: float(value) for name, value in self.task.evaluate().items()}
@@ -287,7 +286,7 @@ class _Run:
         facts = {"seconds": self.seconds, "evaluation": self.evaluation, "averages": self.averages.state()}
 
         def save() -> Path:
-            for tensors in parts.values():  # a loss tells of it a step later, when good checkpoints would be gone
+            for tensors in parts.values():  # the loss would show it a step later, after good checkpoints are deleted
                 fault = find_fault(tensors)
                 if fault is not None:
                     raise NotFiniteError(self.step, f"the weight {fault.tensor}", fault.value)

@@ -1,4 +1,4 @@
-"""AdamW with weight decay where it belongs, the learning rate as a function of the step, and both as plain tensors."""
+"""AdamW with weight decay on matrices only, the learning rate of each step, and the optimiser's state as plain tensors."""
 
 import math
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from cdcd_video.engine import parallel
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Every dial of the engine; none of them knows what is being trained."""
+    """Hyperparameters of the training loop, independent of what is trained."""
 
     num_steps: int
     accumulate: int = 1
     """Batches per step; their gradients are averaged."""
     learning_rate: float = 1e-3
     warmup_steps: int = 0
-    """The rate rises in a straight line over so many steps."""
+    """Steps of the linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     final_lr_ratio: float = 0.0
-    """Where the cosine ends, as a share of `learning_rate`."""
+    """The last rate, as a share of `learning_rate`."""
     weight_decay: float = 0.0
     """Per unit of learning rate; never on biases, norms, embeddings and other one-dimensional parameters."""
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float | None = 1.0
-    """Largest Euclidean norm of the whole gradient; None measures it only."""
+    """Largest Euclidean norm of the whole gradient; None does not clip."""
     ema_decay: float = 0.999
     precision: Literal["bf16", "fp32"] = "fp32"
     log_every: int = 50
@@ -40,7 +40,7 @@ class TrainSettings:
     keep_checkpoints: int = 2
     num_threads: int | None = None
     max_minutes: float | None = None
-    """Stop cleanly after so much wall-clock time in one start."""
+    """Stop and save after this much wall-clock time in one start."""
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -48,7 +48,6 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
 
     Args:
       step: index of the step about to be taken, from 0.
-      settings: rate, warm-up, schedule and end.
 
     Returns:
       The rate; the first step never has rate 0.
@@ -68,11 +67,11 @@ NORMS = ("grad_norm", "param_norm", "update_norm")
 
 @torch.no_grad()
 def norms(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> dict[str, Tensor]:
-    """How large the weights are, and how far a step took them.
+    """Norms of the weights and of a step.
 
     Args:
       parameters: after the step.
-      before: copies from before it, of what this process holds of each.
+      before: copies of this process's part of each, from before the step.
 
     Returns:
       `param_norm` and `update_norm`, scalars on the device.
@@ -104,7 +103,7 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    # A kernel over many parameters takes either shares of them or whole ones.
+    # A fused kernel takes either shards or whole parameters.
     groups = [
         {**group, "params": [one for one in group["params"] if parallel.is_share(one) is is_share]}
         for group in groups
@@ -118,7 +117,7 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's memory: `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of every parameter that has moved."""
+    """The optimiser's state: `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of every parameter that was updated."""
     return {
         f"{key}/{name}": value
         for name, parameter in trained_parameters(model).items()
@@ -127,7 +126,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Gives the optimiser the memory that `optimizer_tensors` took."""
+    """Restores the state that `optimizer_tensors` returned."""
     names = {id(parameter): name for name, parameter in trained_parameters(model).items()}
     state = optimizer.state_dict()
     for group, numbered in zip(optimizer.param_groups, state["param_groups"], strict=True):

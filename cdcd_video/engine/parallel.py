@@ -1,7 +1,7 @@
-"""How a model is spread over processes: whole copies that average gradients (DDP), or shares of every weight (FSDP2).
+"""Data-parallel training: whole copies that average gradients (DDP), or shards of every weight (FSDP2).
 
-The loss goes through the wrapper as one module's forward, whatever networks it calls on the way. Where nobody shares a
-batch, and for tensors that are whole, everything here hands back what it was given.
+The whole loss is the forward of one wrapped module, whatever networks it calls. With one process, and for tensors that are
+not sharded, everything here returns its input.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ SHARDS = ("ddp", "fsdp")
 
 
 class Spread:
-    """A task as one of several processes sees it: its own rows of each batch, a loss whose gradients are the whole batch's."""
+    """A task in one of several processes: its own rows of each batch, and gradients of the whole batch."""
 
     def __init__(self, task: Any, shard: str):
-        """Wraps the task's model; parameters are replaced by shares of them where `shard` is "fsdp".
+        """Wraps the task's model; parameters are replaced by shards if `shard` is "fsdp".
 
         Args:
           task: what is trained; `batch_size` is that of the whole batch.
           shard: one of `SHARDS`.
 
         Raises:
-          UserError: the batch cannot be dealt out evenly.
+          UserError: the batch cannot be split evenly.
         """
         size = distributed.world().size
         if task.batch_size % size:
@@ -45,13 +45,13 @@ class Spread:
             )
         self._task, self.is_agreed = task, False
         self._whole: nn.Module | None = None
-        self._wrapped: Any  # a module that one of the two wrappers has made its own
+        self._wrapped: Any  # the module that one of the two wrappers returns
         module = _LossModule(task)
         if shard == "fsdp":
             self._whole = copy.deepcopy(task.model).cpu()
             self._wrapped = _sharded(module)
         else:
-            # Buffers that learn are kept alike by who owns them (a codebook by its own exchange), the others never change.
+            # Buffers that change are synchronised by their owners (a codebook by its own exchange), the others never change.
             how: dict[str, Any] = {"broadcast_buffers": False, "static_graph": True, "gradient_as_bucket_view": True}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # its newer name is unknown to older torch
@@ -61,7 +61,7 @@ class Spread:
         return getattr(self._task, name)
 
     def batch(self, step: int) -> Any:
-        """The task's batch. Where one process cannot read its own, all stop here, with no weight touched (`is_agreed`).
+        """The task's batch. If one process cannot read its own, all stop here, before any weight changes (`is_agreed`).
 
         Raises:
           UserError: another process could not; or whatever reading it raises.
@@ -71,7 +71,7 @@ class Spread:
             batch = self._task.batch(step)
         except (OSError, UserError) as error:
             failure = error
-        is_failed = distributed.most(failure is not None)[0]
+        is_failed = distributed.all_max(failure is not None)[0]
         self.is_agreed = True
         if failure is not None:
             raise failure
@@ -80,7 +80,7 @@ class Spread:
         return batch
 
     def objective(self, batch: Any, generator: torch.Generator) -> LossTerms:
-        """The task's, so that differentiating it averages the gradients over the processes."""
+        """The task's loss; differentiating it averages the gradients over the processes."""
         with warnings.catch_warnings():
             # FSDP2 warns of outputs that are views: nothing here changes one in place.
             warnings.filterwarnings("ignore", message=".*returned a view tensor", category=UserWarning)
@@ -89,7 +89,7 @@ class Spread:
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """Inside the `with` the model can be called outside the objective; all processes must do alike."""
+        """Inside the `with` the model can be called outside the objective; all processes must enter it."""
         if self._whole is not None:
             self._wrapped.unshard()
         with distributed.alone():
@@ -98,14 +98,14 @@ class Spread:
             self._wrapped.reshard()
 
     def close(self) -> None:
-        """Leaves a whole plain model with the weights as they stand."""
+        """Turns the task's model back into a plain one with the present weights."""
         if self._whole is None:
             return
         model = self._task.model
         device = next(model.parameters()).device
         weights = {name: whole(value) for name, value in model.state_dict().items()}
         self._whole.to(device).load_state_dict(weights)
-        # The wrapper has no way back: each module becomes what it was before, in place, since others hold on to it.
+        # The wrapper cannot be undone: each module becomes what it was, in place, since others refer to it.
         for module, plain in zip(list(model.modules()), list(self._whole.modules()), strict=True):
             mode = module.training
             module.__class__, module.__dict__ = plain.__class__, plain.__dict__
@@ -114,7 +114,7 @@ class Spread:
 
 
 class _LossModule(nn.Module):
-    """The objective as a module's forward, which is what both wrappers hook into."""
+    """The objective as the forward of a module, which both wrappers need."""
 
     def __init__(self, task: Any):
         super().__init__()
@@ -129,8 +129,8 @@ class _LossModule(nn.Module):
 def _sharded(module: _LossModule) -> nn.Module:
     """FSDP2 (Zhao et al. 2023): the parts of repeated layers are gathered one at a time, everything else at once.
 
-    Scalars cannot be cut: every process keeps them whole, see `clip_grad_norm`. A part may be called by other methods than
-    `forward`; it names them in `also_forward`.
+    Scalars cannot be sharded: every process keeps them whole, see `clip_grad_norm`. A part that is called by other methods
+    than `forward` names them in `also_forward`.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -148,26 +148,26 @@ def _sharded(module: _LossModule) -> nn.Module:
     return cast(nn.Module, fully_shard(module, mesh=mesh, ignored_params=scalars))
 
 
-# ---------------------------------------------------------------------------------------------------------- shares of tensors
+# ---------------------------------------------------------------------------------------------------------- shards of tensors
 
 
 def is_share(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether this process holds a share of the tensor only."""
+    """Whether this process holds only a shard of the tensor."""
     return hasattr(tensor, "to_local")
 
 
 def share(tensor: Tensor) -> Tensor:
-    """The share that is held here, in the same memory; the tensor itself where it is whole."""
+    """This process's shard, in the same memory; the tensor itself if it is not sharded."""
     return tensor.to_local() if is_share(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole tensor, of all processes' shares; all of them must ask."""
+    """The whole tensor, gathered; all processes must call this."""
     return cast("DTensor", tensor.detach()).full_tensor() if is_share(tensor) else tensor
 
 
 def shared_like(tensor: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor, cut as another one is; nothing is sent."""
+    """A whole tensor, sharded like another one; without communication."""
     if not is_share(model) or is_share(tensor):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -177,7 +177,7 @@ def shared_like(tensor: Tensor, model: Tensor) -> Tensor:
 
 
 def collected(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors, for writing: in the main process, where they have left the GPU if they were cut; none in the others."""
+    """Whole tensors, for writing: in the main process, on the CPU if they were sharded; none in the others."""
     found = {}
     for name, tensor in tensors.items():
         full = whole(tensor)
@@ -195,7 +195,7 @@ def load_whole(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def clip_grad_norm(parameters: Sequence[Tensor], most: float) -> Tensor:
-    """`nn.utils.clip_grad_norm_`, of gradients that may be cut."""
+    """`nn.utils.clip_grad_norm_`, of gradients that may be sharded."""
     if not any(map(is_share, parameters)):
         return nn.utils.clip_grad_norm_(parameters, most)
     for parameter in parameters:
@@ -212,8 +212,8 @@ def total_norm(parts: Sequence[Tensor], of: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of many tensors as one.
 
     Args:
-      parts: what is held here of each.
-      of: tensors that are cut in the same way.
+      parts: the local part of each.
+      of: tensors that are sharded in the same way.
     """
     if not any(map(is_share, of)):
         return nn.utils.get_total_norm(parts)

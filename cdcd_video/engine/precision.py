@@ -1,4 +1,4 @@
-"""In which type the products of training are worked out where a config leaves it open: bf16 where it is fast, else fp32."""
+"""The precision of training if a config has `auto`: bf16 where it is fast, else fp32."""
 
 import os
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ UNITS = ("avx512_bf16", "amx_bf16")
 """Instructions that multiply bf16, as Linux names them. Without one bf16 is emulated: on a processor with AVX-512 a
 training step took 3 times as long as in fp32, and with AVX2 alone single layers took 8 times as long."""
 _TORCH_LIMITS = ("default", "avx2")
-"""Values of ATEN_CPU_CAPABILITY that keep torch's own kernels from AVX-512."""
+"""Values of ATEN_CPU_CAPABILITY that disable AVX-512 in torch's own kernels."""
 _ONEDNN_WITH = ("avx512_core_bf16", "avx512_core_fp16", "avx512_core_amx", "avx10", "default", "all")
-"""How the values of ONEDNN_MAX_CPU_ISA begin that leave oneDNN its products in bf16."""
+"""Beginnings of values of ONEDNN_MAX_CPU_ISA with which oneDNN still has products in bf16."""
 _LEAST_CAPABILITY = (8, 0)
-"""Of an NVIDIA GPU that multiplies bf16; older ones emulate it."""
+"""Lowest compute capability of an NVIDIA GPU with bf16; older ones emulate it."""
 
 
 def best_for(device: torch.device) -> tuple[Precision, str]:
-    """The precision that trains fast on a device, and why, as a clause.
+    """The precision that trains fast on a device, and the reason as a clause.
 
-    On a CPU it is bf16 only where the operating system names the instructions (Linux on x86-64) and no variable keeps
-    torch or oneDNN from them; other processors and devices get fp32, which is right everywhere.
+    On a CPU it is bf16 only if the operating system lists the instructions (Linux on x86-64) and no variable disables them in
+    torch or oneDNN; other processors and devices get fp32, which works everywhere.
 
     Args:
       device: where the training will run; of a GPU, one that is there.
@@ -53,18 +53,18 @@ def _of_gpu(device: torch.device) -> tuple[Precision, str]:
 
 
 def _limit(environ: Mapping[str, str]) -> str:
-    """The setting that keeps torch or oneDNN from the processor's bf16; empty where none does."""
+    """The environment variable that disables the processor's bf16 in torch or oneDNN; empty if none does."""
     name = "ATEN_CPU_CAPABILITY"
     if environ.get(name, "").lower() in _TORCH_LIMITS:
         return f"{name}={environ[name]}"
-    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):  # oneDNN asks for the older name where the newer is not set
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):  # oneDNN reads the older name if the newer is not set
         if environ.get(name):
             return "" if environ[name].lower().startswith(_ONEDNN_WITH) else f"{name}={environ[name]}"
     return ""
 
 
 def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What all processors of this machine have, in Linux's words; empty where no such list is (macOS, Windows, ARM)."""
+    """Flags that all processors of this machine have; empty where Linux does not list them (macOS, Windows, ARM)."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

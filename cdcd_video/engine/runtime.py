@@ -1,4 +1,4 @@
-"""Seeds, devices, threads, and the facts about a run that belong beside its results."""
+"""Seeds, devices, threads, and the facts about a run in run.json."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ def seed_for(*parts: str | float) -> int:
     """A stable 63-bit seed: the same parts give the same seed on every machine and in every Python.
 
     Args:
-      parts: whatever tells one random stream from another, such as a seed, a task's name, a step. `1` is not `"1"`.
+      parts: what distinguishes one random stream from another, such as a seed, a task's name, a step. `1` is not `"1"`.
 
     Returns:
       An integer in [0, 2**63), usable by numpy and torch alike.
@@ -42,7 +42,7 @@ def generator(*parts: str | float, device: str | torch.device = "cpu") -> torch.
 
 
 def seed_layers(seed: int, device: torch.device) -> None:
-    """Seeds the global generators of the CPU and of `device`, for layers that know no other (dropout, third parties').
+    """Seeds the global generators of the CPU and of `device`, for layers that use no other (dropout, other libraries).
 
     `torch.manual_seed` would do the same, but walks the stack at each call while CUDA is not in use: 1 ms a step.
     """
@@ -54,7 +54,7 @@ def seed_layers(seed: int, device: torch.device) -> None:
 
 
 def device_for(name: str = "auto") -> torch.device:
-    """Turns a device's name into a device that is really there.
+    """The device of a name, if this machine has it.
 
     Args:
       name: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1" or "mps".
@@ -63,7 +63,7 @@ def device_for(name: str = "auto") -> torch.device:
       The device.
 
     Raises:
-      UserError: the name is not a device's name, or this machine has no such device.
+      UserError: it is not the name of a device, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -81,10 +81,10 @@ def device_for(name: str = "auto") -> torch.device:
 
 
 def take_gpu(device: str) -> bool:
-    """Gives each process that `torchrun` has started on a machine a GPU of its own, where the device's name asks for GPUs.
+    """Gives each process that `torchrun` has started on a machine its own GPU, if the device's name means GPUs.
 
     Returns:
-      Whether there is one.
+      Whether this process has a GPU.
 
     Raises:
       UserError: there are more processes than GPUs, or one GPU is named for all.
@@ -104,10 +104,9 @@ def take_gpu(device: str) -> bool:
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Tensors on a device, those in a record (a dataclass) too, without waiting for the work that the device has in hand.
+    """Tensors on a device, those in a record (a dataclass) too, without waiting for the device.
 
-    From ordinary memory a copy to a GPU begins when all that was asked of it before is done, and until then the processor
-    stands still; from pinned memory it takes its place in the queue.
+    A copy from ordinary memory to a GPU waits for all earlier work on it; from pinned memory it is queued.
     """
     if isinstance(value, torch.Tensor):
         return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
@@ -138,7 +137,7 @@ def machine() -> dict[str, Any]:
 def git_state() -> dict[str, Any]:
     """Commit of the source tree this package runs from and whether it was edited since; "unknown" outside one."""
     here = Path(__file__).resolve()
-    # A package installed into someone else's repository must not borrow that repository's commit.
+    # A package installed inside another repository must not report that repository's commit.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return {"commit": "unknown", "dirty": "unknown"}
     changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
@@ -149,12 +148,12 @@ def git_state() -> dict[str, Any]:
 
 
 def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:
-    """Writes `out/run.json`: command, commit, machine and versions; earlier starts of the same run are kept below.
+    """Writes `out/run.json`: command, commit, machine and versions; earlier starts of the same run are kept under `earlier`.
 
     Args:
       out: the run's folder; made when missing.
       command: the command line, as in `sys.argv`.
-      facts: anything else worth keeping, such as the hashes of config, data and codec; must be JSON.
+      facts: further entries, such as the hashes of config, data and codec; must be JSON.
 
     Returns:
       The path written.
@@ -176,7 +175,7 @@ def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Writes a text file so that a reader, or a crash, meets either the old file or the new one, never half of one."""
+    """Writes a text file atomically: a reader finds the old file or the new one, also after a crash."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -190,14 +189,11 @@ def replace_file(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def writing_to(folder: Path, kept: str = "") -> Iterator[None]:
-    """Turns the operating system's refusal to write into the user's sentence.
+    """Turns an `OSError` while writing into a `UserError`.
 
     Args:
-      folder: what is being written to; named in the sentence.
+      folder: for the message.
       kept: one more sentence, on what is still safe.
-
-    Yields:
-      Nothing; write inside the `with`.
 
     Raises:
       UserError: the disk is full, or the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run goes on: noted, so that it can finish its step and save."""
+"""Ctrl-C and SIGTERM during training: recorded, so that the step can be finished and saved."""
 
 import signal
 import threading
@@ -11,14 +11,14 @@ from typing import Any
 
 @dataclass
 class Stop:
-    """Whether a signal asked us to stop, and which."""
+    """The signal that asks to stop, if any."""
 
     received: int | None = None
 
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Remembers the first SIGINT or SIGTERM inside the `with`; a second one acts as if nobody listened."""
+    """Records the first SIGINT or SIGTERM inside the `with`; a second one has its usual effect."""
     stop = Stop()
     before: dict[int, Any] = {}
 
@@ -30,7 +30,7 @@ def listening() -> Iterator[Stop]:
         stop.received = number
         forget()
 
-    if threading.current_thread() is threading.main_thread():  # Python lets no other thread listen
+    if threading.current_thread() is threading.main_thread():  # only this thread may set handlers
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:
             signal.signal(number, hear)

@@ -1,4 +1,4 @@
-"""What a run costs while it goes: steps per second, the share of time spent waiting for data, memory."""
+"""Throughput of a run: steps per second, the share of time spent waiting for data, memory."""
 
 import contextlib
 import resource
@@ -14,7 +14,7 @@ _GIB = 2.0**30
 
 
 class Clock:
-    """Splits the time between two readings into steps, waiting for batches, and what is no step at all."""
+    """Splits the time between two readings into steps, waiting for batches, and other work."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic):
         """Starts the first interval.
@@ -26,7 +26,7 @@ class Clock:
         self.start()
 
     def start(self) -> None:
-        """Begins an interval here; what came before it counts for nothing."""
+        """Begins an interval."""
         self.began, self.waited_s, self.aside_s, self.num_steps = self.now(), 0.0, 0.0, 0
 
     def step(self) -> None:
@@ -44,7 +44,7 @@ class Clock:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Inside the `with` no step is taken: scores, pictures, checkpoints."""
+        """Inside the `with` no step is taken: evaluation, pictures, checkpoints."""
         began = self.now()
         try:
             yield
@@ -54,28 +54,23 @@ class Clock:
     def take(self) -> dict[str, float]:
         """`steps_per_s` and `idle_share` (waiting for batches, of the time of the steps); starts the next interval."""
         stepping_s = max(self.now() - self.began - self.aside_s, 1e-9)
-        told = {"steps_per_s": self.num_steps / stepping_s, "idle_share": min(1.0, self.waited_s / stepping_s)}
+        values = {"steps_per_s": self.num_steps / stepping_s, "idle_share": min(1.0, self.waited_s / stepping_s)}
         self.start()
-        return told
+        return values
 
 
 class TimedTask:
-    """A task as a step sees it, with the time of its batches on the clock; everything else is the task's own."""
+    """A task that measures how long its batches take; everything else is the task's own."""
 
     def __init__(self, task: Any, clock: Clock):
-        """Hands out the task's batches.
-
-        Args:
-          task: what is trained.
-          clock: which is told how long each batch took.
-        """
+        """Wraps a task; the clock gets the time that each batch takes."""
         self._task, self._clock, self.is_reading = task, clock, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
     def batch(self, step: int) -> Any:
-        """The task's batch; `is_reading` stays True where reading it failed: no weight had been touched by then."""
+        """The task's batch; `is_reading` stays True if reading it failed, before any weight changed."""
         self.is_reading = True
         with self._clock.waiting():
             batch = self._task.batch(step)
@@ -84,7 +79,7 @@ class TimedTask:
 
 
 def memory(device: torch.device) -> dict[str, float]:
-    """GiB in use: of this process, and at most so far of the GPU, where there is one."""
+    """GiB in use by this process, and the peak of the GPU if there is one."""
     used = {"memory_gib": round(_resident_bytes() / _GIB, 3)}
     if device.type == "cuda":
         used["device_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / _GIB, 3)
@@ -94,6 +89,6 @@ def memory(device: torch.device) -> dict[str, float]:
 def _resident_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # not Linux: the most so far, in bytes there and in KiB elsewhere
+    except OSError:  # not Linux: the peak, in bytes on macOS and in KiB elsewhere
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024

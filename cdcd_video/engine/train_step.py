@@ -1,4 +1,4 @@
-"""What can be trained, and one optimiser step of it: draw a batch, pay, differentiate, clip, move, average."""
+"""What can be trained, and one optimiser step: batch, loss, gradient, clipping, update, moving average."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -14,28 +14,28 @@ from cdcd_video.records import LossTerms
 
 @runtime_checkable
 class Task(Protocol):
-    """What can be trained. All that changes while it trains is in `model`: parameters and buffers."""
+    """What can be trained. Everything that training changes is in `model`: parameters and buffers."""
 
     name: str
     """Short and stable: it names the folder of checkpoints, is in every log line and seeds the random streams."""
     model: nn.Module
-    """Parameters with `requires_grad` are trained; all on one device. A `batch_size` attribute of the task, when it has
-    one, lets the log tell samples per second."""
+    """Parameters with `requires_grad` are trained; all on one device. If the task has an attribute
+    `batch_size`, the log has samples per second."""
 
     def batch(self, step: int) -> Any:
-        """The examples of step number `step` (from 0), a function of `step` alone: resuming needs no other memory."""
+        """The examples of step number `step` (from 0), a function of `step` alone: resuming needs no other state."""
         ...
 
     def objective(self, batch: Any, generator: torch.Generator) -> LossTerms:
-        """What this batch pays; every random draw comes from `generator`, which is fresh for each step."""
+        """The loss of a batch; every random number comes from `generator`, which is new for each step."""
         ...
 
     def evaluate(self) -> dict[str, float]:
-        """Scores of the model as it stands (it wears the averaged weights); may be empty.
+        """Scores of the model, which has the averaged weights during this call; may be empty.
 
-        A task may also have `alarms(evaluation, progress)`: sentences on what these scores say is going wrong, with
-        `progress` the share of the steps taken. They are said and written down; training goes on. One that has
-        `pictures()`, rows of frames and a label for each, gets a contact sheet in `samples/` at each evaluation.
+        Optional methods of a task: `alarms(evaluation, progress)` returns sentences on what is going wrong according to the
+        scores, with `progress` the share of steps taken; they are printed and logged, and training continues. `pictures()`
+        returns rows of frames and a label for each, for a contact sheet in `samples/` at each evaluation.
         """
         ...
 
@@ -50,23 +50,18 @@ def train_step(
     seed: int,
     is_logged: bool = False,
 ) -> dict[str, Tensor]:
-    """One optimiser step: draw a batch, pay, differentiate, clip, move, average.
+    """One optimiser step: batch, loss, gradient, clipping, update, moving average.
 
-    With `settings.accumulate` n, batches n step to n step + n - 1 pay in turn, each with random streams of its own, and
-    the gradient is the mean of theirs.
+    With `settings.accumulate` n, the gradient is the mean over batches n step to n step + n - 1, each with its own random
+    streams.
 
     Args:
-      task: what is trained.
-      optimizer: over the task's trained parameters.
-      ema: their average.
-      settings: rate, precision, clipping.
       step: index of this step, from 0.
-      seed: of the whole run.
-      is_logged: whether the terms' shares in the gradient are wanted too, where the objective can tell them.
+      is_logged: whether to compute the terms' shares of the gradient, if the objective offers them.
 
     Returns:
-      The values of this step, on the device: `loss`, every term apart, and `grad_norm` before clipping; where the step
-      is logged also `param_norm` after it and `update_norm`, how far it went; last the sums and counts by group, (2, G).
+      The values of this step, on the device: `loss`, every term, and `grad_norm` before clipping; if the step is logged also
+      `param_norm` after it and `update_norm`; last the sums and counts by group, (2, G).
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = parameters[0].device
@@ -89,7 +84,7 @@ def train_step(
 def _backward(
     task: Task, settings: TrainSettings, number: int, seed: int, device: torch.device, is_logged: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Adds to the gradient what batch `number` asks for; returns its values, and its sums and counts by group."""
+    """Adds the gradient of batch `number`; returns its values, and its sums and counts by group."""
     rng = runtime.generator(seed, task.name, number, device=device)
     others = [distributed.world().rank] if not distributed.is_main() else []
     runtime.seed_layers(runtime.seed_for(seed, task.name, number, "layers", *others), device)
@@ -99,7 +94,7 @@ def _backward(
     values, groups = {**losses.parts, "loss": losses.total}, losses.groups
     if is_logged and losses.shares is not None:
         values |= losses.shares()
-    del losses  # what the shares would be worked out from need not be kept while the gradient is
+    del losses  # the graph of the shares need not be kept during the backward pass
     total = values["loss"] if settings.accumulate == 1 else values["loss"] / settings.accumulate
     total.backward()
     return {name: value.detach() for name, value in values.items()}, groups

@@ -1,7 +1,6 @@
-"""Who watches a run beside `log.jsonl`: TensorBoard, Weights & Biases, trackio; all are fed the journal's own lines.
+"""Experiment loggers besides `log.jsonl`: TensorBoard, Weights & Biases, trackio. All get the lines of `log.jsonl`.
 
-Nothing here is needed to train: a watcher is loaded when it is asked for, and one that fails on the way is named once
-and left out, because a chart is not worth a run.
+Training does not need them: a logger is imported when it is chosen, and one that fails is reported once and disabled.
 """
 
 import importlib
@@ -22,32 +21,32 @@ from cdcd_video.errors import UserError, say
 from cdcd_video.storage.small_file import read_small_json
 
 PROJECT = "cdcd-video"
-"""What the runs are filed under at W&B and trackio, unless WANDB_PROJECT or TRACKIO_PROJECT says otherwise there."""
+"""The project of W&B and trackio, unless WANDB_PROJECT or TRACKIO_PROJECT is set."""
 _NOT_CHARTED = ("task", "step")
 
 
 @runtime_checkable
 class Watcher(Protocol):
-    """One task of one run, as somebody else shows it."""
+    """A logger of one task of one run."""
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes the numbers of one line of `log.jsonl`, by names such as `terms/bound`."""
+        """Logs the numbers of one line of `log.jsonl`, by names such as `terms/bound`."""
         ...
 
     def picture(self, step: int, path: Path) -> None:
-        """Takes a contact sheet."""
+        """Logs a contact sheet."""
         ...
 
     def close(self) -> None:
-        """Sends what still waits."""
+        """Flushes."""
         ...
 
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Who watches, as the user says.
+    """The loggers that the user chose.
 
     Args:
-      names: of `WATCHERS`, or "none" alone; None is TensorBoard where it is installed.
+      names: of `WATCHERS`, or only "none"; None means TensorBoard if it is installed.
 
     Returns:
       Names of `WATCHERS`, each once.
@@ -66,10 +65,10 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of `log.jsonl` by flat names; words and what was no finite number are left out.
+    """The numbers of a line of `log.jsonl` by flat names, without strings and nulls.
 
     Args:
-      line: as it was written; mappings and lists may be nested.
+      line: mappings and lists may be nested.
 
     Returns:
       `{"terms": {"bound": 1.5}, "lr": 0.1}` becomes `{"terms/bound": 1.5, "lr": 0.1}`; entries of lists are numbered.
@@ -78,20 +77,18 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Watchers:
-    """All watchers of a task; none of them can stop it."""
+    """All loggers of a task; none of them can stop it."""
 
     def __init__(self, names: Sequence[str], out: Path, task: str, step: int, facts: Mapping[str, Any]):
-        """Opens them.
+        """Opens the loggers.
 
         Args:
           names: of `WATCHERS`.
-          out: the run's folder.
-          task: what is trained.
-          step: steps taken so far: charts go on from there.
+          step: steps taken so far, where charts continue.
           facts: what to show beside the charts, such as settings.
 
         Raises:
-          UserError: a watcher that is not installed or cannot be started.
+          UserError: a logger that is not installed or cannot be started.
         """
         self.open: dict[str, Watcher] = {}
         for name in names:
@@ -103,22 +100,22 @@ class Watchers:
                 ) from None
             except UserError:
                 raise
-            except Exception as error:  # whatever a foreign library raises, such as a missing login
+            except Exception as error:  # any error of another library, such as a missing login
                 raise UserError(
                     f"logger {name} cannot be started ({_line(error)}); fix that, or leave it out of --watch."
                 ) from error
 
     def record(self, line: Mapping[str, Any]) -> None:
-        """Hands one line of the journal to everybody."""
+        """Logs one line of `log.jsonl`."""
         values = scalars(line) if self.open else {}
         self._each(lambda watcher: watcher.record(line["step"], values))
 
     def picture(self, step: int, path: Path) -> None:
-        """Hands a contact sheet to everybody."""
+        """Logs a contact sheet."""
         self._each(lambda watcher: watcher.picture(step, path))
 
     def close(self) -> None:
-        """Lets everybody send what still waits."""
+        """Flushes and closes all loggers."""
         self._each(lambda watcher: watcher.close())
         self.open = {}
 
@@ -126,7 +123,7 @@ class Watchers:
         for name, watcher in list(self.open.items()):
             try:
                 action(watcher)
-            except Exception as error:  # see above: named, and left out
+            except Exception as error:  # see above: reported, and disabled
                 del self.open[name]
                 say(
                     "warning",
@@ -135,10 +132,10 @@ class Watchers:
 
 
 class _TensorBoard:
-    """`OUT/tensorboard/TASK`; what a killed process wrote beyond its last checkpoint is taken back."""
+    """`OUT/tensorboard/TASK`; events of a killed process after its last checkpoint are purged."""
 
     def __init__(self, out: Path, task: str, step: int, facts: Mapping[str, Any]):
-        importlib.import_module("tensorboard")  # without it the line below fails in words of its own
+        importlib.import_module("tensorboard")  # for a clearer error than that of the line below
         library = importlib.import_module("torch.utils.tensorboard")
         with writing_to(out):
             folder = out / "tensorboard" / task
@@ -162,7 +159,7 @@ class _TensorBoard:
 
 
 class _Online(ABC):
-    """What W&B and trackio have in common: a run of their package, told values and pictures."""
+    """Common to W&B and trackio."""
 
     package: str
 
@@ -172,7 +169,7 @@ class _Online(ABC):
 
     @abstractmethod
     def _named(self, out: Path, task: str) -> dict[str, Any]:
-        """What the run is called, and where it belongs, in the words of the package."""
+        """Name and project, as arguments of the package's `init`."""
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
@@ -196,7 +193,7 @@ class _Wandb(_Online):
 
 
 class _Trackio(_Online):
-    """trackio: a run for each task, kept on this machine unless trackio is told otherwise."""
+    """trackio: a run for each task, kept on this machine unless trackio is configured otherwise."""
 
     package = "trackio"
 
@@ -227,7 +224,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _token(out: Path) -> str:
-    """What tells this run from others of its name, over all its starts."""
+    """Tells this run from others of its name, over all its starts."""
     path = out / "watch.json"
     known = read_small_json(path).get("token") if os.path.lexists(path) else None
     if isinstance(known, str):

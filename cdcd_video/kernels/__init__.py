@@ -1,6 +1,5 @@
-"""Matrix products, attention, norms and the MLP of training steps on a CPU; same mathematics, other order of the work.
+"""Matrix products, attention, norms and the MLP of training steps on a CPU: the same mathematics, faster.
 
-They serve where gradients are wanted (attention and products also where not, if they are large), and never under a dispatch
-mode: whoever counts FLOPs or bytes, traces or fakes, sees torch's own operators. Each has a plain counterpart that a test
-holds it equal to.
+They are used where gradients are needed (attention and products also without, if they are large), and never under a dispatch
+mode, so that FLOP counters and tracers see torch's own operators. Tests hold each equal to its plain counterpart.
 """

@@ -1,4 +1,4 @@
-"""The C++ sources of this folder as a library: built once for this processor by the machine's own compiler, and kept."""
+"""The C++ sources of this folder as a library: compiled once for this processor, and kept."""
 
 import ctypes
 import functools
@@ -27,25 +27,24 @@ HEADER = Path(__file__).with_name("lanes.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fno-exceptions", "-fno-rtti")
 COMPILERS = ("g++", "clang++", "c++")
 FOLDER_VARIABLE = "CDCD_VIDEO_KERNELS"
-"""Environment variable: where the library is kept; `off` does without it."""
+"""Environment variable: the folder of the library; `off` disables it."""
 _VERSION_S, _BUILD_S = 60.0, 600.0
-"""How long a compiler may take to say its version, and to build."""
+"""Time limits for printing a compiler's version, and for compiling."""
 _TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).knows_half"
 _DIGEST = hashlib.sha256().digest_size
 _MOST_BYTES = 64 * MIB
 
 
 def call(name: str, fields: ctypes.Structure, kind: torch.dtype, num_parts: int) -> None:
-    """Calls a function of the library, its work shared out among torch's threads.
+    """Calls a function of the library, with its work split among torch's threads.
 
     Args:
-      name: the function.
-      fields: what it takes; its `begin` and `end`, set here, say from where to where it works.
+      fields: its arguments; `begin` and `end` are set here, for each thread's part.
       kind: of the numbers, float32 or bfloat16.
-      num_parts: what can be worked on apart.
+      num_parts: number of independent parts.
 
     Raises:
-      ValueError: the library cannot be had here, or does not know the numbers.
+      ValueError: there is no library, or it does not support the type.
     """
     if not knows(kind):
         raise ValueError(f"no compiled kernels for {kind} here")
@@ -65,21 +64,21 @@ def call(name: str, fields: ctypes.Structure, kind: torch.dtype, num_parts: int)
 
 
 def knows(kind: torch.dtype) -> bool:
-    """Whether the library can be had here, and works on numbers of this type."""
+    """Whether there is a library that supports numbers of this type."""
     return kind in (torch.float32, torch.bfloat16) and kernels() is not None and (kind != torch.bfloat16 or _has_half())
 
 
 @functools.cache
 def kernels() -> ctypes.CDLL | None:
-    """The library, built if need be; None where the processor has no AVX-512, or, with a warning, where it can't be built."""
+    """The library, compiled if necessary; None without AVX-512, or, with a warning, if it cannot be compiled."""
     if os.environ.get(FOLDER_VARIABLE) == "off" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
     try:
         return ctypes.CDLL(str(_built()))
-    # RuntimeError: nobody has a home; ValueError: a quote of CXX is open, or a path holds what none may.
+    # RuntimeError: there is no home folder; ValueError: CXX has an open quote, or a path an invalid character.
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, UserError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or [type(error).__name__]
-        why = next((line for line in said if "error" in line), said[0])
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or [type(error).__name__]
+        why = next((line for line in lines if "error" in line), lines[0])
         helps = "Set " if isinstance(error, UserError) else f"Install a C++ compiler ({', '.join(COMPILERS)}), or set "
         warnings.warn(
             f"the kernels could not be built ({why}), so training on a CPU is slower. "
@@ -95,9 +94,9 @@ def _has_half() -> bool:
 
 
 def _built() -> Path:
-    """The library's file, made when it is not there yet or damaged. Its name tells apart sources, compilers and processors.
+    """The library's file, compiled if it is missing or damaged. Its name depends on sources, compiler and processor.
 
-    What is in it is run, so it and its folder must be the user's own, and nobody else's to write.
+    It is executed, so it and its folder must belong to the user, and must not be writable for others.
     """
     compiler = _compiler()
     version = _run([*compiler, "--version"], _VERSION_S)
@@ -111,14 +110,14 @@ def _built() -> Path:
             made = Path(scratch) / library.name
             _run([*compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)], _BUILD_S)
             _seal(made)
-            made.replace(library)  # at once, should others be building it too
+            made.replace(library)  # atomically: another process may be compiling it too
             flush_folder(folder)
     check_own(library)
     return library
 
 
 def _compiler() -> list[str]:
-    """`CXX`, which may hold options, or the first compiler that is installed."""
+    """`CXX`, which may include options, or the first compiler that is installed."""
     try:
         given = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:
@@ -127,17 +126,17 @@ def _compiler() -> list[str]:
 
 
 def _folder() -> Path:
-    """Where the library is kept; made for the user alone."""
+    """The folder of the library; made with access for the user only."""
     named = os.environ.get(FOLDER_VARIABLE)
     folder = Path(named or Path.home() / ".cache" / "cdcd_video" / "kernels").expanduser()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not named and hasattr(os, "getuid") and folder.stat().st_uid == os.getuid():
-        folder.chmod(0o700)  # one from before it was made so
+        folder.chmod(0o700)  # made by an earlier version
     return folder
 
 
 def _run(command: list[str], seconds: float) -> str:
-    """What a command says; a compiler that hangs is ended with all that it started.
+    """The output of a command; a compiler that hangs is killed with its children.
 
     Raises:
       subprocess.SubprocessError: it failed, or took too long.
@@ -157,12 +156,12 @@ def _run(command: list[str], seconds: float) -> str:
 
 
 def _seal(made: Path) -> None:
-    """Makes sure that a library can be loaded, writes its hash behind it, where no loader looks, and flushes it to the disk.
+    """Checks that a library can be loaded, appends its hash, and flushes it to the disk.
 
-    It is tried in another process: what a compiler left half written may end the one that loads it.
+    It is loaded in another process, because a damaged file may crash the process that loads it.
 
     Raises:
-      OSError, RuntimeError: it is not there, or cannot be loaded.
+      OSError, RuntimeError: it is missing, or cannot be loaded.
     """
     content = made.read_bytes()
     try:
@@ -177,10 +176,10 @@ def _seal(made: Path) -> None:
 
 
 def _is_whole(library: Path) -> bool:
-    """Whether a library is there as it was made: a loader may crash on one that a power cut or a full disk left in part.
+    """Whether a library exists and has its hash: a loader may crash on an incomplete one.
 
     Raises:
-      NotOwn: somebody else may have made it.
+      NotOwn: another user may have made it.
     """
     try:
         check_own(library)
@@ -191,7 +190,7 @@ def _is_whole(library: Path) -> bool:
 
 
 def _processor() -> str:
-    """What `-march=native` depends on: a folder may be shared by machines that differ."""
+    """What `-march=native` depends on: different machines may share the folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

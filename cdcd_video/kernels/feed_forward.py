@@ -1,7 +1,7 @@
-"""The MLP of a transformer block with squared ReLU, a few rows at a time, in float32 its hidden layer worked out again.
+"""The MLP of a transformer block with squared ReLU, a few rows at a time; in float32 the hidden layer is recomputed.
 
-The hidden layer is the widest thing in a block: kept for the gradient it costs most of a step's memory, and each time it
-is written and read in whole it leaves the cache. Here a part of it at a time exists. A product more is the price.
+The hidden layer is the widest activation of a block: kept for the gradient it takes most of a step's memory, and it does not
+fit into the cache. Here only a part of it exists at a time, at the cost of one more product.
 """
 
 import torch
@@ -12,15 +12,15 @@ from torch.autograd.function import once_differentiable
 from cdcd_video.kernels.products import may_serve, times_transposed, times_transposed_times, weight_gradient
 
 LARGE = 1 << 22
-"""Numbers in the hidden layer from which it is taken by parts."""
+"""Size of the hidden layer, in numbers, from which it is computed in parts."""
 PART = 1 << 23
-"""Bytes of it at a time."""
+"""Bytes of a part."""
 KEPT = torch.bfloat16
-"""The type in which it is kept all the same: it takes half the memory, and beside faster products one more weighs more."""
+"""The type in which it is kept: half the memory, and with faster products recomputing costs relatively more."""
 
 
 def serves(x: Float[Tensor, "*rows D"], hidden: int) -> bool:
-    """Whether `squared_relu_mlp` can and should take this MLP: where a gradient is wanted and the hidden layer is large."""
+    """Whether to use `squared_relu_mlp`: if a gradient is needed and the hidden layer is large."""
     return torch.is_grad_enabled() and x.shape[:-1].numel() * hidden >= LARGE and may_serve(x)
 
 
@@ -60,7 +60,7 @@ class _Mlp(torch.autograd.Function):
     def backward(ctx, grad):
         x, up, up_bias, down, *kept = ctx.saved_tensors
         grad, grad_x = grad.contiguous(), torch.empty_like(x)
-        twice = 2.0 * grad  # the square's own factor, taken where it is narrow
+        twice = 2.0 * grad  # the derivative's factor 2, applied where it is cheap
         across, parts, sums = down.t().contiguous(), _parts(x, len(up)), [None, None, None]
         squares = x.new_empty(parts[0].stop, len(up))
         with torch.autocast("cpu", enabled=False):
@@ -69,7 +69,7 @@ class _Mlp(torch.autograd.Function):
                 onto = times_transposed_times(twice[here], across, hidden)
                 square = torch.square(hidden, out=squares[: len(hidden)])
                 found = weight_gradient(onto, x[here]), onto.sum(0), weight_gradient(grad[here], square)
-                # The first of each, in float32, is what the others are added to: it lies in memory as they do.
+                # The first of each, in float32, accumulates the others: it has their memory layout.
                 sums = [
                     one.float() if total is None else total.add_(one) for total, one in zip(sums, found, strict=True)
                 ]

@@ -1,6 +1,6 @@
-"""The modulated norm and the gated change of a block with adaptive norm, on a CPU with AVX-512 in one pass each, compiled.
+"""The modulated norm and the gated change of a block with adaptive norm, compiled for CPUs with AVX-512, in one pass each.
 
-Torch takes three to five passes over memory for either, forward and backward, and as many large temporaries: a tenth of a
+Torch needs three to five passes over memory for each, forward and backward, and as many large temporaries: a tenth of a
 training step in bfloat16.
 """
 
@@ -15,7 +15,7 @@ from cdcd_video.kernels import compiled
 from cdcd_video.kernels.products import may_serve
 
 WIDEST = 4096
-"""Numbers in a row that the library knows; always a multiple of `LANES`."""
+"""Largest width that the library supports; a width is always a multiple of `LANES`."""
 LANES = 16
 
 
@@ -31,7 +31,7 @@ class Modulated(ctypes.Structure):
 
 
 def serves(x: Float[Tensor, "B N D"], scale: Float[Tensor, "B 1 D"]) -> bool:
-    """Whether `norm` and `add` can and should take these: in training, in float32 (with autocast or without)."""
+    """Whether to use `norm` and `add`: in training, in float32 (with autocast or without)."""
     return torch.is_grad_enabled() and _fit(x, scale) and may_serve(x) and compiled.knows(_autocast_kind())
 
 
@@ -94,14 +94,14 @@ class _Add(torch.autograd.Function):
 
 
 def _fit(x: Tensor, of_sample: Tensor) -> bool:
-    """Whether these are numbers (B, N, D) of a width that the library knows, and one of their scales, shifts or gates."""
+    """Whether these are numbers (B, N, D) of a supported width, and one of their scales, shifts or gates."""
     width = x.shape[-1]
     is_known = x.ndim == 3 and width % LANES == 0 and width <= WIDEST and x.dtype == of_sample.dtype == torch.float32
     return is_known and of_sample.shape == (len(x), 1, width)
 
 
 def _check(x: Tensor, *of_samples: Tensor) -> None:
-    """The library would go beyond its own memory or theirs."""
+    """With other shapes the library would access memory out of bounds."""
     for value in of_samples:
         if not _fit(x, value):
             raise ValueError(f"{tuple(value.shape)} {value.dtype} do not fit numbers of {tuple(x.shape)} {x.dtype}")
@@ -116,12 +116,12 @@ def _run(name: str, kind: torch.dtype, x: Tensor, *, epsilon: float = 0.0, **ten
 
 
 def _alike(*of_samples: Float[Tensor, "B 1 D"]) -> tuple[Tensor, ...]:
-    """The same, numbers one after another and samples equally far apart in all."""
+    """The same values, contiguous per sample and with equal strides."""
     if all(value.stride() == of_samples[0].stride() and value.stride(-1) == 1 for value in of_samples):
         return of_samples
     return tuple(value.contiguous() for value in of_samples)
 
 
 def _autocast_kind() -> torch.dtype:
-    """The type in which products are taken."""
+    """The type of products."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32

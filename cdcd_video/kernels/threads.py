@@ -1,4 +1,4 @@
-"""How many threads one torch operation may use, for as long as something runs."""
+"""A context manager for the number of threads of a torch operation."""
 
 import contextlib
 import threading

@@ -1,7 +1,6 @@
-"""Attention on a CPU with AVX-512, compiled: tiles of scores that never leave the first cache.
+"""Attention compiled for CPUs with AVX-512, with tiles of scores that fit into the first cache.
 
-It is the arithmetic of FlashAttention (Dao et al. 2022, algorithms 1 and 4) in `attention.cpp`. Where it cannot be
-had, torch's own attention serves.
+It is FlashAttention (Dao et al. 2022, algorithms 1 and 4) in `attention.cpp`. Without it, torch's own attention is used.
 """
 
 import ctypes
@@ -15,13 +14,13 @@ from cdcd_video.kernels import compiled
 from cdcd_video.kernels.products import may_serve
 
 WIDEST = 64
-"""Channels of a head that it knows."""
+"""Largest number of channels of a head."""
 LARGE = 3 << 14
-"""Scores of one head (queries x keys) from which it serves in drawing too: no small model's drawing waits for a compiler."""
+"""Scores of one head (queries x keys) from which it is used without gradient too, so that small models need no compiler."""
 
 
 class Strides(ctypes.Structure):
-    """How far apart samples, heads and rows of a (B, h, N, d) tensor lie, in numbers."""
+    """Strides of samples, heads and rows of a (B, h, N, d) tensor, in numbers."""
 
     _fields_ = [(name, ctypes.c_int64) for name in ("batch", "head", "row")]
 
@@ -38,7 +37,7 @@ class Attention(ctypes.Structure):
 
 
 def serves(q: Float[Tensor, "B h Nq d"], k: Float[Tensor, "B h Nk d"]) -> bool:
-    """Whether this can and should take this attention. The batch has no say: no sample may depend on it."""
+    """Whether to use this attention. The batch size is ignored: no video may depend on it."""
     is_wanted = torch.is_grad_enabled() or q.shape[2] * k.shape[2] >= LARGE
     is_known = q.dtype == k.dtype and q.shape[-1] <= WIDEST and may_serve(q)
     return is_wanted and is_known and compiled.knows(q.dtype)
@@ -50,7 +49,7 @@ def attention(
     v: Float[Tensor, "B h Nk d"],
     is_key: Bool[Tensor, "B Nk"] | None = None,
 ) -> Float[Tensor, "B h Nq d"]:
-    """Scaled dot-product attention; keys where `is_key` is False are not seen (one at least must be). Differentiable once."""
+    """Scaled dot-product attention; keys where `is_key` is False are masked (not all may be). Differentiable once."""
     return _Tiled.apply(q, k, v, is_key)
 
 
@@ -63,9 +62,7 @@ class _Tiled(torch.autograd.Function):
             or q.shape[3] > WIDEST
             or (is_key is not None and (is_key.shape != (len(q), k.shape[2]) or is_key.dtype != torch.bool))
         ):
-            raise ValueError(
-                "q, k, v and is_key do not fit together"
-            )  # the library would go beyond its own memory or theirs
+            raise ValueError("q, k, v and is_key do not fit together")  # the library would access memory out of bounds
         q, k, v = (_with_whole_rows(x) for x in (q, k, v))
         is_key = None if is_key is None else is_key.contiguous()
         out = _like(q)
@@ -80,7 +77,7 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, v, out, top = ctx.saved_tensors
         grads = {"grad_q": _like(q), "grad_k": _like(k), "grad_v": _like(v)}
-        if ctx.is_key is not None:  # of keys that were not seen nothing is said
+        if ctx.is_key is not None:  # masked keys are not written
             grads["grad_k"].zero_(), grads["grad_v"].zero_()
         given = dict(q=q, k=k, v=v, out=out, top=top, grad=_with_whole_rows(grad))
         _run("attention_backward", ctx.is_key, **given, **grads)
@@ -99,7 +96,7 @@ def _run(name: str, is_key: Bool[Tensor, "B Nk"] | None, **tensors: Tensor) -> N
 
 
 def _with_whole_rows(x: Float[Tensor, "B h N d"]) -> Float[Tensor, "B h N d"]:
-    """The same with channels one after another."""
+    """The same values with contiguous channels."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

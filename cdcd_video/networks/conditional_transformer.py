@@ -42,7 +42,6 @@ class ConditionalTransformer(nn.Module, ABC):
         """Adds the blocks and what conditions them.
 
         Args:
-          cfg: size.
           num_patches: P.
           text_width: width of the caption's token states.
           mlp_width: of the blocks; four times their width when not given.

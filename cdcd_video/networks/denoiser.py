@@ -19,7 +19,6 @@ class Denoiser(ConditionalTransformer):
     of the code, and learned weights on the digits of source and first frame, so that what does not move is copied.
 
     Args:
-      cfg: size.
       levels: grid points per digit of one code, (K,) for codes without digits.
       table: (K, d) where each code lies.
       num_patches, groups: N = num_patches x groups tokens.

@@ -53,9 +53,7 @@ class Baseline(NextFrame, Protocol):
         """The loss of a batch, the same batch that the denoiser would be given.
 
         Args:
-          batch: code pairs.
           cfg: noise of the source, dropout of captions, and whatever else the baseline uses.
-          loss: weights of tokens.
           rows: all random numbers; and, as `rows.reduce`, the processes that share the batch.
           own_share: share of examples whose source frame the baseline samples itself, in one pass, from the frame before it.
           temperature: of these samples.

@@ -19,11 +19,9 @@ def noisy_source(
     """Source codes (or their values) with errors like those of a roll-out: some tokens are another example's.
 
     Args:
-      codes: of the earlier frame.
       most: the largest share of tokens that are replaced.
       noise: in [0, 1), which part of that share each example gets.
       uniforms: in [0, 1), which tokens are replaced.
-      reduce: the processes that share the batch.
     """
     is_wrong = uniforms < most * noise
     others = reduce.own(reduce.gather(codes).roll(1, 0))

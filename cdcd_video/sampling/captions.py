@@ -1,4 +1,4 @@
-"""What happens in a video, in words: one sentence, or several that take turns."""
+"""Captions of a video: one sentence, or several that begin at given frames."""
 
 import re
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ _FROM_FRAME = re.compile(r"\s*(\d{1,9}):(?!\d)(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class CaptionSchedule:
-    """A caption, parsed: made once, at the front door, and handed on from there."""
+    """A parsed caption."""
 
     turns: tuple[tuple[int, str], ...]
-    """The frame from which a sentence holds, and the sentence, in order; the first begins at frame 0."""
+    """(first frame, sentence), in order; the first begins at frame 0."""
 
     @classmethod
     def of(cls, caption: "Caption | CaptionSchedule") -> "CaptionSchedule":
         """The schedule of a caption; one that is a schedule already is returned as it is.
 
         Raises:
-          UserError: no sentence for the beginning, two for one frame, a frame below 0, or bytes that are no text.
+          UserError: no sentence for the beginning, two for one frame, a frame below 0, or text that is not UTF-8.
         """
         if isinstance(caption, CaptionSchedule):
             return caption

@@ -1,4 +1,4 @@
-"""Our way to the next frame."""
+"""Samples the next frame by discrete diffusion."""
 
 from collections.abc import Sequence
 
@@ -23,21 +23,21 @@ NLL_STEPS = 16
 
 
 class DiscreteSampler:
-    """Our way to the next frame: a reverse walk of the discrete diffusion, over codes."""
+    """Samples the next frame's codes by the reverse process of the discrete diffusion."""
 
     def __init__(self, denoiser: Denoiser, process: DiscreteProcess, codec: CodeSpace, config: Config):
         self.denoiser, self.process, self.codec, self.config = denoiser, process, codec, config
         self._caption_cache: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
-        """The walk is over the codes themselves. No caption of an earlier video is remembered."""
+        """The codes themselves. Forgets the caption of an earlier video."""
         self._caption_cache = None
         return codes
 
     def next_frame(
         self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
     ) -> Int[Tensor, "B N"]:
-        """From the law of the source to the next frame's codes."""
+        """Codes of the next frame, given those of the source."""
         denoise = self._guided(condition, params.guidance)
         if params.contrast:
             denoise = self._contrasted(denoise, condition, params.contrast)
@@ -66,7 +66,7 @@ class DiscreteSampler:
         return chain_bound(self.process, denoise, codes, condition.source, steps, generator, NLL_STEPS)
 
     def _guided(self, condition: Condition, scale: float):
-        """The denoiser with guidance in one batch; what does not change along the walk is computed here, once."""
+        """The denoiser with guidance in one batch; what does not change between steps is computed here, once."""
         denoiser, num = self.denoiser, len(condition.source)
         if scale == 1:
             prepared = self._prepared(condition, condition)
@@ -80,7 +80,7 @@ class DiscreteSampler:
         return denoise
 
     def _prepared(self, condition: Condition, wanted: Condition) -> CachedCondition:
-        """What the denoiser makes of `wanted`, which is `condition` or holds it; a caption is read once, while it holds."""
+        """`Denoiser.prepare` of `wanted`, which contains `condition`; keys and values of a caption are computed once."""
         text, num, keys_values = self._caption_cache or (None, 0, None)
         is_known = text is condition.text and num == len(wanted.source)
         prepared = self.denoiser.prepare(wanted, keys_values if is_known else None)
@@ -88,7 +88,7 @@ class DiscreteSampler:
         return prepared
 
     def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:
-        """A denoiser tilted towards the earlier frame and the sentence, as the codec's `embed` sees the soft codes."""
+        """A denoiser tilted towards the earlier frame and the caption in the codec's embedding space."""
         near = (self.codec.embed(condition.source), condition.text.embedding)
 
         def score(soft: Float[Tensor, "B N K"]) -> Float[Tensor, "B"]:

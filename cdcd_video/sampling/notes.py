@@ -1,4 +1,4 @@
-"""What a model says to what it is asked to draw, before it does."""
+"""Warnings before sampling."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,21 +11,19 @@ from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.sampling.captions import CaptionSchedule
 
 SMALL_FLOPS = 2e8
-"""A few milliseconds of one core, about as long as a busy machine lets a thread wait for its turn."""
+"""A few milliseconds of one core, about as long as a thread waits on a busy machine."""
 
 
 def advice(
     model: Model, captions: CaptionSchedule, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
 ) -> list[str]:
-    """What the user should be told before drawing, one sentence each; see `FrozenClip.check_caption`.
+    """Warnings before sampling, one sentence each; see `FrozenClip.check_caption`.
 
     Args:
-      model: what is to draw.
-      captions, params: what it is asked for.
       start: the starting frame at the model's size; None leaves it out.
 
     Raises:
-      UserError: a caption that cannot be drawn.
+      UserError: a caption that cannot be used.
     """
     check_sentences(captions.turns)
     notes = [note for _, text in captions.turns for note in model.clip.check_caption(text)]
@@ -48,7 +46,7 @@ def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
 
 
 def _other_rates(model: Model, params: SamplingParams) -> list[str]:
-    """A time between frames that the model never saw."""
+    """A time between frames outside the training range."""
     frame_s, data = 1 / params.fps, model.config.data
     fps = data.fps if data.kind == "sprites" else None
     most = model.config.diffusion.max_gap_frames(fps) if fps else 0
@@ -59,7 +57,7 @@ def _other_rates(model: Model, params: SamplingParams) -> list[str]:
 
 
 def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:
-    """A starting frame that is not like those that the model learned from."""
+    """A starting frame that is unlike the training frames."""
     if start is None or model.least_db is None:
         return []
     with threads(threads_of(model)):
@@ -77,11 +75,11 @@ def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list
 
 
 def threads_of(model: Model) -> int | None:
-    """How many CPU threads an operation of a drawing may use; None: as many as torch is set to.
+    """CPU threads of an operation while sampling; None: as many as torch is set to.
 
-    `num_threads` of the model's config where it names a number. Else one for a small model: each operation is then shorter
-    than what its threads wait for each other on a busy machine. It follows from the model alone, never from the machine's
-    load or the batch, because last bits depend on it.
+    `num_threads` of the model's config, if it is set. Otherwise one for a small model, whose operations are shorter than the
+    waiting of threads for each other on a busy machine. It follows from the model alone, never from the load or the batch,
+    because last bits depend on it.
     """
     if model.config.num_threads:
         return model.config.num_threads

@@ -1,4 +1,4 @@
-"""How likely a model finds the true frames of a video, each given the true frame before it."""
+"""The likelihood of the true frames of a video, each given the true frame before it."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +9,7 @@ from cdcd_video.networks.next_frame import Likelihood
 from cdcd_video.records import TextStates
 
 BATCH = 16
-"""Frames whose likelihood is worked out at a time. Fixed, since the random numbers of the estimate hang on it."""
+"""Frames evaluated at a time. Fixed, since the random numbers of the estimate depend on it."""
 
 
 def nll_of_true_frames(
@@ -18,11 +18,7 @@ def nll_of_true_frames(
     """-log p(codes of a frame | codes of the frame before it, first frame, caption, dt), from frame 1 on.
 
     Args:
-      model: what tells the likelihood.
-      codes: of a video's frames.
       text: its caption, a batch of one.
-      fps: its rate.
-      stream: of the estimate.
 
     Returns:
       Nats per token; see `Likelihood.nll`.

@@ -1,4 +1,4 @@
-"""The stages that are trained on cached codes, each as a task of the engine: the eye for steps, and the denoiser twice."""
+"""Stages that are trained on cached codes, as tasks of the engine: the step encoder, and the denoiser in two stages."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -71,7 +71,7 @@ class CodeStage:
 
 
 class StepEncoderStage(CodeStage):
-    """Trains the eye for steps on true steps."""
+    """Trains the step-text encoder on true steps."""
 
     name = "eye"
 
@@ -94,7 +94,7 @@ class StepEncoderStage(CodeStage):
         return step_encoder_objective(self.step_encoder, self.codec, batch, temperature, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
-        """The same on 256 validation examples: how often a step finds its own sentence, and a sentence its step."""
+        """The loss on 256 validation examples, and how often a step is matched to its caption and a caption to its step."""
         examples = self._examples(self.val, step_rng(self.config.seed, "eye-val", 0), 256)
         found = self.objective(examples, torch.Generator())
         return {f"val_{name}": float(value) for name, value in found.parts.items()}
@@ -125,7 +125,7 @@ class DiffusionStage(CodeStage):
         self.model: nn.Module = denoiser
         if contrast.learn_temperature and weighted_terms_of(contrast):
             self.temperatures = Temperatures(contrast).to(device)
-            # They are trained and checkpointed with the denoiser, and no part of it: drawing needs no temperature.
+            # Trained and checkpointed with the denoiser, but not part of it: sampling needs no temperature.
             self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
@@ -133,7 +133,7 @@ class DiffusionStage(CodeStage):
             self.denoiser.fit_normalization(cache.some_codes(NUM_NORMALIZATION_FRAMES))
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
-        """How the blocks save memory or time in this stage."""
+        """Applies the settings of this stage that save memory or time."""
         if not self.config.baseline:
             self.denoiser.keeps_activations = not train.checkpoint_activations
         if train.compile:
@@ -159,27 +159,27 @@ class DiffusionStage(CodeStage):
         )
 
     def evaluate(self) -> dict[str, float]:
-        """The training terms on 256 validation examples, and the health of single frames and roll-outs drawn for others."""
+        """The training terms on 256 validation examples, and the health of sampled frames and roll-outs."""
         examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
         ours = DiscreteSampler(self.denoiser, self.process, self.codec, self.config)
         sampler = self.denoiser if self.config.baseline else ours
-        watched = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
+        examples = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
         given = (sampler, self.codec, self.config)
         return (
             terms
-            | rollout_health.single_frames(*given, watched)
+            | rollout_health.single_frames(*given, examples)
             | rollout_health.roll_outs(*given, self.val, self.device)
         )
 
     def alarms(self, evaluation: Mapping[str, float], progress: float) -> list[str]:
-        """Whether the model or its roll-outs freeze or its latent space collapses; see `metrics.latent.health`."""
+        """Whether the model or its roll-outs freeze, or its latent space collapses; see `metrics.latent.health`."""
         return health.alarms(evaluation, progress)
 
 
 class RefineStage(DiffusionStage):
-    """Trains the denoiser on, standing on frames that it drew itself."""
+    """Trains the denoiser further, with source frames that it sampled itself."""
 
     name = "refine"
 
@@ -192,8 +192,8 @@ class RefineStage(DiffusionStage):
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature
         reduce = distributed.collectives()
         if self.config.baseline:
-            dials, rows = dict(own_share=own_share, temperature=temperature), RowGenerator(generator, reduce)
-            return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, rows, **dials)
+            options, rows = dict(own_share=own_share, temperature=temperature), RowGenerator(generator, reduce)
+            return self.denoiser.learn(batch, self.config.diffusion, self.config.loss, rows, **options)
         draws = make_refine_draws(batch, generator, reduce)
         own = with_own_source(self.denoiser, self.process, batch, own_share, temperature, draws)
         return super().objective(own, generator)

@@ -1,4 +1,4 @@
-"""What a codec is worth, in figures: fidelity, use of its codes, quiet where nothing moves, agreement with CLIP."""
+"""Metrics of a codec: fidelity, code usage, flicker where nothing moves, agreement with CLIP."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,15 +44,13 @@ def codec_metrics_of(
     """Encodes and decodes three frames of each of the first clips, and compares codes of neighbouring frames.
 
     Args:
-      codec, clip: what is judged.
-      clips: validation clips, of each its longest shot is looked at.
-      num_clips: how many of them.
-      object_mask: where the objects are; without it, pixels that differ from the clip's first frame stand for them.
-      look: further figures, of where neighbouring frames lie; clips of a single frame have none.
+      clips: validation clips; the longest shot of each is used.
+      object_mask: where the objects are; without it, pixels that differ from the clip's first frame.
+      look: further metrics, from the latents of neighbouring frames; clips of a single frame have none.
 
     Returns:
       psnr_db (mean over frames), object_psnr_db and background_psnr_db (pooled over pixels), usage (share of the K codes
-      seen at all), perplexity (exp of the codes' entropy), flicker (share of codes that change from a frame to the next
+      that occur), perplexity (exp of the codes' entropy), flicker (share of codes that change from a frame to the next
       in patches that are still; NaN where none is), still_share (of the patches, how many are), still_tolerance (what
       counts as still, in levels of 255; see `is_patch_changed`), embed_cosine; and what `look` finds.
     """
@@ -94,7 +92,7 @@ def codec_metrics_of(
         for on_object in (True, False):
             error[on_object].append(squared[where.to(device) == on_object])
     share = counts / counts.sum()
-    figures = {
+    metrics = {
         "psnr_db": float(np.mean(overall)),
         "object_psnr_db": _decibel(error[True]),
         "background_psnr_db": _decibel(error[False]),
@@ -107,8 +105,8 @@ def codec_metrics_of(
     }
     if look and neighbours:
         at = [torch.stack(rows).float().cpu().numpy() for rows in zip(*neighbours, strict=True)]
-        figures |= look(Neighbours(at[0], at[1], at[2].reshape(*at[0].shape[:3], -1), at[3]))
-    return figures
+        metrics |= look(Neighbours(at[0], at[1], at[2].reshape(*at[0].shape[:3], -1), at[3]))
+    return metrics
 
 
 def _masks(clip: int, frames: list[int], object_mask: ObjectMask) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of a contact sheet: what is drawn, or decoded, beside the truth."""
+"""Rows of a contact sheet: sampled or decoded frames beside the true ones."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,9 @@ Rows = tuple[list[np.ndarray], list[str]]
 
 
 def sampled_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Rows:
-    """Each clip as it is, and as the model draws it from its first frame and its first caption.
+    """Each true clip, and the model's sample from its first frame and first caption.
 
     Args:
-      pipe: the model.
-      clips: the truth.
       numbers: which of the clips; also the seeds.
     """
     params, clips = pipe.defaults(fps=clips.fps), LongestShots(clips)
@@ -34,13 +32,7 @@ def sampled_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Ro
 
 @torch.no_grad()
 def decoded_rows(codec: Codec, clip: FrozenClip, clips: Clips, numbers: Sequence[int]) -> Rows:
-    """The middle frames of some clips, and what remains of them through the codec, which also sees the first frames.
-
-    Args:
-      codec, clip: what is shown.
-      clips: the truth.
-      numbers: which of the clips.
-    """
+    """The middle frames of some clips, and their reconstructions by the codec, which also gets the first frames."""
     device, clips = codec.table.device, LongestShots(clips)
     middle = np.array([clips.num_frames(number) // 2 for number in numbers])
     start, frames = load_frames(clips, np.array(numbers), np.zeros_like(middle), middle, device=device)

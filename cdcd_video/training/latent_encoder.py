@@ -1,4 +1,4 @@
-"""A trained CLIP and codec as what fills a cache of latents, and the little of them that training on a cache needs."""
+"""A trained CLIP and codec as the encoder of a cache of latents, and the part of them that training on a cache needs."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ from cdcd_video.storage.small_file import read_small_json
 
 @dataclass(frozen=True)
 class FrameEncoder:
-    """What frames and sentences are turned into latents with.
+    """Encodes frames and captions into latents.
 
     Attributes:
       config: of the codec.
       clip: both towers, frozen.
-      codec: as it was written, in 16 bits.
-      device: where they are.
+      codec: as it was saved, in 16 bits.
+      device: of both.
     """
 
     config: Config
@@ -48,7 +48,7 @@ class FrameEncoder:
     def plan(
         self, *, data: str, num_items: int, fps: float, max_frames: int | None, recipe: dict[str, object]
     ) -> CachePlan:
-        """What a cache that is made with these will hold; see `CachePlan` for the arguments."""
+        """The plan of a cache made with this encoder; see `CachePlan` for the arguments."""
         return CachePlan(
             codes=codes_digest(self.codec, self.clip),
             clip=self.clip.digest,
@@ -67,7 +67,7 @@ class FrameEncoder:
         )
 
     def space(self) -> bytes:
-        """What the cache keeps of the codec: the parts of `CodeSpace`, in 16 bits like the codec itself."""
+        """The part of the codec that the cache stores: `CodeSpace`, in 16 bits."""
         parts = {
             name: tensor.detach().half().cpu().contiguous()
             for name, tensor in self.codec.state_dict().items()
@@ -84,7 +84,7 @@ def open_frame_encoder(name_or_path: str | Path, device: torch.device) -> FrameE
     """CLIP and codec of a shipped model, a model folder, or a run folder; its diffusion need not be trained yet.
 
     Raises:
-      UserError: there are none, or they are damaged.
+      UserError: they are missing or damaged.
     """
     path = Path(name_or_path)
     places = (SHIPPED / str(name_or_path), path, path / "model")
@@ -100,7 +100,7 @@ def open_frame_encoder(name_or_path: str | Path, device: torch.device) -> FrameE
 
 
 def load_space(cache: CodeCache) -> CodeSpace:
-    """What the codes of a cache mean, from the cache alone.
+    """The code space of a cache, from the cache alone.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -112,12 +112,12 @@ def load_space(cache: CodeCache) -> CodeSpace:
 
 
 def codes_digest(codec: Codec, clip: FrozenClip) -> str:
-    """Identity of the codes: the CLIP, and the part of the codec that makes codes (not the decoder)."""
+    """Identity of the codes: hash of the CLIP and of the part of the codec that makes codes (not the decoder)."""
     return _digest(clip.digest, codec.cfg, codec.state_dict())
 
 
 def codes_of_folder(folder: Path, cfg: CodecConfig) -> str:
-    """The same of a model folder, without building anything; another value where the folder does not tell its CLIP.
+    """`codes_digest` of a model folder, without building networks; a different value if the folder does not name its CLIP.
 
     Raises:
       UserError: the codec is damaged.

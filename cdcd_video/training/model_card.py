@@ -1,4 +1,4 @@
-"""A run's card: what was trained, from what, for how long, and how it stood at the end. Markdown, for people."""
+"""The card of a run, in Markdown: what was trained, how long, and the last evaluations."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,7 @@ from cdcd_video.storage.small_file import MIB, open_plain, read_small_json
 
 
 def write_card(run: Path, parameters: dict[str, int]) -> Path:
-    """Writes `card.md` from what the run folder already holds: run.json and log.jsonl.
-
-    Args:
-      run: the run folder.
-      parameters: number of weights per network.
+    """Writes `card.md` from run.json and log.jsonl.
 
     Returns:
       The path written.
@@ -33,20 +29,20 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
         "| stage | steps | minutes | at the end |",
         "|---|---|---|---|",
     ]
-    standing = []
+    alarm_lines = []
     for stage, (last, evaluation, alarms) in stages(run / "log.jsonl").items():
-        standing += [f"- **{stage}: {alarm}.**" for alarm in alarms]
-        told = ", ".join(f"{name} {value:.4g}" for name, value in evaluation.items() if value is not None)
-        lines.append(f"| {stage} | {last['step']} | {last['time_s'] / 60:.1f} | {told} |")
-    if standing:
-        lines += ["", "Alarms that stood at the end (docs/diffusion.md, section 9):", "", *standing]
+        alarm_lines += [f"- **{stage}: {alarm}.**" for alarm in alarms]
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in evaluation.items() if value is not None)
+        lines.append(f"| {stage} | {last['step']} | {last['time_s'] / 60:.1f} | {scores} |")
+    if alarm_lines:
+        lines += ["", "Alarms of the last evaluation (docs/diffusion.md, section 9):", "", *alarm_lines]
     path = run / "card.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
 def _alike(by_stage: dict[str, str]) -> str:
-    """The one that all stages have, or each stage's own."""
+    """One word if all stages have the same precision, else that of each stage."""
     kinds = set(by_stage.values())
     return kinds.pop() if len(kinds) == 1 else ", ".join(f"{stage} {kind}" for stage, kind in by_stage.items())
 

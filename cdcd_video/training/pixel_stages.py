@@ -1,4 +1,4 @@
-"""The stages that are trained on frames, each as a task of the engine: CLIP, the codec, and its decoder once more."""
+"""Stages that are trained on frames, as tasks of the engine: CLIP, the codec, and its decoder in a stage of its own."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,10 +35,10 @@ def clip_lengths(clips: Clips) -> np.ndarray:
 
 
 def picture_of(config: Config, critic: Critic | None, device: torch.device) -> Picture | None:
-    """What drawn frames pay beside L1 and L2; None where nothing has a weight.
+    """The perceptual and adversarial terms; None if neither has a weight.
 
     Raises:
-      UserError: LPIPS is asked for and its weights are not here.
+      UserError: LPIPS has a weight and its network is missing.
     """
     cfg = config.picture
     if not cfg.perceptual and critic is None:
@@ -121,14 +121,14 @@ class CodecStage:
 
     @property
     def has_contrast(self) -> bool:
-        """Whether the objective asks which clip a frame is from, and for its sentence."""
+        """Whether the objective needs clips and captions."""
         return bool(self.config.codec.frame_frame or self.config.codec.frame_text)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
         return codec_objective(self.codec, self.clip, batch, self.picture, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
-        """The codec's figures on 48 validation clips, and those of the space that its codes lie in."""
+        """Metrics of the codec and of its latent space on 48 validation clips."""
         return codec_metrics_of(
             self.codec,
             self.clip,
@@ -138,7 +138,7 @@ class CodecStage:
         )
 
     def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
-        """Drawn after the frames: these are the same, whether anybody asks for sentences or not."""
+        """Adds captions; sampled after the frames, which are therefore the same without captions."""
         captions = [self.clips.captions(int(c)) for c in clip]
         said = [known[rng.integers(len(known))] for known in captions]
         number = {caption: i for i, caption in enumerate(sorted(set(said)))}
@@ -150,7 +150,7 @@ class CodecStage:
 
 
 class DecoderStage(CodecStage):
-    """Trains the decoder on, with the codes settled: the denoiser needs only the codes, so the two can train side by side."""
+    """Trains the decoder further, with fixed codes. The denoiser needs only the codes, so the two can train in parallel."""
 
     name = "decoder"
     has_contrast = False
@@ -169,10 +169,10 @@ class DecoderStage(CodecStage):
         self.batch_size = config.train.decoder.batch_size
         codec.requires_grad_(False)
         codec.decoder.requires_grad_(True)
-        if critic is not None:  # trained and checkpointed with the codec, and no part of it
+        if critic is not None:  # trained and checkpointed with the codec, but not part of it
             self.model = nn.ModuleDict({"codec": codec, "critic": critic.to(device)})
             self.picture = picture_of(config, critic, device)
 
     def objective(self, batch: FramePair, generator: torch.Generator) -> LossTerms:
-        self.codec.quantizer.eval()  # a learned codebook would go on moving, even without gradients
+        self.codec.quantizer.eval()  # a learned codebook changes in training mode, even without gradients
         return decoder_objective(self.codec, self.clip, batch, self.picture, distributed.collectives())

@@ -1,7 +1,7 @@
-"""What a config needs at the least, worked out before hours or gigabytes are spent on what cannot be.
+"""A lower bound of the memory that a config needs, checked before training.
 
-Every figure is a lower bound, of what must be in memory at once: weights and what the optimiser keeps of them, the batch, and one
-state of each layer for the gradient. Nothing that could work is refused; `train.py --dry-run` tells the true need.
+It counts what must be in memory at once: weights and optimiser state, the batch, and one activation of each layer. Nothing that
+could work is refused; `train.py --dry-run` estimates the real need.
 """
 
 import torch
@@ -10,21 +10,16 @@ from cdcd_video.config import Config
 from cdcd_video.storage.memory import check_fits
 
 _TRAINED = 20
-"""Bytes of a trained number: itself, its gradient, its average, and two of AdamW."""
+"""Bytes of a trained parameter: itself, its gradient, its average, and two of AdamW."""
 _FEW_PATCHES = 16
-"""Fewer than any published CLIP has; its folder is not looked at here."""
+"""Fewer than any published CLIP has; its folder is not read here."""
 
 
 def check_training(config: Config, stage: str, device: torch.device) -> None:
     """Refuses a stage whose step cannot fit into this machine's memory, or the GPU's.
 
-    Args:
-      config: the resolved config.
-      stage: of `stage_order.STAGES`.
-      device: that it is to be trained on.
-
     Raises:
-      UserError: names the need, what there is, and the keys to lower.
+      UserError: with the memory needed, the memory there is, and the keys to lower.
     """
     has = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     batch = getattr(config.train, stage).batch_size
@@ -37,7 +32,7 @@ def check_training(config: Config, stage: str, device: torch.device) -> None:
 
 
 def least_bytes(config: Config, stage: str) -> int:
-    """A lower bound of what a step of a stage has in memory at once."""
+    """A lower bound of the memory of a step of a stage."""
     size, batch, clip = config.data.size_px, getattr(config.train, stage).batch_size, config.clip
     patches = (size // clip.patch_size) ** 2 if clip.kind == "builtin" else _FEW_PATCHES
     pixels = 3 * size**2 * 4
@@ -56,5 +51,5 @@ def least_bytes(config: Config, stage: str) -> int:
 
 
 def _of_blocks(width: int, layers: int) -> int:
-    """Numbers of a transformer's blocks: four matrices of attention, two of the MLP that is four times as wide."""
+    """Parameters of transformer blocks: four matrices of attention, two of an MLP that is four times as wide."""
     return 12 * width**2 * layers

@@ -1,4 +1,4 @@
-"""What a config leaves open, settled at the start of a run and kept from then on: the precision of each stage."""
+"""Resolves `auto` in a config at the start of a run, and keeps the result: the precision of each stage."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from cdcd_video.errors import UserError
 
 
 def begun_in(folder: Path) -> Config | None:
-    """The settled config of the run that a folder holds; None where nothing was trained there: such a folder takes any.
+    """The resolved config of the run in a folder; None if nothing was trained there.
 
     Raises:
       UserError: it is damaged.
@@ -33,33 +33,26 @@ def settled(
 ) -> Config:
     """A config in which every stage names its precision.
 
-    The weights depend on it, so a run that was begun goes on in the one it has, on whatever machine. For the same reason a
-    run from before a dial was there goes on as it began, see `fingerprint.BEFORE`, unless that dial is turned.
+    The weights depend on it, so a run that has started keeps its precision on any machine. For the same reason a run that is
+    older than a config key keeps the earlier behaviour, see `fingerprint.BEFORE`, unless that key is set.
 
     Args:
-      config: as the user gave it.
-      device: where it is trained.
-      begun: the settled config of the run, where it was begun before.
+      begun: the resolved config of the run, if it has started.
       absent: of that run, see `fingerprint.unnamed_in`.
     """
     kept = {}
-    for name, dials in absent.items():
+    for name, keys in absent.items():
         own = getattr(config, name)
-        old = {dial: value for dial, value in dials.items() if getattr(own, dial) == getattr(type(own)(), dial)}
+        old = {key: value for key, value in keys.items() if getattr(own, key) == getattr(type(own)(), key)}
         kept[name] = own.model_copy(update=old)
     return _with(config.model_copy(update=kept), best_for(device)[0], begun)
 
 
 def foreseen(config: Config, begun: Config | None = None) -> tuple[Config, str]:
-    """The same for what is only counted, and a sentence on what `auto` is; also for a device that is not here.
-
-    Args:
-      config: as the user gave it.
-      begun: as for `settled`.
-    """
+    """`settled` for a dry run, also for a device that this machine does not have, and a sentence on what `auto` means."""
     try:
         best, why = best_for(device_for(config.device))
-    except UserError:  # the config is for another machine: told all the same
+    except UserError:  # the config is for another machine
         best, why = "bf16", f"as on a {config.device} device with bf16; this machine has none"
     found = _with(config, best, begun)
     kept = " A run that has started keeps its own." if begun else ""
@@ -77,12 +70,12 @@ def _with(config: Config, best: Precision, begun: Config | None) -> Config:
 
 
 def precisions(config: Config, stages: Sequence[str]) -> dict[str, str]:
-    """The precision of each stage of a settled config."""
+    """The precision of each stage of a resolved config."""
     return {name: getattr(config.train, name).precision for name in stages}
 
 
 def slow_ones(config: Config, stages: Sequence[str], device: torch.device) -> str:
-    """A sentence about stages that train in bf16 where that is slow; empty where there are none."""
+    """A warning about stages that train in bf16 on a machine where that is slow; empty if there are none."""
     best, why = best_for(device)
     slow = [name for name, precision in precisions(config, stages).items() if precision == "bf16" != best]
     if not slow:

@@ -1,6 +1,6 @@
-"""What a denoiser draws while it trains, for `metrics.latent.health` to judge: single frames, and short roll-outs.
+"""Samples of a denoiser during training, for `metrics.latent.health`: single frames, and short roll-outs.
 
-Frames are drawn as the user will have them, but in a few steps, and all in latent space: nothing is decoded.
+They use the sampling parameters of the config, but fewer steps, and stay in latent space.
 """
 
 import numpy as np
@@ -18,21 +18,18 @@ from cdcd_video.networks.next_frame import NextFrame
 from cdcd_video.records import CodePair
 
 NUM_WATCHED = 64
-"""Validation examples that are drawn, and shots that are rolled out, at each evaluation."""
+"""Validation examples that are sampled, and shots that are rolled out, at each evaluation."""
 MOST_STEPS = 2
-"""Reverse steps of a frame, unless the config asks for fewer."""
+"""Reverse steps of a frame, unless the config has fewer."""
 ROLLED_FRAMES = 8
-"""Frames of a roll-out, the first given; fewer where no shot has so many."""
+"""Frames of a roll-out with the given first one; fewer if no shot is as long."""
 
 
 def single_frames(sampler: NextFrame, codec: CodeSpace, config: Config, batch: CodePair) -> dict[str, float]:
-    """Health of frames that are drawn from true ones; see `health.health`.
+    """Health of frames that are sampled from true source frames; see `health.health`.
 
     Args:
-      sampler: how frames are drawn.
-      codec: what codes mean.
-      config: whose `sample` says how to draw, and whose seed from which streams.
-      batch: examples.
+      config: for the sampling parameters and the seed.
     """
     streams = [generator(config.seed, "health", row, device=batch.source.device) for row in range(len(batch.source))]
     source, first = sampler.begin(batch.source), sampler.begin(batch.first)
@@ -42,7 +39,7 @@ def single_frames(sampler: NextFrame, codec: CodeSpace, config: Config, batch: C
         values = _values(codec, latents)
         return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
 
-    sampled = sampler.next_frame(condition, _dials(config), streams)
+    sampled = sampler.next_frame(condition, _few_steps(config), streams)
     text_embedding = batch.text.embedding.float().cpu().numpy()
     return health.health(arrays_of(sampled), arrays_of(batch.target), arrays_of(batch.source), text_embedding)
 
@@ -50,12 +47,10 @@ def single_frames(sampler: NextFrame, codec: CodeSpace, config: Config, batch: C
 def roll_outs(
     sampler: NextFrame, codec: CodeSpace, config: Config, cache: CodeCache, device: torch.device
 ) -> dict[str, float]:
-    """Whether roll-outs go on moving; see `health.rolled_motion`.
+    """Motion of roll-outs; see `health.rolled_motion`.
 
     Args:
-      sampler, codec, config: as for `single_frames`.
-      cache: validation clips, of which shots are followed from their first frames.
-      device: where the model is.
+      cache: validation clips; roll-outs start from first frames of their shots.
     """
     shots = cache.shots
     num_frames = min(ROLLED_FRAMES, int(shots.lengths.max()))
@@ -67,11 +62,11 @@ def roll_outs(
 
     streams = [generator(config.seed, "roll-out", row, device=device) for row in range(len(clip))]
     gap = torch.full((len(clip),), 1 / cache.fps, device=device)
-    has_first, dials = torch.ones(len(clip), dtype=torch.bool, device=device), _dials(config)
+    has_first, params = torch.ones(len(clip), dtype=torch.bool, device=device), _few_steps(config)
     sampled = [sampler.begin(truth[0])]
     for number in range(num_frames - 1):
         sampled.append(
-            sampler.next_frame(Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text), dials, streams)
+            sampler.next_frame(Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text), params, streams)
         )
 
     def values(frames: list[Tensor]) -> Float[np.ndarray, "n F P V"]:
@@ -80,7 +75,7 @@ def roll_outs(
     return health.rolled_motion(values(sampled), values(truth))
 
 
-def _dials(config: Config) -> SamplingParams:
+def _few_steps(config: Config) -> SamplingParams:
     return config.sample.changed(num_steps=min(config.sample.num_steps, MOST_STEPS))
 
 

@@ -1,4 +1,4 @@
-"""A run's folder: who writes what in it, and which config it takes."""
+"""A run's folder: locks, and which config it accepts."""
 
 import json
 import os
@@ -23,21 +23,17 @@ from cdcd_video.training.resolved import begun_in, precisions, settled, slow_one
 from cdcd_video.training.stage_order import BUILDS_ON, STAGES, stages_of
 
 MOST_PASSES = 500
-"""So often a training clip may be seen without a word. The shipped model's saw theirs 85 times."""
+"""Uses of a training clip beyond which there is a warning. The shipped model used each 85 times."""
 _BEFORE = "num_steps_before"
-"""In run.json: how many steps each stage had, where a start asks for more."""
+"""In run.json: the number of steps each stage had, if a later start has more."""
 
 
 @contextmanager
 def writing(out: Path, stages: Collection[str]) -> Iterator[None]:
-    """Holds what the training of some stages writes in a run's folder; what they build on stays as it is meanwhile.
-
-    Args:
-      out: the run's folder.
-      stages: of `STAGES`.
+    """Locks what the training of some stages writes in a run's folder, and against changes what they build on.
 
     Raises:
-      FolderInUse: another process trains one of them, or what they build on, or writes the folder as a whole.
+      FolderInUse: another process trains one of them or what they build on, or writes the whole folder.
     """
     needed = {before for stage in stages for before in BUILDS_ON[stage]}
     with ExitStack() as held:
@@ -50,15 +46,15 @@ def writing(out: Path, stages: Collection[str]) -> Iterator[None]:
 
 @contextmanager
 def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Iterator[Path | None]:
-    """Holds the folder of an evaluation's results, and makes it, for all processes that `torchrun` has started.
+    """Makes and locks the folder of an evaluation's results, for all processes that `torchrun` has started.
 
     Args:
       device: see `engine.distributed.joined`.
-      given: the folder that was asked for.
-      checkpoint: the model that is measured; its results lie in its run's folder, where it has one and nothing is given.
+      given: the folder that the user chose.
+      checkpoint: the model; without `given`, its results go into its run's folder, if it has one.
 
     Yields:
-      The folder, in the main process; None in the others, which write nothing.
+      The folder in the main process; None in the others.
 
     Raises:
       UserError: another process writes it, or it cannot be written; there is no such model.
@@ -76,23 +72,21 @@ def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Itera
 def claimed(
     out: Path, config: Config, device: torch.device, command: Sequence[str], marks: Mapping[str, str]
 ) -> Config:
-    """Makes a run's folder that of a config: writes config.yaml and run.json, or leaves all as it is.
+    """Writes config.yaml and run.json into a run's folder, unless the folder does not accept the config.
 
     Args:
       out: the run's folder; made if missing.
-      config: as the user gave it.
-      device: where it is trained.
-      command: what the user typed, for run.json.
-      marks: what else run.json is to say.
+      command: the command line, for run.json.
+      marks: further entries of run.json.
 
     Returns:
-      The config with nothing left open, see `resolved.settled`.
+      The resolved config, see `resolved.settled`.
 
     Raises:
-      UserError: something is in the way, or another config has been trained there.
+      UserError: a file is in the way, or another config has been trained there.
     """
     file = out / "config.yaml"
-    for place, is_fit in ((file, Path.is_file), (out / "model", Path.is_dir)):  # found out now, and not after days
+    for place, is_fit in ((file, Path.is_file), (out / "model", Path.is_dir)):  # checked now, not after days
         if os.path.lexists(place) and not is_fit(place):
             raise UserError(f"{place} exists and is not what a run would put there; move it, or choose another --out")
     begun = begun_in(out)
@@ -104,7 +98,7 @@ def claimed(
     if slow:
         say("warning", f"{slow}.")
         facts["precision_is_slow"] = slow
-    if device.type == "cpu":  # on which the last bits depend
+    if device.type == "cpu":  # last bits depend on it
         facts["kernels"] = "compiled" if compiled.kernels() else "torch's"
     runtime.write_run_json(out, command, **facts)
     runtime.replace_file(file, text)
@@ -112,23 +106,21 @@ def claimed(
 
 
 def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, dict[str, int]]:
-    """Whether a run's folder takes a config: one in which nothing was trained takes any, the others theirs alone, or the
-    same with more steps.
+    """Checks that a run's folder accepts a config: any if nothing was trained there, otherwise the same with as many steps or
+    more.
 
     Args:
-      config: that is to be trained there, settled.
-      begun: what was trained there, see `resolved.begun_in`.
-      out: the run's folder.
+      begun: of the run in the folder, see `resolved.begun_in`.
 
     Returns:
-      For run.json: the numbers of steps that are other now, by stage; nothing where none is.
+      For run.json: the earlier numbers of steps that changed, by stage.
 
     Raises:
       UserError: the folder holds a run with another config; every key that differs is named, with both values.
     """
     if begun is None:
         return {}
-    # Compared as configs: a dial that is newer than the run stands at its default there.
+    # Compared as configs: a key that is newer than the run has its default there.
     differences = unequal(begun, config)
     stages = {key: match[1] for key in differences if (match := re.fullmatch(r"train\.(\w+)\.num_steps", key))}
     differing = describe_differences(differences)
@@ -155,13 +147,7 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
 
 
 def repeated_too_often(config: Config, num_clips: int, stages: Collection[str]) -> list[str]:
-    """A sentence where the training clips are so few that a model learns them by heart.
-
-    Args:
-      config: with the steps and batches.
-      num_clips: training clips.
-      stages: those that are trained.
-    """
+    """A warning if the training clips are so few that a model memorises them."""
     passes = {stage: passes_over(config, num_clips, stage) for stage in STAGES if stage in stages}
     often = {stage: times for stage, times in passes.items() if times > MOST_PASSES}
     if not often:
@@ -174,18 +160,18 @@ def repeated_too_often(config: Config, num_clips: int, stages: Collection[str]) 
 
 
 def passes_over(config: Config, num_clips: int, stage: str) -> float:
-    """How often a stage sees each training clip, on average."""
+    """How often a stage uses each training clip, on average."""
     train = getattr(config.train, stage)
     return train.num_steps * train.batch_size * train.accumulate / num_clips
 
 
 def earlier_num_steps(out: Path, stage: str) -> list[int]:
-    """How many steps a stage was to have at earlier starts of a run that has been given more, as run.json says."""
+    """The numbers of steps of a stage at earlier starts of a run, from run.json."""
     try:
         now = json.loads(read_small(out / "run.json", limit=16 * MIB))
         starts = [start.get(_BEFORE, {}).get(stage) for start in (now, *now.get("earlier", []))]
     except (UserError, ValueError, AttributeError, TypeError, RecursionError):
-        return []  # it says nothing of use, and a checkpoint may not need it
+        return []  # unreadable, and a checkpoint may not need it
     return [steps for steps in starts if type(steps) is int]
 
 

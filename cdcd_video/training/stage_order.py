@@ -1,4 +1,4 @@
-"""Which stages there are, in which order, what each builds on, and which of them a config trains."""
+"""The stages, their order, what each builds on, and which of them a config trains."""
 
 from cdcd_video.config import Config
 
@@ -14,7 +14,7 @@ BUILDS_ON: dict[str, tuple[str, ...]] = {
 processes can train them side by side."""
 STAGES = tuple(BUILDS_ON)
 ON_CODES = ("eye", "diffusion", "refine")
-"""The stages that see no pixel: a cache of latents is enough for them."""
+"""Stages without pixels: a cache of latents is enough for them."""
 
 
 def stages_of(config: Config) -> tuple[str, ...]:
@@ -28,5 +28,5 @@ def stages_of(config: Config) -> tuple[str, ...]:
 
 
 def has_step_encoder(config: Config) -> bool:
-    """Whether a term looks with the eye for steps."""
+    """Whether a term uses the step-text encoder."""
     return config.loss.contrast.text_eye == "step" and config.loss.contrast.frame_text > 0

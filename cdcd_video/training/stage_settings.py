@@ -1,4 +1,4 @@
-"""What every stage is trained with: the engine's settings, and the random numbers that choose its examples."""
+"""The engine's settings of a stage, and the random numbers that choose its examples."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from cdcd_video.engine.runtime import seed_for
 
 
 def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
-    """A stage's section of a settled config -> the engine's settings."""
+    """A stage's section of a resolved config -> the engine's settings."""
     assert train.precision != "auto", "a config is settled before it is trained; see `settled`"
     return TrainSettings(
         num_steps=train.num_steps,
@@ -28,5 +28,5 @@ def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
 
 
 def step_rng(seed: int, stage: str, step: int) -> np.random.Generator:
-    """The generator of one step's examples."""
+    """The random numbers of one step's examples."""
     return np.random.Generator(np.random.Philox(key=seed_for(seed, stage, "examples", step)))

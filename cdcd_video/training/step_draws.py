@@ -1,4 +1,4 @@
-"""Every random number of a training step, drawn in one place and in one order: what a seed gives hangs on this order."""
+"""All random numbers of a training step, made in one place and one order, on which the result of a seed depends."""
 
 import torch
 from jaxtyping import Int
@@ -21,11 +21,8 @@ def make_step_draws(
     """The random numbers of `objective.diffusion_objective`, for this process's rows of the batch.
 
     Args:
-      batch: of this process.
       cfg: length of the chain, and the share of full corruption.
-      loss: which negatives there are.
       generator: the same in every process; on the batch's device.
-      reduce: the processes that share the batch.
     """
     rows = RowGenerator(generator, reduce)
     num, shape = reduce.num_all(len(batch.target)), batch.target.shape

@@ -1,4 +1,4 @@
-"""The networks that a later stage builds on: as this run trained them, or taken over from another run."""
+"""Networks that later stages build on: trained by this run, or copied from another run."""
 
 import hashlib
 import shutil
@@ -25,11 +25,6 @@ from cdcd_video.training.training_data import Latents
 def trained_clip(config: Config, out: Path, device: torch.device) -> FrozenClip:
     """The CLIP of a run: its own, or the published one that its config names.
 
-    Args:
-      config: of the run.
-      out: the run's folder.
-      device: where it is to be.
-
     Raises:
       UserError: it is not trained yet.
     """
@@ -40,13 +35,7 @@ def trained_clip(config: Config, out: Path, device: torch.device) -> FrozenClip:
 
 
 def trained_codec(config: Config, out: Path, clip: FrozenClip, device: torch.device) -> Codec:
-    """The codec as it was written: the cache and every drawing must see the same 16-bit weights.
-
-    Args:
-      config: of the run.
-      out: the run's folder.
-      clip: that the codec reads.
-      device: where it is to be.
+    """The codec as it was saved, in 16 bits: cache and sampling must use the same weights.
 
     Raises:
       UserError: it is not trained yet.
@@ -58,14 +47,7 @@ def trained_codec(config: Config, out: Path, clip: FrozenClip, device: torch.dev
 
 
 def trained_step_encoder(config: Config, out: Path, at: Latents, device: torch.device) -> StepTextEncoder | None:
-    """The eye for steps as it was trained; None where no term looks with it.
-
-    Args:
-      config: of the run.
-      out: the run's folder.
-      at: what it was trained on.
-      device: where it is to be.
-    """
+    """The trained step-text encoder; None if no term uses it."""
     if not has_step_encoder(config):
         return None
     step_encoder = build_step_encoder(config, at.space, at.text_width)
@@ -82,16 +64,15 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def take_over(path: Path, config: Config, folder: Path, latents: Latents | None) -> None:
-    """Copies CLIP and codec of another run, which must have the same sections for them.
+    """Copies CLIP and codec from another run, whose config must have the same sections for them.
 
     Args:
       path: the other run's folder, or its model folder.
-      config: of this run.
       folder: of this run's model.
-      latents: that the stages on codes are trained with, where the config names such.
+      latents: the training data, if the config names latents.
 
     Raises:
-      UserError: there is no trained codec, it is damaged, of another config, or another than made the latents.
+      UserError: there is no trained codec, or it is damaged, of another config, or not the one that made the latents.
     """
     source = next((place for place in (path, path / "model") if (place / "codec.safetensors").is_file()), None)
     if source is None:
@@ -119,7 +100,7 @@ def take_over(path: Path, config: Config, folder: Path, latents: Latents | None)
         raise UserError(
             f"reuse: picture.sees_start of {source} is {not here}, and this config's is {here}; make them equal"
         )
-    read_weights(source / "codec.safetensors")  # before anything is taken over
+    read_weights(source / "codec.safetensors")  # check before copying
     folder.mkdir(parents=True, exist_ok=True)
     if config.clip.kind == "builtin":
         shutil.copytree(source / "clip", folder / "clip", dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a config's stages are trained on: the clips that it names, or a cache of their latents."""
+"""Training data of a config: the clips that it names, or a cache of their latents."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
     """The clips of a config; `split` is "train" or "val".
 
     Raises:
-      UserError: they are not there, of another size or made square in another way, or only their latents are.
+      UserError: they are missing, of another size or made square in another way, or there are only latents.
     """
     data = config.data
     if data.kind == "latents":
@@ -48,7 +48,7 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
 
 
 def sprites_world(data: SpritesData) -> World:
-    """The dials of the sprites world in a config.
+    """The settings of the sprites world in a config.
 
     Raises:
       UserError: a motion or background that does not exist.
@@ -72,15 +72,15 @@ def sprites_world(data: SpritesData) -> World:
 
 @dataclass(frozen=True)
 class Latents:
-    """What the stages on codes are trained with.
+    """Training data of the stages on codes.
 
     Attributes:
-      space: what the codes mean; the whole codec, where it is at hand.
+      space: the code space; the whole codec, if it is available.
       text_width: of the captions' states.
       codes: SHA-256 of what made the codes.
       clip_sha256: of the CLIP's weights.
       caches: of training and of validation clips.
-      clip: both towers, where they are at hand.
+      clip: both towers, if they are available.
     """
 
     space: CodeSpace
@@ -95,7 +95,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     """The cache that a config names.
 
     Raises:
-      UserError: it is not there, of frames of another size, or of another kind of codec than the config's.
+      UserError: it is missing, of frames of another size, or of another codec than the config's.
     """
     data = config.data
     assert data.kind == "latents"
@@ -111,9 +111,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
     if there != here:
         told = describe_differences(unequal(there, here, "codec."))
-        raise UserError(
-            f"the section `codec` behind {data.path} differs from this config's ({told}); make them equal"
-        )
+        raise UserError(f"the section `codec` behind {data.path} differs from this config's ({told}); make them equal")
     return at
 
 
@@ -121,7 +119,7 @@ def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> L
     """A cache, for training on one of its splits and validating on the other.
 
     Raises:
-      UserError: it is not there, or damaged.
+      UserError: it is missing or damaged.
     """
     caches = (open_cache(folder, splits[0]), open_cache(folder, splits[1]))
     plan = caches[0].manifest["plan"]
@@ -129,7 +127,7 @@ def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> L
 
 
 def open_cache(folder: Path, split: str | None = None) -> CodeCache:
-    """A cache whose files one of the processes has read against their hashes.
+    """A cache whose hashes one of the processes has checked.
 
     Raises:
       UserError: see `CodeCache`.
@@ -139,38 +137,35 @@ def open_cache(folder: Path, split: str | None = None) -> CodeCache:
 
 
 def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
-    """The latents of a split's clips, as a cache that the run makes for itself, unless it is there.
+    """The cache of a split's latents, made by the run unless it exists.
 
     Args:
-      frame_encoder: what makes the latents.
-      clips: of the split.
       folder: of the cache, named for the split.
     """
     data = frame_encoder.config.data
     longest = data.num_frames if data.kind == "sprites" else getattr(data, "max_frames_per_clip", None)
     facts: dict[str, Any] = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
     plan, space = frame_encoder.plan(**facts, recipe={}), frame_encoder.space()
-    # Runs of an ablation share it: one makes it, and the others wait for that.
-    with distributed.for_all(lambda: folder_lock(folder, wait=lambda told: say("cache", told))):
+    # Runs of an ablation share it: one makes it, the others wait.
+    with distributed.for_all(lambda: folder_lock(folder, wait=lambda message: say("cache", message))):
         distributed.by_main(lambda: clear_private_cache(folder, plan))
         world = distributed.world()
         shards = dict(shard=world.rank, num_shards=world.size)
         write_private_cache(folder, clips, frame_encoder.encoder(), plan, space, folder.name, **shards)
-        distributed.barrier()  # whoever was last has joined the parts
+        distributed.barrier()  # the last process has joined the parts
         return open_cache(folder)
 
 
 def stand_in_of(config: Config, latents: Latents | None) -> dict[str, str]:
-    """What run.json, model.json and the card say of a CLIP with random weights; nothing of any other.
+    """The entry of run.json, model.json and the card for a CLIP with random weights; empty for any other.
 
     Args:
-      config: that names the CLIP.
-      latents: which name it instead, where they are what is trained on.
+      latents: name it instead, if the training uses latents.
     """
     if latents is not None:
-        told = latents.caches[0].manifest["plan"]["recipe"].get(STAND_IN)
+        mark = latents.caches[0].manifest["plan"]["recipe"].get(STAND_IN)
     elif config.clip.kind == "pretrained":
-        told = mark_of(find(config.clip.folder))
+        mark = mark_of(find(config.clip.folder))
     else:
-        told = None
-    return {STAND_IN: told} if told else {}
+        mark = None
+    return {STAND_IN: mark} if mark else {}

@@ -1,4 +1,4 @@
-"""The composition root: a config becomes data, networks and stages, trained one after the other in one run folder."""
+"""Training: builds data, networks and stages from a config, and trains the stages one after the other in a run folder."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -50,9 +50,9 @@ from cdcd_video.training.training_data import Latents, cached, open_clips, open_
 from cdcd_video.video import contact_sheet
 
 NUM_FINAL_SAMPLES = 6
-"""Validation clips drawn at the end of a run."""
+"""Validation clips sampled at the end of a run."""
 NUM_EVAL_SAMPLES = 2
-"""Validation clips drawn at each evaluation of the denoiser."""
+"""Validation clips sampled at each evaluation of the denoiser."""
 
 Built = TypeVar("Built")
 
@@ -61,12 +61,12 @@ class TrainingRun:
     """A run folder and everything trained in it.
 
     Args:
-      config: what is trained; what it leaves open is settled here, see `settled`.
-      out: the run folder; made if missing. One in which another config has been trained is refused.
-      command: what the user typed, for run.json.
-      cache: where the codes of the clips are kept; in the run folder when None. Runs that share data and codec may share it.
-      watch: who is shown the log while it is written, of `engine.watch.WATCHERS`.
-      shard: how several processes share a model, of `engine.parallel.SHARDS`; no part of what is trained.
+      config: values `auto` are resolved here, see `settled`.
+      out: the run folder; made if missing. A folder with a run of another config is refused.
+      command: the command line, for run.json.
+      cache: the folder for the codes of the clips; None: in the run folder. Runs that share data and codec may share it.
+      watch: loggers, of `engine.watch.WATCHERS`.
+      shard: how several processes share a model, of `engine.parallel.SHARDS`; the result does not depend on it.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class TrainingRun:
         self.latents = open_latents(config, self.device) if config.data.kind == "latents" else None
         self.stand_in = stand_in_of(config, self.latents)
         mine = distributed.by_main(lambda: claimed(out, config, self.device, command, self.stand_in))
-        # What was open the main process has settled.
+        # The main process has resolved what was `auto`.
         self.config = mine or config_file.load(out / "config.yaml", Config)
         distributed.check_alike("the config", int(text_digest(config_file.dump(self.config))[:12], 16))
         if self.latents is not None:
@@ -103,27 +103,27 @@ class TrainingRun:
 
     @property
     def can_sample(self) -> bool:
-        """Whether the model folder holds CLIP and codec too; with `data: latents` only where `reuse` brings them."""
+        """Whether the model folder has CLIP and codec too; with `data: latents` only if `reuse` copies them."""
         return (self.folder / "codec.safetensors").is_file()
 
     def train(self, stages: Sequence[str] | None = None) -> None:
-        """Trains the stages that are asked for (None: all) and not yet finished, each from where it stopped.
+        """Trains the given stages (None: all) that are not finished, each from its newest checkpoint.
 
         Raises:
-          UserError: a stage needs pixels, and there are only latents; or see `engine.loop.train`.
+          UserError: a stage needs pixels, but there are only latents; or see `engine.loop.train`.
         """
-        blind = [stage for stage in stages or () if self.latents is not None and stage not in ON_CODES]
-        if blind:
+        without_pixels = [stage for stage in stages or () if self.latents is not None and stage not in ON_CODES]
+        if without_pixels:
             assert self.config.data.kind == "latents"
             raise UserError(
-                f"the stage {blind[0]} needs pixels, but {self.config.data.path} holds only latents; train it on a prepared "
-                f"folder. Latents are enough for {', '.join(ON_CODES)}"
+                f"the stage {without_pixels[0]} needs pixels, but {self.config.data.path} holds only latents; train it on a "
+                f"prepared folder. Latents are enough for {', '.join(ON_CODES)}"
             )
         if reuse := self.config.reuse:
             distributed.by_main(lambda: take_over(Path(reuse), self.config, self.folder, self.latents))
-        asked = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
+        wanted = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
         num_clips = len(self.latents.caches[0] if self.latents is not None else self.clips)
-        for sentence in repeated_too_often(self.config, num_clips, asked) if distributed.is_main() else ():
+        for sentence in repeated_too_often(self.config, num_clips, wanted) if distributed.is_main() else ():
             say("warning", f"{sentence}.")
         trainers = {
             "clip": self._train_clip,
@@ -133,9 +133,9 @@ class TrainingRun:
             "diffusion": self._train_diffusion,
             "refine": self._train_refine,
         }
-        for stage in asked:  # all of them before the first: the last may be days away
+        for stage in wanted:  # all of them before the first: the last may start days later
             check_training(self.config, stage, self.device)
-        for stage in asked:
+        for stage in wanted:
             with user_error_when_out(f"preparing the stage {stage}", "use smaller networks, frames or batches"):
                 trainers[stage]()
 
@@ -161,7 +161,7 @@ class TrainingRun:
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
         made_of = dict(codec=identity_text(self.config.codec), clip=clip.digest)
         self._fit(stage, self.config.train.codec, **made_of, **self._picture_identity())
-        if not checkpoint.home(self.out, "decoder").exists():  # a decoder trained on is not thrown away
+        if not checkpoint.home(self.out, "decoder").exists():  # never overwrite a decoder that was trained further
             self._save(codec, "codec", clip.digest)
             self._note_round_trip(clip)
 
@@ -176,7 +176,7 @@ class TrainingRun:
         self._note_round_trip(clip)
 
     def _note_round_trip(self, clip: FrozenClip) -> None:
-        """Keeps beside the codec how near it comes to starting frames that it knows; see `reconstruction_quality`."""
+        """Writes the codec's quality on validation frames beside it; see `reconstruction_quality`."""
 
         def note() -> None:
             runtime.replace_file(
@@ -195,7 +195,7 @@ class TrainingRun:
         self._fit(stage, self.config.train.eye, codes=at.codes, temperature=temperature, **text)
 
     def _picture_identity(self) -> dict[str, str]:
-        """The section `picture`, where it says anything: part of what a checkpoint is of."""
+        """The section `picture`, if it is not the default: part of a checkpoint's identity."""
         picture = self.config.picture
         return {"picture": picture.model_dump_json()} if picture != PictureConfig() else {}
 
@@ -227,7 +227,9 @@ class TrainingRun:
             task.model.load_state_dict(start)
         if at.clip is not None:
             assert isinstance(at.space, Codec)
-            pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))  # as it stands when it draws
+            pipe = ImageToVideo(
+                Model(config, at.clip, at.space, denoiser, digest="")
+            )  # it gets the weights as they are
             task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
         self._fit(
             task,
@@ -246,7 +248,7 @@ class TrainingRun:
             distributed.by_main(lambda: write_card(self.out, sizes))
 
     def _show(self) -> None:
-        """Draws a few validation clips beside the truth into samples/."""
+        """Samples a few validation clips, beside the truth, into samples/."""
         pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
         rows, labels = sampled_rows(pipe, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
         contact_sheet(rows, self.out / "samples" / "validation.png", labels)
@@ -254,20 +256,20 @@ class TrainingRun:
     # ----------------------------------------------------------------------------------------------- plumbing
 
     def _fresh(self, stage: str, build: Callable[[], Built]) -> Built:
-        """Builds a network with weights drawn from a stream of its own."""
+        """Builds a network with initial weights from its own random stream."""
         with torch.random.fork_rng():
             torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
             return build()
 
     def _fit(self, stage: Task, train: TrainConfig, **identity: str) -> None:
-        """Trains a stage to its end and leaves the averaged weights in its model."""
-        # What changes no number is not asked for, nor how far to go. Checkpoints from before that was so told it.
-        idle = {"compile", "checkpoint_activations"}
-        told = identity_text(train, but={*idle, "num_steps"})
+        """Trains a stage to its end and loads the averaged weights into its model."""
+        # Neither what changes no number nor the number of steps is part of the identity. Older checkpoints include both.
+        no_effect = {"compile", "checkpoint_activations"}
+        section = identity_text(train, but={*no_effect, "num_steps"})
         before = {train.num_steps, *earlier_num_steps(self.out, stage.name)}
-        lengths = [identity_text(train.model_copy(update={"num_steps": length}), but=idle) for length in before]
+        lengths = [identity_text(train.model_copy(update={"num_steps": length}), but=no_effect) for length in before]
         formerly = {"train": [text_digest(text) for text in lengths]}
-        facts = {"train": told, "data": self.data_digest, **identity}
+        facts = {"train": section, "data": self.data_digest, **identity}
         identity = {name: text_digest(text) for name, text in facts.items()}
         settings = settings_for(train, self.config.num_threads)
         how: dict[str, Any] = {
@@ -289,7 +291,7 @@ class TrainingRun:
         return trained_codec(self.config, self.out, clip, self.device)
 
     def _encoded(self) -> Latents:
-        """The cache that the config names, or that the run makes of its clips."""
+        """The cache that the config names, or that the run makes from its clips."""
         if self.latents is not None:
             return self.latents
         clip = self._clip()

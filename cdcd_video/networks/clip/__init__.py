@@ -1,4 +1,4 @@
-"""Frozen CLIP towers: from a folder, or by the name of a published one that lies in the Hub's cache."""
+"""Frozen CLIP towers, from a folder or from the Hub's cache by name."""
 
 from cdcd_video.networks.clip.clip_files import ClipFiles, find
 from cdcd_video.networks.clip.frozen_clip import FrozenClip, VisionStates, split_words, unit, vision_states

@@ -23,10 +23,10 @@ PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int, max_tokens: int):
-    """BPE over bytes (Sennrich et al. 2016; Radford et al. 2019) on the captions: no word is ever unknown, only unseen.
+    """BPE over bytes (Sennrich et al. 2016; Radford et al. 2019) on the captions: any text can be encoded.
 
-    The end token gets the highest id: `transformers` pools the text at the arg-max of the ids when it sees the legacy
-    end id, and at the end id otherwise; this way both rules name the same place.
+    The end token gets the highest id: `transformers` pools the text at the arg-max of the ids for the legacy end id, and at
+    the end id otherwise, which is then the same position.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -52,7 +52,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int, max_tokens: i
 
 
 def build_clip(cfg: ClipConfig, image_size: int, num_words: int, end_id: int) -> nn.Module:
-    """A `transformers.CLIPModel` of the configured size with fresh weights (drawn from torch's global generator)."""
+    """A `transformers.CLIPModel` of the configured size with initial weights from torch's global generator."""
     from transformers import CLIPConfig, CLIPModel
 
     vision = dict(
@@ -94,7 +94,6 @@ def contrastive_loss(
       image, text: unit-norm embeddings of matching rows.
       scale: exp of the learned inverse temperature.
       caption: id of each row's caption.
-      reduce: the processes that share the batch.
 
     Returns:
       Loss in nats, with the share of rows whose own caption beats all others (a tie is no win).
@@ -103,7 +102,7 @@ def contrastive_loss(
     truth = reduce.own(torch.arange(len(captions), device=caption.device))
     same = caption[:, None] == captions[None, :]
     is_other_positive = same & (truth[:, None] != torch.arange(len(captions), device=same.device))
-    # Scored in full precision also where the networks run in 16 bits: the scale magnifies the rounding of a cosine.
+    # In float32 even if the networks run in 16 bits: the scale amplifies the rounding of a cosine.
     with torch.autocast(image.device.type, enabled=False):
         image, text = wide(image), wide(text)
         logits = (scale * image @ reduce.gather(text).T).masked_fill(is_other_positive, float("-inf"))
@@ -132,7 +131,7 @@ def clip_objective(
     caption: Tensor,
     reduce: Collectives = ALONE,
 ) -> LossTerms:
-    """One CLIP step: normalised pixels and token ids of matching rows -> `contrastive_loss`."""
+    """The loss of the built-in CLIP: normalised pixels and token ids of matching rows -> `contrastive_loss`."""
     image = vision_states(model, pixels, ()).embedding
     out = model.text_model(input_ids=ids, attention_mask=mask.long())
     text = unit(model.text_projection(out.pooler_output))
@@ -140,10 +139,10 @@ def clip_objective(
 
 
 def save_clip(model: Any, tokenizer: Any, captions: Iterable[str], folder: Path) -> Path:
-    """Writes an ordinary `from_pretrained` folder in 16 bits, with `words.json`: every word the model has seen.
+    """Writes an ordinary `from_pretrained` folder in 16 bits, with `words.json`: all words of the training captions.
 
     Raises:
-      UserError: a weight is not finite, or more than 16 bits hold; nothing is written.
+      UserError: a weight is not finite, or too large for 16 bits; nothing is written.
     """
     way_out = (
         "nothing was written and no checkpoint was changed; train again with a new --out and a lower learning_rate"
@@ -155,10 +154,10 @@ def save_clip(model: Any, tokenizer: Any, captions: Iterable[str], folder: Path)
     logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     model.half()
-    held(model.logit_scale)  # what was averaged or rounded may lie beyond
+    held(model.logit_scale)  # averaging or rounding may exceed the limit
     model.save_pretrained(folder)
     model.float()
-    tokenizer.backend_tokenizer.no_padding()  # which it keeps from its last use, and which each use sets anew
+    tokenizer.backend_tokenizer.no_padding()  # state of its last use; each use sets it again
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
     size = model.config.vision_config.image_size
@@ -171,6 +170,6 @@ def save_clip(model: Any, tokenizer: Any, captions: Iterable[str], folder: Path)
     processor.save_pretrained(folder)
     words = sorted({word for caption in captions for word in split_words(caption)})
     (folder / "words.json").write_text(json.dumps(words))
-    for file in folder.iterdir():  # transformers writes the weights for the owner's eyes only
+    for file in folder.iterdir():  # transformers makes the weights readable for the owner only
         os.chmod(file, 0o644)
     return folder

@@ -1,4 +1,4 @@
-"""Where a CLIP's files are: in a folder, or in the Hub's cache. Nothing is fetched, and no pickle is ever opened."""
+"""Finds the files of a CLIP, in a folder or in the Hub's cache. Nothing is downloaded, and no pickle is opened."""
 
 import hashlib
 import os
@@ -16,13 +16,13 @@ from cdcd_video.storage.small_file import MIB, Missing, Unreadable, open_plain, 
 
 PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
 _MOST_BYTES = 64 * MIB
-"""Of a file of text: the largest vocabularies have half of it."""
+"""Largest size of a text file, twice that of the largest vocabularies."""
 _TEXTS = (".json", ".jsonl", ".txt", ".jinja", ".model", ".py", ".md")
 ON_THE_HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[0-9a-f]{40}))?")
 WEIGHTS = {"transformers": "model.safetensors", "open_clip": "open_clip_model.safetensors"}
 
 Layout = Literal["transformers", "open_clip"]
-"""Whose names the tensors of a file bear."""
+"""The naming scheme of a file's tensors."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,13 @@ class ClipFiles:
     """The files of one CLIP."""
 
     source: str
-    """As it was asked for: a folder or a name."""
+    """As given by the user: a folder or a name."""
     folder: Path
-    """Holds config.json or open_clip_config.json, the tokenizer and the image processor."""
+    """Contains config.json or open_clip_config.json, the tokenizer and the image processor."""
     weights: Path
     layout: Layout
-    """Whose names the tensors bear."""
     sha256: str | None = None
-    """What the weights' must be, for a published CLIP."""
+    """Hash of the weights of a published CLIP."""
 
 
 def find(source: str | Path) -> ClipFiles:
@@ -48,7 +47,7 @@ def find(source: str | Path) -> ClipFiles:
         name on the Hub with the 40 hex digits of a commit that lies in the cache.
 
     Raises:
-      UserError: there is nothing, or nothing that can be loaded without pickle; says how to get it.
+      UserError: there is none, or none that can be loaded without pickle; the message says how to get it.
     """
     source = str(source)
     if Path(source).is_dir():
@@ -105,10 +104,10 @@ def in_folder(folder: Path, source: str) -> ClipFiles:
 
 
 def read_json(file: Path, kind: type = dict) -> Any:
-    """A JSON file that holds a mapping (or a list, if that is the kind); an empty one where there is no file.
+    """The mapping (or list, if that is the kind) of a JSON file; empty if there is no file.
 
     Raises:
-      UserError: it is damaged, or may not be read.
+      UserError: it is damaged or not readable.
     """
     try:
         return read_small_json(file, kind=kind, limit=_MOST_BYTES)
@@ -121,10 +120,10 @@ def read_json(file: Path, kind: type = dict) -> Any:
 
 
 def check_plain(folder: Path) -> None:
-    """Makes sure that a library that reads a folder by itself waits for no pipe in it and meets no text without an end.
+    """Checks a folder before another library reads it: only regular files, and no text file of excessive size.
 
     Raises:
-      UserError: names what is no plain file, or too large for what it is.
+      UserError: names the file.
     """
     for file in sorted(folder.iterdir()):
         try:
@@ -144,15 +143,15 @@ def check_plain(folder: Path) -> None:
 
 
 def not_readable(file: Path) -> UserError:
-    """What to say of a file that belongs to somebody else; transformers writes weights for their owner only."""
+    """The error for a file without permission to read; transformers makes weights readable for their owner only."""
     return UserError(f"you have no permission to read {file}; its owner can grant it: chmod 644 {file}")
 
 
 def sha256_of(file: Path) -> str:
-    """Of a file of any size, read in pieces.
+    """The hash of a file of any size, read in pieces.
 
     Raises:
-      UserError: it may not be read.
+      UserError: it is not readable.
     """
     digest = hashlib.sha256()
     try:

@@ -17,14 +17,14 @@ from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import read_tensors
 
 WIDE = 512
-"""From this width on a tower attends by torch's fused kernels; small ones keep the plain sums they were trained with."""
+"""From this width on a tower uses torch's fused attention; small ones keep the plain one they were trained with."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 LEGACY_END = 2
-"""An end id that transformers reads as "the highest id ends the sentence", whatever the tokenizer says."""
+"""An end id with which transformers pools at the highest id, whatever the tokenizer's end token."""
 
 
 def config_of(files: ClipFiles, activation: str = "gelu") -> Any:
-    """The `transformers.CLIPConfig`; `activation` is asked for only where an OpenCLIP config holds everything else.
+    """The `transformers.CLIPConfig`; `activation` is used only with an OpenCLIP config.
 
     Raises:
       UserError: the config is damaged, or of another model.
@@ -44,19 +44,15 @@ def config_of(files: ClipFiles, activation: str = "gelu") -> Any:
 
 
 def attention_of(config: Any) -> str:
-    """How a model of this shape attends."""
+    """The attention implementation for a model of this shape."""
     return "sdpa" if config.vision_config.hidden_size >= WIDE else "eager"
 
 
 def load_model(files: ClipFiles, sha256: str) -> tuple[Any, str]:
-    """The model, and the hash that it is known by.
-
-    Args:
-      files: where it is.
-      sha256: of its weights.
+    """The model, and the hash that identifies it.
 
     Returns:
-      A `CLIPModel` in 32 bits, whatever the file holds; and `sha256`, or for an export one that also tells the activation.
+      A `CLIPModel` in 32 bits, whatever the file has; and `sha256`, for an export combined with the activation.
 
     Raises:
       UserError: a file is damaged, or the weights do not fit the config.
@@ -90,7 +86,7 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[Any, str]:
         return model, hashlib.sha256(f"{sha256} {acts}".encode()).hexdigest()
     except UserError:
         raise
-    except Exception as error:  # broken files are met with whatever exception the readers stumble on
+    except Exception as error:  # readers raise any exception on broken files
         raise_if_out_of_memory(error)
         raise damaged(files.folder, error) from error
 
@@ -99,8 +95,7 @@ def load_tokenizer(folder: Path, config: Any = None) -> Any:
     """The tokenizer beside a model.
 
     Args:
-      folder: where it is.
-      config: of the model, where it is read already; transformers reads it again otherwise.
+      config: of the model, if it has been read; otherwise transformers reads it again.
 
     Raises:
       UserError: it is damaged.
@@ -109,11 +104,11 @@ def load_tokenizer(folder: Path, config: Any = None) -> Any:
 
     try:
         if (folder / "tokenizer_config.json").is_file():
-            # False: no code of a stranger, and no question whether to run it
+            # False: neither run code from the folder nor ask
             how = dict(local_files_only=True, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **how)
         else:
-            ends = dict(bos_token=START, eos_token=END, pad_token=END)  # an export may lie beside tokenizer.json alone
+            ends = dict(bos_token=START, eos_token=END, pad_token=END)  # an export may have tokenizer.json only
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **ends)
     except Exception as error:  # as above
         raise_if_out_of_memory(error)
@@ -124,11 +119,10 @@ def load_tokenizer(folder: Path, config: Any = None) -> Any:
 
 
 def check_end(tokenizer: Any, text: Any, folder: str) -> None:
-    """Whether the text tower pools where the sentence ends, and knows every id of the tokenizer.
+    """Checks that the text tower pools at the end token, and has an embedding for every id of the tokenizer.
 
     Args:
       tokenizer, text: the tokenizer, and the config of the text tower.
-      folder: for messages.
 
     Raises:
       UserError: it does not.
@@ -142,7 +136,7 @@ def check_end(tokenizer: Any, text: Any, folder: str) -> None:
             f"CLIP folder {folder} has a tokenizer that adds {num_around} tokens to a caption, and a text tower that reads only"
             f" {text.max_position_embeddings}; copy the right tokenizer.json beside the weights"
         )
-    if num_ids > text.vocab_size:  # fewer are fine: a tower may have room to spare
+    if num_ids > text.vocab_size:  # fewer are fine: a tower may have unused embeddings
         raise UserError(
             f"CLIP folder {folder} has a tokenizer with {num_ids} token ids and a text tower with {text.vocab_size}; the"
             " tokenizer belongs to another model: copy the right tokenizer.json beside the weights"
@@ -171,10 +165,10 @@ def _refuse_gaps(folder: Path, missing: Any, misfits: Any) -> None:
 
 
 def _check_room(files: ClipFiles, config: Any) -> None:
-    """Refuses a config that asks for more numbers than the file can hold, before there is memory for them.
+    """Refuses a config with more parameters than the file can have, before memory is allocated.
 
     Raises:
-      UserError: says how many.
+      UserError: with both numbers.
     """
     for tower in (config.vision_config, config.text_config):
         if not (type(tower.num_hidden_layers) is int and 0 < tower.num_hidden_layers <= MAX_LAYERS):
@@ -193,7 +187,7 @@ def _check_room(files: ClipFiles, config: Any) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _num_parameters(config: str) -> int:
-    """How many numbers a `CLIPModel` of this config (JSON) has: a process that loads several asks once."""
+    """Number of parameters of a `CLIPModel` with this config (JSON)."""
     from transformers import CLIPConfig, CLIPModel
 
     with torch.device("meta"):  # shapes and no numbers
@@ -201,6 +195,6 @@ def _num_parameters(config: str) -> int:
 
 
 def damaged(folder: Path, error: BaseException) -> UserError:
-    """What to say of a folder whose reader stumbled."""
+    """The error for a folder that cannot be read."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(f"CLIP folder {folder} is damaged ({reason}); copy it again or train again")

@@ -1,4 +1,4 @@
-"""OpenCLIP exports: their config and their tensors, told in the words of `transformers.CLIPModel`."""
+"""Converts OpenCLIP exports, config and tensors, to `transformers.CLIPModel`."""
 
 import re
 from pathlib import Path
@@ -38,12 +38,10 @@ def config_of(folder: Path, given: dict[str, Any], activation: str) -> dict[str,
     """The two towers' shapes, as `transformers.CLIPConfig` is called.
 
     Args:
-      folder: for messages.
       given: open_clip_config.json.
-      activation: of both towers.
 
     Raises:
-      UserError: it is no plain ViT with CLIP's own text tower, or the config lacks something.
+      UserError: it is not a plain ViT with CLIP's own text tower, or the config is incomplete.
     """
     try:
         model = given["model_cfg"]
@@ -105,21 +103,19 @@ def tensors_of(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
 
 
 def activation_of(folder: Path, given: dict[str, Any], sha256: str, tensors: dict[str, Tensor]) -> str:
-    """OpenAI trained with x sigmoid(1.702 x); OpenCLIP's configs mean the true GELU where they say nothing.
+    """The activation: OpenAI trained with x sigmoid(1.702 x), and OpenCLIP's configs mean GELU by default.
 
     Args:
-      folder: for messages.
       given: open_clip_config.json.
-      sha256: of the weights.
       tensors: the weights, as they are in the file.
 
     Raises:
-      UserError: nothing is said, and the weights look like OpenAI's.
+      UserError: the config has no activation, and the weights look like OpenAI's.
     """
-    said = given.get("model_cfg", {}).get("quick_gelu")
-    if sha256 in OPENAI_SHA256 or said is True:
+    quick_gelu = given.get("model_cfg", {}).get("quick_gelu")
+    if sha256 in OPENAI_SHA256 or quick_gelu is True:
         return "quick_gelu"
-    if said is None and looks_like_openai(tensors):
+    if quick_gelu is None and looks_like_openai(tensors):
         raise UserError(
             f"CLIP folder {folder} looks like OpenAI's weights (16-bit matrices beside 32-bit norms), which need quick_gelu,"
             ' but its open_clip_config.json does not say so; set "quick_gelu": true in its model_cfg, or'
@@ -129,7 +125,7 @@ def activation_of(folder: Path, given: dict[str, Any], sha256: str, tensors: dic
 
 
 def looks_like_openai(tensors: dict[str, Tensor]) -> bool:
-    """Whether the matrices hold 16-bit numbers and the norms do not: OpenAI's own code leaves its weights so."""
+    """Whether matrices are representable in 16 bits and norms are not, as OpenAI's code leaves its weights."""
     matrices = [value for key, value in tensors.items() if key.endswith(("c_fc.weight", "c_proj.weight"))]
     norms = [value for key, value in tensors.items() if "ln_" in key and key.endswith("weight")]
 

@@ -1,4 +1,4 @@
-"""Frames as a tower wants them: its size, its interpolation, its mean and deviation."""
+"""Preprocessing of frames for an image tower: size, interpolation, mean and deviation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.networks.clip.clip_files import ClipFiles, read_json
 
 _MODES = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
-"""Pillow's numbers, as preprocessor_config.json has them, and OpenCLIP's words."""
+"""Pillow's numbers, as in preprocessor_config.json, and OpenCLIP's words."""
 _LEAST_STD, _MOST_SHIFT = 1e-4, 1e4
 """Far beyond those of pixels in [0, 1], or in 0..255."""
 
@@ -27,10 +27,10 @@ class Pixels:
 
 
 def pixels_of(files: ClipFiles) -> Pixels:
-    """Reads preprocessor_config.json, or what an OpenCLIP export says.
+    """Reads preprocessor_config.json, or the config of an OpenCLIP export.
 
     Raises:
-      UserError: a number is missing, or an interpolation is asked for that there is none of here.
+      UserError: a number is missing, or the interpolation is not supported.
     """
     given = read_json(files.folder / "preprocessor_config.json")
     names = ("image_mean", "image_std", "resample")
@@ -45,19 +45,19 @@ def pixels_of(files: ClipFiles) -> Pixels:
 def _pixels(given: dict[str, Any], mean: str, std: str, mode: str, folder: object) -> Pixels:
     means: Any = given.get(mean)
     stds: Any = given.get(std)
-    asked = given.get(mode, "bicubic")
+    wanted = given.get(mode, "bicubic")
     if given.get("do_normalize", True) is False:
         means, stds = (0.0,) * 3, (1.0,) * 3
-    if not isinstance(asked, (int, str)) or asked not in _MODES:
+    if not isinstance(wanted, (int, str)) or wanted not in _MODES:
         raise UserError(
-            f"CLIP folder {folder} asks for the interpolation {asked!r}; only bilinear and bicubic are supported"
+            f"CLIP folder {folder} asks for the interpolation {wanted!r}; only bilinear and bicubic are supported"
         )
     for name, values in ((mean, means), (std, stds)):
         if not (isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))):
             raise UserError(f"CLIP folder {folder} is damaged ({name} is {values!r}, not three numbers); copy it again")
     if min(stds) < _LEAST_STD:
         raise UserError(f"CLIP folder {folder} is damaged ({std} is {stds!r}; each must be above 0); copy it again")
-    return Pixels(_three(means), _three(stds), _MODES[asked])
+    return Pixels(_three(means), _three(stds), _MODES[wanted])
 
 
 def _three(values: Sequence[Any]) -> tuple[float, float, float]:
@@ -66,14 +66,14 @@ def _three(values: Sequence[Any]) -> tuple[float, float, float]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether pixels can be moved or scaled by it; JSON may hold NaN, and whole numbers of any length."""
+    """Whether it is a usable number; JSON may have NaN, and integers of any length."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MOST_SHIFT
 
 
 def resized(images: Float[Tensor, "B 3 H W"], size: int, mode: str) -> Float[Tensor, "B 3 S S"]:
-    """Whole frames in [0, 1] at another size: nothing is cropped, for every patch of a frame must be seen.
+    """Whole frames in [0, 1] at another size: not cropped, because every patch of a frame must be encoded.
 
-    Like Pillow's, the filter is widened where the frame shrinks (antialiasing), and values beyond [0, 1] are cut.
+    As in Pillow, the filter is wider where the frame shrinks (antialiasing), and values are clamped to [0, 1].
     """
     if images.shape[-2:] == (size, size):
         return images

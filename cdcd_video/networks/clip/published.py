@@ -1,7 +1,7 @@
-"""Published CLIPs by name: what shape they have, and which revision of which repository holds them without pickle.
+"""Published CLIPs by name: their shapes, and the repository and revision with their weights as safetensors.
 
-No revision could be looked at from where this was written. How sure each is, with the sources, stands in docs/data.md,
-section "CLIP"; a file whose SHA-256 is not the one given here is refused.
+The revisions could not be checked against the Hub when this was written; docs/data.md, section "CLIP", has the sources. A
+file with another SHA-256 than the one given here is refused.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ VOCABULARY = 49_408
 
 @dataclass(frozen=True)
 class Place:
-    """A file of a repository on the Hub, as it is at one commit for ever."""
+    """A file of a repository on the Hub at one commit."""
 
     repository: str
     revision: str
@@ -27,11 +27,11 @@ class Known:
 
     weights: Place
     sha256: str | None
-    """Of the weights; None where no source names it."""
+    """Of the weights; None if no source names it."""
     beside: tuple[Place, ...]
     """Shape, tokenizer and image processor."""
     shape: MappingProxyType[str, Any]
-    """The two towers, as `transformers.CLIPConfig` is called."""
+    """The two towers, as arguments of `transformers.CLIPConfig`."""
 
 
 def _shape(patch: int, width: int, layers: int, text_width: int, joint: int, image: int = 224) -> MappingProxyType:
@@ -74,7 +74,7 @@ KNOWN = MappingProxyType(
         ),
     }
 )
-"""By the name that people know them under."""
+"""By their usual names."""
 
 OPENAI_SHA256 = frozenset(known.sha256 for known in KNOWN.values() if known.sha256)
-"""Weights of OpenAI: their activation is quick_gelu, whatever a file beside them says."""
+"""Weights of OpenAI: their activation is quick_gelu, whatever their config says."""

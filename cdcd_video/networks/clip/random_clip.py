@@ -1,7 +1,7 @@
-"""Stand-in CLIPs: random weights in a published shape, for rehearsals. They are marked four times and never pass for real.
+"""Stand-in CLIPs: random weights in a published shape, for rehearsals, with four marks, any of which is enough.
 
-The marks: a file beside the weights, a key in config.json, a line in the header of the weights' file, and the weights
-themselves, whose temperature is one that no CLIP ends training with. Any one of them is enough.
+The marks: a file beside the weights, a key in config.json, an entry in the header of the weights' file, and a temperature
+with which no training of a CLIP ends.
 """
 
 import json
@@ -16,20 +16,19 @@ from cdcd_video.storage.tensor_file import check_header
 
 MARK_FILE, MARK = "STAND_IN.json", "stand_in"
 STAND_IN = "clip_stand_in"
-"""Under this key whatever came of one says so: run.json, model.json, a video's .json, scores, a cache's recipe."""
+"""The key of the mark in everything made with one: run.json, model.json, a video's .json, scores, a cache's recipe."""
 STAMP = -1.0
 """Their `logit_scale`: a temperature of e, where training begins at 0.07 and ends near 0.01."""
 
 
 def mark_of(files: ClipFiles, trust: bool = False) -> str | None:
-    """What must be said of a CLIP wherever it is used: one sentence for a stand-in, None for any other.
+    """The mark of a stand-in, one sentence; None for any other CLIP.
 
     Args:
-      files: the CLIP.
-      trust: do not hash the weights to see whether the marks beside them are theirs (for those who read no weight).
+      trust: do not check the hash of the weights, for callers that do not read them.
 
     Raises:
-      UserError: the marks and the weights do not belong together, or a file is damaged.
+      UserError: the mark belongs to other weights, or a file is damaged.
     """
     beside = read_json(files.folder / MARK_FILE)
     if beside and not trust and beside.get("sha256") != sha256_of(files.weights):

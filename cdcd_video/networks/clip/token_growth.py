@@ -1,6 +1,4 @@
-"""By how much a tokenizer may lengthen a text, bounded when it is read: its rules may be a stranger's, and they run on every
-caption before it is cut.
-"""
+"""An upper bound of how much a tokenizer lengthens a text: its rules are not trusted, and run on captions before truncation."""
 
 import json
 import math
@@ -10,9 +8,9 @@ from typing import Any
 from cdcd_video.errors import UserError
 
 MOST_GROWTH = 1_000
-"""Characters that one may become; of CLIP's own tokenizer 60 at the very most."""
+"""Characters that one may become; with CLIP's own tokenizer 60 at most."""
 MOST_CHARACTERS = 32_000_000
-"""Of a caption, when all rules have lengthened it as much as they can: a gigabyte in the tokenizer's own memory."""
+"""Largest length of a caption after all rules: a gigabyte in the tokenizer's memory."""
 _MOST_AFFIX = 100
 _FACTORS = {
     # Of Unicode's forms, by its own tables [UAX 15, section 12].
@@ -31,14 +29,13 @@ _FACTORS = {
 
 
 def growth_of(tokenizer: Any, folder: str) -> float:
-    """How many characters one character of a caption can become at most, by the rules of the tokenizer alone.
+    """The largest number of characters that one character of a caption can become by the rules of a tokenizer.
 
     Args:
       tokenizer: a fast one of `transformers`.
-      folder: for messages.
 
     Raises:
-      UserError: they may be more than `MOST_GROWTH`, or a rule is not known here.
+      UserError: it is above `MOST_GROWTH`, or a rule is unknown.
     """
     backend, growth = tokenizer.backend_tokenizer, 1.0
     for part in (backend.normalizer, backend.pre_tokenizer):
@@ -83,5 +80,5 @@ def _factor(entry: dict[str, Any]) -> float | None:
 
 
 def most_characters(growth: float) -> int:
-    """Of a caption as it is given, so that it stays within `MOST_CHARACTERS`."""
+    """The largest length of a caption that stays within `MOST_CHARACTERS`."""
     return math.floor(MOST_CHARACTERS / growth)

@@ -1,4 +1,4 @@
-"""How the codec learns: reconstruction that minds what moved, quiet codes where nothing moves, agreement with CLIP."""
+"""Losses of the codec: reconstruction weighted by change, stable codes where nothing moves, agreement with CLIP."""
 
 import torch
 import torch.nn.functional as F
@@ -16,31 +16,31 @@ from cdcd_video.records import ALONE, Collectives, FramePair, LossTerms
 CHANGED = 8 / 255
 """A pixel that differs from the starting frame by more than this has changed."""
 EQUAL = 1e-6
-"""Values in [0, 1] that differ by no more are equal, but for rounding."""
+"""Values in [0, 1] that differ by no more are equal up to rounding."""
 
 
 def codec_objective(
     codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None, reduce: Collectives = ALONE
 ) -> LossTerms:
-    """One step of the codec alone.
+    """The loss of the codec.
 
-    - reconstruction: L1 + L2 of the target frame decoded beside the starting frame, changed pixels weighted more;
-    - still: latents of two frames of a clip agree where the two frames' patches are alike within the tolerance of the
-      config, so that codes of a static background do not flicker (the bridge process stands on them);
+    - reconstruction: L1 + L2 of the decoded target frame, changed pixels weighted more;
+    - still: latents of two frames of a clip agree where their patches are equal within the tolerance of the config, so that
+      codes of a static background do not flicker (the bridge process starts from them);
     - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame;
-    - frame_frame, frame_text: the contrast in the latent space itself, where it is asked for; see `latent_contrast`;
-    - what `picture` adds for the drawn frame, where it is given.
+    - frame_frame, frame_text: the contrast in the latent space itself, if weighted; see `latent_contrast`;
+    - the terms of `picture`, if given.
     """
     cfg = codec.cfg
-    seen = clip.encode_image(torch.cat([pair.target, pair.source]), cfg.layers)
-    latents, quantized = codec.quantize(seen.patches)
+    states = clip.encode_image(torch.cat([pair.target, pair.source]), cfg.layers)
+    latents, quantized = codec.quantize(states.patches)
     values = quantized.values.flatten(2)
     decoded = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
 
     reconstruction = reconstruction_loss(decoded, pair, cfg.change_weight, reduce)
     still = still_loss(latents, pair, cfg.still_tolerance, reduce)
     embedded = codec.embed_head(values)
-    embed = 1 - (embedded * seen.embedding).sum(-1).mean()
+    embed = 1 - (embedded * states.embedding).sum(-1).mean()
     total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
     parts = dict(
         reconstruction=reconstruction, still=still, embed=embed, psnr_db=psnr(decoded.clamp(0, 1), pair.target).mean()
@@ -57,7 +57,7 @@ def codec_objective(
 def decoder_objective(
     codec: Codec, clip: FrozenClip, pair: FramePair, picture: Picture | None = None, reduce: Collectives = ALONE
 ) -> LossTerms:
-    """One step of the decoder alone, once the codes are settled: the terms of `codec_objective` that see the drawn frame."""
+    """The loss of the decoder alone, with fixed codes: the terms of `codec_objective` that depend on the decoded frame."""
     with torch.no_grad():
         values = codec.values(codec.encode(clip.encode_image(pair.target, codec.cfg.layers).patches))
     decoded = codec.decoder(values, codec.decoder.start_features(pair.first))
@@ -75,16 +75,14 @@ def latent_contrast(
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Frame-frame and frame-text InfoNCE of the frames' own codes, with gradients into the projection and the embed head.
 
-    The embeddings are those of the codes after rounding, whose gradient goes straight through it: the head never meets
-    other points than those of the grid (and, later, the soft codes between them), and it is the codes that the diffusion
-    walks in. Frame-frame: two frames of a clip look for each other among the frames of the other clips. Frame-text: each
-    frame looks for its sentence among the batch's other sentences. Frames of one clip, and equal sentences, are no
-    negatives of each other.
+    The embeddings are those of the rounded codes, with a straight-through gradient, because the head and the diffusion use
+    rounded codes too. Frame-frame: two frames of a clip are positives, frames of other clips negatives. Frame-text: each
+    frame and its caption are positives, other captions negatives. Frames of one clip, and equal captions, are no negatives
+    of each other.
 
     Args:
       embedded: `embed` of the target frames, then of the source frames.
       pair: the batch; with clip, caption and sentences.
-      cfg: weights and temperature.
 
     Returns:
       The weighted sum in nats per frame, and each term and its accuracy (does the positive win?) by name; a term of weight

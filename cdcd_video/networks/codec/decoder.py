@@ -1,4 +1,4 @@
-"""Codes and the starting frame -> a frame. What does not move is carried over from the start, not invented again."""
+"""Decoder: codes and the starting frame -> a frame. What does not move is copied from the starting frame."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ class Decoder(nn.Module):
       patch_px: pixels per patch side; the frame has grid x patch_px pixels per side.
       width, num_layers: of the transformer.
       pixel_width: channels of the convolutions.
-      uses_start: whether it is shown the starting frame, or plain grey in its place.
+      uses_start: whether it gets the starting frame, or grey instead.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Decoder(nn.Module):
         self.out = nn.Conv2d(pixel_width, 4, 3, padding=1)
         with torch.no_grad():
             assert self.out.bias is not None
-            self.out.bias[3] = 1.0  # begin by carrying the starting frame over
+            self.out.bias[3] = 1.0  # begin by copying the starting frame
 
     def start_features(self, start: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the decoder needs of the starting frame; once per video. Shallow on purpose: local, hence carried over."""
+        """Features of the starting frame, once per video. Shallow on purpose: they stay local."""
         start = start if self.uses_start else torch.full_like(start, 0.5)
         return start, self.start_in(start).flatten(2).transpose(1, 2), self.start_pixels(start)
 

@@ -12,7 +12,7 @@ from cdcd_video.networks.transformer import Block
 
 
 class Projection(nn.Module):
-    """Patch states of several CLIP layers -> latents. Each layer is normalised first, so that none drowns the others."""
+    """Patch states of several CLIP layers -> latents. Each layer is normalised, so that none dominates."""
 
     def __init__(self, clip_width: int, num_layers: int, width: int, latent_width: int):
         super().__init__()
@@ -42,12 +42,11 @@ class EmbedHead(nn.Module):
 
 
 class CodeSpace(nn.Module):
-    """What codes mean, without pixels: where each lies, and the way from there into CLIP's joint space.
+    """The code space: code vectors, and their embedding in CLIP's joint space; no pixels.
 
-    It is all of a codec that the diffusion is trained with. N = patches x groups codes per frame, position by position.
+    It is the part of a codec that the diffusion is trained with. N = patches x groups codes per frame, position by position.
 
     Args:
-      cfg: the codec's section.
       num_patches, joint_width: of the CLIP whose states were encoded.
     """
 
@@ -75,7 +74,7 @@ class CodeSpace(nn.Module):
 
     @property
     def table(self) -> Float[Tensor, "K d"]:
-        """Where each code lies: the geometry of the codes."""
+        """The vector of each code."""
         return self.quantizer.table
 
     def values(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
@@ -83,7 +82,7 @@ class CodeSpace(nn.Module):
         return self.table[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
 
     def soft_values(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B P V"]:
-        """Expected code values under a distribution over codes: the differentiable way in."""
+        """Expected code values under a distribution over codes; differentiable."""
         values = probabilities @ self.table.to(probabilities.dtype)
         return values.unflatten(1, (self.num_patches, self.groups)).flatten(2)
 
@@ -100,9 +99,7 @@ class Codec(CodeSpace):
     """CLIP patch states <-> codes <-> pixels.
 
     Args:
-      cfg: the codec's section.
       clip_width, num_patches, joint_width: of the CLIP whose states are read.
-      size_px: side of the frames.
       uses_start: whether the decoder sees the starting frame.
     """
 
@@ -116,7 +113,7 @@ class Codec(CodeSpace):
         size_px: int,
         uses_start: bool = True,
     ):
-        nn.Module.__init__(self)  # its parts draw their first weights in this order
+        nn.Module.__init__(self)  # the order of its parts determines their initial weights
         self.cfg = cfg
         self.quantizer = build_quantizer(cfg.quantizer)
         self.groups, self.num_patches = cfg.groups, num_patches

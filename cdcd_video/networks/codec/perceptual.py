@@ -1,4 +1,4 @@
-"""What a drawn frame pays beside L1 and L2: how unlike the truth it looks to a network, and to a critic that learns."""
+"""Perceptual and adversarial loss of decoded frames: LPIPS, and a patch critic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from torch.func import functional_call
 from cdcd_video.config import PictureConfig
 
 Distance = Callable[[Float[Tensor, "B 3 H W"], Float[Tensor, "B 3 H W"]], Float[Tensor, "B"]]
-"""(drawn, true), both in [-1, 1] -> how far apart they look, with gradients to the first."""
+"""(decoded, true), both in [-1, 1] -> perceptual distance, differentiable in the first."""
 
 
 class Critic(nn.Module):
-    """Looks at patches of a frame and says how real each is (Isola et al. 2017, section 3.2: about 70 pixels a patch).
+    """A patch discriminator (Isola et al. 2017, section 3.2: about 70 pixels a patch).
 
     Args:
       width: channels after the first convolution; doubled twice.
@@ -46,8 +46,8 @@ class Picture:
 
     Attributes:
       cfg: their weights.
-      distance: None where the perceptual term has no weight.
-      critic: None where the adversarial term has none.
+      distance: None if the perceptual term has no weight.
+      critic: None if the adversarial term has none.
     """
 
     cfg: PictureConfig
@@ -59,8 +59,8 @@ class Picture:
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The weighted sum and its terms by name, for frames about [0, 1].
 
-        The critic learns in the same step, by the hinge loss (Lim & Ye 2017): what it pays moves it alone, and what the
-        frame pays to it moves the frame alone. So one backward pass and one optimiser serve both.
+        The critic learns in the same step, by the hinge loss (Lim & Ye 2017). Its loss has no gradient to the frame, and the
+        adversarial term none to the critic, so that one backward pass and one optimiser serve both.
         """
         decoded, truth = decoded.float() * 2 - 1, truth.float() * 2 - 1
         total, parts = decoded.new_zeros(()), {}

@@ -1,4 +1,4 @@
-"""Latents <-> codes. A quantiser also tells the geometry of its codes, which the denoiser reads and writes by."""
+"""Quantisers: latents <-> codes, and the table of code vectors that the denoiser uses."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cdcd_video.config import FsqConfig, VqConfig
 
 @dataclass(frozen=True)
 class Quantized:
-    """What quantising gives."""
+    """The result of quantising."""
 
     values: Float[Tensor, "B P G d"]
     """Code vectors, with a straight-through gradient to the latents."""
@@ -41,7 +41,7 @@ class FiniteScalarQuantizer(nn.Module):
         super().__init__()
         self.levels = tuple(levels)
         steps = torch.tensor(levels, dtype=torch.float32)
-        half = (steps - 1) * (1 + 1e-3) / 2  # a little wider than the grid, so that the end points are reached
+        half = (steps - 1) * (1 + 1e-3) / 2  # slightly wider than the grid, so that the end points are reached
         offset = torch.where(steps % 2 == 0, 0.5, 0.0)
         radix = torch.tensor([math.prod(levels[:i]) for i in range(len(levels))])
         digits = torch.tensor([tuple(reversed(row)) for row in product(*[range(n) for n in reversed(levels)])])
@@ -77,7 +77,7 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, num_codes: int, width: int):
         super().__init__()
-        from vector_quantize_pytorch import VectorQuantize  # six seconds of import, paid only by those who choose it
+        from vector_quantize_pytorch import VectorQuantize  # six seconds of import, only if it is used
 
         self.levels = (num_codes,)
         self.num_codes, self.width = num_codes, width

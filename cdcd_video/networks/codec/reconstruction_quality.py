@@ -1,7 +1,7 @@
-"""What a codec makes of a starting frame: how near its round trip comes, and how near it comes for what it learned from.
+"""Reconstruction quality of a starting frame, compared with that of validation frames.
 
-A frame of another world (another ground, a photograph) comes back as rubble, and a video drawn from it is rubble too. The
-codec knows before anything is drawn: its error on such a frame is far above its error on validation frames.
+A frame unlike the training data (another background, a photograph) is reconstructed badly, and so is a video from it. The
+codec's error on such a frame is far above its error on validation frames, which is known before sampling.
 """
 
 import json
@@ -20,22 +20,17 @@ from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.storage.small_file import Missing, read_small
 
 FILE = "round_trip.json"
-"""In a model folder, beside the codec; nothing is drawn from it."""
+"""In a model folder, beside the codec."""
 MOST_FRAMES = 256
 QUANTILE = 0.01
 MARGIN_DB = 2.0
-"""Below the quantile: room for noise and JPEG (quality 30 costs the shipped codec 0.5 dB), not for another world (over 4)."""
+"""Below the quantile: room for noise and JPEG (quality 30 costs the shipped codec 0.5 dB), not for other data (over 4)."""
 _BATCH = 64
 
 
 @torch.no_grad()
 def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B S S 3"]) -> Float[np.ndarray, "B"]:
-    """PSNR in dB of starting frames that are encoded and decoded again, each beside itself.
-
-    Args:
-      codec, clip: the model's.
-      frames: at the model's size.
-    """
+    """PSNR in dB of starting frames that are encoded and decoded, each as its own starting frame."""
     device, found = codec.table.device, []
     for begin in range(0, len(frames), _BATCH):
         part = torch.from_numpy(frames[begin : begin + _BATCH]).to(device).permute(0, 3, 1, 2).float().div(255)
@@ -45,22 +40,21 @@ def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B S
 
 
 def measure(codec: Codec, clip: FrozenClip, clips: Clips) -> str:
-    """The text of `FILE`: `least_db`, below which a starting frame is not like those of these clips.
+    """The text of `FILE`: `least_db`, below which a starting frame is unlike those of these clips.
 
     Args:
-      codec, clip: the model's.
-      clips: validation clips; the first frames of the first `MOST_FRAMES` are looked at.
+      clips: validation clips; the first frames of the first `MOST_FRAMES` are used.
     """
     frames = np.stack([clips.frames(number, range(1))[0] for number in range(min(MOST_FRAMES, len(clips)))])
     found = round_trip_db(codec, clip, frames)
     quantile = float(np.quantile(found, QUANTILE))
-    # Rounded: the last bits are the machine's.
+    # Rounded: last bits depend on the machine.
     facts = {"least_db": round(quantile - MARGIN_DB, 2), "quantile_db": round(quantile, 2), "num_frames": len(found)}
     return json.dumps(facts, indent=1) + "\n"
 
 
 def read_least_db(folder: Path) -> float | None:
-    """`least_db` of a model folder; None where it was never measured.
+    """`least_db` of a model folder; None if it was never measured.
 
     Raises:
       UserError: the file is damaged.
