@@ -121,7 +121,7 @@ def test_sentences_are_as_many_and_as_long_as_on_the_command_line(tmp_path: Path
             read(tmp_path, text=text)
         if text:
             with pytest.raises(UserError, match=r"there are 1001 captions|characters; at most|begins at frame"):
-                check_sentences(text)
+                check_sentences([(frame, told) for frame, told in text])
 
 
 def test_a_record_that_is_no_plain_file_or_has_no_end_is_refused(tmp_path: Path):

@@ -318,10 +318,10 @@ def test_the_judge_of_sprites_likes_the_truth_and_sees_ghosts():
     assert cases.measure(image, 0, times, ghosts)["identity_iou"][0] < 0.7
 
 
-class FewClips:
+class FewClips(Clips):
     """Four clips of noise; the first two share their caption."""
 
-    size_px = 32
+    size_px, fps, mode = 32, 8.0, "crop"
 
     def __len__(self) -> int:
         return 4

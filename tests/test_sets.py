@@ -10,7 +10,7 @@ from oracle import Oracle
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import feature_extractors, suite
-from cdcd_video.metrics.eval_dataset import ClipDataset, SceneDataset
+from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, SceneDataset
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.features import feature_weights
 from cdcd_video.metrics.features.networks import FeatureNetwork
@@ -176,10 +176,10 @@ def test_a_repeated_frame_is_looked_at_once():
 # Clips ------------------------------------------------------------------------------------------------------------
 
 
-class Grey:
+class Grey(Clips):
     """Clips of one grey each, with two captions."""
 
-    size_px, fps = 32, 8.0
+    size_px, fps, mode = 32, 8.0, "crop"
 
     def __init__(self, num: int):
         self.num = num

@@ -4,12 +4,14 @@ import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from cdcd_video.config import Config, SpritesData
+from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import PairIndices, sample_pairs
 from cdcd_video.data.shots import LongestShots, Shots, longest_shot, shots_in
 from cdcd_video.data.store import SpritesClips, StoredClips
@@ -17,6 +19,8 @@ from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation import real_videos
 from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
 from cdcd_video.records import TextStates
 from cdcd_video.training import contact_sheets
 from cdcd_video.training.code_stages import CodeStage
@@ -139,8 +143,9 @@ def shot_of(grey: torch.Tensor) -> list[tuple[int, int]]:
 
 def test_the_codec_and_its_decoder_see_frames_of_one_shot(tmp_path):
     clips = folder(tmp_path / "out", [(3, 7), (5,)])
-    codec = SimpleNamespace(to=lambda device: None)
-    stage = CodecStage(codec, None, Config(name="test", data=SpritesData()), clips, clips, torch.device("cpu"))
+    stage = CodecStage(
+        Mock(Codec), Mock(FrozenClip), Config(name="test", data=SpritesData()), clips, clips, torch.device("cpu")
+    )
     seen = set()
     for step in range(20):
         pair = stage.batch(step)
@@ -155,7 +160,7 @@ def test_the_codec_and_its_decoder_see_frames_of_one_shot(tmp_path):
     assert seen == set(starts)
 
 
-class CutCache:
+class CutCache(CodeCache):
     """The code of a frame says in which clip and shot it is: 10 times the clip and the number of cuts before."""
 
     fps = 8.0
@@ -163,6 +168,9 @@ class CutCache:
     shots = Shots.of([10, 10], cuts)
     caption_of = ((0,), (1,))
     sentence = np.arange(2)
+
+    def __init__(self):
+        """There is no folder."""
 
     def frame_codes(self, clip, frame):
         shot = [10 * c + sum(f >= cut for cut in self.cuts[c]) for c, f in zip(clip, frame, strict=True)]
@@ -174,9 +182,8 @@ class CutCache:
 
 
 def test_eye_diffusion_and_refinement_see_codes_of_one_shot():
-    codec = SimpleNamespace(to=lambda device: None, requires_grad_=lambda needed: None)
     cache, config = CutCache(), Config(name="test", data=SpritesData())
-    stage = CodeStage(codec, config, cache, cache, torch.device("cpu"))
+    stage = CodeStage(Mock(CodeSpace), config, cache, cache, torch.device("cpu"))
     batch = stage._examples(cache, rng(5), 2000)
     for frame in (batch.target, batch.first, batch.far, batch.before):
         assert torch.equal(frame, batch.source)
@@ -219,10 +226,11 @@ def test_an_evaluations_real_windows_lie_in_one_shot(tmp_path):
         real_videos.clips(real_videos.stored(rule), rule.settled(num_frames=10))
 
 
-class GreyClip:
+class GreyClip(FrozenClip):
     """Sees nothing but how bright a frame is, and remembers which it has seen."""
 
     def __init__(self):
+        torch.nn.Module.__init__(self)
         self.seen: list[int] = []
 
     def encode_image(self, frames, layers):
@@ -232,7 +240,8 @@ class GreyClip:
 
 def test_figures_and_sheets_of_the_codec_look_at_one_shot(tmp_path):
     clips, clip = folder(tmp_path / "out", [(3, 7), (4,)]), GreyClip()
-    codec = SimpleNamespace(
+    codec = Mock(
+        Codec,
         table=torch.zeros(3, 1),
         num_codes=3,
         num_patches=16,

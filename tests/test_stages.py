@@ -1,16 +1,18 @@
 """What the stages draw as examples, and what refining changes."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from cdcd_video.config import Config, DenoiserConfig, SpritesData
+from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
+from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.denoiser import Denoiser
@@ -23,7 +25,7 @@ LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
 TOKENS = PATCHES * GROUPS
 
 
-class FakeCache:
+class FakeCache(CodeCache):
     """Frame f of clip c has the code (c + f) % K everywhere."""
 
     fps = 8.0
@@ -31,6 +33,9 @@ class FakeCache:
     shots = Shots.of(lengths)
     caption_of = ((0,), (1,), (2,), (3, 4))
     sentence = np.arange(5)
+
+    def __init__(self):
+        """There is no folder."""
 
     def frame_codes(self, clip, frame):
         return torch.from_numpy((clip + frame) % NUM_CODES)[:, None].expand(-1, TOKENS).clone()
@@ -50,7 +55,7 @@ def denoiser() -> Denoiser:
 @pytest.fixture
 def stage() -> DiffusionStage:
     config = Config(name="test", data=SpritesData())
-    codec = SimpleNamespace(to=lambda device: None, requires_grad_=lambda needed: None)
+    codec = Mock(CodeSpace)
     return DiffusionStage(
         denoiser(), codec, processes.mask(NUM_CODES), config, FakeCache(), FakeCache(), torch.device("cpu")
     )

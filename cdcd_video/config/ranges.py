@@ -50,7 +50,7 @@ class Range:
         kind: type[Any] = numbers.Integral if self.is_whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return False
-        return (self.low < value if self.is_open else self.low <= value) and value <= self.high
+        return bool((self.low < value if self.is_open else self.low <= value) and value <= self.high)
 
 
 RANGES = MappingProxyType(

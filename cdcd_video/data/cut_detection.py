@@ -63,7 +63,7 @@ class CutFinder:
         """Takes the next frame, and when it is shown."""
         self.add_pixels(shrunk(frame), time_s)
 
-    def add_pixels(self, pixels: UInt8[np.ndarray, "s s 3"], time_s: float) -> None:
+    def add_pixels(self, pixels: UInt8[np.ndarray, "h w 3"], time_s: float) -> None:
         """The same of a frame that is `shrunk` already."""
         number, last = self._num_frames, self._last
         self._num_frames += 1

@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageOps
 
 from cdcd_video.data.colour import Unfit, in_srgb, profile_of
@@ -86,7 +86,7 @@ def _grey_of_8_bits(image: Image.Image, transparent: object) -> Image.Image:
     return _like(image, grey)
 
 
-def _colours_of_16_bits(image: Image.Image, raw: str) -> UInt8[np.ndarray, "H W 3"]:
+def _colours_of_16_bits(image: Image.Image, raw: str) -> UInt16[np.ndarray, "H W 3"]:
     """Both bytes of every channel. Pillow decodes one of the two at a time, the upper one unless it is told otherwise."""
     lower = None
     if raw == "RGB;16B":

@@ -131,7 +131,7 @@ def start_room(sprite: SpriteObject, world: World) -> tuple[np.ndarray, np.ndarr
     return low + before, high - after
 
 
-def apart(first: SpriteObject, second: SpriteObject, starts: np.ndarray, times: np.ndarray) -> np.ndarray:
+def apart(first: SpriteObject, second: SpriteObject, starts: np.ndarray, times: np.ndarray) -> np.ndarray | np.bool_:
     """For pairs of starts (..., 2, 2), whether the two objects keep their distance at all times; bool (...)."""
     between = _centres(first, starts[..., 0, :], times) - _centres(second, starts[..., 1, :], times)
     outer = OUTER_RADIUS[first.shape] * _radii(first, times) + OUTER_RADIUS[second.shape] * _radii(second, times)

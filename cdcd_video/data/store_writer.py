@@ -302,7 +302,7 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
     )
 
 
-def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+def _write_header(file: IO[bytes] | io.BytesIO, shape: tuple[int, ...]) -> None:
     file.seek(0)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 

@@ -88,7 +88,8 @@ class Benchmark:
           systems: some of `systems`; None means all.
         """
         protocol = self.settled.protocol
-        how = {"metrics": self.metrics, "tools": self.tools, "systems": self.systems if systems is None else systems}
+        systems = self.systems if systems is None else systems
+        how: dict[str, Any] = {"metrics": self.metrics, "tools": self.tools, "systems": systems}
         how |= {"batch_size": batch_size, "progress": progress}
         seeds = video_seeds(protocol, len(self.dataset.eval_videos))
         with threads(self._few_threads):
@@ -100,7 +101,7 @@ class Benchmark:
         if self.cases is None:
             return None
         begin = time.perf_counter()
-        how = {"seed": self.settled.protocol.seed, "batch_size": batch_size, "progress": progress}
+        how: dict[str, Any] = {"seed": self.settled.protocol.seed, "batch_size": batch_size, "progress": progress}
         with threads(self._few_threads):
             found = latent_study.study(self.video_model, self.cases, self.params, **how)
         scores = tuple(replace(score, protocol=self.settled.hash) for score in found.scores)

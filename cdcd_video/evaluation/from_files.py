@@ -161,6 +161,7 @@ Chosen = tuple[EvalDataset, ExternalVideos, Protocol, dict[str, str]]
 def _beside_data(entries: Sequence[Entry], config: Config, protocol: Protocol) -> Chosen:
     """The scenes or clips that a model would be evaluated on, and the videos with these names."""
     if protocol.data == SPRITES:
+        dataset: EvalDataset
         dataset, protocol = real_videos.scenes(config, protocol)
     else:
         dataset, protocol = real_videos.clips(real_videos.stored(protocol), protocol)

@@ -53,6 +53,7 @@ def prepare(
     requested = protocol
     protocol = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
     if protocol.data == SPRITES:
+        dataset: EvalDataset
         dataset, protocol = real_videos.scenes(pipe.model.config, protocol)
     else:
         dataset, protocol = real_videos.clips(real_videos.stored(protocol), protocol)
@@ -90,7 +91,7 @@ def prepare(
         "drawing": settings.described(),
         "versions": pipe.settings("", settings)["versions"],
     }
-    more = {"num_threads": pipe.num_threads, "cases": cases}
+    more: dict[str, Any] = {"num_threads": pipe.num_threads, "cases": cases}
     return Benchmark(pipe, system, settled, dataset, tools, tuple(metrics), settings, tuple(notes), **more)
 
 
@@ -103,6 +104,7 @@ def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[s
     left = [metric for metric in metrics if not METRICS[metric].needs_model or pipe.has_likelihood]
     if len(left) == len(metrics):
         return left, []
+    assert pipe.model.config.baseline is not None
     note = f"nll is left out: the baseline {pipe.model.config.baseline.kind} has no likelihood of codes"
     if not left:
         raise UserError(f"{note}; name another metric")

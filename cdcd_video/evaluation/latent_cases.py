@@ -1,5 +1,7 @@
 """The images and captions of a study of the latent space, chosen by the protocol of the evaluation."""
 
+from typing import Any
+
 from cdcd_video.config import SamplingParams
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation import real_videos
@@ -27,9 +29,13 @@ def cases_of(pipe: ImageToVideo, protocol: Protocol, params: SamplingParams) -> 
         raise UserError("paths need at least 3 frames; raise --num-frames")
     images = max(2, min(IMAGES, protocol.num_videos // 8))
     captions = max(2, min(CAPTIONS, protocol.num_videos // 4))
-    sizes = {"size_px": pipe.size_px, "bank_size": min(BANK, protocol.num_real)}
+    sizes: dict[str, Any] = {"size_px": pipe.size_px, "bank_size": min(BANK, protocol.num_real)}
     if protocol.data == SPRITES:
-        chosen = {"fps": params.fps, "split": protocol.split, "world": real_videos.world_of(pipe.model.config)}
+        chosen: dict[str, Any] = {
+            "fps": params.fps,
+            "split": protocol.split,
+            "world": real_videos.world_of(pipe.model.config),
+        }
         return SpritesCases(protocol.seed, images, captions, num_frames=protocol.num_frames, **chosen, **sizes)
     clips = real_videos.stored(protocol)
     spanned = (protocol.num_frames - 1) * protocol.stride + 1

@@ -1,5 +1,7 @@
 """The real videos that a protocol names, and the protocol with the fields that they settle."""
 
+from typing import Any
+
 from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
 from cdcd_video.data.shots import LongestShots
@@ -31,7 +33,7 @@ def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
             f"a sprites scene has one caption, not {protocol.captions_per_video}; set --captions-per-video 1"
         )
     protocol = protocol.settled(fps=protocol.fps or config.sample.fps * protocol.stride, num_real=num_real(protocol))
-    length = {"num_frames": protocol.num_frames, "fps": protocol.rate}
+    length: dict[str, Any] = {"num_frames": protocol.num_frames, "fps": protocol.rate}
     world = world_of(config)
     chosen, world = choose_scenes(
         protocol.seed, protocol.num_videos + protocol.num_real, protocol.split, world, **length
@@ -71,7 +73,7 @@ def clips(found: Clips, protocol: Protocol) -> tuple[ClipDataset, Protocol]:
             f"the clips of {protocol.data} are {found.size_px} px, but the protocol says {protocol.size_px} px; set --size-px"
             f" {found.size_px}, or prepare them with --size-px {protocol.size_px}"
         )
-    shape = {
+    shape: dict[str, Any] = {
         "num_frames": protocol.num_frames,
         "stride": protocol.stride,
         "size_px": protocol.size_px,

@@ -84,7 +84,7 @@ class Clips(Protocol):
         """SHA-256 (hex) that differs wherever captions or pixels do."""
 
 
-class PartialDataset:
+class PartialDataset(EvalDataset):
     """A subset of a dataset, compared with the same other videos.
 
     Args:
@@ -125,7 +125,7 @@ def choose_scenes(
     return [sprites.sample_scene(seed, index, split, world=world) for index in range(num)], world
 
 
-class SceneDataset:
+class SceneDataset(EvalDataset):
     """Scenes of the built-in world, rendered at any size and rate.
 
     Args:
@@ -217,7 +217,7 @@ def choose_clips(clips: Clips, num: int, num_frames: int, size_px: int) -> list[
     return chosen
 
 
-class ClipDataset:
+class ClipDataset(EvalDataset):
     """Prepared clips: the first are sampled again from their first frame, the next are the other real videos.
 
     Where there are too few for both, the last clips serve as both. They are then left out of the sampled set, so that no video

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from cdcd_video.data.external_video import FitMode, digest_of, read_picture, read_video
 from cdcd_video.data.prompt_table import Entry
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.eval_dataset import Clips, choose_clips
+from cdcd_video.metrics.eval_dataset import Clips, EvalDataset, choose_clips
 from cdcd_video.metrics.measurements import EvalVideo, Measurement, resized
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.references import as_evaluated
@@ -173,7 +173,7 @@ class ExternalTruths:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-class ExternalDataset:
+class ExternalDataset(EvalDataset):
     """An `EvalDataset` of videos without true videos: captions, given pictures, and real clips to compare sets with.
 
     Args:

@@ -1,5 +1,6 @@
 """The registry of metrics, and the record of one measured number."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -217,6 +218,11 @@ class Score:
     """Bootstrap resamples behind the interval."""
     is_at_least: bool = False
     """Whether the curve was not lost before the video ended, so that the value is a lower bound."""
+
+
+def rounded(value: float) -> float | None:
+    """A number as scores keep it; None for one that is not finite."""
+    return round(float(value), 6) if math.isfinite(value) else None
 
 
 def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bool = True) -> list[str]:

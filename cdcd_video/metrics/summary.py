@@ -1,15 +1,15 @@
 """Scores with intervals from the measurements of many videos, and the sums per video that paired comparisons need."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from cdcd_video.metrics import curve_summary
 from cdcd_video.metrics.measurements import Measurement
-from cdcd_video.metrics.scores import MEASURES, Measure, Score
+from cdcd_video.metrics.scores import MEASURES, Measure, Score, rounded
 from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL, bootstrap, redrawn_ratios
 
 
@@ -54,16 +54,14 @@ def scores_of(
     scores = []
     for (metric, group), ones in _in_order(grouped):
         network = features.get(metric, (None, None))
-        more = {
+        more: dict[str, Any] = {
             "row": system,
             "group": group,
             "features": network[0],
             "features_sha256": network[1],
             "resamples": RESAMPLES,
         }
-        scores += [
-            Score(*figures, **more, **where) for figures, where in _of_group(metric, group, ones, first_counted, seed)
-        ]
+        scores += [Score(**figures, **more) for figures in _of_group(metric, group, ones, first_counted, seed)]
     return scores
 
 
@@ -85,7 +83,7 @@ def per_video(system: str, measured: Sequence[Measurement], first_counted: int, 
 
 def _of_group(
     metric: str, group: str, ones: Sequence[Measurement], first_counted: int, seed: int
-) -> Iterator[tuple[tuple, dict]]:
+) -> Iterator[dict[str, Any]]:
     """Metric, value, low, high, n, counted, unit and better of each score, and its frame."""
     measure = MEASURES[metric]
     # In the order of names, so that the order of sampling does not matter.
@@ -101,11 +99,11 @@ def _of_group(
     sums = np.zeros((2, len(clips), len(columns)))
     for side, values in enumerate((np.nan_to_num(totals), np.nan_to_num(weights))):
         np.add.at(sums[side], of_clip, np.stack([values[:, column].sum(axis=1) for column in columns], axis=1))
-    found = bootstrap(*sums, seed, is_share=measure.unit == "share")
+    found = bootstrap(sums[0], sums[1], seed, is_share=measure.unit == "share")
     for column, value, low, high in zip(columns, *found, strict=True):
         n = int(known[:, column].any(axis=1).sum())
         where = {"frame": None if column.stop is None else column.start}
-        yield (metric, *map(_rounded, (value, low, high)), n, measure.counted, measure.unit, measure.better), where
+        yield _figures(metric, (value, low, high), n) | where
     frames = [column.start for column in columns[1:] if column.start >= first_counted]
     if len(frames) > 1 and measure.loss is not None:
         n = int(known[:, counted].any(axis=1).sum())
@@ -120,28 +118,32 @@ def _along(
     num_frames: int,
     n: int,
     seed: int,
-) -> Iterator[tuple[tuple, dict]]:
-    value, redrawn = redrawn_ratios(*sums, seed)
+) -> Iterator[dict[str, Any]]:
+    value, redrawn = redrawn_ratios(sums[0], sums[1], seed)
     own = curve_summary.figures(np.where(np.isfinite(value), value, np.nan)[None], frames, num_frames, measure)
     others = curve_summary.figures(redrawn, frames, num_frames, measure).by_name()
     for name, figure in own.by_name().items():
         spread = others[name][np.isfinite(others[name])]
         is_known = len(spread) and sums.shape[1] > 1 and np.isfinite(figure[0])
         ends = np.quantile(spread, (TAIL, 1 - TAIL)) if is_known else (np.nan, np.nan)
-        curve = MEASURES[f"{metric}_{name}"]
         where = {"is_at_least": bool(own.is_at_least[0]) and name == curve_summary.KEPT}
-        yield (
-            (f"{metric}_{name}", *map(_rounded, (figure[0], *ends)), n, curve.counted, curve.unit, curve.better),
-            where,
-        )
+        yield _figures(f"{metric}_{name}", (figure[0], *ends), n) | where
+
+
+def _figures(metric: str, ends: Sequence[float], n: int) -> dict[str, Any]:
+    measure, figures = MEASURES[metric], dict(zip(("value", "low", "high"), map(rounded, ends), strict=True))
+    return {
+        "metric": metric,
+        **figures,
+        "n": n,
+        "counted": measure.counted,
+        "unit": measure.unit,
+        "better": measure.better,
+    }
 
 
 def _sides(ones: Sequence[Measurement]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return [one.total for one in ones], [one.weight for one in ones]
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), 6) if math.isfinite(value) else None
 
 
 def _plain(value: float) -> float:

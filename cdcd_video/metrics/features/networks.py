@@ -80,11 +80,9 @@ class FeatureNetwork:
             self.run(torch.from_numpy(pixels[begin : begin + self.batch_size].copy()).to(self.device))
             for begin in range(0, len(pixels), self.batch_size)
         ]
-        features, logits = zip(*outputs, strict=True)
-        as_array = [
-            None if parts[0] is None else torch.cat(parts).double().cpu().numpy() for parts in (features, logits)
-        ]
-        return NetworkOutput(*as_array)
+        features = torch.cat([output[0] for output in outputs]).double().cpu().numpy()
+        logits = [output[1] for output in outputs if output[1] is not None]
+        return NetworkOutput(features, torch.cat(logits).double().cpu().numpy() if logits else None)
 
 
 def preferred(kind: InputKind) -> str:

@@ -1,6 +1,5 @@
 """The scores of a study of the latent space: points of drawn and of real videos in, scores out."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cdcd_video.metrics.latent import clusters, trajectories
-from cdcd_video.metrics.scores import Score
+from cdcd_video.metrics.scores import Score, rounded
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, bootstrap
 
 SHUFFLES = 100
@@ -49,7 +48,7 @@ def summed(metric: str, values: Float[np.ndarray, "S C F"], row: str, group: str
     known = ~np.isnan(values)
     sides = (np.nan_to_num(values), known.astype(np.float64))
     sums = [np.stack([side[..., part].sum(axis=(1, 2)) for part in columns], axis=1) for side in sides]
-    found = bootstrap(*sums, seed, is_share=metric in _SHARES)
+    found = bootstrap(sums[0], sums[1], seed, is_share=metric in _SHARES)
     counts = [int(known[..., part].any(axis=2).sum()) for part in columns]
     frames = [None, *range(values.shape[2])]
     return [
@@ -63,7 +62,7 @@ def _score(
     metric: str, row: str, group: str, value: float, low: float, high: float, num: int, frame: int | None = None
 ) -> Score:
     unit, better = MEASURES[metric]
-    ends = (round(float(end), 6) if math.isfinite(end) else None for end in (value, low, high))
+    ends = rounded(value), rounded(low), rounded(high)
     counted = "images" if metric in _OF_IMAGES else "videos"
     return Score(metric, *ends, num, counted, unit, better, row, group, frame)
 
@@ -75,7 +74,7 @@ def null(metric: str, row: str, group: str, shuffled: Float[np.ndarray, "R F"], 
     means = np.nanmean(shuffled[:, is_known], axis=1)
     columns = [(None, means), *((int(f), shuffled[:, f]) for f in np.flatnonzero(is_known) if shuffled.shape[1] > 1)]
     return [
-        _score(metric, row, group, drawn.mean(), *np.quantile(drawn, (tail, 1 - tail)), num, frame)
+        _score(metric, row, group, drawn.mean(), np.quantile(drawn, tail), np.quantile(drawn, 1 - tail), num, frame)
         for frame, drawn in columns
     ]
 
@@ -122,7 +121,9 @@ def _judges(
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """By metric: labels of the points, one per source, to a value per point. Clusters need several points of a label."""
     num, away = len(sources), clusters.distances(points, sources)
-    judges = {f"retrieval@{k}": partial(clusters.is_retrieved, away, k=k) for k in (1, 5) if k < num}
+    judges: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        f"retrieval@{k}": partial(clusters.is_retrieved, away, k=k) for k in (1, 5) if k < num
+    }
     judges["alignment"] = lambda labels: clusters.alignment(points, sources[labels])
     if not are_several:
         return judges

@@ -140,8 +140,8 @@ def study(
         twice = doubling.params(params)
         usual = pipe.warnings(cases.captions[0][0], params)
         notes[doubling.group] = "; ".join(w for w in pipe.warnings(cases.captions[0][0], twice) if w not in usual)
-    seen_by = {"features": f"codec-{latent.digest[:8]}", "features_sha256": latent.digest}
-    told = tuple(dataclasses.replace(score, **seen_by) for score in scores)
+    name = f"codec-{latent.digest[:8]}"
+    told = tuple(dataclasses.replace(score, features=name, features_sha256=latent.digest) for score in scores)
     return LatentStudy(told, cases.captions, tuple(views), tuple(gaps), notes)
 
 

@@ -5,7 +5,6 @@ frames of one index, or the windows at one place; where one window holds the who
 All depend on the number of samples: the system `truth` is the same metric of true videos, at the same number, and the floor.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from cdcd_video.metrics import curve_summary
 from cdcd_video.metrics.features.networks import FeatureNetwork, NetworkOutput
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.metrics.scores import MEASURES, METRICS, OVER_FLOOR, Score
+from cdcd_video.metrics.scores import MEASURES, METRICS, OVER_FLOOR, Score, rounded
 from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
 from cdcd_video.metrics.statistics.intervals import around, over_halves
 
@@ -99,9 +98,8 @@ class FeatureStore:
         """The features of a system, ordered by the names of the videos."""
         outputs = [self._outputs[system][name] for name in sorted(self._outputs[system])]
         _, clip = np.unique([clip for clip, _ in outputs], return_inverse=True)
-        sides = [[getattr(one, side) for _, one in outputs] for side in ("features", "logits")]
-        features, logits = (None if side[0] is None else np.stack(side) for side in sides)
-        return Samples(features, logits, clip)
+        logits = [one.logits for _, one in outputs if one.logits is not None]
+        return Samples(np.stack([one.features for _, one in outputs]), np.stack(logits) if logits else None, clip)
 
 
 def set_scores(
@@ -122,7 +120,7 @@ def set_scores(
     found = {system: _measure(metric, feature_store, system, protocol) for system in systems}
     floor = found.get(FLOOR) if METRICS[metric].needs_real else None
     for system, curve in found.items():
-        common = {"system": system, "n": curve.n, "features": features}
+        common: dict[str, Any] = {"system": system, "n": curve.n, "features": features}
         yield from _places(metric, curve.values, curve.halves, feature_store, common)
         if len(curve.counted) > 1:
             yield from _along(metric, curve, feature_store.along.places, protocol, common)
@@ -141,8 +139,8 @@ def set_scores(
 class _Curve:
     """A metric of one system: over all places that count, then at each place; of the whole set and of halves."""
 
-    values: Float[np.ndarray, " 1+T"]
-    halves: Float[np.ndarray, "R 1+T"]
+    values: Float[np.ndarray, " P"]
+    halves: Float[np.ndarray, "R P"]
     counted: list[int]
     """Places along the video that count."""
     n: int
@@ -231,13 +229,16 @@ def _score(
     **where: Any,
 ) -> Score:
     measure = MEASURES[name]
-    ends = (round(float(end), 6) if math.isfinite(end) else None for end in (value, low, high))
-    common = {"features": features[0], "features_sha256": features[1], "resamples": resamples or None}
-    return Score(name, *ends, n, measure.counted, measure.unit, measure.better, system, **common, **where)
+    counted: dict[str, Any] = dict(
+        n=n, counted=measure.counted, unit=measure.unit, better=measure.better, system=system
+    )
+    network: dict[str, Any] = {"features": features[0], "features_sha256": features[1], "resamples": resamples or None}
+    return Score(name, rounded(value), rounded(low), rounded(high), **counted, **network, **where)
 
 
 def _rows(samples: Samples, clips: np.ndarray, span: Sequence[int], metric: str) -> Float[np.ndarray, "n D"]:
     side = samples.logits if metric.endswith("is") else samples.features
+    assert side is not None
     chosen = np.isin(samples.clip, clips)
     return side[chosen][:, span].reshape(-1, side.shape[2])
 

@@ -222,9 +222,11 @@ def _cell(run: Evaluated, row: str, group: str, metric: str, features: str | Non
     if whole is None:
         return None
     along = [(_place(score), number(score.get("value"))) for score in matching if not _is_whole(score)]
-    curve = tuple(sorted((place, value) for place, value in along if None not in (place, value)))
-    ends = (number(whole.get(name)) for name in ("value", "low", "high"))
-    return Cell(*ends, n=int(whole.get("n") or 0), per_frame=curve, is_at_least=bool(whole.get("is_at_least")))
+    curve = tuple(sorted((place, value) for place, value in along if place is not None and value is not None))
+    value, low, high = (number(whole.get(name)) for name in ("value", "low", "high"))
+    return Cell(
+        value, low, high, n=int(whole.get("n") or 0), per_frame=curve, is_at_least=bool(whole.get("is_at_least"))
+    )
 
 
 def _place(score: Mapping[str, Any]) -> float | None:
@@ -258,7 +260,7 @@ def _test(
         videos = [kept[name] for name in pair]
         is_paired = videos[0].keys() == videos[1].keys()
         sums = [np.array([own[video] for video in sorted(own)]) for own in videos]
-        found = (paired.paired if is_paired else paired.unpaired)(*sums, right, seed)
+        found = (paired.paired if is_paired else paired.unpaired)(sums[0], sums[1], right, seed)
         excludes = found.low is not None and (found.low > 0 or found.high < 0)
         how: How = "paired" if is_paired else "unpaired"
         return Test(*pair, how, found.value, found.low, found.high, found.p, None, found.n, excludes)

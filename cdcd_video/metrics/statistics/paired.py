@@ -6,6 +6,7 @@ summed and how much was summed, one video a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,8 @@ from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 
 Sums = Float[np.ndarray, "V 2"]
 """Per video, total and weight."""
+
+Values = TypeVar("Values", np.ndarray, np.float64)
 
 EXACT_UP_TO = 15
 """Videos that differ, up to which every way of exchanging them is looked at."""
@@ -62,7 +65,7 @@ def paired(first: Sums, second: Sums, right: float | None = None, seed: int = 0)
 def unpaired(first: Sums, second: Sums, right: float | None = None, seed: int = 0) -> Difference:
     """The difference between two systems that did not draw the same videos: each side is redrawn by itself, no p."""
     counts = [_redraws(len(side), _generator(seed, place)) for place, side in enumerate((first, second))]
-    value, low, high = _interval(first, second, *counts, right)
+    value, low, high = _interval(first, second, counts[0], counts[1], right)
     return Difference(value, low, high, None, min(len(first), len(second)))
 
 
@@ -77,7 +80,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def cost(values: Float[np.ndarray, " *n"], right: float | None) -> Float[np.ndarray, " *n"]:
+def cost(values: Values, right: float | None) -> Values:
     """Values so that their differences mean something: distances to what is right, where that is known."""
     return values if right is None else np.abs(values - right)
 

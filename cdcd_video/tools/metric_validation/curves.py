@@ -154,11 +154,11 @@ def _curve(
     defect: str,
     strengths: Sequence[float],
     values: Sequence[float],
-    changes: Sequence[bool],
+    changes: Sequence[bool | np.bool_],
 ) -> Curve:
     better = MEASURES[score].better
     right = {"one": 1.0, "real": values[0]}.get(better)
-    costs = paired.cost(np.array(values), right) * (-1 if better == "higher" else 1)
+    costs = paired.cost(np.array(values, dtype=np.float64), right) * (-1 if better == "higher" else 1)
     moved = [int(np.sign(cost - costs[0])) if change else 0 for cost, change in zip(costs, changes, strict=True)]
     correlation = spearman(np.array(strengths), costs)
     later = list(zip(strengths[1:], moved[1:], strict=True))

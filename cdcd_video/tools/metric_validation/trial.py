@@ -58,7 +58,7 @@ class SetMeasurements:
         totals = {name: sums.sum(axis=0) for name, sums in self.sums.items()}
         return {name: float(total / weight) if weight else float("nan") for name, (total, weight) in totals.items()}
 
-    def part(self, videos: Sequence[int]) -> "SetMeasurements":
+    def part(self, videos: Sequence[int] | np.ndarray) -> "SetMeasurements":
         """Some of the videos, in the order given."""
         size = len(next(iter(self.sums.values())))
         outputs = {name: _of_videos(found, np.asarray(videos), size) for name, found in self.outputs.items()}
