@@ -39,7 +39,7 @@ class TermInputs:
     soft_codes: Float[Tensor, "B N K"]
     """p(x_0 | x_t), or p(x_s | x_t), of the predicted frames, with gradient."""
     embedding: Float[Tensor, "B J"]
-    """`codec.embed_soft(law)`: the drawn frames in the joint space."""
+    """`codec.embed_soft(soft_codes)`: the predicted frames in the joint space."""
     batch: CodePair
     """The whole batch of this process; its first B rows are compared."""
     codec: CodeSpace

@@ -1,4 +1,4 @@
-"""The trained whole (CLIP, codec, denoiser) and the folder it lives in."""
+"""A trained model (CLIP, codec, denoiser) and its folder."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ SHIPPED = Path(__file__).parent / "models"
 
 @dataclass(frozen=True)
 class Model:
-    """Everything that draws a video."""
+    """Everything needed to sample a video."""
 
     config: Config
     clip: FrozenClip
@@ -43,9 +43,9 @@ class Model:
     denoiser: Any
     """What predicts the next frame: a `Denoiser`, or the `Baseline` that the config names."""
     digest: str
-    """sha256 over what draws, see `model_digest`."""
+    """sha256 of what sampling depends on, see `model_digest`."""
     least_db: float | None = None
-    """Of the codec's round trip of a starting frame like those that it learned from, at least; None: never measured."""
+    """Lowest PSNR of the codec on a starting frame like the training frames; None if it was never measured."""
     folder: Path | None = None
     """Where it was loaded from."""
 
@@ -83,7 +83,7 @@ def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Any:
 
 
 def build_step_encoder(config: Config, codec: CodeSpace, text_width: int) -> StepTextEncoder:
-    """An eye for steps with fresh weights, as wide as the codec's `embed`."""
+    """A step-text encoder with fresh weights, as wide as the codec's `embed`."""
     code_width = codec.groups * codec.table.shape[1]
     width, normalised_text = config.codec.embed_width, config.denoiser.normalised_text
     return StepTextEncoder(code_width, codec.num_patches, text_width, width, normalised_text=normalised_text)
@@ -98,7 +98,7 @@ def save_module(module: nn.Module, path: Path) -> None:
     """Writes a module's weights in 16 bits (safetensors), atomically; equal weights give equal bytes.
 
     Raises:
-      UserError: a number of them is not finite, or more than 16 bits hold; nothing is written.
+      UserError: a weight is not finite, or too large for 16 bits; nothing is written.
     """
     way_out = (
         "nothing was written and no checkpoint was changed; train again with a new --out and a lower learning_rate or"
@@ -117,8 +117,7 @@ def load_module(module: Network, path: Path) -> Network:
     """Reads weights written by `save_module` into a module of the same shape.
 
     Raises:
-      UserError: the file is missing, cut short, of another architecture or format, or holds a number that cannot be worked
-        with.
+      UserError: the file is missing, truncated, of another architecture or format, or has unusable values.
     """
     tensors = read_weights(path)
     try:
@@ -141,17 +140,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_room(network: nn.Module, path: Path) -> None:
-    """Refuses a network that is far larger than its file, before there is memory for it: the config may be a stranger's.
+    """Refuses a network that is far larger than its file, before memory is allocated: the config is not trusted.
 
     Args:
-      network: on the device "meta", so with shapes and without numbers.
+      network: on the device "meta".
       path: of its weights.
 
     Raises:
-      UserError: the file is there, and holds less than half of the numbers.
+      UserError: the file exists, and has less than half of the parameters.
     """
     if not path.is_file():
-        return  # which is told when it is read
+        return  # reported when it is read
     wanted = sum(value.numel() for value in network.state_dict().values())
     if wanted > 2 * path.stat().st_size:
         raise UserError(
@@ -161,7 +160,7 @@ def check_room(network: nn.Module, path: Path) -> None:
 
 
 def folder_of(name_or_path: str | Path) -> Path:
-    """Where a model lives: a shipped name, a model folder, or a run folder that holds one.
+    """The folder of a model: of a shipped name, a model folder, or a run folder with one.
 
     Raises:
       UserError: there is no such model; the shipped names are listed.
@@ -183,7 +182,7 @@ def folder_of(name_or_path: str | Path) -> Path:
 
 
 def clip_folder(config: Config, folder: Path) -> Path | str:
-    """Where a model's CLIP is: in the model folder when it was trained here, else the folder or name in the config."""
+    """The CLIP of a model: in the model folder if it was trained with it, else the folder or name in the config."""
     return folder / "clip" if config.clip.kind == "builtin" else config.clip.folder
 
 

@@ -1,4 +1,4 @@
-"""`python -m patches COMMAND ...`: what became of upstream CDCD, symbol by symbol; patches/README.md tells the story."""
+"""`python -m patches COMMAND ...`: the status of upstream CDCD, symbol by symbol; see patches/README.md."""
 
 import argparse
 import json
@@ -26,16 +26,18 @@ def parser() -> argparse.ArgumentParser:
     options = commands.add_parser("diff", help="upstream's code beside ours")
     options.add_argument("symbol", metavar="SYMBOL", help="q_posterior, Class.method, or path::name in full")
     options.add_argument("--upstream", type=Path, required=True, metavar="DIR", help="your checkout of L-YeZhu/CDCD")
-    options.add_argument("--html", type=Path, metavar="FILE", help="write a page, outside of this repository")
+    options.add_argument("--html", type=Path, metavar="FILE", help="write a page, outside this repository")
     options.set_defaults(run=show_diff)
 
-    help_parity = "your checkout's functions against ours, by numbers; --help for its options"
+    help_parity = "compares numbers of your checkout's functions with ours; see its --help"
     commands.add_parser("parity", help=help_parity, add_help=False)
 
-    options = commands.add_parser("audit", help="no text of upstream in this project; exit code 1 where there is")
+    options = commands.add_parser(
+        "audit", help="checks that this project has no text of upstream; exit code 1 if it has"
+    )
     options.set_defaults(run=show_audit)
 
-    options = commands.add_parser("pin", help="write hashes and fingerprints anew from a checkout")
+    options = commands.add_parser("pin", help="rewrite hashes and fingerprints from a checkout")
     options.add_argument("--upstream", type=Path, required=True, metavar="DIR", help="L-YeZhu/CDCD at the map's commit")
     options.set_defaults(run=write_pins)
     return root

@@ -178,7 +178,7 @@ class Catalogue:
         """One sentence if a checkout's symbol is not the pinned one."""
         if sha256.startswith(symbol.digest):
             return None
-        return f"{symbol.full} is not what it is at {self.upstream['commit'][:7]}; what the map says may not hold."
+        return f"{symbol.full} is not what it is at {self.upstream['commit'][:7]}; the map may be wrong about it."
 
 
 def load(map_path: Path = MAP, symbols_path: Path = SYMBOLS) -> Catalogue:

@@ -149,7 +149,7 @@ def test_a_later_code_changes_no_earlier_logits_and_every_later_one():
         assert (moved[:, token + 1 :] > 1e-6).all(), f"token {token} is not seen afterwards"
 
 
-def test_every_place_of_the_source_is_seen_from_every_other():
+def test_every_place_of_the_source_attends_to_every_other():
     model = baseline("autoregressive")
     known, codes = condition(model), codes_of(3, 5)
     before = model(codes, known)
@@ -160,14 +160,14 @@ def test_every_place_of_the_source_is_seen_from_every_other():
 
 
 @pytest.mark.parametrize("name", ["first", "gap_s", "age_s", "text"])
-def test_everything_it_is_told_matters(name: str):
+def test_every_input_matters(name: str):
     model = baseline("autoregressive")
     known, other, codes = condition(model, 2), condition(model, 2, seed=1), codes_of(2, 5)
     after = model(codes, dataclasses.replace(known, **{name: getattr(other, name)}))
     assert (after - model(codes, known)).abs().max() > 1e-4
 
 
-def test_a_cached_drawing_sees_what_a_whole_pass_sees():
+def test_sampling_with_a_cache_equals_a_whole_pass():
     model = baseline("autoregressive")
     known, codes, seen = condition(model), codes_of(3, 5), {}
 
@@ -211,7 +211,7 @@ def test_the_likelihood_is_a_distribution_over_frames():
     assert (joint - joint.sum(1, keepdim=True) * joint.sum(0)).abs().max() > 1e-4
 
 
-def test_drawings_follow_the_likelihood():
+def test_samples_follow_the_likelihood():
     model = baseline("autoregressive", **SMALL, std=0.3)
     known = condition(model, 1, tokens=4, num_codes=3)
     p = frame_probabilities(model, known).detach()
@@ -244,7 +244,7 @@ def test_the_frame_that_is_likeliest_code_by_code():
     assert torch.equal(model(drawn, known).argmax(-1), drawn)
 
 
-def test_what_the_causal_transformer_pays():
+def test_the_loss_of_the_causal_transformer():
     """Its loss is the token-weighted mean of exact negative log-likelihoods."""
     model, batch = baseline("autoregressive"), pairs()
     quiet = DiffusionConfig(source_jitter=0, caption_dropout=0)
@@ -266,7 +266,7 @@ def test_a_fresh_causal_transformer_copies_the_source():
 # ------------------------------------------------------------------------------------------------------------ the flow
 
 
-def test_euler_walk_is_that_of_a_standard_scheduler():
+def test_the_euler_sampler_is_that_of_a_standard_scheduler():
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(2, 4, 6, generator=generator)
     weight = torch.randn(6, 6, generator=generator)
@@ -305,7 +305,7 @@ def test_the_oracle_of_a_gaussian_world_brings_back_its_mean_and_deviation():
     torch.testing.assert_close(euler_sampler(oracle, noise, 1), mean.expand(2000, 2, 3))  # one step is the mean
 
 
-def test_what_the_flow_pays_is_the_velocitys_error():
+def test_the_loss_of_the_flow_is_the_velocitys_error():
     """The long way, value by value, with the gradient in closed form: 2 w (x_0_hat - x_0) / t^2 over the sum of w."""
     model, batch, seen = baseline("gaussian"), pairs(batch=40), {}
 
@@ -372,7 +372,7 @@ def test_the_best_prediction_is_where_the_loss_is_least():
     assert (means[0.1] > 8 * errors).all() and (means[-0.1] < -8 * errors).all()
 
 
-def test_channels_are_normalised_by_what_is_seen():
+def test_channels_are_normalised_over_training_frames():
     model = baseline("gaussian")
     codes = codes_of(500, 3) % 3  # the last digit stands still
     model.fit_normalization(codes)
@@ -391,7 +391,7 @@ def test_a_fresh_flow_copies_the_source():
 
 
 @pytest.mark.parametrize("name", ["source", "first", "gap_s", "age_s", "text"])
-def test_everything_the_flow_is_told_matters(name: str):
+def test_every_input_of_the_flow_matters(name: str):
     model = baseline("gaussian")
     known, other = condition(model, 2), condition(model, 2, seed=1)
     x_t, t = torch.randn(2, PATCHES, 4, generator=torch.Generator().manual_seed(3)), torch.tensor([0.4, 1.0])
@@ -401,7 +401,7 @@ def test_everything_the_flow_is_told_matters(name: str):
     assert (model(x_t, t / 2, known) - before).abs().max() > 1e-4
 
 
-def test_a_withheld_first_frame_is_not_seen_by_the_flow():
+def test_a_withheld_first_frame_does_not_reach_the_flow():
     model = baseline("gaussian")
     known = dataclasses.replace(condition(model), has_first=torch.zeros(3, dtype=torch.bool))
     x_t, t = torch.randn(3, PATCHES, 4), torch.ones(3)
@@ -409,7 +409,7 @@ def test_a_withheld_first_frame_is_not_seen_by_the_flow():
     assert torch.equal(model(x_t, t, known), model(x_t, t, other))
 
 
-def test_the_source_a_roll_out_stands_on_is_worn_as_the_codes_of_ours_are():
+def test_the_source_gets_noise_as_the_codes_of_the_denoiser_do():
     model = baseline("gaussian")
     codes = codes_of(4000, 7)
     worn = model._noisy_source(model.begin(codes), 0.2, RowGenerator(torch.Generator().manual_seed(0)))
@@ -458,7 +458,7 @@ def test_guidance_is_between_with_and_without_the_sentence(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(kind: str):
+def test_refining_uses_own_samples_but_never_for_the_first_frame(kind: str):
     model, batch, seen = baseline(kind, std=None), pairs(), []
     model.register_forward_hook(lambda module, given, output: seen.append(given[-1]))
     quiet = DiffusionConfig(source_jitter=0, caption_dropout=0)
@@ -496,7 +496,7 @@ def test_every_weight_is_trained_in_16_bits(kind: str, own_share: float):
     assert all(float(weight.grad.abs().max()) > 0 for weight in model.parameters())
 
 
-def test_truncation_reaches_the_draw():
+def test_truncation_reaches_the_sampling():
     model = baseline("autoregressive", std=0.5)
     known = condition(model)
     drawn = model.next_frame(known, SamplingParams(temperature=1.0, top_p=0.4, guidance=1.0), streams(0, 1, 2))
@@ -591,7 +591,7 @@ def test_dials_that_a_baseline_does_not_have(baselines: dict[str, Path], kind: s
     pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     assert pipe.warnings(CAPTION, pipe.defaults()) == []
     (told,) = pipe.warnings(CAPTION, pipe.defaults(**idle))
-    assert f"{next(iter(idle))} is not looked at" in told
+    assert f"{next(iter(idle))} has no effect" in told
     for refused in ({"order": "confidence"}, {"contrast": 1.0}):
         with pytest.raises(UserError, match=f"the baseline {kind}"):
             pipe.defaults(**refused)

@@ -71,7 +71,7 @@ def test_every_figure_is_told(tiny_model, tmp_path):
         assert word in told
 
 
-def test_mistakes_are_told(tiny_model, tmp_path):
+def test_mistakes_are_reported(tiny_model, tmp_path):
     with pytest.raises(UserError, match="none of 0 files is a video"):
         quick = ("--num-sprites", "1", "--steps", "0", "--batches", "0")
         data_cost.compare(parsed("--model", str(tiny_model), "--videos", str(tmp_path), *quick), lambda said: None)

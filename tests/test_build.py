@@ -106,14 +106,14 @@ def test_stages_run_in_order_whatever_the_order_asked_for(reuse, expected, start
 
 
 @pytest.mark.parametrize("stage", ["codec", "decoder", "diffusion", "refine"])
-def test_a_stage_before_the_clip_is_told_what_it_lacks(stage, start):
+def test_a_stage_before_the_clip_says_what_is_missing(stage, start):
     with pytest.raises(UserError, match="no trained CLIP yet; train the stage `clip` first") as told:
         start().train([stage])
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("stage", ["decoder", "diffusion", "refine"])
-def test_a_stage_before_the_codec_is_told_what_it_lacks(stage, start, tiny_model):
+def test_a_stage_before_the_codec_says_what_is_missing(stage, start, tiny_model):
     run = start()
     shutil.copytree(tiny_model / "clip", run.folder / "clip")
     with pytest.raises(UserError, match="no trained codec yet; train the stage `codec` first") as told:
@@ -121,7 +121,7 @@ def test_a_stage_before_the_codec_is_told_what_it_lacks(stage, start, tiny_model
     assert "\n" not in str(told.value)
 
 
-def test_refining_before_there_is_a_denoiser_is_told_what_it_lacks(start, tiny_model):
+def test_refining_before_there_is_a_denoiser_says_what_is_missing(start, tiny_model):
     run = start()
     shutil.copytree(tiny_model, run.folder)
     with pytest.raises(UserError, match="no checkpoint of diffusion; train it first"):

@@ -110,7 +110,7 @@ def test_the_embedding_reaches_the_logits(codec):
     assert logits.grad.abs().max() > 0 and torch.isfinite(logits.grad).all()
 
 
-def test_the_decoder_sees_the_starting_frame(codec):
+def test_the_decoder_uses_the_starting_frame(codec):
     codes = torch.zeros(1, codec.num_tokens, dtype=torch.long)
     dark, light = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
     assert (codec.decode(codes, light) - codec.decode(codes, dark)).mean() > 0.3
@@ -221,7 +221,7 @@ class NoisyClip(TwoClips):
         return (texture + noise).astype(np.uint8)[list(indices)]
 
 
-def test_figures_see_flicker_only_where_nothing_moves(codec):
+def test_flicker_counts_only_where_nothing_moves(codec):
     figures = codec_metrics_of(codec, PixelClip(), TwoClips(), num_clips=2)
     assert figures["flicker"] == 0.0  # the stand-in CLIP is local: equal patches, equal codes
     assert 0 < figures["usage"] <= 1 and 1 <= figures["perplexity"] <= codec.num_codes

@@ -107,7 +107,7 @@ def test_the_symmetric_loss_is_that_of_clip():
 
 
 @pytest.mark.parametrize("num", [0, 3])
-def test_an_anchor_without_negatives_pays_nothing_and_is_not_moved(num):
+def test_an_anchor_without_negatives_has_no_loss_and_no_gradient(num):
     anchor, positive = unit(4, 8, seed=0).requires_grad_(), unit(4, 8, seed=1).requires_grad_()
     temperature = torch.tensor(0.1, dtype=torch.float64).requires_grad_()
     nobody = torch.zeros(4, num, dtype=torch.bool)

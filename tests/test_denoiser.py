@@ -54,14 +54,14 @@ def test_preparing_once_gives_the_same_logits(denoiser):
 
 
 @pytest.mark.parametrize("name", ["source", "first", "gap_s", "age_s", "text"])
-def test_everything_it_is_told_matters(denoiser, name):
+def test_every_input_matters(denoiser, name):
     given, other = condition(0), condition(1)
     x_t, t = torch.full((3, TOKENS), denoiser.mask_id), torch.ones(3)
     after = denoiser(x_t, t, changed(given, **{name: getattr(other, name)}))
     assert (after - denoiser(x_t, t, given)).abs().max() > 1e-4
 
 
-def test_a_withheld_first_frame_is_not_seen(denoiser):
+def test_a_withheld_first_frame_has_no_effect(denoiser):
     given = changed(condition(0), has_first=torch.zeros(3, dtype=torch.bool))
     x_t, t = torch.full((3, TOKENS), denoiser.mask_id), torch.ones(3)
     assert torch.equal(denoiser(x_t, t, given), denoiser(x_t, t, changed(given, first=condition(1).first)))
@@ -96,6 +96,6 @@ def test_digits_agree_with_the_quantiser():
     torch.testing.assert_close((digits - quantizer.middle) / quantizer.middle, quantizer.table)
 
 
-def test_the_clock_tells_times_apart():
+def test_time_embeddings_differ():
     times = torch.tensor([0.0, 1 / 16, 0.125, 0.25, 0.5, 1.0, 2.0])
     assert torch.cdist(time_embedding(times), time_embedding(times)).add(torch.eye(7)).min() > 0.1

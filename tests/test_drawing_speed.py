@@ -96,7 +96,7 @@ def test_the_alarm_rings():
 
 
 @pytest.mark.parametrize("order", sampler.SAMPLERS)
-def test_no_number_is_read_inside_a_walk(pipe, start, order: str, monkeypatch: pytest.MonkeyPatch):
+def test_no_number_is_read_inside_a_sampler(pipe, start, order: str, monkeypatch: pytest.MonkeyPatch):
     # These two look at numbers on the CPU only: the times, which always are there, and times of a walk on a CPU.
     monkeypatch.setattr(process, "check_order", lambda s, t: None)
     monkeypatch.setattr(sampler, "_checked", lambda num_steps, *_: sampler.even_times(num_steps))
@@ -173,7 +173,7 @@ def test_parts_are_written_while_later_ones_are_made_and_few_wait(tmp_path: Path
     assert len(list((tmp_path / "folder").iterdir())) == 20 and (tmp_path / "x.mp4").stat().st_size > 0
 
 
-def test_a_failing_drawing_leaves_nothing_behind(tmp_path: Path):
+def test_failed_sampling_leaves_nothing_behind(tmp_path: Path):
     def parts():
         yield some_frames(2)
         raise UserError("out of paint")
@@ -183,7 +183,7 @@ def test_a_failing_drawing_leaves_nothing_behind(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failing_writer_stops_the_drawing(tmp_path: Path):
+def test_a_failing_writer_stops_the_sampling(tmp_path: Path):
     made = []
 
     def parts():

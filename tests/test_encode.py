@@ -210,7 +210,7 @@ def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, sma
         (["--data", "x", "--device", "abacus"], "device 'abacus' is not a device"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(tiny_model, tmp_path, capsys, options, told):
+def test_mistakes_are_reported_in_a_sentence(tiny_model, tmp_path, capsys, options, told):
     assert encode(tiny_model, tmp_path / "out", *options) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(told, error), error
@@ -289,7 +289,7 @@ def with_its_clip(tiny_model: Path, folder: Path) -> Path:
     return folder
 
 
-def test_reuse_brings_what_drawing_needs(latents, tiny_model, tmp_path, monkeypatch):
+def test_reuse_brings_what_sampling_needs(latents, tiny_model, tmp_path, monkeypatch):
     source = with_its_clip(tiny_model, tmp_path / "source")
     run = training_run.TrainingRun(of_latents(latents, f"reuse={source}"), tmp_path / "run", ["test"])
     with monkeypatch.context() as patch:
@@ -323,7 +323,7 @@ def test_a_config_that_does_not_fit_the_latents_is_refused(latents, tmp_path, ch
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_tells_of_the_latents(latents, tmp_path):
+def test_a_dry_run_describes_the_latents(latents, tmp_path):
     told = dry_run.explain(of_latents(latents))
     cache = CodeCache(latents)
     assert f"({len(CodeCache(latents, 'train'))} clips)" in told and f"{len(cache.codes):,} frames of 32 codes" in told
@@ -349,7 +349,7 @@ def test_tasks_of_datatrove_make_the_same_bytes(latents, videos, tiny_model, tmp
     assert content(tmp_path / "out") == content(latents)
 
 
-def test_without_the_engine_it_is_told_how_to_get_it(tiny_model, tmp_path, capsys, monkeypatch):
+def test_without_the_engine_the_message_says_how_to_get_it(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "datatrove", None)
     monkeypatch.setitem(sys.modules, "datatrove.executor", None)
     monkeypatch.delitem(sys.modules, "data_prep.cluster", raising=False)

@@ -82,7 +82,7 @@ def test_data_that_were_never_there(tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_prepared_folder_that_vanishes_is_told(tmp_path):
+def test_a_prepared_folder_that_vanishes_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"the prepared folder .* does not exist; make it with `python -m data_prep`"):
         StoredClips(tmp_path / "gone")
 

@@ -163,7 +163,7 @@ def test_certainty_right_or_wrong_is_finite_and_exact(name, confidence):
 @pytest.mark.sweep
 @pytest.mark.parametrize("excess", [5.0, 10.0, 15.0, 20.0, 25.0, 30.0])
 @pytest.mark.parametrize("name", ["replace", "leaky bridge", "hybrid", "cdcd", "much replaced"])
-def test_a_model_that_copies_what_it_sees_is_followed_in_float32(name, excess):
+def test_a_model_that_copies_its_input_is_followed_in_float32(name, excess):
     """Where p(x_t) is nearly 1, all hangs on 1 - p(x_t), down to 1e-12, in the terms and in every token's gradient."""
     num_codes, generator = 1000, torch.Generator().manual_seed(0)
     x_t, source = torch.randint(num_codes, (2, 1, 64), generator=generator)

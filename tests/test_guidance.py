@@ -124,7 +124,7 @@ def test_to_first_order_the_score_rises_by_the_variance_of_its_slope():
     assert variance.min() > 0
 
 
-def test_among_all_laws_it_has_the_best_of_score_and_nearness():
+def test_among_all_distributions_it_has_the_best_of_score_and_nearness():
     """Highest strength <slope, q> - KL(q | p): no law nearby, joint ones included, does better."""
     logits, score, strength = numbers(1, N, K), linear_score(), 1.5
     log_p, best = joint(logits.log_softmax(-1)).log(), joint(tilted(logits, score, strength))

@@ -153,7 +153,7 @@ def test_a_ruined_sample_ruins_no_other(kind: torch.dtype, monkeypatch: pytest.M
         assert all(torch.equal(one.grad[1:], two.grad) for one, two in zip(both, alone, strict=True))
 
 
-def test_small_models_draw_without_a_compiler(monkeypatch: pytest.MonkeyPatch):
+def test_small_models_sample_without_a_compiler(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiled, "kernels", lambda: pytest.fail("the library was asked for"))
     x = torch.randn(1, 2, 64, 12)
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_the_fields_are_those_of_the_source(struct: type):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_far_scores_that_nobody_may_see_harm_nothing(way: ModuleType):
+def test_far_scores_that_are_masked_have_no_effect(way: ModuleType):
     draws = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 1, 8, 4, generator=draws) * 3 for _ in range(3))
     k[0, 0, 5:] *= 1e4
@@ -380,7 +380,7 @@ def test_a_block_is_the_same_with_and_without(precision: torch.dtype, monkeypatc
         assert any(not torch.equal(one, two) for one, two in zip(fast, plain, strict=True)), "the kernels did not serve"
 
 
-def test_who_looks_on_sees_torchs_own_operators(monkeypatch: pytest.MonkeyPatch):
+def test_dispatch_modes_get_torchs_own_operators(monkeypatch: pytest.MonkeyPatch):
     net, x = FeedForward(8, 16), torch.randn(1, 4, 8)
     with FlopCounterMode(display=False) as counter:
         net(x).sum().backward()
@@ -390,7 +390,7 @@ def test_who_looks_on_sees_torchs_own_operators(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not products.has_onednn(), reason="torch without oneDNN")
-def test_in_drawing_no_row_depends_on_the_others():
+def test_in_sampling_no_row_depends_on_the_others():
     draws = torch.Generator().manual_seed(0)
     x, weight = torch.randn(700, 192, generator=draws), torch.randn(1400, 192, generator=draws)
     assert weight.numel() >= products.LARGE_WEIGHT
@@ -404,7 +404,7 @@ def test_in_drawing_no_row_depends_on_the_others():
             assert torch.equal(products.linear(x[:rows], weight), together[:rows])
 
 
-def test_drawing_never_meets_the_kernels_of_training(monkeypatch: pytest.MonkeyPatch):
+def test_sampling_never_uses_the_kernels_of_training(monkeypatch: pytest.MonkeyPatch):
     """A small linear layer and every MLP are torch's own where no gradient is wanted, at any batch size."""
     monkeypatch.setattr(products, "_Linear", None)
     monkeypatch.setattr(feed_forward, "_Mlp", None)

@@ -120,7 +120,7 @@ def test_a_folder_or_pipe_in_its_place_is_a_sentence_and_not_waited_for(load: Lo
         ("kill -9 $$", "died with"),
     ],
 )
-def test_a_compiler_that_fails_or_makes_no_library_is_told(
+def test_a_compiler_that_fails_or_makes_no_library_is_reported(
     does: str, why: str, load: Load, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CXX", compiler(tmp_path, does))

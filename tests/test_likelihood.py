@@ -123,7 +123,7 @@ def test_a_short_chain_leaves_no_step_to_chance(most_steps: int | None, expected
     assert looked == [[step] for step in expected]
 
 
-def test_the_parts_of_a_long_chain_are_drawn_from_evenly():
+def test_the_parts_of_a_long_chain_are_sampled_evenly():
     looked = []
 
     def denoise(x_t, t):
@@ -149,7 +149,7 @@ def test_the_term_for_the_start_is_the_divergence_written_out(name: str):
     assert math.isinf(chain.prior_nats) == (name == "never replaced")
 
 
-def test_the_causal_models_likelihood_is_that_of_a_law():
+def test_the_causal_models_likelihood_is_that_of_a_distribution():
     """Of all frames of a small world the probabilities sum to 1."""
     model = baseline("autoregressive", **SMALL)
     known = condition(model, 1, tokens=4, num_codes=3)
@@ -187,7 +187,7 @@ def test_the_shipped_model_knows_far_more_than_nothing_and_listens():
     assert np.mean(misled) > np.mean(told) + 0.05
 
 
-def test_every_frame_is_told_the_true_one_before_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_frame_is_given_the_true_one_before_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
     pipe, seen = ImageToVideo.from_pretrained(tiny_model, device="cpu"), []
     monkeypatch.setattr("cdcd_video.sampling.teacher_forced.BATCH", 3)
     scene, _ = film(0)
@@ -216,7 +216,7 @@ def test_every_frame_is_told_the_true_one_before_it(tiny_model: Path, monkeypatc
     assert all(torch.equal(row, said.tokens[0]) for known, _ in seen for row in known.text.tokens)
 
 
-def test_what_is_drawn_on_the_way_hangs_on_the_seed_alone(tiny_model: Path):
+def test_the_estimate_depends_on_the_seed_alone(tiny_model: Path):
     pipe = ImageToVideo.from_pretrained(tiny_model, device="cpu")
     scene, frames = film(0, 4, 32)
     before = pipe.nll(frames, scene.caption, 8.0, 1)
@@ -293,7 +293,7 @@ def test_a_causal_baseline_is_scored_exactly(run, tiny_model: Path, tmp_path: Pa
     assert found == again and len(found) > 4, "no setting of the drawing plays a part"
 
 
-def test_a_baseline_without_a_likelihood_is_told_and_scored_otherwise(run, tiny_model: Path, tmp_path: Path):
+def test_a_baseline_without_a_likelihood_is_reported_and_scored_otherwise(run, tiny_model: Path, tmp_path: Path):
     model = baseline_of(tiny_model, "gaussian", tmp_path / "model")
     code, _, err = run("--checkpoint", model, "--metrics", "psnr", "nll", "--out", "a")
     assert code == 0 and err.count("note: nll is left out: the baseline gaussian has no likelihood of codes") == 1

@@ -113,7 +113,7 @@ def test_the_reverse_step_is_the_posterior_summed_over_x0(case):
 DRAWS, LEVEL = 30_000, 1e-4
 
 
-def test_draws_follow_the_laws(case):
+def test_samples_follow_the_distributions(case):
     """A false alarm comes about once in 200 seeds, and the seed is fixed. For the power see the next test."""
     generator = torch.Generator().manual_seed(3)
     log_p0 = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(1, DRAWS, K)
@@ -148,7 +148,7 @@ def test_the_power_of_the_test_above():
             assert chi_square_power(q, p, DRAWS, LEVEL) > 0.99
 
 
-def test_the_walk_starts_from_masks_alone():
+def test_sampling_starts_from_masks_alone():
     case, source = written("all masked at last", K, S), torch.arange(K).unsqueeze(0)
     x_1 = prior(case.chain, source, torch.Generator().manual_seed(0))
     assert torch.equal(x_1, torch.full_like(source, K))
@@ -213,7 +213,7 @@ def test_a_uniform_mass_divided_by_too_many_loses_a_share():
         assert torch.equal(getattr(right, name), getattr(quirky, name))
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_reported():
     with pytest.raises(ValueError, match="two steps at least, not 1"):
         cdcd_chain(K, 1)
     x = torch.zeros(1, 1, dtype=torch.int64)
@@ -285,7 +285,7 @@ def test_the_registered_logarithms_are_upstreams(shared_dir: Path):
 
 
 @pytest.mark.shared
-def test_the_laws_are_upstreams(shared_dir: Path):
+def test_the_distributions_are_upstreams(shared_dir: Path):
     given = numbers(shared_dir, "q")
     num_codes, num_steps = int(given["in.K"]), int(given["in.T"])
     chain, constants = cdcd_chain(num_codes, num_steps), cdcd_constants(num_codes, num_steps)

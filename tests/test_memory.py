@@ -81,7 +81,9 @@ def test_other_faults_stay_what_they_are():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_batch_or_a_width_beyond_all_memory_is_told_before_anything_is_made(stage: str, tmp_path: Path, monkeypatch):
+def test_a_batch_or_a_width_beyond_all_memory_is_refused_before_anything_is_made(
+    stage: str, tmp_path: Path, monkeypatch
+):
     monkeypatch.setattr(memory, "total_bytes", lambda: 16 * 10**9)
     cpu = torch.device("cpu")
     preflight.check_training(tiny(), stage, cpu)
@@ -145,7 +147,7 @@ def test_a_gif_that_does_not_fit_into_memory_is_refused_and_an_mp4_is_not_asked(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_memory_that_is_told_is_the_containers(tmp_path: Path, monkeypatch):
+def test_the_memory_in_the_message_is_the_containers(tmp_path: Path, monkeypatch):
     (tmp_path / "max").write_text("1234\n")
     monkeypatch.setattr(memory, "_CGROUPS", (str(tmp_path / "max"),))
     assert memory.total_bytes() == 1234

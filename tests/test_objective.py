@@ -190,7 +190,7 @@ def test_changed_and_still_codes_are_reported_apart(denoiser, codec, batch):
         assert float(terms.parts[name]) == pytest.approx(sum(values) / len(values), rel=1e-4), name
 
 
-def test_the_denoiser_is_shown_the_disturbed_source_and_dropped_captions(denoiser, codec, batch):
+def test_the_denoiser_gets_the_noisy_source_and_dropped_captions(denoiser, codec, batch):
     with torch.no_grad():
         _, (_, _, condition, _) = pay(denoiser, worlds.kinds(NUM_CODES)["mask"], codec, batch, PLAIN)
     is_dropped = (condition.text.tokens == 0).all((1, 2))
@@ -205,7 +205,7 @@ def test_token_weights(batch):
     assert torch.equal(weights[1:], expected) and len(expected.unique()) == 2
 
 
-def test_a_batch_in_which_nothing_has_a_weight_pays_nothing(denoiser, codec, batch):
+def test_a_batch_in_which_nothing_has_a_weight_has_no_loss(denoiser, codec, batch):
     still = replace(batch, target=batch.source)
     for loss in (LossConfig(still_clip=0.0), LossConfig(still_clip=0.0, changed=0.0)):
         with torch.no_grad():
@@ -290,7 +290,7 @@ def test_jitter_takes_codes_of_another_row_at_the_same_place():
     assert torch.equal(codes, noisy_source(codes, 0.0, *uniforms))
 
 
-def test_own_sources_are_drawn_from_the_frame_before(denoiser, batch):
+def test_own_sources_are_sampled_from_the_frame_before(denoiser, batch):
     process = worlds.kinds(NUM_CODES)["mask"]
 
     def own(share: float, temperature: float = 1.0) -> CodePair:
@@ -443,7 +443,7 @@ def test_step_wise_the_earlier_frame_of_the_chain_is_embedded(kind, codec, batch
     assert float(sample_wise["frame_frame"].nats) != pytest.approx(expected, rel=1e-3)
 
 
-def test_the_sentence_counts_also_where_the_model_was_not_told_it(denoiser, codec, batch):
+def test_the_caption_counts_also_where_it_was_dropped(denoiser, codec, batch):
     loss = LossConfig(contrast=ContrastConfig(frame_text=1.0))
     process, dropped = worlds.kinds(NUM_CODES)["mask"], DIFFUSION.model_copy(update={"caption_dropout": 1.0})
     with torch.no_grad():
@@ -459,7 +459,7 @@ def test_the_sentence_counts_also_where_the_model_was_not_told_it(denoiser, code
 # ---------------------------------------------------------------------------------------------- learned temperatures
 
 
-def test_learned_temperatures_begin_where_they_are_told_and_follow_their_gradient(codec, batch):
+def test_learned_temperatures_begin_at_the_configs_and_follow_their_gradient(codec, batch):
     cfg = ContrastConfig(frame_frame=0.5, frame_text=0.5, temperature=0.2, learn_temperature=True)
     learned = Temperatures(cfg)
     fixed, _ = terms_of(batch, codec, cfg)

@@ -68,7 +68,7 @@ def purity_law(tiny, counts, sharpness):
 @pytest.mark.sweep
 @pytest.mark.parametrize("num_steps, counts", [(1, [3]), (2, [2, 3]), (3, [1, 2, 3])])
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 2.5])
-def test_purity_walk_draws_from_its_law(num_steps, counts, sharpness):
+def test_the_purity_sampler_follows_its_distribution(num_steps, counts, sharpness):
     """27 states; codes that were not sharpened would be noticed."""
     trio = world(3, 3)
     law = purity_law(trio, counts, sharpness)
@@ -79,7 +79,7 @@ def test_purity_walk_draws_from_its_law(num_steps, counts, sharpness):
         assert chi_square_power(purity_law(trio, counts, 0.0), law, DRAWS, LEVEL) > 0.99
 
 
-def test_places_are_drawn_in_proportion_to_purity():
+def test_places_are_sampled_in_proportion_to_purity():
     """Which two of four are settled first; drawing places evenly, or the purest always, would be noticed."""
     purity = torch.tensor([0.9, 0.5, 0.3, 0.26])
     p = torch.cat([purity[:, None], ((1 - purity) / 3)[:, None].expand(-1, 3)], 1)
@@ -179,7 +179,7 @@ def test_confidence_settles_the_sure_first():
 
 
 @pytest.mark.parametrize("how", [{"temperature": 0.0}, {"top_k": 1}], ids=str)
-def test_the_order_does_not_see_the_dials(how):
+def test_the_order_does_not_depend_on_truncation(how):
     """At temperature 0 every drawn code has probability 1; who is surest is asked before that."""
     sureness = torch.tensor([0.0, 5.0, 1.0, 4.0, 2.0, 3.0, 0.5, 0.2])
     first = []

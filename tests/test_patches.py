@@ -160,7 +160,7 @@ def written(tmp_path: Path, *entries: dict, symbols: str = "a.py 1\n  0123456789
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-def test_a_wrong_entry_is_said(tmp_path: Path, change: dict, complaint: str):
+def test_a_wrong_entry_is_reported(tmp_path: Path, change: dict, complaint: str):
     assert len(written(tmp_path, ENTRY).rows) == 1
     with pytest.raises(UserError, match=complaint):
         assert written(tmp_path, ENTRY | change).rows
@@ -276,7 +276,7 @@ def test_the_guard_sees_through_layout_and_comments_and_no_further():
     assert not prints("import os\nfrom a import b, c, d\nelse:\n)\n" * 9), "what everybody writes is not one either"
 
 
-def test_fingerprints_that_are_gone_are_said(tmp_path: Path):
+def test_fingerprints_that_are_gone_are_reported(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("# nothing\n")
     for path in (tmp_path / "none.txt", tmp_path / "empty.txt"):
         with pytest.raises(UserError, match="python -m patches pin --upstream DIR"):

@@ -64,7 +64,7 @@ def test_the_critic_learns_from_what_it_says_and_the_frame_from_what_it_hears(fr
     assert set(parts) == {"adversarial", "critic"} and got[0].abs().max() > 0
 
 
-def test_the_critic_tells_true_from_blurred_after_a_few_steps(frames, critic):
+def test_the_critic_separates_true_from_blurred_after_a_few_steps(frames, critic):
     _, truth = frames
     blurred = F.avg_pool2d(truth, 5, 1, 2)
     picture = Picture(PictureConfig(adversarial=1.0), critic=critic)
@@ -80,7 +80,7 @@ def test_the_critic_tells_true_from_blurred_after_a_few_steps(frames, critic):
     assert critic(truth * 2 - 1).mean() > 0.5 > -0.5 > critic(blurred * 2 - 1).mean()
 
 
-def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, monkeypatch):
+def test_the_perceptual_term_is_lpips_with_gradients_to_the_decoded_frame(frames, monkeypatch):
     from torchmetrics.functional.image import lpips as functional
 
     with torch.random.fork_rng():
@@ -104,7 +104,7 @@ def test_the_perceptual_term_is_lpips_with_gradients_to_the_drawn_frame(frames, 
     assert gradient.abs().max() > 0 and picture(truth, truth)[0] == 0
 
 
-def test_lpips_without_its_weights_is_told_in_one_sentence(tmp_path, monkeypatch, tiny_model):
+def test_lpips_without_its_weights_is_reported_in_one_sentence(tmp_path, monkeypatch, tiny_model):
     monkeypatch.setenv(feature_weights.FOLDER_VARIABLE, str(tmp_path / "none"))
     run = TrainingRun(tiny("picture.perceptual=1"), tmp_path / "run", ["test"])
     shutil.copytree(tiny_model, run.folder)
@@ -185,7 +185,7 @@ def test_without_the_starting_frame_nothing_of_it_reaches_the_picture():
         assert not torch.equal(with_start.decode(codes, start), with_start.decode(codes, 1 - start))
 
 
-def test_a_codec_that_does_not_see_the_start_is_not_reused_by_one_that_does(tmp_path, tiny_model):
+def test_a_codec_without_the_starting_frame_is_not_reused_by_one_with_it(tmp_path, tiny_model):
     run = TrainingRun(tiny("picture.sees_start=false", f"reuse={tiny_model}"), tmp_path / "run", ["test"])
     with pytest.raises(
         UserError, match="picture.sees_start of .* is True, and this config's is False; make them equal"

@@ -103,7 +103,7 @@ def test_schedule_is_upstreams(shared_dir: Path):
 
 
 @pytest.mark.shared
-def test_laws_are_upstreams(shared_dir: Path):
+def test_distributions_are_upstreams(shared_dir: Path):
     given = fixture(shared_dir, "q")
     num_codes = int(given["in.K"])
     chain = plain_chain(num_codes, int(given["in.T"]))

@@ -149,7 +149,7 @@ def in_cache(hub: Path):
         ("some/model@" + "a" * 40, "hf download some/model model.safetensors config.json"),
     ],
 )
-def test_a_folder_that_is_not_there_is_told_in_own_words(source, sentence):
+def test_a_missing_folder_has_a_message_of_its_own(source, sentence):
     with pytest.raises(UserError, match=sentence) as told:
         FrozenClip(source)
     assert "Repo id must be" not in str(told.value)
@@ -184,7 +184,7 @@ def test_what_is_missing_or_damaged_is_named(name, plain, tmp_path):
         FrozenClip(plain)
 
 
-def test_files_of_others_are_told_apart_from_damage(plain, monkeypatch):
+def test_files_without_permission_are_not_called_damaged(plain, monkeypatch):
     real = os.open
 
     def guarded(path, *args, **kwargs):
@@ -286,7 +286,7 @@ def test_half_precision_files_are_computed_in_32_bits(plain, frozen):
     assert short.digest != frozen.digest
 
 
-def test_broad_towers_attend_by_fused_kernels_and_tell_the_same(frozen, plain):
+def test_broad_towers_attend_by_fused_kernels_with_the_same_result(frozen, plain):
     assert frozen.model.config._attn_implementation == "eager", "the shipped model's bits hang on it"
     config = load_clip.config_of(find(plain))
     config.vision_config.hidden_size = load_clip.WIDE
@@ -338,7 +338,7 @@ def test_so_are_real_pictures(plain, shared_dir):
     assert len(files) == 12 and in_steps.max() < 12 and in_steps.mean() < 0.35
 
 
-def test_frames_that_are_not_square_are_seen_whole(frozen):
+def test_frames_that_are_not_square_are_encoded_whole(frozen):
     wide = torch.zeros(1, 3, 64, 128)
     wide[..., 64:] = 1
     seen = frozen.normalised(wide) * frozen.std + frozen.mean
@@ -448,7 +448,7 @@ def write_export(folder: Path, tokenizer: Path, activation: str, said: object) -
 
 
 @pytest.mark.parametrize("activation, said", [("gelu", None), ("gelu", False), ("quick_gelu", True)])
-def test_an_openclip_export_tells_what_openclip_tells(activation, said, stand_in, tmp_path):
+def test_an_openclip_export_encodes_as_openclip_does(activation, said, stand_in, tmp_path):
     export = write_export(tmp_path / "export", stand_in, activation, said)
     clip = FrozenClip(tmp_path / "export")
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))

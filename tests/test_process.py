@@ -71,7 +71,7 @@ def test_the_posterior_is_bayes_on_the_matrices(process):
         close(q[possible], (joint / total)[possible])
 
 
-def test_the_law_of_an_earlier_code_is_the_enumerated_mixture_without_its_mask(process):
+def test_the_distribution_of_an_earlier_code_is_the_enumerated_mixture_without_its_mask(process):
     """sum_j q(x_s | x_t, x_0 = j) p(x_0 = j), by Bayes on the matrices; its gradient by autograd through that sum."""
     x_t, source = every_case(K + 1, K + 1)
     row, generator = torch.arange(len(x_t)), torch.Generator().manual_seed(3)
@@ -188,7 +188,7 @@ def test_a_code_that_no_redraw_gives_is_carried_over():
     assert sample_reverse(bridge, log_p0, *arguments, torch.Generator()).item() == 2
 
 
-def test_an_impossible_code_tells_nothing_and_is_lost():
+def test_an_impossible_code_has_no_information_and_is_lost():
     bridge = processes.bridge(K)
     x_t, source = torch.full((1, 2000), K), torch.zeros(1, 2000, dtype=torch.int64)
     log_p0 = torch.full((1, 2000, K), 1 / K).log()
@@ -199,7 +199,7 @@ def test_an_impossible_code_tells_nothing_and_is_lost():
     assert row.exp().tolist() == [0, 1, 0, 0, 0]
 
 
-def test_draws_follow_the_laws(process):
+def test_samples_follow_the_distributions(process):
     """20,000 draws of each law; a law off by 0.02 in one entry of 0.25 would have p < 1e-9."""
     count = 20_000
     generator = torch.Generator().manual_seed(11)
@@ -273,7 +273,7 @@ def test_importance_weights_keep_the_bound_unbiased(full_share):
     assert times.weight.mean().item() == pytest.approx(1.0, abs=5e-3)
 
 
-def test_each_sample_alone_sees_every_step():
+def test_each_sample_alone_has_every_step():
     generator = torch.Generator().manual_seed(0)
     first = torch.stack([sample_times(16, 5, generator).index[0] for _ in range(2000)])
     assert chi_square_p_value(first.bincount(minlength=6)[1:], torch.full((5,), 0.2)) > 1e-4

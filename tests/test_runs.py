@@ -183,7 +183,7 @@ def test_a_checkpoint_beyond_the_end_is_not_taken_for_it(start):
         fit(start("train.diffusion.num_steps=1"))
 
 
-def test_too_few_clips_are_told_before_the_first_step(start, monkeypatch, capsys):
+def test_too_few_clips_are_reported_before_the_first_step(start, monkeypatch, capsys):
     """Steps times batch over clips, stage by stage; nothing where it is usual."""
     run, begun = start("train.clip.num_steps=126"), []  # of 8 examples, over 2 clips
     monkeypatch.setattr(run, "_train_clip", lambda: begun.append(capsys.readouterr().err))

@@ -40,14 +40,14 @@ def looks_drawn_from(p, counts) -> bool:
 @pytest.mark.sweep
 @pytest.mark.parametrize("num_steps", [1, 3, 12])
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_token_is_drawn_exactly_with_any_number_of_steps(kind, num_steps):
+def test_one_token_is_sampled_exactly_with_any_number_of_steps(kind, num_steps):
     tiny = world(4, 1)
     counts = drawn_states(tiny, kinds(4)[kind], sample_ancestral, DRAWS, seed=num_steps, num_steps=num_steps)
     assert looks_drawn_from(tiny.p, counts)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_token_without_any_drawing(kind):
+def test_one_token_without_any_randomness(kind):
     """At uneven times, p(x_0) to rounding."""
     tiny = world(4, 1)
     p = exact_law(tiny, kinds(4)[kind], jumps((1.0, 0.9, 0.35, 0.3, 0.0)))
@@ -63,7 +63,7 @@ def test_independent_tokens_are_exact_with_any_number_of_steps(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_dependent_tokens_are_drawn_ever_better_with_more_steps(kind):
+def test_two_dependent_tokens_are_sampled_ever_better_with_more_steps(kind):
     """Tokens move apart within a step, which costs dependence; the cost goes away like 1 / S."""
     pair, process = world(3, 2), kinds(3)[kind]
     laws = {steps: exact_law(pair, process, jumps(even_times(steps).tolist())) for steps in (1, 8, 64)}
@@ -286,7 +286,7 @@ def test_a_negative_sharpness_is_refused():
         sample_by_purity(by_row(4), kinds(4)["mask"], torch.zeros(1, 3).long(), 2, [torch.Generator()], sharpness=-1.0)
 
 
-def test_an_index_of_no_weight_is_never_drawn():
+def test_an_index_of_no_weight_is_never_sampled():
     p = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0])
     ends = torch.tensor([0.0, 0.29999, 0.30001, 1 - 2**-24])
     assert sample_categorical(p.expand(4, -1), ends).tolist() == [1, 1, 3, 3]

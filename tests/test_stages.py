@@ -96,7 +96,7 @@ def test_examples_say_what_they_are(stage):
     assert 0.6 < batch.has_first.float().mean() < 0.95
 
 
-def test_refining_stands_on_own_drawings_but_never_on_a_redrawn_first_frame(stage):
+def test_refining_uses_own_samples_but_never_for_the_first_frame(stage):
     batch = stage._examples(FakeCache(), np.random.Generator(np.random.Philox(key=3)), 200)
     model, process = stage.model, processes.mask(NUM_CODES)
 

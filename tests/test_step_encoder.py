@@ -52,7 +52,7 @@ def test_embeddings_have_length_one_and_padding_is_not_read():
     assert step_encoder.encode_text(text).equal(step_encoder.encode_text(other))
 
 
-def test_it_learns_what_an_eye_for_frames_cannot():
+def test_it_learns_what_an_encoder_of_frames_cannot():
     """Frames alone do not tell where they came from; steps do. The control sees a source of zeros."""
     wins = {}
     for name in ("step", "frame"):
@@ -72,7 +72,7 @@ def test_it_learns_what_an_eye_for_frames_cannot():
     assert wins["step"] > 0.95 and wins["frame"] < 0.6
 
 
-def test_its_term_reaches_the_logits_and_leaves_the_eye_alone(batch, codec):  # noqa: F811
+def test_its_term_reaches_the_logits_and_not_the_encoder(batch, codec):  # noqa: F811
     torch.manual_seed(0)
     width = codec.table.shape[1] * codec.groups
     step_encoder = StepTextEncoder(width, codec.num_patches, batch.text.tokens.shape[-1], 32).requires_grad_(False)

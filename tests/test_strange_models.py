@@ -78,7 +78,7 @@ def test_a_fault_is_found_wherever_it_is_and_nothing_else():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
 @pytest.mark.parametrize("file", ["codec.safetensors", "denoiser.safetensors", "clip/model.safetensors"])
-def test_weights_that_cannot_be_worked_with_are_told_when_a_model_is_read(file: str, value: float, model: Path):
+def test_unusable_weights_are_reported_when_a_model_is_read(file: str, value: float, model: Path):
     name = with_value(model / file, value)
     if (
         file.startswith("clip") and value == 1e30
@@ -140,7 +140,7 @@ def test_a_run_whose_weights_went_wrong_keeps_its_good_checkpoints(tmp_path: Pat
     assert good.step < 25 and find_fault(good.tensors("model")) is None
 
 
-def test_a_checkpoint_that_nothing_can_go_on_from_is_told(tmp_path: Path):
+def test_a_checkpoint_that_cannot_be_resumed_is_reported(tmp_path: Path):
     bad = {"a": torch.tensor([math.inf])}
     parts = {"model": bad, "ema": bad, "optimizer": bad}
     facts = {"seconds": 1.0, "evaluation": {}}
@@ -233,7 +233,7 @@ def test_a_pipe_in_a_clips_folder_is_not_waited_for(name: str, tower: Path):
         lambda held: held.update(text_config=[]),
     ],
 )
-def test_a_clip_that_its_config_does_not_tell_is_refused_before_there_is_memory_for_it(change: Change, tower: Path):
+def test_a_clip_that_does_not_fit_its_config_is_refused_before_there_is_memory_for_it(change: Change, tower: Path):
     edit(tower / "config.json", lambda held: change(held) or held)
     with pytest.raises(UserError, match="CLIP folder") as told:
         FrozenClip(tower)
@@ -300,7 +300,7 @@ def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": pattern, "content": content}
 
 
-def test_the_growth_that_is_told_is_never_less_than_what_is_seen(tower: Path):
+def test_the_bound_of_growth_is_never_below_the_growth(tower: Path):
     """On a text that every rule applies to, from harmless rules."""
     text = "aAb \ufdfa\u0130 "
     rules = (

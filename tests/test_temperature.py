@@ -71,7 +71,7 @@ def test_what_is_held_is_at_most_the_bound_and_else_untouched(start: float, dtyp
     assert BOUND - after < 8 * torch.finfo(dtype).eps or before <= BOUND
 
 
-def test_all_learned_temperatures_share_the_rule():
+def test_all_learned_temperatures_have_the_same_limit():
     temperatures = Temperatures(ContrastConfig(frame_frame=1.0, frame_text=1.0, learn_temperature=True))
     with torch.no_grad():
         temperatures.log_scales["frame_text"].fill_(8.0)

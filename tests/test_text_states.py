@@ -83,7 +83,7 @@ def test_each_half_of_each_token_has_mean_0_and_deviation_1():
     assert normalized_halves(torch.zeros(1, 1, TEXT)).abs().max() == 0, "the empty caption stays empty"
 
 
-def test_models_of_before_and_of_today_are_told_apart_by_their_config(tiny_model, tmp_path):
+def test_older_models_are_recognised_by_their_config(tiny_model, tmp_path):
     """The same weights, read as their config says: a folder that does not name the dial goes on as it did."""
     assert load_model(tiny_model).denoiser.normalised_text
     assert not load_model("sprites").denoiser.normalised_text

@@ -85,7 +85,7 @@ def test_tensorboard_shows_what_the_log_holds(watched):
         assert shown == told[name], f"{name}: each step once, also those that were taken twice"
 
 
-def test_contact_sheets_are_shown_and_kept(watched):
+def test_contact_sheets_are_logged_and_kept(watched):
     files = sorted(path.name for path in (watched / "samples").iterdir())
     assert files == ["toy-00000010.png", "toy-00000020.png", "toy-00000030.png"]
     shown = events(watched).Images("samples")

@@ -137,7 +137,7 @@ class CausalTransformer(Denoiser):
             per_digit = per_digit + pull.repeat_interleave(repeats, -1) * own
         return per_digit @ self.digits.T + head(self.to_codes)
 
-    # -------------------------------------------------------------------------------------------- learning and drawing
+    # -------------------------------------------------------------------------------------------- training and sampling
 
     def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
         """Nothing to do: only the weights depend on the data."""
@@ -189,8 +189,8 @@ class CausalTransformer(Denoiser):
 
         def choose(logits: Tensor, token: int) -> Tensor:
             if is_guided:
-                told, untold = logits.chunk(2)
-                logits = guided(told, untold, params.guidance)
+                conditional, unconditional = logits.chunk(2)
+                logits = guided(conditional, unconditional, params.guidance)
             p = truncate_logits(logits, params.temperature, params.top_p, params.top_k).softmax(-1)
             chosen = sample_categorical(p, uniforms[:, token])
             return torch.cat([chosen, chosen]) if is_guided else chosen

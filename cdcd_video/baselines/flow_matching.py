@@ -139,7 +139,7 @@ class FlowDenoiser(ConditionalTransformer):
         apart = torch.cdist(values.float().unflatten(-1, (self.groups, -1)).flatten(1, 2), self.table[None])
         return apart.argmin(-1)
 
-    # -------------------------------------------------------------------------------------------- learning and drawing
+    # -------------------------------------------------------------------------------------------- training and sampling
 
     def learn(
         self,

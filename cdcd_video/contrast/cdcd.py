@@ -82,7 +82,7 @@ def cdcd_loss(
       posterior: the step's posteriors, from `vq_diffusion.cdcd_chain(...).posterior` or any other chain's. Where the
         chain has no uniform mass, a visible token tells x_0, and its KL terms are 0.
       s: the earlier time, on which the weights a and c depend; 0 at the first step.
-      p_t: probability with which the step was drawn, for the importance weight 1 / p(t).
+      p_t: probability with which the step was sampled, for the importance weight 1 / p(t).
       negatives: none for the plain diffusion loss; any number of each kind.
       quirks: `first_step_unweighted` and `punish_truth` are used.
     """

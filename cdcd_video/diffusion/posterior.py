@@ -19,8 +19,8 @@ class Posterior:
                           = p_untouched [x_t] + p_redrawn ((p_keep_xt + p_x0) [x_t] + b)            if x_0 = x_t
         b = p_uniform / K over the codes + p_mask [MASK] + p_source [source]
 
-    The weights do not depend on x_0: x_t was drawn before s and kept (`p_keep_xt`), or x_0 was kept until s (`p_x0`), or x_s
-    was drawn from the noise distribution (b). If x_0 = x_t, it may also be that nothing ever happened (`p_untouched`).
+    The weights do not depend on x_0: x_t was sampled before s and kept (`p_keep_xt`), or x_0 was kept until s (`p_x0`), or x_s
+    was sampled from the noise distribution (b). If x_0 = x_t, it may also be that nothing ever happened (`p_untouched`).
 
     The loss and the samplers read only this record: another Markov chain over codes needs another `Posterior`, not another
     loss. Weights are float64 and broadcast to (B, N).

@@ -42,7 +42,7 @@ def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
     if baseline is None:
         return []
     turned = [name for name in baseline.unused if getattr(params, name) != getattr(sample, name)]
-    return [f"{name} is not looked at: the model is the baseline {baseline.kind}, which has none" for name in turned]
+    return [f"{name} has no effect: the model is the baseline {baseline.kind}" for name in turned]
 
 
 def _other_rates(model: Model, params: SamplingParams) -> list[str]:

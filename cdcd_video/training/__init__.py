@@ -1,1 +1,1 @@
-"""A run: its folder, its stages one after the other, and what is looked at while they go."""
+"""Training: the run folder, the stages, and their evaluation."""

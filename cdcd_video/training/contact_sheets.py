@@ -27,7 +27,7 @@ def sampled_rows(pipe: ImageToVideo, clips: Clips, numbers: Sequence[int]) -> Ro
     captions = [clips.caption(clip) for clip in numbers]
     sampled = pipe.sample(np.stack([frames[0] for frames in truth]), captions, params, list(numbers))
     rows = [row for pair in zip(truth, sampled, strict=True) for row in pair]
-    return rows, [label for caption in captions for label in (f"true: {caption}", f"drawn: {caption}")]
+    return rows, [label for caption in captions for label in (f"true: {caption}", f"sampled: {caption}")]
 
 
 @torch.no_grad()

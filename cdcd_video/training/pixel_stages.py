@@ -140,11 +140,11 @@ class CodecStage:
     def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
         """Adds captions; sampled after the frames, which are therefore the same without captions."""
         captions = [self.clips.captions(int(c)) for c in clip]
-        said = [known[rng.integers(len(known))] for known in captions]
-        number = {caption: i for i, caption in enumerate(sorted(set(said)))}
-        said, clip = distributed.own(said), distributed.own(clip)
-        caption = torch.tensor([number[one] for one in said], device=self.device)
-        own, row = np.unique(said, return_inverse=True)
+        sentences = [known[rng.integers(len(known))] for known in captions]
+        number = {caption: i for i, caption in enumerate(sorted(set(sentences)))}
+        sentences, clip = distributed.own(sentences), distributed.own(clip)
+        caption = torch.tensor([number[one] for one in sentences], device=self.device)
+        own, row = np.unique(sentences, return_inverse=True)
         read = self.clip.encode_text(own.tolist()).embedding[row]
         return replace(pair, clip=torch.from_numpy(clip).to(self.device), caption=caption, caption_embedding=read)
 

@@ -83,9 +83,9 @@ def take_over(path: Path, config: Config, folder: Path, latents: Latents | None)
         if section == "codec":
             there, here = of_codes(there), of_codes(here)
         if there != here:
-            told = describe_differences(unequal(there, here, f"{section}."))
+            differing = describe_differences(unequal(there, here, f"{section}."))
             raise UserError(
-                f"reuse: the section `{section}` of {source} differs from this config's ({told}); make them equal"
+                f"reuse: the section `{section}` of {source} differs from this config's ({differing}); make them equal"
             )
     if latents is not None:
         assert config.data.kind == "latents"

@@ -110,8 +110,10 @@ def open_latents(config: Config, device: torch.device) -> Latents:
         raise UserError(f"{data.path} was made with --mode {mode} and data.mode is {data.mode}; make them equal")
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
     if there != here:
-        told = describe_differences(unequal(there, here, "codec."))
-        raise UserError(f"the section `codec` behind {data.path} differs from this config's ({told}); make them equal")
+        differing = describe_differences(unequal(there, here, "codec."))
+        raise UserError(
+            f"the section `codec` behind {data.path} differs from this config's ({differing}); make them equal"
+        )
     return at
 
 

@@ -52,13 +52,13 @@ def find(source: str | Path) -> ClipFiles:
     source = str(source)
     if Path(source).is_dir():
         return in_folder(Path(source), source)
-    asked = ON_THE_HUB.fullmatch(source)
-    if asked is None:
+    on_the_hub = ON_THE_HUB.fullmatch(source)
+    if on_the_hub is None:
         raise UserError(
             f"CLIP folder {source} does not exist; give a folder with safetensors weights, or one of the names"
             f" {', '.join(KNOWN)}"
         )
-    name, revision = asked["name"], asked["revision"]
+    name, revision = on_the_hub["name"], on_the_hub["revision"]
     if revision is None and name in KNOWN:
         return _in_cache(source, KNOWN[name])
     if revision is None:

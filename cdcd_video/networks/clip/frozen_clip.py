@@ -28,7 +28,7 @@ class VisionStates:
     """A batch of frames as the image tower sees them."""
 
     patches: tuple[Float[Tensor, "B P Dv"], ...]
-    """Patch states after the embedding layer (index 0) and after each block asked for, shallow to deep."""
+    """Patch states after the embedding layer (index 0) and after each requested block, shallow to deep."""
     embedding: Float[Tensor, "B J"]
     """Unit-norm image embedding in the joint space."""
 
@@ -94,8 +94,8 @@ class FrozenClip(nn.Module):
         try:
             # One thread for a small tower: on a busy machine several would wait for each other for longer than they work.
             with threads(None if self.vision_width >= WIDE else 1):
-                seen = self.encode_image(torch.full((1, 3, self.image_size, self.image_size), 0.5), (0, -1))
-                said = self.encode_text([short, too_long])
+                image = self.encode_image(torch.full((1, 3, self.image_size, self.image_size), 0.5), (0, -1))
+                text = self.encode_text([short, too_long])
             self.check_caption(short)
         except BaseException as error:  # broken files are met with whatever exception the readers stumble on
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust: no Exception
@@ -103,10 +103,10 @@ class FrozenClip(nn.Module):
             raise_if_out_of_memory(error)
             raise damaged(folder, error) from error
         states = {
-            "pictures": seen.embedding,
-            "patches": seen.patches[-1],
-            "tokens": said.tokens,
-            "sentences": said.embedding,
+            "pictures": image.embedding,
+            "patches": image.patches[-1],
+            "tokens": text.tokens,
+            "sentences": text.embedding,
         }
         way_out = "they are its outputs for a grey image and two captions; copy it again"
         check_numbers(states, f"CLIP folder {folder}", way_out, MOST_IN_16_BITS)
@@ -148,7 +148,7 @@ class FrozenClip(nn.Module):
 
     @torch.no_grad()
     def encode_image(self, images: Float[Tensor, "B 3 H W"], layers: Sequence[int]) -> VisionStates:
-        """Image tower: frames in [0, 1] of any size -> patch states of the layers asked for, and the embedding."""
+        """Image tower: frames in [0, 1] of any size -> patch states of the requested layers, and the embedding."""
         return vision_states(self.model, self.normalised(images), layers)
 
     def normalised(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 S S"]:
@@ -178,7 +178,7 @@ class FrozenClip(nn.Module):
         return TextStates(torch.cat([words, out.last_hidden_state], -1), is_word, embedding)
 
     def check_caption(self, caption: str) -> list[str]:
-        """What a user should be told about a caption before it is drawn.
+        """Warnings about a caption.
 
         Returns:
           Warnings, one sentence each; empty for a caption the model can read whole.
@@ -190,7 +190,7 @@ class FrozenClip(nn.Module):
             raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
         check_sentences([(0, caption)])
         warnings = []
-        num_tokens = len(self.tokenizer(caption, verbose=False).input_ids)  # what is too long is told below, and is cut
+        num_tokens = len(self.tokenizer(caption, verbose=False).input_ids)  # too long ones are truncated, see below
         if num_tokens > self.max_tokens:
             warnings.append(f"the caption has {num_tokens} tokens and the model reads the first {self.max_tokens}")
         if self.known_words is not None:
