@@ -229,9 +229,7 @@ def _score(
     **where: Any,
 ) -> Score:
     measure = MEASURES[name]
-    counted: dict[str, Any] = dict(
-        n=n, counted=measure.counted, unit=measure.unit, better=measure.better, system=system
-    )
+    counted: dict[str, Any] = dict(n=n, counted=measure.counted, unit=measure.unit, better=measure.better, row=system)
     network: dict[str, Any] = {"features": features[0], "features_sha256": features[1], "resamples": resamples or None}
     return Score(name, rounded(value), rounded(low), rounded(high), **counted, **network, **where)
 
