@@ -1,4 +1,4 @@
-"""Measures a model, or videos drawn elsewhere, beside floor and ceiling; writes scores, a report, prints a short table."""
+"""Evaluates a model, or videos of another one, against references; writes scores and a report, and prints a short table."""
 
 import argparse
 import sys
@@ -17,23 +17,28 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     some = f"some of: {', '.join(METRICS)} (default: all that fit the data)"
     add("--metrics", nargs="+", metavar="METRIC", help=some)
-    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
+    add(
+        "--checkpoint",
+        default="sprites",
+        metavar="NAME_OR_DIR",
+        help="a shipped model, or its folder (default: sprites)",
+    )
     add_flags(parser, ("num_steps", "guidance", "temperature", "top_p", "top_k"))
-    add("--videos", type=Path, metavar="DIR", help="measure these instead of drawing: files of another model")
-    add("--prompts", type=Path, metavar="TABLE", help="their sentences (default: prompts.tsv, .csv or .jsonl in DIR)")
-    add("--latents", action=argparse.BooleanOptionalAction, default=True, help="look at the latent space too")
-    add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
+    add("--videos", type=Path, metavar="DIR", help="evaluate the videos in this folder, instead of sampling")
+    add("--prompts", type=Path, metavar="TABLE", help="their captions (default: prompts.tsv, .csv or .jsonl in DIR)")
+    add("--latents", action=argparse.BooleanOptionalAction, default=True, help="evaluate the latent space, too")
+    add("--batch", type=int, default=32, metavar="B", help="videos sampled at once (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    where = "where results are replaced (default: run folder, or a free name: out/eval)"
+    where = "output folder; results in it are replaced (default: the run folder, or a new out/eval)"
     add("--out", type=Path, metavar="DIR", help=where)
-    add("--compare", nargs="+", metavar="DIR", help="draw nothing; lay finished evaluations side by side")
+    add("--compare", nargs="+", metavar="DIR", help="compare finished evaluations, without sampling")
     protocol.add_flags(parser, DEFAULT)
     args = parser.parse_args()
     args.protocol = protocol.from_flags(args, DEFAULT)
     if args.videos is None:
         args.metrics = checked_metrics(args.metrics, has_scenes=args.protocol.data == protocol.SPRITES)
     if args.batch < 1 or (args.prompts and not args.videos):
-        raise UserError("--prompts goes with --videos" if args.prompts else "--batch must be at least 1")
+        raise UserError("--prompts needs --videos" if args.prompts else "--batch must be at least 1")
     return args
 
 

@@ -1,4 +1,4 @@
-"""Image + sentence -> video: draws what happens next, and writes beside it the .json from which it can be drawn again."""
+"""Samples a video from an image and a caption, and writes a .json beside it that reproduces it."""
 
 import argparse
 import sys
@@ -13,8 +13,8 @@ EXAMPLE = 'example: python inference.py --frame examples/red-circle.png --text "
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
     add = parser.add_argument
-    add("--frame", metavar="IMAGE", help="starting frame; frame 0 of the video")
-    add("--text", action="append", help='what happens; repeat as "0: ..." "8: ..." for a sentence from that frame on')
+    add("--frame", metavar="IMAGE", help="starting image: frame 0 of the video")
+    add("--text", action="append", help='caption; repeat as "0: ..." "8: ..." for one that holds from that frame on')
     add("--checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder (default: sprites)")
     add(
         "--out",
@@ -23,8 +23,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_flags(parser)
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--scale", type=int, help="enlargement of the file, for looking at it (default: to about 256 px; .webp: 1)")
-    add("--from-json", metavar="FILE", help="draw the video of this .json again; options given beside it go before it")
+    add("--scale", type=int, metavar="N", help="enlarge the saved frames N times (default: to about 256 px; .webp: 1)")
+    add("--from-json", metavar="FILE", help="sample the video of this .json again; other options override it")
     return parser.parse_args()
 
 

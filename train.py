@@ -1,4 +1,4 @@
-"""Trains every stage a config needs; run the same command again to resume."""
+"""Trains every stage that a config needs. Run the same command again to resume."""
 
 import argparse
 import sys
@@ -8,29 +8,36 @@ from cdcd_video.errors import UserError, exit_code
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="config file, such as configs/tiny.yaml")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat"
+        "--set",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override one setting of the config; repeatable",
     )
-    parser.add_argument("--out", type=Path, help="run folder (default: runs/NAME of the config)")
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/ and the name in the config)")
     parser.add_argument(
-        "--stages", nargs="+", metavar="STAGE", help="only these: clip codec decoder eye diffusion refine"
+        "--stages",
+        nargs="+",
+        metavar="STAGE",
+        help="train only these stages: clip codec decoder eye diffusion refine (default: all)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved config, every tensor, the cost; stop"
+        "--dry-run", action="store_true", help="print the resolved config, every tensor and the cost, and exit"
     )
     parser.add_argument(
         "--watch",
         nargs="+",
         metavar="NAME",
-        help="who is shown the log: tensorboard wandb trackio none (default: tensorboard where it is installed)",
+        help="loggers: tensorboard wandb trackio none (default: tensorboard where it is installed)",
     )
     parser.add_argument(
         "--shard",
         choices=("ddp", "fsdp"),
         default="ddp",
-        help="under torchrun: whole copies of a model, or shares of it",
+        help="under torchrun: replicate the model (ddp) or shard it (fsdp) (default: ddp)",
     )
     args = parser.parse_args()
 
@@ -61,11 +68,7 @@ def main() -> int:
     ):
         run = training_run.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
         run.train(args.stages)
-        lacks = (
-            ""
-            if run.can_sample
-            else "; before it can draw it lacks CLIP and codec: name with reuse the run that has them"
-        )
+        lacks = "" if run.can_sample else "; to sample, it needs a CLIP and a codec: set reuse to the run that has them"
         if distributed.is_main():
             sys.stdout.write(f"trained {config.name}; the model is {run.folder}{lacks}\n")
     return 0

@@ -6,11 +6,11 @@ import cdcd_video
 
 COMMANDS = """
 Commands, each with --help:
-    python inference.py --frame x.png --text "..."     draw a video
-    python train.py --config configs/NAME.yaml         train, or go on training; --dry-run shows every tensor
-    python evaluate.py                                 measure a model
-    python -m data_prep folder DIR --captions FILE --out DIR    make training data of a folder of clips
-    make demo                                          all of it once, in a few minutes
+    python inference.py --frame x.png --text "..."     sample a video
+    python train.py --config configs/NAME.yaml         train a model, or resume; --dry-run shows every tensor
+    python evaluate.py                                 evaluate a model
+    python -m data_prep folder DIR --captions FILE --out DIR    prepare a folder of clips for training
+    make demo                                          everything once, in a few minutes
 """
 
 if __name__ == "__main__":

@@ -131,11 +131,11 @@ def miniature_round(out: Path) -> list[Path]:
     train = ["train.py", "--config", "configs/tiny.yaml", "--out", run]
     draw = ["inference.py", "--frame", "examples/red-circle.png", "--text", "the red circle moves right"]
     evaluate = ["evaluate.py", "--metrics", "sprites", "psnr", "ssim", "--num-videos", "8"]
-    with stage("training a tiny model, and interrupting it as Ctrl-C would"):
+    with stage("training a tiny model and interrupting it, as Ctrl-C does"):
         interrupt(train, out / "log.jsonl")
-    with stage("the same command again: it goes on where it stopped"):
+    with stage("the same command again: training resumes where it stopped"):
         call(train)
-    with stage("drawing a video with the tiny model, which has learned next to nothing"):
+    with stage("sampling a video with the tiny model, which has learned very little"):
         call([*draw, "--checkpoint", run, "--out", f"{run}/samples/video.mp4"])
     with stage("evaluating the tiny model"):
         call([*evaluate, "--checkpoint", run, "--out", f"{run}/scores"])
@@ -197,9 +197,14 @@ def main() -> None:
     """The whole demo, or only the example pictures."""
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.demo", description=__doc__)
     add = parser.add_argument
-    add("--out", type=Path, default=ROOT / "out" / "demo", metavar="DIR", help="where to (default: out/demo)")
-    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="draws the examples (default: %(default)s)")
-    add("--make-examples", action="store_true", help="only render the pictures of examples/ again")
+    add("--out", type=Path, default=ROOT / "out" / "demo", metavar="DIR", help="output folder (default: out/demo)")
+    add(
+        "--checkpoint",
+        default="sprites",
+        metavar="NAME_OR_DIR",
+        help="the model for the examples (default: %(default)s)",
+    )
+    add("--make-examples", action="store_true", help="only render the images of examples/ again")
     args = parser.parse_args()
     if not (ROOT / "train.py").is_file():
         raise UserError("the demo calls the repository's scripts; run it in a clone of the repository")
@@ -218,14 +223,14 @@ def demonstrate(checkpoint: str, out: Path) -> None:
       out: where to.
     """
     started = time.monotonic()
-    with stage(f"drawing videos from the pictures in examples/ with the model {checkpoint!r}"):
+    with stage(f"sampling videos from the images in examples/ with the model {checkpoint!r}"):
         made = sample_examples(checkpoint, ROOT / "examples", out)
     made += miniature_round(out / "round")
     report = out / "report.html"
     shutil.copyfile(out / "round" / "scores" / "report.html", report)
     made.insert(3, report)
     check(made)
-    say(f"\nAll went well, in {(time.monotonic() - started) / 60:.1f} minutes. Made:")
+    say(f"\nFinished in {(time.monotonic() - started) / 60:.1f} minutes. Made:")
     for path in made:
         say(f"  {os.path.relpath(path)}")
 

@@ -127,10 +127,10 @@ def refuse_surroundings() -> None:
     try:
         os.getcwd()
     except OSError:
-        raise UserError("the folder in which this was started is gone; change to one that exists") from None
+        raise UserError("the current folder no longer exists; change to one that does") from None
     if sys.flags.optimize > 1:
         raise UserError(
-            "Python was started with -OO (or PYTHONOPTIMIZE=2), which takes away docstrings that transformers works with;"
+            "Python was started with -OO (or PYTHONOPTIMIZE=2), which removes docstrings that transformers works with;"
             " start it without"
         )
 
@@ -176,18 +176,18 @@ def exit_code(main: Callable[[], int | None]) -> int:
         if isinstance(error, OSError) and error.errno in _FULL:
             _discard_output()
             what = f" {error.filename}" if error.filename else ""
-            sys.stderr.write(f"error: writing{what} failed: {error.strerror}; make room, and run it again\n")
+            sys.stderr.write(f"error: writing{what} failed: {error.strerror}; free some space and run it again\n")
             return 2
         if not is_out_of_memory(error):
             raise
         sys.stderr.write(
-            "error: memory has run out; free some, or ask for less at once: fewer or smaller frames, a smaller"
+            "error: out of memory; free some, or use less at once: fewer or smaller frames, a smaller"
             " batch, a smaller model\n"
         )
         return 2
     except Ended as end:
         with contextlib.suppress(OSError):  # with the terminal that hung up, stderr is gone, too
-            sys.stderr.write(f"stopped: it was told to end ({end.signal.name}).\n")
+            sys.stderr.write(f"stopped by {end.signal.name}.\n")
         return 128 + end.signal
     except KeyboardInterrupt:
         sys.stderr.write("stopped.\n")

@@ -101,10 +101,10 @@ def save_module(module: nn.Module, path: Path) -> None:
       UserError: a weight is not finite, or too large for 16 bits; nothing is written.
     """
     way_out = (
-        "nothing was written and no checkpoint was changed; train again with a new --out and a lower learning_rate or"
+        "nothing was written and the checkpoints are unchanged; train into a new --out with a lower learning_rate or"
         " clip_norm"
     )
-    check_numbers(module.state_dict(), f"what is to be written as {path}", way_out, MOST_IN_16_BITS)
+    check_numbers(module.state_dict(), f"the model for {path}", way_out, MOST_IN_16_BITS)
     tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     # One key only: safetensors writes several in an order that differs from process to process.
@@ -154,7 +154,7 @@ def check_room(network: nn.Module, path: Path) -> None:
     wanted = sum(value.numel() for value in network.state_dict().values())
     if wanted > 2 * path.stat().st_size:
         raise UserError(
-            f"model file {path} does not fit its config.yaml: that describes {wanted:,} numbers, and the file has"
+            f"model file {path} does not fit its config.yaml: it needs {wanted:,} parameters, but the file has"
             f" {path.stat().st_size:,} bytes; copy both from the same model"
         )
 
@@ -167,17 +167,17 @@ def folder_of(name_or_path: str | Path) -> Path:
     """
     if not is_text(str(name_or_path)):
         raise UserError(
-            f"the name of the model {str(name_or_path)!r} is not UTF-8, and its weights cannot be read; rename it"
+            f"the name of the model {str(name_or_path)!r} is not UTF-8, so its weights cannot be read; rename it"
         )
     for folder in (SHIPPED / str(name_or_path), Path(name_or_path), Path(name_or_path) / "model"):
         if (folder / "config.yaml").is_file() and (folder / "denoiser.safetensors").is_file():
             return folder
     shipped = sorted(found.parent.name for found in SHIPPED.glob("*/model.json"))
     if (Path(name_or_path) / "config.yaml").is_file():
-        raise UserError(f"{name_or_path} holds no finished model yet; run its training command again to resume")
-    names = ", ".join(shipped) or "none is installed"
+        raise UserError(f"{name_or_path} contains no finished model yet; run its training command again to continue")
+    names = ", ".join(shipped) or "none installed"
     raise UserError(
-        f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or a shipped name ({names})"
+        f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or the name of a shipped model ({names})"
     )
 
 
@@ -203,13 +203,15 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     known: dict[str, Any] = read_small_json(facts, "model file")
     version = known.get("format")
     if version != FORMAT:
-        raise UserError(f"model folder {folder} has format {version!r} and this version reads {FORMAT}; train it again")
+        raise UserError(
+            f"model folder {folder} has format {version!r}, but this version reads {FORMAT}; train it again"
+        )
     config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder))
     if known.get("clip_sha256", clip.digest) != clip.digest:
         raise UserError(
             f"model folder {folder} was trained with another CLIP (sha256 {str(known['clip_sha256'])[:12]}...) than"
-            f" {clip_folder(config, folder)} is now ({clip.digest[:12]}...); restore that one, or train again"
+            f" the one in {clip_folder(config, folder)} ({clip.digest[:12]}...); restore that CLIP, or train again"
         )
     files = [folder / name for name in ("codec.safetensors", "denoiser.safetensors")]
     with torch.device("meta"):

@@ -42,7 +42,7 @@ Start = UInt8[np.ndarray, "S S 3"]
 """A starting frame at the model's size."""
 Text = Caption | CaptionSchedule
 Texts = Sequence[Text]
-_SAMPLING = ("sampling a video", "ask for fewer frames, a smaller batch or a smaller model")
+_SAMPLING = ("sampling a video", "use fewer frames, a smaller batch or a smaller model")
 
 
 class ImageToVideo:
@@ -93,13 +93,13 @@ class ImageToVideo:
         baseline = self.model.config.baseline
         if baseline and (params.order != "ancestral" or params.contrast):
             raise UserError(
-                f"the model is the baseline {baseline.kind}, which has no order of codes and no contrast; leave both out"
+                f"the model is the baseline {baseline.kind}, which supports neither order nor contrast; leave both out"
             )
         if baseline:
             return params
         if params.order != "ancestral" and not has_order(self.model.process):
             kind = self.model.config.diffusion.process.kind
-            raise UserError(f"order {params.order} needs the process mask, and the model's is {kind}; use ancestral")
+            raise UserError(f"order {params.order} needs the process mask, but the model uses {kind}; use ancestral")
         most = self.model.process.num_steps
         if most is not None and params.num_steps > most:
             raise UserError(f"{params.num_steps} steps are more than the model's chain has; use at most {most}")
@@ -259,7 +259,7 @@ class ImageToVideo:
                 progress(len(source))
             yield source
 
-    @user_error_when_out("measuring a likelihood", "ask for a smaller model")
+    @user_error_when_out("computing a likelihood", "use a smaller model")
     @torch.no_grad()
     def nll(
         self, frames: UInt8[np.ndarray, "F H W 3"], caption: str, fps: float, seed: int

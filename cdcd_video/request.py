@@ -147,9 +147,9 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     elif again:
         start, facts = _from_base64(again.frame.png_base64), (again.frame.file, again.frame.sha256)
     else:
-        raise UserError("no starting frame is given; name a picture: --frame x.png")
+        raise UserError("no starting frame is given; give an image: --frame x.png")
     if not again and asked["text"] is None:
-        raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
+        raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
     scale = chosen("scale")
     if scale is not None:
         check_settings({"scale": scale})
@@ -234,13 +234,13 @@ def differences(
         return []
     if made_with["model_sha256"] != again.model_sha256 and again.model_sha256 not in earlier():
         raise UserError(
-            f"the checkpoint's sha256 begins with {made_with['model_sha256'][:12]} and that of the .json with"
-            f" {again.model_sha256[:12]} ({again.checkpoint}); give the same model with --checkpoint"
+            f"the checkpoint's sha256 begins with {made_with['model_sha256'][:12]}, but the .json was made with"
+            f" {again.model_sha256[:12]} ({again.checkpoint}); give that model with --checkpoint"
         )
     before = {**again.versions, "device": again.device, "threads": again.threads}
     now = {**made_with["versions"], "device": made_with["device"], "threads": made_with["threads"]}
     return [
-        f"first drawn with {name} {before.get(name)}, now with {value}: the last bits may differ"
+        f"sampled with {name} {before.get(name)} before, and with {value} now; the last bits may differ"
         for name, value in now.items()
         if before.get(name) != value
     ]
@@ -341,7 +341,7 @@ def _from_base64(text: str) -> UInt8[np.ndarray, "H W 3"]:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
             if max(image.size) > MAX_SIZE_PX:
                 raise ValueError(
-                    f"it is {image.width} x {image.height}, and no model's frames have over {MAX_SIZE_PX} pixels a side"
+                    f"it is {image.width} x {image.height}, but the maximum is {MAX_SIZE_PX} pixels a side"
                 )
             return np.array(image.convert("RGB"))
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -67,7 +67,7 @@ def save_parts(
     """
     target = Path(path)
     if not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"fps must be over 0, not {fps}")
+        raise UserError(f"fps must be above 0, not {fps}")
     frames = (frame.repeat(scale, axis=0).repeat(scale, axis=1) for part in parts for frame in part)
     write = _WRITERS.get(target.suffix.lower())
     if target.suffix == "" or os.fspath(path).endswith(("/", os.sep)) or (write is None and target.is_dir()):
@@ -225,7 +225,7 @@ def refused_by_disk(target: Path) -> Iterator[None]:
     except OSError as error:  # PyAV's errors from the file system are OSErrors too, with the same numbers
         if error.errno == errno.ENOSPC:
             raise UserError(f"cannot write {target}: the disk is full; make room or write elsewhere") from error
-        raise UserError(f"cannot write {target}: {error.strerror or error}; write to another place") from error
+        raise UserError(f"cannot write {target}: {error.strerror or error}; write elsewhere") from error
 
 
 def _write_mp4(frames: Frames, path: Path, fps: Fraction) -> None:
@@ -263,7 +263,7 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
         images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
     except OverflowError:  # equal frames are one picture, and its time has 16 bits
         raise UserError(
-            "a .gif shows no picture for longer than 655 s, and this video stands still so long; use .mp4 or .webp"
+            "a .gif cannot show a frame for longer than 655 s, as this video needs; use .mp4 or .webp"
         ) from None
 
 
@@ -297,13 +297,13 @@ def _frame_times(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) ->
 
 def _write_folder(frames: Frames, target: Path) -> None:
     if target.name in ("", ".."):
-        raise UserError(f"frames cannot replace the folder {target}; name a new one")
+        raise UserError(f"frames cannot replace the folder {target}; choose a new name")
     with refused_by_disk(target):
         if target.exists():
             if not target.is_dir():
-                raise UserError(f"{target} is a file; name a folder for PNG files, or use one of {', '.join(_WRITERS)}")
+                raise UserError(f"{target} is a file; give a folder for PNG files, or use one of {', '.join(_WRITERS)}")
             if any(not _is_frame_name(name) for name in os.listdir(target)):
-                raise UserError(f"{target} holds other files than frames; name a new folder")
+                raise UserError(f"{target} contains files other than frames; choose a new folder")
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             part.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`python -m data_prep RECIPE ...`: makes a prepared folder, which `cdcd_video.data.store.StoredClips` opens; or encodes one."""
+"""`python -m data_prep RECIPE ...`: Prepares a folder of clips for training, or encodes clips as codes."""
 
 import argparse
 import sys
@@ -10,7 +10,8 @@ from data_prep.recipes import RECIPES
 
 def parser() -> argparse.ArgumentParser:
     """All recipes with their options."""
-    root = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__.split(": ", 1)[1])
+    about, after = __doc__.split(": ", 1)[1], "python -m data_prep RECIPE --help lists the options of a recipe"
+    root = argparse.ArgumentParser(prog="python -m data_prep", description=about, epilog=after)
     recipes = root.add_subparsers(title="recipes", metavar="RECIPE")
     for name, recipe in RECIPES.items():
         options = recipes.add_parser(name, help=recipe.summary, description=recipe.description)

@@ -70,7 +70,7 @@ def _encode(job: Job) -> str:
     if not writer.is_finished:
         return (
             f"shard {job.shard} of {job.num_shards} is done; {len(writer.missing())} of {writer.num_blocks} blocks of other "
-            "shards are missing, and the last one to finish makes the cache"
+            "shards are missing, and the last shard to finish writes the cache"
         )
     return summary(job, time.monotonic() - began)
 
@@ -84,14 +84,14 @@ def plan_of(job: Job, size_px: int) -> Plan | str:
     name, *rest = job.recipe
     of_videos = {known: recipe for known, recipe in RECIPES.items() if recipe.reads_videos}
     if name not in of_videos:
-        raise UserError(f"there is no recipe {name!r} of videos; the recipes are {', '.join(of_videos)}")
+        raise UserError(f"there is no recipe {name!r} for videos; choose from {', '.join(of_videos)}")
     recipe = of_videos[name]
     parser = argparse.ArgumentParser(prog=f"python -m data_prep encode ... {name}", description=recipe.description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     recipe.add_options(parser)
     options = parser.parse_args(["--size-px", str(size_px), *rest, "--out", str(job.out)])
     if options.size_px != size_px:
-        raise UserError(f"--size-px is {options.size_px}, and {job.model} was trained on {size_px} px; leave it out")
+        raise UserError(f"--size-px is {options.size_px}, but {job.model} was trained on {size_px} px; leave it out")
     return recipe.run(options)
 
 
@@ -109,7 +109,7 @@ def _of_folder(job: Job, frame_encoder: FrameEncoder) -> CacheWriter:
     clips = StoredClips(job.data)
     if clips.size_px != frame_encoder.size_px:
         raise UserError(
-            f"{job.data} holds frames of {clips.size_px} px and {job.model} was trained on {frame_encoder.size_px}; prepare the "
+            f"{job.data} has frames of {clips.size_px} px, but {job.model} was trained on {frame_encoder.size_px}; prepare the "
             f"clips with --size-px {frame_encoder.size_px}"
         )
     facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=job.max_frames)

@@ -1,11 +1,11 @@
-"""your own videos: a folder of them and a table of captions, or text files beside them, or WebDataset tars.
+"""Your own videos: a folder with a table of captions, text files beside the videos, or WebDataset tars.
 
 Captions come from --captions FILE, with one row per caption:
   .tsv, .csv   a header with the columns `path` and `caption`; other columns are ignored
   .jsonl       objects with `path`, and `caption` or `captions` (a list)
-Paths are relative to DIR; a path may come more than once. Without --captions every video in DIR is taken, with the
-lines of the text file of the same name (clip.mp4, clip.txt) as its captions, or the `caption` or `captions` of a .json of
-that name, and every video in a .tar in DIR (WebDataset) in the same way.
+Paths are relative to DIR; one path may have several rows. Without --captions, every video in DIR is used. Its captions
+are the lines of the text file of the same name (clip.mp4, clip.txt), or `caption` or `captions` in a .json of that name.
+Every video in a .tar in DIR (WebDataset) is used in the same way.
 """
 
 import argparse
@@ -32,7 +32,12 @@ SPLIT = "split"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     parser.add_argument("dir", type=Path, metavar="DIR", help="the folder of videos")
-    parser.add_argument("--captions", type=Path, metavar="FILE", help="tsv, csv or jsonl; default: text files beside")
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="table of captions: .tsv, .csv or .jsonl (default: text files beside the videos)",
+    )
     parser.add_argument(
         "--split-column",
         metavar="NAME",
@@ -40,7 +45,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     Settings.add_options(parser)
     parser.add_argument(
-        "--val-share", type=float, default=0.1, help="share of the split val, where no column tells it (%(default)s)"
+        "--val-share",
+        type=float,
+        default=0.1,
+        help="share of the split val, where no column gives the split (%(default)s)",
     )
 
 
@@ -50,9 +58,9 @@ def run(options: argparse.Namespace) -> Plan:
     if not options.dir.is_dir():
         raise UserError(f"{options.dir} is not a folder")
     if not 0 <= options.val_share < 1:
-        raise UserError(f"--val-share must be 0 or more and under 1, not {options.val_share}")
+        raise UserError(f"--val-share must be at least 0 and below 1, not {options.val_share}")
     if options.split_column and options.captions is None:
-        raise UserError(f"--split-column {options.split_column} is a column of the table that --captions names")
+        raise UserError(f"--split-column {options.split_column} needs a table; give it with --captions")
     items, column = read_items(options.dir, options.captions, options.val_share, options.split_column)
     recipe = {"recipe": "folder", "val_share": options.val_share}
     return Plan(items, settings, {**recipe, "split_column": column} if column else recipe)
@@ -73,7 +81,7 @@ def read_items(
       The clips, and the column that told their splits, if one did.
 
     Raises:
-      UserError: if the table is missing or not what it should be, or speaks of no clip.
+      UserError: if the table is missing or not what it should be, or describes no clips.
     """
     root = folder.resolve()
     if captions is None:
@@ -81,7 +89,7 @@ def read_items(
     else:
         items, column = _from_table(root, captions, val_share, split_column)
     if not items:
-        raise UserError(f"{captions or folder} speaks of no clip")
+        raise UserError(f"{captions or folder} describes no clips")
     return items, column
 
 
@@ -149,14 +157,14 @@ def _texts(row: Row, path: Path) -> tuple[str, list[str]]:
     if path.suffix.lower() != ".jsonl":
         return file or "", [row.cells.get("caption") or ""]
     if not (isinstance(file, str) and isinstance(captions, list) and all(isinstance(text, str) for text in captions)):
-        raise UserError(f"captions {path}, line {row.line}: expected an object with path and caption")
+        raise UserError(f"captions {path}, line {row.line}: expected a JSON object with path and caption")
     return file, captions
 
 
 def _fault_of_split(value: object, column: str) -> str:
     if value is None or not str(value).strip():
-        return f"its row has no {column}; --split-column '' does without"
-    return f"its {column} is {str(value)[:80]!r}, and a split is train, val or test"
+        return f"its row has no {column}; give one, or ignore the column with --split-column ''"
+    return f"its {column} is {str(value)[:80]!r}, but a split is train, val or test"
 
 
 def _from_sidecars(root: Path, val_share: float | int) -> Iterator[Item]:
@@ -178,7 +186,7 @@ def _beside(root: Path, name: str, ending: str) -> bytes | None:
         return read_small(path, within=root, limit=MOST_BYTES)
     except Unreadable as error:
         leads_out = within(root, os.path.relpath(path, root))[1] is not None
-        raise Unusable(f"its .{ending} {'leaves the folder' if leads_out else error.reason}") from None
+        raise Unusable(f"its .{ending} {'points outside the folder' if leads_out else error.reason}") from None
 
 
 def _from_tars(root: Path, val_share: float | int) -> Iterator[Item]:
@@ -187,7 +195,7 @@ def _from_tars(root: Path, val_share: float | int) -> Iterator[Item]:
         if not tar.lower().endswith(".tar"):
             if not re.search(r"\.(tgz|tar\.[a-z0-9]+)$", tar.lower()):
                 continue
-            refusal = refusal or "packed tars are not read; unpack it to a .tar"
+            refusal = refusal or "compressed tars are not supported; decompress it to a .tar"
         if refusal:
             yield Item(tar, root / tar, tar, (), "train", refusal=refusal)
             continue

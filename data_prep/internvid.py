@@ -1,10 +1,10 @@
-"""InternVid: its metadata (an object per line) and your own copies of the videos, whole or cut.
+"""InternVid: its metadata (one object per line) and your own copies of the videos, whole or cut into clips.
 
---videos holds whole videos named by their YouTube id (ID.mp4, or "Title [ID].mp4"), of which clips are cut by their
-timestamps, or ready-made clips: ID_START_END.mp4, with or without colons in the times, or with --clip-names line
-NUMBER.mp4 by the number of the line, from 0. What is not there is told in a table and left out; --check-only prints the
-table alone. Nothing is downloaded: --download-list FILE writes the addresses of the videos that are not there, and
-prints a command for them.
+--videos is a folder of whole videos named by their YouTube id (ID.mp4, or "Title [ID].mp4"), from which clips are cut at
+their timestamps, or of ready-made clips: ID_START_END.mp4, with or without colons in the times, or with --clip-names line
+NUMBER.mp4, where NUMBER is the line of the metadata, from 0. Missing videos are counted in a table and skipped;
+--check-only prints only the table. Nothing is downloaded: --download-list FILE writes the addresses of missing videos, and
+prints a command that fetches them.
 """
 
 import argparse
@@ -31,21 +31,36 @@ _ADDRESS = "https://www.youtube.com/watch?v="
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
-    parser.add_argument("--metadata", required=True, type=Path, metavar="FILE", help=".jsonl or .jsonl.gz")
-    parser.add_argument("--videos", required=True, type=Path, metavar="DIR", help="whole videos or ready-made clips")
-    parser.add_argument("--clip-names", choices=("id", "line"), default="id", help="how clips are named (%(default)s)")
-    parser.add_argument("--column", action="append", default=[], metavar="KEY=NAME", help=f"{', '.join(COLUMNS)}")
+    parser.add_argument(
+        "--metadata", required=True, type=Path, metavar="FILE", help="metadata file: .jsonl or .jsonl.gz"
+    )
+    parser.add_argument(
+        "--videos", required=True, type=Path, metavar="DIR", help="folder of whole videos or ready-made clips"
+    )
+    parser.add_argument(
+        "--clip-names",
+        choices=("id", "line"),
+        default="id",
+        help="name ready-made clips by id and times, or by line number (%(default)s)",
+    )
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="KEY=NAME",
+        help=f"name of the column of KEY: {', '.join(COLUMNS)}",
+    )
     for score in ("aesthetic", "umt"):
         parser.add_argument(f"--min-{score}", type=float, metavar="X", help="leave out clips with a smaller score")
     parser.add_argument("--min-duration", type=float, metavar="S", help="leave out clips shorter than S seconds")
     parser.add_argument("--max-duration", type=float, metavar="S", help="leave out clips longer than S seconds")
-    parser.add_argument("--one-per-video", action="store_true", help="take the first clip of each video that is there")
+    parser.add_argument("--one-per-video", action="store_true", help="use only the first available clip of each video")
     parser.add_argument("--val-share", type=float, default=0.1, help="share of videos in the split val (%(default)s)")
     parser.add_argument(
-        "--check-only", action="store_true", help="say what is there and what is missing; write nothing"
+        "--check-only", action="store_true", help="report what is there and what is missing, and write nothing"
     )
     parser.add_argument(
-        "--download-list", type=Path, metavar="FILE", help="write addresses of what is missing; no more"
+        "--download-list", type=Path, metavar="FILE", help="only write the addresses of missing videos to FILE"
     )
     Settings.add_options(parser, needs_out=False)
 
@@ -55,12 +70,14 @@ def run(options: argparse.Namespace) -> Plan | str:
     is_dry = options.check_only or options.download_list is not None
     settings = None if is_dry else Settings.of(options)
     if not 0 <= options.val_share < 1:
-        raise UserError(f"--val-share must be 0 or more and under 1, not {options.val_share}")
+        raise UserError(f"--val-share must be at least 0 and below 1, not {options.val_share}")
     metadata = Metadata(options.metadata, _renamed(options.column))
     wanted = Wanted(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Wanted)})
     for score in ("aesthetic", "umt"):
         if getattr(wanted, f"min_{score}") is not None and score not in metadata.columns:
-            raise UserError(f"{metadata.path} has no column {COLUMNS[score][0]}, so --min-{score} leaves nothing")
+            raise UserError(
+                f"{metadata.path} has no column {COLUMNS[score][0]}, so --min-{score} cannot be used; leave it out"
+            )
     is_new = options.download_list is not None and not options.videos.exists()
     videos = Videos(options.videos, {}, 0) if is_new else Videos.of(options.videos)
     clips = Clips(
@@ -119,7 +136,7 @@ def _renamed(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, name = pair.partition("=")
         if key not in COLUMNS or not equals or not name:
-            raise UserError(f"--column {pair}: it needs KEY=NAME with one of {', '.join(COLUMNS)}")
+            raise UserError(f"--column {pair}: it must be KEY=NAME, with a KEY of {', '.join(COLUMNS)}")
         renamed[key] = name
     return renamed
 
@@ -128,7 +145,7 @@ def _write_list(file: Path, clips: Clips, videos: Path) -> str:
     """Writes the addresses and says how they could be had."""
     with refused_by_disk(file):
         if file.exists() and open_plain(file, "the list").read(len(_ADDRESS)) not in (b"", _ADDRESS.encode()):
-            raise UserError(f"{file} exists and is no list of addresses; name another file")
+            raise UserError(f"{file} exists and is not a list of addresses; choose another file")
         file.write_text("".join(f"{_ADDRESS}{video}\n" for video in clips.missing), encoding="ascii")
     command = ["yt-dlp", "--batch-file", str(file), "--paths", str(videos), "--output", "%(id)s.%(ext)s"]
     command += ["--format", "bv*[height<=480]/b[height<=480]", "--download-archive", str(videos / "downloaded.txt")]
@@ -136,7 +153,7 @@ def _write_list(file: Path, clips: Clips, videos: Path) -> str:
     command += ["--no-overwrites", "--ignore-errors"]
     return (
         f"{len(clips.missing):,} videos are missing; their addresses are in {file}. Nothing was downloaded. If YouTube's "
-        f"terms and the videos' licences allow it to you, this gets them slowly:\n{shlex.join(command)}"
+        f"terms and the videos' licences allow you to, this downloads them slowly:\n{shlex.join(command)}"
     )
 
 

@@ -87,7 +87,7 @@ class Metadata:
             first = next(_lines(file, len, path), None)
         row = object_of(first or b"")
         if row is None:
-            raise UserError(f"the first line of {path} is no JSON object; give the .jsonl file as it is published")
+            raise UserError(f"the first line of {path} is not a JSON object; give the published .jsonl file")
         self.columns = _columns_of(row, renamed or {}, path)
 
     def __iter__(self) -> Iterator[Row | Item]:
@@ -115,17 +115,17 @@ class Metadata:
         where = f"line {number + 1}"
         values = object_of(line)
         if values is None:
-            return refused(where, "it is no JSON object, or names a key twice")
+            return refused(where, "it is not a JSON object, or has a key twice")
         cells = {key: values.get(column) for key, column in self.columns.items()}
         video, caption = cells["id"], cells["caption"]
         reason = refusal_of_id(video)
         if reason is None and not re.fullmatch(r"[A-Za-z0-9_-]{11}", video):
-            reason = "its id is none of YouTube's"
+            reason = "its id is not a YouTube id"
         if reason is None and not (isinstance(caption, str) and one_line(caption)):
             reason = "it has no caption"
         start_s, end_s = seconds_of(cells["start"]), seconds_of(cells["end"])
         if reason is None and (start_s is None or end_s is None):
-            reason = "its timestamps are none"
+            reason = "its timestamps are invalid"
         elif reason is None and not start_s < end_s:
             reason = "it ends before it begins"
         if reason is not None:
@@ -157,7 +157,7 @@ def _columns_of(row: dict[str, Any], renamed: Mapping[str, str], path: Path) -> 
         elif key in NEEDED or key in renamed:
             raise UserError(
                 f"{path} has no column {wanted[0]}; its first line has {', '.join(map(str, row)) or 'none'}: "
-                f"say with --column {key}=NAME which it is"
+                f"name it with --column {key}=NAME"
             )
     return columns
 
@@ -198,7 +198,7 @@ def _lines(file: BinaryIO, note: Callable[[bytes], object], path: Path) -> Itera
             _check_idle(num_idle, path)
             yield line if is_whole else None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"the metadata {path} cannot be read to the end ({error}); get another copy") from None
+        raise UserError(f"the metadata {path} cannot be read completely ({error}); get another copy") from None
 
 
 def _check_idle(num_bytes: int, path: Path) -> None:

@@ -50,7 +50,7 @@ class Item:
     def __post_init__(self):
         """Whatever names clips: a name that is not UTF-8 could be written into no report, and a sentence into no tokenizer."""
         if not all(map(is_text, self.captions)):
-            self._refuse("a caption of it holds half a letter; save it as UTF-8")
+            self._refuse("one of its captions is not valid Unicode; save it as UTF-8")
         if not (is_text(self.name) and is_text(self.source)):
             self._refuse("its name is not UTF-8; rename the file")
 
@@ -115,11 +115,11 @@ def refused(name: str, reason: str) -> Item:
 def refusal_of_id(name: object) -> str | None:
     """Why something cannot be the id of a video; None if it can."""
     if not isinstance(name, str) or not name.strip():
-        return "its row has no id of a video"
+        return "its row has no video id"
     if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
         return "its id is an absolute path"
     if re.search(r"[/\\]", name) or name in (".", ".."):
-        return "its id holds a path separator"
+        return "its id contains a path separator"
     if re.search(r"[\x00-\x1f\x7f]", name) or len(name) > 200:
-        return "its id is no name of a file"
+        return "its id is not a valid file name"
     return None

@@ -32,7 +32,9 @@ class Job:
 
     def __post_init__(self):
         if bool(self.recipe) == (self.data is not None):
-            raise UserError("say what to encode: either --data FOLDER or, after the options, a recipe with its own")
+            raise UserError(
+                "nothing to encode is given, or two things; give either --data FOLDER or a recipe with its options"
+            )
         if self.num_shards < 1 or not 0 <= self.shard < self.num_shards:
             raise UserError(f"--shard must be from 0 to --num-shards - 1, not {self.shard} of {self.num_shards}")
         if self.max_frames is not None and self.max_frames < 1:

@@ -1,8 +1,8 @@
-"""MSR-VTT: its annotation files as they are published and any folder of videoN.mp4.
+"""MSR-VTT: its published annotation files and any folder of videoN.mp4.
 
 --annotations is the folder (or several folders and files) with train_val_videodatainfo.json and
-test_videodatainfo.json, or videodatainfo_2017.json, plain, .gz or in a .zip; for the splits 9k and 7k also with
-MSRVTT_JSFUSION_test.csv. What is not there is told in a table and left out; --check-only prints the table alone.
+test_videodatainfo.json, or videodatainfo_2017.json; plain, .gz or in a .zip. The splits 9k and 7k also need
+MSRVTT_JSFUSION_test.csv. Missing videos are counted in a table and skipped; --check-only prints only the table.
 Nothing is downloaded.
 """
 
@@ -23,11 +23,15 @@ from data_prep.videos import Videos, within
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
-    parser.add_argument("--annotations", required=True, type=Path, nargs="+", metavar="DIR", help="annotation files")
-    parser.add_argument("--videos", required=True, type=Path, metavar="DIR", help="the folder of videoN.mp4")
-    parser.add_argument("--split", choices=SPLITS, default="official", help="9k is also called 1k-A (%(default)s)")
     parser.add_argument(
-        "--check-only", action="store_true", help="say what is there and what is missing; write nothing"
+        "--annotations", required=True, type=Path, nargs="+", metavar="DIR", help="annotation files, or folders of them"
+    )
+    parser.add_argument("--videos", required=True, type=Path, metavar="DIR", help="the folder of the files videoN.mp4")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="official", help="which split; 9k is also called 1k-A (%(default)s)"
+    )
+    parser.add_argument(
+        "--check-only", action="store_true", help="report what is there and what is missing, and write nothing"
     )
     Settings.add_options(parser, needs_out=False)
 
@@ -76,14 +80,14 @@ def table_of(
         notes += more
     if annotations.is_relabelled:
         notes.append(
-            "the files call more videos train than there are; the official splits are told from the ids instead"
+            "the files mark more videos as train than the official split has; the splits are taken from the ids instead"
         )
     official_test = {name for name, video in annotations.videos.items() if video.split == "test"}
     both = official_test & parts["train"].keys()
     if both:
         notes.append(f"train: {len(both):,} of them are test videos of the official split")
     if parts["train"].keys() & videos.paths.keys() and not parts["test"].keys() & videos.paths.keys():
-        notes.append("test: no video at all, as in the copy on Kaggle; docs/data.md names others")
+        notes.append("test: no videos, as in the copy on Kaggle; docs/data.md lists others")
     absent = set(PIECES) - {file.name for file in files.annotations}
     if len(absent) == 1:
         notes.append(f"not found: {absent.pop()}")
@@ -91,7 +95,7 @@ def table_of(
     if others:
         notes.append(f"videos that no annotation names: {ranges(others)}")
     if videos.num_repeated:
-        notes.append(f"{videos.num_repeated:,} videos of a name that an earlier folder has too are left out")
+        notes.append(f"{videos.num_repeated:,} videos with the same name as one in an earlier folder are left out")
     if bad:
         notes.append(f"{len(bad):,} rows of the annotation files cannot be used; rejected.jsonl will list them")
     read = ", ".join(map(str, files.used(split)))

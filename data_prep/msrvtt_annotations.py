@@ -117,9 +117,11 @@ def _content(file: Packed) -> dict[str, list[Any]]:
     try:
         content = json.loads(file.read())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON ({error}); get another copy") from None
+        raise UserError(f"{file} is not JSON ({error}); get another copy") from None
     if not (isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("videos", "sentences"))):
-        raise UserError(f"{file} is no annotation file of MSR-VTT: it needs the lists videos and sentences")
+        raise UserError(
+            f"{file} is not an annotation file of MSR-VTT: it has no lists videos and sentences; give another file"
+        )
     return content
 
 
@@ -135,7 +137,7 @@ def _add_video(
     elif origins.get(name, file) != file:
         raise UserError(f"{name} is in {origins[name]} and in {file}; give only one of these files")
     elif name in origins:
-        read.refused.append(refused(where, f"{name} comes a second time"))
+        read.refused.append(refused(where, f"{name} occurs twice"))
     else:
         origins[name] = file
         split, category = row.get("split"), row.get("category")
@@ -152,4 +154,4 @@ def _add_caption(row: Any, where: str, strangers: set[str], read: Annotations) -
         read.videos[name].captions.append(text)
     elif name not in strangers:
         strangers.add(name)
-        read.refused.append(refused(where, f"it speaks of {name[:200]!r}, which is no video of these files"))
+        read.refused.append(refused(where, f"it refers to {name[:200]!r}, which is not a video of these files"))

@@ -81,7 +81,7 @@ def find_files(places: Sequence[Path]) -> Files:
     if not files.annotations:
         raise UserError(
             f"no annotation file of MSR-VTT in {', '.join(map(str, places))}: it needs {' and '.join(PIECES)}, "
-            f"or one of {', '.join(WHOLE)}, plain, .gz or in a .zip; docs/data.md says where they come from"
+            f"or one of {', '.join(WHOLE)}, plain, .gz or in a .zip; docs/data.md says where to get them"
         )
     return files
 
@@ -105,7 +105,7 @@ def assign(split: str, annotations: Annotations, files: Files) -> tuple[dict[str
     if files.test_list is None:
         raise UserError(
             f"--split {split} needs {TEST_LIST} (columns key, vid_key, video_id, sentence; 1,000 rows) beside the "
-            f"annotation files or as a further --annotations FILE; docs/data.md says where it comes from"
+            f"annotation files or as a further --annotations FILE; docs/data.md says where to get it"
         )
     pairs, bad = _read_list(files.test_list, with_sentences=True)
     test = {name: tuple(sentences) for name, sentences in pairs.items()}
@@ -118,7 +118,9 @@ def assign(split: str, annotations: Annotations, files: Files) -> tuple[dict[str
         chosen = [name for name, video in annotations.videos.items() if video.split in official and name not in test]
     both = [name for name in chosen if name in test]
     if both:
-        raise UserError(f"{both[0]} and {len(both) - 1} more are in {train_list} and in {files.test_list}; get others")
+        raise UserError(
+            f"{both[0]} and {len(both) - 1} more are both in {train_list} and in {files.test_list}; get other copies"
+        )
     known = annotations.videos
     return {"train": {name: tuple(known[name].captions) if name in known else () for name in chosen}, "test": test}, bad
 
@@ -128,7 +130,7 @@ def _official(annotations: Annotations) -> tuple[dict[str, Split], list[Item]]:
     bad = []
     for name, video in annotations.videos.items():
         if video.split is None:
-            bad.append(refused(name, "its split is none of train, validate, val and test"))
+            bad.append(refused(name, "its split is not train, validate, val or test"))
         else:
             parts[video.split][name] = tuple(video.captions)
     return parts, bad
@@ -157,7 +159,7 @@ def _read_list(file: Packed, *, with_sentences: bool) -> tuple[dict[str, list[st
         sentence = one_line(row.cells.get("sentence") or "")
         reason = row.fault or refusal_of_id(name)
         if reason is None and with_sentences and not sentence:
-            reason = "its row has no sentence"
+            reason = "its row has no caption"
         if reason is not None:
             bad.append(refused(f"line {row.line} of {file.name}: {name[:200]}", reason))
         else:
@@ -170,6 +172,6 @@ def _table_of(file: Packed, *needed: str | None) -> Table:
     try:
         text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no table ({error}); get another copy") from None
+        raise UserError(f"{file} is not a table ({error}); get another copy") from None
     columns = ("video_id", *filter(None, needed))
     return parse(text, ".csv", str(file), columns, ("sentence",), sentence="sentence")

@@ -73,12 +73,14 @@ class Packed:
             if entry.file_size > MOST_BYTES:
                 raise self._too_large()
             if entry.flag_bits & 1:
-                raise UserError(f"{self} is encrypted; unpack it and give the folder")
+                raise UserError(f"{self} is encrypted; extract it and give the folder")
             with archive.open(entry) as content:
                 return content.read(MOST_BYTES + 1)  # the size in the header may be a lie
 
     def _too_large(self) -> UserError:
-        return UserError(f"{self} unpacks to more than {MOST_BYTES:,} bytes, which no true copy does; get another one")
+        return UserError(
+            f"{self} decompresses to more than {MOST_BYTES:,} bytes, far more than the published file; get another copy"
+        )
 
 
 def find(places: Sequence[Path], names: Collection[str]) -> dict[str, Packed]:
@@ -115,13 +117,15 @@ def _members(path: Path, wanted: Collection[str]) -> list[Packed]:
         with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.namelist()
     except (OSError, *_DAMAGE) as error:
-        raise UserError(f"{path} is no zip archive, or damaged ({error}); get another copy or take it away") from None
+        raise UserError(
+            f"{path} is not a zip archive, or is damaged ({error}); get another copy or remove it"
+        ) from None
     packed = [Packed(path, member) for member in members]
     if any(one.name.lower() in wanted for one in packed):
         for member in members:
             parts = re.split(r"[/\\]", member)
             if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", member):
-                raise UserError(f"{path} holds {member!r}, which points outside of it; get another copy")
+                raise UserError(f"{path} contains {member!r}, which points outside the archive; get another copy")
     return packed
 
 
@@ -133,5 +137,5 @@ def _one_of(name: str, copies: list[Packed]) -> Packed:
     first, *others = copies
     for other in others:
         if other.read() != first.read():
-            raise UserError(f"there are two different {name}: {first} and {other}; give the one that counts")
+            raise UserError(f"there are two different files {name}: {first} and {other}; give only one of them")
     return first

@@ -58,29 +58,32 @@ class Settings:
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
         """Adds the options that become these settings; `needs_out` is false where a recipe can do with less."""
-        parser.add_argument("--out", required=needs_out, type=Path, help="the prepared folder to make")
+        parser.add_argument("--out", required=needs_out, type=Path, help="prepared folder to create")
         parser.add_argument("--size-px", type=int, default=64, help="side of the square frames (%(default)s)")
         parser.add_argument("--fps", type=float, default=8.0, help="frames per second (%(default)s)")
         parser.add_argument(
-            "--mode", choices=("crop", "letterbox"), default="crop", help="how a frame becomes square (%(default)s)"
+            "--mode", choices=("crop", "letterbox"), default="crop", help="how frames are made square (%(default)s)"
         )
-        parser.add_argument("--min-frames", type=int, default=8, help="refuse clips with fewer (%(default)s)")
+        parser.add_argument("--min-frames", type=int, default=8, help="refuse clips with fewer frames (%(default)s)")
         parser.add_argument("--max-seconds", type=float, metavar="S", help="keep the first S seconds of longer clips")
         parser.add_argument(
             "--cuts",
             choices=("detect", "off"),
             default="detect",
-            help="find where shots begin, so that no example takes its frames from two of them (%(default)s)",
+            help="detect cuts between shots, so that no training example spans two shots (%(default)s)",
         )
         parser.add_argument(
-            "--workers", type=int, default=os.cpu_count() or 1, help="videos decoded at once (%(default)s)"
+            "--workers",
+            type=int,
+            default=os.cpu_count() or 1,
+            help="number of videos decoded in parallel (%(default)s)",
         )
         parser.add_argument(
             "--clip-timeout",
             type=float,
             default=60,
             metavar="S",
-            help="refuse a clip of which no further frame comes for S seconds (%(default)s)",
+            help="refuse a clip if no further frame arrives within S seconds (%(default)s)",
         )
 
     @classmethod
@@ -91,17 +94,17 @@ class Settings:
           UserError: for a number that makes no sense.
         """
         if options.out is None:
-            raise UserError("say with --out FOLDER which prepared folder to make")
+            raise UserError("no prepared folder is given; name it with --out FOLDER")
         settings = cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(cls)})
         for name, least in (("size_px", 8), ("min_frames", 1), ("workers", 1)):
             if getattr(settings, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(settings, name)}")
         if not 0 < settings.fps <= 1000:
-            raise UserError(f"--fps must be over 0 and at most 1000, not {settings.fps}")
+            raise UserError(f"--fps must be above 0 and at most 1000, not {settings.fps}")
         if not settings.clip_timeout > 0:
-            raise UserError(f"--clip-timeout must be over 0, not {settings.clip_timeout}")
+            raise UserError(f"--clip-timeout must be above 0, not {settings.clip_timeout}")
         if settings.max_seconds is not None and not settings.max_seconds > 0:
-            raise UserError(f"--max-seconds must be over 0, not {settings.max_seconds}")
+            raise UserError(f"--max-seconds must be above 0, not {settings.max_seconds}")
         return settings
 
 
@@ -203,7 +206,7 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
 
 def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:
     """Each item, in order, with its frames or the reason why it is refused; a few are decoded ahead."""
-    late = f"nothing more of it could be read for {settings.clip_timeout:g} s; --clip-timeout S waits longer"
+    late = f"no further frame could be read for {settings.clip_timeout:g} s; raise --clip-timeout to wait longer"
     work = functools.partial(_decode, settings=settings)
     for item, clip in ahead(work, items, settings.workers, settings.clip_timeout):
         yield item, late if clip is None else clip
@@ -254,9 +257,10 @@ def _read(item: Item, path: Path, settings: Settings, beat: Beat) -> DecodedClip
         patience_s=2 * settings.clip_timeout,
     )
     if len(clip.frames) < settings.min_frames:
-        return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, at least {settings.min_frames} are needed"
+        least = settings.min_frames
+        return f"it is too short: {len(clip.frames)} frames at {settings.fps:g} fps, but at least {least} are needed"
     if clip.source_fps < _RATE_KEPT * settings.fps:
         return f"it has {clip.source_fps:.3g} frames per second, so frames would repeat at {settings.fps:g}"
     if max(map(len, shots_in(len(clip.frames), clip.cuts))) < 2:
-        return "no two of its frames are of one shot; --cuts off takes it all the same"
+        return "no shot has two frames; use --cuts off to ignore shots"
     return clip

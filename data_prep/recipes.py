@@ -34,7 +34,7 @@ class Recipe:
 def _check(name: str, recipe: Recipe) -> None:
     if not isinstance(recipe, Recipe) or not recipe.description:
         raise UserError(
-            f"the dataset recipe {name} is registered with {recipe!r}, which is no Recipe with a description"
+            f"the dataset recipe {name} is registered with {recipe!r}, which is not a Recipe with a description"
         )
 
 

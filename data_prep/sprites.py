@@ -1,7 +1,7 @@
-"""the built-in world: rendered clips of moving shapes whose captions are exactly true.
+"""The built-in world: rendered clips of moving shapes with exact captions.
 
-Training does not need this (it renders sprites as it goes); it is for looking at them, and for testing what reads
-prepared folders.
+Training does not need this recipe, because it renders sprites itself. The recipe is for looking at the clips and for
+testing code that reads prepared folders.
 """
 
 import argparse
@@ -23,14 +23,16 @@ from data_prep.recipes import RECIPES, Recipe
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
-    parser.add_argument("--out", required=True, type=Path, help="the prepared folder to make")
+    parser.add_argument("--out", required=True, type=Path, help="prepared folder to create")
     parser.add_argument("--num-clips", type=int, default=1000, help="clips per split (%(default)s)")
-    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["train"], help="one or more (train)")
-    parser.add_argument("--seed", type=int, default=0, help="names the data set (%(default)s)")
+    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["train"], help="one or more splits (train)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data set (%(default)s)")
     parser.add_argument("--num-frames", type=int, default=16, help="frames per clip (%(default)s)")
     parser.add_argument("--size-px", type=int, default=64, help="side of the frames (%(default)s)")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second (%(default)s)")
-    parser.add_argument("--max-objects", type=int, default=2, choices=(1, 2), help="objects at most (%(default)s)")
+    parser.add_argument(
+        "--max-objects", type=int, default=2, choices=(1, 2), help="maximum number of objects (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> str:

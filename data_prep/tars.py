@@ -96,11 +96,11 @@ def _clips_of(key: str, sample: _Sample, file: BinaryIO) -> Iterator[TarClip]:
         member, place = sample.members[ending], PurePath(key)
         clip = TarClip(f"{key}.{ending}")
         if place.is_absolute() or ".." in place.parts:
-            clip.refusal = "its path leaves the tar"
+            clip.refusal = "its path points outside the tar"
         elif ending in sample.twice:
             clip.refusal = "it is in the tar twice"
         elif not member.isreg() or member.sparse is not None:
-            clip.refusal = "it is not a plain file in the tar"
+            clip.refusal = "it is not a regular file"
         else:
             clip.inside = Slice(member.offset_data, member.size, _suffix(ending))
             try:
@@ -124,7 +124,7 @@ def _captions(sample: _Sample, own: str, file: BinaryIO) -> tuple[str, ...]:
         if ending in sample.twice:
             raise Unusable(f"its .{ending} is in the tar twice")
         if not member.isreg() or member.sparse is not None or member.size > MOST_BYTES:
-            raise Unusable(f"its .{ending} is no plain file of at most {MOST_BYTES:,} bytes")
+            raise Unusable(f"its .{ending} is not a regular file of at most {MOST_BYTES:,} bytes")
         file.seek(member.offset_data)
         return file.read(member.size)
 
@@ -148,7 +148,7 @@ def taken_out(archive: Path, part: Slice) -> Iterator[Path]:
                     target.write(block)
                 except OSError as error:
                     raise UserError(
-                        f"a clip cannot be taken out of {archive}: {error.strerror}; set TMPDIR to a place with room"
+                        f"a clip cannot be extracted from {archive}: {error.strerror}; set TMPDIR to a folder with enough space"
                     ) from error
         yield path
 
@@ -161,7 +161,7 @@ def _blocks(archive: Path, part: Slice) -> Iterator[bytes]:
             while left:
                 block = source.read(min(left, _BLOCK_BYTES))
                 if not block:
-                    raise ClipRejected(archive, "the tar ends before it does")
+                    raise ClipRejected(archive, "it is cut off by the end of the tar")
                 left -= len(block)
                 yield block
     except Unreadable as error:

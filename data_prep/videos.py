@@ -74,7 +74,7 @@ def within(root: Path, path: str) -> tuple[str, str | None]:
     try:
         resolved = (root / path).resolve()
         if not resolved.is_relative_to(root):  # "..", an absolute path, or a link that leads out
-            return path, "its path leaves the folder"
+            return path, "its path points outside the folder"
         return Path(os.path.normpath(root / path)).relative_to(root).as_posix(), None
     except (OSError, ValueError, RuntimeError) as error:  # a null character, a name too long, links in a circle
         return path, f"its path cannot be used ({getattr(error, 'strerror', None) or error})"

@@ -236,15 +236,15 @@ def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model
                 "loss.contrast.shuffled=1",
                 "loss.contrast.num_chunks=9",
             ],
-            "loss.contrast.num_chunks is 9, but a frame has 8 codes; take fewer chunks",
+            "loss.contrast.num_chunks is 9, but a frame has 8 codes; use fewer chunks",
         ),
         (
             ["data.size_px=16", "loss.cdcd.intra=1e-3", "loss.cdcd.num_chunks=9"],
-            "loss.cdcd.num_chunks is 9, but a frame has 8 codes; take fewer chunks",
+            "loss.cdcd.num_chunks is 9, but a frame has 8 codes; use fewer chunks",
         ),
         (
             ["diffusion.process={kind: bridge}", "sample.order=purity"],
-            "orders other than ancestral are for the process mask",
+            "only the process mask has other orders than ancestral",
         ),
     ],
 )

@@ -187,7 +187,7 @@ def test_what_is_refused_is_listed_in_order(tmp_path, small_blocks):
 def test_a_cache_of_nothing_is_refused(tmp_path):
     writer = CacheWriter(tmp_path / "cache", plan_of(Clips(1)), b"")
     writer.add(0, encode_block([Refused("x", "x.mp4", "it is broken")], ENCODER, writer.plan))
-    with pytest.raises(UserError, match="none of 1 clips could be used; see .*rejected.jsonl") as told:
+    with pytest.raises(UserError, match="none of 1 clips could be used; for the reasons see .*rejected.jsonl") as told:
         writer.join()
     assert "it is broken" in Path(str(told.value).split("see ")[1]).read_text()
     assert not (tmp_path / "cache").exists()
@@ -316,11 +316,14 @@ def test_shards_at_the_same_time_make_the_same_cache(tmp_path, small_blocks):
     [
         (
             dict(codes="e" * 64),
-            "was made with the codec c{16}, and this is the codec e{16}; encode into another folder",
+            "was made with the codec c{16}, but this is the codec e{16}; choose another folder",
         ),
-        (dict(codes="e" * 64, clip="b" * 64), "was made with the CLIP a{16}, and this is the CLIP b{16}; encode into"),
-        (dict(data="f" * 64), "was made with the data d{16}, and this is the data f{16}; encode into another folder"),
-        (dict(max_frames=4), "was made with max_frames None, and this is with 4; encode into another folder"),
+        (
+            dict(codes="e" * 64, clip="b" * 64),
+            "was made with the CLIP a{16}, but this is the CLIP b{16}; choose another",
+        ),
+        (dict(data="f" * 64), "was made with the data d{16}, but this is the data f{16}; choose another folder"),
+        (dict(max_frames=4), "was made with max_frames None, but this run has 4; choose another folder"),
     ],
 )
 def test_the_cache_of_another_is_refused_and_left_alone(tmp_path, small_blocks, changes, told):
@@ -360,7 +363,11 @@ def test_other_folders_are_left_alone(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "new.part").mkdir()
     (tmp_path / "new.part" / "x").write_text("x")
-    for name, told in (("mine", "is no cache of latents"), ("file", "is a file"), ("new", "is no unfinished cache")):
+    for name, told in (
+        ("mine", "is not a cache of latents"),
+        ("file", "is a file"),
+        ("new", "is not an unfinished cache"),
+    ):
         with pytest.raises(UserError, match=told):
             write(tmp_path / name, clips)
         with pytest.raises(UserError, match=told):
@@ -374,7 +381,7 @@ def test_a_damaged_array_is_told(tmp_path, name):
     path = tmp_path / "cache" / f"{name}.npy"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with pytest.raises(UserError, match=f"{name}.npy is cut short or was changed; encode the clips again"):
+    with pytest.raises(UserError, match=f"{name}.npy is truncated or was changed; encode the clips again"):
         CodeCache(tmp_path / "cache")
     path.write_bytes(bytes(len(whole)))
     with pytest.raises(UserError, match=f"{name}.npy cannot be read"):
@@ -418,7 +425,7 @@ def test_codes_that_are_none_are_told(tmp_path, value):
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     manifest.write_text(json.dumps(facts))
-    with pytest.raises(UserError, match="holds numbers that are no codes of its codec"):
+    with pytest.raises(UserError, match="contains values that are not codes of its codec"):
         CodeCache(tmp_path / "cache")
 
 
@@ -444,14 +451,14 @@ def test_a_damaged_manifest_is_told(tmp_path):
     for text, told in (
         ("{", "damaged"),
         ("[1]", "damaged"),
-        (json.dumps({"format": "another"}), "not that of a cache"),
-        (json.dumps({**facts, "plan": {**facts["plan"], "version": 9}}), "has version 9 and this reads 2"),
+        (json.dumps({"format": "another"}), "does not belong to a cache"),
+        (json.dumps({**facts, "plan": {**facts["plan"], "version": 9}}), "has version 9, but this one reads 2"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=told):
             CodeCache(tmp_path / "cache")
     path.unlink()
-    with pytest.raises(UserError, match="is no cache of latents; make one with `python -m data_prep encode`"):
+    with pytest.raises(UserError, match="is not a cache of latents; make one with `python -m data_prep encode`"):
         CodeCache(tmp_path / "cache")
 
 
@@ -460,7 +467,7 @@ def test_a_damaged_block_is_told(tmp_path, small_blocks):
     write(tmp_path / "cache", clips, 0, 2)
     block = next((tmp_path / "cache.part").rglob("*.safetensors"))
     block.write_bytes(block.read_bytes()[:-9])
-    with pytest.raises(UserError, match=f"{block.name} is damaged .*; delete it and give the command again"):
+    with pytest.raises(UserError, match=f"{block.name} is damaged .*; delete it and run the command again"):
         write(tmp_path / "cache", clips, 1, 2)
     block.unlink()
     assert write(tmp_path / "cache", clips).is_finished

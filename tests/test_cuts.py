@@ -156,5 +156,5 @@ def test_a_clip_of_nothing_but_cuts_is_refused(tmp_path):
     slow = ("--fps", "0.5", "--min-frames", "2")
     assert [row["id"] for row in prepare(folder, tmp_path / "out", *slow)] == ["b.mp4"]
     rejected = json.loads((tmp_path / "out" / "rejected.jsonl").read_text())
-    assert rejected["id"] == "a.mp4" and "no two of its frames are of one shot" in rejected["reason"]
+    assert rejected["id"] == "a.mp4" and "no shot has two frames" in rejected["reason"]
     assert len(prepare(folder, tmp_path / "off", *slow, "--cuts", "off")) == 2

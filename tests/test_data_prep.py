@@ -113,10 +113,10 @@ def test_each_bad_clip_is_refused_with_its_reason(prepared):
         "corrupt.mp4": "corrupt",
         "empty.mp4": "empty",
         "nothing.mp4": "does not exist",
-        "link.mp4": "leaves the folder",
-        "../outside.mp4": "leaves the folder",
-        "/etc/passwd": "leaves the folder",
-        "sub/../../outside.mp4": "leaves the folder",
+        "link.mp4": "points outside the folder",
+        "../outside.mp4": "points outside the folder",
+        "/etc/passwd": "points outside the folder",
+        "sub/../../outside.mp4": "points outside the folder",
         "x" * 400 + ".mp4": "cannot be used",
         "line 19 of captions.tsv": "no path",
         "sub": "not a file",
@@ -186,9 +186,9 @@ def test_text_files_beside_the_videos_are_captions(videos, tmp_path):
         "c.mp4": "it has no caption",
         "d.mp4": "its .txt is not UTF-8",
         "g.mp4": "its .json is damaged",
-        "h.mp4": "its .txt is larger than the 1 MiB that such a file may have; give a smaller one",
-        "link.mp4": "its .txt leaves the folder",
-        "pipe.mp4": "its .txt is a named pipe, not a file; give a plain file",
+        "h.mp4": "its .txt is larger than the limit of 1 MiB; give a smaller file",
+        "link.mp4": "its .txt points outside the folder",
+        "pipe.mp4": "its .txt is a named pipe, not a file; give a regular file",
         "z.mp4": "it is not a file",
     }
 
@@ -209,7 +209,7 @@ def test_a_clip_that_stands_still_is_refused_and_the_others_go_on(videos, tmp_pa
     finally:
         is_over.set()
     reasons = {row["id"]: row["reason"] for row in lines(tmp_path / "out" / "rejected.jsonl")}
-    assert "nothing more of it could be read for 90 s; --clip-timeout" in reasons["sub/bar2.mp4"]
+    assert "no further frame could be read for 90 s; raise --clip-timeout" in reasons["sub/bar2.mp4"]
     assert len(lines(tmp_path / "out" / "clips.jsonl")) == 6
 
 
@@ -240,7 +240,7 @@ def test_a_split_depends_on_the_name_alone():
         ("path\tcaption\nnothing.mp4\twords\n", [], "none of 1 clips could be used"),
         ("file\ttext\na.mp4\twords\n", [], "columns named path and caption"),
         ("", [], "columns named path and caption"),
-        ("path\tcaption\n", [], "speaks of no clip"),
+        ("path\tcaption\n", [], "describes no clips"),
         (b"path\tcaption\na.mp4\t\xff\xfe\n", [], "not UTF-8"),
         ("path\tcaption\tcaption\na.mp4\tx\ty\n", [], "the column caption twice"),
         ("path\tcaption\n", ["--split-column", "part"], "columns named path and caption and part"),

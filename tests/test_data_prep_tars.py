@@ -113,16 +113,16 @@ def test_what_is_wrong_in_a_tar_is_refused_with_its_reason(tmp_path, clip):
     rows, refused = prepared(folder, tmp_path / "out")
     assert list(rows) == ["x.tar/good.mp4"]
     expected = {
-        "link.tar": "leaves the folder",
+        "link.tar": "points outside the folder",
         "nothing.tar/*": "the tar is damaged",
         "pipe.tar/*": "the tar is a named pipe",
-        "packed.tar.gz": "unpack it",
-        "packed.tgz": "unpack it",
+        "packed.tar.gz": "decompress it",
+        "packed.tgz": "decompress it",
         "claims.tar/*": "the tar is damaged (a header is too long)",
-        "x.tar/../out.mp4": "leaves the tar",
-        "x.tar//abs.mp4": "leaves the tar",
-        "x.tar/a/../../b.mp4": "leaves the tar",
-        "x.tar/link.mp4": "not a plain file",
+        "x.tar/../out.mp4": "points outside the tar",
+        "x.tar//abs.mp4": "points outside the tar",
+        "x.tar/a/../../b.mp4": "points outside the tar",
+        "x.tar/link.mp4": "not a regular file",
         "x.tar/silent.mp4": "no caption",
         "x.tar/json.mp4": "its .json is damaged",
         "x.tar/nocaption.mp4": "its .json has no caption",
@@ -191,7 +191,7 @@ def test_a_cut_tar_gives_what_is_before_the_cut(tmp_path, clip):
     os.truncate(folder / "x.tar", last - len(clip) // 2)
     rows, refused = prepared(folder, tmp_path / "out")
     assert list(rows) == ["x.tar/a.mp4"]
-    assert refused["x.tar/b.mp4"] == "the tar ends before it does"
+    assert refused["x.tar/b.mp4"] == "it is cut off by the end of the tar"
     assert "the tar is damaged" in refused["x.tar/*"]
 
 

@@ -143,7 +143,7 @@ def test_a_starting_frame_beyond_every_model_is_refused(tmp_path: Path):
 
 
 def test_a_gif_that_stands_still_for_too_long_is_told(tmp_path: Path):
-    with pytest.raises(UserError, match="shows no picture for longer than 655 s"):
+    with pytest.raises(UserError, match="cannot show a frame for longer than 655 s"):
         video.save(np.zeros((66, 4, 4, 3), np.uint8), tmp_path / "x.gif", 0.1)
     assert not list(tmp_path.iterdir())
 

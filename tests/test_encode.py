@@ -194,15 +194,15 @@ def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, sma
 @pytest.mark.parametrize(
     "options, told",
     [
-        ([], "say what to encode: either --data FOLDER or"),
-        (["--data", "x", "folder", "y"], "say what to encode: either --data FOLDER or"),
+        ([], "give either --data FOLDER or"),
+        (["--data", "x", "folder", "y"], "give either --data FOLDER or"),
         (
             ["--data", "x", "--shard", "2", "--num-shards", "2"],
             "--shard must be from 0 to --num-shards - 1, not 2 of 2",
         ),
         (["--data", "x", "--max-frames", "0"], "--max-frames must be at least 1, not 0"),
         (["--data", "x"], "the prepared folder x does not exist"),
-        (["sprites", "--num-clips", "1"], "there is no recipe 'sprites' of videos; the recipes are folder, msrvtt"),
+        (["sprites", "--num-clips", "1"], "there is no recipe 'sprites' for videos; choose from folder, msrvtt"),
         (["folder", "y", "--size-px", "64"], "--size-px is 64, and .* was trained on 32 px; leave it out"),
         (["folder", "y"], "y is not a folder"),
         (["--data", "x", "--engine", "datatrove", "--shard", "1", "--num-shards", "2"], "leave --shard out"),
@@ -227,7 +227,7 @@ def test_the_cache_of_another_codec_is_refused(latents, videos, tiny_model, tmp_
     assert encode(tmp_path / "other", tmp_path / "latents", *recipe_of(videos)) == 2
     error = capsys.readouterr().err
     ours = json.loads((latents / "manifest.json").read_text())["plan"]["codes"][:16]
-    assert f"was made with the codec {ours}, and this is the codec" in error and error.count("\n") == 1
+    assert f"was made with the codec {ours}, but this is the codec" in error and error.count("\n") == 1
     assert content(tmp_path / "latents") == before
 
 

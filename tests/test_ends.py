@@ -99,7 +99,7 @@ def test_a_folder_that_is_gone_is_told_before_a_library_stumbles_on_it(tmp_path:
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     assert exit_code(lambda: pytest.fail("it was begun")) == 2
-    assert "error: the folder in which this was started is gone; change to one that exists" in capsys.readouterr().err
+    assert "error: the current folder no longer exists; change to one that does" in capsys.readouterr().err
 
 
 def test_python_without_docstrings_is_refused():
@@ -114,7 +114,7 @@ def test_a_library_that_finds_no_room_is_lack_of_memory(capsys):
     def load():
         raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
 
-    assert exit_code(load) == 2 and "error: memory has run out" in capsys.readouterr().err
+    assert exit_code(load) == 2 and "error: out of memory" in capsys.readouterr().err
     with pytest.raises(ImportError, match="no such thing"):
         exit_code(lambda: (_ for _ in ()).throw(ImportError("no such thing")))
 
@@ -147,7 +147,7 @@ def test_an_output_that_is_full_is_told():
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: writing failed: No space left on device; make room, and run it again\n"
+    assert done.stderr == "error: writing failed: No space left on device; free some space and run it again\n"
 
 
 def test_a_disk_that_is_full_is_told_and_one_that_cannot_be_read_is_not_called_so(capsys):
@@ -175,6 +175,6 @@ def test_a_real_command_that_is_told_to_end(tmp_path: Path):
         time.sleep(0.02)
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 143 and said.endswith("stopped: it was told to end (SIGTERM).\n")
+    assert process.returncode == 143 and said.endswith("stopped by SIGTERM.\n")
     assert "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["clips.part"], "its lock went with it"

@@ -300,7 +300,7 @@ def test_a_bad_evaluation_is_named_and_the_others_compared(run: Run):
         (("--videos", "bare"), "bare has none of prompts.tsv, prompts.csv, prompts.jsonl; name the table"),
         (("--data", "nowhere"), "nowhere does not exist"),
         (("--num-frames", 17, "--metrics", "flow"), "0.mp4 is too short: 16 frames at 8 per second"),
-        (("--fps", 5, "--metrics", "flow"), "0.mp4 has 8 frames per second, no multiple of the protocol's 5"),
+        (("--fps", 5, "--metrics", "flow"), "0.mp4 has 8 frames per second, not a multiple of the protocol's 5"),
         (("--checkpoint", "nowhere"), "there is no model 'nowhere'"),
         (("--batch", 0), "--batch must be at least 1"),
     ],
@@ -322,5 +322,5 @@ def test_names_that_are_scenes_must_be_those_of_the_protocol(run: Run, tiny_mode
     assert run(*how, "--num-videos", 2)[0] == 0
     code, _, err = run(*how, "--num-videos", 2, "--seed", 5)
     assert code == 2 and "the first is sprites-5-val-000000; every clip needs a video of its" in err
-    assert run("--prompts", "x.tsv")[2] == "error: --prompts goes with --videos\n"
+    assert run("--prompts", "x.tsv")[2] == "error: --prompts needs --videos\n"
     assert "name their folder by --videos" in run(*SMALL, "--data", "table", "--metrics", "psnr")[2]

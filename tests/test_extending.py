@@ -202,22 +202,22 @@ def test_files_and_entry_points_are_found_by_name_and_imported_when_asked_for(tm
 @pytest.mark.parametrize(
     "files, points, asked, words",
     [
-        ({"second.py": "x = 1\n"}, "", "second", "second.py should register the thing second and does not"),
-        ({"second.py": "x = 1\n"}, "", "misspelt", "second.py should register the thing second and does not"),
-        ({"second.py": GOOD.format("other")}, "", "second", "second.py should register the thing second"),
+        ({"second.py": "x = 1\n"}, "", "second", "second.py does not register the thing second"),
+        ({"second.py": "x = 1\n"}, "", "misspelt", "second.py does not register the thing second"),
+        ({"second.py": GOOD.format("other")}, "", "second", "second.py does not register the thing second"),
         ({"second.py": "import nothing_there\n"}, "", "second", "ModuleNotFoundError: No module named 'nothing_there'"),
-        ({"second.py": "raise SystemExit(0)\n"}, "", "second", "second.py: SystemExit: 0; repair it or take it away"),
+        ({"second.py": "raise SystemExit(0)\n"}, "", "second", "second.py: SystemExit: 0; repair or remove it"),
         ({"second.py": "def\n"}, "", "second", "SyntaxError"),
         ({}, "second = gone_module\n", "second", r"the package offered \(entry point second = gone_module of things"),
         (
             {"second.py": ""},
             "second = gone\n",
             "first",
-            "the thing second is there twice, in things.*second.py and in the",
+            "the thing second is defined twice, in things.*second.py and in the",
         ),
-        ({}, "first = mine\n", "first", "the thing first is there twice, in own_things.* and in the package offered"),
+        ({}, "first = mine\n", "first", "the thing first is defined twice, in own_things.* and in the package offered"),
         ({"second.py": GOOD.format("first")}, "", "second", "registered twice, by own_things.* and by things"),
-        ({"second.py": GOOD.format("Second")}, "", "second", "small letters, digits and underscores"),
+        ({"second.py": GOOD.format("Second")}, "", "second", "lower-case letters, digits and underscores"),
         ({}, "", "frst", "there is no thing 'frst'; did you mean first?"),
     ],
 )
@@ -231,13 +231,13 @@ def test_no_extension_fails_in_silence(tmp_path, monkeypatch, capsys, files, poi
 def test_entries_that_cannot_be_used_are_refused():
     with pytest.raises(UserError, match="no ProcessSection"):
         PROCESSES.register("odd")(dict)
-    with pytest.raises(UserError, match="the process odd has no build; write it in ProcessSection"):
+    with pytest.raises(UserError, match="the process odd does not implement build; add it to ProcessSection"):
         PROCESSES.register("odd")(ProcessSection)
     with pytest.raises(UserError, match=r'write `kind: Literal\["odd"\] = "odd"` in MaskProcess'):
         PROCESSES.register("odd")(PROCESSES["mask"])
-    with pytest.raises(UserError, match="called like another line of the training log"):
+    with pytest.raises(UserError, match="the name of another entry of the training log"):
         CONTRAST_TERMS.register("bound")(len)
-    with pytest.raises(UserError, match="which is no function"):
+    with pytest.raises(UserError, match="which is not a function"):
         CONTRAST_TERMS.register("odd")(3)
     with pytest.raises(UserError, match="register a Metric with scores"):
         METRICS.register("odd")(len)
@@ -245,7 +245,7 @@ def test_entries_that_cannot_be_used_are_refused():
         METRICS.register("odd")(type(METRICS["psnr"])(METRICS["psnr"].scores, len, meaning="It is odd."))
     with pytest.raises(UserError, match="needs `measure`"):
         METRICS.register("odd")(type(METRICS["psnr"])({"odd": METRICS["psnr"].scores["psnr"]}))
-    with pytest.raises(UserError, match="no Recipe with a description"):
+    with pytest.raises(UserError, match="not a Recipe with a description"):
         RECIPES.register("odd")(len)
     assert not any("odd" in registry for registry in REGISTRIES.values())
 

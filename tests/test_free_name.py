@@ -105,7 +105,9 @@ def test_no_json_of_another_kind_is_replaced():
     assert drawn(out="clip.mp4").json.name == "clip.mp4.json"
     Path("other.json").write_text("{}")
     Path("other.mp4.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match=r"other\.json and other\.mp4\.json are not its own; choose another --out"):
+    with pytest.raises(
+        UserError, match=r"other\.json and other\.mp4\.json belong to something else; choose another --out"
+    ):
         drawn(out="other.mp4")
 
 

@@ -188,7 +188,7 @@ def test_grey_tiffs_of_every_depth(tmp_path, order, bits, is_turned):
     try:
         assert read_image(tmp_path / "a.tiff")[0, :, 0].tolist() == wanted
     except UserError as error:  # some that Pillow does not know are refused by name, never shown wrong
-        assert (bits, is_turned) in ((12, True), (16, True)) and "not a picture of a kind that is read" in str(error)
+        assert (bits, is_turned) in ((12, True), (16, True)) and "not an image in a supported format" in str(error)
 
 
 def test_cmyk_is_converted(tmp_path):
@@ -259,10 +259,13 @@ BAD_FILES = {
     "long name": (lambda folder: folder / ("x" * 400 + ".png"), "cannot be read"),
     "targa": (lambda folder: saved(folder / "a.tga"), "use PNG, JPEG"),
     "icon": (lambda folder: saved(folder / "a.ico"), "use PNG, JPEG"),
-    "nothing to see": (lambda folder: saved(folder / "a.png", alpha=0), "a.png is transparent, so there is nothing"),
+    "nothing is visible": (
+        lambda folder: saved(folder / "a.png", alpha=0),
+        "a.png is transparent, so there is nothing",
+    ),
     "pipe": (lambda folder: os.mkfifo(folder / "a.png") or folder / "a.png", "is a named pipe, not a file"),
-    "zeros": (lambda folder: sparse(folder / "a.gif", b"GIF89a\1\0\1\0\0\0\0"), "goes on without a picture"),
-    "endless remark": (lambda folder: sparse(folder / "a.png", REMARK), "goes on without a picture"),
+    "zeros": (lambda folder: sparse(folder / "a.gif", b"GIF89a\1\0\1\0\0\0\0"), "too much data besides its image"),
+    "endless remark": (lambda folder: sparse(folder / "a.png", REMARK), "too much data besides its image"),
     "postscript": (
         lambda folder: written(folder / "a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
         "not",

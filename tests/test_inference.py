@@ -151,7 +151,7 @@ def test_a_difference_between_machines_is_told(run: Run, frame: Path):
     Path("a.json").write_text(json.dumps(kept))
     code, _, err = run("--from-json", "a.json")
     assert code == 0
-    assert "note: first drawn with torch 2.11.0" in err
+    assert "note: sampled with torch 2.11.0" in err
 
 
 @pytest.mark.parametrize("suffix", request.SUFFIXES)

@@ -310,10 +310,10 @@ def test_rows_that_cannot_be_used_are_rejected_with_the_reason(tmp_path, clip, m
     expected = {
         "line 2: ../../../x": "path separator",
         "line 3: /etc/passwd": "absolute path",
-        "line 4: short": "none of YouTube's",
-        "line 5: aaaaaaaaaa\n": "no name of a file",
-        "line 6: ": "no id",
-        "line 7": "no id",
+        "line 4: short": "not a YouTube id",
+        "line 5: aaaaaaaaaa\n": "not a valid file name",
+        "line 6: ": "no video id",
+        "line 7": "no video id",
         "line 8: bbbbbbbbbbb": "ends before it begins",
         "line 9: bbbbbbbbbbb": "ends before it begins",
         "line 10: bbbbbbbbbbb": "timestamps",
@@ -326,7 +326,7 @@ def test_rows_that_cannot_be_used_are_rejected_with_the_reason(tmp_path, clip, m
         "line 17": "no JSON object",
         "line 18": "more than 5,000 bytes",
         "line 19": "no JSON object",
-        "ccccccccccc_00:00:00.000_00:00:01.000": "leaves the folder",
+        "ccccccccccc_00:00:00.000_00:00:01.000": "points outside the folder",
     }
     reasons = {name: row["reason"] for name, row in rows_of(tmp_path / "out", "rejected.jsonl").items()}
     assert set(reasons) == set(expected)
@@ -414,13 +414,13 @@ def test_metadata_that_are_a_pipe_are_refused(tmp_path):
         ([b"YoutubeID,Caption"], [], "first line"),
         ([{"YoutubeID": "x", "Caption": "y"}], [], "no column Start_timestamp"),
         (TRUE_ROWS, ["--column", "id=video"], "no column video"),
-        (TRUE_ROWS, ["--column", "name=video"], "needs KEY=NAME"),
-        (TRUE_ROWS, ["--column", "id"], "needs KEY=NAME"),
+        (TRUE_ROWS, ["--column", "name=video"], "must be KEY=NAME"),
+        (TRUE_ROWS, ["--column", "id"], "must be KEY=NAME"),
         ([{**TRUE_ROWS[0], "UMT_Score": 0.5}], ["--val-share", "1"], "--val-share"),
         ([{k: v for k, v in TRUE_ROWS[0].items() if k != "UMT_Score"}], ["--min-umt", "0.4"], "no column UMT_Score"),
         (TRUE_ROWS, ["--out", "out"], "none of the wanted clips"),
         (TRUE_ROWS, ["--out", "out", "--videos", "nothing"], "folder of videos"),
-        (TRUE_ROWS, [], "say with --out"),
+        (TRUE_ROWS, [], "name it with --out"),
     ],
 )
 def test_a_wrong_call_ends_with_one_sentence_and_code_2(tmp_path, capsys, monkeypatch, rows, options, sentence):
@@ -428,7 +428,7 @@ def test_a_wrong_call_ends_with_one_sentence_and_code_2(tmp_path, capsys, monkey
     (tmp_path / "videos").mkdir()
     if rows is not None:
         write_rows(tmp_path / "m.jsonl", rows)
-    dry = [] if sentence.startswith(("none of", "folder of", "say with")) else ["--check-only"]
+    dry = [] if sentence.startswith(("none of", "folder of", "name it with")) else ["--check-only"]
     assert run(tmp_path / "m.jsonl", tmp_path / "videos", *dry, *options) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("error: ")
@@ -438,7 +438,7 @@ def test_a_wrong_call_ends_with_one_sentence_and_code_2(tmp_path, capsys, monkey
 def test_a_cut_packed_file_is_named(tmp_path):
     packed = tmp_path / "m.jsonl.gz"
     packed.write_bytes(gzip.compress(b"\n".join(json.dumps(TRUE_ROWS[0]).encode() for _ in range(2000)))[:-200])
-    with pytest.raises(UserError, match="cannot be read to the end"):
+    with pytest.raises(UserError, match="cannot be read completely"):
         list(Metadata(packed))
 
 
@@ -493,7 +493,7 @@ def test_a_list_never_overwrites_something_else(tmp_path, capsys):
     metadata = write_rows(tmp_path / "m.jsonl", TRUE_ROWS)
     (tmp_path / "notes.txt").write_text("precious")
     assert run(metadata, tmp_path / "new", "--download-list", str(tmp_path / "notes.txt")) == 2
-    assert "no list of addresses" in capsys.readouterr().err
+    assert "not a list of addresses" in capsys.readouterr().err
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 

@@ -217,7 +217,7 @@ def test_what_belongs_to_another_is_never_loaded(which: str, load: Load, folder:
 def test_a_folder_that_others_may_write_is_refused(mode: int, load: Load, folder: Path):
     folder.mkdir()
     folder.chmod(mode)
-    refused(load, "is not used, for it may be written by everybody")
+    refused(load, "is not used: it is writable by everybody")
     assert list(folder.iterdir()) == []
 
 
@@ -226,7 +226,7 @@ def test_so_is_a_library_that_others_may_write(load: Load, folder: Path):
     load()
     (library,) = folder.iterdir()
     library.chmod(0o666)
-    refused(load, "may be written by everybody")
+    refused(load, "is writable by everybody")
 
 
 def test_every_step_of_the_way_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -236,7 +236,7 @@ def test_every_step_of_the_way_is_looked_at(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     check_own("a/../a/./b")
     (tmp_path / "a").chmod(0o777)
-    with pytest.raises(NotOwn, match=f"{tmp_path}/a may be written by everybody"):
+    with pytest.raises(NotOwn, match=f"{tmp_path}/a is writable by everybody"):
         check_own(inner)
     (tmp_path / "a").chmod(0o1777)  # as /tmp: only owners may rename what lies in it
     check_own(inner)
@@ -244,7 +244,7 @@ def test_every_step_of_the_way_is_looked_at(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "open" / "link").symlink_to("../a/b")
     (tmp_path / "link").symlink_to("open/link")
-    with pytest.raises(NotOwn, match=f"{tmp_path}/open may be written by everybody"):  # on the way, not at its end
+    with pytest.raises(NotOwn, match=f"{tmp_path}/open is writable by everybody"):  # on the way, not at its end
         check_own(tmp_path / "link")
     (tmp_path / "open").chmod(0o755)
     check_own(tmp_path / "link")
@@ -271,7 +271,7 @@ def test_a_group_of_the_users_own_may_write(tmp_path: Path, monkeypatch: pytest.
         if is_own:
             check_own(tmp_path)
         else:
-            with pytest.raises(NotOwn, match="may be written by a group"):
+            with pytest.raises(NotOwn, match="is writable by a group"):
                 check_own(tmp_path)
 
 

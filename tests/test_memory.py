@@ -41,7 +41,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
         raise error
 
     assert exit_code(short) == 2
-    assert capsys.readouterr().err.startswith("error: memory has run out; free some, or")
+    assert capsys.readouterr().err.startswith("error: out of memory; free some, or")
     pipe = ImageToVideo.from_pretrained(tiny_model, "cpu")
     with monkeypatch.context() as patch:
         patch.setattr(pipe.sampler, "next_frame", short)
@@ -155,5 +155,5 @@ def test_the_memory_in_the_message_is_the_containers(tmp_path: Path, monkeypatch
     assert memory.total_bytes() > 10**8
     assert memory.size(1.5e9) == "1.5 GB"
     memory.check_fits(100, "x", "y", has=100)
-    with pytest.raises(UserError, match="x needs at least 101 B of memory and there are 100 B; y"):
+    with pytest.raises(UserError, match="x needs at least 101 B of memory, but this machine has 100 B; y"):
         memory.check_fits(101, "x", "y", has=100)

@@ -107,7 +107,7 @@ def test_a_record_from_before_is_drawn_again(folder: Path):
     made_with = {"model_sha256": folder_digest(folder), "versions": {}, "device": "cpu", "threads": 1}
     assert request.differences(record, made_with, lambda: earlier_digests(folder)) == []
     nudged(folder / "denoiser.safetensors")
-    with pytest.raises(UserError, match="give the same model with --checkpoint"):
+    with pytest.raises(UserError, match="give that model with --checkpoint"):
         request.differences(record, made_with, lambda: earlier_digests(folder))
 
 

@@ -176,7 +176,7 @@ def test_check_only_prints_a_table_and_writes_nothing(prepared, capsys):
     ]
     assert "train: 6,511 of the published 6,513 are in none of these files" in shown
     assert "videos that no annotation names: video77" in shown
-    assert "1 videos of a name that an earlier folder has too are left out" in shown
+    assert "1 videos with the same name as one in an earlier folder are left out" in shown
     assert content(prepared) == before
 
 
@@ -188,7 +188,7 @@ def test_without_the_test_split_it_says_so_and_goes_on(tmp_path, clip, capsys):
     assert prepare(annotations, videos, tmp_path / "out") == 0
     told = capsys.readouterr()
     assert f"not found: {TEST}" in told.err
-    assert "test: no video at all, as in the copy on Kaggle" in told.err
+    assert "test: no videos, as in the copy on Kaggle" in told.err
     assert "test: 2,990 of the published 2,990 are in none of these files" in told.err
     assert "train: no file for video1" in told.err
     assert "2 clips (1 train, 1 val)" in told.out
@@ -245,15 +245,15 @@ def test_rows_that_point_elsewhere_are_rejected_with_the_reason(tmp_path, clip):
         "a\\b": "path separator",
         "C:\\x": "absolute path",
         "..": "path separator",
-        "x\0y": "no name of a file",
-        "x" * 300: "no name of a file",
-        "videos[9] of a.json": "no id of a video",
-        "videos[10] of a.json": "no id of a video",
-        "videos[11] of a.json": "no id of a video",
-        "videos[12] of a.json": "no id of a video",
-        "videos[13] of a.json": "video0 comes a second time",
+        "x\0y": "not a valid file name",
+        "x" * 300: "not a valid file name",
+        "videos[9] of a.json": "no video id",
+        "videos[10] of a.json": "no video id",
+        "videos[11] of a.json": "no video id",
+        "videos[12] of a.json": "no video id",
+        "videos[13] of a.json": "video0 occurs twice",
         "videos[15] of a.json": "path separator",
-        "video3": "its split is none of",
+        "video3": "its split is not",
         "sentences[1] of a.json": "needs a video_id and a caption",
         "sentences[2] of a.json": "needs a video_id and a caption",
         "sentences[3] of a.json": "needs a video_id and a caption",
@@ -270,7 +270,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path, clip):
     videos = write_videos(tmp_path / "videos", clip, "video0.mp4")
     (videos / "video1.mp4").symlink_to(tmp_path / "outside.mp4")
     assert prepare(annotations, videos, tmp_path / "out") == 0
-    assert rows_of(tmp_path / "out", "rejected.jsonl")["video1"]["reason"] == "its path leaves the folder"
+    assert rows_of(tmp_path / "out", "rejected.jsonl")["video1"]["reason"] == "its path points outside the folder"
 
 
 # ------------------------------------------------------------------------------------------------------- the splits
@@ -297,7 +297,7 @@ def test_the_retrieval_splits(tmp_path, clip):
     parts, bad = assign("9k", read, find_files([annotations]))
     assert parts["train"] == {"video1": ("caption 1",), "video8000": ()}
     assert [(item.name, item.refusal) for item in bad] == [
-        ("line 4 of MSRVTT_train.9k.csv: ../x", "its id holds a path separator")
+        ("line 4 of MSRVTT_train.9k.csv: ../x", "its id contains a path separator")
     ]
     assert assign("7k", read, find_files([annotations]))[0]["train"].keys() == {"video0", "video1"}
     own = tmp_path / "own.csv"
@@ -331,7 +331,7 @@ def test_a_file_that_calls_everything_train_is_not_believed(tmp_path, capsys):
     files.test_list.path.write_text("video_id,sentence\nvideo9999,x\n")
     assert len(assign("7k", read, files)[0]["train"]) == 7010
     assert run(tmp_path / "msrvtt_data.zip", tmp_path, "--check-only") == 0
-    assert "the official splits are told from the ids instead" in capsys.readouterr().out
+    assert "the splits are taken from the ids instead" in capsys.readouterr().out
     (tmp_path / "own.json").write_text(annotation([*everything, video(0, "train", video_id="mine")], []))
     assert not read_annotations([Packed(tmp_path / "own.json")]).is_relabelled  # not MSR-VTT's ids: left as it is
 
@@ -370,8 +370,8 @@ def test_annotations_that_are_a_pipe_are_refused(tmp_path, suffix):
         ({}, [], "no annotation file of MSR-VTT"),
         ({TEST: "{"}, [], "no JSON"),
         ({TEST: "[" * 100_000}, [], "no JSON"),
-        ({TEST: "[]"}, [], "needs the lists videos and sentences"),
-        ({TEST: '{"videos": [], "sentences": {}}'}, [], "needs the lists videos and sentences"),
+        ({TEST: "[]"}, [], "has no lists videos and sentences"),
+        ({TEST: '{"videos": [], "sentences": {}}'}, [], "has no lists videos and sentences"),
         ({TEST: b"\xff\xfe\xff"}, [], "no JSON"),
         ({TEST: annotation([], [])}, ["--split", "9k"], "needs MSRVTT_JSFUSION_test.csv"),
         ({TEST: annotation([], []), "MSRVTT_JSFUSION_test.csv": "a,b\n"}, ["--split", "9k"], "needs columns named"),
@@ -382,11 +382,11 @@ def test_annotations_that_are_a_pipe_are_refused(tmp_path, suffix):
                 "MSRVTT_train.7k.csv": "video_id\nvideo1\n",
             },
             ["--split", "7k"],
-            "video1 and 0 more are in",
+            "video1 and 0 more are both in",
         ),
         ({TEST: annotation([video(1, "test")], []), TRAIN_VAL: annotation([video(1, "train")], [])}, [], "only one of"),
         ({f"{TEST}.gz": b"\x1f\x8bno"}, [], "get another copy"),
-        ({f"{TEST}.zip": b"PK\x03\x04no"}, [], "no zip archive, or damaged"),
+        ({f"{TEST}.zip": b"PK\x03\x04no"}, [], "not a zip archive, or is damaged"),
     ],
 )
 def test_annotations_that_cannot_be_used_are_one_sentence(tmp_path, capsys, files, options, sentence):
@@ -404,7 +404,7 @@ def test_folders_that_are_not_there_and_a_missing_out_are_named(tmp_path, capsys
     for arguments, sentence in (
         ((tmp_path / "nothing", tmp_path, "--check-only"), "nothing does not exist"),
         ((annotations, tmp_path / "nothing", "--check-only"), "folder of videos"),
-        ((annotations, tmp_path), "say with --out"),
+        ((annotations, tmp_path), "name it with --out"),
     ):
         assert run(*arguments) == 2
         assert sentence in capsys.readouterr().err
@@ -456,7 +456,7 @@ def test_copies_of_one_file_must_be_equal(tmp_path):
 @pytest.mark.parametrize("member", ["../x.json", "a/../../x", "/etc/passwd", "C:\\x", "..\\x"])
 def test_an_archive_that_points_outside_is_refused(tmp_path, member):
     zipped(tmp_path / "z.zip", {TEST: annotation([], []), member: "x"})
-    with pytest.raises(UserError, match="points outside of it"):
+    with pytest.raises(UserError, match="points outside the archive"):
         find([tmp_path], [TEST])
     zipped(tmp_path / "z.zip", {"other.json": "x", member: "x"})
     assert find([tmp_path], [TEST]) == {}  # nobody wants anything of it

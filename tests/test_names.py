@@ -134,7 +134,7 @@ def test_such_clips_are_refused_by_name_and_the_others_taken(
 
 def test_a_caption_of_half_a_letter_is_refused():
     item = Item("x.mp4", Path("x.mp4"), "x.mp4", ("it moves", "it \ud83d stops"), "train")
-    assert "half a letter" in item.refusal and item.captions == ()
+    assert "not valid Unicode" in item.refusal and item.captions == ()
     assert Item("x.mp4", Path("x.mp4"), "x.mp4", ("it \U0001f600 moves",), "train").refusal is None
 
 
@@ -142,7 +142,7 @@ def test_a_row_of_half_a_letter_is_refused(tmp_path: Path):
     lines = ['{"path": "caf\\udce9.mp4"}', '{"path": "\\ud83d\\ude00.mp4"}', '{"path": "\\\\udce9.mp4"}']
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     faults = [row.fault for row in read_table(tmp_path / "t.jsonl", "captions", ("path",)).rows]
-    assert "half a letter" in faults[0] and faults[1:] == [None, None]
+    assert "lone surrogate" in faults[0] and faults[1:] == [None, None]
 
 
 def test_a_study_of_such_videos_is_refused(odd_file, tmp_path: Path):

@@ -408,7 +408,7 @@ def test_each_kind_of_negatives_can_be_switched(inter, far, shuffled, codec, bat
 
 
 def test_no_negatives_at_all_are_refused():
-    with pytest.raises(ValueError, match="frame_frame has a weight and no negatives"):
+    with pytest.raises(ValueError, match="frame_frame has a weight but no negatives"):
         ContrastConfig(frame_frame=0.1, inter=False, far=False)
     ContrastConfig(frame_text=0.1, inter=False, far=False)
     with pytest.raises(ValueError, match="symmetric compares frames of different clips"):

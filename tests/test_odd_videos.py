@@ -198,7 +198,7 @@ def test_hevc_with_transparency_is_refused_and_not_shown_without(tmp_path: Path)
             other.pts, other.dts, other.time_base, other.stream = packet.pts, packet.dts, packet.time_base, stream
             other.is_keyframe = packet.is_keyframe
             made.mux(other)
-    with pytest.raises(ClipRejected, match="nothing here reads HEVC's transparency; convert it to VP9"):
+    with pytest.raises(ClipRejected, match="transparent HEVC, which is not supported; convert it to VP9"):
         read_clip(tmp_path / "b.ts", size_px=32)
 
 

@@ -247,7 +247,7 @@ def test_an_order_needs_a_model_of_masks(pipe, start, order, monkeypatch):
     diffusion = config.diffusion.model_copy(update={"process": BridgeProcess()})
     changed = replace(pipe.model, config=config.model_copy(update={"diffusion": diffusion}))
     monkeypatch.setattr(pipe, "model", changed)
-    with pytest.raises(UserError, match=f"order {order} needs the process mask, and the model's is bridge"):
+    with pytest.raises(UserError, match=f"order {order} needs the process mask, but the model uses bridge"):
         pipe(start, CAPTION, order=order, **LOOK)
     assert pipe(start, CAPTION, **LOOK).frames.shape == (3, 32, 32, 3)
 

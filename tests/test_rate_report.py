@@ -315,7 +315,7 @@ def test_scores_of_evaluate_are_of_whole_systems(tmp_path: Path):
     [
         ("c=x.jsonl", None, "c is none of the systems"),
         ("x.jsonl", '{"metric": "m", "value": 1}\n', "say nothing of this study's systems"),
-        ("x.jsonl", "[1]\n", "line 1: expected an object"),
+        ("x.jsonl", "[1]\n", "line 1: expected a JSON object"),
         ("x.jsonl", '{"value": 1}\n', "has no metric"),
         ("x.txt", "", "must be a .tsv, .csv or .jsonl"),
         ("x.tsv", "metric\tsystem\tvalue\tbetter\nm\ta\t1\tbest\n", "better is 'best'"),

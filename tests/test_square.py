@@ -99,7 +99,9 @@ def test_a_gap_is_so_many_frames_or_so_many_seconds(gap, fps, frames):
 
 
 def test_a_gap_shorter_than_a_frame_is_refused():
-    with pytest.raises(UserError, match="max_gap is 0.1 s, and the data have a frame every 0.125 s; raise it"):
+    with pytest.raises(
+        UserError, match="max_gap is 0.1 s, shorter than the 0.125 s between two frames of the data; raise it"
+    ):
         DiffusionConfig(max_gap="0.1 s").max_gap_frames(8.0)
 
 

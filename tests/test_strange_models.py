@@ -244,7 +244,7 @@ def test_a_model_far_larger_than_its_file_is_refused(model: Path):
     config = config_file.load(model / "config.yaml", Config, ["denoiser.width=1000000"])
     (model / "config.yaml").write_text(config_file.dump(config))
     with pytest.raises(
-        UserError, match=r"denoiser.safetensors does not fit its config.yaml: that describes [\d,]{15,} numbers"
+        UserError, match=r"denoiser.safetensors does not fit its config.yaml: it needs [\d,]{15,} parameters"
     ):
         ImageToVideo.from_pretrained(model, "cpu")
     with pytest.raises(UserError, match="num_layers"):

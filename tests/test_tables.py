@@ -95,7 +95,7 @@ def test_too_many_fields_are_refused_by_line_where_the_sentence_is_not_last():
     text = 'caption,path\na box, moving,a.mp4\n"two\nlines",b.mp4\na box, again,c.mp4\nfine,d.mp4,,\n'
     assert cells(text) == [2, ("b.mp4", "two\nlines"), 5, ("d.mp4", "fine")]
     fault = parse(text, ".csv", "t", ("path",), sentence="caption").rows[0].fault
-    assert "3 fields, and the first line names 2" in fault and "a comma needs quotes" in fault
+    assert "3 fields, but the first line has 2" in fault and "a comma needs quotes" in fault
 
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv"])
@@ -132,7 +132,7 @@ def test_lines_of_json_are_rows_by_their_lines():
     lines = [json.dumps({"path": "a.mp4", "caption": "one\u2028two"}, ensure_ascii=False), "", '{"path": "b.mp4"}']
     assert cells("\r\n".join(lines), ".jsonl") == [("a.mp4", "one\u2028two"), ("b.mp4", None)]
     for line in ("{", "[1]", "3", '{"path": "a", "path": "b"}', "[" * 100_000):
-        with pytest.raises(UserError, match="t, line 2: expected an object with path and caption"):
+        with pytest.raises(UserError, match="t, line 2: expected a JSON object with path and caption"):
             cells("\n" + line, ".jsonl")
 
 

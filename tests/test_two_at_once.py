@@ -125,7 +125,7 @@ def test_who_comes_second_is_told_and_touches_nothing(name: str, run, tmp_path: 
         code, said = run(entrance, *arguments)
         after = sorted(tmp_path.rglob("*"))
     assert code == 2
-    assert "is being written by process" in said and "wait until that has ended" in said
+    assert "is being written by process" in said and "wait for it to finish" in said
     assert after == before
 
 
@@ -158,7 +158,9 @@ def test_what_is_kept_in_a_prepared_folder_is_not_replaced_with_it(run, tmp_path
     (tmp_path / "clips" / name).mkdir()
     before = {path: path.read_bytes() for path in (tmp_path / "clips").iterdir() if path.is_file()}
     code, said = run(PREP, *SPRITES, "--seed", 1, "--out", "clips")
-    assert code == 2 and f"holds more than a prepared folder ({name}); name another, or move that away" in said
+    assert (
+        code == 2 and f"contains more than a prepared folder ({name}); choose another, or move that file away" in said
+    )
     assert {path: path.read_bytes() for path in (tmp_path / "clips").iterdir() if path.is_file()} == before
     (tmp_path / "clips" / name).rename(tmp_path / name)
     (tmp_path / "clips" / ".DS_Store").touch()
@@ -175,7 +177,7 @@ def test_what_lies_beside_a_prepared_folder_is_nobody_elses(run, tmp_path: Path)
     (tmp_path / "clips.part").mkdir()
     (tmp_path / "clips.part" / "thesis.txt").write_text("mine")
     code, said = run(PREP, *SPRITES, "--seed", 2, "--out", "clips")
-    assert code == 2 and "clips.part holds more than an unfinished prepared folder (thesis.txt)" in said
+    assert code == 2 and "clips.part contains more than an unfinished prepared folder (thesis.txt)" in said
     assert (tmp_path / "clips.part" / "thesis.txt").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "clips.old", "clips.part"]
 

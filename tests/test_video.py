@@ -144,9 +144,9 @@ def test_scale_makes_squares_of_pixels(tmp_path):
         ("a.avi", r"\.mp4, \.gif, \.webp, or a folder"),
         ("file.txt/a.mp4", "cannot write"),
         ("file.txt/", "is a file"),
-        ("full/", "other files than frames"),
+        ("full/", "files other than frames"),
         ("x" * 300 + ".gif", "cannot write"),
-        ("full/../..", "name a new one"),
+        ("full/../..", "choose a new name"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named(tmp_path, name, sentence):
@@ -175,7 +175,7 @@ def test_a_disk_that_refuses_leaves_the_earlier_file_and_no_rest(tmp_path, name)
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 def test_an_impossible_rate_is_refused(tmp_path, fps):
-    with pytest.raises(UserError, match="fps must be over 0"):
+    with pytest.raises(UserError, match="fps must be above 0"):
         video.save(moving_bar(2), tmp_path / "a.mp4", fps)
 
 
@@ -335,12 +335,12 @@ BAD_CLIPS = {
     "missing": (lambda folder: folder / "nothing.mp4", "does not exist"),
     "folder": (lambda folder: folder, "not a file"),
     "empty": (lambda folder: written(folder / "a.mp4", b""), "empty"),
-    "text": (lambda folder: written(folder / "a.mp4", b"I am not a video.\n" * 50), "corrupt or no video"),
-    "zeros": (lambda folder: written(folder / "a.mp4", bytes(5000)), "corrupt or no video"),
+    "text": (lambda folder: written(folder / "a.mp4", b"I am not a video.\n" * 50), "corrupt or not a video"),
+    "zeros": (lambda folder: written(folder / "a.mp4", bytes(5000)), "corrupt or not a video"),
     "sound alone": (lambda folder: write_sound(folder / "a.mkv"), "no video stream"),
     "one frame": (lambda folder: write_clip(folder / "a.mp4", grey_steps(1)), "one frame"),
     "a still": (lambda folder: video.save(moving_bar(1), folder / "a.gif", 8), "one frame"),
-    "cut mp4": (lambda folder: written(folder / "a.mp4", good(folder, "mp4")[:20000]), "corrupt or no video"),
+    "cut mp4": (lambda folder: written(folder / "a.mp4", good(folder, "mp4")[:20000]), "corrupt or not a video"),
     "cut avi": (lambda folder: written(folder / "a.avi", good(folder, "avi")[:20000]), "damaged|cut short"),
     "cut mkv": (lambda folder: written(folder / "a.mkv", good(folder, "mkv")[:60000]), "damaged|cut short"),
     "cut gif": (lambda folder: written(folder / "a.gif", good(folder, "gif")[:60000]), "cut short"),

@@ -28,9 +28,9 @@ def base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         seen.append(path)
         walked = " -> ".join(printable(file) for file in seen)
         if any(here == file.resolve() for file, _ in chain):
-            raise UserError(f"{walked}: `base` goes round in a circle; remove one of them.")
+            raise UserError(f"{walked}: the `base` lines form a cycle; remove one of them.")
         if len(chain) > _MAX_BASES:
-            raise UserError(f"{walked}: `base` goes more than {_MAX_BASES} files deep; merge some of them.")
+            raise UserError(f"{walked}: the chain of `base` files is longer than {_MAX_BASES}; merge some of them.")
         base = layer.pop("base", None)
         chain.append((path, layer))
         if base is None:
@@ -51,7 +51,7 @@ def _read(path: Path, needed_by: Path | None) -> dict[str, Any]:
     except Unreadable as error:
         raise UserError(f"config {printable(path)!r}{asked} {error.reason}.") from None
     except UnicodeDecodeError:
-        raise UserError(f"config {printable(path)}{asked} is not UTF-8 text; it should be a YAML file.") from None
+        raise UserError(f"config {printable(path)}{asked} is not UTF-8 text; give a YAML file.") from None
     content = parse(text, f"config {printable(path)}{asked}")
     if content is None:
         return {}

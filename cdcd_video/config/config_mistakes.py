@@ -24,9 +24,9 @@ def unusable_values(value: Any, key: str = "") -> dict[str, str]:
     elif isinstance(value, float) and not math.isfinite(value):
         found[key] = f"`{key}` is {value}, but must be a finite number"
     elif isinstance(value, str) and "${" in value:
-        found[key] = f"`{key}` holds {quoted(value)}, but nothing is computed here: write the value itself"
+        found[key] = f"`{key}` is {quoted(value)}, but expressions are not supported; write the value itself"
     elif isinstance(value, str) and not is_text(value):
-        found[key] = f"`{key}` holds {quoted(value)}, which is not text"
+        found[key] = f"`{key}` is {quoted(value)}, which is not valid Unicode; write it again"
     return found
 
 
@@ -55,7 +55,7 @@ def _sentence(schema: "_Schema", mistake: Any, key: str, nodes: list[dict], pare
     if kind == "missing":
         return f"`{key}` is missing; it must be {schema.allowed(nodes)}"
     if kind == "extra_forbidden":
-        return f"`{key}` (given {given}) is not a known key; {schema.hint(key, parents)}"
+        return f"`{key}` (value {given}) is not a known key; {schema.hint(key, parents)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         kinds = _one_of(sorted({name for node in nodes for name in _kinds(node)}))
         if kind == "union_tag_not_found":
@@ -122,11 +122,11 @@ class _Schema:
             return f"did you mean `{f'{section}.' if section else ''}{earlier.get(near[0], near[0])}`?"
         everywhere = dict.fromkeys(self._all_keys(self.root, ""))
         if key in everywhere:
-            return f"it belongs to another `kind` of `{section}`; the keys here are {', '.join(siblings)}"
+            return f"it belongs to another `kind` of `{section}`; the keys of this one are {', '.join(siblings)}"
         elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(everywhere)}
         if near := difflib.get_close_matches(name, elsewhere, 1, cutoff=0.8):
             return f"did you mean `{elsewhere[near[0]]}`?"
-        return f"the keys here are {', '.join(siblings)}"
+        return f"the known keys are {', '.join(siblings)}"
 
     def _children(self, node: dict, part: str | int) -> list[dict]:
         if isinstance(part, int):
@@ -170,14 +170,14 @@ class _Schema:
         length = f"{low}" if low == high else f"at least {low}" if low else f"at most {high}" if high < math.inf else ""
         items = node.get("prefixItems") or [node.get("items", {})]
         each = " and ".join(dict.fromkeys(self.allowed(self.choices(item)) for item in items if item))
-        return f"a list{f' of {length}' if length else ''}{f', each {each}' if each else ''}"
+        return f"a list{f' of length {length}' if length else ''}{f', each {each}' if each else ''}"
 
 
 def _bounds(node: dict) -> list[str]:
     """A number's range, in words."""
     words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     bounds = [f"{word} {node[name]:g}" for name, word in words.items() if name in node]
-    several = [f"in steps of {node['multipleOf']:g}"] if "multipleOf" in node else []
+    several = [f"divisible by {node['multipleOf']:g}"] if "multipleOf" in node else []
     return [*([" and ".join(bounds)] if bounds else []), *several]
 
 

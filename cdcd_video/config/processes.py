@@ -71,7 +71,7 @@ class HybridProcess(ProcessSection):
     @model_validator(mode="after")
     def _shares_sum_to_at_most_one(self) -> "HybridProcess":
         if self.mask + self.uniform > 1:
-            raise ValueError("mask + uniform must not exceed 1")
+            raise ValueError(f"mask + uniform is {self.mask + self.uniform:g}, but must be at most 1")
         return self
 
     def build(self, num_codes: int, num_steps: int) -> "DiscreteProcess":

@@ -92,7 +92,7 @@ def check_sentences(pairs: Sequence[tuple[int, str]]) -> None:
       UserError: says which bound was met.
     """
     if len(pairs) > MAX_CAPTIONS:
-        raise UserError(f"there are {len(pairs)} captions; at most {MAX_CAPTIONS} can follow one another in a video")
+        raise UserError(f"there are {len(pairs)} captions; a video can have at most {MAX_CAPTIONS}")
     for frame, sentence in pairs:
         if not 0 <= frame <= MAX_CAPTION_FRAME:
             raise UserError(f"a caption begins at frame {frame}; it must be from 0 to {MAX_CAPTION_FRAME}")

@@ -56,13 +56,15 @@ class BaselineSection(Section, ABC):
 def _is_section(base: type[Section], what: str) -> Callable[[str, type[Any]], None]:
     def check(name: str, section: type[Any]) -> None:
         if not (isinstance(section, type) and issubclass(section, base)):
-            raise UserError(f"the {what} {name} is registered with {section!r}, which is no {base.__name__}")
+            raise UserError(f"the {what} {name} is registered with {section!r}, which is not a {base.__name__}")
         if missing := sorted(getattr(section, "__abstractmethods__", ())):
-            raise UserError(f"the {what} {name} has no {' and no '.join(missing)}; write it in {section.__name__}")
+            raise UserError(
+                f"the {what} {name} does not implement {' and '.join(missing)}; add it to {section.__name__}"
+            )
         kind = section.model_fields["kind"]
         if get_args(kind.annotation) != (name,) or kind.default != name:
             raise UserError(
-                f'the {what} {name} needs its name as its kind: write `kind: Literal["{name}"] = "{name}"` in'
+                f'the {what} {name} must have its name as its kind: write `kind: Literal["{name}"] = "{name}"` in'
                 f" {section.__name__}"
             )
 
@@ -71,9 +73,9 @@ def _is_section(base: type[Section], what: str) -> Callable[[str, type[Any]], No
 
 def _is_term(name: str, term: object) -> None:
     if not callable(term):
-        raise UserError(f"the contrastive term {name} is registered with {term!r}, which is no function")
+        raise UserError(f"the contrastive term {name} is registered with {term!r}, which is not a function")
     if name in _PARTS or name.endswith(("_wins", "_temperature")):
-        raise UserError(f"the contrastive term {name} is called like another line of the training log; rename it")
+        raise UserError(f"the contrastive term {name} has the name of another entry of the training log; rename it")
 
 
 _PARTS = ("bound", "auxiliary", "auxiliary_changed", "auxiliary_still", "right_changed", "cdcd")

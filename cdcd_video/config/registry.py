@@ -65,7 +65,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Decorates what the name shall mean; or takes it directly: `METRICS.register("sharpness")(Metric(...))`.
 
         Raises:
-          UserError: the name is taken, or is not small letters, digits and underscores; or the entry cannot be used.
+          UserError: the name is taken, or is not lower-case letters, digits and underscores; or the entry cannot be used.
         """
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_name != "<module>":
@@ -75,7 +75,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         def take(entry: Entry) -> Entry:
             if not _NAME.fullmatch(name):
                 raise UserError(
-                    f"{owner} registers the {self.what} {name!r}; a name is small letters, digits and underscores"
+                    f"{owner} registers the {self.what} {name!r}; a name consists of lower-case letters, digits and underscores"
                 )
             if name in self._entries or (name in self.built_in and owner != self._sources[name].module):
                 other = self._owners.get(name) or self._sources[name].module
@@ -122,7 +122,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def unknown(self, name: str) -> str:
         """What is said to who asks for a name that is not there."""
         near = difflib.get_close_matches(name, list(self), 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self)}"
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(self)}"
         return f"there is no {self.what} {name!r}; {hint}"
 
     def load_all(self) -> None:
@@ -149,7 +149,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             there = self._sources.get(name) or next((other for also, other in found[:place] if also == name), None)
             if there is not None:
                 raise UserError(
-                    f"the {self.what} {name} is there twice, in {there.place} and in {source.place}; rename one"
+                    f"the {self.what} {name} is defined twice, in {there.place} and in {source.place}; rename one"
                 )
         self._sources.update(found)
         self._has_looked = True
@@ -183,12 +183,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
                 raise
             raise UserError(
                 f"the {self.what} {name} cannot be loaded from {source.place}: {type(error).__name__}: {error};"
-                " repair it or take it away"
+                " repair or remove it"
             ) from error
         if name not in self._entries:
-            raise UserError(
-                f"{source.place} should register the {self.what} {name} and does not; docs/extending.md says how"
-            )
+            raise UserError(f"{source.place} does not register the {self.what} {name}; docs/extending.md explains how")
 
 
 def named(dotted: str) -> Callable[..., object]:

@@ -44,7 +44,7 @@ class SamplingParams(Section):
           TypeError: there is no such setting.
         """
         if unknown := changes.keys() - type(self).model_fields.keys():
-            raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
+            raise TypeError(f"unknown setting: {', '.join(sorted(unknown))}")
         check_settings(changes)
         if changes.get("order", self.order) not in get_args(Order):
             raise UserError(f"order is {changes['order']}; it must be one of {', '.join(get_args(Order))}")
@@ -56,16 +56,16 @@ class SamplingParams(Section):
 
 
 _FLAGS: dict[str, tuple[str, type, str, str]] = {
-    "num_frames": ("--num-frames", int, "F", "frames, the first frame included"),
+    "num_frames": ("--num-frames", int, "F", "number of frames, including the first"),
     "fps": ("--fps", float, "FPS", "frames per second; sets how far things move per frame"),
     "num_steps": ("--steps", int, "S", "reverse steps per frame"),
     "guidance": ("--guidance", float, "G", "scale of classifier-free guidance; 1: off"),
-    "temperature": ("--temperature", float, "T", "of the sampling of codes; 0: always the likeliest"),
-    "top_p": ("--top-p", float, "P", "sample among the likeliest codes with this probability"),
-    "top_k": ("--top-k", int, "K", "sample among this many likeliest codes; 0: all"),
-    "order": ("--order", str, "ORDER", f"which codes settle first: {', '.join(get_args(Order))}"),
-    "contrast": ("--contrast", float, "C", "strength of the contrast as guidance; 0: off"),
-    "seed": ("--seed", int, "N", "another seed, another video"),
+    "temperature": ("--temperature", float, "T", "sampling temperature; 0: always the most likely code"),
+    "top_p": ("--top-p", float, "P", "keep the most likely codes up to this total probability"),
+    "top_k": ("--top-k", int, "K", "keep this many of the most likely codes; 0: all"),
+    "order": ("--order", str, "ORDER", f"order in which codes are fixed: {', '.join(get_args(Order))}"),
+    "contrast": ("--contrast", float, "C", "strength of contrastive guidance; 0: off"),
+    "seed": ("--seed", int, "N", "random seed; another seed gives another video"),
 }
 
 

@@ -258,7 +258,7 @@ class ContrastConfig(Section):
     def _the_extra_terms_are_there(cls, extra: dict[str, float]) -> dict[str, float]:
         for name in extra:
             if name in CONTRAST_TERMS.built_in:
-                raise ValueError(f"{name} is no extra term; give it its weight as loss.contrast.{name}")
+                raise ValueError(f"{name} is a built-in term; set its weight as loss.contrast.{name}")
             if name not in CONTRAST_TERMS:
                 CONTRAST_TERMS.load_all()  # one that should have registered it is found out here
                 raise ValueError(CONTRAST_TERMS.unknown(name))
@@ -269,14 +269,14 @@ class ContrastConfig(Section):
     def _contrast_has_negatives(self) -> "ContrastConfig":
         if self.frame_frame and not (self.inter or self.far or self.shuffled):
             raise ValueError(
-                "frame_frame has a weight and no negatives; switch inter or far on, give shuffled a number, or set "
+                "frame_frame has a weight but no negatives; enable inter or far, raise shuffled above 0, or set "
                 "frame_frame to 0"
             )
         if self.frame_frame and self.symmetric and not self.inter:
-            raise ValueError("symmetric compares frames of different clips; switch inter on, or symmetric off")
+            raise ValueError("symmetric compares frames of different clips; enable inter or disable symmetric")
         if self.learn_temperature and self.temperature < 0.01:
             raise ValueError(
-                f"temperature is {self.temperature}, but a learned one stays at 0.01 or above; begin there or higher"
+                f"temperature is {self.temperature}, but a learned one stays at or above 0.01; start at 0.01 or higher"
             )
         return self
 
@@ -349,7 +349,7 @@ class DiffusionConfig(Section):
         gap = float(self.max_gap.removesuffix(" s")) * fps
         if gap < 1 - 1e-6:
             raise UserError(
-                f"diffusion.max_gap is {self.max_gap}, and the data have a frame every {1 / fps:.4g} s; raise it"
+                f"diffusion.max_gap is {self.max_gap}, shorter than the {1 / fps:.4g} s between two frames of the data; raise it"
             )
         return int(gap + 1e-6)
 
@@ -441,7 +441,7 @@ class Config(Section):
         if cdcd.inter and cdcd.num_negatives >= smallest:
             raise ValueError(
                 f"loss.cdcd.num_negatives is {cdcd.num_negatives}, but a batch of {smallest} has only {smallest - 1} other "
-                "samples; raise train.diffusion.batch_size and train.refine.batch_size or take fewer"
+                "samples; raise train.diffusion.batch_size and train.refine.batch_size, or use fewer negatives"
             )
         if self.clip.kind == "builtin":  # a published one has patches enough
             num_tokens = (self.data.size_px // self.clip.patch_size) ** 2 * self.codec.groups
@@ -450,11 +450,11 @@ class Config(Section):
             for name, num_chunks in chunks.items():
                 if num_chunks > num_tokens:
                     raise ValueError(
-                        f"loss.{name}.num_chunks is {num_chunks}, but a frame has {num_tokens} codes; take fewer chunks"
+                        f"loss.{name}.num_chunks is {num_chunks}, but a frame has {num_tokens} codes; use fewer chunks"
                     )
         if self.diffusion.process.kind == "cdcd" and self.diffusion.num_steps < max(2, self.sample.num_steps):
             raise ValueError(
-                f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and as many as "
+                f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and at least "
                 f"sample.num_steps ({self.sample.num_steps})"
             )
         contrast = self.loss.contrast
@@ -468,16 +468,16 @@ class Config(Section):
             )
         if self.baseline and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
             raise ValueError(
-                f"checkpoint_activations is for the denoiser; the baseline {self.baseline.kind} goes without it"
+                f"checkpoint_activations is for the denoiser; disable it for the baseline {self.baseline.kind}"
             )
         if self.baseline and self.sample.order != "ancestral":
             raise ValueError(
-                f"sample.order is {self.sample.order}, but a baseline has no order of codes; leave it ancestral"
+                f"sample.order is {self.sample.order}, but a baseline has no order of codes; set it to ancestral"
             )
         if self.sample.order != "ancestral" and self.diffusion.process.kind != "mask":
             raise ValueError(
-                f"sample.order is {self.sample.order}, but the process is {self.diffusion.process.kind}; orders other than "
-                "ancestral are for the process mask"
+                f"sample.order is {self.sample.order}, but the process is {self.diffusion.process.kind}; only the process "
+                "mask has other orders than ancestral"
             )
         return self
 

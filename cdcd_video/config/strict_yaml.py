@@ -50,7 +50,7 @@ def parse(text: str, what: str) -> Any:
     except yaml.YAMLError as error:
         raise UserError(f"{what} is not valid YAML: {one_line(str(error))}.") from None
     except (ValueError, OverflowError):  # PyYAML's own slip on an escape beyond the last character of Unicode
-        raise UserError(f"{what} is not valid YAML: an escape names no character.") from None
+        raise UserError(f"{what} is not valid YAML: an escape sequence is not a valid character.") from None
 
 
 def write(data: Any) -> str:
@@ -77,10 +77,10 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
-                problem="an alias (*name) is not used here: write it out", problem_mark=event.start_mark
+                problem="aliases (*name) are not supported; write the value out", problem_mark=event.start_mark
             )
         if event.tag is not None:
-            raise yaml.MarkedYAMLError(problem="a tag (!name) is not used here", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="tags (!name) are not supported", problem_mark=event.start_mark)
         self.nesting += 1
         if self.nesting > MAX_NESTING:
             raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=event.start_mark)
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {quoted(key)} is not a word", problem_mark=key_node.start_mark
+                    problem=f"the key {quoted(key)} is not text", problem_mark=key_node.start_mark
                 )
             if key in mapping:
                 raise yaml.MarkedYAMLError(problem=f"the key `{key}` is given twice", problem_mark=key_node.start_mark)
@@ -105,7 +105,7 @@ class _Loader(yaml.SafeLoader):
         base = {"0o": 8, "0x": 16}.get(node.value[:2], 10)
         # Twenty digits are beyond any dial; Python refuses to write out numbers of thousands of digits.
         if len(node.value) > 20:
-            raise yaml.MarkedYAMLError(problem="the number is too long", problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(problem="the number has too many digits", problem_mark=node.start_mark)
         return int(node.value, base)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:

@@ -53,7 +53,7 @@ class Animation(Reader):
         if image.width * image.height > MAX_PIXELS:
             raise Refused(f"it is {image.width} x {image.height}, more than {MAX_PIXELS:,} pixels")
         if getattr(image, "n_frames", 1) == 1:
-            raise Refused("it is one picture and no video; save what stands still as mp4 or gif")
+            raise Refused("it is a single image, not a video; save a still video as mp4 or gif")
         try:
             self._profile = profile_of(image)  # now: a frame of its own no longer knows its file
         except Unfit as error:
@@ -91,10 +91,10 @@ def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:
     else:
         return None
     if kind == "AVIF" and not features.check("avif"):
-        raise Refused("it is an AVIF, which this Pillow does not read; convert it to mp4")
+        raise Refused("it is an AVIF, which the installed Pillow cannot read; convert it to mp4")
     if num_bytes > MOST_WHOLE_BYTES:
         raise Refused(
-            f"it has more than {MOST_WHOLE_BYTES >> 20} MiB, which {kind} is decoded from at once; convert it to mp4"
+            f"it has more than {MOST_WHOLE_BYTES >> 20} MiB, too much to decode {kind} in one piece; convert it to mp4"
         )
     with warnings.catch_warnings(), _damage_as_refusal(kind):
         warnings.simplefilter("ignore")  # a lower limit of Pillow's own

@@ -106,12 +106,12 @@ class CachePlan:
             theirs = str(other.get(name))
             if theirs != getattr(self, name):
                 raise UserError(
-                    f"{where} was made with the {word} {theirs[:16]}, and this is the {word} "
+                    f"{where} was made with the {word} {theirs[:16]}, but this is the {word} "
                     f"{getattr(self, name)[:16]}; {way_out}"
                 )
         names = [name for name, value in self.values().items() if other.get(name) != value]
         raise UserError(
-            f"{where} was made with {names[0]} {other.get(names[0])!r}, and this is with "
+            f"{where} was made with {names[0]} {other.get(names[0])!r}, but this run has "
             f"{self.values()[names[0]]!r}; {way_out}"
         )
 
@@ -133,7 +133,7 @@ class CodeCache:
         self.folder, self.manifest = folder, read_manifest(folder)
         arrays = {name: self._open(name) for name in ARRAYS}
         if not _are_sound(arrays, len(self.manifest["splits"])):
-            raise UserError(f"the arrays of {folder} do not fit each other; encode the clips again")
+            raise UserError(f"the arrays of {folder} do not fit together; encode the clips again")
         self._check(arrays["codes"], trusted)
         self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
         self.fps: float = self.manifest["plan"]["fps"]
@@ -142,7 +142,9 @@ class CodeCache:
         if split is not None:
             known = list(self.manifest["splits"])
             if split not in known:
-                raise UserError(f"the cache {folder} has no clips of the split {split!r}; it has {', '.join(known)}")
+                raise UserError(
+                    f"the cache {folder} has no clips of the split {split!r}; choose from {', '.join(known)}"
+                )
             chosen = np.flatnonzero(splits == known.index(split))
         self.lengths, self.offsets = frames[chosen], _begins(frames)[chosen]
         self._first_caption, self._num_captions = _begins(captions)[chosen], captions[chosen]
@@ -193,14 +195,14 @@ class CodeCache:
                 continue
             require(path, sha256, f"delete {self.folder} and encode the clips again")
             if name == "codes.npy" and not _are_codes(codes, self.manifest["plan"]["num_codes"]):
-                raise UserError(f"{path} holds numbers that are no codes of its codec; encode the clips again")
+                raise UserError(f"{path} contains values that are not codes of its codec; encode the clips again")
 
     def _open(self, name: str) -> np.ndarray:
         """The array, if it is as long as the manifest says."""
         path = self.folder / f"{name}.npy"
         try:
             if path.stat().st_size != self.manifest["files"][path.name]["bytes"]:
-                raise UserError(f"{path} is cut short or was changed; encode the clips again")
+                raise UserError(f"{path} is truncated or was changed; encode the clips again")
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except UserError:
             raise
@@ -220,16 +222,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         facts = json.loads(read_small(path, limit=MOST_MANIFEST_BYTES))
         is_ours = facts["format"] == FORMAT
     except Missing:
-        raise UserError(f"{folder} is no cache of latents; make one with `python -m data_prep encode`") from None
+        raise UserError(f"{folder} is not a cache of latents; make one with `python -m data_prep encode`") from None
     except (UserError, ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
     if not is_ours or not isinstance(facts.get("plan"), dict):
-        raise UserError(f"{path} is not that of a cache of latents, or damaged; encode the clips again")
+        raise UserError(f"{path} does not belong to a cache of latents, or is damaged; encode the clips again")
     if facts["plan"].get("version") != VERSION:
         version = facts["plan"].get("version")
-        raise UserError(f"the cache {folder} has version {version} and this reads {VERSION}; encode the clips again")
+        raise UserError(
+            f"the cache {folder} has version {version}, but this one reads {VERSION}; encode the clips again"
+        )
     if not _is_whole(facts):
-        raise UserError(f"{path} is not that of a cache of latents, or damaged; encode the clips again")
+        raise UserError(f"{path} does not belong to a cache of latents, or is damaged; encode the clips again")
     return facts
 
 

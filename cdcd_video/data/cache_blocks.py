@@ -182,7 +182,7 @@ class BlockFile:
             with safe_open(path, "np") as file:
                 self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it and give the command again") from error
+            raise UserError(f"{path} is damaged ({error}); delete it and run the command again") from error
 
     def tables(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """Lines of the index, and of what was refused."""

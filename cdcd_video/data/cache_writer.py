@@ -51,7 +51,7 @@ class CacheWriter:
         self.folder, self.plan, self.space = folder, plan, space
         self.part = folder.with_name(folder.name + ".part")
         if folder.name in ("", ".."):
-            raise UserError(f"a cache cannot be written as {folder}; name a new folder")
+            raise UserError(f"cannot write a cache to {folder}; choose a new folder")
         try:
             self._begin()
         except UserError:
@@ -120,14 +120,14 @@ class CacheWriter:
 
     def _begin(self) -> None:
         """Looks at what is there already, and says what is going to be there."""
-        way_out = "encode into another folder, or delete that one"
+        way_out = "choose another folder, or delete that one"
         with refused_by_disk(self.folder):
             if self.folder.is_dir() and not holds_nothing(self.folder):
                 self.plan.check(read_manifest(self.folder)["plan"], self.folder, way_out)
                 shutil.rmtree(self.part, ignore_errors=True)  # of one killed between the renaming and the clearing up
                 return
             if self.folder.exists() and not self.folder.is_dir():
-                raise UserError(f"{self.folder} is a file; name a new folder for the cache")
+                raise UserError(f"{self.folder} is a file; choose a new folder for the cache")
             if (self.part / _PLAN).is_file():
                 try:
                     begun = json.loads(read_small(self.part / _PLAN))
@@ -135,7 +135,7 @@ class CacheWriter:
                     raise UserError(f"{self.part / _PLAN} is damaged; delete the folder {self.part}") from None
                 self.plan.check(begun, self.part, way_out)
             elif self.part.exists() and any(not path.name.startswith(f".{_PLAN}.") for path in self.part.iterdir()):
-                raise UserError(f"{self.part} exists and is no unfinished cache; encode into another folder")
+                raise UserError(f"{self.part} exists and is not an unfinished cache; choose another folder")
             self.part.mkdir(parents=True, exist_ok=True)
             _write_whole(self.part / _PLAN, json.dumps(self.plan.values()).encode())
 
@@ -156,7 +156,9 @@ class CacheWriter:
                 num_rejected += len(refused)
         if not splits:
             os.replace(own / REJECTED, self.part / REJECTED)
-            raise UserError(f"none of {self.plan.num_items} clips could be used; see {self.part / REJECTED}")
+            raise UserError(
+                f"none of {self.plan.num_items} clips could be used; for the reasons see {self.part / REJECTED}"
+            )
         known = sorted(splits)
         for name in ARRAYS:
             parts = (_with_split(block, known) if name == "clips" else block.array(name) for block in self._blocks())

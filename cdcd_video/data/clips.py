@@ -112,9 +112,9 @@ def read_clip(
       UserError: if the times or the rate asked for are impossible.
     """
     if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise UserError(f"a clip cannot last from {start_s} s to {end_s} s")
+        raise UserError(f"a clip cannot begin at {start_s} s and end at {end_s} s")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"fps must be over 0, not {fps}")
+        raise UserError(f"fps must be above 0, not {fps}")
     if max_frames is not None and max_frames < 1:
         raise UserError(f"max_frames must be at least 1, not {max_frames}")
     start, end = _exact(start_s), None if end_s is None else _exact(end_s)
@@ -131,10 +131,10 @@ def read_clip(
     except MemoryError:
         raise ClipRejected(path, "its frames do not fit into memory") from None
     except av.ExitError:
-        raise ClipRejected(path, f"nothing more of it could be read for {patience_s:g} s") from None
+        raise ClipRejected(path, f"no further frame could be read for {patience_s:g} s") from None
     except (av.FFmpegError, OSError, ValueError, OverflowError) as error:
         # PyAV reports damage by FFmpeg's own numbers, and impossible header values as ValueError or OverflowError.
-        raise ClipRejected(path, f"it is corrupt or no video ({plain(error)})") from error
+        raise ClipRejected(path, f"it is corrupt or not a video ({plain(error)})") from error
     if len(taken.frames) < min(2, max_frames or 2):
         found = "one frame" if taken.frames else "no frame"
         window = "" if (start_s, end_s) == (0, None) else f" from {start_s} s to {'the end' if end is None else end_s}"
@@ -168,7 +168,7 @@ class _Taken:
 
     def add(self, pixels: np.ndarray, time_s: Fraction, number: int) -> None:
         if len(self.frames) == self.most:
-            raise Refused(f"it has more than {self.most} frames, too many to hold at once; ask for a shorter part")
+            raise Refused(f"it has more than {self.most} frames, too many for memory; choose a shorter part")
         self.frames.append(pixels)
         self.times_s.append(time_s)
         self.numbers.append(number)

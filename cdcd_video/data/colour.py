@@ -121,7 +121,7 @@ def matrix_profile(chromaticities: Chromaticities, curve: float | tuple[float, .
     adapt = np.linalg.solve(bradford, np.diag((bradford @ d50) / (bradford @ white)) @ bradford)
     colours = adapt @ primaries * scales
     if not np.abs(colours).max() < 100:
-        raise ValueError("these primaries span no colours")
+        raise ValueError("these primaries span no colour space")
     parameters = curve if isinstance(curve, tuple) else (curve,)
     kind = 3 if isinstance(curve, tuple) else 0
     shape = b"para" + struct.pack(f">IHH{len(parameters)}i", 0, kind, 0, *(round(65536 * p) for p in parameters))
@@ -171,7 +171,7 @@ def _lab_transform() -> ImageCms.ImageCmsTransform:
 
 def _profile_of_codes(primaries: int, transfer: int) -> bytes | None:
     if transfer in _HDR:
-        raise Unfit(f"is HDR ({_HDR[transfer]}), whose brightness means something else; convert it to SDR first")
+        raise Unfit(f"is HDR ({_HDR[transfer]}), which is not supported; convert it to SDR first")
     chromaticities, curve = _PRIMARIES.get(primaries, _SRGB), _GAMMAS.get(transfer, _SRGB_CURVE)
     return None if (chromaticities, curve) == (_SRGB, _SRGB_CURVE) else matrix_profile(chromaticities, curve)
 

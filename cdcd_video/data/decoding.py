@@ -88,14 +88,14 @@ def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> 
         container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, timeout=patience_s, **_LENIENT)
     except av.ArgumentError:  # FFmpeg's word for a format that is not on the list
         raise Refused(
-            f"it is no video of a container that is read here ({_READ}); convert it, for example with ffmpeg -i IN OUT.mp4"
+            f"its container is not supported ({_READ}); convert it, for example with ffmpeg -i IN OUT.mp4"
         ) from None
     try:
         if is_cut_short(path, container.format.name):
-            raise Refused("it is cut short: its end is missing")
+            raise Refused("it is truncated: its end is missing")
         if is_joined(path, container.format.name):
             raise Refused(
-                "several files were joined to it end to end, of which only the first can be read;"
+                "it consists of several files joined end to end, and only the first can be read;"
                 " use them one by one, or join them with ffmpeg -f concat"
             )
     except (Refused, OSError):
@@ -124,7 +124,7 @@ class Source(Reader):
         self._placing: Placing | None = None
         self.container, self.stream, self.start = container, _best(container), start
         if self.stream.codec_context is None:
-            raise Refused("nothing here can decode its video")
+            raise Refused("no installed decoder can read its video")
         _check_pixels(self.stream.width, self.stream.height)
         self._rate = self.stream.average_rate  # asked now: a closed file answers no more
         self._codec = self.stream.codec_context
@@ -202,9 +202,7 @@ class Source(Reader):
         has_alpha = any(component.is_alpha for component in frame.format.components)
         heads = (bytes(self._codec.extradata or b""), bytes(packet)[:_HEAD]) if self._codec.name == "hevc" else ()
         if not has_alpha and any(re.search(_ALPHA_INFO, head, re.DOTALL) for head in heads):
-            raise Refused(
-                "it is transparent, and nothing here reads HEVC's transparency; convert it to VP9 (webm) or ProRes 4444"
-            )
+            raise Refused("it is transparent HEVC, which is not supported; convert it to VP9 (webm) or ProRes 4444")
 
     def _seek(self, stamp_s: Fraction) -> None:
         self.container.seek(int(stamp_s / cast(Fraction, self.stream.time_base)), stream=self.stream)
@@ -228,7 +226,7 @@ class Source(Reader):
                 continue
             ticks = clock.read(frame)
             if ticks is None:
-                raise Refused("its frames carry no times; put it into a container that has them, such as mp4")
+                raise Refused("its frames have no timestamps; remux it into a container that has them, such as mp4")
             time = _seconds(ticks, frame) - self._origin
             if (
                 frame.is_corrupt and time >= self.start
@@ -272,7 +270,7 @@ class Source(Reader):
         promised, begin = self._promise()
         found = self._origin + self.end_s - begin
         if not self._course.is_broken and found + _PROMISE_SLACK_S < promised and found < _PROMISE_KEPT * promised:
-            raise Refused(f"it is cut short: {float(found):.1f} s of {float(promised):.1f} s can be read")
+            raise Refused(f"it is truncated: only {float(found):.1f} s of {float(promised):.1f} s can be read")
 
     def _promise(self) -> tuple[Fraction, Fraction]:
         """How long the video lasts by its header, and when it begins; seconds, a length of 0 where nothing is told."""
@@ -335,7 +333,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
         if file.stat().st_size == 0:
             raise Refused("it is empty (0 bytes)")
     except (OSError, ValueError) as error:  # a name too long, or with a null character in it
-        raise Refused(f"its name cannot be used ({plain(error)})") from error
+        raise Refused(f"its path cannot be used ({plain(error)})") from error
 
 
 def plain(error: Exception) -> str:

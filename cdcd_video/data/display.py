@@ -71,13 +71,11 @@ def to_srgb(
     transfer, primaries, matrix = frame.color_trc, frame.color_primaries, frame.colorspace
     is_hdr = transfer in (_PQ, _HLG)
     if transfer in _UNREAD_TRANSFERS:
-        raise Refused(f"its brightness is coded in a way that is not read here ({_UNREAD_TRANSFERS[transfer]})")
+        raise Refused(f"its transfer function is not supported ({_UNREAD_TRANSFERS[transfer]})")
     if not kind.is_rgb and matrix not in _MATRICES:
         if matrix not in _UNKNOWN:
             what = "its HDR colours are" if is_hdr else "its colours are"
-            raise Refused(
-                f"{what} coded by a matrix that is not read here (number {matrix} of H.273); convert it to SDR"
-            )
+            raise Refused(f"{what} coded with an unsupported matrix (number {matrix} of H.273); convert it to SDR")
         by_lines = _BT709 if frame.height >= _HD_LINES else _BT601
         matrix = _BT2020 if is_hdr or primaries == _BT2020 else default_matrix or by_lines
     if primaries not in _PRIMARIES:

@@ -109,14 +109,12 @@ def _every(file: Path, own: float, wanted: float) -> int:
     every = max(1, round(own / wanted))
     if abs(own / wanted / every - 1) > RATE_SLACK:
         raise UserError(
-            f"{file} has {own:.4g} frames per second, no multiple of the protocol's {wanted:.4g}; take a protocol of"
-            " another rate, or say in the column fps what rate it was drawn at"
+            f"{file} has {own:.4g} frames per second, not a multiple of the protocol's {wanted:.4g}; use a protocol with"
+            " another rate, or give the rate it was sampled at in the column fps"
         )
     return every
 
 
 def _check_length(file: Path, found: int, wanted: int, fps: float) -> None:
     if found < wanted:
-        raise UserError(
-            f"{file} is too short: {found} frames at {fps:.4g} per second, and the protocol measures {wanted}"
-        )
+        raise UserError(f"{file} is too short: {found} frames at {fps:.4g} per second, but the protocol needs {wanted}")

@@ -28,7 +28,7 @@ def pictures_in(folder: Path) -> list[Path]:
         if path.suffix.lower() in _PICTURES and not path.name.startswith(".") and not path.is_dir()
     )
     if not found:
-        raise UserError(f"{folder} holds no picture; it needs files ending in {', '.join(_PICTURES)}")
+        raise UserError(f"{folder} contains no images; it needs files ending in {', '.join(_PICTURES)}")
     # Splitting at digits gives words and numbers in turn.
     split = {path: re.split(r"([0-9]+)", path.stem) for path in found}
     kinds: dict[tuple[str, ...], list[Path]] = {}
@@ -37,12 +37,12 @@ def pictures_in(folder: Path) -> list[Path]:
     if len(kinds) > 1:
         usual, *_, odd = sorted(kinds.values(), key=len, reverse=True)
         names = f"{usual[0].name} and {odd[0].name}"
-        raise UserError(f"{folder} holds pictures of several kinds, such as {names}; keep the frames alone in it")
+        raise UserError(f"{folder} contains several kinds of images, such as {names}; keep only the frames in it")
     numbers = list(zip(*([int(number) for number in parts[1::2]] for parts in split.values()), strict=True))
     changing = [places for places in numbers if len(set(places)) > 1]
     if len(changing) > 1:
         raise UserError(
-            f"{folder}: more than one number changes in the names of its pictures; number the frames by one"
+            f"{folder}: more than one number varies in the names of its images; number the frames with only one"
         )
     places = changing[0] if changing else (0,) * len(found) if not numbers else numbers[-1]
     frames = sorted(zip(places, found, strict=True))
@@ -54,12 +54,10 @@ def _check_even(folder: Path, frames: list[tuple[int, Path]]) -> None:
     least = min((after - before for (before, _), (after, _) in itertools.pairwise(frames)), default=1)
     for (number, path), (after, other) in itertools.pairwise(frames):
         if after == number:
-            raise UserError(f"{folder}: frame {number} is there twice, as {path.name} and {other.name}; keep one")
+            raise UserError(f"{folder}: frame {number} exists twice, as {path.name} and {other.name}; keep one")
         if after - number > least > 0:
             told = f"{path.name} is followed by {other.name}"
-            raise UserError(
-                f"{folder}: frame {number + least} is missing, {told}; put it back or number the frames anew"
-            )
+            raise UserError(f"{folder}: frame {number + least} is missing, {told}; restore it or renumber the frames")
 
 
 def read_pictures(folder: Path, pictures: list[Path]) -> list[UInt8[np.ndarray, "H W 3"]]:
@@ -73,6 +71,6 @@ def read_pictures(folder: Path, pictures: list[Path]) -> list[UInt8[np.ndarray, 
         if frame.shape != frames[0].shape:
             sizes = [f"{width} x {height}" for height, width, _ in (frame.shape, frames[0].shape)]
             raise UserError(
-                f"{folder}: {picture.name} is {sizes[0]} and {pictures[0].name} is {sizes[1]}; frames have one size"
+                f"{folder}: {picture.name} is {sizes[0]} and {pictures[0].name} is {sizes[1]}; all frames need the same size"
             )
     return frames

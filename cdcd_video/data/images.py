@@ -131,16 +131,14 @@ def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarr
     except Unfit as error:
         raise UserError(f"{what} {error}") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{path} is not a picture of a kind that is read; use {', '.join(_FORMATS)}") from None
+        raise UserError(f"{path} is not an image in a supported format; use {', '.join(_FORMATS)}") from None
     except Image.DecompressionBombError:
         raise UserError(f"{what} is larger than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except Exception as error:
         raise_if_out_of_memory(error)
-        raise UserError(f"{what} is damaged or cut short ({error}); save it again") from error
+        raise UserError(f"{what} is damaged or truncated ({error}); save it again") from error
     if pixels.shape[2] == 4 and not pixels[..., 3].any():
-        raise UserError(
-            f"every pixel of {what} is transparent, so there is nothing to see; save it without transparency"
-        )
+        raise UserError(f"every pixel of {what} is transparent, so nothing is visible; save it without transparency")
     return _array_to_rgb(pixels)
 
 
@@ -158,7 +156,7 @@ class _Bounded(io.BufferedReader):
         self.num_pieces -= 1
         self.num_bytes -= size
         if min(self.num_pieces, self.num_bytes) < 0:
-            raise OSError("it goes on without a picture")
+            raise OSError("it contains too much data besides its image")
         return super().read(size)
 
 
@@ -171,7 +169,7 @@ def _check_size(width: int, height: int, what: str) -> None:
 
 def _array_to_rgb(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
     if array.dtype != np.uint8:
-        raise UserError(f"the image array is {array.dtype}; convert it to uint8 in 0..255 first")
+        raise UserError(f"the image array is {array.dtype}; convert it to uint8, 0 to 255, first")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):

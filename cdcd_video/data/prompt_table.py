@@ -52,7 +52,7 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         when they are read.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give the folder of the videos")
+        raise UserError(f"the folder {folder} does not exist; give the folder of the videos")
     entries: dict[str, Entry] = {}
     for row in read_rows(prompts, NEEDED, "prompts", OPTIONAL, sentence="prompt"):
         where = f"prompts {prompts}, line {row.line}"
@@ -65,10 +65,10 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         }
         name = file.name if file.is_dir() else file.stem
         if name in entries:
-            raise UserError(f"{where}: a second video is called {name}; rename one")
+            raise UserError(f"{where}: another video is also called {name}; rename one of them")
         entries[name] = Entry(name, file, texts["prompt"], **beside, fps=_rate_of(row.cells, where))
     if not entries:
-        raise UserError(f"prompts {prompts} names no video")
+        raise UserError(f"prompts {prompts} lists no videos")
     return list(entries.values())
 
 
@@ -81,7 +81,7 @@ def texts_of(row: Row, names: Collection[str], where: str) -> dict[str, str]:
     given = {name: row.cells[name] for name in names if row.cells.get(name) is not None}
     for name, value in given.items():
         if not isinstance(value, str) and type(value) is not int:
-            raise UserError(f"{where}: {name} is {json.dumps(value)[:80]}; it must be a text")
+            raise UserError(f"{where}: {name} is {json.dumps(value)[:80]}; it must be text")
     return {name: str(value) for name, value in given.items()}
 
 
@@ -113,5 +113,5 @@ def _rate_of(row: dict[str, Any], where: str) -> float | None:
     except (TypeError, ValueError):
         rate = math.nan
     if not (math.isfinite(rate) and rate > 0):
-        raise UserError(f"{where}: fps is {given!r}; it must be a number over 0, or left out")
+        raise UserError(f"{where}: fps is {given!r}; it must be a number above 0, or be left out")
     return rate

@@ -96,8 +96,8 @@ class StoredClips:
         rows = read_rows(self.folder, self.manifest)
         self.rows = [row for row in rows if split is None or row.split == split]
         if not self.rows:
-            known = ", ".join(sorted({row.split for row in rows})) or "none at all"
-            raise UserError(f"{self.folder} has no clips of the split {split!r}; it has {known}")
+            known = ", ".join(sorted({row.split for row in rows})) or "none"
+            raise UserError(f"{self.folder} has no clips of the split {split!r}; its splits are: {known}")
         self._right: set[str] = set()
         """Files of frames that are as they were written."""
         self._arrays = {name: self._open(name) for name in sorted({row.file for row in self.rows})}
@@ -159,7 +159,7 @@ class StoredClips:
         needed = max(row.offset + row.num_frames for row in self.rows if row.file == name)
         frame_shape = (self.size_px, self.size_px, 3)
         if array.dtype != np.uint8 or array.shape[1:] != frame_shape or len(array) < needed:
-            raise UserError(f"{self.folder / name} does not hold the frames of {CLIPS}; prepare the folder again")
+            raise UserError(f"{self.folder / name} does not contain the frames of {CLIPS}; prepare the folder again")
         return array
 
 

@@ -63,7 +63,7 @@ class ClipRow:
           TypeError, KeyError: it holds none.
         """
         if not isinstance(values["captions"], list) or not isinstance(values.get("cuts", []), list):
-            raise TypeError("captions and cuts are lists")
+            raise TypeError("captions and cuts must be lists")
         return cls(**{**values, "captions": tuple(values["captions"]), "cuts": tuple(values.get("cuts", ()))})
 
 
@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> dict:
         raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
     if manifest.get("version") != VERSION:
         raise UserError(
-            f"{folder} has format version {manifest.get('version')}, this is for version {VERSION}; prepare it again"
+            f"{folder} has format version {manifest.get('version')}, but this version reads {VERSION}; prepare it again"
         )
     if not _is_whole(manifest):
         raise UserError(f"{folder / MANIFEST} is damaged; prepare the folder again")
@@ -117,7 +117,7 @@ def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); prepare the folder again") from None
     if bad is not None:
-        raise UserError(f"{path} is damaged (line {bad} describes no clip); prepare the folder again")
+        raise UserError(f"{path} is damaged (line {bad} does not describe a clip); prepare the folder again")
     return rows
 
 

@@ -61,7 +61,7 @@ class StoreWriter:
         """
         self.folder = Path(folder)
         if self.folder.name in ("", ".."):
-            raise UserError(f"a prepared folder cannot be written as {folder}; name a new one")
+            raise UserError(f"cannot write a prepared folder to {folder}; choose a new folder")
         self.part = self.folder.with_name(self.folder.name + ".part")
         self._settings: dict[str, Any] = {"size_px": size_px, "fps": float(fps), "mode": mode, "recipe": dict(recipe)}
         self._frame_bytes = 3 * size_px**2
@@ -193,7 +193,7 @@ class StoreWriter:
         if not resumes:
             if os.path.lexists(self.part):
                 _refuse_more(self.part, "an unfinished prepared folder", (_RECIPE, MANIFEST, CLIPS, REJECTED))
-                note(f"{self.part} was left unfinished by a run with other settings; this one begins anew")
+                note(f"{self.part} was left unfinished by a run with other settings; starting again")
                 shutil.rmtree(self.part)
             self.part.mkdir(parents=True)
             _write_json(recipe, wanted)
@@ -259,18 +259,18 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and holds_nothing(folder)):
         return
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} exists and is not a prepared folder; name another")
+        raise UserError(f"{folder} exists and is not a prepared folder; choose another")
     _refuse_more(folder, "a prepared folder", (MANIFEST, CLIPS, REJECTED))
 
 
 def _refuse_more(folder: Path, kind: str, files: Collection[str]) -> None:
     """The folder is replaced as a whole: what somebody keeps in it besides would go with it."""
     if not folder.is_dir() or folder.is_symlink():
-        raise UserError(f"{folder} is in the way; name another folder, or move it away")
+        raise UserError(f"{folder} is in the way; choose another folder, or move it away")
     for name in sorted(os.listdir(folder)):
         is_own = name in files or re.fullmatch(r"frames-[0-9]+\.npy", name)
         if not (is_own or is_lock(name) or name == ".DS_Store" or name.startswith("._")):
-            raise UserError(f"{folder} holds more than {kind} ({name}); name another, or move that away")
+            raise UserError(f"{folder} contains more than {kind} ({name}); choose another, or move that file away")
 
 
 def _whole_lines(path: Path) -> Iterator[dict]:

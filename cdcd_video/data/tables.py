@@ -123,7 +123,7 @@ def object_of(line: str | bytes) -> dict[str, Any] | None:
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key occurs twice")
     return values
 
 
@@ -132,11 +132,13 @@ def _objects(text: str, where: str, needed: Collection[str]) -> Iterator[Row]:
         if line.strip():
             cells = object_of(line)
             if cells is None:
-                expected = f"with {' and '.join(needed)}" if needed else "that names nothing twice"
-                raise UserError(f"{where}, line {number}: expected an object {expected}")
+                expected = f"with {' and '.join(needed)}" if needed else "without duplicate keys"
+                raise UserError(f"{where}, line {number}: expected a JSON object {expected}")
             is_whole = "\\ud" not in line.lower() or is_text(json.dumps(cells, ensure_ascii=False))
             yield Row(
-                number, cells, None if is_whole else "it holds half a letter (\\ud800 to \\udfff), which is no text"
+                number,
+                cells,
+                None if is_whole else "it contains a lone surrogate (\\ud800 to \\udfff), which is not text",
             )
 
 
@@ -187,13 +189,13 @@ def _row(
         if columns[-1] == sentence:
             fields, begins = [*fields[: count - 1], raw[begins[count - 1] :]], begins[:count]
         else:
-            fault = f"it has {len(fields)} fields, and the first line names {count}; what holds {_mark_name(mark)} needs quotes"
+            fault = f"it has {len(fields)} fields, but the first line has {count}; a field with {_mark_name(mark)} needs quotes"
     if '"' in raw:
         ends = [begin - 1 for begin in begins[1:]] + [len(raw)]
         written = [raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
         if any(map(_is_cut, fields[:count], written)):
             fault = (
-                "a quote mark opens a field and nothing closes it; double every quote mark within quotes, or remove it"
+                "a quote mark opens a field and is never closed; double every quote mark within quotes, or remove it"
             )
     return Row(line, dict(zip(columns, fields, strict=False)), fault)
 

@@ -34,17 +34,17 @@ class CaptionSchedule:
         if not all(is_text(text) for _, text in pairs):
             raise UserError("the caption is not valid text; give it in UTF-8")
         if not pairs:
-            raise UserError('no caption is given; say what should happen: --text "the red circle moves right"')
+            raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
         frame, first = pairs[0]
         if frame != 0:
             raise UserError(
-                f"the first sentence, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
-                f' --text "0: ..." --text "8: ..."; if {frame}: is a part of the sentence, write "0: {frame}: ..."'
+                f"the first caption, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
+                f' --text "0: ..." --text "8: ..."; if "{frame}:" is part of the caption, write "0: {frame}: ..."'
             )
         frames = [frame for frame, _ in pairs]
         if len(set(frames)) < len(frames):
             raise UserError(
-                f'two captions begin at the same frame ({frames}); give each its own, as in --text "0: ..." --text "8: ..."'
+                f'two captions begin at the same frame ({frames}); give each its own frame, as in --text "0: ..." --text "8: ..."'
             )
         return cls(tuple(pairs))
 
@@ -64,5 +64,5 @@ def parse_captions(texts: Sequence[str]) -> CaptionSchedule:
     found = CaptionSchedule.of([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
     check_sentences(found.turns)
     if not all(sentence.strip() for _, sentence in found.turns):
-        raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
+        raise UserError('the caption is empty; describe what should happen, e.g. --text "the red circle moves right"')
     return found

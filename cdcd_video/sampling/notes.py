@@ -30,7 +30,7 @@ def advice(
     late = [frame for frame, _ in captions.turns if frame >= params.num_frames]
     if late:
         notes.append(
-            f"the caption that begins at frame {late[0]} is never reached: the video has {params.num_frames} frames"
+            f"the caption that begins at frame {late[0]} is never used: the video has {params.num_frames} frames"
         )
     notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
     return list(dict.fromkeys(notes))

@@ -44,7 +44,7 @@ class FolderInUse(UserError):
 
     def __init__(self, folder: Path, holder: str, is_shared: bool = False):
         super().__init__(
-            f"{folder} is being written by {holder}; wait until that has ended or stop it, or choose another place"
+            f"{folder} is being written by {holder}; wait for it to finish, stop it, or choose another folder"
         )
         self.holder, self.is_shared = holder, is_shared
 
@@ -106,7 +106,7 @@ def _awaited(folder: Path, target: Path, shared: bool, wait: Callable[[str], Non
             if wait is None and not (shared and refusal.is_shared and time.monotonic() < patience):
                 raise
             if wait is not None:
-                wait(f"{folder} is being written by {refusal.holder}; waiting until that has ended")
+                wait(f"{folder} is being written by {refusal.holder}; waiting for it to finish")
                 wait = _silent
             time.sleep(_ASK_AGAIN_S)
 
@@ -129,7 +129,7 @@ def _acquired(folder: Path, target: Path, shared: bool) -> tuple[int, Path | Non
             raise refusal from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
-                f"{folder} cannot be locked ({error.strerror}); see to it that no second process writes it meanwhile",
+                f"{folder} cannot be locked ({error.strerror}); make sure that no other process writes to it",
                 RuntimeWarning,
                 stacklevel=5,
             )
@@ -165,7 +165,7 @@ def _opened(folder: Path, target: Path) -> tuple[int, Path]:
                     raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {folder}: {reason}; write to another place") from error
+        raise UserError(f"cannot write {folder}: {reason}; choose another folder") from error
     raise AssertionError("one of the two places was tried last")
 
 

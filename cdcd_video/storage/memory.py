@@ -49,7 +49,7 @@ def check_fits(needed: float, doing: str, way_out: str, has: int | None = None) 
     """
     has = total_bytes() if has is None else has
     if has is not None and needed > has:
-        raise UserError(f"{doing} needs at least {size(needed)} of memory and there are {size(has)}; {way_out}")
+        raise UserError(f"{doing} needs at least {size(needed)} of memory, but this machine has {size(has)}; {way_out}")
 
 
 def total_bytes() -> int | None:

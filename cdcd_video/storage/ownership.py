@@ -16,7 +16,7 @@ class NotOwn(UserError):
     def __init__(self, path: Path, at: str, reason: str):
         where = "it" if at == str(path) else at
         super().__init__(
-            f"{path} is not used, for {where} {reason}, who could put other code there; choose a folder of your own"
+            f"{path} is not used: {where} {reason}, so others could put code there; choose a folder of your own"
         )
 
 
@@ -61,9 +61,9 @@ def _check(path: Path, at: str, status: os.stat_result, is_above: bool) -> None:
     _check_owner(path, at, status)
     is_sticky = is_above and bool(status.st_mode & stat.S_ISVTX)
     if status.st_mode & stat.S_IWOTH and not is_sticky:
-        raise NotOwn(path, at, "may be written by everybody")
+        raise NotOwn(path, at, "is writable by everybody")
     if status.st_mode & stat.S_IWGRP and not is_sticky and not _is_nobody_else_in(status.st_gid):
-        raise NotOwn(path, at, "may be written by a group")
+        raise NotOwn(path, at, "is writable by a group")
 
 
 def _check_owner(path: Path, at: str, status: os.stat_result) -> None:

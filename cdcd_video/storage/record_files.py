@@ -32,7 +32,7 @@ def held_record(video: Path) -> Iterator[Path]:
     except FileExistsError:
         plain, full = (place.name for place in _places(video))
         raise UserError(
-            f"cannot write the .json beside {video}: {plain} and {full} are not its own; choose another --out"
+            f"cannot write the .json beside {video}: {plain} and {full} belong to something else; choose another --out"
         ) from None
 
 

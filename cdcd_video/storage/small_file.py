@@ -56,9 +56,7 @@ def read_small(
         except OSError as error:
             raise Unreadable(what, Path(path), f"cannot be read ({error.strerror}); give another file") from None
     if content is None or len(content) > limit:
-        raise Unreadable(
-            what, Path(path), f"is larger than the {_size(limit)} that such a file may have; give a smaller one"
-        )
+        raise Unreadable(what, Path(path), f"is larger than the limit of {_size(limit)}; give a smaller file")
     return content
 
 
@@ -89,20 +87,22 @@ def _handle(
     path = Path(path)
     try:
         if within is not None and not path.resolve().is_relative_to(Path(within).resolve()):
-            raise Unreadable(what, path, f"leads out of the folder {within}; copy it inside")
+            raise Unreadable(what, path, f"points outside the folder {within}; copy it into the folder")
         # Opening a pipe would wait for its other end; O_NONBLOCK is without effect on a plain file.
         handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
             os.close(handle)
-            raise Unreadable(what, path, f"is {_kind(mode)}, not a file; give a plain file")
+            raise Unreadable(what, path, f"is {_kind(mode)}, not a file; give a regular file")
         return handle
     except FileNotFoundError:
         raise Missing(what, path, "does not exist; check the path") from None
     except IsADirectoryError:
-        raise Unreadable(what, path, "is a folder, not a file; give a plain file") from None
+        raise Unreadable(what, path, "is a folder, not a file; give a regular file") from None
     except PermissionError:
-        raise Unreadable(what, path, f"may not be {done} by you; its owner can change that: chmod +{done[0]}") from None
+        raise Unreadable(
+            what, path, f"cannot be {done}: permission denied; its owner can allow it with chmod +{done[0]}"
+        ) from None
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null character, links in a circle
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) == errno.ENXIO:
@@ -156,7 +156,7 @@ def read_small_json(
     except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits
         raise Unreadable(what, Path(path), f"is damaged ({error}); copy it again") from None
     if not isinstance(held, kind):
-        raise Unreadable(what, Path(path), f"is damaged (it holds no {kind.__name__}); copy it again")
+        raise Unreadable(what, Path(path), f"is damaged (it is not a {kind.__name__}); copy it again")
     return held
 
 

@@ -38,7 +38,7 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"tensor {self.tensor} holds {self.value:g}, {self.reason}"
+        return f"tensor {self.tensor} contains {self.value:g}, {self.reason}"
 
 
 def find_fault(tensors: Mapping[str, Tensor], most: float = MOST) -> Fault | None:
@@ -58,14 +58,14 @@ def find_fault(tensors: Mapping[str, Tensor], most: float = MOST) -> Fault | Non
         low, high = _extremes(tensor)
         largest = max(high, -low)
         if math.isnan(low) or math.isinf(largest):  # one NaN makes both of them NaN
-            return Fault(name, low if math.isnan(low) or math.isinf(low) else high, "which is no finite number")
+            return Fault(name, low if math.isnan(low) or math.isinf(low) else high, "which is not finite")
         if largest > most:
-            return Fault(name, high if high == largest else low, f"and at most {most:g} can be held")
+            return Fault(name, high if high == largest else low, f"but the maximum is {most:g}")
         own_name = name.rpartition(".")[2]  # not step/logit_scale, which is the optimiser's number of steps
         if own_name == "running_var" and low < 0:
-            return Fault(name, low, "and a variance is never below 0")
+            return Fault(name, low, "but a variance cannot be negative")
         if own_name == "logit_scale" and high > _MOST_LOGIT_SCALE:
-            return Fault(name, high, f"and the scale of logits is at most exp({_MOST_LOGIT_SCALE:.2f})")
+            return Fault(name, high, f"but the maximum logit scale is exp({_MOST_LOGIT_SCALE:.2f})")
     return None
 
 
@@ -123,7 +123,7 @@ def check_header(path: Path, what: str, way_out: str) -> None:
             raise
         raise UserError(f"{what} {path} {error.reason.split(';')[0]}; {way_out}") from None
     if size > _MOST_HEADER_BYTES:
-        raise UserError(f"{what} {path} is damaged (its table of contents is said to have {size:,} bytes); {way_out}")
+        raise UserError(f"{what} {path} is damaged (its header claims {size:,} bytes); {way_out}")
 
 
 def _extremes(tensor: Tensor) -> tuple[float, float]:

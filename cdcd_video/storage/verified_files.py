@@ -50,8 +50,7 @@ def require(path: Path, sha256: str, way_out: str) -> None:
         raise UserError(f"{path} cannot be read ({error.strerror}); {way_out}") from error
     if not is_right:
         raise UserError(
-            f"{path} does not have the hash that it was written with: it is damaged or was changed; copy it again, or"
-            f" {way_out}"
+            f"{path} does not match its recorded hash, so it is damaged or was changed; copy it again, or {way_out}"
         )
 
 
