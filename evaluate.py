@@ -9,6 +9,7 @@ from cdcd_video.errors import UserError, exit_code, note
 from cdcd_video.metrics import protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 
+SAMPLING = ("num_steps", "guidance", "temperature", "top_p", "top_k")
 DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
 
 
@@ -17,13 +18,9 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     some = f"some of: {', '.join(METRICS)} (default: all that fit the data)"
     add("--metrics", nargs="+", metavar="METRIC", help=some)
-    add(
-        "--checkpoint",
-        default="sprites",
-        metavar="NAME_OR_DIR",
-        help="a shipped model, or its folder (default: sprites)",
-    )
-    add_flags(parser, ("num_steps", "guidance", "temperature", "top_p", "top_k"))
+    where = "a shipped model, or a model or run folder (default: sprites)"
+    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help=where)
+    add_flags(parser, SAMPLING)
     add("--videos", type=Path, metavar="DIR", help="evaluate the videos in this folder, instead of sampling")
     add("--prompts", type=Path, metavar="TABLE", help="their captions (default: prompts.tsv, .csv or .jsonl in DIR)")
     add("--latents", action=argparse.BooleanOptionalAction, default=True, help="evaluate the latent space, too")
@@ -64,12 +61,10 @@ def measure(args: argparse.Namespace, out: Path | None) -> int:
         bench = prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
     else:
         pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-        dials = {
-            name: getattr(args, name) for name in ("num_steps", "guidance", "temperature", "top_p", "top_k", "latents")
-        }
-        bench = prepare(pipe, args.protocol, args.metrics, args.device, **dials)
+        given = {name: getattr(args, name) for name in (*SAMPLING, "latents")}
+        bench = prepare(pipe, args.protocol, args.metrics, args.device, **given)
     note(*(bench.notes if distributed.is_main() else ()))
-    found, study = bench.measure(args.batch, "reading" if args.videos else "drawing")
+    found, study = bench.measure(args.batch, "reading" if args.videos else "sampling")
     if out is None:
         return 0  # the main process has it all
     cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}

@@ -32,10 +32,10 @@ def main() -> None:
     asked = vars(parse_arguments())
     order = request.read_request(asked)
     with request.chosen_target(asked) as target:
-        draw(order, target)
+        sample(order, target)
 
 
-def draw(order: request.Request, target: request.Target) -> None:
+def sample(order: request.Request, target: request.Target) -> None:
     import torch
     from tqdm import tqdm
 
@@ -44,7 +44,7 @@ def draw(order: request.Request, target: request.Target) -> None:
     from cdcd_video.engine import runtime
     from cdcd_video.pipeline import ImageToVideo
 
-    SamplingParams().changed(**order.sampling)  # a wrong number is told before the model is loaded
+    SamplingParams().changed(**order.sampling)  # reports a wrong value before the model is loaded
     device = runtime.device_for(order.device)
     pipe = ImageToVideo.from_pretrained(order.checkpoint, str(device))
     if order.again:
@@ -55,7 +55,7 @@ def draw(order: request.Request, target: request.Target) -> None:
     note(*request.differences(order.again, settings | machine, lambda: earlier_digests(pipe.model.folder)))
     with notes_on_stderr():
         parts = pipe.stream(order.start, order.captions, params, lambda frames: bar.update(frames))
-    with tqdm(total=params.num_frames - 1, desc="drawing", unit="frame") as bar:
+    with tqdm(total=params.num_frames - 1, desc="sampling", unit="frame") as bar:
         written = request.write(parts, settings, target, order, **machine)
     for path in written:
         sys.stdout.write(f"{path}\n")

@@ -1,4 +1,4 @@
-"""`make demo`: the shipped model draws the examples; then a miniature round train -> resume -> draw -> evaluate."""
+"""`make demo`: samples the examples with the shipped model, then trains, resumes, samples and evaluates a tiny one."""
 
 import argparse
 import os
@@ -46,11 +46,11 @@ EXAMPLES = {
         ("the white triangle circles clockwise", "the white triangle shrinks"),
     ),
 }
-"""Example pictures: objects, background, and the sentences the demo draws for each."""
+"""Example images: objects, background, and the captions of the demo for each."""
 
 
 def make_examples(folder: Path) -> list[Path]:
-    """Renders the example pictures at 64 px.
+    """Renders the example images at 64 px.
 
     Args:
       folder: where to; made when missing.
@@ -68,7 +68,8 @@ def make_examples(folder: Path) -> list[Path]:
 
 
 def sample_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
-    """Draws every example with every sentence: `video.mp4`, `video.gif`, the contact sheet `frames.png`, and `videos/`.
+    """Samples every example with every caption: `video.mp4`, `video.gif`, the contact sheet `frames.png`, and
+    `videos/`.
 
     Args:
       checkpoint: a shipped model, or a folder.
@@ -88,21 +89,21 @@ def sample_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     pairs = [(name, sentence) for name, (_, _, sentences) in EXAMPLES.items() for sentence in sentences]
     starts = np.stack([fit(read_image(examples / name), pipe.size_px) for name, _ in pairs])
     captions = [sentence for _, sentence in pairs]
-    with tqdm(total=len(pairs) * (params.num_frames - 1), desc="drawing", unit="frame") as bar:
-        drawn = pipe.sample(starts, captions, params, range(len(pairs)), bar.update)
+    with tqdm(total=len(pairs) * (params.num_frames - 1), desc="sampling", unit="frame") as bar:
+        videos = pipe.sample(starts, captions, params, range(len(pairs)), bar.update)
     scale = max(1, 256 // pipe.size_px)
     written = [
-        video.save(mosaic(drawn), out / f"video{suffix}", params.fps, scale=scale) for suffix in (".mp4", ".gif")
+        video.save(mosaic(videos), out / f"video{suffix}", params.fps, scale=scale) for suffix in (".mp4", ".gif")
     ]
-    written.append(video.contact_sheet(list(drawn), out / "frames.png", captions))
-    for frames, sentence in zip(drawn, captions, strict=True):
+    written.append(video.contact_sheet(list(videos), out / "frames.png", captions))
+    for frames, sentence in zip(videos, captions, strict=True):
         one = Video(frames, params.fps)
         written.append(one.save(out / "videos" / f"{sentence.replace(' ', '-')}.mp4", scale=scale))
     return written
 
 
 def mosaic(videos: UInt8[np.ndarray, "V F H W 3"], num_rows: int = 2, gap_px: int = 2) -> UInt8[np.ndarray, "F Y X 3"]:
-    """Lays videos side by side, column after column, white between them.
+    """Arranges videos in columns, separated by white.
 
     Args:
       videos: as many as fill the rows.
@@ -117,7 +118,7 @@ def mosaic(videos: UInt8[np.ndarray, "V F H W 3"], num_rows: int = 2, gap_px: in
 
 
 def miniature_round(out: Path) -> list[Path]:
-    """Trains `configs/tiny.yaml`, interrupted once, then draws and evaluates, all with the commands a user types.
+    """Trains `configs/tiny.yaml`, interrupted once, then samples and evaluates, all with the commands of a user.
 
     Args:
       out: the run folder; an earlier one is deleted.
@@ -127,20 +128,20 @@ def miniature_round(out: Path) -> list[Path]:
     """
     shutil.rmtree(out, ignore_errors=True)
     run = os.path.relpath(out, ROOT)  # the commands run there
-    drawn, scores = out / "samples" / "video.mp4", out / "scores"
+    sampled, scores = out / "samples" / "video.mp4", out / "scores"
     train = ["train.py", "--config", "configs/tiny.yaml", "--out", run]
-    draw = ["inference.py", "--frame", "examples/red-circle.png", "--text", "the red circle moves right"]
+    command = ["inference.py", "--frame", "examples/red-circle.png", "--text", "the red circle moves right"]
     evaluate = ["evaluate.py", "--metrics", "sprites", "psnr", "ssim", "--num-videos", "8"]
     with stage("training a tiny model and interrupting it, as Ctrl-C does"):
         interrupt(train, out / "log.jsonl")
     with stage("the same command again: training resumes where it stopped"):
         call(train)
     with stage("sampling a video with the tiny model, which has learned very little"):
-        call([*draw, "--checkpoint", run, "--out", f"{run}/samples/video.mp4"])
+        call([*command, "--checkpoint", run, "--out", f"{run}/samples/video.mp4"])
     with stage("evaluating the tiny model"):
         call([*evaluate, "--checkpoint", run, "--out", f"{run}/scores"])
     model = [out / "model" / name for name in ("config.yaml", "codec.safetensors", "denoiser.safetensors")]
-    return [*model, drawn, drawn.with_suffix(".json"), scores / "scores.jsonl"]
+    return [*model, sampled, sampled.with_suffix(".json"), scores / "scores.jsonl"]
 
 
 def call(arguments: Sequence[str]) -> None:
@@ -167,13 +168,13 @@ def interrupt(arguments: Sequence[str], log: Path) -> None:
 
 
 def _heed_interrupts() -> None:
-    """A shell lets the jobs it runs in the background ignore Ctrl-C, and their children inherit that."""
+    """Restores Ctrl-C: shells let background jobs ignore it, and their children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def stage(what: str) -> Iterator[None]:
-    """Says what is done and how long it took."""
+    """Prints what is done and how long it took."""
     say(f"\n== {what}")
     started = time.monotonic()
     yield
@@ -181,7 +182,7 @@ def stage(what: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """One line for the user, in order with what the scripts say."""
+    """Prints one line, in order with the output of the scripts."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -194,7 +195,7 @@ def check(paths: Sequence[Path]) -> None:
 
 
 def main() -> None:
-    """The whole demo, or only the example pictures."""
+    """Runs the demo, or renders only the example images."""
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.demo", description=__doc__)
     add = parser.add_argument
     add("--out", type=Path, default=ROOT / "out" / "demo", metavar="DIR", help="output folder (default: out/demo)")
@@ -216,10 +217,10 @@ def main() -> None:
 
 
 def demonstrate(checkpoint: str, out: Path) -> None:
-    """The whole demo.
+    """Runs the demo.
 
     Args:
-      checkpoint: what draws the examples.
+      checkpoint: the model for the examples.
       out: where to.
     """
     started = time.monotonic()

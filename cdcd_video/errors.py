@@ -1,4 +1,4 @@
-"""A user's mistake is one clear sentence and exit code 2, never a traceback."""
+"""Errors for users: one sentence and exit code 2 instead of a traceback."""
 
 import contextlib
 import errno
@@ -13,18 +13,18 @@ from types import FrameType
 from typing import Any
 
 _MOST_LETTERS = 3000
-"""Of a message: a list of mistakes may be long, what a broken file holds is not repeated whole."""
+"""Limit of a message's length: the content of a broken file is not repeated as a whole."""
 
 _NO_MEMORY = (
     *("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory", "bad_alloc"),
     *("unable to allocate", "failed to allocate"),
     "failed to map segment from shared object",  # a library that finds no room, as under `ulimit -v`
 )
-"""How allocators word it that raise a plain RuntimeError, in small letters."""
+"""Messages of allocators that raise a plain RuntimeError, in lower case."""
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-"""What nothing but writing ends in."""
+"""Errors that only writing can cause."""
 _TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
-"""How torch words it where it cannot even count the bytes."""
+"""Messages of torch when the number of bytes overflows."""
 
 
 def say(who: str, sentence: str) -> None:
@@ -35,7 +35,7 @@ def say(who: str, sentence: str) -> None:
 
 
 class UserError(Exception):
-    """Something the user can put right. The message is one sentence that names the thing and the way out."""
+    """An error that the user can correct. The message is one sentence: what is wrong, and what to do."""
 
     def __init__(self, message: str):
         """Takes the sentence.
@@ -50,7 +50,7 @@ class UserError(Exception):
 
 
 class Ended(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: as Ctrl-C, but for the exit code.
+    """SIGTERM or SIGHUP was received; like Ctrl-C, with another exit code.
 
     Attributes:
       signal: which one.
@@ -62,7 +62,7 @@ class Ended(KeyboardInterrupt):
 
 
 class SamplingWarning(UserWarning):
-    """What a user should know about a video that is drawn all the same: one sentence, the same in Python and on stderr."""
+    """A warning about a video that is sampled nevertheless: one sentence, the same in Python and on stderr."""
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def notes_on_stderr() -> Iterator[None]:
 
 
 def note(*sentences: str) -> None:
-    """Lines `note: ...` on stderr. What a stranger's file put into them, such as escapes of a terminal, is spelled."""
+    """Writes lines `note: ...` to stderr. Control characters from untrusted files are escaped."""
     sys.stderr.writelines(f"note: {_spelled_out(sentence)}\n" for sentence in sentences)
 
 
@@ -96,17 +96,17 @@ def _is_plain(letter: str) -> bool:
 
 
 def is_text(value: str) -> bool:
-    """Whether a string can be written out: names that are not UTF-8, and broken JSON, hold halves of letters (surrogates)."""
+    """Whether a string can be encoded: names that are not UTF-8 and broken JSON contain lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def spelled(value: str) -> str:
-    """A string that can be written out: halves of letters are spelled, as in `caf\\udce9.mp4`."""
+    """A string that can be encoded: lone surrogates are escaped, as in `caf\\udce9.mp4`."""
     return value.encode("utf-8", "backslashreplace").decode()
 
 
 def refuse_bytes(arguments: Sequence[str]) -> None:
-    """Refuses a command line that is not UTF-8, before anything is done: its names go into files and pages that are.
+    """Refuses a command line that is not UTF-8, because its names go into files and pages that are.
 
     Raises:
       UserError: an argument holds other bytes.
@@ -119,7 +119,7 @@ def refuse_bytes(arguments: Sequence[str]) -> None:
 
 
 def refuse_surroundings() -> None:
-    """Refuses what the libraries below would end in with a traceback, or with less.
+    """Refuses surroundings in which the libraries would fail with a traceback.
 
     Raises:
       UserError: the folder that this was started in is gone; or Python keeps no docstrings.
@@ -136,7 +136,7 @@ def refuse_surroundings() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory has run out: Python's, NumPy's, the CPU allocator's, a GPU's, the system's."""
+    """Whether an exception means that memory ran out: from Python, NumPy, the CPU allocator, a GPU or the system."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
@@ -147,7 +147,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def exit_code(main: Callable[[], int | None]) -> int:
-    """Runs an entrance; turns a `UserError`, and lack of memory, into a sentence on stderr and exit code 2.
+    """Runs a command; turns a `UserError` or lack of memory into a sentence on stderr and exit code 2.
 
     Args:
       main: the entrance; returns an exit code, or None for success.
@@ -195,7 +195,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
 
 
 def _open_streams() -> None:
-    """Where standard streams are closed, as some services start a process, opens ones that lead nowhere.
+    """Opens closed standard streams on the null device; some services start a process that way.
 
     Else the next file that is opened would take their place, and whatever a library says would be written into it.
     """
@@ -210,7 +210,7 @@ def _open_streams() -> None:
 
 
 def _discard_output() -> None:
-    """Lets Python put away what it could not write, without trying once more at its end."""
+    """Redirects stdout to the null device, so that Python does not try to write the rest at its end."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -224,7 +224,7 @@ def _ended_by_signals() -> Iterator[None]:
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
-        if os.getpid() != own:  # a worker that was forked: whoever ends it wants no word from it
+        if os.getpid() != own:  # a forked worker ends silently
             os.kill(os.getpid(), number)
         raise Ended(signal.Signals(number))
 

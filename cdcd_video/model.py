@@ -41,13 +41,13 @@ class Model:
     clip: FrozenClip
     codec: Codec
     denoiser: Any
-    """What predicts the next frame: a `Denoiser`, or the `Baseline` that the config names."""
+    """The network that predicts the next frame: a `Denoiser`, or the `Baseline` of the config."""
     digest: str
     """sha256 of what sampling depends on, see `model_digest`."""
     least_db: float | None = None
     """Lowest PSNR of the codec on a starting frame like the training frames; None if it was never measured."""
     folder: Path | None = None
-    """Where it was loaded from."""
+    """The folder it was loaded from."""
 
     @property
     def process(self) -> processes.DiscreteProcess:
@@ -72,7 +72,7 @@ def build_critic(config: Config) -> Critic | None:
 
 
 def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Any:
-    """A `Denoiser` with fresh weights for a codec's codes, or the `Baseline` that stands in its place."""
+    """A `Denoiser` with fresh weights for a codec's codes, or the `Baseline` that replaces it."""
     shape: dict[str, Any] = dict(
         levels=codec.levels, table=codec.table, num_patches=codec.num_patches, groups=codec.groups
     )
@@ -129,7 +129,7 @@ def load_module(module: Network, path: Path) -> Network:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """What `save_module` wrote.
+    """The tensors that `save_module` wrote.
 
     Raises:
       UserError: as for `load_module`, apart from the architecture.

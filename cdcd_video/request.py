@@ -1,7 +1,7 @@
-"""What `inference.py` is asked for: checked before anything slow is imported, and kept beside the video as a `.json`.
+"""The request of `inference.py`: checked before slow imports, and stored beside the video as a `.json`.
 
 The `.json` holds the starting frame itself, every setting, and the hash of the model, so that the same video can be
-drawn again, bit for bit, from this one file and the model.
+reproduced, bit for bit, from this one file and the model.
 """
 
 import base64
@@ -46,9 +46,9 @@ from cdcd_video.storage.small_file import read_small
 SUFFIXES = (".mp4", ".gif", ".webp")
 """Video files that can be written; see `cdcd_video.video.save`."""
 VIEW_PX = 256
-"""A small video is enlarged to about this side, for looking at."""
+"""Small videos are enlarged to about this side."""
 _NAME_LETTERS, _NAME_BYTES = 60, 100
-"""Of each half of a name that is made here."""
+"""Limits of each half of a generated name."""
 SAMPLING = tuple(SamplingParams.model_fields)
 """Names of the settings."""
 
@@ -63,17 +63,17 @@ class FrameRecord(BaseModel):
     file: str
     """Name of the picture it was made from."""
     sha256: str
-    """Of that file."""
+    """Hash of that file."""
     png_base64: str
     """The frame at the model's size, exactly."""
 
 
 _LATER = ("top_k", "order", "contrast")
-"""Settings that records from before them do not name."""
+"""Settings that older records do not have."""
 
 
 def _record_field(name: str, field: FieldInfo) -> tuple[Any, Any]:
-    """A setting as a field of a record: it has to be there, unless it came later."""
+    """A setting as a field of a record; required, unless it was introduced later."""
     kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     return kind, field.default if name in _LATER else ...
 
@@ -92,19 +92,19 @@ class Record(_Sampling, extra="ignore"):
     model: str
     model_sha256: str
     clip_stand_in: str | None = None
-    """What must be said of a model whose CLIP holds random weights; None, and left out, for every other."""
+    """The warning for a model whose CLIP has random weights; None, and left out, for every other."""
     text: Annotated[list[tuple[Beginning, Sentence]], Field(min_length=1, max_length=MAX_CAPTIONS)]
     scale: Annotated[int, RANGES["scale"].field]
     device: str
     threads: Annotated[int, RANGES["threads"].field]
-    """CPU threads; sums depend on their number in the last bits."""
+    """CPU threads; the last bits of sums depend on their number."""
     versions: dict[str, str]
     frame: FrameRecord
 
 
 @dataclass(frozen=True)
 class Request:
-    """One video to be drawn."""
+    """One video to be sampled."""
 
     start: UInt8[np.ndarray, "H W 3"]
     """The starting frame as it was given."""
@@ -112,14 +112,14 @@ class Request:
     sha256: str
     """Name and hash of the file it came from."""
     captions: CaptionSchedule
-    """What happens."""
+    """The captions."""
     checkpoint: str
     device: str
     sampling: dict[str, Any]
-    """Those of `SAMPLING` that were given; the model has its own defaults for the others."""
+    """The settings that were given; the model has its own defaults for the others."""
     scale: int | None
     again: Record | None
-    """The record of the video that is to be drawn again."""
+    """The record of the video that is to be reproduced."""
 
 
 def read_request(asked: Mapping[str, Any]) -> Request:
@@ -167,22 +167,22 @@ def read_request(asked: Mapping[str, Any]) -> Request:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the files go."""
+    """Paths of the output."""
 
     video: Path
     json: Path
     frames: Path | None
-    """A folder for the exact frames, when a folder was asked for."""
+    """A folder for the exact frames, if the output is a folder."""
 
 
 @contextmanager
 def chosen_target(asked: Mapping[str, Any]) -> Iterator[Target]:
-    """Where the files go; makes sure that they can be written there, and holds the place meanwhile.
+    """Chooses the paths of the output, checks that they can be written, and locks them meanwhile.
 
     Args:
       asked: the options of `inference.py` by name. `out` is a file with a suffix of `SUFFIXES`, or a folder, which gets
         `video.mp4`, `video.json` and `frames/`: what is there is replaced. None derives a name from the picture and the
-        sentence, or from the `.json` that is drawn again, and takes the first under which nothing is there yet.
+        sentence, or from the `.json` that is reproduced, and takes the first that is free.
 
     Raises:
       UserError: the suffix is not known, the place cannot be written, or another process is writing there.
@@ -217,12 +217,12 @@ def _is_taken(path: Path) -> bool:
 def differences(
     again: Record | None, made_with: Mapping[str, Any], earlier: Callable[[], Collection[str]] = frozenset
 ) -> list[str]:
-    """What may change the bits of a video that is drawn again.
+    """Differences that may change the bits of a reproduced video.
 
     Args:
-      again: the record of the first drawing, if there was one.
-      made_with: model_sha256, device, threads and versions of this drawing.
-      earlier: tells what records from before call the same model; asked where the hashes differ.
+      again: the record of the first video, if there is one.
+      made_with: model_sha256, device, threads and versions of this run.
+      earlier: gives the digests of this model in older records; called only where the hashes differ.
 
     Returns:
       Notes, one sentence each.
@@ -250,7 +250,7 @@ def read_record(path: Path) -> Record:
     """Reads the `.json` beside a video.
 
     Raises:
-      UserError: it is missing, no plain file, damaged, of another format, or holds a dial that is out of range.
+      UserError: it is missing, not a regular file, damaged, of another format, or has a setting out of range.
     """
     content = read_small(path, "the .json of a video", limit=MOST_BYTES)
     try:
@@ -270,11 +270,11 @@ def write(
     request: Request,
     **facts: Any,
 ) -> list[Path]:
-    """Writes a video while it is drawn, its exact frames where a folder was asked for, and last the `.json`.
+    """Writes a video while it is sampled, its exact frames if the output is a folder, and finally the `.json`.
 
     Args:
       parts: the video's frames, part after part; frame 0 is the starting frame at the model's size.
-      settings: what it is drawn with.
+      settings: what it is sampled with.
       target: where.
       request: what was asked for.
       facts: device and threads that were used.
@@ -311,7 +311,7 @@ def _default_out(asked: Mapping[str, Any]) -> str:
 
 
 def _slug(sentence: str) -> str:
-    """A sentence as a part of a file's name: letters and digits of any script, small, with hyphens between the words.
+    """A caption as part of a file name: lower-case letters and digits of any script, with hyphens between words.
 
     One without any of them, such as emoji alone, is called by its hash.
     """
@@ -323,7 +323,7 @@ def _slug(sentence: str) -> str:
 
 
 def _shortened(text: str, most: int = _NAME_BYTES) -> str:
-    """As many letters as fit: file systems count bytes, and allow 255 for all of a name."""
+    """Shortens a name to what fits: file systems count bytes, and allow 255 for the whole name."""
     text = text[:most]
     while len(os.fsencode(text)) > _NAME_BYTES:
         text = text[:-1]

@@ -1,4 +1,4 @@
-"""Frames to files that people can open: mp4, gif, webp, a folder of PNG, and contact sheets."""
+"""Writes frames to mp4, gif, webp, folders of PNG, and contact sheets."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 def save(
     frames: UInt8[np.ndarray, "F H W 3"], path: str | os.PathLike[str], fps: float | int, *, scale: int = 1
 ) -> Path:
-    """Writes a video in the format its suffix names; the file appears whole or not at all.
+    """Writes a video in the format of its suffix; the file appears complete or not at all.
 
     - `.mp4`: H.264 (yuv420p, BT.709), which every browser plays; odd sizes get their last row or column twice.
     - `.gif`: 256 colours shared by all frames, times rounded to 1/100 s without drifting.
@@ -58,7 +58,8 @@ def save(
 def save_parts(
     parts: Iterable[UInt8[np.ndarray, "_ H W 3"]], path: str | os.PathLike[str], fps: float, *, scale: int = 1
 ) -> Path:
-    """`save`, of frames that come part after part. Mp4 and PNG hold one part at a time; gif and webp need all frames at once.
+    """`save` for frames that arrive in parts. Mp4 and PNG keep one part in memory; gif and webp need all frames at
+    once.
 
     Args and returns: as for `save`.
 
@@ -125,7 +126,7 @@ _MOST_WAITING = 2
 
 
 def _hand_over(part: Any, line: queue.Queue, writer: Future) -> None:
-    """Waits until the writer has room; if it has failed, its failure is raised, but for the last word, which it need not hear."""
+    """Waits until the writer accepts a part; if it failed, raises its error, except for the final None."""
     while not writer.done():
         try:
             line.put(part, timeout=0.1)
@@ -137,7 +138,7 @@ def _hand_over(part: Any, line: queue.Queue, writer: Future) -> None:
 
 
 def _taken(line: queue.Queue) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
-    """What is handed over, until None; an exception is raised here as it was where the parts are made."""
+    """Yields the parts of the queue until None; an exception in the queue is raised."""
     while (part := line.get()) is not None:
         if isinstance(part, BaseException):
             raise part
@@ -150,7 +151,7 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     every: int = 1,
 ) -> Path:
-    """Lays videos out as one picture: a row each, time to the right.
+    """Arranges videos in one image: a row each, time to the right.
 
     Args:
       rows: videos, RGB pixels (F, H, W, 3); lengths and sizes may differ.
@@ -194,7 +195,7 @@ def contact_sheet(
 
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `target` and renames it there at the end, so a file is whole or absent.
+    """Yields a temporary path beside `target` and renames it at the end, so that the file is complete or absent.
 
     Args:
       target: where the file shall be; missing folders are made.
@@ -282,7 +283,8 @@ _WRITERS: dict[str, Callable[[Frames, Path, Fraction], None]] = {
 
 
 def _frame_times(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) -> tuple[list[int], list[int]]:
-    """Which frames are shown, and for how long: whole ticks, whose sum never strays from the true time by more than half a tick.
+    """The frames to show, and their durations in whole ticks, which never deviate from the true time by more than
+    half a tick.
 
     Browsers show what lasts 10 ms or less for 100; frames that would have less than `least_ms` are left out.
     """

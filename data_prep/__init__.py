@@ -1,1 +1,1 @@
-"""Videos and sentences in, a prepared folder out: `python -m data_prep --help`."""
+"""Prepares videos and captions for training: `python -m data_prep --help`."""

@@ -1,4 +1,4 @@
-"""Work on a stream of things by threads, a few ahead of who takes the results; work that stands still is given up."""
+"""Processes a stream of items in threads, a few ahead of the consumer; stalled work is given up."""
 
 import collections
 import threading
@@ -14,18 +14,18 @@ _LOOK_S = 0.5  # how often is looked for what stands still
 
 
 class GivenUp(Exception):
-    """Raised within work that nobody waits for any more."""
+    """Raised within work that was given up."""
 
 
 class Beat:
-    """To be called by the work whenever it has come a step further."""
+    """Called by the work whenever it makes progress."""
 
     def __init__(self) -> None:
         self.last_s = time.monotonic()
         self.is_over = False
 
     def __call__(self) -> None:
-        """Tells that the work goes on.
+        """Reports progress.
 
         Raises:
           GivenUp: nobody waits for it any more.
@@ -82,12 +82,12 @@ class _Attempt(Generic[Thing, Result]):
         threading.Thread(target=self._run, daemon=True).start()
 
     def give_up_after(self, patience_s: float) -> None:
-        """Gives up what stands still for so long; what waits for its turn does not."""
+        """Gives up work without progress for this long; waiting work does not count."""
         if self._has_begun and time.monotonic() - self._beat.last_s >= patience_s:
             self.give_up()
 
     def give_up(self) -> None:
-        """Lets nobody wait for it any more; the work ends at its next beat, or before it begins."""
+        """Stops waiting for the work, which ends at its next beat or before it begins."""
         self._beat.is_over = True
         if self._has_begun:
             self._settle(self.future.set_result, None)

@@ -16,7 +16,7 @@ from data_prep.job import Job
 
 
 class EncodeShard(PipelineStep):
-    """Encodes the shard whose number the engine tells.
+    """Encodes the shard with the number that the engine gives.
 
     Args:
       job: what is asked for; its shards are the engine's tasks.

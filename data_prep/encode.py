@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Encodes, and says what came out."""
+    """Encodes the clips; returns a line about the result."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Job)}
     job = Job(**{**values, "recipe": tuple(options.recipe)})
     if options.engine is None:

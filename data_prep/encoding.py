@@ -1,4 +1,4 @@
-"""Clips -> a cache of latents, or the shard of one that this process is to do."""
+"""Encodes clips into a cache of latents, or into one shard of it."""
 
 import argparse
 import contextlib
@@ -27,7 +27,7 @@ from data_prep.recipes import RECIPES
 
 
 def encode(job: Job) -> str:
-    """Does a shard of the work, or all of it, as far as it is not done yet.
+    """Encodes one shard, or everything, as far as it is not done yet.
 
     Returns:
       One line that says what came out, or what is missing.
@@ -42,7 +42,7 @@ def encode(job: Job) -> str:
 
 @contextlib.contextmanager
 def held_for(job: Job) -> Iterator[None]:
-    """Holds what a job writes: the whole cache, or one shard of it, which goes together with its other shards.
+    """Locks what a job writes: the whole cache, or one shard of it, beside its other shards.
 
     Raises:
       FolderInUse: another process makes this cache, or this shard of it.
@@ -76,7 +76,7 @@ def _encode(job: Job) -> str:
 
 
 def plan_of(job: Job, size_px: int) -> Plan | str:
-    """What a recipe makes of its options, for frames of this size; or what it says instead (`--check-only`).
+    """The plan that a recipe makes of its options, for frames of this size, or its report (`--check-only`).
 
     Raises:
       UserError: there is no such recipe, or it is asked for another size.

@@ -26,7 +26,7 @@ from data_prep.tars import clips_in
 from data_prep.videos import DOUBTFUL_SUFFIXES, VIDEO_SUFFIXES, names_in, within
 
 SPLIT = "split"
-"""The column that tells a clip's split, where nothing else is said."""
+"""The default column of a clip's split."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -69,16 +69,16 @@ def run(options: argparse.Namespace) -> Plan:
 def read_items(
     folder: Path, captions: Path | None, val_share: float | int, split_column: str | None = None
 ) -> tuple[list[Item], str | None]:
-    """The clips that a table, or the text files and tars in the folder, speak of, in their order.
+    """The clips of a table, or of the text files and tars in the folder, in their order.
 
     Args:
       folder: the folder of videos.
       captions: the table; None for text files beside the videos, and tars.
-      val_share: share of the split "val", where no column tells the splits.
+      val_share: share of the split "val", where no column gives the splits.
       split_column: the column that does; None for `SPLIT` if the table has it, "" for none.
 
     Returns:
-      The clips, and the column that told their splits, if one did.
+      The clips, and the column of their splits, if there is one.
 
     Raises:
       UserError: if the table is missing or not what it should be, or describes no clips.
@@ -95,7 +95,7 @@ def read_items(
 
 @dataclasses.dataclass
 class _ClipRows:
-    """What the rows of a table say of one clip; sentences and splits in their order, each once."""
+    """The rows of a table about one clip: captions and splits in their order, without duplicates."""
 
     refusal: str | None
     captions: dict[str, None] = dataclasses.field(default_factory=dict)

@@ -66,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Plan | str:
-    """Finds what is there; or says only what is there."""
+    """Finds the clips, or only reports what is there."""
     is_dry = options.check_only or options.download_list is not None
     settings = None if is_dry else Settings.of(options)
     if not 0 <= options.val_share < 1:
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> Plan | str:
 
 
 def table_of(clips: Clips) -> str:
-    """What became of the lines of the metadata in the last pass, for people."""
+    """A table of how many lines of the metadata were used or skipped in the last pass, and why."""
     meanings = {
         "lines": "lines",
         "unusable": "cannot be used; rejected.jsonl will list them",
@@ -142,7 +142,7 @@ def _renamed(pairs: list[str]) -> dict[str, str]:
 
 
 def _write_list(file: Path, clips: Clips, videos: Path) -> str:
-    """Writes the addresses and says how they could be had."""
+    """Writes the addresses of missing videos, and returns a command that downloads them."""
     with refused_by_disk(file):
         if file.exists() and open_plain(file, "the list").read(len(_ADDRESS)) not in (b"", _ADDRESS.encode()):
             raise UserError(f"{file} exists and is not a list of addresses; choose another file")

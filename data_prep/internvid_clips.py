@@ -17,7 +17,7 @@ metadata get another character for it."""
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Which rows are taken; None takes all. A row without a score that is asked for is not taken."""
+    """Filters of rows; None takes all. A row without a score that is filtered is not taken."""
 
     min_aesthetic: float | None = None
     min_umt: float | None = None
@@ -26,7 +26,7 @@ class Wanted:
     one_per_video: bool = False
 
     def fault(self, row: Row) -> str | None:
-        """By what a row falls out, looked at by itself."""
+        """The filter that rejects a row, or None."""
         duration = round(row.end_s - row.start_s, 6)
         if self.min_aesthetic is not None and not (row.aesthetic is not None and row.aesthetic >= self.min_aesthetic):
             return "aesthetic score"

@@ -23,7 +23,7 @@ COLUMNS = {
     "aesthetic": ("Aesthetic_Score",),
     "umt": ("UMT_Score",),
 }
-"""What a row tells, and the columns that may hold it, the published name first; upper and lower case are the same."""
+"""The fields of a row, and the names of their columns, the published name first; case is ignored."""
 
 NEEDED = ("id", "start", "end", "caption")
 
@@ -67,7 +67,7 @@ class Metadata:
       columns: the file's column for each of `COLUMNS` that it has.
       sha256: of the content, known after a whole pass.
       is_packed: whether it is a .gz.
-      on_bytes: told of every piece that is read, by its length.
+      on_bytes: called with the length of every piece that is read.
     """
 
     def __init__(self, path: Path, renamed: Mapping[str, str] | None = None):
@@ -135,7 +135,7 @@ class Metadata:
 
 
 def seconds_of(stamp: object) -> float | None:
-    """Seconds of `00:07:33.689`, `7:33`, `"453.689"` or a number; None for anything else."""
+    """Seconds of `00:07:33.689`, `7:33`, `"453.689"` or a number; None for everything else."""
     if isinstance(stamp, int | float) and not isinstance(stamp, bool):
         return float(stamp) if math.isfinite(stamp) and 0 <= stamp < 1e6 else None
     if not isinstance(stamp, str) or not re.fullmatch(r"(?:[0-9]{1,3}:){0,2}[0-9]{1,6}(?:\.[0-9]{1,9})?", stamp):

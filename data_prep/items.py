@@ -1,4 +1,4 @@
-"""What every recipe makes of its source: a list of clips, each a part of a video file with sentences and a split."""
+"""The items that recipes produce: clips, each a part of a video file with captions and a split."""
 
 import dataclasses
 import hashlib
@@ -48,7 +48,7 @@ class Item:
     inside: Slice | None = None
 
     def __post_init__(self):
-        """Whatever names clips: a name that is not UTF-8 could be written into no report, and a sentence into no tokenizer."""
+        """Refuses names and captions that are not valid Unicode; they could be neither reported nor tokenised."""
         if not all(map(is_text, self.captions)):
             self._refuse("one of its captions is not valid Unicode; save it as UTF-8")
         if not (is_text(self.name) and is_text(self.source)):
@@ -60,14 +60,14 @@ class Item:
             object.__setattr__(self, name, value)
 
     def identity(self) -> tuple[object, ...]:
-        """What names the clip, for the hash of all items."""
+        """The identity of the clip, for the hash of all items."""
         named = (self.name, self.source, self.captions, self.split, self.start_s, self.end_s)
         return (*named, dict(self.about)) if self.about else named
 
 
 @dataclasses.dataclass(frozen=True)
 class ItemsDigest:
-    """How many items there are, and the SHA-256 of what names them."""
+    """The number of items, and the SHA-256 of their identities."""
 
     num_items: int
     sha256: str
@@ -88,18 +88,18 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""How people spell the three splits."""
+"""Accepted spellings of the three splits."""
 
 
 def split_named(value: object) -> str | None:
-    """ "train", "val" or "test" of what somebody wrote; None where it is none of them."""
+    """The split "train", "val" or "test" for an accepted spelling; None for everything else."""
     return SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def split_of(name: str, val_share: float | int) -> str:
     """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
-    draw = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
-    return "val" if draw < val_share else "train"
+    position = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
+    return "val" if position < val_share else "train"
 
 
 def one_line(caption: str) -> str:
@@ -108,7 +108,7 @@ def one_line(caption: str) -> str:
 
 
 def refused(name: str, reason: str) -> Item:
-    """A row of an annotation file that leads to no clip: it goes to `rejected.jsonl` as it is."""
+    """An item for a row of an annotation file without a usable clip; it goes to `rejected.jsonl`."""
     return Item(name, Path(), "", (), "", refusal=reason)
 
 

@@ -1,4 +1,4 @@
-"""What is to be encoded, by whom and where to: what the command, its worker and a cluster's tasks hand to each other."""
+"""A job of `encode`: what to encode and where to, as passed between the command and the tasks of a cluster."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ from cdcd_video.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is asked for.
+    """The options of `encode`.
 
     Attributes:
       model: a run folder, a model folder or a shipped model: whose CLIP and codec.

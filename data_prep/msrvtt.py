@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Plan | str:
-    """Finds what is there; or says only what is there."""
+    """Finds the clips, or only reports what is there."""
     settings = None if options.check_only else Settings.of(options)
     files = find_files(options.annotations)
     annotations = read_annotations(files.annotations)
@@ -71,7 +71,7 @@ def _items(parts: Mapping[str, Split], annotations: Annotations, videos: Videos)
 def table_of(
     split: str, parts: Mapping[str, Split], annotations: Annotations, bad: list[Item], files: Files, videos: Videos
 ) -> str:
-    """What is there and what is missing, for people."""
+    """A table of what is there and what is missing."""
     rows: list[list[object]] = [["split", "published", "listed", "with captions", "captions", "video here", "missing"]]
     notes = []
     for part, published in PUBLISHED[split].items():

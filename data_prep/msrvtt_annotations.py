@@ -84,7 +84,7 @@ def read_annotations(files: Sequence[Packed]) -> Annotations:
     """Reads one or more annotation files.
 
     `MSRVTT_data.json`, which comes with CLIP4Clip, calls all videos "train". Believing it would train on the test videos,
-    so where more are called so than there are, the splits are told from the ids.
+    so if more are marked so than there are, the splits are taken from the ids.
 
     Raises:
       UserError: if a file is no annotation file, or two files have the same video.
@@ -92,13 +92,13 @@ def read_annotations(files: Sequence[Packed]) -> Annotations:
     read = Annotations()
     contents = {file: _content(file) for file in files}
     origins: dict[str, Packed] = {}
-    strangers: set[str] = set()
+    unusable: set[str] = set()
     for file, content in contents.items():
         for number, row in enumerate(content["videos"]):
-            _add_video(row, f"videos[{number}] of {file.name}", file, origins, strangers, read)
+            _add_video(row, f"videos[{number}] of {file.name}", file, origins, unusable, read)
     for file, content in contents.items():
         for number, row in enumerate(content["sentences"]):
-            _add_caption(row, f"sentences[{number}] of {file.name}", strangers, read)
+            _add_caption(row, f"sentences[{number}] of {file.name}", unusable, read)
     numbers = [_number(name) for name in read.videos]
     if sum(video.split == "train" for video in read.videos.values()) > PUBLISHED_TRAIN and None not in numbers:
         read.is_relabelled = True
@@ -126,13 +126,13 @@ def _content(file: Packed) -> dict[str, list[Any]]:
 
 
 def _add_video(
-    row: Any, where: str, file: Packed, origins: dict[str, Packed], strangers: set[str], read: Annotations
+    row: Any, where: str, file: Packed, origins: dict[str, Packed], unusable: set[str], read: Annotations
 ) -> None:
     name = row.get("video_id") if isinstance(row, dict) else None
     reason = refusal_of_id(name)
     if reason is not None:
-        is_named = isinstance(name, str) and name.strip() != "" and name not in strangers
-        strangers.update([name] if is_named else [])
+        is_named = isinstance(name, str) and name.strip() != "" and name not in unusable
+        unusable.update([name] if is_named else [])
         read.refused.append(refused(name if is_named else where, reason))
     elif origins.get(name, file) != file:
         raise UserError(f"{name} is in {origins[name]} and in {file}; give only one of these files")
@@ -145,13 +145,13 @@ def _add_video(
         read.videos[name] = Video(split_named(split), category if is_category else None)
 
 
-def _add_caption(row: Any, where: str, strangers: set[str], read: Annotations) -> None:
+def _add_caption(row: Any, where: str, unusable: set[str], read: Annotations) -> None:
     name, caption = (row.get("video_id"), row.get("caption")) if isinstance(row, dict) else (None, None)
     text = one_line(caption) if isinstance(caption, str) else ""
     if not isinstance(name, str) or not text:
         read.refused.append(refused(where, "it needs a video_id and a caption"))
     elif name in read.videos:
         read.videos[name].captions.append(text)
-    elif name not in strangers:
-        strangers.add(name)
+    elif name not in unusable:
+        unusable.add(name)
         read.refused.append(refused(where, f"it refers to {name[:200]!r}, which is not a video of these files"))

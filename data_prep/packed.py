@@ -1,4 +1,4 @@
-"""Files that come plain, as .gz or within a .zip: found by name and read without unpacking anything to disk."""
+"""Finds files by name, plain, as .gz or in a .zip, and reads them without extracting anything to disk."""
 
 import dataclasses
 import gzip
@@ -16,7 +16,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import open_plain
 
 MOST_BYTES = 256 * 2**20
-"""A file that unpacks to more is refused; the largest true annotation file has 16 MB."""
+"""A larger file is refused after decompression; the largest published annotation file has 16 MB."""
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 

@@ -1,4 +1,4 @@
-"""A list of videos with captions -> a prepared folder; shared by every recipe that reads video files."""
+"""Decodes a list of videos with captions into a prepared folder; shared by all recipes that read video files."""
 
 import argparse
 import dataclasses
@@ -31,7 +31,7 @@ _RATE_KEPT = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What every recipe asks for.
+    """The options that all recipes share.
 
     Attributes:
       out: the folder to make.
@@ -110,13 +110,13 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a recipe makes of its source: clips that are still files, and what is wanted of them.
+    """The result of a recipe: clips as files, and the settings for decoding them.
 
     Attributes:
       items: the clips, names unique; gone through more than once, so no iterator. It need not fit into memory.
       settings: what to make of them.
       recipe: further settings of the recipe, for the manifest.
-      counted: `tell(items)`, where it is known already.
+      counted: `digest_items(items)`, if it is known already.
       subset: what the manifest says of the clips that came out: their ids and the hash of these, the hash, or nothing.
     """
 
@@ -128,11 +128,11 @@ class Plan:
 
     @functools.cached_property
     def digest(self) -> ItemsDigest:
-        """How many items there are, and what names them."""
+        """The number of items and the hash of their identities."""
         return self.counted or digest_items(self.items)
 
     def facts(self) -> dict[str, object]:
-        """All that decides which clips come out, beside size, rate and mode."""
+        """Everything that affects which clips are prepared, besides size, rate and mode."""
         return {
             **self.recipe,
             "min_frames": self.settings.min_frames,
@@ -213,7 +213,7 @@ def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, D
 
 
 class _Watched:
-    """Tells that a clip goes on with every frame of it, and shows the frame to who looks for cuts, if anybody does."""
+    """Reports progress with every frame of a clip, and passes the frame to the cut detector, if there is one."""
 
     def __init__(self, beat: Beat, finder: CutFinder | None):
         self._beat, self._finder = beat, finder

@@ -1,4 +1,4 @@
-"""The recipes of `python -m data_prep`, by name: those that come with the project, and those that others bring."""
+"""The registry of the recipes of `python -m data_prep`, built in and from extensions."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""Captions that lie beside a video, in a folder or in a tar: the lines of a .txt, or `caption` or `captions` of a .json."""
+"""Captions in files beside a video, in a folder or in a tar: the lines of a .txt, or `caption` or `captions` of a
+.json."""
 
 import json
 import re
@@ -12,7 +13,7 @@ MOST_BYTES = 1 << 20
 
 
 class Unusable(Exception):
-    """Why what lies beside a video cannot be used."""
+    """The reason why a caption file cannot be used."""
 
 
 def captions_beside(read: Callable[[str], bytes | None]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Renders the clips and says what came out."""
+    """Renders the clips; returns a line about the result."""
     began = time.monotonic()
     if options.size_px < 8:
         raise UserError(f"--size-px must be at least 8, not {options.size_px}")

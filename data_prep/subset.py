@@ -1,4 +1,4 @@
-"""Which clips a prepared folder really holds, so that a result can name them."""
+"""Describes which clips a prepared folder contains, so that a result can name them."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Columns of a table for people, and lists of ids that fit on a line."""
+"""Formats tables for the terminal, and lists of ids that fit on a line."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ def layout(rows: Sequence[Sequence[object]]) -> str:
 
 
 def ranges(ids: Iterable[str], most: int = 8) -> str:
-    """`video3, video7-video12, ... (20 more)`: ids in the order of their numbers, neighbours drawn together.
+    """`video3, video7-video12, ... (20 more)`: ids in the order of their numbers, with consecutive ones joined.
 
     Args:
       ids: names that may end in a number.

@@ -1,4 +1,5 @@
-"""WebDataset tars: files of one name up to its first dot are one sample; what follows the dot says what each holds."""
+"""Reads WebDataset tars: files with the same name up to the first dot form one sample; the rest says what each file
+is."""
 
 import contextlib
 import dataclasses
@@ -22,7 +23,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclasses.dataclass
 class TarClip:
-    """One clip of a tar, or a sample that is none.
+    """One clip of a tar, or a sample without a usable clip.
 
     Attributes:
       name: its name within the tar, with all that follows the first dot; of a sample without a video what stands before it.
@@ -48,7 +49,8 @@ class _Sample:
 def clips_in(tar: Path) -> Iterator[TarClip]:
     """The clips of a tar, in the order in which their first files come; nothing is unpacked.
 
-    Every sample is told of: one without a video as refused; of one with several videos (`003.left.mp4`, `003.right.mp4`) each
+    Every sample gives a clip: one without a video a refused one; of one with several videos (`003.left.mp4`,
+    `003.right.mp4`) each
     is a clip, with the captions of its own name (`003.left.txt`) if there are any, else of the sample's (`003.txt`). Names
     that begin with a dot are left out. A tar that is damaged somewhere gives the clips before that place, and a last one,
     named `*`, that says so.
@@ -79,7 +81,8 @@ def clips_in(tar: Path) -> Iterator[TarClip]:
 
 
 class _Tar(io.BufferedReader):
-    """A tar whose headers are believed up to a length: names and attributes are read at once, as long as they claim to be."""
+    """A tar with limited header sizes, because names and attributes are read in one piece of the length that they
+    claim."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= _MOST_HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""The video files of a folder by their names, and names that may not lead out of it."""
+"""Finds the video files of a folder, and checks that paths do not lead out of it."""
 
 import dataclasses
 import os
@@ -17,7 +17,8 @@ DOUBTFUL_SUFFIXES = frozenset(
     [".avif", ".webp", ".264", ".265", ".av1", ".divx", ".dv", ".gxf", ".h264", ".h265", ".hevc", ".mjpeg", ".mjpg"]
     + [".mxf", ".nut", ".obu", ".ogm", ".rm", ".rmvb", ".swf", ".wtv"]
 )
-"""Files that may be still pictures, or videos of a kind that is not read here: taken where they can be, or the reason is told."""
+"""Files that may be still images, or videos in an unsupported format: used if possible, otherwise refused with a
+reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def within(root: Path, path: str) -> tuple[str, str | None]:
 
     Args:
       root: the folder, links resolved.
-      path: what somebody wrote down, or a file that was found.
+      path: from a table, or of a file that was found.
     """
     try:
         resolved = (root / path).resolve()

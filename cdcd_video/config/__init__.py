@@ -1,4 +1,4 @@
-"""Every setting of a run: what it is called, its unit, its range, and how it is read. Nothing here imports torch."""
+"""The settings of a run: names, units, ranges and how they are read. Nothing here imports torch."""
 
 from cdcd_video.config.baselines import AutoregressiveBaseline, GaussianBaseline
 from cdcd_video.config.processes import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess

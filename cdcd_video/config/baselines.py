@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 class _BuiltIn(BaselineSection):
     network: ClassVar[str]
-    """`module:class`, which stands above the configs and is imported when it is built."""
+    """`module:class` of the network; imported only when it is built."""
 
     def build(self, denoiser: Section, **shape: Any) -> "nn.Module":
         """See `BaselineSection.build`."""

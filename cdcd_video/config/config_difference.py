@@ -1,4 +1,4 @@
-"""Where two configs differ, key by key, and that in words."""
+"""The differences between two configs, by key and as text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

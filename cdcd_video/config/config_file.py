@@ -1,4 +1,4 @@
-"""YAML file + `base:` chain + `--set` -> a validated config, and back; every mistake in one message. Imports no torch."""
+"""Reads and writes configs: YAML file + `base:` chain + `--set` -> a validated config. Imports no torch."""
 
 import json
 from collections.abc import Mapping, Sequence

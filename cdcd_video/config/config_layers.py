@@ -1,4 +1,4 @@
-"""The layers of a config, one over the other: files and what they rest on (`base:`), `--set`, defaults of sections."""
+"""The layers of a config: files and their `base:` files, `--set`, and the defaults of sections."""
 
 import difflib
 import re
@@ -19,7 +19,7 @@ _MAX_BASES = 3
 
 
 def base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The file and those it rests on, the lowest first, without their `base` keys."""
+    """The file and its `base` files, the lowest first, without their `base` keys."""
     chain: list[tuple[Path, dict[str, Any]]] = []
     seen: list[Path] = []
     while True:
@@ -61,7 +61,7 @@ def _read(path: Path, needed_by: Path | None) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """The layer that a `--set` is: `train.codec.num_steps=100`."""
+    """Parses a `--set`, such as `train.codec.num_steps=100`, into a layer."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts) or len(parts) > MAX_NESTING:
@@ -100,7 +100,8 @@ def with_present_keys(
 
 
 def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Upper wins, section by section; a section of another `kind` starts anew."""
+    """Merges two layers: the upper one wins, key by key. A section with another `kind` replaces the lower one as a
+    whole."""
     if upper.get("kind", lower.get("kind")) != lower.get("kind"):
         return dict(upper)
     merged = dict(lower)
@@ -111,7 +112,8 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """Lays a section that is given in part over the default section of its field, which may differ from the class's."""
+    """Completes partly given sections with the default section of their field, which may differ from that of the
+    class."""
     completed = dict(given)
     for name, field in model.model_fields.items():
         value = given.get(name)
@@ -130,7 +132,7 @@ def complete(given: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _sections_of(field: FieldInfo, kind: Any = None) -> Iterator[type[BaseModel]]:
-    """The models that a field may hold; an extension that a `kind` names is imported."""
+    """The section classes that a field may hold; imports the extension that a `kind` names."""
     for part in (field.annotation, *field.metadata):
         yield from _sections(part, kind)
 
@@ -155,7 +157,7 @@ def _kind_of(section: type[BaseModel]) -> str:
 
 
 def leaves(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all that a layer says."""
+    """Dotted names of all keys of a layer."""
     for key, value in layer.items():
         yield prefix + key
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in sentences: which key, what it holds, what it may hold, and which file says so."""
+"""Error messages for configs: the key, its value, the allowed values, and the file that has it."""
 
 import difflib
 import math
@@ -12,7 +12,7 @@ from cdcd_video.errors import is_text
 
 
 def unusable_values(value: Any, key: str = "") -> dict[str, str]:
-    """What no field may hold: interpolation, numbers that are not finite, half characters."""
+    """Values that no field may have: interpolation, numbers that are not finite, text that is not valid Unicode."""
     found: dict[str, str] = {}
     if isinstance(value, dict):
         for name, item in value.items():
@@ -41,7 +41,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: dict[str, 
 
 
 def with_origin(key: str, sentence: str, origin: Mapping[str, str], main: str) -> str:
-    """Says which file, or that the command line, holds the mistake, where it is not the file that was asked for."""
+    """Adds the file, or `--set`, that has the mistake, unless it is the file that the user named."""
     while key and key not in origin:
         key = key.rpartition(".")[0]
     place = origin.get(key, main)
@@ -69,7 +69,7 @@ def _sentence(schema: "_Schema", mistake: Any, key: str, nodes: list[dict], pare
 
 
 class _Schema:
-    """A model's JSON schema, walked along with the data: what each key may hold."""
+    """A model's JSON schema, traversed together with the data, to find what each key may hold."""
 
     def __init__(self, model: type[BaseModel]):
         self.root = model.model_json_schema()
@@ -97,7 +97,7 @@ class _Schema:
         return ".".join(key), nodes, parents
 
     def choices(self, node: dict, data: Any = None) -> list[dict]:
-        """The alternatives of a union, references resolved; only the chosen one where `kind` tells which."""
+        """The alternatives of a union with references resolved; only the chosen one if `kind` decides."""
         while "$ref" in node:
             node = self.root["$defs"][node["$ref"].rpartition("/")[2]]
         branches = node.get("oneOf") or node.get("anyOf")
@@ -108,7 +108,7 @@ class _Schema:
         return chosen or choices
 
     def allowed(self, nodes: list[dict]) -> str:
-        """What may be written, in words."""
+        """The allowed values, in words."""
         kinds = sorted({name for node in nodes for name in _kinds(node)})
         plain = [self._words(node) for node in nodes if not _kinds(node)]
         return " or ".join(dict.fromkeys([*([f"a section whose `kind` is {_one_of(kinds)}"] if kinds else []), *plain]))

@@ -1,4 +1,4 @@
-"""What a section of a config was, in words that stay the same when dials are added: checkpoints are told apart by it."""
+"""The identity of a section of a config, by which checkpoints are compared; it stays the same when fields are added."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -45,25 +45,25 @@ FIRST: dict[str, str] = {
         "precision log_every evaluate_every checkpoint_every own_share"
     ),
 }
-"""The dials of each section when checkpoints of format 1 began: they are always told. One that came later is told only
-where it was turned, so that a run from before it goes on."""
+"""The fields of each section in checkpoints of format 1; they are always part of the identity. A later field is part
+of it only if its value differs from the earlier behaviour, so that older runs can be resumed."""
 
 
 BEFORE: Mapping[str, dict[str, Any]] = MappingProxyType(
     {"codec": {"still_tolerance": 0.0}, "denoiser": {"normalised_text": False}}
 )
-"""Newer dials, by section, whose default is not how it was before they were there: and what it was then."""
+"""Newer fields, by section, whose default differs from the behaviour before they existed, with the earlier value."""
 _BEFORE_OF: dict[str, dict[str, Any]] = {
-    type(Config.model_fields[name].default).__name__: dials for name, dials in BEFORE.items()
+    type(Config.model_fields[name].default).__name__: fields for name, fields in BEFORE.items()
 }
 _TRAINED_BEFORE = {stage: {"precision": "bf16"} for stage in TrainStages.model_fields}
-"""Of stages that a config does not name: the precision of all before it was chosen by the machine."""
+"""For stages that a config does not name: the precision of all stages before the machine chose it."""
 TRAINS_THE_CODEC = ("still_tolerance",)
-"""Newer dials of the section `codec` that say how it learns; codes of the same weights mean the same without them."""
+"""Newer fields of the section `codec` that affect only its training, not the meaning of its codes."""
 
 
 def saved_config(file: Path) -> Config:
-    """The config of a run or of a model, from its folder: with the meaning that it had when it was written.
+    """Reads the config of a run or model folder, with the meaning that it had when it was written.
 
     Raises:
       UserError: it is missing or damaged.
@@ -72,17 +72,17 @@ def saved_config(file: Path) -> Config:
 
 
 def unnamed_in(file: Path) -> dict[str, dict[str, Any]]:
-    """The dials of `BEFORE` that the config of a run does not name, for it is older than they are; with what they were then."""
+    """The fields of `BEFORE` that an older config does not name, with the values that applied then."""
     now, then = config_file.load(file, Config), saved_config(file)
-    found = {name: {dial: _of(then, name, dial) for dial in dials} for name, dials in BEFORE.items()}
+    found = {name: {field: _of(then, name, field) for field in fields} for name, fields in BEFORE.items()}
     return {
-        name: {dial: value for dial, value in dials.items() if _of(now, name, dial) != value}
-        for name, dials in found.items()
+        name: {field: value for field, value in fields.items() if _of(now, name, field) != value}
+        for name, fields in found.items()
     }
 
 
-def _of(config: Config, section: str, dial: str) -> Any:
-    return getattr(getattr(config, section), dial)
+def _of(config: Config, section: str, field: str) -> Any:
+    return getattr(getattr(config, section), field)
 
 
 def text_digest(text: str) -> str:
@@ -91,16 +91,16 @@ def text_digest(text: str) -> str:
 
 
 def of_codes(section: CodecConfig) -> CodecConfig:
-    """What the codes of a codec depend on: its section, with the dials that only say how it learns put aside."""
+    """The section of a codec without the fields that affect only its training: what its codes depend on."""
     return section.model_copy(update={name: BEFORE["codec"][name] for name in TRAINS_THE_CODEC})
 
 
 def identity_text(section: BaseModel, but: Collection[str] = ()) -> str:
-    """A section as JSON, without the dials that are newer than `FIRST` and say what was so before they were there.
+    """A section as JSON, without fields that are newer than `FIRST` and have their earlier value.
 
     Args:
       section: of a config.
-      but: dials of it that may differ between two starts of one run.
+      but: fields that may differ between two starts of one run.
     """
     return section.model_dump_json(exclude=_newer(section) | dict.fromkeys(but, True))
 

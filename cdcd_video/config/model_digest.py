@@ -1,7 +1,7 @@
-"""What a model is known by: a hash over all that draws, and over nothing else.
+"""The digest of a model: a hash over everything that affects its videos, and over nothing else.
 
-Two folders have one digest where they draw alike: where they lie, what they are called, what they were trained from and
-what else lies in them (a README, notes of a hub) makes no difference.
+Two folders whose models sample the same videos have the same digest. Their paths, names, training data and other
+files (a README, notes of a hub) make no difference.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.storage.small_file import MIB, read_small
 
 _SECTIONS = {name: name for name in ("clip", "codec", "picture", "denoiser", "diffusion")} | {"rival": "baseline"}
-"""Of a config: what the networks are, and the chain that they walk. Every dial of a drawing is told beside its video."""
+"""Sections of a config that define the networks and the process, by their key in the digest. Sampling settings are
+recorded with each video."""
 _FRAMES = ("kind", "size_px", "mode", "fps")
-"""Of the section `data`: what starting frames are made to be, and the rate that was learned."""
+"""Fields of the section `data`: how starting frames are prepared, and the frame rate of training."""
 _CLIP_FILES = (
     *("config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
@@ -25,11 +26,11 @@ _WEIGHTS = ("codec.safetensors", "denoiser.safetensors", "clip/model.safetensors
 _WRITTEN = ("config.yaml", "model.json", "clip/words.json", *_WEIGHTS, *(f"clip/{name}" for name in _CLIP_FILES))
 """All that training writes into a model folder."""
 _STATE = ("padding", "truncation", "transformers_version")
-"""What a tokenizer and a config keep of their last use, and who wrote them."""
+"""Entries of a tokenizer or CLIP config that record its last use or the version that wrote it."""
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 (hex) over what draws in a model folder: what the config says of the networks; weights; tokenizer.
+    """SHA-256 (hex) over the sections of the config that define the networks, the weights and the tokenizer.
 
     A published CLIP, which lies elsewhere, counts by the hash of its weights that `model.json` holds.
 
@@ -38,7 +39,7 @@ def folder_digest(folder: Path) -> str:
       OSError, ValueError: weights cannot be, or what is read is no JSON.
     """
     config = config_file.load(folder / "config.yaml", Config)
-    # A dial that is newer than the model is not told where it stands at its default, so the digest stays.
+    # A field that is newer than the model is left out at its default, so that the digest stays the same.
     sections = {key: getattr(config, name) for key, name in _SECTIONS.items() if getattr(config, name) is not None}
     parts = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
     parts["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
@@ -52,7 +53,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def earlier_digests(folder: Path) -> set[str]:
-    """What the model is called in records from before: by every byte of every file, or of those that training wrote."""
+    """Digests of the model in records of earlier versions: over every file, or over those that training wrote."""
     every = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     every = [name for name in every if name != "round_trip.json"]  # which was never part of it
     return {_bytes(folder, sorted(every)), _bytes(folder, sorted(_there(folder, _WRITTEN)))}
@@ -63,7 +64,7 @@ def _there(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def _tensors(path: Path) -> str:
-    """Names, shapes and values of the tensors in a safetensors file; what is noted in its header is not heeded."""
+    """Digest of the names, shapes and values of the tensors in a safetensors file, without its metadata."""
     content = path.read_bytes()
     begin = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:begin])

@@ -29,7 +29,8 @@ class MaskProcess(ProcessSection):
 
 @PROCESSES.register("replace")
 class ReplaceProcess(ProcessSection):
-    """Mask and replace, after VQ-Diffusion (Gu et al. 2022) [VQD eq. 7], but a [MASK] is redrawn like any code."""
+    """Mask and replace, after VQ-Diffusion (Gu et al. 2022) [VQD eq. 7], but a [MASK] is resampled like any other
+    code."""
 
     kind: Literal["replace"] = "replace"
     uniform: Share = 0.1
@@ -45,7 +46,7 @@ class ReplaceProcess(ProcessSection):
 
 @PROCESSES.register("bridge")
 class BridgeProcess(ProcessSection):
-    """From the next frame's codes to the earlier frame's codes: at t = 1 the chain stands on the earlier frame itself."""
+    """From the next frame's codes to the earlier frame's: at t = 1 the codes are those of the earlier frame."""
 
     kind: Literal["bridge"] = "bridge"
     uniform: Share = 0.05
@@ -61,7 +62,7 @@ class BridgeProcess(ProcessSection):
 
 @PROCESSES.register("hybrid")
 class HybridProcess(ProcessSection):
-    """Mask, uniform and source together; the source's share is what the two leave."""
+    """Mask, uniform and source combined; the share of the source is the remainder."""
 
     kind: Literal["hybrid"] = "hybrid"
     mask: Share = 0.5
@@ -83,7 +84,7 @@ class HybridProcess(ProcessSection):
 
 @PROCESSES.register("cdcd")
 class CdcdProcess(ProcessSection):
-    """The chain that CDCD ships, with its constants: a [MASK] is for ever, and the uniform mass is 1e-6 [VQD eq. 7].
+    """The chain of CDCD's code with its constants: a [MASK] is absorbing, and the uniform mass is 1e-6 [VQD eq. 7].
 
     Upstream runs it with 80 or 100 steps.
     """

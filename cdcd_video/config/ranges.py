@@ -1,5 +1,5 @@
-"""The range of every dial of a drawing, said once: for the command line, for Python, for a config's section `sample`, and for
-the `.json` of a stranger's video. Imports no torch.
+"""The range of every sampling setting, for the command line, Python, a config's section `sample` and the `.json` of a
+video. Imports no torch.
 """
 
 import numbers
@@ -16,25 +16,25 @@ from cdcd_video.errors import UserError
 MAX_CAPTION_CHARACTERS = 2_000
 """A longer caption is a mistake (a whole document pasted in), not a sentence about a video."""
 MAX_CAPTIONS = 1_000
-"""Sentences that may follow one another in a video."""
+"""Captions of a video."""
 MAX_CAPTION_FRAME = 10**9 - 1
-"""The last frame that a sentence may begin at: nine digits, as on the command line."""
+"""The last frame that a caption may begin at: nine digits, as on the command line."""
 MAX_SIZE_PX = 4_096
 """Side of the largest frames."""
 MAX_THREADS = 1_024
-"""Processor cores of the largest machines; a hundred times as many end the process that asks for them."""
+"""Processor cores of the largest machines; a process with a hundred times as many threads crashes."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a dial may be turned to, `low` and `high` among them (but for `low` where the range is open below)."""
+    """The allowed values of a setting: from `low` to `high`, without `low` if the range is open below."""
 
     low: float
     high: float
     is_whole: bool = False
     is_open: bool = False
     words: str = ""
-    """Where bounds alone would be hard to read."""
+    """The range as text, where its bounds would be hard to read."""
 
     def __str__(self) -> str:
         from_to = f"above {self.low:g} and at most {self.high:g}" if self.is_open else f"from {self.low} to {self.high}"
@@ -46,7 +46,7 @@ class Range:
         return Field(le=self.high, gt=self.low) if self.is_open else Field(le=self.high, ge=self.low)
 
     def holds(self, value: Any) -> bool:
-        """Whether the dial may stand there; of what is no number, and of NaN, it is not so."""
+        """Whether a value is in the range; False for NaN and for everything that is not a number."""
         kind: type[Any] = numbers.Integral if self.is_whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return False
@@ -68,14 +68,14 @@ RANGES = MappingProxyType(
         "threads": Range(1, MAX_THREADS, is_whole=True),
     }
 )
-"""By the name of the dial."""
+"""By the name of the setting."""
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
-    """Refuses what is out of range; a name that has no range is let be.
+    """Refuses values out of their range; names without a range are ignored.
 
     Raises:
-      UserError: names the dial, its value and its range.
+      UserError: names the setting, its value and its range.
     """
     for name, value in given.items():
         if name in RANGES and not RANGES[name].holds(value):
@@ -83,7 +83,7 @@ def check_settings(given: Mapping[str, Any]) -> None:
 
 
 def check_sentences(pairs: Sequence[tuple[int, str]]) -> None:
-    """Refuses more sentences, longer ones, or later ones than any video has.
+    """Refuses too many captions, captions that are too long, and captions that begin too late.
 
     Args:
       pairs: the frame from which a sentence holds, and the sentence.

@@ -1,4 +1,5 @@
-"""What a config may name and others may add to: forward processes, baselines, contrastive terms. Imports no torch.
+"""Registries that a config chooses from and others may extend: processes, baselines, contrastive terms. Imports no
+torch.
 
 A process and a baseline are registered as the section of the config that chooses them (`kind: NAME` and its settings), which
 also builds what it describes. A contrastive term has no settings but its weight.
@@ -40,7 +41,7 @@ class BaselineSection(Section, ABC):
 
     kind: str
     unused: ClassVar[tuple[str, ...]] = ()
-    """Sampling parameters that mean nothing to it; a user who sets one is told."""
+    """Sampling parameters that it ignores; a user who sets one is warned."""
 
     @abstractmethod
     def build(self, denoiser: Section, **shape: Any) -> "nn.Module":
@@ -112,11 +113,12 @@ class AnyOf:
         self.registry = registry
 
     def sections(self) -> Iterator[type[Section]]:
-        """All sections that are registered up to now."""
+        """All sections that are registered so far."""
         return iter(self.registry.registered().values())
 
     def find(self, kind: object) -> None:
-        """Imports the extension of this kind; of a kind that nobody knows, all of them, so that the message can list them."""
+        """Imports the extension of this kind; for an unknown kind, all extensions, so that the message can list
+        them."""
         if kind is None:
             return
         if isinstance(kind, str) and kind in self.registry:

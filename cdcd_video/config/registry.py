@@ -1,4 +1,4 @@
-"""Registries: what a name of a config or of a command means, built in or brought by somebody else. Pure Python, no torch.
+"""Registries of named entries that a config or a command chooses from, built in or from extensions. Imports no torch.
 
 A registry is filled from three kinds of sources, and every source is a module that registers the name it is listed under:
 the built-in ones, the files of its folder of extensions (`NAME.py`), and the entry points of its group that installed
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class _Source:
-    """A module that registers a name, and where it was found, in words."""
+    """A module that registers a name, and where it was found, as text."""
 
     module: str
     place: str
@@ -53,7 +53,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     ):
         self.what, self.group, self.folder, self.check = what, group, folder, check
         self.added: Callable[[str, Entry], None] | None = None
-        """Told of every entry once it is taken."""
+        """Called with every new entry."""
         self.built_in = tuple(built_in)
         """Names that come with the project."""
         self._sources = {name: _Source(module, module, is_built_in=True) for name, module in built_in.items()}
@@ -62,7 +62,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._has_looked = False
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Decorates what the name shall mean; or takes it directly: `METRICS.register("sharpness")(Metric(...))`.
+        """Registers an entry under a name, as a decorator or directly: `METRICS.register("sharpness")(Metric(...))`.
 
         Raises:
           UserError: the name is taken, or is not lower-case letters, digits and underscores; or the entry cannot be used.
@@ -120,7 +120,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return {name: self._entries[name] for name in names if name in self._entries}
 
     def unknown(self, name: str) -> str:
-        """What is said to who asks for a name that is not there."""
+        """The error message for an unknown name."""
         near = difflib.get_close_matches(name, list(self), 1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(self)}"
         return f"there is no {self.what} {name!r}; {hint}"
@@ -136,7 +136,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
                 self._load(name)
 
     def look_again(self) -> None:
-        """Finds what was installed after this process looked for extensions; to be called in an interpreter that lives long."""
+        """Looks for extensions again, for a long-lived interpreter in which some were installed meanwhile."""
         self._has_looked = False
         self._sources = {name: source for name, source in self._sources.items() if source.is_built_in}
 
@@ -190,6 +190,6 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
 
 def named(dotted: str) -> Callable[..., object]:
-    """What stands under `module:name`, imported now."""
+    """The object named by `module:name`; imports the module."""
     module, _, name = dotted.partition(":")
     return getattr(importlib.import_module(module), name)

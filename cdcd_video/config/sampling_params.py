@@ -12,11 +12,12 @@ from cdcd_video.errors import UserError
 
 FrameRate = Annotated[float, RANGES["fps"].field]
 Order = Literal["ancestral", "confidence", "purity"]
-"""At random; the surest codes first; likelier the purer a place is. See `cdcd_video.diffusion.sampler`."""
+"""Order in which codes are fixed: at random, the most confident first, or by purity. See
+`cdcd_video.diffusion.sampler`."""
 
 
 class SamplingParams(Section):
-    """How a video is sampled when the user does not say."""
+    """How a video is sampled; the values are the defaults."""
 
     num_frames: Annotated[int, RANGES["num_frames"].field] = 16
     fps: FrameRate = 8.0
@@ -25,15 +26,15 @@ class SamplingParams(Section):
     guidance: Annotated[float, RANGES["guidance"].field] = 1.0
     """Scale of classifier-free guidance (Ho & Salimans 2022, eq. 6, as 1 + w): 1 is off."""
     temperature: Annotated[float, RANGES["temperature"].field] = 0.3
-    """Divides the logits; 0 takes the likeliest code."""
+    """Divides the logits; 0 takes the most likely code."""
     top_p: Annotated[float, RANGES["top_p"].field] = 1.0
-    """Samples among the likeliest codes that hold this share of the probability (Holtzman et al. 2020); 1 keeps all."""
+    """Samples among the most likely codes with this share of the probability (Holtzman et al. 2020); 1 keeps all."""
     top_k: Annotated[int, RANGES["top_k"].field] = 0
-    """Samples among this many likeliest codes; 0 keeps all."""
+    """Samples among this many of the most likely codes; 0 keeps all."""
     order: Order = "ancestral"
-    """In which order codes settle; another than ancestral needs the process `mask`."""
+    """Order in which codes are fixed; orders other than ancestral need the process `mask`."""
     contrast: Annotated[float, RANGES["contrast"].field] = 0.0
-    """Strength of the contrast as guidance in the reverse process (Ouyang et al. 2023); 0 is off, to the bit."""
+    """Strength of contrastive guidance in the reverse process (Ouyang et al. 2023); 0 is exactly off."""
     seed: Annotated[int, RANGES["seed"].field] = 0
 
     def changed(self, **changes: Any) -> "SamplingParams":
@@ -70,7 +71,7 @@ _FLAGS: dict[str, tuple[str, type, str, str]] = {
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Collection[str] = tuple(_FLAGS)) -> None:
-    """Adds the settings of these names to a command line. What is not given is None: the model has its own defaults."""
+    """Adds settings to a command line. Their default is None, because the model has its own defaults."""
     for name in names:
         flag, kind, metavar, text = _FLAGS[name]
         default = SamplingParams.model_fields[name].default if name == "seed" else "the model's"

@@ -1,7 +1,7 @@
-"""Every dial, once: frozen, typed, with its unit and source. Nothing here imports torch.
+"""The schema of a config: every setting with its type, range, unit and source. Nothing here imports torch.
 
-A choice among variants is a tagged union (`kind: ...`), so that a combination which makes no sense cannot be written
-down. Files are read by `cdcd_video.config.config_file`.
+Variants are tagged unions (`kind: ...`), so that meaningless combinations cannot be expressed. Files are read by
+`cdcd_video.config.config_file`.
 """
 
 from collections.abc import Mapping
@@ -22,15 +22,16 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 MAX_CLIPS = 10_000_000
-"""As many as the largest sets of videos have; more would be counted for ever."""
+"""As many as the largest datasets of videos have; the number of clips is limited, because they are enumerated."""
 MAX_LAYERS = 1_024
-"""Several times as many as the deepest networks; building more would go on for ever."""
+"""Several times the depth of the deepest networks; building more would not end."""
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
 
 
 FitMode = Literal["crop", "letterbox"]
-"""How a frame becomes square: `crop` takes the centre, `letterbox` shows all of it on black; see `data.images.fit`."""
+"""How frames are made square: `crop` takes the centre, `letterbox` keeps the whole frame on black; see
+`data.images.fit`."""
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -51,11 +52,11 @@ class SpritesData(Section):
     two_object_share: Share = 0.4
     """Share of clips with two objects (where `max_objects` is 2)."""
     motions: tuple[str, ...] | None = None
-    """Motion words to use; all of them when not given."""
+    """Motion words to use; None for all."""
     backgrounds: tuple[str, ...] | None = None
-    """Background kinds to use; all of them when not given."""
+    """Kinds of background to use; None for all."""
     scene_seed: int = 0
-    """Seed of the scenes: apart from the training seed, so that two runs can share the data."""
+    """Seed of the scenes; separate from the training seed, so that two runs can share the data."""
 
 
 class FolderData(Section):
@@ -67,13 +68,13 @@ class FolderData(Section):
     size_px: SizePx = 64
     """Must agree with the prepared folder."""
     mode: FitMode = "crop"
-    """Must agree with the prepared folder. Starting frames are made square the same way."""
+    """Must agree with the prepared folder. Starting frames are treated in the same way."""
     max_frames_per_clip: Count = 64
     """Frames of each clip that are encoded, from its beginning."""
 
 
 class LatentsData(Section):
-    """Codes and caption states made by `python -m data_prep encode`; neither pixels nor CLIP are needed any more.
+    """Codes and caption states made by `python -m data_prep encode`; training needs neither pixels nor CLIP.
 
     The stages on codes can be trained: eye, diffusion, refine.
     """
@@ -84,7 +85,7 @@ class LatentsData(Section):
     size_px: SizePx = 64
     """Side of the frames that were encoded."""
     mode: FitMode = "crop"
-    """How they were made square; starting frames are made so too."""
+    """How the frames were made square; starting frames are treated in the same way."""
 
 
 Data = Annotated[SpritesData | FolderData | LatentsData, Field(discriminator="kind")]
@@ -111,7 +112,7 @@ class ClipConfig(Section):
 
 
 class PretrainedClip(Section):
-    """A CLIP that is there already, used as it is. In short: `clip: openai/clip-vit-base-patch16`, or a folder's path."""
+    """A pretrained CLIP, used unchanged. Short form: `clip: openai/clip-vit-base-patch16`, or a folder's path."""
 
     shorthand: ClassVar[str] = "folder"
 
@@ -149,7 +150,7 @@ class CodecConfig(Section):
     """Pixels <-> codes: CLIP patch states -> projection -> quantiser -> decoder that also sees the starting frame."""
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 2, 4)
-    """CLIP layers whose patch states are read; 0 is the patch embedding. The last alone loses what the eye needs."""
+    """CLIP layers whose patch states are used; 0 is the patch embedding. The last layer alone loses visual detail."""
     projection_width: Count = 192
     groups: Count = 3
     """Codes per patch. N = patches x groups."""
@@ -161,35 +162,38 @@ class CodecConfig(Section):
     embed_width: Annotated[int, Field(ge=32, multiple_of=32)] = 96
     """Width of the `embed` head (codes -> joint space)."""
     change_weight: NonNegative = 4.0
-    """Extra weight of pixels that differ from the starting frame (what moved, and the place it left)."""
+    """Extra weight of pixels that differ from the starting frame."""
     still_weight: NonNegative = 1.0
-    """Weight of the consistency term: patches that are still from one frame to another should keep their latents."""
+    """Weight of the consistency term: patches that do not change between two frames should keep their latents."""
     still_tolerance: Annotated[float, Field(ge=0.0, le=255.0)] = 3.0
-    """How far a patch may be from another and be still, mean over its pixels in levels of 255; 0: equal to the pixel.
-    Compression and noise move every pixel a little: with 0 hardly a patch of a real clip is still."""
+    """Largest difference at which a patch counts as unchanged, mean over its pixels in levels of 255; 0: identical.
+    With 0 hardly any patch of a real clip counts, because of compression and noise."""
     embed_weight: NonNegative = 0.2
     """Weight of 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame."""
     frame_frame: NonNegative = 0.0
-    """Weight of InfoNCE on the latents themselves: two frames of a clip close, other clips far."""
+    """Weight of InfoNCE on the latents: two frames of a clip are a positive pair, other clips are negatives."""
     frame_text: NonNegative = 0.0
-    """Weight of InfoNCE on the latents themselves: a frame close to its sentence, other sentences far."""
+    """Weight of InfoNCE on the latents: a frame and its caption are a positive pair, other captions are negatives."""
     temperature: Positive = 0.1
     """Of these two terms."""
 
 
 class PictureConfig(Section):
-    """What decoded frames pay beside L1 and L2. Off unless asked for; the codes do not depend on it once they are settled."""
+    """Loss terms of decoded frames besides L1 and L2; off by default. In the stage decoder they do not affect the
+    codes."""
 
     perceptual: NonNegative = 0.0
-    """Weight of LPIPS (Zhang et al. 2018) in the stages codec and decoder; its trunk's weights are a download."""
+    """Weight of LPIPS (Zhang et al. 2018) in the stages codec and decoder; the weights of its network must be
+    downloaded."""
     trunk: Literal["alex", "vgg"] = "vgg"
-    """Whose features LPIPS compares."""
+    """Network whose features LPIPS compares."""
     adversarial: NonNegative = 0.0
-    """Weight of a critic's opinion (Isola et al. 2017) in the stage decoder, where the codes no longer move."""
+    """Weight of an adversarial loss (Isola et al. 2017) in the stage decoder, where the codes are fixed."""
     critic_width: Count = 64
     """Channels of the critic's first layer."""
     sees_start: bool = True
-    """Whether the decoder sees the starting frame; without, it is shown plain grey, and codes must tell everything."""
+    """Whether the decoder gets the starting frame; otherwise it gets plain grey, and the codes must contain
+    everything."""
 
 
 # ----------------------------------------------------------------------------------------------------- diffusion
@@ -206,8 +210,8 @@ class DenoiserConfig(Section):
     num_layers: Layers = 6
     num_heads: Count = 4
     normalised_text: bool = True
-    """Whether each half of a caption's token states (word embeddings, last layer) is brought to the same size before it
-    is read. As CLIP gives them the words, which alone keep the motion, are a thirtieth as large as the rest."""
+    """Whether both halves of a caption's token states (word embeddings, last layer) are normalised to the same scale.
+    Otherwise the word embeddings, which alone contain the motion, are a thirtieth of the size of the last layer."""
 
 
 Baseline = Annotated[BaselineSection, AnyOf(BASELINES)]
@@ -217,35 +221,35 @@ Baseline = Annotated[BaselineSection, AnyOf(BASELINES)]
 class ContrastConfig(Section):
     """InfoNCE terms on e = embed(soft codes) [ours] (InfoNCE: van den Oord et al. 2018, eq. 4).
 
-    Off unless asked for: docs/experiments.md says why.
+    Off by default; docs/experiments.md explains why.
     """
 
     frame_frame: NonNegative = 0.0
-    """Weight of the frame-frame term: the drawn frame close to its earlier frame, far from other clips and far frames."""
+    """Weight of the frame-frame term: the sampled frame and its earlier frame are a positive pair."""
     frame_text: NonNegative = 0.0
-    """Weight of the frame-text term: the drawn frame close to its sentence, far from other sentences."""
+    """Weight of the frame-text term: the sampled frame and its caption are a positive pair."""
     level: Literal["sample", "step"] = "sample"
     """`sample`: soft codes of x_0; `step`: of x_s, one step of the chain earlier than x_t."""
     temperature: Positive = 0.1
     learn_temperature: bool = False
-    """Whether the temperature is learned from there on, one for each term (CLIP's way)."""
+    """Whether the temperature is learned, separately for each term, as in CLIP; `temperature` is its initial value."""
     symmetric: bool = False
-    """Whether the positives also look for their drawn frame among those of the batch (CLIP's loss), or only the reverse."""
+    """Whether the loss is symmetric, as CLIP's: also from the positives to the sampled frames of the batch."""
     inter: bool = True
-    """Frame-frame negatives from other clips: their earlier frames."""
+    """Whether the frame-frame term has the earlier frames of other clips as negatives."""
     far: bool = True
-    """Frame-frame negative from the same clip: a far frame."""
+    """Whether the frame-frame term has a distant frame of the same clip as a negative."""
     shuffled: Annotated[int, Field(ge=0)] = 0
-    """Frame-frame negatives per example from the same frame: the true codes with their chunks in another order."""
+    """Number of frame-frame negatives made of the true frame: its codes with their chunks in another order."""
     num_chunks: Annotated[int, Field(ge=2, le=16)] = 8
     """Pieces for `shuffled`."""
     text_eye: Literal["frame", "step"] = "frame"
-    """What the frame-text term looks with: `frame`, the codec's `embed` of the drawn frame alone, or `step`, a head trained
-    on true steps (stage `eye`) that also sees the frame it came from."""
+    """Embedding of the frame-text term: `frame`, the codec's `embed` of the sampled frame alone, or `step`, a head
+    trained on true steps (stage `eye`) that also gets the frame before."""
     share: Share = 0.5
-    """Share of the batch on which the terms are computed (cost)."""
+    """Share of the batch on which the terms are computed, to limit the cost."""
     extra: dict[str, NonNegative] = {}  # noqa: RUF012 - pydantic copies it
-    """Weights of further terms by name, those of docs/extending.md: `extra: {my_term: 0.02}`; 0 is off."""
+    """Weights of registered further terms (docs/extending.md), by name: `extra: {my_term: 0.02}`; 0 is off."""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -262,7 +266,7 @@ class ContrastConfig(Section):
             if name not in CONTRAST_TERMS:
                 CONTRAST_TERMS.load_all()  # one that should have registered it is found out here
                 raise ValueError(CONTRAST_TERMS.unknown(name))
-            CONTRAST_TERMS[name]  # what cannot be imported is told now, and not after hours of other stages
+            CONTRAST_TERMS[name]  # reports a failed import now, and not after hours of other stages
         return extra
 
     @model_validator(mode="after")
@@ -282,8 +286,8 @@ class ContrastConfig(Section):
 
 
 class CdcdContrastConfig(Section):
-    """CDCD's own contrast: the divergence to wrong codes is subtracted [CDCD]. Unbounded below, hence the tiny
-    weights (upstream's: intra 5e-5, inter 5e-6).
+    """CDCD's own contrastive loss, which subtracts the divergence to wrong codes [CDCD]. It is unbounded below,
+    hence the tiny weights (upstream's: intra 5e-5, inter 5e-6).
     """
 
     intra: NonNegative = 0.0
@@ -298,7 +302,7 @@ class CdcdContrastConfig(Section):
     """Weight of negatives from other samples of the batch."""
     inter_mode: Literal["step", "sample"] = "sample"
     num_negatives: Count = 10
-    """M, of each sort."""
+    """M, the number of negatives of each kind."""
 
 
 class LossConfig(Section):
@@ -317,23 +321,23 @@ class LossConfig(Section):
 
 
 class DiffusionConfig(Section):
-    """The walk from the earlier frame to the next one, and how its training examples are drawn."""
+    """The diffusion from the earlier frame to the next, and how its training examples are sampled."""
 
     process: Process = MaskProcess()
     num_steps: Annotated[int, Field(ge=1)] = 16
-    """S, steps of the training chain; drawing may use any subset."""
+    """S, the number of steps of the training chain; sampling may use any subset."""
     full_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.4
-    """Share of examples at t = 1 (fully corrupted); below 1, or nothing would be learned of the steps in between."""
+    """Share of examples at t = 1 (fully corrupted); must be below 1, so that the other steps are trained."""
     max_gap: Count | Annotated[str, Field(pattern=r"^\d+(\.\d+)? s$", examples=["0.5 s"])] = 4
     """Largest gap between source and target: 4 is four frames of the data, `0.5 s` half a second at any frame rate."""
     start_share: Share = 0.3
-    """Share of examples whose source is the shot's first frame: where only the sentence says what comes next."""
+    """Share of examples whose source is the first frame of the shot, where only the caption says what comes next."""
     first_dropout: Share = 0.3
-    """Share of examples without first-frame codes (seen motion is a shortcut around the sentence)."""
+    """Share of examples without first-frame codes, because visible motion is a shortcut around the caption."""
     caption_dropout: Share = 0.1
     """Share of examples without caption (for guidance)."""
     source_jitter: Share = 0.1
-    """Up to this share of source codes is replaced, against drift in long roll-outs."""
+    """Largest share of source codes that are replaced by noise, against drift in long roll-outs."""
 
     def max_gap_frames(self, fps: float) -> int:
         """`max_gap` in frames of data of this rate.
@@ -363,8 +367,8 @@ class TrainConfig(Section):
     num_steps: Count = 1000
     batch_size: Annotated[int, Field(ge=2)] = 32
     accumulate: Count = 1
-    """Batches whose gradients are averaged into one step. Losses that are means learn as from one batch so many times as
-    large; contrasts with other samples of the batch still have those of one small batch only."""
+    """Batches whose gradients are averaged into one step. Losses that are means behave as with one larger batch;
+    contrastive terms still have the negatives of one small batch only."""
     learning_rate: Positive = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     final_lr_ratio: Share = 0.02
@@ -373,7 +377,8 @@ class TrainConfig(Section):
     clip_norm: Positive = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Type of the products: `auto` is bf16 where processor or GPU has it, else fp32; settled when a run begins, and kept."""
+    """Type of matrix products: `auto` is bf16 where processor or GPU supports it, else fp32; fixed when a run
+    begins."""
     log_every: Count = 50
     evaluate_every: Count = 1000
     checkpoint_every: Count = 500
@@ -384,16 +389,16 @@ class DenoiserTrainConfig(TrainConfig):
     """The denoiser's optimisation."""
 
     checkpoint_activations: bool = False
-    """Whether each block is worked out again for its gradient: less memory, about a third more time, the same numbers."""
+    """Whether each block is recomputed for its gradient: less memory, about a third more time, the same results."""
     compile: bool = False
-    """Whether the blocks go through torch.compile: for a GPU. The first steps take minutes; last bits may differ."""
+    """Whether to use torch.compile for the blocks, on a GPU. The first steps take minutes, and last bits may differ."""
 
 
 class RefineConfig(DenoiserTrainConfig):
-    """The denoiser on its own drawings."""
+    """Training of the denoiser on its own samples."""
 
     own_share: Share = 0.5
-    """Share of examples whose source frame was drawn by the model itself, from a frame before it."""
+    """Share of examples whose source frame the model sampled itself, from the frame before."""
 
 
 class TrainStages(Section):
@@ -402,12 +407,12 @@ class TrainStages(Section):
     clip: TrainConfig = TrainConfig()
     codec: TrainConfig = TrainConfig()
     decoder: TrainConfig = TrainConfig()
-    """The decoder alone, once the codes are settled."""
+    """The decoder alone, with fixed codes."""
     eye: TrainConfig = TrainConfig(num_steps=600, batch_size=64)
-    """The head that tells steps from steps, where `loss.contrast.text_eye` asks for it; otherwise skipped."""
+    """The step-text encoder, if `loss.contrast.text_eye` is `step`; otherwise skipped."""
     diffusion: DenoiserTrainConfig = DenoiserTrainConfig()
     refine: RefineConfig = RefineConfig()
-    """The denoiser once more, standing on frames it drew itself: roll-outs do (against drift)."""
+    """The denoiser again, conditioned on its own samples as in a roll-out, against drift."""
 
 
 class Config(Section):
@@ -420,16 +425,16 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] = 0
-    """CPU threads; 0 leaves the choice to torch. On a busy machine one is often fastest: measure."""
+    """CPU threads; 0 leaves the choice to torch. One thread is often fastest on a busy machine."""
     reuse: str | None = None
-    """A run or model folder whose CLIP and codec are used as they are; only the diffusion is trained then."""
+    """A run or model folder whose CLIP and codec are used unchanged; only the diffusion is trained."""
     data: Data
     clip: Clip = ClipConfig()
     codec: CodecConfig = CodecConfig()
     picture: PictureConfig = PictureConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     baseline: Baseline | None = Field(default=None, serialization_alias="rival")
-    """Another way to predict the next frame in the place of the discrete diffusion, of the denoiser's size; for comparison."""
+    """A baseline of the same size that replaces the discrete diffusion, for comparison. `rival` is its earlier name."""
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()
     train: TrainStages = TrainStages()
@@ -458,13 +463,17 @@ class Config(Section):
                 f"sample.num_steps ({self.sample.num_steps})"
             )
         contrast = self.loss.contrast
-        idle = {f"loss.contrast.{name}": contrast.weights.get(name, 0.0) for name in CONTRAST_TERMS.built_in}
-        idle |= {f"loss.contrast.extra.{name}": weight for name, weight in contrast.extra.items()}
-        idle |= {"loss.cdcd.intra": cdcd.intra, "loss.cdcd.inter": cdcd.inter, "sample.contrast": self.sample.contrast}
-        asked = [name for name, weight in idle.items() if weight]
-        if self.baseline and asked:
+        weights = {f"loss.contrast.{name}": contrast.weights.get(name, 0.0) for name in CONTRAST_TERMS.built_in}
+        weights |= {f"loss.contrast.extra.{name}": weight for name, weight in contrast.extra.items()}
+        weights |= {
+            "loss.cdcd.intra": cdcd.intra,
+            "loss.cdcd.inter": cdcd.inter,
+            "sample.contrast": self.sample.contrast,
+        }
+        active = [name for name, weight in weights.items() if weight]
+        if self.baseline and active:
             raise ValueError(
-                f"{asked[0]} has a weight, but the baseline {self.baseline.kind} has no contrast; set it to 0"
+                f"{active[0]} has a weight, but the baseline {self.baseline.kind} has no contrast; set it to 0"
             )
         if self.baseline and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
             raise ValueError(
@@ -483,7 +492,7 @@ class Config(Section):
 
 
 def _take_in(name: str, section: type[Section]) -> None:
-    """A config that was read before an extension was there knows its kind from now on."""
+    """Rebuilds the models, so that they accept the kind of an extension that was registered after import."""
     for model in (DiffusionConfig, Config):
         model.model_rebuild(force=True)
 

@@ -1,4 +1,4 @@
-"""YAML without surprises: the strict subset that every file of settings is read and written in. Imports no torch.
+"""The strict subset of YAML in which all configs are read and written. Imports no torch.
 
 No duplicate keys, anchors, tags or interpolation, and numbers as YAML 1.2 reads them (`1e-4` is a number; `on`, `010` and
 `1:30` hold no surprise).
@@ -32,7 +32,7 @@ _SCALARS = MappingProxyType(
 
 
 def parse(text: str, what: str) -> Any:
-    """What a YAML text says, read as strictly as a config.
+    """Parses a YAML text of the strict subset.
 
     Args:
       text: of the file.
@@ -60,7 +60,7 @@ def write(data: Any) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _parsed(text: str) -> Any:
-    """A command comes back to the same few files, for the config, the model's hash and the record; PyYAML is slow."""
+    """Cached, because a command reads the same few files several times and PyYAML is slow."""
     return yaml.load(text, Loader=_Loader)  # which derives from SafeLoader
 
 
@@ -103,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         base = {"0o": 8, "0x": 16}.get(node.value[:2], 10)
-        # Twenty digits are beyond any dial; Python refuses to write out numbers of thousands of digits.
+        # Twenty digits are beyond any setting; Python refuses to print numbers of thousands of digits.
         if len(node.value) > 20:
             raise yaml.MarkedYAMLError(problem="the number has too many digits", problem_mark=node.start_mark)
         return int(node.value, base)

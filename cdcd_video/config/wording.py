@@ -1,4 +1,4 @@
-"""How a value, a path and another program's text are shown in the one line of a message."""
+"""Formats values, paths and texts of other programs for a one-line message."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from cdcd_video.errors import spelled
 
 
 def quoted(value: Any) -> str:
-    """A value as the user would write it, cut when long."""
+    """A value as the user would write it, shortened if long."""
     text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -1,4 +1,4 @@
-"""Moving pictures that Pillow reads better than FFmpeg, or alone: WebP, and AVIF with its transparency."""
+"""Animations that are read with Pillow instead of FFmpeg: WebP, and AVIF with transparency."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str], start: Fraction, patience_s: float) -> Iterator[Reader]:
-    """Opens a video of any kind, from `start` seconds on; `open_video` tells of its patience.
+    """Opens a video of any format, from `start` seconds on; for the timeout see `open_video`.
 
     Raises:
       Refused: it cannot be used.
@@ -77,11 +77,11 @@ class Animation(Reader):
             time += length
 
     def check_promise(self) -> None:
-        """Pillow has told of what is missing when it came to it."""
+        """Nothing to check: Pillow raises an error when data are missing."""
 
 
 def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:
-    """The file as Pillow opens it; None for anything but the two formats, as the content tells them."""
+    """The file opened by Pillow; None for everything but the two formats, judging by the content."""
     with open(path, "rb") as file:
         head, num_bytes = file.read(64), os.fstat(file.fileno()).st_size
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -102,7 +102,7 @@ def _opened_image(path: str | os.PathLike[str]) -> Image.Image | None:
 
 
 def _profile_of_png(path: str | os.PathLike[str]) -> bytes | None:
-    """The ICC profile in a PNG, which PyAV does not give; what else it says of its colours, FFmpeg heeds."""
+    """The ICC profile in a PNG, which PyAV does not provide; FFmpeg handles its other colour information."""
     try:
         with warnings.catch_warnings(), Image.open(path, formats=("PNG",)) as image:
             warnings.simplefilter("ignore")
@@ -114,7 +114,7 @@ def _profile_of_png(path: str | os.PathLike[str]) -> bytes | None:
 
 @contextlib.contextmanager
 def _damage_as_refusal(kind: str | None) -> Iterator[None]:
-    """Pillow meets broken files with whatever exception it stumbles on."""
+    """Turns any exception of Pillow on a broken file into `Refused`."""
     try:
         yield
     except MemoryError:

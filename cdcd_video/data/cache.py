@@ -48,7 +48,7 @@ ARRAYS = ("codes", "words", "embeddings", "captions", "clips", "cuts")
 
 @dataclass(frozen=True)
 class CachePlan:
-    """What a cache is going to hold, told before the first clip is encoded; two of one plan are equal, byte for byte.
+    """The content of a cache, fixed before the first clip is encoded; two caches of one plan are equal byte for byte.
 
     Attributes:
       codes: SHA-256 of what makes the codes: the CLIP and the codec's part before the decoder.
@@ -83,7 +83,7 @@ class CachePlan:
     recipe: dict[str, Any]
 
     def values(self) -> dict[str, Any]:
-        """As JSON gives it back."""
+        """The plan as JSON values."""
         return json.loads(json.dumps({"version": VERSION, **asdict(self)}))
 
     def check(self, other: dict[str, Any], where: Path, way_out: str) -> None:
@@ -102,7 +102,7 @@ class CachePlan:
         words = {"codes": "codec", "clip": "CLIP", "data": "data"}
         for name, word in reversed(words.items()):
             if name == "codes" and other.get("clip") != self.clip:
-                continue  # the codes' hash tells of the CLIP too
+                continue  # the codes' hash depends on the CLIP, too
             theirs = str(other.get(name))
             if theirs != getattr(self, name):
                 raise UserError(
@@ -117,7 +117,7 @@ class CachePlan:
 
 
 class CodeCache:
-    """A written cache, memory-mapped: what is held in memory are a few numbers per clip and per caption.
+    """A written cache, memory-mapped: only a few numbers per clip and caption are in memory.
 
     Args:
       folder: the cache.
@@ -188,7 +188,7 @@ class CodeCache:
         return hashlib.sha256(read_small(self.folder / MANIFEST, limit=MOST_MANIFEST_BYTES)).hexdigest()
 
     def _check(self, codes: np.ndarray, trusted: bool) -> None:
-        """Reads every file that training reads against the hash that it was written with, and whether codes are codes."""
+        """Checks the hashes of all files that training reads, and that the codes are in range."""
         for name in (*(f"{name}.npy" for name in ARRAYS), SPACE):
             path, sha256 = self.folder / name, self.manifest["files"][name]["sha256"]
             if trusted or is_known(path, sha256):
@@ -212,7 +212,7 @@ class CodeCache:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a cache says of itself.
+    """Reads and checks the manifest of a cache.
 
     Raises:
       UserError: the folder holds no cache, one of another version, or a damaged manifest.
@@ -238,7 +238,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _is_whole(facts: dict[str, Any]) -> bool:
-    """Whether what is read of a manifest is there, and of its type."""
+    """Whether the entries of a manifest that are used exist and have their type."""
     plan, files, splits = facts["plan"], facts.get("files"), facts.get("splits")
     fps, whole = plan.get("fps"), ("size_px", "num_patches", "joint_width", "text_width", "num_codes")
     return (
@@ -259,7 +259,7 @@ def _is_whole(facts: dict[str, Any]) -> bool:
 
 
 def _are_sound(arrays: dict[str, np.ndarray], num_splits: int) -> bool:
-    """Whether the arrays have their shapes, and none speaks of more than another holds."""
+    """Whether the arrays have their shapes and their indices are in range."""
     shapes = {name: arrays[name].shape for name in ARRAYS}
     widths = {"codes": None, "words": None, "embeddings": None, "captions": 2, "clips": 4}
     whole = {name: np.issubdtype(arrays[name].dtype, np.integer) for name in ARRAYS}
@@ -283,14 +283,14 @@ def _are_sound(arrays: dict[str, np.ndarray], num_splits: int) -> bool:
 
 
 def _are_codes(codes: np.ndarray, num_codes: int) -> bool:
-    """Whether all are from 0 to `num_codes` - 1; only a part of them is in memory at a time."""
+    """Whether all codes are from 0 to `num_codes` - 1; reads them in parts."""
     step = max(1, _SCANNED_BYTES // max(1, codes[:1].nbytes))
     parts = (codes[begin : begin + step] for begin in range(0, len(codes), step))
     return all(part.size == 0 or (part.min() >= 0 and part.max() < num_codes) for part in parts)
 
 
 def _begins(lengths: np.ndarray) -> np.ndarray:
-    """Where each begins when all lie one after another."""
+    """Offsets of consecutive entries with these lengths."""
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else np.zeros(0, np.int64)
 
 
@@ -303,7 +303,7 @@ class _CaptionsOf(Sequence[range]):
     def __len__(self) -> int:
         return len(self._first)
 
-    def __getitem__(self, clip: int) -> range:  # type: ignore[override]  # nobody asks for a slice
+    def __getitem__(self, clip: int) -> range:  # type: ignore[override]  # never called with a slice
         return range(self._first[clip], self._first[clip] + self._count[clip])
 
     def __iter__(self) -> Iterator[range]:

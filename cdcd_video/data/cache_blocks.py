@@ -1,4 +1,4 @@
-"""What a cache is made of: blocks of a few clips, each encoded by itself and kept in a file of its own.
+"""The blocks of a cache: a few clips each, encoded separately and stored in separate files.
 
 What a block holds depends on its clips alone, so that it makes no difference which process encodes it, or when.
 """
@@ -23,14 +23,14 @@ from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
 
 BLOCK_CLIPS = 64
-"""Clips in a block: what is lost at most when a process is killed."""
+"""Clips per block; at most this many are lost when a process is killed."""
 _ENCODED_FRAMES = 64
 _READ_CAPTIONS = 256
 
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A clip that is there: frames and sentences, and what `index.jsonl` says of it."""
+    """A loaded clip: its frames, its captions and its entry in `index.jsonl`."""
 
     id: str
     split: str
@@ -52,7 +52,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What turns clips into latents.
+    """The functions that encode frames and captions.
 
     Attributes:
       encode: frames in [0, 1] -> codes.
@@ -137,8 +137,7 @@ def code_type(num_codes: int) -> type[np.unsignedinteger]:
 
 
 def sentence_number(caption: str) -> int:
-    """A number in [0, 2**63) that equal captions share, and different ones do not (but for one chance in 10**6 even among
-    four million)."""
+    """A hash in [0, 2**63) of a caption; among four million captions the probability of a collision is one in 10**6."""
     digest = hashlib.blake2b(caption.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

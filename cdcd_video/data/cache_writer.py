@@ -1,4 +1,4 @@
-"""Writes the caches that `cache` reads: block after block, by one process or many, killed or not.
+"""Writes caches block by block, in one or several processes, and can resume after a kill.
 
 A cache that is being made is the folder `FOLDER.part`: its plan, and a file per finished block. Whoever finds all blocks
 finished joins them. Processes that do parts of one cache do not wait for each other (one that makes a whole cache keeps
@@ -36,7 +36,7 @@ _PLAN = "plan.json"
 
 
 class CacheWriter:
-    """Takes up a cache where it stands.
+    """Writes a cache, or continues an unfinished one.
 
     Args:
       folder: where the finished cache shall be.
@@ -57,7 +57,7 @@ class CacheWriter:
         except UserError:
             if not self.is_finished:
                 raise
-            self._begin()  # somebody has finished it and cleared up in the middle of this
+            self._begin()  # another process finished it and cleaned up meanwhile
 
     @property
     def is_finished(self) -> bool:
@@ -70,7 +70,7 @@ class CacheWriter:
         return -(-self.plan.num_items // BLOCK_CLIPS)
 
     def missing(self, shard: int = 0, num_shards: int = 1) -> list[int]:
-        """Blocks of a shard (each `num_shards`-th, from number `shard` on) that nobody has finished yet."""
+        """Blocks of a shard (each `num_shards`-th, from number `shard` on) that are not finished yet."""
         if self.is_finished:
             return []
         return [block for block in range(shard, self.num_blocks, num_shards) if not self._file(block).is_file()]
@@ -87,11 +87,11 @@ class CacheWriter:
                 path.parent.mkdir(exist_ok=True)
                 _write_whole(path, pack(block))
             except FileNotFoundError:
-                if not self.is_finished:  # else somebody did this block too, joined all of them and has cleared up
+                if not self.is_finished:  # else another process did this block too, joined all of them and cleaned up
                     raise
 
     def join(self) -> bool:
-        """Makes the cache of its blocks, if all of them are there.
+        """Joins the blocks to the cache, if all of them exist.
 
         Returns:
           Whether the whole cache is there now.
@@ -101,7 +101,7 @@ class CacheWriter:
         """
         if not self.is_finished:
             if self.missing():
-                return self.is_finished  # no block is missing where somebody has joined and cleared up meanwhile
+                return self.is_finished  # no block is missing if another process has joined and cleaned up meanwhile
             own = self.part / f"joined-{uuid.uuid4().hex}"
             try:
                 with refused_by_disk(self.folder):
@@ -110,7 +110,7 @@ class CacheWriter:
                     os.rename(own, self.folder)
             except UserError:
                 shutil.rmtree(own, ignore_errors=True)
-                if not self.is_finished:  # else somebody was quicker
+                if not self.is_finished:  # else another process was faster
                     raise
         shutil.rmtree(self.part, ignore_errors=True)
         return True
@@ -119,7 +119,7 @@ class CacheWriter:
         return self.part / f"blocks-{number // 1000:05d}" / f"{number:08d}.safetensors"
 
     def _begin(self) -> None:
-        """Looks at what is there already, and says what is going to be there."""
+        """Checks an earlier beginning of the cache, and writes the plan."""
         way_out = "choose another folder, or delete that one"
         with refused_by_disk(self.folder):
             if self.folder.is_dir() and not holds_nothing(self.folder):
@@ -189,7 +189,7 @@ def write_cache(
     shard: int = 0,
     num_shards: int = 1,
 ) -> CacheWriter:
-    """Encodes clips whose frames are at hand, as far as that is not done; joins the blocks if all are there.
+    """Encodes the clips that are not encoded yet, and joins the blocks when all exist.
 
     Args:
       folder: where the cache shall be.
@@ -221,7 +221,7 @@ def write_cache(
 def write_private_cache(
     folder: Path, clips: Clips, encoder: Encoder, plan: CachePlan, space: bytes, split: str, **part: int
 ) -> None:
-    """The same for the cache that a run keeps for itself: one of another plan is made anew.
+    """The same for the private cache of a run; a cache of another plan is replaced.
 
     Raises:
       UserError: the folder holds something that is no cache, or see `CacheWriter`.
@@ -231,7 +231,7 @@ def write_private_cache(
 
 
 def clear_private_cache(folder: Path, plan: CachePlan) -> None:
-    """Takes away a cache that a run keeps for itself, and the beginning of one, where it is of another plan.
+    """Deletes the private cache of a run, finished or not, if it has another plan.
 
     Raises:
       UserError: the disk refuses.
@@ -245,7 +245,7 @@ def clear_private_cache(folder: Path, plan: CachePlan) -> None:
 
 
 def counted(entries: Iterable[Any], progress: tqdm) -> Iterator[Any]:
-    """The entries, told to a progress bar as they go by."""
+    """The entries, counted in a progress bar."""
     for entry in entries:
         yield entry
         progress.update()
@@ -285,7 +285,7 @@ def _append(file: BinaryIO, rows: list[dict[str, Any]]) -> None:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there with all its bytes or not at all, even if the machine stops."""
+    """Writes a file completely or not at all, even if the machine stops."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(part, "wb") as file:

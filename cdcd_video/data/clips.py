@@ -1,4 +1,4 @@
-"""A video file of any origin, as square frames at an even rate, or a `ClipRejected` that says why not."""
+"""Decodes any video file to square frames at a constant rate, or raises `ClipRejected` with the reason."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ class ClipRejected(UserError):
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Who looks for cuts; `data.cut_detection` knows how."""
+    """Interface of a cut detector, see `data.cut_detection`."""
 
     def add_frame(self, frame: av.VideoFrame, time_s: float) -> None:
         """Takes the next frame of the file."""
@@ -60,7 +60,7 @@ class DecodedClip:
       source_width: width of the video as shown, pixels.
       source_height: height of the video as shown, pixels.
       source_fps: mean frames per second of the file, as far as it was read.
-      cuts: first frames of its shots after the first one: over 0, ascending; none, too, where nobody looked for them.
+      cuts: first frames of its shots after the first one: above 0, ascending; empty, too, if cuts were not detected.
     """
 
     frames: UInt8[np.ndarray, "F S S 3"]

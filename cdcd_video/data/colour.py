@@ -1,4 +1,4 @@
-"""Pixels of any colour space, as sRGB: by the profile that a picture carries, as browsers do.
+"""Converts pixels of any colour space to sRGB, by the profile in the image, as browsers do.
 
 Read are ICC profiles (of PNG, JPEG, WebP, AVIF, TIFF, and of BMP with a V5 header), PNG's `cICP`, `gAMA` and `cHRM` in the order
 of the PNG specification, and the code points of AVIF. A profile that is damaged, or of another kind of pixels than the
@@ -40,12 +40,13 @@ _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 # libpng's tolerance, too: 0.45455 is what those write who mean sRGB.
 _GAMMA_SLACK = 0.05
 
-# A profile that moves no colour by more is sRGB's own in somebody's rounding: its pixels are kept, bit for bit.
+# A profile that moves no colour by more is sRGB's own with other rounding: its pixels are kept, bit for bit.
 _SAME = 2
 
 
 class Unfit(Exception):
-    """Why a picture cannot be used, in words that follow its name; becomes a `UserError` where the name is known."""
+    """The reason why an image cannot be used, worded to follow its name; becomes a `UserError` where the name is
+    known."""
 
 
 def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -79,10 +80,10 @@ def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image
 
 
 def profile_of(image: Image.Image) -> bytes | None:
-    """The ICC profile that says what a picture's numbers mean, or one that is made of what it says otherwise.
+    """The ICC profile of an image, or one made from its other colour information.
 
     Args:
-      image: as `Image.open` gives it. Of a file that is read already, only what Pillow keeps can be told.
+      image: as `Image.open` gives it. Of a loaded file, only what Pillow keeps is known.
 
     Returns:
       None where the picture says nothing, or says sRGB.
@@ -141,7 +142,7 @@ def _xyz(colour: np.ndarray) -> bytes:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None where it is no profile of such pixels, or moves none of them."""
+    """The transform from a profile to sRGB; None if the profile does not fit the pixels or changes none of them."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[mode] != source.profile.xcolor_space.strip():
@@ -192,7 +193,7 @@ def _profile_of_gamma(info: dict) -> bytes | None:
 
 
 def _code_points(image: Image.Image) -> tuple[int, int] | None:
-    """Primaries and transfer curve by the numbers of H.273, which Pillow does not tell: PNG's `cICP`, AVIF's `nclx`."""
+    """Primaries and transfer curve as numbers of H.273, which Pillow does not provide: PNG's `cICP`, AVIF's `nclx`."""
     with _head(image) as file:
         if file is None:
             return None

@@ -1,4 +1,4 @@
-"""Whether a file is one, and all of it there, where FFmpeg reads what it finds and drops the rest without a word.
+"""Detects truncated and joined files, of which FFmpeg would silently read only a part.
 
 Each file has one header; a second one where an element of the container should begin tells of a second file, joined to the
 first. Transport and program streams, AVI and WebM are made for that, or read on all the same, and are not looked at here.
@@ -15,11 +15,11 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _GIF_TAIL = 64
 _MOST_OF_IT = 0.9
 _MOST = 1_000_000
-"""Elements that are looked at: hours of video, and a second of our time."""
+"""Limit of the elements that are examined: hours of video, within a second."""
 
 
 def is_joined(path: str | os.PathLike[str], container: str) -> bool:
-    """Whether a file holds several, of which only the first would be read.
+    """Whether a file consists of several joined files, of which only the first would be read.
 
     Args:
       path: the file.
@@ -34,7 +34,7 @@ def is_joined(path: str | os.PathLike[str], container: str) -> bool:
 
 
 def is_cut_short(path: str | os.PathLike[str], container: str) -> bool:
-    """Whether the end of a gif or an ASF (wmv) file is missing. Others tell how long they last.
+    """Whether the end of a gif or an ASF (wmv) file is missing. Other formats give their duration.
 
     Args:
       path: the file.
@@ -47,13 +47,13 @@ def is_cut_short(path: str | os.PathLike[str], container: str) -> bool:
     place = head.find(_ASF_FILE_PROPERTIES)
     if not 0 <= place <= len(head) - 104:
         return False
-    (told,), (flags,) = struct.unpack_from("<Q", head, place + 40), struct.unpack_from("<I", head, place + 88)
+    (size,), (flags,) = struct.unpack_from("<Q", head, place + 40), struct.unpack_from("<I", head, place + 88)
     is_live = flags & 1  # a stream that was recorded does not know its length
-    return not is_live and os.path.getsize(path) < _MOST_OF_IT * told
+    return not is_live and os.path.getsize(path) < _MOST_OF_IT * size
 
 
 def _gif_ends(file: io.BufferedReader) -> bool:
-    """Whether the blocks of a gif (89a, appendix B) lead to its end mark; what stands behind it is nobody's business."""
+    """Whether the blocks of a gif (89a, appendix B) lead to its end mark; data after it are ignored."""
     head = file.read(13)
     if len(head) == 13 and head[10] & 0x80:
         file.seek(3 * 2 ** ((head[10] & 7) + 1), os.SEEK_CUR)

@@ -1,4 +1,4 @@
-"""Where one shot of a video ends and the next begins: PySceneDetect's adaptive detector, shown every frame of the file."""
+"""Detects cuts between shots with PySceneDetect's adaptive detector, on every frame of the file."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from jaxtyping import UInt8
 from scenedetect import AdaptiveDetector, FrameTimecode
 
 DETECTOR: dict[str, Any] = {"detector": "adaptive", "threshold": 2.5, "least": 12.0, "window": 2}
-"""What is said of the detection in a manifest. A cut is a frame that differs from the one before by at least `least` (mean
+"""Settings of the detection, as in a manifest. A cut is a frame that differs from the one before by at least `least`
+(mean
 over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within `window` frames
-around. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a false cut only makes two shots of one, a missed one
-teaches that the world changes at a stroke; so both are a little lower than PySceneDetect's own."""
+around. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a false cut only splits a shot, but a missed
+cut puts a sudden change into training. Both thresholds are therefore a little lower than PySceneDetect's own."""
 
 SIDE_PX = 128
 """Frames are compared at this size."""
@@ -35,10 +36,9 @@ def shrunk(frame: av.VideoFrame) -> UInt8[np.ndarray, "s s 3"]:
 
 
 class CutFinder:
-    """Sees the frames of one video, one after the other, and tells at which of them a shot begins.
+    """Takes the frames of one video in order, and finds those at which a shot begins.
 
-    It must see the video at its own rate: at a few frames a second, ordinary movement differs from frame to frame as much
-    as another shot would.
+    It needs every frame of the video: at a few frames per second, ordinary motion changes frames as much as a cut does.
 
     Args:
       threshold, least, window: see `DETECTOR`.
@@ -82,7 +82,7 @@ class CutFinder:
         return [number for number in self._cuts if number > 0]
 
     def _pad(self, pixels: np.ndarray) -> None:
-        """The detector judges no frame without neighbours on both sides: a strip of stillness lies around the video."""
+        """Repeats the first or last frame, because the detector needs neighbours on both sides of a frame."""
         for _ in range(self._window):
             self._show(pixels, None)
 

@@ -1,4 +1,4 @@
-"""The video stream of a file: every frame in the order of its time, upright, or the reason why it cannot be had."""
+"""The video stream of a file: every frame in order of time, upright, or the reason why it cannot be read."""
 
 import collections
 import contextlib
@@ -70,7 +70,7 @@ _PROMISE_SLACK_S = Fraction(1, 4)
 
 
 PATIENCE_S = 60.0
-"""A file of which nothing more comes for so long is refused: a hole of gigabytes, a disk that does not answer."""
+"""A file is refused if no further frame arrives within this time: gigabytes of zeros, a disk that does not answer."""
 
 
 def open_video(path: str | os.PathLike[str], patience_s: float = PATIENCE_S) -> av.container.InputContainer:
@@ -186,7 +186,7 @@ class Source(Reader):
             for frame in self._codec.decode(packet):
                 if self._kind == "avi" and stamps:
                     # It says when a frame is decoded alone, and frames are shown at the same times, one after the other.
-                    # FFmpeg tells of each the packet that was decoded last, and of the last ones none.
+                    # FFmpeg reports for each the packet that was decoded last, and for the last ones none.
                     frame.dts = stamps.popleft()
                 if is_first:
                     self._check_alpha(packet, frame)
@@ -262,7 +262,7 @@ class Source(Reader):
         return float(aspect) if aspect and Fraction(1, 16) <= aspect <= 16 else 1.0
 
     def check_promise(self) -> None:
-        """Refuses a file that ended long before the time its header tells.
+        """Refuses a file that ended long before the time in its header.
 
         Raises:
           Refused: it did.
@@ -273,16 +273,16 @@ class Source(Reader):
             raise Refused(f"it is truncated: only {float(found):.1f} s of {float(promised):.1f} s can be read")
 
     def _promise(self) -> tuple[Fraction, Fraction]:
-        """How long the video lasts by its header, and when it begins; seconds, a length of 0 where nothing is told."""
+        """How long the video lasts by its header, and when it begins; seconds, a length of 0 if unknown."""
         if self.stream.duration:
             # ASF counts from 0, whenever the first picture comes.
             start = 0 if self._kind == "asf" else self.stream.start_time or 0
             return _seconds(self.stream.duration, self.stream), _seconds(start, self.stream)
         begin = Fraction(self.container.start_time or 0, av.time_base)
         lengths = [value for key, value in self.stream.metadata.items() if key.upper() == "DURATION"]
-        told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", lengths[0]) if lengths else None
-        if told:  # Matroska: when this stream ends
-            return 3600 * int(told[1]) + 60 * int(told[2]) + Fraction(told[3]) - begin, begin
+        match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", lengths[0]) if lengths else None
+        if match:  # Matroska: when this stream ends
+            return 3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3]) - begin, begin
         if self.container.duration and len(self.container.streams) == 1:  # when the longest of them ends
             return Fraction(self.container.duration, av.time_base) - begin, begin
         return Fraction(0), begin
@@ -337,7 +337,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def plain(error: Exception) -> str:
-    """FFmpeg's or the system's words, without number and path, so that a report does not depend on the machine."""
+    """The message of FFmpeg or the system without number and path, so that a report does not depend on the machine."""
     return str(getattr(error, "strerror", None) or error)
 
 

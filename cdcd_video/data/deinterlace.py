@@ -28,7 +28,7 @@ def deinterlaced(frames: Iterable[Timed]) -> Iterator[Timed]:
             frame, time = next(frames)
         except StopIteration:
             break
-        except Exception as error:  # told below
+        except Exception as error:  # raised below
             damage = error
             break
         if unweaver is not None and not unweaver.takes(frame):

@@ -1,4 +1,4 @@
-"""A decoded frame as players show it: RGB by the matrix it was coded with, HDR as SDR, over white, mirrored and turned."""
+"""Converts decoded frames to sRGB as players show them: matrix, HDR to SDR, transparency over white, rotation."""
 
 import functools
 import math
@@ -26,9 +26,9 @@ _UNREAD_TRANSFERS = {9: "logarithmic", 10: "logarithmic", 17: "SMPTE 428"}
 _UNSAFE_SIDE_DATA = ("png", "apng")
 
 _WHITE_NITS = 203
-"""What HDR calls white: the level of a sheet of paper (ITU-R BT.2408)."""
+"""Luminance of HDR reference white (ITU-R BT.2408)."""
 _HLG_NITS = 1000
-"""The screen for which HLG's system gamma is 1.2 (ITU-R BT.2100)."""
+"""Peak luminance of the display for which HLG's system gamma is 1.2 (ITU-R BT.2100)."""
 
 # Chromaticities (x, y) of red, green and blue (H.273). The white of cinemas (11) is shown as any other white.
 _PRIMARIES = {
@@ -137,7 +137,7 @@ def _converted(frame: av.VideoFrame, layout: str, matrix: int) -> np.ndarray:
 
 
 def _upright(rgb: np.ndarray, placing: Placing) -> np.ndarray:
-    """Turned and mirrored by quarters; anything else is somebody's joke."""
+    """Turned and mirrored by quarter turns; other matrices are ignored."""
     a, b, c, d = placing
     if is_turned(placing):
         rgb, right, down = rgb.transpose(1, 0, 2), c, b

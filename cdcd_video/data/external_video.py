@@ -1,4 +1,4 @@
-"""A video of any kind as frames at a wanted rate: a file, an animated gif or webp, or a folder of pictures.
+"""Reads a video at a given rate: a file, an animated gif or webp, or a folder of images.
 
 Unlike `clips.read_clip` this never repeats or skips unevenly: the file's rate must be a multiple of the wanted one.
 """
@@ -32,7 +32,7 @@ def read_video(
       num_frames: how many.
       fps: frames per second of what comes back.
       mode: how a frame that is not square is made so.
-      sampled_fps: what the frames were drawn at, where the file says another rate; a folder says none, and counts as `fps`.
+      sampled_fps: rate of the frames, if the file has another one; a folder has none, and counts as `fps`.
 
     Returns:
       The frames, as large as they are there.
@@ -56,7 +56,7 @@ def read_video(
 
 
 def _square_side(height: int, width: int, mode: FitMode) -> int:
-    """Of the square that holds a frame without resizing it."""
+    """Side of the square that holds a frame without resizing it."""
     return min(height, width) if mode == "crop" else max(height, width)
 
 
@@ -88,7 +88,7 @@ def _probed(file: Path, fps: float, mode: FitMode) -> tuple[float | None, int]:
     try:
         clip = read_clip(file, size_px=_PROBE_PX, max_frames=_PROBED_FRAMES)
         rate = _rate(clip.times_s)
-    except ClipRejected:  # a gif keeps a still video as one frame; what is broken is told here
+    except ClipRejected:  # a gif stores a still video as one frame; a broken file is reported here
         clip = read_clip(file, fps=fps, size_px=_PROBE_PX, max_frames=1)
     return rate, _square_side(clip.source_height, clip.source_width, mode)
 

@@ -1,4 +1,4 @@
-"""A video that is a folder of pictures: which of them are its frames, in which order, and that none is missing or twice."""
+"""Reads a video that is a folder of images: finds and orders its frames, and refuses gaps and duplicates."""
 
 import itertools
 import re
@@ -56,8 +56,8 @@ def _check_even(folder: Path, frames: list[tuple[int, Path]]) -> None:
         if after == number:
             raise UserError(f"{folder}: frame {number} exists twice, as {path.name} and {other.name}; keep one")
         if after - number > least > 0:
-            told = f"{path.name} is followed by {other.name}"
-            raise UserError(f"{folder}: frame {number + least} is missing, {told}; restore it or renumber the frames")
+            gap = f"{path.name} is followed by {other.name}"
+            raise UserError(f"{folder}: frame {number + least} is missing, {gap}; restore it or renumber the frames")
 
 
 def read_pictures(folder: Path, pictures: list[Path]) -> list[UInt8[np.ndarray, "H W 3"]]:

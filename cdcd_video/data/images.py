@@ -1,4 +1,4 @@
-"""Any picture a user may hand over, as plain RGB pixels; and pixels brought to the model's size."""
+"""Reads images of any format as RGB pixels, and resizes pixels to the model's size."""
 
 import io
 import os
@@ -20,13 +20,13 @@ MAX_PIXELS = 100_000_000
 """Pictures and clips with more pixels than this are refused from their header, before anything is decoded."""
 
 RESIZE = "bicubic, antialiased"
-"""How `fit` brings pixels to another size, as manifests call it."""
+"""The resizing of `fit`, as named in manifests."""
 
 # Decoders of still pictures only: Pillow also knows formats that start other programs (EPS runs Ghostscript).
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())
 
 MOST_WHOLE_BYTES = 1 << 29
-"""Of a file that its decoder takes at once."""
+"""Limit of a file that its decoder reads in one piece."""
 
 
 def read_image(
@@ -34,7 +34,7 @@ def read_image(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Reads a picture as a browser would show it; see `as_array` for how the kinds of pixels are turned into RGB.
 
-    The format is told from the content, not from the name. Of an animation the first frame is read. The orientation
+    The format is detected from the content, not from the name. Of an animation the first frame is read. The orientation
     that a camera notes in EXIF is applied. The alpha of a BMP that is 0 everywhere is no alpha.
 
     Args:
@@ -143,7 +143,8 @@ def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarr
 
 
 class _Bounded(io.BufferedReader):
-    """A file that is not read for ever: decoders look for the next block byte by byte, or skip as much as a header says."""
+    """A file that limits how much is read: decoders may search for a block byte by byte, or skip as much as a header
+    claims."""
 
     num_pieces, num_bytes = 50_000, 1 << 26  # of what stands before the pixels: profiles, remarks
 

@@ -1,4 +1,4 @@
-"""Which frames make the examples of a step: a pure function of (seed, stage, step), so that resuming needs no state."""
+"""Chooses the frames of a training step as a pure function of (seed, stage, step), so that resuming needs no state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cdcd_video.engine.runtime import to_device
 
 @dataclass(frozen=True)
 class PairIndices:
-    """Frames of a batch: clip number, and frame numbers within the clip; each an int array (B,). All are of one shot."""
+    """Frames of a batch: clip number and frame numbers within the clip; each an int array (B,). All are in one shot."""
 
     clip: np.ndarray
     first: np.ndarray
@@ -24,16 +24,16 @@ class PairIndices:
     far: np.ndarray
     """Another frame of the shot, as far from the target as the shot allows."""
     before: np.ndarray
-    """A frame before the source, by a gap of the same law, or the first."""
+    """A frame before the source, by a gap of the same distribution, or the first frame."""
 
 
 def sample_pairs(
     shots: Shots, batch_size: int, rng: np.random.Generator, *, max_gap: int | None, start_share: float
 ) -> PairIndices:
-    """Draws source and target frames of random clips, never from two sides of a cut.
+    """Samples source and target frames of random clips, never across a cut.
 
     Args:
-      shots: where the clips have shots of two frames or more; others are never drawn.
+      shots: where the clips have shots of two frames or more; others are never sampled.
       batch_size: how many.
       rng: the step's generator.
       max_gap: largest target - source in frames (uniform from 1); None lets the two be any two frames of the shot.

@@ -1,4 +1,4 @@
-"""Pillow's pictures of every kind, as plain RGB pixels: depth, transparency, orientation and colour."""
+"""Converts Pillow images to RGB pixels: depth, transparency, orientation and colour."""
 
 import io
 from typing import Any
@@ -24,7 +24,7 @@ def pixels_of(image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
 
     Args:
       image: as `Image.open` gives it, or of any mode, with what Pillow keeps of its file in `info`. One that is not yet
-        loaded tells more: which of two 16-bit colours is the transparent one can be told only from the file.
+        loaded gives more: which of two 16-bit colours is the transparent one is known only from the file.
 
     Raises:
       Unfit: it holds floating-point or 32-bit pixels, or is HDR.
@@ -44,7 +44,7 @@ def pixels_of(image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turns the picture as its EXIF says; unreadable EXIF is no reason to refuse readable pixels."""
+    """Rotates the image as its EXIF says; unreadable EXIF is ignored."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # EXIF is a second, unchecked file format inside the first
@@ -52,20 +52,20 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
-    """The picture with at most 8 bits a channel, its transparent colour told so that Pillow finds it."""
+    """The image with at most 8 bits a channel, its transparent colour given so that Pillow finds it."""
     if image.mode == "F":
         raise Unfit("holds floating-point pixels of unknown range; save it with 8 or 16 bits")
     raw, transparent = _raw_mode(image), image.info.get("transparency")
     if image.mode.startswith("I"):
         return _grey_of_8_bits(image, transparent)
-    if image.mode == "L" and isinstance(transparent, int) and raw in ("L;2", "L;4"):  # told in the file's 2 or 4 bits
+    if image.mode == "L" and isinstance(transparent, int) and raw in ("L;2", "L;4"):  # given in the file's 2 or 4 bits
         image.load()
         image.info["transparency"] = transparent * (85 if raw == "L;2" else 17)
     elif image.mode == "RGB" and isinstance(transparent, tuple) and (raw == "RGB;16B" or max(transparent) > 255):
-        wide, told = _colours_of_16_bits(image, raw), np.array(transparent, np.uint16)
+        wide, transparent_value = _colours_of_16_bits(image, raw), np.array(transparent, np.uint16)
         if raw != "RGB;16B":  # Pillow kept the upper half of the pixels alone
-            told &= 0xFF00
-        opaque = (wide != told).any(axis=-1)
+            transparent_value &= 0xFF00
+        opaque = (wide != transparent_value).any(axis=-1)
         return _like(image, np.dstack([(wide >> 8).astype(np.uint8), opaque * np.uint8(255)]))
     return image
 
@@ -87,7 +87,7 @@ def _grey_of_8_bits(image: Image.Image, transparent: object) -> Image.Image:
 
 
 def _colours_of_16_bits(image: Image.Image, raw: str) -> UInt16[np.ndarray, "H W 3"]:
-    """Both bytes of every channel. Pillow decodes one of the two at a time, the upper one unless it is told otherwise."""
+    """Both bytes of every channel. Pillow decodes one of the two at a time, the upper one by default."""
     lower = None
     if raw == "RGB;16B":
         file: Any = getattr(image, "fp", None)

@@ -1,12 +1,12 @@
-"""Which video file answers which sentence: the table that comes with videos of other people's models.
+"""Reads the table that maps captions to the video files of another model.
 
 Its columns:
 
 | column | |
 |---|---|
 | `file` | a video, an animated gif or webp, or a folder of pictures, relative to the folder of videos |
-| `prompt` | the sentence it was drawn from |
-| `frame` | optional: the picture it was drawn from; else the video's own first frame counts as given |
+| `prompt` | the caption it was sampled from |
+| `frame` | optional: the image it was sampled from; otherwise the video's own first frame counts as given |
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
 
@@ -41,7 +41,7 @@ class Entry:
 
 
 def read_entries(folder: Path, prompts: Path) -> list[Entry]:
-    """The videos that a table speaks of, in its order.
+    """The videos that a table lists, in its order.
 
     Args:
       folder: of the videos.
@@ -86,7 +86,7 @@ def texts_of(row: Row, names: Collection[str], where: str) -> dict[str, str]:
 
 
 def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> Path:
-    """What a table calls by a path that must not lead out of a folder.
+    """Resolves a path in a table, which must not lead out of a folder.
 
     Raises:
       UserError: it leads out; or nothing is there, and it is needed.

@@ -1,4 +1,4 @@
-"""The shots of clips: what was filmed in one go, and therefore what two frames must share to be learned from together."""
+"""The shots of clips; the two frames of a training example are always from one shot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Shots:
 
 
 class LongestShots(Clips):
-    """Clips cut down to the longest shot of each: for whoever follows a clip from its first frame on.
+    """Clips cut down to their longest shot, for evaluations that follow a clip from its first frame on.
 
     Args:
       clips: the whole ones. Names and captions stay, and frames are counted from where the shot begins.

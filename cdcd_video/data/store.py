@@ -1,4 +1,4 @@
-"""Captioned clips as everything else sees them: kept in a prepared folder, or rendered from the built-in world.
+"""The interface of captioned clips, and its two sources: a prepared folder and the built-in world.
 
 A prepared folder holds `frames-00000.npy` onwards (uint8, all frames of many clips one after another), `clips.jsonl`
 (one `ClipRow` per line), `rejected.jsonl` (what was refused, and why) and `manifest.json` (settings, counts, sizes and
@@ -43,7 +43,7 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, clip: int) -> str:
-        """What to call the clip in reports; unique among these clips."""
+        """Name of the clip in reports; unique among these clips."""
         ...
 
     def caption(self, clip: int) -> str:
@@ -67,7 +67,7 @@ class Clips(Protocol):
         ...
 
     def digest(self) -> str:
-        """SHA-256 (hex) that differs wherever captions or pixels do."""
+        """SHA-256 (hex) over all captions and pixels."""
         ...
 
 
@@ -184,7 +184,7 @@ class SpritesClips:
           seed: names the data set.
           num_clips: scenes 0 to `num_clips` - 1 of the split.
           split: "train", "val" or "heldout".
-          world: the dials of the world; None for the full one, with room for `num_frames` at `fps`.
+          world: the settings of the world; None for the full one, with room for `num_frames` at `fps`.
           num_frames: frames per clip.
           size_px: height and width of every frame.
           fps: frames per second.
@@ -195,14 +195,14 @@ class SpritesClips:
         self.world = world or World(num_frames=num_frames, fps=float(fps))
         self.size_px, self.fps = size_px, float(fps)
         self._num_frames = num_frames
-        # Captions are asked for far more often than frames, and drawing a scene takes a good part of rendering it.
+        # Captions are requested far more often than frames, and sampling a scene takes a good part of rendering it.
         self._scene = functools.lru_cache(maxsize=16384)(self._sample)
 
     def __len__(self) -> int:
         return self.num_clips
 
     def scene(self, clip: int) -> Scene:
-        """What there is to see, and the truth about it."""
+        """The scene of a clip, with the true positions of its objects."""
         if not 0 <= clip < self.num_clips:
             raise IndexError(f"clip {clip} of {self.num_clips}")
         return self._scene(int(clip))

@@ -1,4 +1,4 @@
-"""Files of a prepared folder, beside the arrays: what they are called, what they hold, and whether it is sound."""
+"""The files of a prepared folder besides the arrays: names, content and checks."""
 
 import dataclasses
 import hashlib
@@ -37,7 +37,7 @@ class ClipRow:
       source_height: height of the source as shown, pixels.
       source_fps: mean frames per second of the source.
       about: what else the data set says of the clip, such as its category; plain JSON values.
-      cuts: first frames of its shots after the first one, see `Clips.cuts`; none, too, where nobody looked for them.
+      cuts: first frames of its shots after the first one, see `Clips.cuts`; empty, too, if cuts were not detected.
     """
 
     id: str
@@ -68,7 +68,7 @@ class ClipRow:
 
 
 def read_manifest(folder: Path) -> dict:
-    """What a prepared folder says of itself; its files are there, and as long as it says.
+    """Reads the manifest of a prepared folder, and checks that its files exist with their sizes.
 
     Raises:
       UserError: the folder holds no clips, those of another version, or a damaged manifest; or a file is missing or cut.
@@ -100,7 +100,7 @@ def read_manifest(folder: Path) -> dict:
 
 
 def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
-    """The lines of `clips.jsonl`, if they are as they were written, and sound.
+    """Reads `clips.jsonl`, after checking its hash and its rows.
 
     Raises:
       UserError: they are not.
@@ -122,7 +122,7 @@ def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
 
 
 def _is_whole(manifest: dict) -> bool:
-    """Whether all that is read of a manifest is there, and of its type; files have bare names."""
+    """Whether the entries of a manifest that are used exist and have their type; file names have no folder."""
     known: list[Any] = [manifest.get(name) for name in ("files", "size_px", "fps")]
     files, size_px, fps = known
     return (
@@ -145,7 +145,7 @@ def _is_whole(manifest: dict) -> bool:
 
 
 def _is_sound(row: ClipRow, files: Mapping[str, object]) -> bool:
-    """Whether a row describes frames that can be read, and says something of them."""
+    """Whether a row describes frames that exist, and has captions."""
     numbers = (row.offset, row.num_frames, *row.cuts)
     return (
         all(isinstance(text, str) for text in (row.id, row.split, row.source, row.file, *row.captions))

@@ -1,4 +1,4 @@
-"""Writes the prepared folders that `store` reads; a killed run can be taken up again."""
+"""Writes prepared folders; a killed run can be resumed."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ _SHARD_BYTES = 2 * 2**30
 
 
 class StoreWriter:
-    """Writes a prepared folder so that it exists whole or not at all.
+    """Writes a prepared folder that appears complete or not at all.
 
     All is written to `FOLDER.part` and renamed at the end. A run that was killed may be run again: what it had done is
     kept (`done`) if the recipe is the same, and the finished folder is the same, byte for byte, as of one that was not
@@ -46,7 +46,7 @@ class StoreWriter:
         recipe: Mapping[str, object],
         shard_bytes: int = _SHARD_BYTES,
     ):
-        """Begins a folder, or goes on with one that was interrupted.
+        """Begins a folder, or resumes an interrupted one.
 
         Args:
           folder: where the finished folder shall be; an earlier prepared folder there is replaced at the end.
@@ -137,7 +137,7 @@ class StoreWriter:
         self.rows.append(row)
 
     def reject(self, name: str, source: str, reason: str) -> None:
-        """Notes what was refused, and why."""
+        """Records a refused clip and the reason."""
         row = {"id": name, "source": source, "reason": reason}
         with refused_by_disk(self.folder):
             _append(self._rejections, row)
@@ -201,7 +201,7 @@ class StoreWriter:
         self._keep_what_is_whole()
 
     def _keep_what_is_whole(self) -> None:
-        """Takes up the clips of an interrupted run up to the first that is not wholly on disk, and drops the rest."""
+        """Keeps the clips of an interrupted run up to the first that is not completely on disk, and drops the rest."""
         sizes = {path.name: path.stat().st_size for path in self.part.glob("frames-*.npy")}
         header = _header_bytes(self._settings["size_px"])
         for values in _whole_lines(self.part / CLIPS):
@@ -212,9 +212,9 @@ class StoreWriter:
             if row.file not in sizes or header + (row.offset + row.num_frames) * self._frame_bytes > sizes[row.file]:
                 break
             self.rows.append(row)
-        told = ("id", "source", "reason")
+        known = ("id", "source", "reason")
         rejected = _whole_lines(self.part / REJECTED)
-        self.rejected.extend(row for row in rejected if all(isinstance(row.get(name), str) for name in told))
+        self.rejected.extend(row for row in rejected if all(isinstance(row.get(name), str) for name in known))
         lengths = self._lengths()
         for name in sizes:
             if name in lengths:
@@ -264,7 +264,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _refuse_more(folder: Path, kind: str, files: Collection[str]) -> None:
-    """The folder is replaced as a whole: what somebody keeps in it besides would go with it."""
+    """Refuses a folder with other files, because the folder is replaced as a whole."""
     if not folder.is_dir() or folder.is_symlink():
         raise UserError(f"{folder} is in the way; choose another folder, or move it away")
     for name in sorted(os.listdir(folder)):

@@ -1,4 +1,4 @@
-"""Tables of any origin: .csv, .tsv and .jsonl files, read row by row with the line on which each begins.
+"""Reads .csv, .tsv and .jsonl tables row by row, with the line number of each row.
 
 One rule for fields, whatever wrote them. A field is quoted if it begins with a double quote and ends with one, all those
 between being doubled: then it is what stands between, line breaks and separators included, as spreadsheets and pandas
@@ -51,7 +51,7 @@ class Table:
 def read_table(
     path: Path, what: str, needed: Collection[str], optional: Collection[str] = (), sentence: str = ""
 ) -> Table:
-    """Reads a table whose rows are judged one by one.
+    """Reads a table; each row may have a fault of its own.
 
     Args:
       path: .tsv, .csv (both with a first line of column names) or .jsonl (an object per line), in UTF-8.

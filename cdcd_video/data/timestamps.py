@@ -1,4 +1,5 @@
-"""The time of each frame of a video, from stamps that may be wrong, missing, or begin anew in the middle of the file."""
+"""The time of each frame of a video, from timestamps that may be wrong, missing, or restart in the middle of the
+file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -68,7 +69,7 @@ class Clock:
 
 
 class Course:
-    """Frames one after the other, also where the clock of their stamps begins anew.
+    """Frames in order, also where their timestamps restart.
 
     Recordings that were joined byte by byte, and recorders that start again, go back in time for good: such frames follow
     where those before them ended. A single frame that goes back is damage and left out.

@@ -1,4 +1,4 @@
-"""What reading a video's frames one after the other has in common, whoever decodes them."""
+"""The common interface of video readers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class Reader(ABC):
 
     @abstractmethod
     def check_promise(self) -> None:
-        """Refuses a file that ended long before the time its header tells.
+        """Refuses a file that ended long before the time in its header.
 
         Raises:
           Refused: it did.

@@ -1,1 +1,1 @@
-"""What the file system is asked for, in one place: small files of strangers, and folders that one process writes."""
+"""File access: small untrusted files, and folders that only one process writes."""

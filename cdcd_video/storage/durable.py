@@ -1,4 +1,4 @@
-"""What a power cut does not undo."""
+"""Writes that survive a power cut."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def flush_folder(folder: Path) -> None:
-    """Makes the names in a folder survive a power cut; file systems that cannot are left in peace."""
+    """Makes the names in a folder survive a power cut, where the file system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -53,7 +53,7 @@ class FolderInUse(UserError):
 def folder_lock(
     folder: str | os.PathLike[str], *, shared: bool = False, wait: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Holds a folder, so that no other process that asks writes it meanwhile.
+    """Locks a folder, so that no other process of this project writes it meanwhile.
 
     A thread that holds it may ask again: what it calls is part of the same work. Processes forked meanwhile do not hold it.
 
@@ -62,7 +62,7 @@ def folder_lock(
         then it is the file that is held.
       shared: for the processes of one job that write the folder together; only one that asks for it alone is kept out, and
         keeps them out.
-      wait: None refuses a folder that is held. Otherwise it is told once who holds it, and then waited for.
+      wait: None refuses a locked folder. Otherwise it is called once with a message about the holder, before waiting.
 
     Raises:
       FolderInUse: another process (or another thread of this one) holds it; the sentence names it.
@@ -78,7 +78,7 @@ def folder_lock(
     try:
         yield
     finally:
-        # Removed while still held, so that whoever waits at the old file sees that it is gone and takes a new one.
+        # Removed while still locked: a process that waits at the old file sees that it is gone and takes a new one.
         if _held.pop(key, None) is not None:
             if place is not None and (not shared or _is_alone(handle)):
                 place.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ def holds_nothing(folder: Path) -> bool:
 
 
 def _awaited(folder: Path, target: Path, shared: bool, wait: Callable[[str], None] | None) -> tuple[int, Path | None]:
-    """`_acquired`, as soon as may be."""
+    """`_acquired`, as soon as the lock is free."""
     patience = time.monotonic() + _SHARERS_WAIT_S
     while True:
         try:
@@ -112,7 +112,7 @@ def _awaited(folder: Path, target: Path, shared: bool, wait: Callable[[str], Non
 
 
 def _silent(_: str) -> None:
-    """What is said a second time."""
+    """The default of `say`: no output."""
 
 
 def _acquired(folder: Path, target: Path, shared: bool) -> tuple[int, Path | None]:
@@ -136,7 +136,7 @@ def _acquired(folder: Path, target: Path, shared: bool) -> tuple[int, Path | Non
             place.unlink(missing_ok=True)
             return handle, None
         if _is_same_file(handle, place):
-            with suppress(OSError):  # on a full disk the second one is not told who it is, and waits all the same
+            with suppress(OSError):  # on a full disk the holder stays unnamed, and the lock works all the same
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(_about_me() | {"shared": shared}).encode(), 0)
             return handle, place
@@ -207,7 +207,7 @@ def _holder(handle: int) -> tuple[str, bool]:
 
 
 def _let_go_in_child() -> None:
-    """The parent's lock is not the child's: a worker that outlives its parent must not hold the folder."""
+    """Releases the parent's lock in a child, so that a worker that outlives its parent does not hold the folder."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()

@@ -1,4 +1,4 @@
-"""Names for what a command makes where the user names no place: nothing that is there already is replaced.
+"""Default names for the output of a command, chosen so that nothing is replaced.
 
 A name is free when nothing is there and no other process has taken it; it is held until the work is done, so that two
 processes never take the same one.
@@ -14,12 +14,12 @@ from cdcd_video.storage.folder_lock import FolderInUse, folder_lock, holds_nothi
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is at a path; a folder without entries is nothing."""
+    """Whether something exists at a path; an empty folder does not count."""
     return os.path.lexists(path) and not (path.is_dir() and holds_nothing(path))
 
 
 def numbered(wanted: Path) -> Iterator[Path]:
-    """`clip.mp4`, `clip-2.mp4`, `clip-3.mp4`, ... without an end."""
+    """Yields `clip.mp4`, `clip-2.mp4`, `clip-3.mp4` and so on."""
     yield wanted
     yield from (wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}") for number in itertools.count(2))
 
@@ -53,7 +53,7 @@ def free_name(names: Iterable[Path], is_taken: Callable[[Path], bool] = is_there
 
 @contextmanager
 def chosen_folder(given: Path | None, otherwise: Path) -> Iterator[Path]:
-    """Holds the folder that a command is to write: the one that was asked for, or else a free name.
+    """Locks the output folder of a command: the given one, or else a free name.
 
     Args:
       given: what the user named; what is in it may be replaced.

@@ -1,4 +1,4 @@
-"""Memory: how much there is, whether something fits, and one sentence when it runs out all the same. Imports no torch."""
+"""Memory: how much there is, whether something fits, and the error when it runs out. Imports no torch."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 
 
 def raise_if_out_of_memory(error: BaseException) -> None:
-    """For readers that take every exception for damage: lack of memory is none."""
+    """Raises `MemoryError` again in readers that treat every other exception as a damaged file."""
     if is_out_of_memory(error):
         raise error
 
 
 @contextlib.contextmanager
 def user_error_when_out(doing: str, way_out: str) -> Iterator[None]:
-    """Turns lack of memory inside the `with` into the user's sentence.
+    """Turns lack of memory inside the `with` into a `UserError`.
 
     Args:
       doing: what is done, as a beginning of a sentence: "loading the model x".
@@ -36,7 +36,7 @@ def user_error_when_out(doing: str, way_out: str) -> Iterator[None]:
 
 
 def check_fits(needed: float, doing: str, way_out: str, has: int | None = None) -> None:
-    """Refuses what cannot fit, before minutes are spent on finding out.
+    """Refuses what cannot fit into memory, before minutes are spent.
 
     Args:
       needed: bytes, of what must be in memory at once; the rest of the need is not counted, so much that would fail passes.
@@ -53,7 +53,7 @@ def check_fits(needed: float, doing: str, way_out: str, has: int | None = None) 
 
 
 def total_bytes() -> int | None:
-    """Of this machine and of the container that this process is in, swap included; None where nobody tells."""
+    """Memory of this machine, or of the container of this process, swap included; None if unknown."""
     found = []
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())

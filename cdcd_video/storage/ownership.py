@@ -1,4 +1,4 @@
-"""Whether what lies at a path can have been put there by somebody else: asked before a file is run as code."""
+"""Checks that nobody else can have written a file, before it is run as code."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ _MOST_LINKS = 40
 
 
 class NotOwn(UserError):
-    """A path that somebody else can change what lies at."""
+    """A path whose content somebody else can change."""
 
     def __init__(self, path: Path, at: str, reason: str):
         where = "it" if at == str(path) else at

@@ -1,4 +1,4 @@
-"""Where the `.json` of a video lies: one record per video, and none is ever replaced by that of another.
+"""The path of a video's `.json`: one record per video, never replaced by that of another.
 
 Beside `clip.mp4` lies `clip.json`. Where that is the record of another video, such as `clip.gif`, it is `clip.mp4.json`.
 """
@@ -13,7 +13,7 @@ from cdcd_video.storage.free_name import free_name
 from cdcd_video.storage.small_file import MIB, Unreadable, read_small
 
 MOST_BYTES = 96 * MIB
-"""Of a record: a frame of the largest side is 64 MiB in it."""
+"""Limit of a record's size; a frame of the largest side takes 64 MiB."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One reader for every small file that a stranger may have made: captions, tables, settings, records."""
+"""The reader of small untrusted files: captions, tables, settings, records."""
 
 import errno
 import io
@@ -12,11 +12,11 @@ from cdcd_video.errors import UserError
 
 MIB = 1 << 20
 DEFAULT_LIMIT = MIB
-"""Bytes that a small file may have, where nothing else is said."""
+"""Default limit of a small file's size, in bytes."""
 
 
 class Unreadable(UserError):
-    """A small file that is not read.
+    """A small file that cannot be read.
 
     Attributes:
       reason: what is wrong with it, without its path: "is a named pipe, not a file".
@@ -28,7 +28,7 @@ class Unreadable(UserError):
 
 
 class Missing(Unreadable):
-    """There is none."""
+    """The file does not exist."""
 
 
 def read_small(
@@ -38,7 +38,7 @@ def read_small(
     within: str | os.PathLike[str] | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> bytes:
-    """The bytes of a plain file. Nothing else is waited for, followed out of its folder, or read without an end.
+    """The bytes of a regular file. Pipes and devices, paths out of the folder and endless files are refused.
 
     Args:
       path: of the file. A link is followed.
@@ -49,7 +49,7 @@ def read_small(
     Raises:
       Unreadable: it is missing, no plain file (a folder, a named pipe, a device), outside the folder, or too large.
     """
-    # The size that is told may be 0 (files of /proc) or change; what is read is bounded by itself.
+    # The reported size may be 0 (files of /proc) or change, so the read itself is bounded.
     with open_plain(path, what, within=within) as file:
         try:
             content = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None

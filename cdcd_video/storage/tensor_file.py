@@ -1,4 +1,4 @@
-"""Weights as numbers and as files: what is read or written is looked through once, so that no number goes wrong unseen."""
+"""Reads and checks weights: every tensor that is read or written is checked once for unusable numbers."""
 
 import math
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import MIB, Unreadable, open_plain
 
 MOST_IN_16_BITS = torch.finfo(torch.float16).max
-"""What is beyond it becomes infinite when it is written as a model's weights are."""
+"""Larger numbers become infinite in the format of a model's weights."""
 MOST = torch.finfo(torch.bfloat16).max
-"""The same for weights that stay in 32 bits, and are worked with in bfloat16."""
+"""The limit for weights that stay in 32 bits and are used in bfloat16."""
 _MOST_LOGIT_SCALE = math.log(MOST_IN_16_BITS)
 """CLIP's is at most log 100."""
 _MOST_HEADER_BYTES = 64 * MIB
@@ -25,7 +25,7 @@ _MOST_HEADER_BYTES = 64 * MIB
 
 @dataclass(frozen=True)
 class Fault:
-    """The first number that cannot be worked with.
+    """The first unusable number.
 
     Attributes:
       tensor: its name.
@@ -42,7 +42,7 @@ class Fault:
 
 
 def find_fault(tensors: Mapping[str, Tensor], most: float = MOST) -> Fault | None:
-    """Looks through weights once; costs a pass over memory.
+    """Checks weights; costs one pass over memory.
 
     Args:
       tensors: by name. Those of whole numbers are let be.
@@ -86,7 +86,7 @@ def check_numbers(tensors: Mapping[str, Tensor], what: str, way_out: str, most: 
 
 
 def read_tensors(path: Path, what: str, way_out: str, most: float = MOST) -> dict[str, Tensor]:
-    """Reads a safetensors file whose numbers can be worked with.
+    """Reads a safetensors file and checks its numbers.
 
     Args:
       path: of the file.
@@ -108,7 +108,7 @@ def read_tensors(path: Path, what: str, way_out: str, most: float = MOST) -> dic
 
 
 def check_header(path: Path, what: str, way_out: str) -> None:
-    """Refuses what is no plain file, or has a table of contents without an end, before any library opens it.
+    """Refuses what is not a regular file, or has an impossibly large header, before a library opens it.
 
     Raises:
       UserError: says so.

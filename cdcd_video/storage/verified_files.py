@@ -1,4 +1,4 @@
-"""Files against the hashes that were noted when they were written. Each is read once by a process, a block at a time."""
+"""Verifies files against recorded hashes. Each process reads a file only once, in blocks."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from cdcd_video.errors import UserError
 
 _BLOCK = 1 << 20
 _known: set[tuple[int, int, int, int, str]] = set()
-"""What was read and found right: device, number, size and time of the file, and the hash."""
+"""Files that were verified: device, inode, size and time of the file, and the hash."""
 
 
 def is_known(path: Path, sha256: str) -> bool:
