@@ -9,7 +9,7 @@ import data_prep.ahead
 from data_prep.ahead import GivenUp, ahead
 
 
-def test_results_come_in_order_and_no_more_are_worked_on_than_was_said():
+def test_results_come_in_order_and_no_more_are_worked_on_than_allowed():
     lock, now, most = threading.Lock(), 0, 0
     gate = threading.Barrier(3)
 

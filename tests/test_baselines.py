@@ -562,7 +562,7 @@ def unchecked():
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_draws_by_the_same_interface(baselines: dict[str, Path], kind: str):
+def test_it_samples_by_the_same_interface(baselines: dict[str, Path], kind: str):
     pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     starts = np.stack([render(sample_scene(0, number, "val"), np.zeros(1), 32)[0] for number in range(2)])
     params = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
@@ -587,7 +587,7 @@ def test_it_draws_by_the_same_interface(baselines: dict[str, Path], kind: str):
 
 
 @pytest.mark.parametrize("kind, idle", [("gaussian", {"top_p": 0.5}), ("autoregressive", {"num_steps": 7})])
-def test_dials_that_a_baseline_does_not_have(baselines: dict[str, Path], kind: str, idle: dict):
+def test_settings_that_a_baseline_does_not_use(baselines: dict[str, Path], kind: str, idle: dict):
     pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     assert pipe.warnings(CAPTION, pipe.defaults()) == []
     (told,) = pipe.warnings(CAPTION, pipe.defaults(**idle))

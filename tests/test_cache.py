@@ -376,7 +376,7 @@ def test_other_folders_are_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["codes", "words", "embeddings", "captions", "clips", "cuts"])
-def test_a_damaged_array_is_told(tmp_path, name):
+def test_a_damaged_array_is_reported(tmp_path, name):
     write(tmp_path / "cache", Clips(8))
     path = tmp_path / "cache" / f"{name}.npy"
     whole = path.read_bytes()
@@ -394,7 +394,7 @@ def test_a_damaged_array_is_told(tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["codes.npy", "words.npy", "embeddings.npy", "captions.npy", "clips.npy", "space.safetensors"]
 )
-def test_a_flipped_bit_is_told_before_anything_is_read(tmp_path, name):
+def test_a_flipped_bit_is_reported_before_anything_is_read(tmp_path, name):
     write(tmp_path / "cache", Clips(8))
     path = tmp_path / "cache" / name
     content = bytearray(path.read_bytes())
@@ -412,7 +412,7 @@ def test_what_training_does_not_read_may_be_touched(tmp_path):
 
 
 @pytest.mark.parametrize("value", [2**16, -1])
-def test_codes_that_are_none_are_told(tmp_path, value):
+def test_codes_that_are_none_are_reported(tmp_path, value):
     """Where somebody has written them, and the hash too."""
     write(tmp_path / "cache", Clips(8))
     path = tmp_path / "cache" / "codes.npy"
@@ -444,7 +444,7 @@ def test_a_cache_is_read_against_its_hashes_once(tmp_path, monkeypatch):
     assert asked == ["words.npy"]
 
 
-def test_a_damaged_manifest_is_told(tmp_path):
+def test_a_damaged_manifest_is_reported(tmp_path):
     write(tmp_path / "cache", Clips(3))
     path = tmp_path / "cache" / "manifest.json"
     facts = json.loads(path.read_text())
@@ -462,7 +462,7 @@ def test_a_damaged_manifest_is_told(tmp_path):
         CodeCache(tmp_path / "cache")
 
 
-def test_a_damaged_block_is_told(tmp_path, small_blocks):
+def test_a_damaged_block_is_reported(tmp_path, small_blocks):
     clips = Clips(8)
     write(tmp_path / "cache", clips, 0, 2)
     block = next((tmp_path / "cache.part").rglob("*.safetensors"))
@@ -473,7 +473,7 @@ def test_a_damaged_block_is_told(tmp_path, small_blocks):
     assert write(tmp_path / "cache", clips).is_finished
 
 
-def test_a_full_disk_is_told(tmp_path, small_blocks, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, small_blocks, monkeypatch):
     def full(file):
         raise OSError(28, "No space left on device")
 

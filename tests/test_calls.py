@@ -51,7 +51,7 @@ def fresh() -> int:
 
 
 @pytest.mark.usefixtures("own_threads")
-def test_a_call_draws_with_the_models_threads_and_puts_back_the_callers(pipe: ImageToVideo):
+def test_a_call_samples_with_the_models_threads_and_restores_the_callers(pipe: ImageToVideo):
     inside: list[tuple[int, int]] = []
     pipe(START, CAPTION, num_frames=2, progress=lambda _: inside.append((torch.get_num_threads(), fresh())))
     assert inside == [(1, OWN)]  # other threads that begin meanwhile do not notice
@@ -68,7 +68,7 @@ def test_a_call_draws_with_the_models_threads_and_puts_back_the_callers(pipe: Im
 
 
 @pytest.mark.usefixtures("own_threads")
-def test_whatever_draws_puts_back_the_callers_threads(pipe: ImageToVideo):
+def test_all_sampling_restores_the_callers_threads(pipe: ImageToVideo):
     params, inside = pipe.defaults(num_frames=2), []
 
     def look(_: int) -> None:
@@ -97,7 +97,7 @@ def test_a_stream_left_half_way_holds_nothing(pipe: ImageToVideo, monkeypatch: p
 
 
 @pytest.mark.usefixtures("own_threads")
-def test_python_threads_that_draw_at_once_get_back_what_each_had(pipe: ImageToVideo):
+def test_python_threads_that_sample_at_once_get_back_what_each_had(pipe: ImageToVideo):
     own, found = {0: None, 1: 2, 2: 5}, {}
     begin = threading.Barrier(len(own))
 
@@ -165,7 +165,7 @@ def test_a_call_warns_once_and_names_the_users_line(pipe: ImageToVideo, case: st
     assert len({one.lineno for one in told}) == 2
 
 
-def test_what_is_drawn_for_many_tells_nothing(pipe: ImageToVideo):
+def test_sampling_for_many_does_not_warn(pipe: ImageToVideo):
     caption, changes, _ = TOLD["a rate that was never seen"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -173,7 +173,7 @@ def test_what_is_drawn_for_many_tells_nothing(pipe: ImageToVideo):
         pipe(START, CAPTION, num_frames=1)
 
 
-def test_a_warning_made_an_error_comes_before_anything_is_drawn(pipe: ImageToVideo):
+def test_a_warning_made_an_error_comes_before_anything_is_sampled(pipe: ImageToVideo):
     drawn: list[int] = []
     with warnings.catch_warnings():
         warnings.simplefilter("error", SamplingWarning)
@@ -182,7 +182,7 @@ def test_a_warning_made_an_error_comes_before_anything_is_drawn(pipe: ImageToVid
     assert not drawn
 
 
-def test_the_command_line_says_the_same_sentences_once(
+def test_the_command_line_prints_the_same_notes_once(
     tmp_path: Path,
     tiny_model: Path,
     pipe: ImageToVideo,

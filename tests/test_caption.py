@@ -32,7 +32,7 @@ def test_a_sentence_from_a_frame_on(texts: list[str], pairs: list[tuple[int, str
     assert list(parse_captions(texts).turns) == pairs
 
 
-def test_a_refusal_quotes_the_sentence_and_tells_how_to_write_it():
+def test_a_refusal_quotes_the_caption_and_shows_how_to_write_it():
     with pytest.raises(UserError, match="'the film begins', begins at frame 3") as refused:
         parse_captions(["3: the film begins"])
     assert '"0: 3: ..."' in str(refused.value)

@@ -66,7 +66,7 @@ def test_each_picture_of_a_slide_show_is_a_shot():
     assert found(np.repeat(np.stack(pictures), 24, axis=0)) == [24, 48, 72]
 
 
-def test_nothing_seen_nothing_found():
+def test_no_frames_have_no_cuts():
     assert CutFinder().finish() == []
 
 
@@ -83,7 +83,7 @@ def test_nothing_seen_nothing_found():
         (48, (34, 62)),
     ],
 )
-def test_cuts_are_told_in_frames_of_the_prepared_clip(tmp_path, fps, cuts):
+def test_cuts_are_in_frames_of_the_prepared_clip(tmp_path, fps, cuts):
     frames = np.concatenate([moving_bar(17), other_place(14), moving_bar(33)[::-1]])
     path = write_clip(tmp_path / "a.mp4", frames, fps=24)
     clip = read_clip(path, fps=fps, size_px=32, watcher=CutFinder())
@@ -118,7 +118,7 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_prepared_folder_says_where_its_cuts_are_and_how_they_were_found(videos, tmp_path, capsys):
+def test_a_prepared_folder_records_its_cuts_and_the_detector(videos, tmp_path, capsys):
     rows = prepare(videos, tmp_path / "out")
     assert [row.get("cuts") for row in rows] == [[10], None]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

@@ -426,7 +426,7 @@ def test_whatever_an_interruption_leaves_the_result_is_the_same(tmp_path, stop, 
         assert np.array_equal(clips.frames(clip, range(clips.num_frames(clip))), noise(index, 2 + index % 5))
 
 
-def test_another_recipe_begins_anew_and_says_so(tmp_path, capsys):
+def test_another_recipe_starts_again_and_reports_it(tmp_path, capsys):
     with writer(tmp_path / "out") as first:
         write_all(first, 0, 5)
     assert capsys.readouterr().err == ""
@@ -515,7 +515,7 @@ def test_a_damaged_folder_is_named(tmp_path, kind, sentence):
         StoredClips(tmp_path / "out")
 
 
-def test_flipped_frames_are_told_and_never_given(tmp_path):
+def test_flipped_frames_are_reported_and_never_given(tmp_path):
     with writer(tmp_path / "out") as whole:
         write_all(whole, 0, 6)
         whole.finish()

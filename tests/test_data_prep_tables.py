@@ -104,7 +104,7 @@ def test_a_split_column_needs_a_table(videos, tmp_path, capsys):
     assert "--captions" in capsys.readouterr().err
 
 
-def test_captions_of_one_clip_are_told_apart_in_proportion_to_their_number(videos, tmp_path):
+def test_captions_of_one_clip_take_time_in_proportion_to_their_number(videos, tmp_path):
     """Pair by pair the 20,000 of this clip took half a minute."""
     captions = [f"sentence {number}" for number in range(20_000)]
     (tmp_path / "t.csv").write_text("path,caption\n" + "".join(f"a.mp4,{text}\n" for text in captions * 2))

@@ -217,7 +217,7 @@ class _Full(io.FileIO):
         super().__init__(path, mode)
 
 
-def test_items_are_told_one_by_one_as_all_at_once():
+def test_items_have_the_same_digest_one_by_one_as_all_at_once():
     """The hash in a manifest stays what it was when all items were written to one text."""
     items = [Item(f"c{n}", Path("x"), "x", ("a", "\u00e9"), "train", n / 2, None) for n in range(3)]
     plain = json.dumps([(i.name, i.source, i.captions, i.split, i.start_s, i.end_s) for i in items])

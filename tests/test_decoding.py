@@ -338,7 +338,7 @@ def test_a_cover_is_no_video(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_what_is_cropped_away_on_the_left_is_not_shown(tmp_path, codec):
+def test_what_is_cropped_away_on_the_left_is_not_decoded(tmp_path, codec):
     """By the bitstream itself, and by a number of columns that suits no processor's alignment."""
     frames = []
     for _ in range(3):
@@ -432,7 +432,7 @@ def test_only_frames_of_fields_go_through_the_filter(tmp_path):
         np.testing.assert_array_equal(given[place][0].to_ndarray(format="rgb24"), picture)
 
 
-def test_damage_is_told_after_the_frames_before_it():
+def test_damage_is_reported_after_the_frames_before_it():
     def frames():
         for place, frame in enumerate(interlaced("bff", 4)):
             yield frame, Fraction(place)
@@ -504,7 +504,7 @@ OTHERS = {"a.nut": "mpeg4", "a.mxf": "mpeg2video", "a.mjpeg": "mjpeg", "a.swf": 
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_container_that_is_not_read_is_said_to_be_so(tmp_path, name):
+def test_an_unsupported_container_is_reported(tmp_path, name):
     pix_fmt = "yuvj420p" if OTHERS[name] == "mjpeg" else "yuv420p"
     frames = [frame.reformat(format=pix_fmt) for frame in numbered(16)]
     path = encode(tmp_path / name, frames, codec=OTHERS[name], pix_fmt=pix_fmt, fps=25)
@@ -512,7 +512,7 @@ def test_a_container_that_is_not_read_is_said_to_be_so(tmp_path, name):
         read_clip(path, size_px=32)
 
 
-def test_data_prep_tells_the_reason_for_every_file_it_does_not_take(tmp_path):
+def test_data_prep_gives_the_reason_for_every_refused_file(tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
     video.save(moving_bar(16, 32, 32), folder / "a.webp", 8)

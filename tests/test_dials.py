@@ -74,7 +74,7 @@ def read(folder: Path, **changes: Any) -> Record:
     return read_record(folder / "x.json")
 
 
-def test_every_dial_has_a_range_and_its_edges_are_in_it():
+def test_every_setting_has_a_range_and_its_edges_are_in_it():
     assert set(BAD) == set(RANGES) == {*SAMPLING, "scale", "threads"} - {"order"}
     for name, span in RANGES.items():
         assert span.holds(span.high) and (span.holds(span.low) is not span.is_open)
@@ -83,7 +83,7 @@ def test_every_dial_has_a_range_and_its_edges_are_in_it():
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_a_dial_has_the_same_range_everywhere(name: str, tmp_path: Path):
+def test_a_setting_has_the_same_range_everywhere(name: str, tmp_path: Path):
     span = RANGES[name]
     good = [span.high, 0.5 if span.is_open else span.low]
     for value in good:
@@ -142,7 +142,7 @@ def test_a_starting_frame_beyond_every_model_is_refused(tmp_path: Path):
         read_request(NOT_GIVEN | {"from_json": str(tmp_path / "x.json")})
 
 
-def test_a_gif_that_stands_still_for_too_long_is_told(tmp_path: Path):
+def test_a_gif_that_stands_still_for_too_long_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="cannot show a frame for longer than 655 s"):
         video.save(np.zeros((66, 4, 4, 3), np.uint8), tmp_path / "x.gif", 0.1)
     assert not list(tmp_path.iterdir())

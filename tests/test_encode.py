@@ -332,7 +332,7 @@ def test_a_dry_run_describes_the_latents(latents, tmp_path):
     assert note.startswith("the latents are not there: ")
 
 
-def test_what_needs_pixels_says_so(latents):
+def test_what_needs_pixels_reports_it(latents):
     with pytest.raises(UserError, match="holds latents and no pixels; set data.path to a prepared folder"):
         training_data.open_clips(of_latents(latents), "val")
 

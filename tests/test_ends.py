@@ -32,7 +32,7 @@ def heeded():
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_command_that_is_told_to_end_puts_away_what_it_began(number: int, code: int, capsys, heeded):
+def test_a_terminated_command_removes_what_it_began(number: int, code: int, capsys, heeded):
     put_away = []
 
     def main() -> None:
@@ -89,12 +89,12 @@ def test_a_forked_worker_ends_without_a_word(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_what_a_strangers_file_says_is_spelled_in_a_note(capsys):
+def test_control_characters_of_an_untrusted_file_are_escaped_in_a_note(capsys):
     note("drawn with torch \x1b[2J\x07 \u202e, caf\u00e9")
     assert capsys.readouterr().err == "note: drawn with torch \\x1b[2J\\x07 \\u202e, caf\u00e9\n"
 
 
-def test_a_folder_that_is_gone_is_told_before_a_library_stumbles_on_it(tmp_path: Path, monkeypatch, capsys):
+def test_a_missing_current_folder_is_reported_before_a_library_fails(tmp_path: Path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -134,7 +134,7 @@ sys.exit(exit_code(main))
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_where_streams_are_closed_nothing_said_goes_into_a_file(closed: str, tmp_path: Path):
+def test_where_streams_are_closed_no_output_goes_into_a_file(closed: str, tmp_path: Path):
     words = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", CLOSED, tmp_path / "file"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and (tmp_path / "file").read_bytes() == b"kept"
@@ -142,7 +142,7 @@ def test_where_streams_are_closed_nothing_said_goes_into_a_file(closed: str, tmp
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_an_output_that_is_full_is_told():
+def test_an_output_that_is_full_is_reported():
     words = [sys.executable, "-c", "from cdcd_video.errors import exit_code; exit(exit_code(lambda: print('a')))"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -150,7 +150,7 @@ def test_an_output_that_is_full_is_told():
     assert done.stderr == "error: writing failed: No space left on device; free some space and run it again\n"
 
 
-def test_a_disk_that_is_full_is_told_and_one_that_cannot_be_read_is_not_called_so(capsys):
+def test_a_full_disk_is_reported_and_an_unreadable_one_is_not_called_full(capsys):
     def main(number: int):
         raise OSError(number, os.strerror(number), "x.mp4")
 
@@ -167,7 +167,7 @@ def test_a_mistake_is_still_a_mistake(capsys):
     assert exit_code(main) == 2 and capsys.readouterr().err == "error: no\n"
 
 
-def test_a_real_command_that_is_told_to_end(tmp_path: Path):
+def test_a_real_command_that_is_terminated(tmp_path: Path):
     """Outside of any training loop, and with a folder held."""
     command = [sys.executable, "-m", "data_prep", "sprites", "--num-clips", "100000", "--out", str(tmp_path / "clips")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

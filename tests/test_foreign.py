@@ -52,7 +52,7 @@ def test_a_multiple_of_the_rate_loses_the_frames_between(tmp_path, kind, drawn, 
     assert levels == pytest.approx(flat(26)[: 5 * every : every, 0, 0, 0], abs=5)
 
 
-def test_a_folder_has_the_rate_it_is_said_to_have(tmp_path):
+def test_a_folder_has_the_rate_that_is_given(tmp_path):
     file = save(tmp_path / "x", flat())
     np.testing.assert_array_equal(read_video(file, 4, 8, sampled_fps=24), flat(width=32)[:12:3])
     for old in sorted(file.iterdir()):
@@ -159,7 +159,7 @@ def test_broken_files_are_refused(tmp_path):
         read_video(tmp_path / "empty", 4, 8)
 
 
-def test_wide_films_are_cropped_or_boxed(tmp_path):
+def test_wide_videos_are_cropped_or_boxed(tmp_path):
     wide = np.zeros((4, 20, 40, 3), dtype=np.uint8)
     wide[:, :, 10:30] = 200
     file = save(tmp_path / "x", wide)
@@ -277,7 +277,7 @@ def scored(pipe, dataset, metrics=METRICS, systems=external_videos.SYSTEMS, batc
     return {(s.row, s.metric): s.value for s in found.scores if s.group == "all" and s.frame is None}
 
 
-def test_files_are_scored_as_drawings_are(scenes, drawn):
+def test_files_are_scored_as_samples_are(scenes, drawn):
     videos = drawn.named([eval_video.name for eval_video in scenes.eval_videos])
     found = scored(videos.video_model(range(100, 103)), scenes)
     assert found["model", "does_right_thing"] == found["truth", "does_right_thing"] == 1
@@ -311,14 +311,14 @@ def test_with_no_truth_at_all(drawn):
     assert others.num_others == 2 and others.other(1, 64).shape == (16, 64, 64, 3)
 
 
-def test_a_given_picture_is_what_it_was_drawn_from(drawn, tmp_path):
+def test_a_given_image_is_what_it_was_sampled_from(drawn, tmp_path):
     save(tmp_path / "a", flat(16, 64, 64))
     rows = [{"file": "a", "prompt": "x", "frame": "a/frame-00003.png"}]
     videos = ExternalVideos(read_entries(tmp_path, table(tmp_path, rows)), RULE)
     assert (ExternalDataset(videos, None, 0, ()).real_video(0, 64) == 45).all()
 
 
-def test_only_what_was_drawn_is_measured(scenes, drawn):
+def test_only_what_was_sampled_is_measured(scenes, drawn):
     videos = drawn.named([eval_video.name for eval_video in scenes.eval_videos])
     video_model = videos.video_model([7, 8, 9])
     starts, captions = np.zeros((2, 64, 64, 3), np.uint8), [scenes.captions["model"][place] for place in (2, 0)]
@@ -331,7 +331,7 @@ def test_only_what_was_drawn_is_measured(scenes, drawn):
         ExternalTruths([entry.__class__(entry.name, entry.file, entry.prompt) for entry in drawn.entries], RULE)
 
 
-def test_the_digest_tells_what_was_drawn(drawn):
+def test_the_digest_depends_on_the_videos(drawn):
     again = ExternalVideos(drawn.entries, RULE)
     assert again.digest() == drawn.digest()
     assert ExternalVideos(drawn.entries[::-1], RULE).digest() != drawn.digest()

@@ -36,7 +36,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_second_drawing_takes_the_next_name_for_all_its_files():
+def test_a_second_video_takes_the_next_name_for_all_its_files():
     names = [drawn() for _ in range(3)]
     assert [target.video.name for target in names] == [f"photo-it-moves{end}.mp4" for end in ("", "-2", "-3")]
     assert [target.json for target in names] == [target.video.with_suffix(".json") for target in names]
@@ -44,7 +44,7 @@ def test_a_second_drawing_takes_the_next_name_for_all_its_files():
     assert drawn().video.name == "photo-it-moves-5.mp4"
 
 
-def test_a_name_that_is_being_drawn_is_not_free():
+def test_a_name_that_is_being_written_is_not_free():
     found: list[str] = []
 
     def draw() -> None:
@@ -59,7 +59,7 @@ def test_a_name_that_is_being_drawn_is_not_free():
     assert list(Path("out").iterdir()) == []
 
 
-def test_what_is_drawn_again_takes_a_free_name_too():
+def test_a_reproduced_video_takes_a_free_name_too():
     Path("a.json").touch()
     names = [drawn(frame=None, text=None, from_json=name).video for name in ("a.json", "a.json", "b.gif.json")]
     assert list(map(str, names)) == ["a-again.mp4", "a-again-2.mp4", "b-again.mp4"]

@@ -102,7 +102,7 @@ def test_from_annotations_to_a_trained_model(line):
 
 
 @pytest.mark.shared
-def test_whatever_came_of_a_stand_in_says_so(line, capsys):
+def test_everything_made_with_a_stand_in_is_marked(line, capsys):
     told = "STAND-IN CLIP"
     for file in ("run.json", "card.md", "model/model.json"):
         assert told in (line / "run" / file).read_text(), file

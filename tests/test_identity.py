@@ -51,7 +51,7 @@ def test_checkpoints_of_the_first_days_know_their_config(name: str):
     assert hashlib.sha256(identity_text(section).encode()).hexdigest()[:16] == WRITTEN[name]
 
 
-def test_a_dial_that_came_later_is_told_where_it_is_turned():
+def test_a_later_field_is_in_the_identity_where_it_is_changed():
     class CdcdContrastConfig(dials.CdcdContrastConfig):
         sharper: float = 1.0
         """Newer than any checkpoint."""
@@ -70,7 +70,7 @@ def test_a_dial_that_came_later_is_told_where_it_is_turned():
     assert identity_text(dials.LossConfig(bound=0.5)) != old, "an old dial is told at its default too"
 
 
-def test_a_section_that_came_later_tells_what_is_turned():
+def test_a_later_section_has_its_changed_fields_in_the_identity():
     assert json.loads(identity_text(dials.PictureConfig())) == {}
     assert json.loads(identity_text(dials.PictureConfig(perceptual=0.5))) == {"perceptual": 0.5}
 
@@ -86,7 +86,7 @@ def saved(tmp_path: Path, *, without: bool, changes: tuple[str, ...] = ()) -> Pa
     return tmp_path / "config.yaml"
 
 
-def test_a_config_from_before_a_dial_means_what_it_meant(tmp_path: Path):
+def test_a_config_older_than_a_field_keeps_its_meaning(tmp_path: Path):
     old = saved_config(saved(tmp_path, without=True))
     assert (old.codec.still_tolerance, old.denoiser.normalised_text) == (0.0, False)
     new = saved_config(saved(tmp_path, without=False))
@@ -102,7 +102,7 @@ def test_a_config_from_before_a_dial_means_what_it_meant(tmp_path: Path):
 @pytest.mark.parametrize(
     "turned", ["codec.still_tolerance=1", "codec.still_tolerance=0", "denoiser.normalised_text=false"]
 )
-def test_a_run_from_before_a_dial_goes_on_as_it_began(turned: str, tmp_path: Path):
+def test_a_run_older_than_a_field_continues_as_it_began(turned: str, tmp_path: Path):
     cpu, today = torch.device("cpu"), config_file.load(ROOT / "configs" / "tiny.yaml", Config)
     file = saved(tmp_path, without=True)
     old = (saved_config(file), unnamed_in(file))
@@ -117,13 +117,13 @@ def test_a_run_from_before_a_dial_goes_on_as_it_began(turned: str, tmp_path: Pat
     assert (kept.codec.still_tolerance, kept.denoiser.normalised_text) == (3.0, True), "as the user says; else refused"
 
 
-def test_what_changes_no_number_is_not_told():
+def test_what_changes_no_number_is_not_in_the_identity():
     one, other = (dials.DenoiserTrainConfig(checkpoint_activations=is_on) for is_on in (True, False))
     assert identity_text(one) != identity_text(other)
     assert identity_text(one, but={"checkpoint_activations"}) == identity_text(other, but={"checkpoint_activations"})
 
 
-def test_no_first_dial_is_gone():
+def test_no_first_field_is_gone():
     """A dial that is removed or renamed makes old checkpoints unreadable: raise `engine.checkpoint.FORMAT` then."""
     sections = {**vars(baselines), **vars(processes), **vars(dials)}
     for name, first in FIRST.items():

@@ -342,7 +342,7 @@ def test_odd_shapes_fit(shape, mode):
     assert fit(picture(*shape), 64, mode).shape == (64, 64, 3)
 
 
-def test_wide_pixels_are_shown_wide():
+def test_wide_pixels_are_decoded_wide():
     image = np.zeros((60, 60, 3), np.uint8)
     image[:, :30] = 255
     squeezed = fit(image, 60, "letterbox", pixel_aspect=2.0)  # twice as wide as high: bars above and below

@@ -89,7 +89,7 @@ def test_a_folder_gets_exact_frames_and_frame_0_is_the_picture(run: Run, frame: 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
-def test_from_json_draws_the_same_bytes(run: Run, frame: Path, suffix: str):
+def test_from_json_gives_the_same_bytes(run: Run, frame: Path, suffix: str):
     texts = ["--text", f"0:{CAPTION}", "--text", "2: the circle moves left"]
     first, again = Path(f"first{suffix}"), Path(f"again{suffix}")
     dials = [
@@ -144,7 +144,7 @@ def test_scale_enlarges_the_file_only(run: Run, frame: Path):
     assert (large == small.repeat(3, 0).repeat(3, 1)).all()
 
 
-def test_a_difference_between_machines_is_told(run: Run, frame: Path):
+def test_a_difference_between_machines_is_reported(run: Run, frame: Path):
     run("--frame", frame, "--text", CAPTION, "--out", "a.gif", "--num-frames", 2)
     kept = json.loads(Path("a.json").read_text())
     kept["versions"]["torch"] = "2.11.0"

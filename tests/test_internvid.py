@@ -232,7 +232,7 @@ def test_filters_by_score_duration_and_video(tmp_path, clip):
     assert taken(one_per_video=True, min_umt=0.35)[0] == ["a1-2"]
 
 
-def test_the_options_are_the_filters_and_the_manifest_tells_them(tmp_path, clip, capsys):
+def test_the_options_are_the_filters_and_the_manifest_records_them(tmp_path, clip, capsys):
     rows = [row("aaaaaaaaaaa", f"00:00:0{n}.000", f"00:00:0{n + 1}.000", UMT_Score=0.1 * n) for n in range(5)]
     metadata = write_rows(tmp_path / "m.jsonl", rows)
     videos = write_videos(tmp_path / "videos", clip, "aaaaaaaaaaa.mp4")
@@ -258,7 +258,7 @@ def test_the_options_are_the_filters_and_the_manifest_tells_them(tmp_path, clip,
     assert "3  further clips of a video that is there" in table
 
 
-def test_check_only_says_what_is_there_and_writes_nothing(tmp_path, clip, capsys):
+def test_check_only_reports_what_is_there_and_writes_nothing(tmp_path, clip, capsys):
     metadata = write_rows(tmp_path / "m.jsonl", [*TRUE_ROWS, b"no row"])
     videos = write_videos(tmp_path / "videos", clip, f"{LONG}.mp4")
     before = sorted(tmp_path.rglob("*"))
@@ -389,7 +389,7 @@ def test_the_metadata_are_never_held_as_a_whole(tmp_path, clip):
 
 
 @pytest.mark.parametrize("filler", [b"\0" * 2**20, b"\n" * 2**20], ids=["one line", "empty lines"])
-def test_what_unpacks_to_much_and_says_nothing_is_refused(tmp_path, filler):
+def test_a_large_file_without_rows_is_refused(tmp_path, filler):
     first = json.dumps(TRUE_ROWS[0]).encode() + b"\n"
     with gzip.open(tmp_path / "m.jsonl.gz", "wb", 1) as file:
         file.write(first)
@@ -521,7 +521,7 @@ def test_other_true_json_lines_are_named_for_what_they_lack(shared_dir, tmp_path
         Metadata(shared_dir / "data" / "internvid" / "queries.jsonl")
 
 
-def test_rows_and_refusals_are_told_apart(tmp_path):
+def test_rows_and_refusals_are_distinguished(tmp_path):
     read = list(Metadata(write_rows(tmp_path / "m.jsonl", [TRUE_ROWS[0], b"{"])))
     assert [type(one) for one in read] == [Row, Item]
     assert read[0].name == LONG

@@ -100,7 +100,7 @@ def test_frame_0_is_the_image_bit_for_bit(pipe, start):
     assert np.array_equal(video.frames[0], start)
 
 
-def test_a_seed_draws_the_same_video_and_another_seed_another(pipe, start):
+def test_a_seed_gives_the_same_video_and_another_seed_another(pipe, start):
     one, again = (pipe(start, CAPTION, num_frames=5, temperature=2.0, seed=3) for _ in range(2))
     assert np.array_equal(one.frames, again.frames)
     assert not np.array_equal(one.frames, pipe(start, CAPTION, num_frames=5, temperature=2.0, seed=4).frames)
@@ -115,7 +115,7 @@ def test_a_video_does_not_depend_on_its_batch(pipe, start):
     assert not np.array_equal(together[0], together[1])
 
 
-def test_a_caption_that_changes_draws_the_same_frames_up_to_the_change(pipe, start):
+def test_a_caption_that_changes_gives_the_same_frames_up_to_the_change(pipe, start):
     params = pipe.defaults(num_frames=6, temperature=2.0)
     schedule = [(0, CAPTION), (3, "the red circle moves left quickly")]
     codes = [pipe.roll_out(start[None], [caption], params, [0])[0] for caption in (CAPTION, schedule)]
@@ -138,18 +138,18 @@ def test_guidance_1_is_the_plain_model(pipe, start):
         ("der rote Kreis dort", "knows no word"),
     ],
 )
-def test_captions_that_cannot_be_drawn(pipe, start, caption, words):
+def test_captions_that_cannot_be_used(pipe, start, caption, words):
     with pytest.raises(UserError, match=words):
         pipe(start, caption, num_frames=2)
 
 
 @pytest.mark.parametrize("dial", [{"num_frames": 0}, {"fps": 0.0}, {"num_steps": 0}, {"top_p": 0.0}, {"seed": -1}])
-def test_dials_out_of_range(pipe, start, dial):
+def test_settings_out_of_range(pipe, start, dial):
     with pytest.raises(UserError, match=next(iter(dial))):
         pipe(start, CAPTION, **dial)
 
 
-def test_what_a_user_is_told_before_drawing(pipe):
+def test_notes_to_the_user_before_sampling(pipe):
     params = pipe.defaults(num_frames=4)
     assert pipe.warnings(CAPTION, params) == []
     (late,) = pipe.warnings([(0, CAPTION), (9, CAPTION)], params)
@@ -170,7 +170,7 @@ def test_what_a_user_is_told_before_drawing(pipe):
         "{kind: cdcd}",
     ],
 )
-def test_every_process_trains_and_draws(trained, start, tmp_path, process):
+def test_every_process_trains_and_samples(trained, start, tmp_path, process):
     """The same line with another forward process, on the CLIP and codec of the first run."""
     changes = [f"diffusion.process={process}", f"reuse={trained}", "data.num_clips=8", "data.num_val_clips=2"]
     changes += ["sample.num_frames=2"]

@@ -62,7 +62,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
                 ImageToVideo.from_pretrained(tiny_model, "cpu")
 
 
-def test_what_torch_says_of_too_much_is_known():
+def test_messages_of_torch_about_memory_are_known():
     for ask in (lambda: torch.empty(10**15), lambda: torch.empty(10**9, 10**9, 10**9), lambda: np.zeros(10**15)):
         with pytest.raises((RuntimeError, MemoryError)) as told:
             ask()

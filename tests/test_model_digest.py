@@ -69,20 +69,20 @@ def nudged(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", DRAWS_THE_SAME)
-def test_what_does_not_draw_makes_no_difference(name: str, folder: Path):
+def test_what_does_not_affect_sampling_makes_no_difference(name: str, folder: Path):
     before = folder_digest(folder)
     DRAWS_THE_SAME[name](folder)
     assert folder_digest(folder) == before
 
 
 @pytest.mark.parametrize("name", DRAWS_ANOTHER)
-def test_what_draws_makes_another_model(name: str, folder: Path):
+def test_what_affects_sampling_makes_another_model(name: str, folder: Path):
     before = folder_digest(folder)
     DRAWS_ANOTHER[name](folder)
     assert folder_digest(folder) != before
 
 
-def test_a_dial_that_is_newer_than_the_model_makes_no_difference(folder: Path):
+def test_a_field_that_is_newer_than_the_model_makes_no_difference(folder: Path):
     before, text = folder_digest(folder), (folder / "config.yaml").read_text()
     kept = [line for line in text.splitlines() if not line.startswith("  embed_width_of_another_day")]
     assert "checkpoint_activations" in text
@@ -97,7 +97,7 @@ def test_equal_weights_are_equal_files(tmp_path: Path):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_a_record_from_before_is_drawn_again(folder: Path):
+def test_an_earlier_record_is_reproduced(folder: Path):
     """By what the model was called then, with or without what lies beside it now."""
     then = earlier_digests(folder)
     (folder / "README.md").write_text("hello")

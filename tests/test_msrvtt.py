@@ -180,7 +180,7 @@ def test_check_only_prints_a_table_and_writes_nothing(prepared, capsys):
     assert content(prepared) == before
 
 
-def test_without_the_test_split_it_says_so_and_goes_on(tmp_path, clip, capsys):
+def test_a_missing_test_split_is_reported_and_skipped(tmp_path, clip, capsys):
     """The copy on Kaggle: neither test videos nor their annotations."""
     annotations = write_annotations(tmp_path / "annotations")
     (annotations / TEST).unlink()
@@ -200,7 +200,7 @@ def test_without_the_test_split_it_says_so_and_goes_on(tmp_path, clip, capsys):
     assert manifest["num_rejected"] == 0  # what is not there was never refused
 
 
-def test_videos_without_sentences_are_told_and_left_out(tmp_path, clip, capsys):
+def test_videos_without_captions_are_reported_and_left_out(tmp_path, clip, capsys):
     """As in test_videodatainfo_nosen.json of 2017 and in translations of a part."""
     annotations = tmp_path / "a.json"
     annotations.write_text(annotation([video(0, "train"), video(9, "test")], [sentence(0, "x")]))
@@ -495,7 +495,7 @@ def test_an_encrypted_archive_is_named(tmp_path):
         Packed(tmp_path / "z.zip", TEST).read()
 
 
-def test_ids_are_drawn_together():
+def test_consecutive_ids_are_joined():
     names = [f"video{number}" for number in (12, 3, 7, 8, 9, 10)]
     assert ranges(names) == "video3, video7-video10, video12"
     assert ranges(names, most=1) == "video3, ... (5 more)"
@@ -587,7 +587,7 @@ def test_true_lists_give_the_retrieval_splits(true_files, true_rows):
 
 
 @pytest.mark.shared
-def test_the_page_of_data_tells_the_truth_about_the_true_files(true_files, true_rows):
+def test_the_page_of_data_is_right_about_the_true_files(true_files, true_rows):
     """docs/data.md: sizes, hashes, seconds."""
     files, _ = true_files
     page = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")

@@ -49,7 +49,7 @@ def test_a_log_that_is_no_file_stops_a_run_before_its_first_step(odd, tmp_path: 
     assert os.listdir(tmp_path) == ["log.jsonl"]
 
 
-def test_a_log_that_becomes_something_else_on_the_way_is_told(odd, tmp_path: Path):
+def test_a_log_that_becomes_something_else_on_the_way_is_reported(odd, tmp_path: Path):
     make, why = odd
     journal = Journal(tmp_path / "log.jsonl", "toy")
     journal.write(1, 0.1, loss=1.0)
@@ -85,7 +85,7 @@ def test_what_is_kept_beside_a_run_must_be_files(odd, tmp_path: Path):
         model_card.stages(tmp_path / "log" / "log.jsonl")
 
 
-def test_a_run_json_that_holds_no_facts_is_told_and_kept(tmp_path: Path):
+def test_a_run_json_that_holds_no_facts_is_reported_and_kept(tmp_path: Path):
     for content in ("[1]", "{", '{"a":' * 100_000):
         (tmp_path / "run.json").write_text(content)
         with pytest.raises(UserError, match=r"run.json is damaged .*; copy it again"):
@@ -93,7 +93,7 @@ def test_a_run_json_that_holds_no_facts_is_told_and_kept(tmp_path: Path):
         assert (tmp_path / "run.json").read_text() == content
 
 
-def test_an_evaluation_that_is_no_files_is_told(odd, tmp_path: Path):
+def test_an_evaluation_without_files_is_reported(odd, tmp_path: Path):
     make, why = odd
     line = json.dumps({"metric": "psnr", "row": "model", "video": 0, "total": 1.0, "weight": 1.0, "value": 1.0})
     for name in ("scores.jsonl", "per_video.jsonl", "protocol.yaml"):
@@ -118,7 +118,7 @@ def test_a_protocol_of_aliases_is_refused_and_not_unfolded(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "make"), [("config.yaml", os.mkdir), ("config.yaml", os.mkfifo), ("model", os.mkfifo)]
 )
-def test_what_is_in_the_way_of_a_run_is_told_before_its_first_step(tmp_path: Path, name: str, make: Make):
+def test_what_is_in_the_way_of_a_run_is_reported_before_its_first_step(tmp_path: Path, name: str, make: Make):
     (tmp_path / "run").mkdir()
     make(tmp_path / "run" / name)
     with pytest.raises(UserError, match=f"{name} exists and is not what a run would put there; move it"):

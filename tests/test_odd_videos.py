@@ -126,7 +126,7 @@ def test_an_animation_that_would_be_read_at_once_has_a_limit(tmp_path: Path, nam
         read_clip(path, size_px=16)
 
 
-def test_avi_tells_the_times_of_its_last_frames_by_their_packets(tmp_path: Path):
+def test_the_last_frames_of_avi_have_the_times_of_their_packets(tmp_path: Path):
     """Copied from mp4: its clock ticks 600 times a second, and a frame is said to last one tick."""
     options = {"bf": "3", "g": "20", "threads": "1"}
     source = encode(
@@ -186,7 +186,7 @@ def test_a_wmv_that_begins_late_is_whole_and_one_that_was_cut_is_not(tmp_path: P
         read_clip(path, size_px=32)
 
 
-def test_hevc_with_transparency_is_refused_and_not_shown_without(tmp_path: Path):
+def test_hevc_with_transparency_is_refused(tmp_path: Path):
     """PyAV's x265 writes none; the message that tells of it (H.265, F.14.2.8) is put into a file."""
     options = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
     path = encode(tmp_path / "a.ts", coded(moving_bar(4, 64, 64)), codec="libx265", pix_fmt="yuv420p", options=options)
@@ -202,7 +202,7 @@ def test_hevc_with_transparency_is_refused_and_not_shown_without(tmp_path: Path)
         read_clip(tmp_path / "b.ts", size_px=32)
 
 
-def test_the_first_frame_keeps_its_lines_where_all_is_said_to_be_interlaced(tmp_path: Path):
+def test_the_first_frame_keeps_its_lines_where_all_is_marked_as_interlaced(tmp_path: Path):
     still = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     frames = coded([still] * 4, "yuv444p")
     graph = av.filter.Graph()

@@ -37,7 +37,7 @@ def chance_of_order(order, weights):
     return chance
 
 
-def purity_law(tiny, counts, sharpness):
+def purity_distribution(tiny, counts, sharpness):
     """What `sample_by_purity` draws from, written out: all orders of places, all codes on them.
 
     Args:
@@ -71,12 +71,12 @@ def purity_law(tiny, counts, sharpness):
 def test_the_purity_sampler_follows_its_distribution(num_steps, counts, sharpness):
     """27 states; codes that were not sharpened would be noticed."""
     trio = world(3, 3)
-    law = purity_law(trio, counts, sharpness)
+    law = purity_distribution(trio, counts, sharpness)
     how = {"num_steps": num_steps, "sharpness": sharpness}
     counted = drawn_states(trio, mask(3), sample_by_purity, DRAWS, seed=num_steps, rows=DRAWS, **how)
     assert chi_square_p_value(counted, law) > LEVEL
     if sharpness > 0:
-        assert chi_square_power(purity_law(trio, counts, 0.0), law, DRAWS, LEVEL) > 0.99
+        assert chi_square_power(purity_distribution(trio, counts, 0.0), law, DRAWS, LEVEL) > 0.99
 
 
 def test_places_are_sampled_in_proportion_to_purity():
@@ -108,7 +108,7 @@ def test_one_place_at_a_time_purity_is_exact_and_confidence_is_not():
     confidence in what was drawn favours the likely.
     """
     trio = world(3, 3)
-    torch.testing.assert_close(purity_law(trio, [1, 2, 3], 0.0), trio.p, rtol=0, atol=1e-12)
+    torch.testing.assert_close(purity_distribution(trio, [1, 2, 3], 0.0), trio.p, rtol=0, atol=1e-12)
     for walk_by, how, is_exact in ((sample_by_purity, {"sharpness": 0.0}, True), (sample_by_confidence, {}, False)):
         counts = drawn_states(trio, mask(3), walk_by, DRAWS, rows=DRAWS, num_steps=3, **how)
         assert (chi_square_p_value(counts, trio.p) > LEVEL) == is_exact
@@ -228,7 +228,7 @@ CAPTION = "the red circle moves right"
 LOOK = {"num_frames": 3, "num_steps": 4, "temperature": 2.0}
 
 
-def test_the_order_is_a_dial(pipe, start):
+def test_the_order_is_a_setting(pipe, start):
     drawn = {order: pipe(start, CAPTION, order=order, **LOOK) for order in SAMPLERS}
     assert {order: video.settings["order"] for order, video in drawn.items()} == {order: order for order in SAMPLERS}
     assert np.array_equal(drawn["ancestral"].frames, pipe(start, CAPTION, **LOOK).frames)

@@ -92,20 +92,20 @@ def test_frames_of_its_own_world_raise_no_alarm(pipe: ImageToVideo, made: Callab
 @pytest.mark.parametrize(
     ("made", "share"), [(light, 0.9), (photograph, 1.0), (painting, 1.0)], ids=["light", "photograph", "painting"]
 )
-def test_frames_of_another_world_are_told(pipe: ImageToVideo, made: Callable[[int], np.ndarray], share: float):
+def test_frames_of_another_world_are_reported(pipe: ImageToVideo, made: Callable[[int], np.ndarray], share: float):
     found = reconstruction_quality.round_trip_db(
         pipe.model.codec, pipe.model.clip, np.stack([made(number) for number in range(NUM_FRAMES)])
     )
     assert (found < pipe.model.least_db).mean() >= share
 
 
-def test_a_call_says_so_once_and_names_the_way_out(pipe: ImageToVideo):
+def test_a_call_warns_once_and_names_the_way_out(pipe: ImageToVideo):
     with pytest.warns(SamplingWarning, match=r"starting frame is unlike .*docs/data\.md") as told:
         pipe(photograph(0), CAPTION, num_frames=1)
     assert len(told) == 1 and told[0].filename == __file__
 
 
-def test_an_evaluation_says_in_one_sentence_how_many(pipe: ImageToVideo):
+def test_an_evaluation_reports_in_one_sentence_how_many(pipe: ImageToVideo):
     starts = [photograph(0), own(0), painting(0)]
     dataset = SimpleNamespace(eval_videos=starts, real_video=lambda number, size_px: starts[number][None])
     (told,) = from_model._other_world(pipe, SimpleNamespace(data="clips"), dataset)
@@ -124,7 +124,7 @@ def copy(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
 
 
-def test_a_model_without_the_figure_says_nothing(copy: Path):
+def test_a_model_without_the_figure_does_not_warn(copy: Path):
     pipe = ImageToVideo.from_pretrained(copy, device="cpu")
     assert pipe.model.least_db is None
     assert pipe.warnings(CAPTION, pipe.defaults(), np.zeros((32, 32, 3), np.uint8)) == []

@@ -149,7 +149,7 @@ def test_nothing_unpickles_or_unpacks(path: Path):
         *("__import__('pickle')", "import importlib\nimportlib.import_module('dill')"),
     ],
 )
-def test_what_must_not_be_is_seen(code: str):
+def test_what_must_not_be_is_found(code: str):
     assert list(faults(ast.parse(code), "x.py")) != []
 
 

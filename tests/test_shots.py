@@ -47,7 +47,7 @@ def bits(pairs: PairIndices) -> str:
         (1, None, 0.1, "5947d8088d8b3de15217e109af196387365e5b0cecce05edcf43ac4d9d9c7897"),
     ],
 )
-def test_without_cuts_the_draws_are_those_from_before_there_were_shots(cuts, key, max_gap, start_share, known):
+def test_without_cuts_the_samples_are_those_from_before_there_were_shots(cuts, key, max_gap, start_share, known):
     """The hashes were made by the code that knew of no shots: what it trained can be trained again."""
     pairs = sample_pairs(Shots.of(LENGTHS, cuts), 1000, rng(key), max_gap=max_gap, start_share=start_share)
     assert bits(pairs) == known
@@ -74,7 +74,7 @@ def test_no_example_straddles_a_cut(max_gap):
     assert max_gap is None or (pairs.target - pairs.source).max() == max_gap
 
 
-def test_clips_are_drawn_evenly_and_their_shots_by_their_frames():
+def test_clips_are_sampled_evenly_and_their_shots_by_their_frames():
     clip, first, length = Shots.of(LENGTHS, CUTS).sample(60_000, rng(3))
     for number in (0, 1, 3):
         assert (clip == number).mean() == pytest.approx(1 / 3, abs=0.01)
@@ -141,7 +141,7 @@ def shot_of(grey: torch.Tensor) -> list[tuple[int, int]]:
     return [(int(value) // 100, int(value) % 100 // 20) for value in grey]
 
 
-def test_the_codec_and_its_decoder_see_frames_of_one_shot(tmp_path):
+def test_the_codec_and_its_decoder_get_frames_of_one_shot(tmp_path):
     clips = folder(tmp_path / "out", [(3, 7), (5,)])
     stage = CodecStage(
         Mock(Codec), Mock(FrozenClip), Config(name="test", data=SpritesData()), clips, clips, torch.device("cpu")
@@ -181,7 +181,7 @@ class CutCache(CodeCache):
         return TextStates(torch.ones(num, 3, 8), torch.ones(num, 3, dtype=torch.bool), torch.ones(num, 4))
 
 
-def test_eye_diffusion_and_refinement_see_codes_of_one_shot():
+def test_step_encoder_diffusion_and_refinement_get_codes_of_one_shot():
     cache, config = CutCache(), Config(name="test", data=SpritesData())
     stage = CodeStage(Mock(CodeSpace), config, cache, cache, torch.device("cpu"))
     batch = stage._examples(cache, rng(5), 2000)

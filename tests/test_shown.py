@@ -64,7 +64,7 @@ def test_a_matrix_that_is_named_is_used(matrix, full, pix_fmt):
 )
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv420p10le"])
 @pytest.mark.parametrize("told", [0, UNKNOWN])
-def test_without_a_matrix_the_number_of_lines_tells_it(lines, weights, pix_fmt, told):
+def test_without_a_matrix_the_number_of_lines_decides(lines, weights, pix_fmt, told):
     full = pix_fmt == "yuvj420p"
     for colour in QUARTERS:
         plain = coded(colour, "yuv420p" if full else pix_fmt, weights, full=full, size=lines)

@@ -60,7 +60,7 @@ def test_what_may_be_read_has_an_end(tmp_path: Path):
         read_small(file)
 
 
-def test_a_file_that_says_no_size_is_read_to_its_limit():
+def test_a_file_without_a_size_is_read_to_its_limit():
     with pytest.raises(Unreadable, match="larger than"):
         read_small("/proc/self/status", limit=16)
 
@@ -93,7 +93,7 @@ def test_nothing_is_read_from_outside_the_folder(tmp_path: Path):
             read_small(path, within=inside)
 
 
-def test_text_that_is_not_utf8_is_told(tmp_path: Path):
+def test_text_that_is_not_utf8_is_reported(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
     with pytest.raises(Unreadable, match="is not UTF-8") as refusal:
         read_small_text(tmp_path / "a.txt")
@@ -103,7 +103,7 @@ def test_text_that_is_not_utf8_is_told(tmp_path: Path):
 # ----------------------------------------------------------------------------------------------------------- locks
 
 
-def test_the_second_is_told_who_holds_the_folder_and_gets_it_afterwards(tmp_path: Path):
+def test_the_second_learns_the_holder_of_the_folder_and_gets_it_afterwards(tmp_path: Path):
     folder = tmp_path / "deep" / "run"
     with Holder(folder) as holder, pytest.raises(FolderInUse) as refusal, folder_lock(folder):
         pass

@@ -273,7 +273,7 @@ def test_a_tokenizer_that_cannot_read_a_sentence_is_refused(change: dict, why: s
 
 
 @pytest.mark.parametrize("length", [0, 1, 10**30])
-def test_what_a_tokenizer_says_of_its_own_length_does_not_matter(length: int, tower: Path):
+def test_the_length_in_a_tokenizer_file_does_not_matter(length: int, tower: Path):
     before, _ = FrozenClip(tower).tokenize(["red " * 100, "red"])
     edit(tower / "tokenizer_config.json", lambda held: held | {"model_max_length": length})
     edit(tower / "tokenizer.json", lambda held: held | {"padding": {**PADDING, "strategy": {"Fixed": 5000}}})

@@ -146,7 +146,7 @@ def test_a_strict_reader_names_the_line(tmp_path):
             read_rows(tmp_path / "t.csv", ("file", "prompt"), "prompts", ("fps",), sentence="prompt")
 
 
-def test_what_is_no_table_is_told(tmp_path):
+def test_what_is_no_table_is_reported(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\xff\xfep\0a\0")
     (tmp_path / "t.txt").write_text("path,caption\n")
     for name, words in (

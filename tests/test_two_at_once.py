@@ -116,7 +116,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_who_comes_second_is_told_and_touches_nothing(name: str, run, tmp_path: Path):
+def test_the_second_process_is_refused_and_touches_nothing(name: str, run, tmp_path: Path):
     write_inputs(tmp_path)
     entrance, *arguments = COMMANDS[name]
     held = tmp_path / next(word for word in map(str, arguments) if word.startswith("held"))
@@ -285,7 +285,7 @@ def test_who_shares_may_be_many_and_the_last_clears_up(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_waiting_is_said_once(tmp_path: Path):
+def test_waiting_is_reported_once(tmp_path: Path):
     told: list[str] = []
     other = elsewhere(tmp_path / "cache")
     other.__enter__()
