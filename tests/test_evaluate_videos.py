@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_foreign import flat, save, table
+from test_external_videos import flat, save, table
 
 import data_prep.__main__
 import evaluate
