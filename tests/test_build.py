@@ -228,7 +228,10 @@ def test_the_identity_of_codes_knows_what_makes_them_and_nothing_else(tiny_model
     [
         (["loss.cdcd.inter=1e-3", "train.refine.batch_size=8"], "a batch of 8 has only 7 other samples"),
         (["diffusion.process.kind=cdcd", "diffusion.num_steps=1"], "the process cdcd needs at least 2"),
-        (["diffusion.process.kind=cdcd", "diffusion.num_steps=8", "sample.num_steps=9"], r"as sample.num_steps \(9\)"),
+        (
+            ["diffusion.process.kind=cdcd", "diffusion.num_steps=8", "sample.num_steps=9"],
+            r"at least sample.num_steps \(9\)",
+        ),
         (
             [
                 "data.size_px=16",

@@ -148,7 +148,7 @@ def test_threads_follow_from_the_model_alone(pipe: ImageToVideo, named: int, wid
 TOLD = {
     "a word that was never seen": (f"{CAPTION} majestically", {}, "never saw the words 'majestically'"),
     "a sentence that is cut": (" ".join([CAPTION] * 12), {}, "and the model reads the first 32"),
-    "a sentence that is never reached": ([(0, CAPTION), (9, CAPTION)], {}, "begins at frame 9 is never reached"),
+    "a sentence that is never used": ([(0, CAPTION), (9, CAPTION)], {}, "begins at frame 9 is never used"),
     "a rate that was never seen": (CAPTION, {"fps": 60.0}, "outside what the model was trained on"),
 }
 

@@ -213,7 +213,7 @@ def test_it_needs_no_torch():
         ("train.codec.clip_norm=.inf", "`train.codec.clip_norm` is inf, but must be a finite number."),
         ("train.codec.clip_norm=1e999", "`train.codec.clip_norm` is inf, but must be a finite number."),
         ("train.codec.betas=[1]", "`train.codec.betas.1` is missing; it must be a number."),
-        ("train.codec.betas=[1, 2, 3]", "`train.codec.betas` is [1, 2, 3], but must be a list of 2, each a number."),
+        ("train.codec.betas=[1, 2, 3]", "`train.codec.betas` is [1, 2, 3], but must be a list of length 2, each a number."),
         ("train.codec.betas=[1, 0]", "`train.codec`: the first of betas must not exceed the second."),
         ("quantizer.levels=[3, 1]", "`quantizer.levels.1` is 1, but must be a whole number of at least 2."),
         ("quantizer.levels=8", "`quantizer.levels` is 8, but must be a list, each a whole number of at least 2."),
@@ -221,13 +221,13 @@ def test_it_needs_no_torch():
         ("quantizer.kind=lfq", '`quantizer.kind` is "lfq", but must be fsq or vq.'),
         ("quantizer.kind=[1]", "`quantizer.kind` is [1], but must be fsq or vq."),
         ("quantizer={kind: vq, decay: 1}", "`quantizer.decay` is 1, but must be a number above 0 and below 1."),
-        ("quantizer.decay=0.5", "`quantizer.decay` (given 0.5) is not a known key; it belongs to another `kind` of `quantizer`"),
-        ("sead=3", "`sead` (given 3) is not a known key; did you mean `seed`?"),
+        ("quantizer.decay=0.5", "`quantizer.decay` (value 0.5) is not a known key; it belongs to another `kind` of `quantizer`"),
+        ("sead=3", "`sead` (value 3) is not a known key; did you mean `seed`?"),
         ("train.codec.num_step=3", "is not a known key; did you mean `train.codec.num_steps`?"),
         ("learning_rate=3", "is not a known key; did you mean `train.codec.learning_rate`?"),
         ("train.zebra=3", "`train.zebra` (value 3) is not a known key; the known keys are codec, diffusion."),
         ("name=${oc.env:HOME}", '`name` is "${oc.env:HOME}", but expressions are not supported; write the value itself.'),
-        ("base=x.yaml", '`base` (given "x.yaml") is not a known key'),
+        ("base=x.yaml", '`base` (value "x.yaml") is not a known key'),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_sentence(write, setting, sentence):
@@ -247,7 +247,7 @@ def test_all_mistakes_at_once(write):
         "  `width` is 1, but must be a whole number of at least 32 divisible by 32. (From --set.)",
         "  `quantizer.decay` is 2, but must be a number above 0 and below 1. (From root.yaml.)",
         "  `train.codec.num_steps` is 0, but must be a whole number of at least 1.",
-        "  `sead` (given 1) is not a known key; did you mean `seed`? (From root.yaml.)",
+        "  `sead` (value 1) is not a known key; did you mean `seed`? (From root.yaml.)",
     ]
 
 
@@ -282,7 +282,7 @@ def test_missing_keys(write):
         ("- 1", "config x.yaml is not a mapping; write `key: value` lines."),
         ("just words", "is not a mapping"),
         (b"\xff\xfe\x00", "config x.yaml is not UTF-8 text"),
-        ('name: "\\ud800"', "which is not text"),
+        ('name: "\\ud800"', "which is not valid Unicode"),
         ("base: 3", "x.yaml: `base` is 3, but must be the name of one YAML file."),
         ("base: [a.yaml, b.yaml]", "must be the name of one YAML file"),
         ('base: "a\\0b"', "cannot be read"),

@@ -234,7 +234,7 @@ def test_a_late_matroska_lasts_as_long_as_its_frames(tmp_path):
     assert numbers(read_clip(path, size_px=64, mode="letterbox", fps=8).frames) == list(range(24))
     content = path.read_bytes()
     path.write_bytes(content[: int(0.6 * len(content))])
-    with pytest.raises(ClipRejected, match=r"cut short: 1\.\d s of 3\.0 s"):
+    with pytest.raises(ClipRejected, match=r"truncated: only 1\.\d s of 3\.0 s"):
         read_clip(path, size_px=64)
 
 
@@ -528,7 +528,7 @@ def test_data_prep_gives_the_reason_for_every_refused_file(tmp_path):
         row["id"]: row["reason"] for row in map(json.loads, (tmp_path / "out/rejected.jsonl").read_text().splitlines())
     }
     assert set(told) == {"c.mxf", "still.webp"}
-    assert "container" in told["c.mxf"] and "one picture" in told["still.webp"]
+    assert "container" in told["c.mxf"] and "single image" in told["still.webp"]
     taken = [json.loads(line)["id"] for line in (tmp_path / "out/clips.jsonl").read_text().splitlines()]
     assert sorted(taken) == ["a.webp", "b.mp4"]
 

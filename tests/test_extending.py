@@ -229,7 +229,7 @@ def test_no_extension_fails_in_silence(tmp_path, monkeypatch, capsys, files, poi
 
 
 def test_entries_that_cannot_be_used_are_refused():
-    with pytest.raises(UserError, match="no ProcessSection"):
+    with pytest.raises(UserError, match="not a ProcessSection"):
         PROCESSES.register("odd")(dict)
     with pytest.raises(UserError, match="the process odd does not implement build; add it to ProcessSection"):
         PROCESSES.register("odd")(ProcessSection)
@@ -254,7 +254,7 @@ def test_entries_that_cannot_be_used_are_refused():
     "change, words",
     [
         ("loss.contrast.extra.frame_txt=0.1", "no contrastive term 'frame_txt'; did you mean frame_text?"),
-        ("loss.contrast.extra.frame_text=0.1", "give it its weight as loss.contrast.frame_text"),
+        ("loss.contrast.extra.frame_text=0.1", "set its weight as loss.contrast.frame_text"),
         ("diffusion.process.kind=msk", "must be bridge, cdcd, hybrid, mask or replace"),
         ("baseline.kind=diffusion", "must be autoregressive or gaussian"),
     ],

@@ -58,7 +58,7 @@ def test_a_folder_has_the_rate_that_is_given(tmp_path):
     for old in sorted(file.iterdir()):
         old.rename(file / f"{int(old.stem[-5:]) + 3}.png")
     for name in ("notes.txt", "Thumbs.db", ".DS_Store", "._10.png", ".hidden.png"):
-        (file / name).write_text("not a picture")
+        (file / name).write_text("not an image")
     assert read_video(file, 16, 8)[:, 0, 0, 0].tolist() == flat()[:, 0, 0, 0].tolist(), "9 comes before 10"
 
 
@@ -84,7 +84,7 @@ def piped(folder: Path) -> None:
     ("harm", "words"),
     [
         (doubled, "frame 3 exists twice, as frame-00003.jpg and frame-00003.png"),
-        (doubled_without_zeros, "frame 7 is there twice"),
+        (doubled_without_zeros, "frame 7 exists twice"),
         (lambda folder: (folder / "frame-00007.png").unlink(), "frame 7 is missing, frame-00006.png is followed by"),
         (
             lambda folder: save(folder / "preview", flat(1)).joinpath("frame-00000.png").rename(folder / "sheet.png"),
@@ -95,7 +95,7 @@ def piped(folder: Path) -> None:
             "40 x 30 and frame-00000.png is 40 x 32",
         ),
         (lambda folder: (folder / "frame-00005.png").rename(folder / "frame-00005-2.png"), "several kinds"),
-        (linked, "leads out of the folder"),
+        (linked, "points outside the folder"),
         (piped, "is a named pipe"),
     ],
 )
@@ -137,7 +137,7 @@ def test_rates_that_do_not_divide_are_refused(tmp_path, kind):
     file = save(tmp_path / f"x.{kind}", flat(), 10)
     with pytest.raises(UserError, match=r"x\.\w+ has 10\S* frames per second, not a multiple of the protocol's 8"):
         read_video(file, 4, 8)
-    with pytest.raises(UserError, match="no multiple of the protocol's 16"):
+    with pytest.raises(UserError, match="not a multiple of the protocol's 16"):
         read_video(file, 4, 16)
     assert len(read_video(file, 16, 8, sampled_fps=8)) == 16, "the table knows better"
 
@@ -145,7 +145,7 @@ def test_rates_that_do_not_divide_are_refused(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp", ""])
 def test_too_short_is_refused(tmp_path, kind):
     file = save(tmp_path / (f"x.{kind}" if kind else "x"), flat(9))
-    with pytest.raises(UserError, match="too short: [59] frames at 8 per second, but the protocol needs 16|cut short"):
+    with pytest.raises(UserError, match="too short: [59] frames at 8 per second, but the protocol needs 16|truncated"):
         read_video(file, 16, 8, sampled_fps=8 if kind else 16)
 
 
@@ -232,7 +232,7 @@ def test_paths_are_data(tmp_path, row, words):
 def test_tables_that_are_none(tmp_path):
     save(tmp_path / "a.mp4", flat())
     save(tmp_path / "a.gif", flat())
-    with pytest.raises(UserError, match="a second video is called a"):
+    with pytest.raises(UserError, match="another video is also called a"):
         read_entries(tmp_path, table(tmp_path, [{"file": f"a.{kind}", "prompt": "x"} for kind in ("mp4", "gif")]))
     with pytest.raises(UserError, match="lists no videos"):
         read_entries(tmp_path, table(tmp_path, []))

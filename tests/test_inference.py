@@ -222,14 +222,14 @@ def huge_png(path: Path) -> None:
 
 
 def test_pictures_that_cannot_be_used(run: Run, frame: Path):
-    Path("words.png").write_text("not a picture")
+    Path("words.png").write_text("not an image")
     Path("empty.png").touch()
     Path("cut.png").write_bytes(frame.read_bytes()[: frame.stat().st_size // 2])
     huge_png(Path("huge.png"))
     for name, word in {
-        "words.png": "not a picture",
+        "words.png": "not an image",
         "empty.png": "empty",
-        "cut.png": "cut short",
+        "cut.png": "truncated",
         "huge.png": "100,000,000 pixels",
         "absent.png": "does not exist",
         ".": "not a file",

@@ -321,11 +321,11 @@ def test_rows_that_cannot_be_used_are_rejected_with_the_reason(tmp_path, clip, m
         "line 12: bbbbbbbbbbb": "no caption",
         "line 13: bbbbbbbbbbb": "no caption",
         "line 14: bbbbbbbbbbb": "no caption",
-        "line 15": "no JSON object",
-        "line 16": "no JSON object",
-        "line 17": "no JSON object",
+        "line 15": "not a JSON object",
+        "line 16": "not a JSON object",
+        "line 17": "not a JSON object",
         "line 18": "more than 5,000 bytes",
-        "line 19": "no JSON object",
+        "line 19": "not a JSON object",
         "ccccccccccc_00:00:00.000_00:00:01.000": "points outside the folder",
     }
     reasons = {name: row["reason"] for name, row in rows_of(tmp_path / "out", "rejected.jsonl").items()}

@@ -153,7 +153,7 @@ def test_notes_to_the_user_before_sampling(pipe):
     params = pipe.defaults(num_frames=4)
     assert pipe.warnings(CAPTION, params) == []
     (late,) = pipe.warnings([(0, CAPTION), (9, CAPTION)], params)
-    assert "frame 9 is never reached" in late
+    assert "frame 9 is never used" in late
     (fast,) = pipe.warnings(CAPTION, pipe.defaults(fps=30.0))
     assert "outside what the model was trained on (2 to 8)" in fast
     (unknown,) = pipe.warnings("the red circle moves majestically right", params)

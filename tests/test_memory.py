@@ -51,9 +51,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
             lambda: list(pipe.stream(start, "the red circle moves right", pipe.defaults())),
             lambda: pipe.sample(start[None], ["the red circle moves right"], pipe.defaults(), [0]),
         ):
-            with pytest.raises(
-                UserError, match="sampling a video ran out of memory; free some memory, or ask for fewer"
-            ):
+            with pytest.raises(UserError, match="sampling a video ran out of memory; free some memory, or use fewer"):
                 asked()
     for place in ("cdcd_video.networks.clip.load_clip.config_of", "cdcd_video.storage.tensor_file.load_file"):
         with monkeypatch.context() as patch:

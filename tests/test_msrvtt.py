@@ -257,7 +257,7 @@ def test_rows_that_point_elsewhere_are_rejected_with_the_reason(tmp_path, clip):
         "sentences[1] of a.json": "needs a video_id and a caption",
         "sentences[2] of a.json": "needs a video_id and a caption",
         "sentences[3] of a.json": "needs a video_id and a caption",
-        "sentences[5] of a.json": "speaks of 'video55'",
+        "sentences[5] of a.json": "refers to 'video55'",
     }
     assert set(reasons) == set(expected)
     for name, reason in expected.items():
@@ -368,11 +368,11 @@ def test_annotations_that_are_a_pipe_are_refused(tmp_path, suffix):
     ("files", "options", "sentence"),
     [
         ({}, [], "no annotation file of MSR-VTT"),
-        ({TEST: "{"}, [], "no JSON"),
-        ({TEST: "[" * 100_000}, [], "no JSON"),
+        ({TEST: "{"}, [], "not JSON"),
+        ({TEST: "[" * 100_000}, [], "not JSON"),
         ({TEST: "[]"}, [], "has no lists videos and sentences"),
         ({TEST: '{"videos": [], "sentences": {}}'}, [], "has no lists videos and sentences"),
-        ({TEST: b"\xff\xfe\xff"}, [], "no JSON"),
+        ({TEST: b"\xff\xfe\xff"}, [], "not JSON"),
         ({TEST: annotation([], [])}, ["--split", "9k"], "needs MSRVTT_JSFUSION_test.csv"),
         ({TEST: annotation([], []), "MSRVTT_JSFUSION_test.csv": "a,b\n"}, ["--split", "9k"], "needs columns named"),
         (

@@ -182,7 +182,7 @@ def test_a_wmv_that_begins_late_is_whole_and_one_that_was_cut_is_not(tmp_path: P
     assert len(read_clip(path, size_px=32).frames) == 20
     content = path.read_bytes()
     path.write_bytes(content[: int(0.6 * len(content))])
-    with pytest.raises(ClipRejected, match="it is cut short"):
+    with pytest.raises(ClipRejected, match="it is truncated"):
         read_clip(path, size_px=32)
 
 
@@ -281,5 +281,5 @@ def test_what_stands_behind_the_end_of_a_gif_is_nobodys_business(tmp_path: Path,
 def test_a_gif_that_was_cut_is_refused(tmp_path: Path, end: bytes):
     content = gif()
     (tmp_path / "a.gif").write_bytes(content[: int(0.7 * len(content))] + end)
-    with pytest.raises(ClipRejected, match="it is cut short|it is corrupt"):
+    with pytest.raises(ClipRejected, match="it is truncated|it is corrupt"):
         read_clip(tmp_path / "a.gif", size_px=16)

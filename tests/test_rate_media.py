@@ -228,7 +228,7 @@ def test_a_record_beside_a_video_is_a_plain_file_of_its_folder(tmp_path: Path):
     beside.unlink()
     (tmp_path / "elsewhere.json").write_text(json.dumps({"text": [[0, "secret"]]}))
     beside.symlink_to(tmp_path / "elsewhere.json")
-    with pytest.raises(UserError, match="leads out of the folder"):
+    with pytest.raises(UserError, match="points outside the folder"):
         make(recipe, tmp_path, tmp_path / "study")
 
 

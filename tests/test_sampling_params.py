@@ -138,7 +138,7 @@ def test_a_record_that_is_no_plain_file_or_has_no_end_is_refused(tmp_path: Path)
 def test_a_starting_frame_beyond_every_model_is_refused(tmp_path: Path):
     wide = {"file": "x.png", "sha256": "0" * 64, "png_base64": png(MAX_SIZE_PX + 1, 1)}
     (tmp_path / "x.json").write_text(json.dumps(record(frame=wide)))
-    with pytest.raises(UserError, match="is damaged .it is 4097 x 1, and no model"):
+    with pytest.raises(UserError, match="is damaged .it is 4097 x 1, but the maximum"):
         read_request(NOT_GIVEN | {"from_json": str(tmp_path / "x.json")})
 
 

@@ -157,7 +157,7 @@ def test_a_file_of_weights_is_plain_and_its_contents_bounded(tmp_path: Path):
     file.unlink()
     for content, why in (
         (b"", "is damaged"),
-        ((2**40).to_bytes(8, "little") + b"{}", "its table of contents is said to have 1,099,511,627,776 bytes"),
+        ((2**40).to_bytes(8, "little") + b"{}", "its header claims 1,099,511,627,776 bytes"),
         ((8).to_bytes(8, "little") + b"{" * 8, "is damaged"),
     ):
         file.write_bytes(content)

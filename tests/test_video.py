@@ -341,12 +341,12 @@ BAD_CLIPS = {
     "one frame": (lambda folder: write_clip(folder / "a.mp4", grey_steps(1)), "one frame"),
     "a still": (lambda folder: video.save(moving_bar(1), folder / "a.gif", 8), "one frame"),
     "cut mp4": (lambda folder: written(folder / "a.mp4", good(folder, "mp4")[:20000]), "corrupt or not a video"),
-    "cut avi": (lambda folder: written(folder / "a.avi", good(folder, "avi")[:20000]), "damaged|cut short"),
-    "cut mkv": (lambda folder: written(folder / "a.mkv", good(folder, "mkv")[:60000]), "damaged|cut short"),
-    "cut gif": (lambda folder: written(folder / "a.gif", good(folder, "gif")[:60000]), "cut short"),
+    "cut avi": (lambda folder: written(folder / "a.avi", good(folder, "avi")[:20000]), "damaged|truncated"),
+    "cut mkv": (lambda folder: written(folder / "a.mkv", good(folder, "mkv")[:60000]), "damaged|truncated"),
+    "cut gif": (lambda folder: written(folder / "a.gif", good(folder, "gif")[:60000]), "truncated"),
     "holed mp4": (lambda folder: written(folder / "a.mp4", holed(good(folder, "mp4"))), "damaged|corrupt"),
     "holed avi": (lambda folder: written(folder / "a.avi", holed(good(folder, "avi"))), "damaged|corrupt"),
-    "long name": (lambda folder: folder / ("x" * 400 + ".mp4"), "name cannot be used"),
+    "long name": (lambda folder: folder / ("x" * 400 + ".mp4"), "path cannot be used"),
 }
 
 

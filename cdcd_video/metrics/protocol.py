@@ -31,43 +31,44 @@ class Protocol(Section):
     """One ruler. What is null or `auto` is settled by the data, the model and the weights at hand before it is hashed."""
 
     data: str = SPRITES
-    """sprites, a folder made by python -m data_prep, or table: what the table beside --videos says of their truth"""
+    """sprites, a folder made by python -m data_prep, or table: the true videos in the table of --videos"""
     split: str = "val"
-    """which clips; of sprites also heldout: pairs of words that are never seen in training"""
+    """split of the data; for sprites also heldout, with pairs of words that never occur in training"""
     num_videos: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 64
-    """videos that are drawn (of sprites twice, where the sentences are judged)"""
+    """number of sampled videos (twice as many with sprites, to evaluate whether captions matter)"""
     num_real: Annotated[int, Field(ge=0, le=MAX_CLIPS)] | None = None
-    """real videos of other scenes or clips that sets are compared with (null: as many as are drawn)"""
+    """number of other real videos that sets are compared with (null: as many as are sampled)"""
     captions_per_video: Count = 1
-    """captions of each clip that are drawn from"""
+    """number of captions per clip"""
     num_frames: Annotated[int, Field(ge=2, le=RANGES["num_frames"].high)] = 16
-    """frames of a video, the given one included"""
+    """number of frames per video, including the given one"""
     stride: Count = 1
-    """every how many-th frame of the data is taken"""
+    """use every N-th frame of the data"""
     fps: Annotated[float, Field(ge=RANGES["fps"].low, le=10_000)] | None = None
-    """frames per second of the data, before the stride (null: as they are stored; of sprites the model's)"""
+    """frames per second of the data, before the stride (null: as stored; for sprites the model's)"""
     size_px: SizePx | None = None
-    """side of the frames that are judged (null: the model's)"""
+    """side of the evaluated frames (null: the model's)"""
     resize: Literal["area", "bicubic", "lanczos"] = "area"
-    """how frames of another size are brought to it"""
+    """how frames of another size are resized"""
     mode: FitMode | None = None
-    """how frames that are not square are made so (null: as the prepared clips were, else crop); they must agree"""
+    """how frames are made square (null: as the prepared clips, else crop); must agree with the prepared clips"""
     given_frame: Literal["counts", "in_windows", "left_out"] = "in_windows"
-    """whether frame 0 counts: everywhere, only as the beginning of windows, or nowhere"""
+    """whether frame 0 counts everywhere, only in windows, or nowhere"""
     storage: Literal["raw", "mp4"] = "raw"
-    """mp4: every row's frames go through H.264 before they are judged, as other people's videos have"""
+    """mp4: encode all frames with H.264 before the evaluation, as the videos of other models are"""
     frame_network: str = "auto"
-    """who sees frames, for fid, kid and is (auto: inception where its weights are here, else sprites-frame)"""
+    """feature network for fid, kid and is (auto: inception if its weights are present, else sprites-frame)"""
     video_network: str = "auto"
-    """who sees videos, for fvd, kvd and video_is (auto: i3d where its weights are here, else sprites-video)"""
+    """feature network for fvd, kvd and video_is (auto: i3d if its weights are present, else sprites-video)"""
     clip: str = "sprites"
-    """for clip_text, clip_first and smoothness: a shipped model, a run, model or CLIP folder, or own: the measured model's"""
+    """CLIP for clip_text, clip_first and smoothness: a shipped model, a run, model or CLIP folder, or own, the
+    evaluated model's"""
     window: Count = 16
-    """frames that a video network sees at a time"""
+    """number of frames per window of the video network"""
     hop: Count = 8
-    """frames from the beginning of a window to that of the next"""
+    """number of frames between the beginnings of two windows"""
     seed: Annotated[int, Field(ge=0)] = 0
-    """of the scenes, the drawing and the intervals"""
+    """seed of the scenes, the samples and the intervals"""
 
     @model_validator(mode="after")
     def _the_parts_fit(self) -> "Protocol":
@@ -163,8 +164,8 @@ class SettledProtocol:
 
 def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
     """`--protocol FILE`, and a flag for each of its fields that overrides the file."""
-    parser.add_argument("--protocol", type=Path, metavar="FILE", help=f"default: {default.name}")
-    group = parser.add_argument_group("instead of what the protocol says (which changes its hash)")
+    parser.add_argument("--protocol", type=Path, metavar="FILE", help=f"evaluation protocol (default: {default.name})")
+    group = parser.add_argument_group("overrides of the protocol, which change its hash")
     for name, dial in Protocol.model_fields.items():
         kind, choices = _kind_of(dial.annotation)
         shape = {"choices": choices} if choices else {"type": kind, "metavar": kind.__name__.upper()}
