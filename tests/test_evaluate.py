@@ -114,7 +114,7 @@ def test_where_the_latent_space_cannot_be_looked_at_a_note_says_why(run: Run, ti
         "objects",
         "motion",
     }
-    assert "is ignored" in Path("out/eval/report.md").read_text()
+    assert "latent space is not studied" in Path("out/eval/report.md").read_text()
 
 
 def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: Path, capsys):

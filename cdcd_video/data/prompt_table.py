@@ -52,7 +52,7 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         when they are read.
     """
     if not folder.is_dir():
-        raise UserError(f"the folder {folder} does not exist; give the folder of the videos")
+        raise UserError(f"there is no folder {folder}; give the folder of the videos")
     entries: dict[str, Entry] = {}
     for row in read_rows(prompts, NEEDED, "prompts", OPTIONAL, sentence="prompt"):
         where = f"prompts {prompts}, line {row.line}"
