@@ -567,7 +567,7 @@ def test_a_model_refuses_another_clip_than_its_own(tiny_model, tmp_path):
 
 
 def test_a_stand_in_is_no_measure(stand_in):
-    with pytest.raises(UserError, match="clip:.* measures nothing: STAND-IN CLIP"):
+    with pytest.raises(UserError, match="clip:.* cannot be used for metrics: STAND-IN CLIP"):
         networks.load(f"clip:{stand_in}")
 
 
