@@ -42,9 +42,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     args = parse_arguments()
     if args.compare:
-        from cdcd_video.evaluation.report.comparison_page import told
+        from cdcd_video.evaluation.report.comparison_page import compare_and_write
 
-        return told(args.compare, args.out, sys.stdout.write)
+        return compare_and_write(args.compare, args.out, sys.stdout.write)
     from cdcd_video.training import run_folder
 
     with run_folder.evaluating(args.device, args.out, None if args.videos else args.checkpoint) as out:

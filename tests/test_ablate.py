@@ -103,8 +103,8 @@ def test_baselines_and_their_earlier_name(tmp_path: Path):
     [
         ({"arms": {"none": ["loss.contrst=0"]}}, ["cell none-0", "contrst"]),
         ({"reference": "nothing"}, ["reference", "nothing"]),
-        ({"seeds": [1, 1]}, ["called the same"]),
-        ({"baselines": {"none": []}}, ["called the same"]),
+        ({"seeds": [1, 1]}, ["seeds are equal"]),
+        ({"baselines": {"none": []}}, ["seeds are equal"]),
         ({"measured": {"along": {"protocol": "no.yaml", "metrics": ["psnr"]}}}, ["no.yaml"]),
         (
             {"measured": {"along": {"protocol": str(ROOT / "configs/eval/small.yaml"), "metrics": ["beauty"]}}},
@@ -162,12 +162,12 @@ def test_with_one_seed_the_interval_is_the_ordinary_bootstrap():
 def test_the_scatter_of_seeds_has_its_unbiased_size(num_seeds: int):
     """With videos that are all alike only the seeds scatter: variance of their mean, s^2 / S with S - 1 in s^2."""
     of_seed = np.random.default_rng(2).normal(size=num_seeds)
-    own, redrawn = verdict._redrawn(sums(np.repeat(of_seed[:, None], 5, axis=1)), "whole", 0)
+    own, resampled = verdict._resampled(sums(np.repeat(of_seed[:, None], 5, axis=1)), "whole", 0)
     rng = np.random.Generator(np.random.Philox(key=[0, 1]))
-    picked = rng.integers(num_seeds, size=(len(redrawn), num_seeds))
+    picked = rng.integers(num_seeds, size=(len(resampled), num_seeds))
     expected = of_seed.mean() + np.sqrt(num_seeds / (num_seeds - 1)) * (of_seed[picked].mean(axis=1) - of_seed.mean())
     assert expected.var() == pytest.approx(of_seed.var(ddof=1) / num_seeds, rel=0.1)
-    _, low, high = verdict._interval(own, redrawn, 0)
+    _, low, high = verdict._interval(own, resampled, 0)
     assert (low, high) == pytest.approx(np.quantile(expected, (0.025, 0.975)))
 
 
@@ -176,9 +176,9 @@ def test_what_is_hard_for_both_cancels():
     hard = np.random.default_rng(3).normal(0, 10, (3, 100))
     found = verdict.difference_of(sums(hard + 1), sums(hard), "higher")
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
-    assert found.is_told_apart and found.is_better
+    assert found.is_significant and found.is_better
     worse = verdict.difference_of(sums(hard + 1), sums(hard), "lower")
-    assert worse.is_told_apart and not worse.is_better
+    assert worse.is_significant and not worse.is_better
 
 
 def test_equal_arms_are_not_told_apart_more_often_than_said():
@@ -188,30 +188,30 @@ def test_equal_arms_are_not_told_apart_more_often_than_said():
     for _ in range(150):
         videos = rng.normal(size=(1, 60))
         arms = [videos + 0.3 * rng.normal(size=(3, 1)) + rng.normal(size=(3, 60)) for _ in range(2)]
-        called += verdict.difference_of(sums(arms[0]), sums(arms[1]), "higher").is_told_apart
+        called += verdict.difference_of(sums(arms[0]), sums(arms[1]), "higher").is_significant
     assert called / 150 < 0.15
 
 
-def test_a_real_difference_is_told_apart():
+def test_a_real_difference_is_significant():
     rng = np.random.default_rng(5)
     base = rng.normal(size=(3, 200))
-    assert verdict.difference_of(sums(base + 0.5 + 0.1 * rng.normal(size=(3, 1))), sums(base), "higher").is_told_apart
+    assert verdict.difference_of(sums(base + 0.5 + 0.1 * rng.normal(size=(3, 1))), sums(base), "higher").is_significant
 
 
 def test_seeds_that_disagree_are_not_told_apart_and_fewer_than_three_never_are():
     base = np.zeros((3, 50))
-    assert verdict.difference_of(sums(base + 2), sums(base), "higher").is_told_apart
-    assert not verdict.difference_of(sums(base[:2] + 2), sums(base[:2]), "higher").is_told_apart
-    assert not verdict.difference_of(sums(base + [[2.0], [2.0], [-0.1]]), sums(base), "higher").is_told_apart
-    assert not verdict.difference_of(sums(base[:1] + 2), sums(base[:1]), "higher").is_told_apart
+    assert verdict.difference_of(sums(base + 2), sums(base), "higher").is_significant
+    assert not verdict.difference_of(sums(base[:2] + 2), sums(base[:2]), "higher").is_significant
+    assert not verdict.difference_of(sums(base + [[2.0], [2.0], [-0.1]]), sums(base), "higher").is_significant
+    assert not verdict.difference_of(sums(base[:1] + 2), sums(base[:1]), "higher").is_significant
 
 
 def test_likeness_is_compared_by_its_distance_to_what_is_right():
     base = np.full((3, 30), 0.5)
     found = verdict.difference_of(sums(base + 1.0), sums(base), "one", right=1.0)
-    assert found.value == pytest.approx(0) and not found.is_told_apart  # 1.5 and 0.5 are equally far from 1
+    assert found.value == pytest.approx(0) and not found.is_significant  # 1.5 and 0.5 are equally far from 1
     nearer = verdict.difference_of(sums(base + 0.4), sums(base), "one", right=1.0)
-    assert nearer.is_told_apart and nearer.is_better
+    assert nearer.is_significant and nearer.is_better
     assert verdict.difference_of(sums(base), sums(base), "real") is None
 
 
@@ -257,7 +257,7 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
     assert trained["both"].alarms == ("seed 1, step 8: it freezes",)
     text = "\n".join(training_logs.markdown(trained))
     assert "| both (2) | 52 (1.5 to 1e+02); 58 (7.5 to 1.1e+02) | 1 |" in text and "Alarm of both, seed 1" in text
-    assert "in different precisions, part of any difference between them: both bf16 (seed 0), fp32 (seed 1)." in text
+    assert "in different precisions, which contributes to their differences: both bf16 (seed 0), fp32 (seed 1)." in text
     (found.of("both")[0].folder / "log.jsonl").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         training_logs.read(found)
@@ -338,7 +338,7 @@ def test_the_whole_of_it(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.M
     )
 
     _, told, _ = run(ablate.main, path, "--out", out)
-    assert "4 cells, all done" in told and (out / "table.md").read_text() == table
+    assert "All 4 cells are finished" in told and (out / "table.md").read_text() == table
 
     # A cell is reproducible from its run folder, whatever happened on the way.
     config = config_file.load(out / "both-0" / "config.yaml", type(plan.read(path, [], out).cells[0].config))

@@ -64,16 +64,16 @@ def test_every_figure_is_told(tiny_model, tmp_path):
         "resize",
         "cuts",
         "encode",
-        "waiting for the batch",
-        "processor ms",
+        "waiting for data",
+        "CPU ms",
         "mapped files",
     ):
         assert word in told
 
 
 def test_mistakes_are_reported(tiny_model, tmp_path):
-    with pytest.raises(UserError, match="none of 0 files is a video"):
+    with pytest.raises(UserError, match="has no usable video among 0 files"):
         quick = ("--num-sprites", "1", "--steps", "0", "--batches", "0")
         data_cost.compare(parsed("--model", str(tiny_model), "--videos", str(tmp_path), *quick), lambda said: None)
-    with pytest.raises(UserError, match="trains its own CLIP, so there is none yet; name a trained run with --model"):
+    with pytest.raises(UserError, match="trains its own CLIP, which does not exist yet; name a trained run by --model"):
         data_cost.compare(parsed("--config", str(tiny_model / "config.yaml")), lambda said: None)

@@ -72,5 +72,5 @@ def test_a_commit_is_written_out_and_nothing_else_changes(tmp_path):
 
 @pytest.mark.parametrize("name", ["no-such-commit", "--upload-pack=x", "missing/folder"])
 def test_what_is_nothing_is_told(name, tmp_path):
-    with pytest.raises(UserError, match="is no checkout .*no run's folder and no commit"):
+    with pytest.raises(UserError, match="is not a checkout .*not a run folder, and not a commit"):
         loss_comparison._unpacked(name, tmp_path / "checkout")

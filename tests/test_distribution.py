@@ -187,7 +187,7 @@ def test_inception_score_draws_its_order_from_the_generator_alone():
     mixed = inception_score(logits, num_splits=5, rng=generator(3))
     assert mixed[0] > 2.5
     assert mixed == inception_score(logits, num_splits=5, rng=generator(3))
-    with pytest.raises(UserError, match="3 samples cannot be split into 10"):
+    with pytest.raises(UserError, match="num_splits is 10, but there are 3 samples"):
         inception_score(logits[:3], num_splits=10)
 
 

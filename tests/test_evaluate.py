@@ -96,7 +96,7 @@ def test_the_latent_space_is_looked_at_under_the_same_protocol(run: Run, tiny_mo
     (network,) = {(line["features"], line["features_sha256"]) for line in seen}
     assert network[0] == f"codec-{network[1][:8]}" and len(network[1]) == 64
     page, table = Path("a/report.html").read_text(), Path("a/report.md").read_text()
-    assert page.count('<svg class="plane"') >= 2 and "## Do videos stay with their image? In the code vectors" in table
+    assert page.count('<svg class="plane"') >= 2 and "## Clusters by image in the code vectors" in table
     (purity,) = [
         s for s in seen if (s["metric"], s["row"], s["group"], s["frame"]) == ("purity", "model", "space=codes", None)
     ]

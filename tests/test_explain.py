@@ -90,7 +90,7 @@ def test_the_precision_that_auto_will_be_is_told_with_its_reason(told):
 def test_the_time_is_measured_where_it_is_trained_on_this_processor(told):
     line = next(line for line in section(told, "Stages, in order") if "On this processor" in line)
     spent = re.findall(r"(\w+) ([\d.e+-]+) (s|min|hours)\b", line.partition(": ")[2])
-    assert [name for name, *_ in spent] == [*stages_of(config_file.load(TINY, Config))] and line.endswith(" in all.")
+    assert [name for name, *_ in spent] == [*stages_of(config_file.load(TINY, Config))] and line.endswith(" in total.")
     assert all(float(number) > 0 for _, number, _ in spent) and "TFLOP/s" not in told
 
 
@@ -98,13 +98,14 @@ def test_on_a_gpu_the_time_is_counted_and_in_units_that_say_something():
     stage = MeasuredStage("codec", "fake", (8,), "", 3e13, 1, frozenset(), 1, 1.0, 1)
     config = config_file.load(TINY, Config)
     assert (
-        _time_lines(config, [stage])[0].endswith("codec 60 s; 60 s in all.") and len(_time_lines(config, [stage])) == 1
+        _time_lines(config, [stage])[0].endswith("codec 60 s; 60 s in total.")
+        and len(_time_lines(config, [stage])) == 1
     )
     assert "an assumed 30 TFLOP/s" in _time_lines(config, [stage])[0]
     part = replace(stage, step_s=2.0, timed_size=4)
-    assert "of codec a smaller batch, continued): codec 2.0 min; 2.0 min in all." in _time_lines(config, [part])[0]
+    assert "of codec a smaller batch, extrapolated): codec 2.0 min; 2.0 min in total." in _time_lines(config, [part])[0]
     large = _time_lines(config, [replace(part, flops=3e15)])
-    assert "On this processor" in large[0] and large[1].endswith("codec 1.7 hours; 1.7 hours in all.")
+    assert "On this processor" in large[0] and large[1].endswith("codec 1.7 hours; 1.7 hours in total.")
     told = [lasting(seconds) for seconds in (0.0123, 4, 59.6, 600, 7200, 50_000, 1e6)]
     assert told == ["0.01 s", "4 s", "60 s", "10 min", "2.0 hours", "14 hours", "12 days"]
 
@@ -189,7 +190,7 @@ def test_missing_clips_are_noted_and_a_pretrained_clip_is_frozen(tiny_model, mon
     monkeypatch.setattr("cdcd_video.training.stage_order.stages_of", lambda config: stages_of(config)[:1])
     data = ["data={kind: folder, path: nowhere, size_px: 32}", f"clip={{kind: pretrained, folder: {tiny_model}/clip}}"]
     told = explain(config_file.load(TINY, Config, data))
-    assert "Note: the clips are not there: the prepared folder nowhere does not exist" in told
+    assert "Note: the clips are missing: the prepared folder nowhere does not exist" in told
     assert "Tensors of a step of clip" not in told and re.search(r"CLIP image tower .* frozen", told)
     assert f"its CLIP stays in {tiny_model}/clip" in told
 
@@ -227,7 +228,7 @@ def test_without_the_weights_the_shape_is_known_by_the_name(monkeypatch):
     captions = ["a man plays the guitar", "a dog"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "nowhere")
     clip, notes = shape_only("openai/clip-vit-base-patch16", captions)
-    assert len(notes) == 1 and "known by its shape alone" in notes[0] and "hf download" in notes[0]
+    assert len(notes) == 1 and "only the shapes of CLIP are known" in notes[0] and "hf download" in notes[0]
     assert (clip.image_size, clip.num_patches, clip.vision_width, clip.joint_width) == (224, 196, 768, 512)
     assert {parameter.device.type for parameter in clip.parameters()} == {"meta"}
     seen = clip.encode_image(torch.zeros(1, 3, 224, 224), (0, 12))

@@ -57,7 +57,7 @@ def test_what_is_no_refusal_is_a_defect_and_its_input_is_kept(tmp_path):
     whats = sorted(defect.what for defect in tally.defects.values())
     assert len(whats) == 2
     assert whats[0].startswith("KeyError at test_fuzz.py:")
-    assert whats[1].startswith("the refusal is empty UserError at test_fuzz.py:")
+    assert whats[1].startswith("the message is empty UserError at test_fuzz.py:")
     crashed = next(defect for defect in tally.defects.values() if "KeyError" in defect.what)
     assert crashed.times > 5
     assert b"a" in (crashed.kept / "x").read_bytes()
@@ -83,7 +83,7 @@ def test_a_reader_that_hangs_is_a_defect(tmp_path, monkeypatch):
     [
         (" ", "empty"),
         ("x" * 5000, "endless"),
-        ("a\x1b[31m", "steer the terminal"),
+        ("a\x1b[31m", "control characters"),
         ("\ud800", "cannot be written out"),
         ("fine:\n  a list", ""),
     ],

@@ -125,7 +125,7 @@ def test_a_training_that_fails_by_itself_is_told(tmp_path):
     def start():
         return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
 
-    with pytest.raises(UserError, match="ended by itself, with exit code 3"):
+    with pytest.raises(UserError, match="ended with exit code 3"):
         list(killed_runs.torment(start, tmp_path, [killed_runs.Kill(99, 0.0, False)]))
 
 

@@ -341,7 +341,7 @@ def test_clips_lend_each_other_their_captions():
     assert all(len(set(row)) == 2 for row in cases.captions)
     assert [row[0] for row in cases.captions] == [FewClips().caption(clip) for clip in range(3)]
     assert cases.bank_size == 1 and (cases.bank(0, np.array([0.25])) == FewClips().frames(3, [2])).all()
-    with pytest.raises(UserError, match="2 different captions; lower --captions-per-image"):
+    with pytest.raises(UserError, match="2 different captions; set --captions-per-image"):
         ClipsCases(FewClips(), 3, 3, num_frames=6, fps=8.0, size_px=32)
     with pytest.raises(UserError, match="lower --num-images"):
         ClipsCases(FewClips(), 5, 2, num_frames=6, fps=8.0, size_px=32)

@@ -276,10 +276,10 @@ def test_the_tool_fetches_only_what_is_pinned(weights_folder, monkeypatch, tmp_p
     assert feature_weights.read("i3d")["a"].tolist() == [1, 1]
     path.unlink()
     pinned(monkeypatch, "i3d", b"another", url=(tmp_path / "published.pt").as_uri())
-    with pytest.raises(UserError, match="sent something else"):
+    with pytest.raises(UserError, match="sent a file with another hash"):
         fetch("i3d")
     pinned(monkeypatch, "i3d", data, url=(tmp_path / "absent.pt").as_uri())
-    with pytest.raises(UserError, match="cannot be fetched"):
+    with pytest.raises(UserError, match="cannot be downloaded"):
         fetch("i3d")
     assert sorted(file.name for file in weights_folder.iterdir()) == ["published.pt"], "nothing half done stays"
 

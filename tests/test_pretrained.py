@@ -611,7 +611,7 @@ def test_the_command_writes_one_and_refuses_what_it_cannot(tmp_path, monkeypatch
     (tmp_path / "words.gz").write_bytes(b"nothing")
     for words, sentence in (
         (["tiny", "--out", str(tmp_path / "made")], "exists already"),
-        (["huge", "--out", str(tmp_path / "new")], "there is no shape 'huge'"),
+        (["huge", "--out", str(tmp_path / "new")], "there is no architecture 'huge'"),
         (
             [
                 "openai/clip-vit-base-patch16",

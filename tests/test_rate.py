@@ -111,7 +111,7 @@ def test_sentence_and_picture_come_from_what_inference_writes(tmp_path: Path):
     study = make(recipe, tmp_path, tmp_path / "study")
     assert [(item.name, item.prompt) for item in study.items] == [("one", "it moves, then it stops")]
     path.with_suffix(".json").write_text(json.dumps({"text": [[0, "something else"]], "frame": frame}))
-    with pytest.raises(UserError, match="drew one from different sentences"):
+    with pytest.raises(UserError, match="sampled one from different captions"):
         make(recipe, tmp_path, tmp_path / "other")
 
 
@@ -126,10 +126,10 @@ def test_what_not_every_system_has_is_left_out_and_said(tmp_path: Path):
     ("change", "sentence"),
     [
         ({"videos": {"a": "nowhere", "b": "nowhere"}}, "there is no folder .*nowhere"),
-        ({"videos": {SYSTEMS[0]: SYSTEMS[0]}}, "pairs need the videos of two systems"),
+        ({"videos": {SYSTEMS[0]: SYSTEMS[0]}}, "pairs need two systems"),
         ({"prompts": "nothing.tsv"}, "prompts .*nothing.tsv does not exist"),
         ({"prompts": None}, "clip0 has no prompt"),
-        ({"prompts": None, "questions": ("coherence", "first_frame")}, "has no starting picture"),
+        ({"prompts": None, "questions": ("coherence", "first_frame")}, "has no first frame"),
     ],
 )
 def test_mistakes_in_the_material_are_sentences(tmp_path: Path, change: dict, sentence: str):
@@ -154,9 +154,9 @@ def test_a_damaged_video_and_a_second_study_are_refused(tmp_path: Path):
 
 
 def test_names_of_systems_are_plain():
-    with pytest.raises(ValueError, match="cannot be called"):
+    with pytest.raises(ValueError, match="a system is named"):
         Recipe(videos={"<script>": "a"})
-    with pytest.raises(ValueError, match="cannot be called"):
+    with pytest.raises(ValueError, match="a system is named"):
         Recipe(videos={NOISE: "a"})
 
 
@@ -177,22 +177,22 @@ def test_everything_is_shown_and_sides_are_even(study, kind: str):
         wanted = [(item.name, (system,)) for item in study.items for system in study.systems]
         if kind == "pair":
             wanted = [(item.name, study.systems) for item in study.items]
-        assert sorted((task.item, tuple(sorted(task.shown))) for task in plain) == sorted(wanted)
+        assert sorted((task.item, tuple(sorted(task.systems))) for task in plain) == sorted(wanted)
         checks = [task for task in tasks if task.check == "noise"]
         assert len(checks) == 4 and not tasks[0].check
         if kind == "pair":
-            assert sum(task.shown[0] == SYSTEMS[0] for task in plain) == 3
-            assert sum(task.shown[0] == NOISE for task in checks) == 2
+            assert sum(task.systems[0] == SYSTEMS[0] for task in plain) == 3
+            assert sum(task.systems[0] == NOISE for task in checks) == 2
         repeats = [place for place, task in enumerate(tasks) if task.check == "repeat"]
         assert len(repeats) == 2
         for place in repeats:
-            assert Task(tasks[place].item, tasks[place].shown[::-1]) in tasks[:place]
+            assert Task(tasks[place].item, tasks[place].systems[::-1]) in tasks[:place]
 
 
 def test_few_tasks_are_shared_out_evenly_among_the_pairs(tmp_path: Path):
     study = write_study(tmp_path / "study", systems=SYSTEMS, num_items=4, tasks_per_rater=6, checks=0, repeats=0)
     for rater in "abcde":
-        met = collections.Counter(frozenset(task.shown) for task in tasks_for(study, rater))
+        met = collections.Counter(frozenset(task.systems) for task in tasks_for(study, rater))
         assert sorted(met.values()) == [2, 2, 2]
 
 
@@ -234,12 +234,12 @@ def test_an_answer_that_was_taken_back_does_not_return_by_a_late_repetition(stor
     key = store.enter("a")
     page = store.progress(key).page
     store.answer(key, page.trial, 0, GOOD, 1.0)
-    back = store.take_back(key, page.trial)
+    back = store.undo(key, page.trial)
     assert back.done == 0 and (back.page.trial, back.page.attempt) == (page.trial, 1) and store.votes() == []
     assert store.answer(key, page.trial, 0, GOOD, 1.0) == back  # the first post, once more
     store.answer(key, page.trial, 1, dict.fromkeys(GOOD, 0), 1.0)
     assert [vote.answers for vote in store.votes()] == [dict.fromkeys(GOOD, 0)]
-    assert store.take_back(key, "another").done == 1
+    assert store.undo(key, "another").done == 1
 
 
 @pytest.mark.parametrize("answers", [{}, {"coherence": 1}, GOOD | {"more": 1}, GOOD | {"coherence": 2}])
@@ -284,7 +284,7 @@ def test_answers_of_another_study_are_not_mixed_in(store: Store, study, tmp_path
     with pytest.raises(UserError, match="another study"):
         Store(tmp_path / "answers.sqlite", study.model_copy(update={"id": "other"}))
     (tmp_path / "junk.sqlite").write_text("this is no database, however long one makes it" * 50)
-    with pytest.raises(UserError, match="cannot keep answers"):
+    with pytest.raises(UserError, match="cannot store answers"):
         Store(tmp_path / "junk.sqlite", study)
 
 

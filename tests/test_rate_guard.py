@@ -14,7 +14,7 @@ from rating import SYSTEMS, Visitor, served, write_study
 
 from cdcd_video.errors import UserError
 from cdcd_video.rate import server
-from cdcd_video.rate.address import is_asked_for_here, is_local, links, listen
+from cdcd_video.rate.address import is_local, links, listen, names_this_machine
 from cdcd_video.rate.answers import Store
 from cdcd_video.rate.limits import MAX_BODY_BYTES
 from cdcd_video.rate.study import MAX_BYTES, open_study
@@ -74,13 +74,13 @@ def test_every_printed_link_opens(folder: Path, tmp_path: Path, host: str):
 @pytest.mark.parametrize(
     ("host", "sentence"),
     [
-        ("", "--host is empty; give 127.0.0.1"),
+        ("", "--host is empty; set 127.0.0.1"),
         (" ", "--host is empty"),
-        ("localhost:80", "is more than an address; give the address alone"),
+        ("localhost:80", "is more than an address; set the address alone"),
         ("127.0.0.1:80", "is more than an address"),
         ("http://localhost", "is more than an address"),
-        ("fe80::1", "of one link"),
-        ("fe80::1%lo", "of one link"),
+        ("fe80::1", "link-local"),
+        ("fe80::1%lo", "link-local"),
         ("203.0.113.7", "cannot serve on 203.0.113.7:0"),
         ("a" * 70, "cannot serve on a"),
     ],
@@ -92,18 +92,18 @@ def test_an_address_that_no_link_could_name_is_refused(host: str, sentence: str)
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])
 def test_a_port_that_is_none_is_refused(port: int):
-    with pytest.raises(UserError, match=f"--port {port} is none; give 0 to 65535"):
+    with pytest.raises(UserError, match=f"--port is {port}; it must be 0 to 65535"):
         listen("127.0.0.1", port)
 
 
 def test_only_this_machine_by_an_address_of_its_own_is_asked_for():
     for header in ("127.0.0.1", "127.0.0.1:80", "127.0.0.2:8765", "localhost", "LOCALHOST:1", "[::1]", "[::1]:80"):
-        assert is_asked_for_here(header), header
+        assert names_this_machine(header), header
     for header in (
         *("", ":80", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "evil@127.0.0.1"),
         *("[::1", "127.0.0.1/x", "127.0.0.1#", "192.168.1.5", "0.0.0.0", "[::]", "127.0.0.1, evil.example"),
     ):
-        assert not is_asked_for_here(header), header
+        assert not names_this_machine(header), header
 
 
 # ------------------------------------------------------------------------------------------------------------- bodies
@@ -173,13 +173,13 @@ def first_media(record: dict) -> dict:
         (lambda study: study.update(repeats=10**9), "repeats"),
         (lambda study: study.update(tasks_per_rater=0), "tasks_per_rater"),
         (lambda study: study.update(seed=2**200), "seed"),
-        (lambda study: study.update(questions=[]), "questions must be some of"),
-        (lambda study: study.update(systems=["<b>", "x"]), "cannot be called"),
-        (lambda study: study.update(systems=[SYSTEMS[0]] * 2), "every system is there once"),
+        (lambda study: study.update(questions=[]), "questions must be one or more of"),
+        (lambda study: study.update(systems=["<b>", "x"]), "a system is named"),
+        (lambda study: study.update(systems=[SYSTEMS[0]] * 2), "system names must be unique"),
         (lambda study: study.update(media={}), "not in media"),
         (lambda study: study["items"][0].update(frame="nothing"), "not in media"),
-        (lambda study: study["items"][0].update(name=study["items"][1]["name"]), "two items have one name"),
-        (lambda study: study["items"][0]["videos"].popitem(), "not there for every system"),
+        (lambda study: study["items"][0].update(name=study["items"][1]["name"]), "two items have the same name"),
+        (lambda study: study["items"][0]["videos"].popitem(), "must have one video of every system"),
     ],
 )
 def test_a_study_that_would_show_something_else_is_refused(copy: Path, change, place: str):

@@ -94,7 +94,7 @@ def test_a_backup_overwrites_nothing_and_needs_answers(store: Store, path: Path,
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("file", "pipe", "dangling", "study", "study/answers.sqlite"):
-        with pytest.raises(UserError, match="is there already, and a backup never overwrites"):
+        with pytest.raises(UserError, match="exists, and a backup does not overwrite"):
             backup(path, tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "nowhere").exists()
     with pytest.raises(UserError, match="there are no answers in"):
@@ -143,8 +143,8 @@ def first_refused(visitor: Visitor, state: dict) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("spoil", "mend", "for_rater", "for_operator"),
     [
-        ("max_page_count = 1", "max_page_count = 9999", "the study's disk is full", "the disk is full; make room"),
-        ("query_only = ON", "query_only = OFF", "the file may not be written", "it may not be written; change its"),
+        ("max_page_count = 1", "max_page_count = 9999", "the disk of the study is full", "the disk is full; make room"),
+        ("query_only = ON", "query_only = OFF", "the file of answers is read-only", "it is read-only; change its"),
     ],
 )
 def test_what_cannot_be_saved_is_said_to_rater_and_operator(
@@ -180,7 +180,7 @@ def test_a_locked_file_holds_up_nobody_who_reads(folder: Path, path: Path, study
             thread.join()
         answer = visitor.answer(state)
         assert answer.status == 503 and "another program is using the file" in answer.told["error"]
-        assert len(told) == 1 and "another program holds it" in told[0]
+        assert len(told) == 1 and "another program locks it" in told[0]
         other.execute("ROLLBACK")
         other.close()
         assert visitor.answer(state).told["done"] == 1
@@ -202,7 +202,10 @@ def test_a_file_that_lost_its_name_takes_no_more_answers(folder: Path, path: Pat
             folder.rename(folder.with_name("moved"))
         for _ in range(2):
             answer = visitor.answer(state)
-            assert answer.status == 503 and "the file is gone. What you saved before is kept." in answer.told["error"]
+            assert (
+                answer.status == 503
+                and "the file of answers is gone. Your earlier answers are saved." in answer.told["error"]
+            )
         assert len(told) == 1 and "was deleted, moved or replaced while serving" in told[0]
     (rescued,) = folder.glob("answers-rescued-*.sqlite")
     assert rescued.name in told[0] and pages_in(rescued) == 1  # what was acknowledged is not lost
@@ -214,7 +217,9 @@ def test_a_damaged_file_is_a_sentence(store: Store, path: Path, study: Study):
     content = bytearray(path.read_bytes())
     content[100:] = b"\xa5" * (len(content) - 100)
     path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot keep answers in .*: it is damaged; stop the server and put a backup"):
+    with pytest.raises(
+        UserError, match="cannot store answers in .*: it is damaged; stop the server and restore a backup"
+    ):
         Store(path, study)
     with pytest.raises(UserError, match="damaged"):
         backup(path, path.with_name("out"))
@@ -282,12 +287,12 @@ def test_the_operator_reads_of_one_trouble_once_in_a_while(monkeypatch):
     monkeypatch.setattr(limits.time, "monotonic", lambda: now[0])
     operator = Operator(told.append)
     for _ in range(4):
-        operator.tell("the disk is full")
-    operator.tell("another")
+        operator.report("the disk is full")
+    operator.report("another")
     assert told == ["error: the disk is full", "error: another"]
     now[0] = limits.QUIET_S
-    operator.tell("the disk is full")
-    assert told[2:] == ["error: the disk is full (3 more times since it was last told)"]
+    operator.report("the disk is full")
+    assert told[2:] == ["error: the disk is full (3 more times since the last report)"]
 
 
 @pytest.mark.parametrize("how", ["an item less", "a system renamed", "another kind"])
@@ -299,7 +304,9 @@ def test_a_study_that_was_changed_since_raters_entered_is_not_served(store: Stor
         "a system renamed": {"systems": ["other", *study.systems[1:]]},
         "another kind": {"kind": "single" if study.kind == "pair" else "pair"},
     }
-    with pytest.raises(UserError, match="study.json was changed since raters entered .*put it back, or move .* away"):
+    with pytest.raises(
+        UserError, match="study.json was changed after raters had started .*restore it, or move .* away"
+    ):
         Store(path, study.model_copy(update=changes[how]))
     Store(path, study).close()
 
@@ -307,7 +314,5 @@ def test_a_study_that_was_changed_since_raters_entered_is_not_served(store: Stor
 def test_answers_to_what_the_study_does_not_have_are_a_sentence(store: Store, path: Path, study: Study):
     rate(store, "anna", 2)
     store._base._writer.execute("UPDATE tasks SET item = 'of another'")
-    with pytest.raises(
-        UserError, match="answers.sqlite holds answers to .*of another.*, which study.json does not have"
-    ):
+    with pytest.raises(UserError, match="answers.sqlite has answers to .*of another.* that do not fit study.json"):
         store.votes()

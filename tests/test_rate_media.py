@@ -99,7 +99,7 @@ def test_what_some_browsers_do_not_play_is_refused_by_name(
     tmp_path: Path, name: str, codec: str, layout: str, options: dict, kind: str
 ):
     path = write_coded(tmp_path / name, codec, layout, **options)
-    with pytest.raises(UserError, match="browsers do not play; convert it to H.264") as caught:
+    with pytest.raises(UserError, match="browsers do not play; convert it to 8-bit H.264") as caught:
         Shelf(tmp_path / "study").add_video(path)
     assert f"is coded as {kind}, which" in str(caught.value) and not list(tmp_path.glob("study/**/*.*"))
 
@@ -121,7 +121,7 @@ def test_hdr_is_refused(tmp_path: Path, transfer: int):
         for pixels in moving_bar(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
-    with pytest.raises(UserError, match="is HDR, which every browser and screen shows otherwise"):
+    with pytest.raises(UserError, match="is HDR, which browsers and screens show differently"):
         Shelf(tmp_path / "study").add_video(path)
 
 
@@ -195,7 +195,7 @@ def test_picture_and_video_stand_alike_in_every_browser(tmp_path: Path, matrix: 
 
 def test_uneven_times_cannot_be_written_anew(tmp_path: Path):
     path = write_turned(tmp_path / "a.webm", (0, -1, 1, 0), [0, 0.1, 0.5, 0.6])
-    with pytest.raises(UserError, match="a copy of .* does not show what it shows itself; convert it"):
+    with pytest.raises(UserError, match="a copy of .* differs from the original; convert it"):
         Shelf(tmp_path / "study").add_video(path)
 
 

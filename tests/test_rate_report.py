@@ -149,7 +149,7 @@ def crossed(seed: int, num_raters: int, num_items: int, of_raters: float, of_ite
 def test_intervals_hold_the_truth_as_often_as_they_say(of_raters: float, of_items: float):
     num_raters, num_items, held, naive = 8, 20, 0, 0
     raters, items = (grid.ravel() for grid in np.indices((num_raters, num_items)))
-    weights = analysis.redraws(items, raters, seed=0)[:500]
+    weights = analysis.resamples(items, raters, seed=0)[:500]
     for seed in range(200):
         votes = crossed(seed, num_raters, num_items, of_raters, of_items).ravel()
         redrawn = (weights @ votes) / weights.sum(axis=1)
@@ -162,7 +162,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(of_raters: float, of_item
 
 
 def test_one_rater_is_not_redrawn():
-    weights = analysis.redraws(np.arange(6), np.zeros(6, int), seed=0)
+    weights = analysis.resamples(np.arange(6), np.zeros(6, int), seed=0)
     np.testing.assert_array_equal(weights.sum(axis=1), 6)
 
 
@@ -208,7 +208,8 @@ def test_sides_and_order_of_systems_do_not_matter():
     truth = {"a": 0.5, "b": -0.5}
     votes = pair_votes(study_of("pair", ("a", "b"), 12), truth, 0.5, 3, seed=1)
     turned = [
-        Vote(v.rater, v.item, v.shown[::-1], v.check, {"coherence": -v.answers["coherence"]}, v.seconds) for v in votes
+        Vote(v.rater, v.item, v.systems[::-1], v.check, {"coherence": -v.answers["coherence"]}, v.seconds)
+        for v in votes
     ]
     first = analysis.findings(study_of("pair", ("a", "b"), 12), votes, {})["coherence"]
     second = analysis.findings(study_of("pair", ("b", "a"), 12), turned, {})["coherence"]
@@ -314,7 +315,7 @@ def test_scores_of_evaluate_are_of_whole_systems(tmp_path: Path):
     ("name", "text", "sentence"),
     [
         ("c=x.jsonl", None, "c is none of the systems"),
-        ("x.jsonl", '{"metric": "m", "value": 1}\n', "say nothing of this study's systems"),
+        ("x.jsonl", '{"metric": "m", "value": 1}\n', "have no system and item of this study"),
         ("x.jsonl", "[1]\n", "line 1: expected a JSON object"),
         ("x.jsonl", '{"value": 1}\n', "has no metric"),
         ("x.txt", "", "must be a .tsv, .csv or .jsonl"),
@@ -348,7 +349,7 @@ def rated(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for rater in ("anna", f"bert|{NASTY}", "cleo", "dora", "lazy"):
         key = store.enter(rater)
         while page := store.progress(key).page:
-            value = careful(page.task.shown) if rater != "lazy" else study.choices[-1]
+            value = careful(page.task.systems) if rater != "lazy" else study.choices[-1]
             store.answer(key, page.trial, 0, dict.fromkeys(study.questions, value), 5.0)
     store.close()
     return folder
@@ -414,14 +415,14 @@ def test_what_others_wrote_is_text_in_markdown(name: str, shown: str):
 def test_a_report_before_anyone_has_rated_is_a_sentence(tmp_path: Path):
     folder = tmp_path / "study"
     study = write_study(folder, num_items=2)
-    with pytest.raises(UserError, match="nobody has rated"):
+    with pytest.raises(UserError, match="there are no answers in"):
         report.write(folder, [])
     store = Store(folder / "answers.sqlite", study)
     store.enter("anna")
     store.close()
-    with pytest.raises(UserError, match="no answer to .* has been saved yet"):
+    with pytest.raises(UserError, match="no answers in .* except to checks"):
         report.write(folder, [])
-    with pytest.raises(UserError, match="the report is a page"):
+    with pytest.raises(UserError, match="the report is an HTML page"):
         report.write(folder, [], tmp_path / "x.txt")
 
 
@@ -445,4 +446,4 @@ def test_no_winner_is_told_from_a_handful_of_answers(n: int, is_told: bool):
     found = {"systems": {"a": facts, "b": facts | {"value": 0.1, "low": 0.1, "high": 0.1}}, "pairs": []}
     content = {"questions": {"coherence": {"kept": found}}}
     told = report._verdict(study_of("pair", ("a", "b"), 2), content, "coherence")["text"]
-    assert ("no winner can be told" not in told) == is_told and "a is preferred" in told
+    assert ("no significant winner" not in told) == is_told and "a is preferred" in told

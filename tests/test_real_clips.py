@@ -14,7 +14,7 @@ from cdcd_video.data.pairs import load_frames, sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import StoredClips
 from cdcd_video.errors import exit_code
-from cdcd_video.tools.dev.cut_accuracy import count, read_films, read_known, told, ways
+from cdcd_video.tools.dev.cut_accuracy import count, read_known, read_videos, summary, ways
 from data_prep.__main__ import main
 
 pytestmark = pytest.mark.shared
@@ -139,8 +139,8 @@ def test_known_cuts_are_found(clips_dir, tmp_path):
     for path in known:
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).symlink_to(clips_dir / path)
-    films = read_films(tmp_path, known)
-    found = count(ways(8)["as data_prep"], films, [])
-    assert found.found["cut"] == sum(len(film.known["cut"]) for film in films) == 9
+    videos = read_videos(tmp_path, known)
+    found = count(ways(8)["as data_prep"], videos, [])
+    assert found.found["cut"] == sum(len(video.known["cut"]) for video in videos) == 9
     assert found.found["jump"] >= 3 and found.false <= 2
-    assert told(found, films, 0).startswith("cuts 9/9, jumps 3/5, false 2")
+    assert summary(found, videos, 0).startswith("cuts 9/9, jumps 3/5, false 2")

@@ -20,7 +20,7 @@ from cdcd_video.evaluation import report
 from cdcd_video.evaluation.report import html_page as page_maker
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import as_is
-from cdcd_video.evaluation.report.score_entries import find, interval, shown
+from cdcd_video.evaluation.report.score_entries import find, formatted, interval
 from cdcd_video.evaluation.report.score_files import write_scores
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import terminal_table
@@ -152,11 +152,11 @@ def test_the_page_needs_no_other_file_and_runs_nothing(made: dict[str, Path]):
 
 def test_the_page_says_what_was_found(made: dict[str, Path]):
     texts = Page(made["report.html"].read_text()).texts
-    (verdict,) = [text for text in texts if "do what the sentence says." in text]
+    (verdict,) = [text for text in texts if "move as the caption says." in text]
     assert verdict == (
-        "62% of 20 objects do what the sentence says. The codec alone would show 95%, a frozen first frame earns 10%. "
-        "With another sentence for the same image it obeys in 50%, against 5% if it did not read it. "
-        "FID 12.3 on sprites-frame features, where the true videos are at 3.3."
+        "62% of 20 objects move as the caption says. The codec's reconstruction has 95%, a frozen first frame 10%. "
+        "With another caption of the same image, 50% do; a model that ignores captions would have 5%. "
+        "FID 12.3 on sprites-frame features; true videos have 3.3."
     )
     for expected in ("62%", "50 to 75", "n = 20 objects", "3.1 px", "spins", "another sentence was given", "ab" * 32):
         assert expected in texts
@@ -243,7 +243,7 @@ def test_the_figures_along_the_video_are_told(made: dict[str, Path]):
     (line,) = table.lines
     assert (line.title, line.note) == ("PSNR", "lost: -3 dB")
     assert [cell.value for cell in line.cells] == ["0.95", "-1", "4+", "-", "-"]
-    assert "From beginning to end" not in tables([score("psnr", 30.0)]) and "along" not in tables([score("psnr", 30.0)])
+    assert "Along the video" not in tables([score("psnr", 30.0)]) and "along" not in tables([score("psnr", 30.0)])
 
 
 def test_best_and_worst_notes_and_fragments_have_their_place(tmp_path: Path):
@@ -265,7 +265,7 @@ def test_best_and_worst_notes_and_fragments_have_their_place(tmp_path: Path):
 
 def test_markdown_holds_the_same_tables(made: dict[str, Path]):
     lines = made["report.md"].read_text().splitlines()
-    assert lines[0] == "# How sprites draws" and "Note: nothing is &lt;sure>." in lines
+    assert lines[0] == "# Evaluation of sprites" and "Note: nothing is &lt;sure>." in lines
     (fid,) = [line for line in lines if line.startswith("| FID")]
     assert fid == "| FID (n = 20 videos, sprites-frame) | 12.3 [10 to 14] | - | - | 3.3 [2 to 5] |"
     titles = [line[3:] for line in lines if line.startswith("## ")]
@@ -296,7 +296,14 @@ def test_a_page_of_pixels_alone_has_no_empty_parts(tmp_path: Path):
     example = Example({"model": "a dog runs"}, {row: pixels(1, 200) for row in ("model", "copy-first", "truth")})
     path = report.write_report(scores, [example], tmp_path / "report.html", settled=SETTLED, facts=FACTS)
     page = Page(path.read_text())
-    for title in ("By motion", "Is the sentence read?", "Sets of videos", "Along time", "Best and worst", "Cost"):
+    for title in (
+        "By motion",
+        "Does the model follow the caption?",
+        "Sets of videos",
+        "Along the video",
+        "Best and worst",
+        "Cost",
+    ):
         assert title not in page.texts
     assert any(text.startswith("PSNR 30.0 dB over 20 videos.") for text in page.texts)
 
@@ -319,10 +326,10 @@ def test_a_curve_is_drawn_only_of_what_has_frames_or_windows():
 
 def test_numbers_are_rounded_to_what_they_can_bear():
     names = ("does_right_thing", "position_error", "motion_ratio", "psnr_frames_kept", "fid")
-    assert [shown(find(SCORES, "model", name)) for name in names] == ["62%", "3.1 px", "-", "4+", "12.3"]
+    assert [formatted(find(SCORES, "model", name)) for name in names] == ["62%", "3.1 px", "-", "4+", "12.3"]
     assert interval(find(SCORES, "model", "does_right_thing")) == "50 to 75"
-    assert interval(find(SCORES, "model", "motion_ratio")) == "" and shown(None) == "-"
-    assert [shown(score("fvd", value)) for value in (0.012345, 0.00012345, 1234.5)] == [
+    assert interval(find(SCORES, "model", "motion_ratio")) == "" and formatted(None) == "-"
+    assert [formatted(score("fvd", value)) for value in (0.012345, 0.00012345, 1234.5)] == [
         "0.0123",
         "0.0001",
         "1234",
@@ -334,7 +341,7 @@ def test_the_table_for_the_terminal():
     lines = terminal_table(SCORES).splitlines()
     assert lines[0].split() == ["n", "model", "[95%]", "copy-first", "codec-ceiling", "truth"]
     assert " ".join(lines[1].split()) == "does the right thing 20 62% [50 to 75] 10% 95% 100%"
-    assert " ".join(lines[-3].split()) == "other sentence obeyed 20 50% [40 to 60]"
+    assert " ".join(lines[-3].split()) == "other caption followed 20 50% [40 to 60]"
     assert lines[-1] == "features: fid sprites-frame, fvd sprites-video"
     assert max(map(len, lines)) < 100
 
@@ -356,14 +363,12 @@ def test_a_score_that_is_measured_and_shown_nowhere_is_an_error_at_import(monkey
     imported(score_entries)
     imported(latent_tables)
     monkeypatch.setitem(MEASURES, "sharpness", MEASURES["psnr"])
-    with pytest.raises(
-        ValueError, match=r"evaluation/report/score_entries.py: measured and shown nowhere: sharpness; shown and never"
-    ):
+    with pytest.raises(ValueError, match=r"evaluation/report/score_entries.py: in no table: sharpness; not"):
         imported(score_entries)
     monkeypatch.delitem(MEASURES, "sharpness")
     monkeypatch.delitem(MEASURES, "fid_over_floor")
-    with pytest.raises(ValueError, match="shown and never measured: fid_over_floor"):
+    with pytest.raises(ValueError, match="not measured: fid_over_floor"):
         imported(score_entries)
     monkeypatch.setitem(latent_scores.MEASURES, "spread", ("ratio", "higher"))
-    with pytest.raises(ValueError, match=r"latent_tables.py: measured and shown nowhere: spread"):
+    with pytest.raises(ValueError, match=r"latent_tables.py: in no table: spread"):
         imported(latent_tables)

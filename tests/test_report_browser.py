@@ -80,11 +80,11 @@ def test_pointing_at_a_latent_path_reads_its_sentence(browser: Chromium, pages: 
         tab = opened(browser, pages["report"], width, dark=False)
         point = "document.querySelector('.plane .part:last-child .model circle[data-f=\"2\"]')"
         caption = tab.value(f"{point}.closest('.path').dataset.tip")
-        assert caption.startswith("drawn: the ")
+        assert caption.startswith("sampled: the ")
         assert not tab.text().count(caption)
         tab.point_at(point)
         said = tab.value("document.querySelector('.latents .read').textContent")
-        assert said.partition(", frame ")[0].startswith("drawn: the ") or said.startswith("real: the ")
+        assert said.partition(", frame ")[0].startswith("sampled: the ") or said.startswith("real: the ")
         shown = tab.value("document.querySelector('.latents .read').getBoundingClientRect().toJSON()")
         assert shown["height"] > 10 and shown["top"] >= 0 and shown["bottom"] <= tab.value("innerHeight") + 1
         dimmed = "document.querySelector('.plane .part:not(:hover)')"

@@ -69,7 +69,7 @@ def test_a_stage_is_counted_as_the_dry_run_counts_it():
     assert work.rows == 12 and work.codes % (12 * 8) == 0 and work.forwards == 1
     assert work.embeddings == 6 * (4 * config.clip.joint_width + 8) and work.differentiable == 0
     assert work.checkpoint >= 4 * work.trained and work.flops > 2 * 12 * work.trained / 4
-    with pytest.raises(UserError, match="trains no stage 'eye'; it trains clip, codec, decoder, diffusion, refine"):
+    with pytest.raises(UserError, match="has no stage 'eye'; choose from clip, codec, decoder, diffusion, refine"):
         scaling_estimate.work_of(config, "eye")
 
 

@@ -1,1 +1,1 @@
-"""An ablation as one command: every arm under every seed, trained and measured alike, and what the intervals part."""
+"""An ablation as one command: trains and evaluates every arm with every seed, and tests the differences."""

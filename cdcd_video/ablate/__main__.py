@@ -1,6 +1,6 @@
-"""Trains and measures every cell of an ablation that is still free, then writes what they say together.
+"""Trains and evaluates every open cell of an ablation, then writes a table of all finished cells.
 
-Run it again to go on; run it in a second terminal, or on another machine that shares the folder, to share the work.
+Run it again to continue; run it in a second terminal, or on another machine that shares the folder, to share the work.
 """
 
 import argparse
@@ -13,23 +13,29 @@ from cdcd_video.errors import UserError, exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.ablate", description=__doc__)
     add = parser.add_argument
-    add("config", type=Path, metavar="CONFIG", help="a file of configs/ablations")
-    add("--set", action="append", default=[], metavar="key=value", help="change one field of it; repeat")
+    add("config", type=Path, metavar="CONFIG", help="an ablation, such as a file of configs/ablations")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="override a field of the ablation; may be repeated",
+    )
     add("--out", type=Path, metavar="DIR", help="folder of the cells (default: runs/ablations/NAME)")
-    add("--only", nargs="+", default=[], metavar="ARM", help="cells of these arms alone")
-    add("--batch", type=int, default=64, metavar="B", help="videos drawn at a time (default: 64)")
-    add("--dry-run", action="store_true", help="say what there is to do and what it costs; stop")
-    add("--table", action="store_true", help="train nothing; write what the finished cells say")
+    add("--only", nargs="+", default=[], metavar="ARM", help="only cells of these arms")
+    add("--batch", type=int, default=64, metavar="B", help="videos sampled at a time (default: 64)")
+    add("--dry-run", action="store_true", help="show the open cells and their cost, then stop")
+    add("--table", action="store_true", help="train nothing; write the table of the finished cells")
     args = parser.parse_args()
     if args.batch < 1:
-        raise UserError("--batch must be at least 1")
+        raise UserError(f"--batch is {args.batch}; it must be at least 1")
 
     from cdcd_video.ablate import plan as plans
 
     plan = plans.read(args.config, args.set, args.out)
     unknown = sorted(set(args.only) - set(plan.arms))
     if unknown:
-        raise UserError(f"--only names {unknown[0]!r}; the arms are {', '.join(plan.arms)}")
+        raise UserError(f"--only names {unknown[0]!r}, which is not an arm; choose from {', '.join(plan.arms)}")
 
     from cdcd_video.ablate import cell, cost, page
     from cdcd_video.storage.folder_lock import folder_lock
@@ -37,7 +43,7 @@ def main() -> None:
     wanted = [one for one in plan.cells if not args.only or one.arm.name in args.only]
     if not args.table:
         open_cells = [one for one in wanted if not cell.is_done(plan, one.folder)]
-        say(cost.told(plan, open_cells))
+        say(cost.table(plan, open_cells))
         if args.dry_run:
             return
         work(plan, open_cells, args.batch)
@@ -46,15 +52,15 @@ def main() -> None:
 
 
 def work(plan, cells, batch_size: int) -> None:
-    """Goes through the cells and does those that nobody else is at."""
+    """Runs the cells that no other process has claimed."""
     from cdcd_video.ablate import cell
 
     for one in cells:
         with cell.claimed(one.folder) as is_ours:
             if not is_ours:
-                say(f"{one.folder.name}: another process is at it")
+                say(f"{one.folder.name}: claimed by another process")
             elif not cell.is_done(plan, one.folder):
-                say(f"{one.folder.name}: begins")
+                say(f"{one.folder.name}: started")
                 cell.run(plan, one, sys.argv, batch_size)
         references = plan.out / cell.REFERENCE_FOLDER
         with cell.claimed(references) as is_ours:
@@ -63,7 +69,7 @@ def work(plan, cells, batch_size: int) -> None:
 
 
 def say(*lines: str) -> None:
-    """Tells the terminal now, also where it is a file."""
+    """Prints lines at once, also where stdout is a file."""
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""One cell: claimed, trained, measured. A process that dies leaves the cell to the next one, which goes on from there."""
+"""One cell: claimed, trained, evaluated. If a process dies, the next one continues its cell."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from cdcd_video.training import training_run
 REFERENCE_FOLDER = "references"
 CACHE_FOLDER = "cache"
 SCORES = "scores.jsonl"
-"""Written last: what is measured is there when this is."""
+"""Written last, so a cell is complete if this file exists."""
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the folder to itself inside the `with`; the folder's lock goes with the process."""
+    """Whether this process has the folder to itself inside the `with`; the lock ends with the process."""
     with ExitStack() as held:
         try:
             held.enter_context(folder_lock(folder))
@@ -36,15 +36,15 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 
 def is_done(plan: Plan, folder: Path) -> bool:
-    """Whether everything that is measured of a cell (or of the references) is there."""
+    """Whether all evaluations of a cell (or of the references) are complete."""
     return all((folder / name / SCORES).is_file() for name in plan.ablation.measured)
 
 
 def run(plan: Plan, cell: Cell, command: Sequence[str], batch_size: int) -> None:
-    """Trains a cell from where it stands, then measures what is not measured yet.
+    """Trains a cell from its last checkpoint, then runs its missing evaluations.
 
     Raises:
-      UserError: as training and evaluating do.
+      UserError: from training or evaluation.
       SystemExit: stopped by a signal, after saving.
     """
     training = training_run.TrainingRun(cell.config, cell.folder, command, cache=plan.out / CACHE_FOLDER)
@@ -56,7 +56,7 @@ def run(plan: Plan, cell: Cell, command: Sequence[str], batch_size: int) -> None
 
 
 def run_references(plan: Plan, cell: Cell, batch_size: int) -> None:
-    """Measures, once for all cells, the rows that no training changes: they share videos, codec and CLIP.
+    """Evaluates the references once for all cells: they share videos, codec and CLIP.
 
     Args:
       plan: the ablation.
@@ -72,9 +72,9 @@ def run_references(plan: Plan, cell: Cell, batch_size: int) -> None:
 def measure(
     plan: Plan, pipe: ImageToVideo, name: str, folder: Path, systems: Sequence[str], batch_size: int
 ) -> dict[str, float]:
-    """One evaluation of one model; writes what `evaluate.py` writes but the report. Returns the seconds it took."""
+    """One evaluation of one model; writes the files of `evaluate.py` without the report. Returns the seconds it took."""
     metrics = plan.ablation.measured[name].metrics
-    bench = evaluation.prepare(pipe, plan.rules[name], metrics)
+    bench = evaluation.prepare(pipe, plan.protocols[name], metrics)
     frames = suite.frames_to_sample(bench.dataset, bench.settled.protocol, metrics, systems)
     with tqdm(total=frames, desc=f"{folder.parent.name}: {name}", unit="frame", mininterval=5) as bar:
         found = bench.run(batch_size, bar.update, systems)

@@ -1,4 +1,4 @@
-"""What an ablation costs, measured before it starts: a few real steps of every arm, a few videos of every evaluation."""
+"""The cost of an ablation, measured on a few training steps of every arm and a few videos of every evaluation."""
 
 import json
 import tempfile
@@ -20,7 +20,7 @@ VIDEOS = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one cell of an arm, in seconds on this machine as busy as it is now."""
+    """Seconds for one cell of an arm, on this machine under its present load."""
 
     step_s: float
     training_s: float
@@ -28,7 +28,7 @@ class Cost:
 
 
 def of_arm(plan: Plan, cell: Cell) -> Cost:
-    """Trains `STEPS` steps of the cell's last stage that is not cheap, in a temporary folder, and evaluates `VIDEOS` videos."""
+    """Trains `STEPS` steps of every stage of the cell in a temporary folder, and evaluates `VIDEOS` videos."""
     small = [f"data.{name}={num}" for name, num in (("num_clips", 16), ("num_val_clips", 4))]
     first, last = STEPS
     steps = [f"train.{stage}.num_steps={last}" for stage in plan.ablation.stages]
@@ -40,7 +40,7 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
         config = config_file.load(file, Config, [*(small if cell.config.data.kind == "sprites" else ()), *steps])
         training = training_run.TrainingRun(config, Path(folder, "run"), ["probe"])
         training.train(plan.ablation.stages)
-        # Not every arm has every stage: the eye is trained only for a term that looks with it.
+        # Not every arm has every stage: the step-text encoder is trained only for the term that uses it.
         times = {stage: {} for stage in stages_of(config) if stage in plan.ablation.stages}
         for line in map(json.loads, Path(folder, "run", "log.jsonl").read_text().splitlines()):
             if "loss" in line:
@@ -48,30 +48,32 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
         step_s = {stage: (of[last] - of[first]) / (last - first) for stage, of in times.items()}
         pipe = ImageToVideo.from_pretrained(Path(folder, "run"))
         measuring = 0.0
-        for name, rule in plan.rules.items():
-            few = replace(plan, rules={**plan.rules, name: rule.settled(num_videos=VIDEOS, num_real=VIDEOS)})
+        for name, protocol in plan.protocols.items():
+            few = replace(
+                plan, protocols={**plan.protocols, name: protocol.settled(num_videos=VIDEOS, num_real=VIDEOS)}
+            )
             seconds = measure(few, pipe, name, Path(folder, name), ("model",), VIDEOS)
-            measuring += sum(seconds.values()) * rule.num_videos / VIDEOS
+            measuring += sum(seconds.values()) * protocol.num_videos / VIDEOS
     training_s = sum(step_s[stage] * getattr(cell.config.train, stage).num_steps for stage in step_s)
     return Cost(max(step_s.values()), training_s, measuring)
 
 
-def told(plan: Plan, cells: Sequence[Cell]) -> str:
-    """What is left to do, arm by arm, in core minutes."""
+def table(plan: Plan, cells: Sequence[Cell]) -> str:
+    """The open cells and their cost by arm, in minutes of one process."""
     if not cells:
-        return f"{len(plan.cells)} cells, all done."
-    lines = [f"{len(cells)} of {len(plan.cells)} cells are open; measuring what they cost ...", ""]
-    lines.append(f"{'arm':<24}{'cells':>6}{'ms per step':>13}{'training':>11}{'measuring':>11}")
+        return f"All {len(plan.cells)} cells are finished."
+    lines = [f"{len(cells)} of {len(plan.cells)} cells are open; their cost, measured on a few steps:", ""]
+    lines.append(f"{'arm':<24}{'cells':>6}{'ms per step':>13}{'training':>11}{'evaluation':>12}")
     total = 0.0
     for arm in dict.fromkeys(cell.arm.name for cell in cells):
         own = [cell for cell in cells if cell.arm.name == arm]
         cost = of_arm(plan, own[0])
         total += len(own) * (cost.training_s + cost.measuring_s)
-        minutes = f"{cost.training_s / 60:>7.1f} min{cost.measuring_s / 60:>7.1f} min"
+        minutes = f"{cost.training_s / 60:>7.1f} min{cost.measuring_s / 60:>8.1f} min"
         lines.append(f"{arm:<24}{len(own):>6}{1000 * cost.step_s:>13.0f}{minutes}")
     lines.append("")
     lines.append(
-        f"{total / 3600:.1f} hours of one process on this machine as busy as it is now, and once the encoding of the clips;"
-        " a second process takes the next free cell."
+        f"{total / 3600:.1f} hours of one process on this machine under its present load, plus the encoding of the clips once."
+        " Start the command again elsewhere to share the cells."
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the finished cells measured, as arrays: seeds by videos by frames, the same videos for every cell."""
+"""Reads the evaluations of the finished cells as arrays over seeds, videos and frames; all cells have the same videos."""
 
 import json
 from collections import defaultdict
@@ -19,7 +19,7 @@ from cdcd_video.storage.small_file import open_plain
 
 @dataclass(frozen=True)
 class Sums:
-    """One metric of one arm: the score is the sum of totals over that of weights."""
+    """One metric of one arm: the score is sum of totals / sum of weights."""
 
     seeds: tuple[int, ...]
     videos: tuple[str, ...]
@@ -27,17 +27,17 @@ class Sums:
     """Totals and weights over all frames that count."""
     frames: tuple[int, ...]
     by_frame: Float[np.ndarray, "2 S V F"]
-    """Frame by frame; no frames where the metric has no curve."""
+    """Per frame; empty where the metric has no curve."""
 
     def of(self, seeds: Sequence[int]) -> "Sums":
-        """The same of some of the seeds."""
+        """The sums of some of the seeds."""
         places = [self.seeds.index(seed) for seed in seeds]
         return Sums(tuple(seeds), self.videos, self.whole[:, places], self.frames, self.by_frame[:, places])
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """All of one evaluation (`name`) over all arms."""
+    """One evaluation (`name`) over all arms."""
 
     name: str
     sums: dict[str, dict[str, Sums]]
@@ -45,7 +45,7 @@ class Gathered:
     sets: dict[str, dict[str, dict[int, float]]]
     """Scores of whole sets of videos: by arm, metric and seed."""
     references: dict[str, dict[str, float]]
-    """Scores of the rows that no training changes: by row, then by metric."""
+    """Scores of the references: by reference, then by metric."""
     protocol: str
     num_videos: int
 
@@ -90,13 +90,13 @@ def _of(plan: Plan, name: str) -> Gathered:
     if len(protocols) > 1:
         folders = " and ".join(str(folder) for folder in protocols.values())
         raise UserError(
-            f"{folders} were measured under different protocols; delete the older one's {name}/ and run again"
+            f"{folders} have different protocols; delete the folder {name} of the older one and run the ablation again"
         )
     return Gathered(name, sums, sets, references, next(iter(protocols), ""), len(videos))
 
 
 def _is_of_sets(metric: str, sums: dict[str, Sums]) -> bool:
-    """Whether a score is no sum over videos, nor a figure of one along the video."""
+    """Whether a score is neither a sum over videos nor a summary of a curve of one."""
     return not any(metric.startswith(f"{name}_") for name in sums)
 
 
@@ -108,7 +108,7 @@ def _per_video(path: Path) -> dict[str, dict[tuple[str, int | None], tuple[float
 
 
 def _stacked(of_seed: dict[int, dict[str, dict[tuple[str, int | None], tuple[float, float]]]], metric: str) -> Sums:
-    """Seeds side by side; a video in which nothing could be measured weighs nothing."""
+    """Stacks the seeds; a video without a measurement has weight 0."""
     places = {place for found in of_seed.values() for place in found.get(metric, {})}
     videos = sorted({video for video, _ in places})
     frames = sorted({frame for _, frame in places if frame is not None})
@@ -124,7 +124,7 @@ def _stacked(of_seed: dict[int, dict[str, dict[tuple[str, int | None], tuple[flo
 
 
 def lines_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file that a cell has written.
+    """The objects of a JSON-lines file of a cell.
 
     Raises:
       UserError: it cannot be read.

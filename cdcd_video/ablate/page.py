@@ -1,4 +1,4 @@
-"""The answer as files: table.md with values, differences and verdict; table.json; curves along the video."""
+"""Writes the results of an ablation: table.md with values and differences, table.json, and curves along the video."""
 
 import json
 import math
@@ -19,16 +19,16 @@ from cdcd_video.evaluation.report.score_entries import OF_SETS, headline
 from cdcd_video.metrics.scores import MEASURES, SLOPE
 
 CURVES = ("position_error", "identity_iou", "motion_ratio", "psnr")
-"""What is drawn along the video, as far as it was measured."""
+"""Metrics that are plotted along the video, as far as they were measured."""
 SLOPES = ("position_error", "identity_iou", "psnr")
-"""Metrics whose drift is told: the slope of their curve, per frame."""
+"""Metrics whose drift is listed: the slope of their curve, per frame."""
 _PER_ROW = 2
-_INK = "#7d828c"  # reads on white and on black
+_INK = "#7d828c"  # legible on white and on black
 
 
 @dataclass(frozen=True)
 class Line:
-    """One quantity of one arm."""
+    """One score of one arm."""
 
     measured: str
     metric: str
@@ -37,15 +37,15 @@ class Line:
     reference: str
     value: Value
     difference: Difference | None
-    """None for the reference itself, and where nothing can be compared."""
+    """None for the reference itself, and where no comparison is possible."""
 
 
 def write(plan: Plan, seed: int = 0) -> list[Path]:
-    """Writes what the finished cells say; the unfinished ones are named.
+    """Writes the results of the finished cells; lists the unfinished ones.
 
     Args:
       plan: the ablation.
-      seed: of the redraws behind the intervals.
+      seed: of the bootstrap.
 
     Returns:
       The paths.
@@ -55,20 +55,20 @@ def write(plan: Plan, seed: int = 0) -> list[Path]:
     """
     gathered = gather(plan)
     if not any(found.sums for found in gathered):
-        raise UserError(f"{plan.out} holds no finished cell yet; run the ablation without --table")
+        raise UserError(f"{plan.out} has no finished cell; run the ablation without --table first")
     lines = [line for found in gathered for line in _lines(plan, found, seed)]
     paths = [plan.out / "table.md", plan.out / "table.json"]
     replace_file(paths[0], markdown(plan, gathered, lines))
     replace_file(paths[1], json.dumps([_plain(line) for line in lines], indent=1) + "\n")
     for found in gathered:
         path = plan.out / f"curves-{found.name}.svg"
-        if _draw(found, path):
+        if _plot(found, path):
             paths.append(path)
     return paths
 
 
 def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
-    """Every quantity of every arm, in the order in which reports show them."""
+    """Every score of every arm, in the order of reports."""
     order = [entry.metric for entry in headline() if entry.group == "all"]
     for metric in (name for name in order if any(name in of_arm for of_arm in found.sums.values())):
         for figure in ("whole", "slope") if metric in SLOPES else ("whole",):
@@ -86,7 +86,7 @@ def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
 
 
 def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) -> str:
-    """The whole answer as text: what was asked, what was measured, what can be told apart."""
+    """All results as Markdown: the question, the significant differences, and tables."""
     done = {arm: len(_any(sums).seeds) for arm, sums in gathered[0].sums.items()}
     seeds = len(plan.ablation.seeds)
     missing = [f"{arm} ({done.get(arm, 0)} of {seeds})" for arm in plan.arms if done.get(arm, 0) < seeds]
@@ -104,17 +104,17 @@ def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) ->
             "",
         ]
         text += [*_tables(found, own), *_sets(found)]
-    text += ["", "## training", "", *training_logs.markdown(training_logs.read(plan))]
+    text += ["", "## Training", "", *training_logs.markdown(training_logs.read(plan))]
     return "\n".join(text) + "\n"
 
 
 def _verdict(lines: Sequence[Line]) -> Iterator[str]:
     compared = [line for line in lines if line.difference is not None]
-    apart = [line for line in compared if line.difference.is_told_apart]
+    apart = [line for line in compared if line.difference.is_significant]
     yield (
-        f"Of {len(compared)} differences {len(apart)} are told apart from 0 (interval over videos and seeds, and at least"
-        " three seeds, all of one mind); where nothing differs, up to one in twenty would be. Differences are of distances to"
-        " what is right where likeness is what counts (motion, flicker, step and turn in CLIP space); bold is told apart."
+        f"{len(apart)} of {len(compared)} differences are significant (bold): their 95% interval over videos and seeds excludes"
+        " 0, and at least three seeds agree in sign. By chance, up to one in twenty would be. Scores with a right value (motion,"
+        " flicker, step and turn in CLIP space) are compared by their distance to it."
     )
     for line in apart:
         word = "better" if line.difference.is_better else "worse"
@@ -125,18 +125,20 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _tables(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
-    """Every reference beside what is held against it, quantity by quantity; then what no training changes."""
+    """A table per reference arm with the arms that are compared with it; then the references without training."""
     rows = list(dict.fromkeys((line.metric, line.figure) for line in lines))
     cells = {(line.arm, line.metric, line.figure): line for line in lines}
     for reference in dict.fromkeys(line.reference for line in lines):
         arms = list(dict.fromkeys(line.arm for line in lines if line.reference == reference))
         titles = [f"{arm} ({len(_any(found.sums[arm]).seeds)})" for arm in arms]
         yield from _table(
-            ["value [95 %]; minus the first (seeds)", *titles], rows, [_cells(cells, arm) for arm in arms]
+            ["value [95% interval]; difference from the first arm (seeds)", *titles],
+            rows,
+            [_cells(cells, arm) for arm in arms],
         )
     if found.references:
         columns = [_of_reference(scores) for scores in found.references.values()]
-        yield from _table(["without training", *found.references], rows, columns)
+        yield from _table(["reference", *found.references], rows, columns)
 
 
 def _table(
@@ -150,34 +152,34 @@ def _table(
 
 
 def _cells(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
-    def shown(metric: str, figure: str) -> str:
+    def cell(metric: str, figure: str) -> str:
         line = cells.get((arm, metric, figure))
         if line is None:
             return "-"
         value = _interval(line.value, metric)
         if line.difference is None:
             return value
-        mark = "**" if line.difference.is_told_apart else ""
+        mark = "**" if line.difference.is_significant else ""
         return f"{value}; {mark}{_interval(line.difference, metric, '+')}{mark}"
 
-    return shown
+    return cell
 
 
 def _of_reference(scores: Mapping[str, float | None]) -> Callable[[str, str], str]:
-    def shown(metric: str, figure: str) -> str:
+    def cell(metric: str, figure: str) -> str:
         value = scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}")
         return "-" if value is None else _number(value, metric)
 
-    return shown
+    return cell
 
 
 def _sets(found: Gathered) -> Iterator[str]:
-    """Scores of whole sets have no value per video: the seeds' own, and no test."""
+    """Scores of sets have no value per video, so only the seeds are listed, without a test."""
     titles = {entry.metric: entry.title for entry in OF_SETS}
     columns = [name for name in titles if any(name in of_arm for of_arm in found.sets.values())]
     if not columns:
         return
-    yield "Scores of whole sets: mean over seeds (least to most); no test."
+    yield "Scores of sets of videos: mean over seeds (minimum to maximum), without a test."
     yield ""
     yield "| arm | " + " | ".join(titles[name] for name in columns) + " |"
     yield "|---" * (len(columns) + 1) + "|"
@@ -193,17 +195,17 @@ def _sets(found: Gathered) -> Iterator[str]:
         yield f"| *{name}* | " + " | ".join(row) + " |"
 
 
-def _draw(found: Gathered, path: Path) -> bool:
-    """Curves along the video, an arm a colour, mean over seeds with their range; False where there is none."""
-    shown = [name for name in CURVES if any(_has_curve(sums.get(name)) for sums in found.sums.values())]
-    if not shown:
+def _plot(found: Gathered, path: Path) -> bool:
+    """Plots curves along the video, mean over seeds with their range, a colour per arm; False where there is none."""
+    metrics = [name for name in CURVES if any(_has_curve(sums.get(name)) for sums in found.sums.values())]
+    if not metrics:
         return False
-    rows = math.ceil(len(shown) / _PER_ROW)
+    rows = math.ceil(len(metrics) / _PER_ROW)
     figure = Figure(figsize=(4.4 * _PER_ROW, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, _PER_ROW, squeeze=False).flat
-    for axes in grid[len(shown) :]:
+    for axes in grid[len(metrics) :]:
         axes.set_visible(False)
-    for axes, metric in zip(grid, shown, strict=False):
+    for axes, metric in zip(grid, metrics, strict=False):
         for number, (arm, sums) in enumerate(found.sums.items()):
             curves = curve_of(sums[metric])
             style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
@@ -260,5 +262,5 @@ def _is_share(metric: str) -> bool:
 def _plain(line: Line) -> dict:
     plain = asdict(line)
     if line.difference is not None:
-        plain["difference"]["is_told_apart"] = line.difference.is_told_apart
+        plain["difference"]["is_told_apart"] = line.difference.is_significant
     return plain

@@ -1,4 +1,4 @@
-"""An ablation as a file: a question, a config, arms that change it, and what is measured. Imports no torch."""
+"""An ablation as a file: a question, a config, arms that change it, and evaluations. Imports no torch."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Measured(Section):
     """A file of configs/eval, relative to the ablation's."""
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     set: Changes = ()
-    """What differs from that file."""
+    """Overrides of that file."""
 
 
 class Ablation(Section):
@@ -36,32 +36,32 @@ class Ablation(Section):
     earlier_keys: ClassVar[Mapping[str, str]] = MappingProxyType({"rivals": "baselines"})
 
     question: str
-    """What is to be found out, as a sentence."""
+    """The question, as one sentence."""
     config: str
     """The config of every cell, relative to this file."""
     set: Changes = ()
-    """What every cell changes in it."""
+    """Overrides for every cell."""
     stages: Annotated[tuple[str, ...], Field(min_length=1)] = ("diffusion",)
     """Stages that are trained."""
     arms: Annotated[dict[Name, Changes], Field(min_length=1)]
-    """What is compared; the first is what the others are held against, unless `reference` names another."""
+    """The arms, with their overrides. All are compared with the first, unless `reference` names another."""
     across: dict[Name, Changes] = Field(default_factory=dict)
-    """Everything that each arm is crossed with; an arm is compared within each of them."""
+    """Conditions that are crossed with every arm; arms are compared within each condition."""
     baselines: dict[Name, Changes] = Field(default_factory=dict)
-    """Further arms that are crossed with nothing."""
+    """Further arms that are not crossed."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     """Training seeds: of weights, order of the examples, corruption."""
     reference: Name | None = None
     measured: Annotated[dict[Name, Measured], Field(min_length=1)]
-    """What is measured of every cell, by name."""
+    """The evaluations of every cell, by name."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Ablation":
         names = [arm.name for arm in self.every_arm()]
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("two arms or two seeds are called the same")
+            raise ValueError("two arms or two seeds are equal")
         if self.reference is not None and self.reference not in {**self.arms, **self.baselines}:
-            raise ValueError(f"reference is {self.reference!r}, which is no arm")
+            raise ValueError(f"reference is {self.reference!r}, which is not an arm")
         return self
 
     def every_arm(self) -> list["Arm"]:
@@ -79,17 +79,17 @@ class Ablation(Section):
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of doing it."""
+    """One variant that is compared."""
 
     name: str
     reference: str
-    """The arm it is compared with; its own name where it is that arm."""
+    """The arm that it is compared with; its own name for that arm itself."""
     changes: Changes
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: an arm under a seed, in a run folder of its own."""
+    """One training run: an arm with a seed, in a run folder of its own."""
 
     arm: Arm
     seed: int
@@ -99,14 +99,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """An ablation that is settled: every config was read and is good."""
+    """An ablation whose configs are all read and valid."""
 
     file: Path
     ablation: Ablation
     out: Path
     cells: tuple[Cell, ...]
-    rules: Mapping[str, Protocol]
-    """By the name of what is measured."""
+    protocols: Mapping[str, Protocol]
+    """By the name of the evaluation."""
 
     @cached_property
     def arms(self) -> dict[str, Arm]:
@@ -119,12 +119,12 @@ class Plan:
 
 
 def read(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
-    """Reads an ablation and all that it rests on.
+    """Reads an ablation and its configs and protocols.
 
     Args:
       path: a file of configs/ablations.
       overrides: as after `--set`, of the ablation's own fields.
-      out: where the cells go; runs/ablations/NAME when None.
+      out: folder of the cells; runs/ablations/NAME when None.
 
     Raises:
       UserError: a file is missing, or a cell's config or a protocol is wrong; the cell is named.
@@ -140,8 +140,8 @@ def read(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
         except UserError as error:
             raise UserError(f"{path}, cell {name}: {error}") from None
         cells.append(Cell(arm, seed, config, out / name))
-    rules = {}
+    protocols = {}
     for name, measured in ablation.measured.items():
-        rules[name] = config_file.load(path.parent / measured.protocol, Protocol, measured.set)
-        checked_metrics(measured.metrics, has_scenes=rules[name].data == "sprites")
-    return Plan(path, ablation, out, tuple(cells), rules)
+        protocols[name] = config_file.load(path.parent / measured.protocol, Protocol, measured.set)
+        checked_metrics(measured.metrics, has_scenes=protocols[name].data == "sprites")
+    return Plan(path, ablation, out, tuple(cells), protocols)

@@ -1,4 +1,4 @@
-"""What the finished cells' own logs say of their training: who held the gradient, did the positives win, was there an alarm."""
+"""Summarises the training logs of the finished cells: gradient shares, accuracy of the contrastive terms, alarms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cdcd_video.ablate.gather import lines_of
 from cdcd_video.ablate.plan import Plan
 
 SHARE, WINS = "gradient_share_", "_wins"
-"""How the log names a term's share in the gradient at the logits, and how often its positive beats every negative."""
+"""Log keys: a term's share of the gradient at the logits, and how often its positive beats all negatives."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Trained:
 
     num_seeds: int
     early: dict[str, tuple[float, ...]]
-    """Mean over the first quarter of the logged steps, by figure; a value for each seed."""
+    """Mean over the first quarter of the logged steps, by key; one value per seed."""
     late: dict[str, tuple[float, ...]]
     """The same over the last quarter."""
     alarms: tuple[str, ...]
     """Every alarm raised, with seed and step."""
     precision: dict[int, str]
-    """By seed, of the diffusion; seeds whose log is older than the choice are left out."""
+    """Precision of the diffusion stage by seed; logs of early versions do not have it."""
 
 
 def read(plan: Plan) -> dict[str, Trained]:
@@ -52,7 +52,7 @@ def read(plan: Plan) -> dict[str, Trained]:
                 for name in (name for name in part[-1] if name.startswith(SHARE) or name.endswith(WINS)):
                     means.setdefault(name, []).append(sum(line[name] for line in part) / len(part))
             alarms += [
-                f"seed {cell.seed}, step {line['step']}: {told}" for line in lines for told in line.get("alarms", ())
+                f"seed {cell.seed}, step {line['step']}: {alarm}" for line in lines for alarm in line.get("alarms", ())
             ]
         first, last = ({name: tuple(values) for name, values in means.items()} for means in (early, late))
         found[arm] = Trained(len(cells), first, last, tuple(alarms), precision)
@@ -64,22 +64,22 @@ def _of_diffusion(path: Path) -> Iterator[dict]:
 
 
 def markdown(found: dict[str, Trained]) -> Iterator[str]:
-    """A table, arm by arm: percentages of the first and last quarter of training, means over seeds (least to most)."""
+    """A table by arm: percentages in the first and last quarter of training, means over seeds (minimum to maximum)."""
     columns = list(dict.fromkeys(name for trained in found.values() for name in trained.early))
-    yield "Terms' shares in the gradient at the logits and how often the positive wins, %, first and last quarter of training:"
-    yield "mean over seeds (least to most)."
+    yield "Share of each term in the gradient at the logits, and how often its positive beats all negatives, in % over the first"
+    yield "and the last quarter of training: mean over seeds (minimum to maximum)."
     yield ""
     yield "| arm (seeds) | " + " | ".join(_title(name) for name in columns) + " | alarms |"
     yield "|---" * (len(columns) + 2) + "|"
     for arm, trained in found.items():
-        shown = [_quarters(trained.early.get(name), trained.late.get(name)) for name in columns]
-        yield f"| {arm} ({trained.num_seeds}) | " + " | ".join(shown) + f" | {len(trained.alarms)} |"
+        cells = [_quarters(trained.early.get(name), trained.late.get(name)) for name in columns]
+        yield f"| {arm} ({trained.num_seeds}) | " + " | ".join(cells) + f" | {len(trained.alarms)} |"
     yield ""
     for arm, trained in found.items():
-        yield from (f"- Alarm of {arm}, {told}" for told in trained.alarms)
+        yield from (f"- Alarm of {arm}, {alarm}" for alarm in trained.alarms)
     if len({kind for trained in found.values() for kind in trained.precision.values()}) > 1:
-        told = "; ".join(f"{arm} {_kinds(trained.precision)}" for arm, trained in found.items() if trained.precision)
-        yield f"- Cells were trained in different precisions, part of any difference between them: {told}."
+        kinds = "; ".join(f"{arm} {_kinds(trained.precision)}" for arm, trained in found.items() if trained.precision)
+        yield f"- Cells were trained in different precisions, which contributes to their differences: {kinds}."
 
 
 def _kinds(precision: dict[int, str]) -> str:

@@ -1,10 +1,10 @@
-"""What the cells say together: values, differences, and intervals over videos and training seeds at once.
+"""Values and differences of arms, with intervals over videos and training seeds.
 
-All cells draw the same videos, so videos and seeds are crossed: a redraw takes videos with replacement, the same ones for
-every seed and arm, and seeds with replacement, the same ones for both arms of a difference (the pigeonhole bootstrap of
-Owen 2007, which errs on the wide side). With S seeds a redraw of them scatters too little by S / (S - 1) in variance
-(Davison & Hinkley 1997, sec. 3.8), which is put right. Even so, three seeds say little about a fourth: nothing is called told
-apart unless there are three at least and all of them agree on the direction as well.
+All cells have the same videos, so videos and seeds are crossed. A bootstrap resample takes videos with replacement, the same
+for every seed and arm, and seeds with replacement, the same for both arms of a difference (the pigeonhole bootstrap of Owen
+2007, which is conservative). Resampling S seeds underestimates their variance by S / (S - 1) (Davison & Hinkley 1997, sec.
+3.8), which is corrected. Three seeds still say little about a fourth, so a difference is significant only if at least three
+seeds agree in sign as well.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LEAST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Value:
-    """Mean over seeds, with its interval and each seed's own."""
+    """Mean over seeds, with its interval and the value of each seed."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm minus its reference; of distances from what is right, where likeness is what counts."""
+    """An arm minus its reference, of distances to the right value where there is one."""
 
     value: float
     low: float
@@ -43,14 +43,14 @@ class Difference:
     """Which sign is better: 1 or -1."""
 
     @property
-    def is_told_apart(self) -> bool:
-        """The interval excludes 0, and all of at least `LEAST_SEEDS` seeds agree."""
+    def is_significant(self) -> bool:
+        """The interval excludes 0, and all of at least `LEAST_SEEDS` seeds agree in sign."""
         signs = {np.sign(value) for value in self.by_seed}
         return len(self.by_seed) >= LEAST_SEEDS and len(signs) == 1 and (self.low > 0 or self.high < 0)
 
     @property
     def is_better(self) -> bool:
-        """Whether the arm is the better one, as far as the value goes."""
+        """Whether the value favours the arm."""
         return self.value * self.better > 0
 
 
@@ -60,13 +60,13 @@ def value_of(sums: Sums, figure: str = "whole", seed: int = 0, *, is_share: bool
     Args:
       sums: of a metric.
       figure: `whole` video, its `slope` per frame, or its `end`: the last quarter of the frames.
-      seed: of the redraws.
-      is_share: whether it lies between 0 and 1. Where all videos of all seeds agree on an end, redraws agree too; the exact
-        bound for as many trials as videos (Clopper & Pearson 1934) stands in.
+      seed: of the bootstrap.
+      is_share: whether it is a fraction. Where all videos of all seeds have 0 or all have 1, the exact bound for as many
+        trials as videos (Clopper & Pearson 1934) replaces the bootstrap interval.
     """
-    own, redrawn = _redrawn(sums, figure, seed)
+    own, resampled = _resampled(sums, figure, seed)
     num_videos = int((sums.whole[1] > 0).any(axis=0).sum())
-    value, low, high = _interval(own, redrawn, seed)
+    value, low, high = _interval(own, resampled, seed)
     if is_share:
         far_end = TAIL ** (1 / max(num_videos, 1))
         low = far_end if value == 1.0 else max(0.0, low)
@@ -81,60 +81,64 @@ def difference_of(
 
     Args:
       arm, reference: the same metric of both, over the same videos.
-      better: `higher`, `lower`, or `one` or `real` where a value is right.
+      better: `higher`, `lower`, or `one` or `real` for scores with a right value.
       figure: as for `value_of`.
       right: the right value, for `one` and `real`; None where it is not known.
-      seed: of the redraws.
+      seed: of the bootstrap.
     """
     seeds = [seed for seed in arm.seeds if seed in reference.seeds]
     if not seeds or arm.videos != reference.videos or (better in ("one", "real") and right is None):
         return None
-    (own, redrawn), (own_other, redrawn_other) = (_redrawn(side.of(seeds), figure, seed) for side in (arm, reference))
+    (own, resampled), (own_other, resampled_other) = (
+        _resampled(side.of(seeds), figure, seed) for side in (arm, reference)
+    )
     if better in ("one", "real"):
-        own, redrawn, own_other, redrawn_other = (
-            abs(side - right) for side in (own, redrawn, own_other, redrawn_other)
+        own, resampled, own_other, resampled_other = (
+            abs(side - right) for side in (own, resampled, own_other, resampled_other)
         )
     apart = own - own_other
-    ends = _interval(apart, redrawn - redrawn_other, seed)
+    ends = _interval(apart, resampled - resampled_other, seed)
     return Difference(*ends, tuple(apart.tolist()), 1 if better == "higher" else -1)
 
 
 def curve_of(sums: Sums) -> Float[np.ndarray, "S F"]:
-    """A metric frame by frame, of every seed."""
+    """A metric per frame, of every seed."""
     totals, weights = sums.by_frame.sum(axis=2)
     return _ratio(totals, weights)
 
 
-def _redrawn(sums: Sums, figure: str, seed: int) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "R S"]]:
-    """A figure of every seed: of all videos, and of every redraw of them."""
+def _resampled(sums: Sums, figure: str, seed: int) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "R S"]]:
+    """A figure of every seed: over all videos, and over every bootstrap resample."""
     counts = _counts(len(sums.videos), seed)
     plain = np.ones((1, len(sums.videos)))
     if figure == "whole":
-        own, redrawn = (_ratio(*(drawn @ side.T for side in sums.whole)) for drawn in (plain, counts))
-        return own[0], redrawn
+        own, resampled = (_ratio(*(counted @ side.T for side in sums.whole)) for counted in (plain, counts))
+        return own[0], resampled
     curves = []
-    for drawn in (plain, counts):
-        sides = [np.einsum("rv,svf->rsf", drawn, side, optimize=True) for side in sums.by_frame]
+    for counted in (plain, counts):
+        sides = [np.einsum("rv,svf->rsf", counted, side, optimize=True) for side in sums.by_frame]
         curves.append(_ratio(*sides))
     if figure == "end":
         part = max(1, len(sums.frames) // curve_summary.QUARTER)
-        own, redrawn = (np.nanmean(curve[..., -part:], axis=-1) for curve in curves)
+        own, resampled = (np.nanmean(curve[..., -part:], axis=-1) for curve in curves)
     else:
         frames = np.asarray(sums.frames, np.float64)
-        own, redrawn = (
+        own, resampled = (
             curve_summary.slope(curve.reshape(-1, len(frames)), frames).reshape(curve.shape[:2]) for curve in curves
         )
-    return own[0], redrawn
+    return own[0], resampled
 
 
-def _interval(own: Float[np.ndarray, " S"], redrawn: Float[np.ndarray, "R S"], seed: int) -> tuple[float, float, float]:
-    """Mean over seeds, and the ends of its interval over redraws of videos and of seeds."""
+def _interval(
+    own: Float[np.ndarray, " S"], resampled: Float[np.ndarray, "R S"], seed: int
+) -> tuple[float, float, float]:
+    """Mean over seeds, and the ends of its interval over resamples of videos and of seeds."""
     num = len(own)
-    mean = redrawn.mean(axis=1)
+    mean = resampled.mean(axis=1)
     if num > 1:
         rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
-        picked = rng.integers(num, size=(len(redrawn), num))
-        of_seeds = np.take_along_axis(redrawn, picked, axis=1).mean(axis=1)
+        picked = rng.integers(num, size=(len(resampled), num))
+        of_seeds = np.take_along_axis(resampled, picked, axis=1).mean(axis=1)
         mean = mean + np.sqrt(num / (num - 1)) * (of_seeds - mean)
     known = mean[np.isfinite(mean)]
     low, high = np.quantile(known, (TAIL, 1 - TAIL)) if len(known) else (np.nan, np.nan)
@@ -143,7 +147,7 @@ def _interval(own: Float[np.ndarray, " S"], redrawn: Float[np.ndarray, "R S"], s
 
 @cache
 def _counts(num_videos: int, seed: int) -> Float[np.ndarray, "R V"]:
-    """How often each redraw takes each video: the same for every arm."""
+    """How often each resample has each video: the same for every arm."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     picked: Int[np.ndarray, "R V"] = rng.integers(num_videos, size=(RESAMPLES, num_videos))
     return np.stack([np.bincount(row, minlength=num_videos) for row in picked]).astype(np.float64)

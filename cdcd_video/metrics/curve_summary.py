@@ -1,7 +1,7 @@
-"""A curve along the video in three figures: how much is kept at the end, how fast it changes, and how long it lasts.
+"""Summarises a curve along the video by three numbers: its retention at the end, its slope, and how many frames it lasts.
 
 Beginning and end are the first and the last quarter of the frames (or windows) that count, so that one noisy frame does
-not decide. The same figures of redrawn videos give the intervals.
+not decide. The same numbers of resampled videos give the intervals.
 """
 
 from collections.abc import Sequence
@@ -17,36 +17,36 @@ QUARTER = 4
 
 @dataclass(frozen=True)
 class Figures:
-    """Of R curves at once; NaN where a curve has no such figure."""
+    """The summaries of R curves; NaN where one is not defined."""
 
     retention: Float[np.ndarray, " R"]
     """Mean of the end over mean of the beginning."""
     slope: Float[np.ndarray, " R"]
     """Of the straight line through the curve, per frame."""
     frames_kept: Float[np.ndarray, " R"]
-    """The frame at which the curve first is farther from its beginning than `Measure.loss`, to the worse side; the number
-    of frames of the video where it never is."""
+    """The first frame at which the curve is worse than its beginning by `Measure.loss`; the number of frames of the video if
+    there is none."""
     is_at_least: Bool[np.ndarray, " R"]
-    """Whether it never is."""
+    """Whether there is no such frame."""
 
     def by_name(self) -> dict[str, Float[np.ndarray, " R"]]:
-        """The three, by the endings of their scores."""
+        """The three summaries by the suffixes of their scores."""
         return {RETENTION: self.retention, SLOPE: self.slope, KEPT: self.frames_kept}
 
 
 def figures(
     curves: Float[np.ndarray, "R T"], frames: Sequence[int] | np.ndarray, num_frames: int, measure: Measure
 ) -> Figures:
-    """The figures of curves over the same places.
+    """The summaries of curves over the same places.
 
     Args:
       curves: values; a place where one is NaN (nothing could be measured there) is left out.
       frames: where they are: frame indices, or the first frames of windows, rising.
       num_frames: frames of the video.
-      measure: what the curves are of; says which way is worse and how much is a loss.
+      measure: of the curves; gives the worse direction and the loss.
 
     Returns:
-      The figures; all NaN with fewer than two places.
+      The summaries; all NaN with fewer than two places.
     """
     assert measure.loss is not None and curves.shape[1] == len(frames)
     num, places = curves.shape
@@ -74,7 +74,7 @@ def _mean(curves: np.ndarray) -> np.ndarray:
 
 
 def slope(curves: Float[np.ndarray, "R T"], frames: Sequence[int] | np.ndarray) -> Float[np.ndarray, " R"]:
-    """Slopes per frame by least squares, over the places that are known."""
+    """Slopes per frame by least squares, over the places that are not NaN."""
     known = ~np.isnan(curves)
     count = np.maximum(known.sum(axis=1), 1)
     times = np.where(known, np.asarray(frames, dtype=np.float64), 0.0)

@@ -1,6 +1,6 @@
-"""Known defects at a chosen strength, to test the rulers with: what a metric does under each is what it sees.
+"""Degradations of chosen strength, for validating metrics.
 
-Strength runs from 0 (the video itself) to 1 (beyond mistaking). Frame 0, which the user gives, is left as it is.
+Strength runs from 0 (the video itself) to 1 (obvious). Frame 0, which is given to the model, stays unchanged.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MAX_TINT = (64.0, 0.0, -64.0)
 
 
 def blur(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """A Gaussian blur of every drawn frame."""
+    """A Gaussian blur of every frame but the first."""
     if strength == 0:
         return frames
     sigma = strength * MAX_BLUR * frames.shape[1]
@@ -28,13 +28,13 @@ def blur(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
 
 
 def noise(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """Gaussian noise, new in every frame."""
+    """Gaussian noise, independent in every frame."""
     grain = rng.normal(scale=MAX_NOISE, size=frames.shape)
     return _given_first(frames, frames + strength * grain)
 
 
 def shuffle(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """Frames out of order: a share of the drawn ones change places among themselves."""
+    """Shuffles the frame order: a fraction of the frames after the first are permuted."""
     places = np.arange(1, len(frames))
     moved = rng.permutation(places)[: round(strength * len(places))]
     order = np.arange(len(frames))
@@ -43,18 +43,18 @@ def shuffle(frames: Frames, strength: float, rng: np.random.Generator) -> Frames
 
 
 def freeze(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """The video stops early, and stays at that frame; at 1 it never begins."""
+    """Freezes the video early; at strength 1 all frames equal the first."""
     last = round((1 - strength) * (len(frames) - 1))
     return frames[np.minimum(np.arange(len(frames)), last)]
 
 
 def tint(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """All colours shifted towards red at once."""
+    """Shifts all colours towards red, equally in every frame."""
     return _given_first(frames, frames + strength * np.array(MAX_TINT))
 
 
 def drift(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """Colours that shift further from frame to frame, as far as `tint` in the last."""
+    """Shifts the colours further from frame to frame, as far as `tint` in the last."""
     share = np.linspace(0, strength, len(frames))[:, None, None, None]
     return _given_first(frames, frames + share * np.array(MAX_TINT))
 
@@ -67,7 +67,7 @@ DEGRADATIONS: dict[str, Callable[[Frames, float, np.random.Generator], Frames]] 
     "tint": tint,
     "drift": drift,
 }
-"""Each from the same generator's state gives the same defect at every strength, only more of it."""
+"""From the same state of the generator, each gives the same degradation at every strength, only stronger."""
 
 
 def _given_first(frames: np.ndarray, changed: np.ndarray) -> np.ndarray:

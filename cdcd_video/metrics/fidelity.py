@@ -1,4 +1,4 @@
-"""How close drawn frames are to the true ones, frame by frame, and how much moves at all."""
+"""Fidelity of each frame to the true one, and the change from frame to frame."""
 
 import math
 
@@ -7,26 +7,26 @@ import torch
 from jaxtyping import Float, UInt8
 
 BEST_PSNR_DB = 60.0
-"""What frames equal to the truth score, so that means stay finite; 48 dB is one level of 255 everywhere."""
+"""PSNR of equal frames, so that means stay finite; a difference of one level everywhere has 48 dB."""
 
 _RADIUS, _SIGMA = 5, 1.5
 """Of the windows of SSIM, in pixels."""
 
 
-def psnr(drawn: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
+def psnr(sampled: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
     """Peak signal-to-noise ratio of each frame in dB, at most `BEST_PSNR_DB`."""
-    ours, truth = _as_tensor(drawn), _as_tensor(true)
+    ours, truth = _as_tensor(sampled), _as_tensor(true)
     mean_square = (ours - truth).square().sum((1, 2, 3)) / ours[0].numel()
     return np.minimum(-10 / math.log(10) * mean_square.log().numpy(), BEST_PSNR_DB)
 
 
-def ssim(drawn: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
+def ssim(sampled: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
     """Structural similarity of each frame, at most 1 (Wang et al. 2004, eq. 13 and 17), mean over the three channels.
 
-    Gaussian windows of 11 x 11, sigma 1.5, and only those that lie within the frame, as the authors count. (torchmetrics
-    counts windows over mirrored borders, too: at 64 px that is 29 % of them.) Nothing is made smaller first.
+    Gaussian windows of 11 x 11, sigma 1.5, only those within the frame, as the authors define it. (torchmetrics also
+    counts windows over mirrored borders: at 64 px these are 29 % of them.) Frames are not downsampled first.
     """
-    ours, truth = (_as_tensor(frames, torch.float64) for frames in (drawn, true))
+    ours, truth = (_as_tensor(frames, torch.float64) for frames in (sampled, true))
     rows, columns = (_windows(length) for length in ours.shape[-2:])
 
     def means(values: torch.Tensor) -> torch.Tensor:
@@ -51,8 +51,7 @@ def _windows(length: int) -> Float[torch.Tensor, "P length"]:
 def motion(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
     """Mean absolute difference of each frame to the one before, in levels of 255; NaN for the first.
 
-    Alone it means nothing, for flicker scores high and a frozen video is steady: its ratio to the truth's says how
-    much of the true motion there is, and 1 is right.
+    Read it as a ratio to the true video's, where 1 is right: on its own, flicker scores high and a frozen video low.
     """
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
     return np.concatenate([[np.nan], change])

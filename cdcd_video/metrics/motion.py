@@ -1,9 +1,8 @@
-"""How a video moves and holds together over time: optical flow and what follows from it. Frames in, numbers out.
+"""Motion and temporal consistency of a video by optical flow: frames in, numbers out.
 
-Each function takes one video and gives one value per frame, NaN where there is nothing to compare with; where several
-are wanted, the flow is found once and handed to them. None of them means much alone: a frozen video is perfectly
-consistent, does not flicker and does not drift. Set each beside the same number of real videos, and beside
-`motion_amount`.
+Each function takes one video and returns one value per frame, NaN where there is nothing to compare with. The flow can be
+computed once and passed to several. Compare each with the same number of real videos, and with `motion_amount`: a frozen
+video is perfectly consistent, does not flicker and does not drift.
 """
 
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 STILL_PX = 0.5
-"""A pixel whose flow is shorter than this, in both directions, stands still."""
+"""A pixel whose flow is shorter than this in both directions is still."""
 
 
 class Flow(NamedTuple):
@@ -33,7 +32,7 @@ def flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Flow:
     """
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setFinestScale(0)  # frames here are small: the preset would stop at half their size
+    search.setFinestScale(0)  # the preset would stop at half the resolution, and frames here are small
     pairs = list(zip(grey, grey[1:], strict=False))
     forward = np.stack([search.calc(before, after, None) for before, after in pairs])
     backward = np.stack([search.calc(after, before, None) for before, after in pairs])
@@ -49,25 +48,25 @@ def motion_amount(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = Non
 def warp_error(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = None) -> Float[np.ndarray, " F"]:
     """Temporal consistency: how badly the frame before, moved along the flow, predicts each frame (Lai et al. 2018).
 
-    Only pixels that are seen in both frames count. Root mean square over them, in levels of 255, lower is steadier; NaN
+    Only pixels that are visible in both frames count. Root mean square over them, in levels of 255, lower is steadier; NaN
     for the first frame.
     """
     forward, backward = found or flow(frames)
     errors = np.full(len(frames) - 1, np.nan)
     for place, (to_next, to_last) in enumerate(zip(forward, backward, strict=True)):
-        seen = _seen_in_both(to_next, to_last)
+        visible = _visible_in_both(to_next, to_last)
         moved = _sampled(frames[place].astype(np.float32), to_last)
-        if seen.any():
-            difference = (frames[place + 1].astype(np.float32) - moved)[seen]
+        if visible.any():
+            difference = (frames[place + 1].astype(np.float32) - moved)[visible]
             errors[place] = np.sqrt(np.mean(difference.astype(np.float64) ** 2))
     return _from_second(errors)
 
 
 def flicker(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = None) -> Float[np.ndarray, " F"]:
-    """How much pixels that stand still jump to and fro: half the mean absolute second difference, in levels of 255.
+    """Fluctuation of still pixels: half the mean absolute second difference, in levels of 255.
 
-    What moves is left out, and a steady fade has no second difference, so the real world is near the noise of its camera.
-    NaN for the first and the last frame, and where nothing stands still.
+    Moving pixels are left out, and a steady fade has no second difference, so real videos are near their camera noise.
+    NaN for the first and the last frame, and where no pixel is still.
     """
     forward, backward = found or flow(frames)
     short = np.linalg.norm(forward, axis=-1) < STILL_PX
@@ -82,9 +81,9 @@ def flicker(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = None) -> 
 
 
 def colour_drift(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
-    """How far the colours have gone from the first frame's: distance of means and deviations in CIELAB, 0 for frame 0.
+    """Distance of the colour statistics from those of frame 0: means and deviations in CIELAB, 0 for frame 0.
 
-    One unit is about the least difference the eye sees. Where things are does not matter.
+    One unit is about the least visible difference. Positions in the frame do not matter.
     """
     lab = np.stack([cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for frame in frames])
     pixels = lab.reshape(len(frames), -1, 3).astype(np.float64)
@@ -97,14 +96,14 @@ def first_gap(frames: UInt8[np.ndarray, "F H W 3"]) -> float:
     return float(np.abs(frames[1].astype(np.int16) - frames[0]).mean())
 
 
-def discontinuity(drawn_gaps: Float[np.ndarray, " V"], real_gaps: Float[np.ndarray, " R"]) -> Float[np.ndarray, " V"]:
-    """Where each drawn video's `first_gap` lies among the real ones: the share of real gaps below it, ties half.
+def discontinuity(sampled_gaps: Float[np.ndarray, " V"], real_gaps: Float[np.ndarray, " R"]) -> Float[np.ndarray, " V"]:
+    """Rank of each sampled video's `first_gap` among the real ones: the fraction of real gaps below it, ties half.
 
-    Its mean is the chance that a drawn video jumps more than a real one (Mann & Whitney 1947): 0.5 is right, towards 1
-    the drawing sets off with a jolt, towards 0 it begins frozen.
+    Its mean is the probability that a sampled video changes more at first than a real one (Mann & Whitney 1947). 0.5 is right;
+    near 1 the first step is too large, near 0 the video begins frozen.
     """
     real = np.sort(np.asarray(real_gaps, dtype=np.float64))
-    below, up_to = (np.searchsorted(real, drawn_gaps, side=side) for side in ("left", "right"))
+    below, up_to = (np.searchsorted(real, sampled_gaps, side=side) for side in ("left", "right"))
     return (below + up_to) / (2 * len(real))
 
 
@@ -113,7 +112,7 @@ def _from_second(values: np.ndarray) -> np.ndarray:
 
 
 def _sampled(picture: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """A picture (H, W, C) read at each pixel's place plus its offset, between the four nearest pixels."""
+    """A picture (H, W, C) sampled bilinearly at each pixel's position plus its offset."""
     height, width = offsets.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(
@@ -121,8 +120,8 @@ def _sampled(picture: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     )
 
 
-def _seen_in_both(to_next: np.ndarray, to_last: np.ndarray) -> Bool[np.ndarray, "H W"]:
-    """Pixels of the later frame that were in view before: there and back again ends near the start (Sundaram et al. 2010)."""
+def _visible_in_both(to_next: np.ndarray, to_last: np.ndarray) -> Bool[np.ndarray, "H W"]:
+    """Pixels of the later frame that were visible before, by the forward-backward check of Sundaram et al. (2010)."""
     height, width = to_last.shape[:2]
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     came_x, came_y = x + to_last[..., 0], y + to_last[..., 1]

@@ -1,4 +1,4 @@
-"""The gate: one step from a still first frame, before anything longer is worth drawing."""
+"""The gate: single-step motion from a first frame, a quick check of a model before long videos are sampled."""
 
 import math
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ from cdcd_video.metrics.references import VideoModel, codec_ceiling
 from cdcd_video.metrics.sprites_tracking import track
 
 GATE_WORLD = World(max_objects=1, motions=(*STRAIGHT_MOTIONS, "stays still"))
-"""One object that moves straight in one of eight directions, or stays."""
+"""One object that moves straight in one of eight directions, or stays still."""
 
 
 def gate(
     pipe: VideoModel, scenes: Sequence[Scene], params: Any, *, gaps: Sequence[int] = (1, 4), batch_size: int = 64
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """One step from a still first frame: does the object set off as the sentence says, and because the sentence says it?
+    """Measures one sampled step: whether the object moves as the caption says, and whether the caption is the reason.
 
     Args:
       pipe: the model.
       scenes: one-object scenes of `GATE_WORLD`.
-      params: settings; number and rate of frames are replaced.
-      gaps: how far the step reaches, in frames of the data.
-      batch_size: videos drawn at a time.
+      params: sampling parameters; number of frames and frame rate are replaced.
+      gaps: time steps, in frames of the data.
+      batch_size: videos sampled at a time.
 
     Returns:
-      For each gap ("gap1", "gap4") and row ("right", "shuffled", "copy-first", "codec-ceiling", "truth"): over the moving
+      For each gap ("gap1", "gap4") and system ("right", "shuffled", "copy-first", "codec-ceiling", "truth"): over the moving
       objects, `ratio` (displacement along the true direction over the true displacement), `sign_right` (share of
       positive ones) and `error_px`; over the still ones, `still_px`; `lost`, the share of objects not found. "shuffled"
-      has a sentence that leads the same object elsewhere (at right angles, away, or nowhere) and is still measured along
-      the true direction: a deaf model scores as in "right", a perfect listener `listener_ratio`; `own_ratio` is measured
-      along the other sentence's own direction.
+      has a caption by which the object moves elsewhere (at right angles, away, or not at all), and is measured along the
+      true direction: a model that ignores captions scores as in "right", a perfect one `listener_ratio`. `own_ratio` is
+      measured along the direction of the other caption.
     """
     rng = np.random.Generator(np.random.Philox(key=params.seed))
     others = [_elsewhere(scene, rng) for scene in scenes]
@@ -43,7 +43,7 @@ def gate(
     for gap in gaps:
         times = np.array([0, gap]) / GATE_WORLD.fps
         two = params.changed(num_frames=2, fps=GATE_WORLD.fps / gap)
-        rows: dict[str, list[np.ndarray]] = {}
+        systems: dict[str, list[np.ndarray]] = {}
         for begin in range(0, len(scenes), batch_size):
             part, other = scenes[begin : begin + batch_size], others[begin : begin + batch_size]
             true = np.stack([render(scene, times, pipe.size_px) for scene in part])
@@ -55,11 +55,11 @@ def gate(
                 "codec-ceiling": codec_ceiling(pipe, true),
                 "truth": true,
             }
-            for row, videos in made.items():
-                rows.setdefault(row, []).append(_moves(videos, part))
+            for system, videos in made.items():
+                systems.setdefault(system, []).append(_moves(videos, part))
         right, wrong = _true_moves(scenes, times), _true_moves(others, times)
-        moves = {row: np.concatenate(parts) for row, parts in rows.items()}
-        figures = {row: _gate_metrics(seen, right) for row, seen in moves.items()}
+        moves = {system: np.concatenate(parts) for system, parts in systems.items()}
+        figures = {system: _gate_metrics(tracked, right) for system, tracked in moves.items()}
         figures["shuffled"]["listener_ratio"] = _gate_metrics(wrong, right)["ratio"]
         figures["shuffled"]["own_ratio"] = _gate_metrics(moves["shuffled"], wrong)["ratio"]
         report[f"gap{gap}"] = figures
@@ -67,7 +67,7 @@ def gate(
 
 
 def _elsewhere(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The same first frame with a sentence under which the object gets no nearer to where the scene's own leads it."""
+    """The same first frame with a caption by which the object does not move in the direction of the scene's own."""
     ahead = _true_moves([scene], np.array([0.0, 1.0]))[0]
     options = []
     for motion in GATE_WORLD.motions:
@@ -93,16 +93,16 @@ def _true_moves(scenes: Sequence[Scene], times: np.ndarray) -> np.ndarray:
     return centres[:, -1] - centres[:, 0]
 
 
-def _gate_metrics(seen: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
+def _gate_metrics(tracked: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
     length = np.linalg.norm(true, axis=-1)
-    found = ~np.isnan(seen[:, 0])
+    found = ~np.isnan(tracked[:, 0])
     moves, rests = found & (length > 0), found & (length == 0)
-    along = (seen * true).sum(axis=-1)[moves] / length[moves]
+    along = (tracked * true).sum(axis=-1)[moves] / length[moves]
     figures = {
         "ratio": along.sum() / length[moves].sum() if moves.any() else math.nan,
         "sign_right": (along > 0).mean() if moves.any() else math.nan,
-        "error_px": np.linalg.norm(seen - true, axis=-1)[moves].mean() if moves.any() else math.nan,
-        "still_px": np.linalg.norm(seen[rests], axis=-1).mean() if rests.any() else math.nan,
+        "error_px": np.linalg.norm(tracked - true, axis=-1)[moves].mean() if moves.any() else math.nan,
+        "still_px": np.linalg.norm(tracked[rests], axis=-1).mean() if rests.any() else math.nan,
         "lost": 1 - found.mean(),
     }
     return {name: round(float(value), 4) if math.isfinite(value) else None for name, value in figures.items()}

@@ -1,9 +1,9 @@
-"""Scores for the built-in world: does the right object do the right thing, and does everything else stay as it was.
+"""Metrics of the built-in world: whether each object moves as the caption says, and everything else stays unchanged.
 
-The judge knows the scene: its background image, its objects' colours and its truth. It finds each object by colour,
-measures where it is, how large and how turned (`sprites_tracking`), and compares the measurements with the truth of the
-sentence. Nothing is learned, so the scores mean the same for every model. The true video is the ceiling; a frozen first
-frame is the floor, and it is right exactly where the truth is still: print both beside a model's figures.
+The scene is known: its background image, the colours of its objects and its true motion. Each object is found by colour;
+its position, size and angle (`sprites_tracking`) are compared with the true ones. Nothing is learned, so the scores mean the
+same for every model. The true video is the ceiling. A frozen first frame is the floor, and right exactly where the true
+object is still: show both beside a model.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from cdcd_video.data.sprites import Scene, Truth
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.sprites_tracking import Track, track, without_noise
 
-# The tolerances are wide enough for a soft picture and narrow enough to tell the three speeds apart.
+# The tolerances are wide enough for a soft picture and narrow enough to distinguish the three speeds.
 LENGTH_RATIO = (0.65, 1.4)
 """Least and greatest measured over true length of a straight move, and angle of a spin."""
 GROWTH_RATIO = (0.6, 1.4)
@@ -24,7 +24,7 @@ GROWTH_RATIO = (0.6, 1.4)
 SWEEP_RATIO = (0.5, 1.6)
 """Least and greatest measured over true area swept by a circling path."""
 START_PX = 4.0
-"""An object that is farther than this from its true start in the first frame is another one."""
+"""An object that is farther than this from its true start in the first frame is taken for another one."""
 DIRECTION_RAD = math.radians(25)
 LOOSE_DIRECTION_RAD = math.radians(45)
 PATH_ERROR = 0.4
@@ -37,7 +37,7 @@ STILL_ANGLE_RAD = math.radians(12)
 SPIN_SCATTER_RAD = math.radians(12)
 LEAST_PRESENT = 0.9
 BEST_PSNR_DB = 60.0
-"""What an untouched background scores, so that means stay finite."""
+"""Score of an unchanged background, so that means stay finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +46,12 @@ class SpritesScore:
 
     Attributes:
       does_right_thing: bool (O,), the object does what the sentence says and nothing else.
-      direction_right: bool (O,), the loose question: is the change of the right kind and sign, however much it is.
+      direction_right: bool (O,), the change is of the right kind and sign, by any amount.
       position_error_px: float64 (O, F), NaN where the object is absent.
       identity_iou: float64 (O, F), overlap of the object's colour with the true shape laid over the tracked centre, so
         that shape, size, angle, colour and stray copies count and the position does not; 0 where absent.
       background_psnr_db: float64 (F,), over the pixels that neither a true nor a tracked object covers.
-      lost_share: share of absences over objects and frames.
+      lost_share: fraction of objects and frames where the object is absent.
     """
 
     does_right_thing: np.ndarray
@@ -81,20 +81,20 @@ def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray) -> SpritesScore
     times = np.asarray(times_s, dtype=np.float64)
     if times.shape != frames.shape[:1] or (np.diff(times) <= 0).any():
         raise UserError(f"sprites score: need one rising time per frame; got {times.shape} for frames {frames.shape}.")
-    seen = track(frames, scene)
+    tracked = track(frames, scene)
     known = sprites.truth(scene, times)
-    verdicts = [_judge(scene, place, seen, known, times) for place in range(len(scene.objects))]
+    verdicts = [_motion_is_right(scene, place, tracked, known, times) for place in range(len(scene.objects))]
     return SpritesScore(
         does_right_thing=np.array([right for right, _ in verdicts]),
         direction_right=np.array([loosely for _, loosely in verdicts]),
-        position_error_px=np.linalg.norm(seen.centres - known.centres, axis=-1),
-        identity_iou=_identity(scene, seen, known),
-        background_psnr_db=_background_psnr(frames, scene, seen, known),
-        lost_share=float(1.0 - seen.present.mean()),
+        position_error_px=np.linalg.norm(tracked.centres - known.centres, axis=-1),
+        identity_iou=_identity(scene, tracked, known),
+        background_psnr_db=_background_psnr(frames, scene, tracked, known),
+        lost_share=float(1.0 - tracked.present.mean()),
     )
 
 
-# Judging ----------------------------------------------------------------------------------------------------------
+# Motion -----------------------------------------------------------------------------------------------------------
 
 
 def _within(value: float, limits: tuple[float, float]) -> bool:
@@ -113,21 +113,21 @@ def _total_change(values: np.ndarray, times: np.ndarray) -> float:
     return float(slope * (times[-1] - times[0]))
 
 
-def _judge(scene: Scene, place: int, seen: Track, known: Truth, times: np.ndarray) -> tuple[bool, bool]:
+def _motion_is_right(scene: Scene, place: int, tracked: Track, known: Truth, times: np.ndarray) -> tuple[bool, bool]:
     """Whether one object does the right thing, and whether at least its kind and sign are right."""
     motion = scene.objects[place].motion
-    present = seen.present[place]
+    present = tracked.present[place]
     if present.mean() < LEAST_PRESENT or not present[0] or not present[-1] or len(times) < 2:
         return False, False
-    if np.linalg.norm(seen.centres[place, 0] - known.centres[place, 0]) > START_PX:
+    if np.linalg.norm(tracked.centres[place, 0] - known.centres[place, 0]) > START_PX:
         return False, False
     times = times[present]
-    path = seen.centres[place][present]
+    path = tracked.centres[place][present]
     path = path - path[0]
     true_path = known.centres[place][present]
     true_path = true_path - true_path[0]
-    log_radii = 0.5 * np.log(seen.areas[place][present] / seen.areas[place][0])
-    angles = seen.angles_rad[place][present]
+    log_radii = 0.5 * np.log(tracked.areas[place][present] / tracked.areas[place][0])
+    angles = tracked.angles_rad[place][present]
     angles = angles - angles[0]
     farthest = float(np.linalg.norm(path, axis=-1).max())
     growth, turn = _total_change(log_radii, times), _total_change(angles, times)
@@ -159,11 +159,11 @@ def _judge(scene: Scene, place: int, seen: Track, known: Truth, times: np.ndarra
         return right, moved and off <= LOOSE_DIRECTION_RAD
     if motion in sprites.CIRCLE_MOTIONS:
         sweep = _swept(true_path)
-        if not sweep:  # seen at two times only, a circle is a chord: the path says it all
+        if not sweep:  # at two times only, a circle is a chord: the path decides
             return whole, moved and agreement > 0
         share = _swept(path) / sweep
         return whole and _within(share, SWEEP_RATIO), moved and share > 0 and agreement > 0
-    return whole, moved and agreement > 0  # bounces: the path says it all
+    return whole, moved and agreement > 0  # bounces: the path decides
 
 
 def _straightness(path: np.ndarray, true_path: np.ndarray) -> tuple[float, float, float]:
@@ -183,40 +183,40 @@ def _swept(path: np.ndarray) -> float:
     return 0.5 * float((path[:-1, 0] * path[1:, 1] - path[:-1, 1] * path[1:, 0]).sum())
 
 
-# Keeping ----------------------------------------------------------------------------------------------------------
+# Identity an-------------------------------------------------------------------------------------------------------
 
 
-def _identity(scene: Scene, seen: Track, known: Truth) -> np.ndarray:
-    overlaps = np.zeros(seen.present.shape)
+def _identity(scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
+    overlaps = np.zeros(tracked.present.shape)
     for place, sprite in enumerate(scene.objects):
-        frames = np.flatnonzero(seen.present[place])
+        frames = np.flatnonzero(tracked.present[place])
         if not len(frames):
             continue
         shape = without_noise(
             sprites_render.render_object_mask(
                 sprite.shape,
-                seen.centres[place, frames],
+                tracked.centres[place, frames],
                 known.radii[place, frames],
                 known.angles_rad[place, frames],
             )
         )
-        found = seen.coverage[place, frames]
+        found = tracked.coverage[place, frames]
         shared = np.minimum(shape, found).sum(axis=(1, 2), dtype=np.float64)
         either = np.maximum(shape, found).sum(axis=(1, 2), dtype=np.float64)
         overlaps[place, frames] = shared / np.maximum(either, 1e-9)
     return overlaps
 
 
-def _background_psnr(frames: np.ndarray, scene: Scene, seen: Track, known: Truth) -> np.ndarray:
+def _background_psnr(frames: np.ndarray, scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
     free = np.ones(frames.shape[:3], dtype=bool)
     pixels = np.arange(sprites.VIEW_PX) + 0.5
     for place, sprite in enumerate(scene.objects):
         masks = sprites_render.render_object_mask(
             sprite.shape, known.centres[place], known.radii[place], known.angles_rad[place]
         )
-        x, y = (pixels - np.nan_to_num(seen.centres[place][:, axis, None], nan=-1e6) for axis in (0, 1))
-        near = (x * x)[:, None, :] + (y * y)[:, :, None] <= (seen.reach_px[place] ** 2)[:, None, None]
-        free &= (masks == 0) & ~(near & (seen.coverage[place] > 0))
+        x, y = (pixels - np.nan_to_num(tracked.centres[place][:, axis, None], nan=-1e6) for axis in (0, 1))
+        near = (x * x)[:, None, :] + (y * y)[:, :, None] <= (tracked.reach_px[place] ** 2)[:, None, None]
+        free &= (masks == 0) & ~(near & (tracked.coverage[place] > 0))
     under = sprites_render.render_background(scene.background)
     squares = ((frames.astype(np.float32) - under) ** 2).mean(axis=-1)
     errors = (squares * free).sum(axis=(1, 2), dtype=np.float64) / np.maximum(free.sum(axis=(1, 2)), 1)

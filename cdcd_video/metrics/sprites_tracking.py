@@ -1,6 +1,6 @@
 """Finds the objects of a sprites scene in a video: each by its colour, where it is, how large and how turned.
 
-The scene's background image and its objects' colours are known; its truth is not looked at, and nothing is learned.
+The scene's background image and its objects' colours are known; its true motion is not used, and nothing is learned.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from cdcd_video.errors import UserError
 
 # Colours are compared as RGB distances in 0..441.
 _NOISE_COVERAGE = 0.12  # coverage below this is noise of the background, above one minus this it is full
-_RIVAL_MARGIN, _RIVAL_LIMIT = 15.0, 45.0  # how much better another colour word may explain a pixel: free, at most
+_OTHER_MARGIN, _OTHER_LIMIT = 15.0, 45.0  # how much better another colour word may explain a pixel: free, at most
 _STRANGE_MARGIN, _STRANGE_LIMIT = 50.0, 100.0  # how far a pixel may be from every mix with the background: likewise
 _PEAK_BOX_PX = 9
 _LEAST_AREA_PX = 5.0
@@ -23,7 +23,7 @@ _LEAST_AREA_SHARE = 0.1  # of the area in the true first frame
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """What was seen of O objects in F frames.
+    """The tracks of O objects in F frames.
 
     Attributes:
       centres: float64 (O, F, 2) as (x, y) in px; NaN where the object is absent.
@@ -44,7 +44,7 @@ class Track:
 
 
 def track(frames: np.ndarray, scene: Scene) -> Track:
-    """Finds the scene's objects by colour in every frame, uint8 (F, 64, 64, 3), without looking at the truth.
+    """Finds the scene's objects by colour in every frame, uint8 (F, 64, 64, 3), without using the true motion.
 
     Raises:
       UserError: if the frames have another shape or type.
@@ -65,7 +65,7 @@ def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
 
     A pixel is read as a mix of the true background and one of the eight colours. An object gets the best mix with its
     own colour, unless another colour explains the pixel clearly better or none explains it. Reading pixels as mixes
-    keeps soft edges right; asking for a margin forgives a colour that is a little off. Where the background itself has a
+    keeps soft edges right; the margin allows a colour that is a little off. Where the background itself has a
     colour, that colour explains nothing: an object of it cannot be seen there.
     """
     colours = np.array(list(sprites.COLOURS.values()), dtype=np.float32)
@@ -73,7 +73,7 @@ def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
     under = sprites_render.render_background(scene.background).astype(np.float32)
     change = frames - under
     energy = np.einsum("fhwc,fhwc->fhw", change, change)
-    # Most pixels are too close to the background to count for any object: only the others are looked at.
+    # Most pixels are too close to the background to count for any object: only the others are used.
     nearest = np.min([((colours[place] - under) ** 2).sum(axis=-1) for place in own], axis=0)
     pixels = np.nonzero(energy > _NOISE_COVERAGE**2 * nearest)
     change, energy, under = change[pixels], energy[pixels], under[pixels[1:]]
@@ -82,7 +82,7 @@ def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
     along = np.einsum("nc,knc->kn", change, towards)
     mix = np.clip(np.divide(along, length, out=np.zeros_like(along), where=length > 0), 0.0, 1.0)
     misfit = np.sqrt(np.maximum(energy - mix * (2 * along - mix * length), 0.0))
-    kept = np.clip((_RIVAL_LIMIT - (misfit - misfit.min(axis=0))) / (_RIVAL_LIMIT - _RIVAL_MARGIN), 0.0, 1.0)
+    kept = np.clip((_OTHER_LIMIT - (misfit - misfit.min(axis=0))) / (_OTHER_LIMIT - _OTHER_MARGIN), 0.0, 1.0)
     kept *= np.clip((_STRANGE_LIMIT - misfit) / (_STRANGE_LIMIT - _STRANGE_MARGIN), 0.0, 1.0)
     kept *= misfit <= misfit[own].min(axis=0)
     coverage = np.zeros((len(own), *frames.shape[:3]), dtype=np.float32)
@@ -92,7 +92,7 @@ def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
 
 
 def without_noise(coverage: np.ndarray) -> np.ndarray:
-    """Stretches the contrast around one half, so that an area stays what it was and a faint veil vanishes."""
+    """Stretches the contrast around one half, so that areas are kept and faint coverage vanishes."""
     return np.clip((coverage - _NOISE_COVERAGE) / (1 - 2 * _NOISE_COVERAGE), 0.0, 1.0)
 
 
@@ -103,7 +103,7 @@ def _locate(sprite: sprites.SpriteObject, coverage: np.ndarray) -> tuple[np.ndar
     mass, x, y = coverage[frames, rows, columns].astype(np.float64), columns + 0.5, rows + 0.5
     centres = _peaks(coverage)
     reach = np.full(count, float(_PEAK_BOX_PX))
-    for _ in range(6):  # a window that follows the blob's own mass and size; far strays drop out of it
+    for _ in range(6):  # a window that follows the mass and size of the blob, so that far pixels drop out
         away = np.hypot(x - centres[frames, 0], y - centres[frames, 1])
         blob = mass * (away <= reach[frames])
         areas = np.bincount(frames, blob, count)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from cdcd_video.metrics import curve_summary
 from cdcd_video.metrics.measurements import Measurement
 from cdcd_video.metrics.scores import MEASURES, Measure, Score, rounded
-from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL, bootstrap, redrawn_ratios
+from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL, bootstrap, resampled_ratios
 
 
 def _in_order(grouped: Mapping[tuple[str, str], list[Measurement]]) -> list[tuple[tuple[str, str], list[Measurement]]]:
@@ -119,9 +119,9 @@ def _along(
     n: int,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    value, redrawn = redrawn_ratios(sums[0], sums[1], seed)
+    value, resampled = resampled_ratios(sums[0], sums[1], seed)
     own = curve_summary.figures(np.where(np.isfinite(value), value, np.nan)[None], frames, num_frames, measure)
-    others = curve_summary.figures(redrawn, frames, num_frames, measure).by_name()
+    others = curve_summary.figures(resampled, frames, num_frames, measure).by_name()
     for name, figure in own.by_name().items():
         spread = others[name][np.isfinite(others[name])]
         is_known = len(spread) and sums.shape[1] > 1 and np.isfinite(figure[0])

@@ -1,1 +1,1 @@
-"""People asked: a blind rating page (`serve`), and what its answers say (`report`)."""
+"""Human evaluation: a blind rating page (`serve`), and an analysis of the answers (`report`)."""

@@ -1,4 +1,4 @@
-"""`python -m cdcd_video.rate {make|serve|backup|report}`: people compare videos without knowing whose they are."""
+"""Human evaluation: raters compare videos without knowing which system made them."""
 
 import argparse
 import contextlib
@@ -20,30 +20,30 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m cdcd_video.rate", description=__doc__, epilog=EXAMPLE)
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    make = commands.add_parser("make", help="makes a study of folders of videos", epilog=EXAMPLE)
+    make = commands.add_parser("make", help="make a study from folders of videos", epilog=EXAMPLE)
     add_study(make)
     add_recipe(make)
     make.set_defaults(run=run_make)
 
-    serve = commands.add_parser("serve", help="shows the rating page; makes the study when missing", epilog=EXAMPLE)
+    serve = commands.add_parser("serve", help="serve the rating page; makes the study if it is missing", epilog=EXAMPLE)
     add_study(serve)
     add_recipe(serve)
     add = serve.add_argument
     add(
         "--host",
         default="127.0.0.1",
-        help="address to serve on, 0.0.0.0 for all; any but 127.0.0.1 and its like asks visitors for a token",
+        help="address to serve on, 0.0.0.0 for all (default: %(default)s); raters need a token unless it is local",
     )
-    add("--port", type=int, default=8765, help="0: any free one (default: %(default)s)")
-    add("--new-token", action="store_true", help="makes a new token, so that links given out before end")
+    add("--port", type=int, default=8765, help="port, 0 for any free one (default: %(default)s)")
+    add("--new-token", action="store_true", help="make a new token; earlier links stop working")
     serve.set_defaults(run=run_serve)
 
-    backup = commands.add_parser("backup", help="copies the answers into one file, also while they are being served")
+    backup = commands.add_parser("backup", help="copy the answers to a file, also while the page is served")
     add_study(backup)
-    backup.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to; nothing may be there yet")
+    backup.add_argument("--out", type=Path, required=True, metavar="FILE", help="the copy; it must not exist")
     backup.set_defaults(run=run_backup)
 
-    report = commands.add_parser("report", help="what the answers say: report.html, report.md, report.json")
+    report = commands.add_parser("report", help="analyse the answers: report.html, report.md, report.json")
     add_study(report)
     add = report.add_argument
     add(
@@ -51,11 +51,11 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="automatic scores: a table with system, item, metric, value; or NAME=scores.jsonl of evaluate.py",
+        help="automatic scores: a table with system, item, metric, value, or NAME=scores.jsonl of evaluate.py; may be repeated",
     )
-    add("--out", type=Path, metavar="FILE.html", help="where to (default: report.html in the study's folder)")
-    add("--names", action="store_true", help="shows raters by the names they gave, not as R1, R2, ...")
-    add("--seed", type=int, default=0, help="of the redraws behind the intervals (default: 0)")
+    add("--out", type=Path, metavar="FILE.html", help="the page (default: report.html in the folder of the study)")
+    add("--names", action="store_true", help="show the names of raters instead of R1, R2, ...")
+    add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     report.set_defaults(run=run_report)
     return root
 
@@ -67,41 +67,49 @@ def add_study(command: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR_OR_YAML",
-        help="the study's folder, or a .yaml that says what it is made from (its folder is the name without .yaml)",
+        help="folder of the study, or a .yaml file with its options (the folder is its name without .yaml)",
     )
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
-    """What a study is made from."""
+    """The options that make a study."""
     defaults = Recipe()
-    add = command.add_argument_group("what the study is made from").add_argument
-    add("--videos", action="append", default=[], metavar="NAME=DIR", help="a system and the folder of its videos")
-    add("--prompts", metavar="TABLE", help=".tsv, .csv or .jsonl with the columns file, prompt and perhaps frame")
-    add("--frames-from", metavar="NAME", help="this system's videos begin with the starting picture; show that one")
-    add("--kind", choices=("pair", "single"), help=f"side by side, or one by one (default: {defaults.kind})")
-    add("--questions", nargs="+", choices=QUESTIONS, help="(default: all three)")
+    add = command.add_argument_group("options of a new study").add_argument
+    add(
+        "--videos",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="a system and the folder of its videos; repeat for every system",
+    )
+    add("--prompts", metavar="TABLE", help=".tsv, .csv or .jsonl with the columns file, prompt and optionally frame")
+    add(
+        "--frames-from", metavar="NAME", help="show the first frames of the videos of this system as given first frames"
+    )
+    add("--kind", choices=("pair", "single"), help=f"pairs side by side, or single videos (default: {defaults.kind})")
+    add("--questions", nargs="+", choices=QUESTIONS, help="questions per page (default: all three)")
     add("--checks", type=int, metavar="N", help=f"attention checks per rater (default: {defaults.checks})")
     add("--repeats", type=int, metavar="N", help=f"items shown twice per rater (default: {defaults.repeats})")
-    add("--tasks-per-rater", type=int, metavar="N", help="pages per rater, besides these (default: all)")
+    add("--tasks-per-rater", type=int, metavar="N", help="pages per rater, without checks and repeats (default: all)")
     add("--title", help=f"heading of the page (default: {defaults.title})")
-    add("--seed", type=int, help="of every rater's order and sides (default: 0)")
+    add("--seed", type=int, help="seed of the order and sides of every rater (default: 0)")
 
 
 def recipe_of(options: argparse.Namespace) -> tuple[Recipe, Path]:
-    """The recipe of the command line or the YAML file, and where its relative paths begin."""
+    """The recipe of the command line or the YAML file, and the root of its relative paths."""
     from pydantic import ValidationError
 
     from cdcd_video.config import config_file
 
     if options.study.suffix in (".yaml", ".yml"):
         if options.videos:
-            raise UserError(f"{options.study} says what the study is made from; leave out --videos")
+            raise UserError(f"{options.study} already has the options of the study; leave out --videos")
         return config_file.load(options.study, Recipe), options.study.parent
     videos = {}
     for text in options.videos:
         name, _, folder = text.partition("=")
         if not folder or name in videos:
-            raise UserError(f"--videos {text} must be NAME=DIR, each name once")
+            raise UserError(f"--videos {text} must be NAME=DIR with a new NAME")
         videos[name] = folder
     given = {name: getattr(options, name) for name in Recipe.model_fields if name != "videos"}
     try:
@@ -113,32 +121,32 @@ def recipe_of(options: argparse.Namespace) -> tuple[Recipe, Path]:
 
 
 def folder_of(study: Path) -> Path:
-    """The study's folder, where it may have been named by its YAML file."""
+    """The folder of the study, which may be named by its YAML file."""
     return study.with_suffix("") if study.suffix in (".yaml", ".yml") else study
 
 
 def made(options: argparse.Namespace) -> Study:
-    """Makes the study and says what came of it."""
+    """Makes the study and prints a summary."""
     from cdcd_video.rate.prepare import make
 
     recipe, root = recipe_of(options)
     if not recipe.videos:
-        open_study(folder_of(options.study))  # says what is missing
+        open_study(folder_of(options.study))  # raises an error that says what is missing
     with folder_lock(folder_of(options.study)):
         study = make(recipe, root, folder_of(options.study))
     say(f"{len(study.items)} items of {', '.join(study.systems)} in {folder_of(options.study)}")
     if study.left_out:
-        say(f"left out, not made by every system: {', '.join(study.left_out)}")
+        say(f"left out, because a system has no video of them: {', '.join(study.left_out)}")
     return study
 
 
 def run_make(options: argparse.Namespace) -> None:
-    """`make`."""
+    """Makes a study."""
     made(options)
 
 
 def run_serve(options: argparse.Namespace) -> None:
-    """`serve`: until Ctrl-C."""
+    """Serves the rating page until Ctrl-C."""
     from cdcd_video.rate import server
     from cdcd_video.rate.address import is_local, links, listen
     from cdcd_video.rate.answers import Store
@@ -162,14 +170,14 @@ def run_serve(options: argparse.Namespace) -> None:
             if is_public:
                 say(f"Rate at {link}{token}")
             else:
-                say(f"Rate at {link}  (this machine only; Ctrl-C ends, answers are kept)")
+                say(f"Rate at {link}  (this machine only; Ctrl-C stops the server, answers are kept)")
         if is_public:
-            say("Whoever has this link can rate. It is not encrypted: use a trusted network or a tunnel.")
+            say("Anyone with this link can rate. The connection is not encrypted: use a trusted network or a tunnel.")
         server.serve(app, opened)
 
 
 def run_backup(options: argparse.Namespace) -> None:
-    """`backup`: says where the copy is."""
+    """Copies the answers and prints the path of the copy."""
     from cdcd_video.rate.database import backup
 
     backup(folder_of(options.study) / "answers.sqlite", options.out)
@@ -177,7 +185,7 @@ def run_backup(options: argparse.Namespace) -> None:
 
 
 def run_report(options: argparse.Namespace) -> None:
-    """`report`: prints the files it wrote."""
+    """Writes the report and prints its paths."""
     from cdcd_video.rate import report
 
     folder = folder_of(options.study)
@@ -187,7 +195,7 @@ def run_report(options: argparse.Namespace) -> None:
 
 
 def say(text: str) -> None:
-    """One line for the user, at once."""
+    """Prints a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

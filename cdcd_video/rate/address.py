@@ -1,4 +1,4 @@
-"""Where the page is served: an address that is this machine's, and links that open there."""
+"""The address that the page is served on, and the links to it."""
 
 import ipaddress
 import socket
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from cdcd_video.errors import UserError
 
 _FAR = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
-"""Addresses for documentation, which nobody has: asking by which way they would be reached sends nothing."""
+"""Addresses reserved for documentation: finding the route to them sends nothing."""
 
 
 def is_local(host: str) -> bool:
@@ -18,10 +18,10 @@ def is_local(host: str) -> bool:
         return False
 
 
-def is_asked_for_here(header: str) -> bool:
-    """Whether a request's Host header names this machine by an address, or as localhost.
+def names_this_machine(header: str) -> bool:
+    """Whether a Host header names this machine by a loopback address or as localhost.
 
-    Any other name may be a web page's own that it lets resolve to here.
+    Any other name may belong to a web page that makes it resolve to this machine (DNS rebinding).
     """
     try:
         name = urlsplit(f"//{header}").hostname or ""
@@ -31,24 +31,24 @@ def is_asked_for_here(header: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Opens the port, so that a mistake is told before anything starts.
+    """Opens the port, so that an error comes before the server starts.
 
     Args:
       host: an address or a name of this machine; 0.0.0.0 or :: for all its addresses.
       port: 0 for any free one.
 
     Raises:
-      UserError: the address is not this machine's or none that a link could name, or the port is taken.
+      UserError: the address is not one of this machine or cannot be part of a link, or the port is taken.
     """
     if not host.strip():
-        raise UserError("--host is empty; give 127.0.0.1 for this machine alone, or 0.0.0.0 for every network it is in")
+        raise UserError("--host is empty; set 127.0.0.1 for this machine alone, or 0.0.0.0 for all its networks")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if "/" in bare or bare.count(":") == 1:
-        raise UserError(f"--host {host} is more than an address; give the address alone, and the port with --port")
+        raise UserError(f"--host {host} is more than an address; set the address alone, and the port by --port")
     if not 0 <= port < 1 << 16:
-        raise UserError(f"--port {port} is none; give 0 to 65535")
+        raise UserError(f"--port is {port}; it must be 0 to 65535")
     if _is_of_one_link(bare):
-        raise UserError(f"--host {host} is an address of one link, which browsers do not open; give another one")
+        raise UserError(f"--host {host} is a link-local address, which browsers do not open; set another one")
     try:
         found = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)
         family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
@@ -60,10 +60,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def links(opened: socket.socket) -> list[str]:
-    """Addresses at which a browser reaches the server, the one that others can use first.
+    """Links to the server; the one that other machines can use is first.
 
     Args:
-      opened: of `listen`. Bound to all addresses, it is reached at this machine's own ones.
+      opened: of `listen`; if bound to all addresses, the links have those of this machine.
     """
     bound, port = opened.getsockname()[:2]
     hosts = [bound]
@@ -85,7 +85,7 @@ def _is_of_one_link(host: str) -> bool:
 
 
 def _own_address(family: socket.AddressFamily) -> str | None:
-    """This machine's address towards other ones; None where it is in no network."""
+    """The address of this machine in its network; None without a network."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asked:
             asked.connect((_FAR[family], 9))

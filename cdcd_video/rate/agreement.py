@@ -1,4 +1,4 @@
-"""Do raters agree? Krippendorff's alpha, and rank correlations."""
+"""Agreement of raters: Krippendorff's alpha, and rank correlations."""
 
 from typing import Literal
 
@@ -9,11 +9,11 @@ Level = Literal["nominal", "ordinal", "interval"]
 
 
 def alpha(ratings: Float[np.ndarray, "T U"], level: Level) -> float:
-    """Krippendorff's alpha (Krippendorff 2011): 1 for full agreement, 0 for what chance would give, below 0 for strife.
+    """Krippendorff's alpha (Krippendorff 2011): 1 for full agreement, 0 for chance, below 0 for disagreement.
 
     Args:
-      ratings: a row per rater, a column per unit, NaN where a rater did not judge a unit.
-      level: how far two values differ. `nominal`: they do or not; `ordinal`: by how many ratings lie between them;
+      ratings: a row per rater, a column per unit, NaN where a rater did not rate a unit.
+      level: of measurement. `nominal`: values are equal or not; `ordinal`: by how many ratings lie between them;
         `interval`: by their squared difference.
 
     Returns:
@@ -27,7 +27,7 @@ def alpha(ratings: Float[np.ndarray, "T U"], level: Level) -> float:
 def alpha_of_counts(
     table: Float[np.ndarray, "U V"], values: Float[np.ndarray, " V"], level: Level, weights: Float[np.ndarray, "R U"]
 ) -> Float[np.ndarray, " R"]:
-    """Krippendorff's alpha of a table that says how many raters gave each unit each value, for R redraws of the units.
+    """Krippendorff's alpha of a table that says how many raters gave each unit each value, for R resamples of the units.
 
     Args:
       table: counts per unit and value.
@@ -35,29 +35,29 @@ def alpha_of_counts(
       level: see `alpha`.
       weights: how often each unit counts.
     """
-    judged = table.sum(axis=1, keepdims=True)
-    table = np.where(judged > 1, table, 0.0)  # a rating that stands alone can agree with nothing
-    others = np.maximum(judged - 1, 1)
+    ratings = table.sum(axis=1, keepdims=True)
+    table = np.where(ratings > 1, table, 0.0)  # a single rating has none to agree with
+    others = np.maximum(ratings - 1, 1)
     pairs = table[:, :, None] * (table / others)[:, None, :]
-    pairs -= (table / others)[:, :, None] * np.eye(len(values))  # nobody is paired with himself
+    pairs -= (table / others)[:, :, None] * np.eye(len(values))  # no rating is paired with itself
     pairs = (weights @ pairs.reshape(len(table), -1)).reshape(-1, len(values), len(values))
     number = pairs.sum(axis=2)
     distance = _distance(number, values, level)
-    seen = (pairs * distance).sum(axis=(1, 2))
+    observed = (pairs * distance).sum(axis=(1, 2))
     chance = (number[:, :, None] * number[:, None, :] * distance).sum(axis=(1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(chance > 0, 1 - (number.sum(axis=1) - 1) * seen / chance, np.nan)
+        return np.where(chance > 0, 1 - (number.sum(axis=1) - 1) * observed / chance, np.nan)
 
 
 def spearman(
     first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], counts: Float[np.ndarray, "R n"]
 ) -> Float[np.ndarray, " R"]:
-    """Spearman's rank correlation for R redraws of the points, ties given their mean rank.
+    """Spearman's rank correlation for R resamples of the points, ties given their mean rank.
 
     Args:
       first: a value per point.
       second: likewise.
-      counts: how often each point was drawn; a row of ones is the sample itself.
+      counts: how often each point was sampled; a row of ones is the sample itself.
 
     Returns:
       The coefficients; NaN where one side is constant.
@@ -85,8 +85,8 @@ def _distance(number: np.ndarray, values: np.ndarray, level: Level) -> np.ndarra
 
 
 def _ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The mean rank of each point's value among the points as often as they were drawn."""
+    """The mean rank of each point's value among the points, with their counts."""
     _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    drawn = np.cumsum(counts[:, np.argsort(place, kind="stable")], axis=1)
-    up_to = np.concatenate([np.zeros((len(counts), 1)), drawn[:, np.cumsum(sizes) - 1]], axis=1)
+    cumulative = np.cumsum(counts[:, np.argsort(place, kind="stable")], axis=1)
+    up_to = np.concatenate([np.zeros((len(counts), 1)), cumulative[:, np.cumsum(sizes) - 1]], axis=1)
     return ((up_to[:, :-1] + up_to[:, 1:] + 1) / 2)[:, place]

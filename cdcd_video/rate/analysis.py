@@ -1,4 +1,4 @@
-"""What the votes say: which system is preferred, whether raters agree, which metric sees what they see."""
+"""Analyses the votes: preferences, agreement of raters, and correlation with automatic metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,37 +24,37 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
-    """How many votes (of a mean), units (of alpha) or videos (of a correlation) it rests on."""
+    """Number of votes (of a mean), units (of alpha) or videos (of a correlation)."""
 
 
 def findings(study: Study, votes: Sequence[Vote], metrics: Mapping[str, Metric], seed: int = 0) -> dict[str, Any]:
-    """Everything about each question, from the votes given.
+    """All results of each question.
 
     Args:
-      study: what was rated.
-      votes: of the raters that count; checks and repeats among them are not counted.
+      study: the study.
+      votes: of the counted raters; checks and repeats among them are ignored.
       metrics: automatic scores.
-      seed: of the redraws.
+      seed: of the bootstrap.
 
     Returns:
       By question: `systems` (name -> estimate, and for pairs log-strengths), `pairs` (wins, losses, ties), `alpha`, and
-      `metrics`, all made of plain types.
+      `metrics`, all of plain types.
     """
     counted = [vote for vote in votes if not vote.check]
     return {name: _question(study, counted, name, metrics, seed) for name in study.questions} if counted else {}
 
 
-def redraws(items: Int[np.ndarray, " V"], raters: Int[np.ndarray, " V"], seed: int) -> Float[np.ndarray, "R V"]:
-    """How often each vote counts when items and raters are drawn anew: the pigeonhole bootstrap (Owen 2007).
+def resamples(items: Int[np.ndarray, " V"], raters: Int[np.ndarray, " V"], seed: int) -> Float[np.ndarray, "R V"]:
+    """Weights of the votes in bootstrap resamples of items and raters: the pigeonhole bootstrap (Owen 2007).
 
-    Items and raters are each redrawn as wholes, and a vote counts as often as its item times as often as its rater. What
-    the two share is counted thrice, so intervals are too wide rather than too narrow where neither items nor raters
-    differ much; docs/rating.md says how often they held the truth in simulations. One rater alone is not redrawn.
+    Items and raters are resampled independently, and the weight of a vote is the product of the counts of its item and its
+    rater. This is conservative: intervals are too wide where neither items nor raters differ much; docs/rating.md has the
+    coverage in simulations. A single rater is not resampled.
 
     Args:
       items: the number of each vote's item.
       raters: the number of each vote's rater.
-      seed: of the redraws.
+      seed: of the bootstrap.
     """
     rng = np.random.Generator(np.random.Philox(key=seed))
     weights = np.ones((RESAMPLES, len(items)))
@@ -68,21 +68,21 @@ def redraws(items: Int[np.ndarray, " V"], raters: Int[np.ndarray, " V"], seed: i
 def _question(study: Study, votes: Sequence[Vote], name: str, metrics: Mapping[str, Metric], seed: int) -> dict:
     items = np.unique([vote.item for vote in votes], return_inverse=True)[1]
     raters = np.unique([vote.rater for vote in votes], return_inverse=True)[1]
-    weights = redraws(items, raters, seed)
+    weights = resamples(items, raters, seed)
     found = (_preferences if study.kind == "pair" else _means)(study, votes, name, weights)
     units = _units(study, votes, name)
     found["alpha"] = {level: asdict(_alpha(units, level, seed)) for level in ("nominal", "ordinal")}
     by_system = {system: facts["value"] for system, facts in found["systems"].items()}
-    judge = _agrees_on_pairs if study.kind == "pair" else _agrees_on_videos
+    correlate = _agrees_on_pairs if study.kind == "pair" else _agrees_on_videos
     found["metrics"] = {
-        metric: {"better": of.better, **judge(study, units, of, seed), "systems": _agrees_on_systems(of, by_system)}
+        metric: {"better": of.better, **correlate(study, units, of, seed), "systems": _agrees_on_systems(of, by_system)}
         for metric, of in metrics.items()
     }
     return found
 
 
 def _preferences(study: Study, votes: Sequence[Vote], name: str, weights: np.ndarray) -> dict:
-    """Bradley-Terry with ties."""
+    """Preferences by the Bradley-Terry model with ties."""
     pairs = [tuple(pair) for pair in strengths.pairs_of(len(study.systems)).tolist()]
     outcomes = np.zeros((len(votes), len(pairs), 3))
     for number, vote in enumerate(votes):
@@ -110,9 +110,9 @@ def _preferences(study: Study, votes: Sequence[Vote], name: str, weights: np.nda
 
 
 def _means(study: Study, votes: Sequence[Vote], name: str, weights: np.ndarray) -> dict:
-    """Mean scores, and how far apart they are."""
+    """Mean scores and their differences."""
     values = np.array([vote.answers[name] for vote in votes], dtype=np.float64)
-    own = np.array([[vote.shown == (system,) for vote in votes] for system in study.systems], dtype=np.float64)
+    own = np.array([[vote.systems == (system,) for vote in votes] for system in study.systems], dtype=np.float64)
     weights = np.concatenate([np.ones((1, len(votes))), weights])
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (weights @ (own * values).T) / (weights @ own.T)
@@ -130,11 +130,11 @@ def _means(study: Study, votes: Sequence[Vote], name: str, weights: np.ndarray) 
 
 
 def _units(study: Study, votes: Sequence[Vote], name: str) -> dict[tuple, dict[str, int]]:
-    """What each rater said of each unit: (system, item), or (first, second, item) with 1 where the first is preferred."""
+    """The answer of each rater to each unit: (system, item), or (first, second, item) with 1 where the first is preferred."""
     units: dict[tuple, dict[str, int]] = {}
     for vote in votes:
-        if len(vote.shown) == 1:
-            unit, value = (vote.shown[0], vote.item), vote.answers[name]
+        if len(vote.systems) == 1:
+            unit, value = (vote.systems[0], vote.item), vote.answers[name]
         else:
             (first, second), sign = _oriented(study, vote)
             unit = (study.systems[first], study.systems[second], vote.item)
@@ -144,13 +144,15 @@ def _units(study: Study, votes: Sequence[Vote], name: str) -> dict[tuple, dict[s
 
 
 def _alpha(units: Mapping[tuple, Mapping[str, int]], level: agreement.Level, seed: int) -> Estimate:
-    values = np.unique([value for said in units.values() for value in said.values()]).astype(np.float64)
-    table = np.array([[list(said.values()).count(value) for value in values] for said in units.values()], np.float64)
+    values = np.unique([value for answers in units.values() for value in answers.values()]).astype(np.float64)
+    table = np.array(
+        [[list(answers.values()).count(value) for value in values] for answers in units.values()], np.float64
+    )
     shared = table[table.sum(axis=1) > 1]
     if not len(shared):
         return Estimate(None, None, None, 0)
-    redrawn = agreement.alpha_of_counts(shared, values, level, _redrawn(len(shared), seed))
-    return _estimate(redrawn[0], redrawn[1:], len(shared))
+    resampled = agreement.alpha_of_counts(shared, values, level, _resampled(len(shared), seed))
+    return _estimate(resampled[0], resampled[1:], len(shared))
 
 
 def _agrees_on_videos(study: Study, units: Mapping[tuple, Mapping[str, int]], metric: Metric, seed: int) -> dict:
@@ -162,14 +164,18 @@ def _agrees_on_videos(study: Study, units: Mapping[tuple, Mapping[str, int]], me
 
 
 def _agrees_on_pairs(study: Study, units: Mapping[tuple, Mapping[str, int]], metric: Metric, seed: int) -> dict:
-    """Rank correlation of the difference of a metric with the preference, over pairs, each seen from both sides."""
+    """Rank correlation of the difference of a metric with the preference, over pairs, each in both orders."""
     known = [unit for unit in units if all((system, unit[2]) in metric.videos for system in unit[:2])]
-    liked = np.array([np.mean(list(units[unit].values())) for unit in known])
+    preferred = np.array([np.mean(list(units[unit].values())) for unit in known])
     ahead = np.array([metric.videos[unit[0], unit[2]] - metric.videos[unit[1], unit[2]] for unit in known])
-    found = _correlation(np.append(ahead, -ahead), np.append(liked, -liked), [unit[2] for unit in known] * 2, seed)
-    decided = (liked != 0) & (ahead != 0)
+    found = _correlation(
+        np.append(ahead, -ahead), np.append(preferred, -preferred), [unit[2] for unit in known] * 2, seed
+    )
+    decided = (preferred != 0) & (ahead != 0)
     found["n"] = len(known)
-    found["same_side"] = float(np.mean(np.sign(liked[decided]) == np.sign(ahead[decided]))) if decided.any() else None
+    found["same_side"] = (
+        float(np.mean(np.sign(preferred[decided]) == np.sign(ahead[decided]))) if decided.any() else None
+    )
     found["decided"] = int(decided.sum())
     return found
 
@@ -181,35 +187,35 @@ def _agrees_on_systems(metric: Metric, ratings: Mapping[str, float | None]) -> d
 
 
 def _correlation(values: np.ndarray, ratings: np.ndarray, items: Sequence[str] | None, seed: int) -> dict:
-    """Spearman and Kendall; the interval redraws whole items, and is only given where there are some."""
+    """Spearman and Kendall correlation; the interval resamples whole items, and needs items."""
     n = len(values)
     found: dict[str, Any] = {"n": n, "spearman": None, "kendall": None, "low": None, "high": None}
     if n < 3:  # two points always lie on a line
         return found
     names, place = np.unique(items, return_inverse=True) if items else (np.arange(n), np.arange(n))
-    redrawn = agreement.spearman(values, ratings, _redrawn(len(names), seed)[:, place])
-    found["spearman"], found["kendall"] = _finite(redrawn[0]), _finite(agreement.kendall(values, ratings))
+    resampled = agreement.spearman(values, ratings, _resampled(len(names), seed)[:, place])
+    found["spearman"], found["kendall"] = _finite(resampled[0]), _finite(agreement.kendall(values, ratings))
     if items and len(names) >= _FEWEST_FOR_INTERVAL:
-        estimate = _estimate(redrawn[0], redrawn[1:], n)
+        estimate = _estimate(resampled[0], resampled[1:], n)
         found |= {"low": estimate.low, "high": estimate.high}
     return found
 
 
 def _oriented(study: Study, vote: Vote) -> tuple[tuple[int, int], int]:
-    """The pair with the system first that the study names first, and the sign that makes 1 mean it is preferred."""
-    left, right = (study.systems.index(system) for system in vote.shown)
+    """The pair in the order of the study, and the sign by which 1 means that its first system is preferred."""
+    left, right = (study.systems.index(system) for system in vote.systems)
     return ((left, right), -1) if left < right else ((right, left), 1)
 
 
-def _redrawn(size: int, seed: int) -> Float[np.ndarray, "R n"]:
-    """How often each of some things counts: once in the first row, redrawn in the others."""
+def _resampled(size: int, seed: int) -> Float[np.ndarray, "R n"]:
+    """Counts of items: all once in the first row, bootstrap resamples in the others."""
     rng = np.random.Generator(np.random.Philox(key=seed))
     return np.concatenate([np.ones((1, size)), rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)])
 
 
-def _estimate(value: float, redrawn: np.ndarray, n: int) -> Estimate:
-    redrawn, tail = redrawn[np.isfinite(redrawn)], (1 - CONFIDENCE) / 2
-    ends = np.quantile(redrawn, (tail, 1 - tail)).tolist() if len(redrawn) else (None, None)
+def _estimate(value: float, resampled: np.ndarray, n: int) -> Estimate:
+    resampled, tail = resampled[np.isfinite(resampled)], (1 - CONFIDENCE) / 2
+    ends = np.quantile(resampled, (tail, 1 - tail)).tolist() if len(resampled) else (None, None)
     return Estimate(_finite(value), *ends, n)
 
 

@@ -1,4 +1,4 @@
-"""Raters and their answers in one SQLite file; what was acknowledged is on the disk."""
+"""Raters and their answers in an SQLite file; an acknowledged answer is on the disk."""
 
 import json
 import secrets
@@ -20,33 +20,33 @@ MAX_SECONDS = 24 * 3600.0
 
 
 class Refused(Exception):
-    """An answer that cannot be taken; the message says why."""
+    """An answer that is rejected; the message is for the rater."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A task as it is shown to a rater."""
+    """A task of a rater."""
 
     trial: str
-    """An opaque name of this task of this rater."""
+    """An opaque id of this task of this rater."""
     attempt: int
-    """How often the rater has taken an answer to it back."""
+    """How often the rater has undone its answer."""
     task: Task
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a rater stands."""
+    """The progress of a rater."""
 
     rater: str
     done: int
     total: int
     page: Page | None
-    """What to rate now; None when all is done."""
+    """The current page; None when all are done."""
     upcoming: Page | None
-    """What comes after it."""
+    """The page after it."""
     last: str | None
-    """The trial that was answered last, which can be taken back."""
+    """The last answered trial, which can be undone."""
 
 
 @dataclass(frozen=True)
@@ -55,44 +55,44 @@ class Vote:
 
     rater: str
     item: str
-    shown: tuple[str, ...]
+    systems: tuple[str, ...]
     check: Check
     answers: Mapping[str, int]
     seconds: float
-    """From showing to saving."""
+    """From display to saving."""
 
 
 def checked_name(name: str) -> str:
-    """A rater's name in one spelling: NFKC, single spaces.
+    """A normalised name: NFKC, single spaces.
 
     Raises:
-      Refused: it is empty, too long, or holds characters that cannot be printed.
+      Refused: it is empty, too long, or has unprintable characters.
     """
     name = " ".join(unicodedata.normalize("NFKC", name).split())
     if not name:
-        raise Refused("Please give a name.")
+        raise Refused("Please enter a name.")
     if len(name) > MAX_NAME:
-        raise Refused(f"Please give a name of at most {MAX_NAME} letters.")
+        raise Refused(f"Please enter a name of at most {MAX_NAME} characters.")
     if not name.isprintable():
-        raise Refused("The name holds characters that cannot be printed; please leave them out.")
+        raise Refused("The name has unprintable characters; please remove them.")
     return name
 
 
 class Store:
-    """The answers of one study. Safe to use from several threads, and beside other processes.
+    """The answers of one study; safe for several threads and processes.
 
-    Every method raises `database.Unavailable` where the file cannot be written or read; nothing is acknowledged then.
+    Every method raises `database.Unavailable` if the file cannot be written or read; nothing is acknowledged then.
     """
 
     def __init__(self, path: Path, study: Study):
-        """Opens the file, and makes it when missing.
+        """Opens the file, or creates it.
 
         Args:
           path: an .sqlite file on a local disk.
           study: what is rated.
 
         Raises:
-          UserError: the file cannot be opened, or is no database of this study.
+          UserError: the file cannot be opened, or is not the database of this study.
         """
         self._study, self._path, self._base = study, path, Database(path, study.id)
         try:
@@ -106,10 +106,10 @@ class Store:
         self._base.close()
 
     def token(self, *, renew: bool = False) -> str:
-        """The secret that raters on other machines need, kept from start to start.
+        """The secret that raters on other machines need; it persists across restarts.
 
         Args:
-          renew: makes a new one, so that old links end.
+          renew: makes a new one, so that old links stop working.
         """
         if not renew:
             with self._base.read() as base:
@@ -123,13 +123,13 @@ class Store:
             return base.execute("SELECT value FROM meta WHERE name = 'token'").fetchone()[0]
 
     def enter(self, name: str) -> str:
-        """A rater comes in, for the first time or again.
+        """Registers a rater, or finds a known one.
 
         Args:
-          name: as typed; letters' case does not matter.
+          name: as typed; case does not matter.
 
         Returns:
-          The rater's key: secret, the same at every visit.
+          The secret key of the rater, the same at every visit.
 
         Raises:
           Refused: the name cannot be used.
@@ -146,39 +146,39 @@ class Store:
             base.executemany(
                 "INSERT INTO tasks (trial, rater, position, item, shown, kind) VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (secrets.token_urlsafe(9), rater, position, task.item, json.dumps(task.shown), task.check)
+                    (secrets.token_urlsafe(9), rater, position, task.item, json.dumps(task.systems), task.check)
                     for position, task in enumerate(tasks_for(self._study, folded))
                 ],
             )
             return key
 
     def progress(self, key: str) -> Progress | None:
-        """Where the rater with this key stands; None where there is no such rater."""
+        """The progress of the rater with this key; None if there is none."""
         with self._base.read() as base:
             return _progress(base, key)
 
     def answer(self, key: str, trial: str, attempt: int, answers: Mapping[str, int], seconds: float) -> Progress:
-        """Keeps the answers to the rater's current page. When this returns, they are on the disk.
+        """Stores the answers to the current page; they are on the disk when this returns.
 
-        The same answer sent again, by a double click or a lost reply, changes nothing; the first one counts.
+        An answer that is sent twice, by a double click or after a lost reply, is stored once.
 
         Args:
-          key: the rater's.
-          trial: which page.
-          attempt: as shown with the page.
+          key: of the rater.
+          trial: of the page.
+          attempt: of the page.
           answers: a value for every question of the study.
-          seconds: from showing to saving.
+          seconds: from display to saving.
 
         Returns:
-          Where the rater stands now.
+          The new progress.
 
         Raises:
-          Refused: no such rater, not the rater's current page, or not an answer to every question.
+          Refused: the rater is unknown, the page is not the current one, or a question has no answer.
         """
         if set(answers) != set(self._study.questions):
             raise Refused("Please answer every question.")
         if not all(value in self._study.choices for value in answers.values()):
-            raise Refused("An answer is none of the choices.")
+            raise Refused("An answer is not one of the choices.")
         with self._base.write() as base:
             before = _known(base, key)
             page = before.page
@@ -193,15 +193,15 @@ class Store:
             base.execute("UPDATE tasks SET answered = ?, seconds = ? WHERE trial = ?", facts)
             return _known(base, key)
 
-    def take_back(self, key: str, trial: str) -> Progress:
-        """Opens the page again that was answered last. What was answered stays in the file and no longer counts.
+    def undo(self, key: str, trial: str) -> Progress:
+        """Opens the last answered page again. Its old answers stay in the file and are not counted.
 
         Args:
-          key: the rater's.
-          trial: the page; another one than the last changes nothing.
+          key: of the rater.
+          trial: of the page; any but the last one changes nothing.
 
         Raises:
-          Refused: no such rater.
+          Refused: the rater is unknown.
         """
         with self._base.write() as base:
             if _known(base, key).last == trial:
@@ -210,7 +210,7 @@ class Store:
             return _known(base, key)
 
     def votes(self) -> list[Vote]:
-        """Everything that was answered and not taken back, rater after rater, in the order it was shown."""
+        """All answers that were not undone, by rater, in the order of the pages."""
         query = """
             SELECT tasks.trial, raters.name, item, shown, kind, seconds, question, value FROM tasks
             JOIN raters ON raters.id = tasks.rater
@@ -220,58 +220,60 @@ class Store:
         with self._base.read() as base:
             rows = base.execute(query).fetchall()
         found: dict[str, tuple] = {}
-        for trial, rater, item, shown, kind, seconds, question, value in rows:
-            found.setdefault(trial, (rater, item, _shown(shown), kind, {}, seconds))[4][question] = value
+        for trial, rater, item, systems, kind, seconds, question, value in rows:
+            found.setdefault(trial, (rater, item, _systems(systems), kind, {}, seconds))[4][question] = value
         votes = [Vote(*vote) for vote in found.values()]
         self._check(votes)
         return votes
 
     def totals(self) -> dict[str, int]:
-        """How many pages each rater has."""
+        """Number of pages of each rater."""
         query = "SELECT name, COUNT(*) FROM raters JOIN tasks ON tasks.rater = raters.id GROUP BY raters.id"
         with self._base.read() as base:
             return dict(base.execute(query).fetchall())
 
     def _check_tasks(self) -> None:
-        """Refuses a study that was changed since raters got their pages: they could not be shown any more."""
+        """Refuses a study that was changed after raters got their pages."""
         with self._base.read() as base:
             rows = base.execute("SELECT DISTINCT item, shown, kind FROM tasks").fetchall()
         items = {item.name: item for item in self._study.items}
-        for name, shown, kind in rows:
-            if not self._fits(items.get(name), _shown(shown)) or kind not in get_args(Check):
+        for name, systems, kind in rows:
+            if not self._fits(items.get(name), _systems(systems)) or kind not in get_args(Check):
                 raise UserError(
-                    f"study.json was changed since raters entered ({name} is not in it as they were to see it); put it back, or"
-                    f" move {self._path} away to begin anew"
+                    f"study.json was changed after raters had started (a page of {name} no longer fits); restore it, or move"
+                    f" {self._path} away to start again"
                 )
 
-    def _fits(self, item: Item | None, shown: Sequence[str]) -> bool:
-        """Whether the study has what a page shows."""
-        systems = {*self._study.systems, *([NOISE] if item and item.noise else [])}
-        return item is not None and len(shown) == (2 if self._study.kind == "pair" else 1) and set(shown) <= systems
+    def _fits(self, item: Item | None, systems: Sequence[str]) -> bool:
+        """Whether the study has the item and systems of a page."""
+        known = {*self._study.systems, *([NOISE] if item and item.noise else [])}
+        return item is not None and len(systems) == (2 if self._study.kind == "pair" else 1) and set(systems) <= known
 
     def _check(self, votes: Sequence[Vote]) -> None:
-        """Refuses a file that does not belong to the study, whatever its id says."""
+        """Refuses a file whose answers do not fit the study."""
         items = {item.name: item for item in self._study.items}
         for vote in votes:
-            fits = self._fits(items.get(vote.item), vote.shown)
+            fits = self._fits(items.get(vote.item), vote.systems)
             fits &= vote.check in get_args(Check) and isinstance(vote.seconds, float)
             fits &= set(vote.answers) == set(self._study.questions)
             if not fits or not set(vote.answers.values()) <= set(self._study.choices):
-                raise UserError(f"{self._path} holds answers to {vote.item}, which study.json does not have like that")
+                raise UserError(
+                    f"{self._path} has answers to {vote.item} that do not fit study.json; restore the study.json of these answers"
+                )
 
 
-def _shown(text: str) -> tuple[str, ...]:
+def _systems(text: str) -> tuple[str, ...]:
     try:
-        shown = json.loads(text)
+        systems = json.loads(text)
     except ValueError:
-        shown = None
-    return tuple(map(str, shown)) if isinstance(shown, list) else ()
+        systems = None
+    return tuple(map(str, systems)) if isinstance(systems, list) else ()
 
 
 def _known(base: sqlite3.Connection, key: str) -> Progress:
     progress = _progress(base, key)
     if progress is None:
-        raise Refused("Please say who you are first.")
+        raise Refused("Please enter your name first.")
     return progress
 
 
@@ -283,7 +285,7 @@ def _progress(base: sqlite3.Connection, key: str) -> Progress | None:
     total, done = base.execute(count, rater[:1]).fetchone()
     open_ = "SELECT trial, attempt, item, shown, kind FROM tasks WHERE rater = ? AND answered IS NULL"
     rows = base.execute(f"{open_} ORDER BY position LIMIT 2", rater[:1]).fetchall()
-    pages = [Page(row[0], row[1], Task(row[2], _shown(row[3]), row[4])) for row in rows]
+    pages = [Page(row[0], row[1], Task(row[2], _systems(row[3]), row[4])) for row in rows]
     latest = "SELECT trial FROM tasks WHERE rater = ? AND answered IS NOT NULL ORDER BY position DESC LIMIT 1"
     last = base.execute(latest, rater[:1]).fetchone()
     page, upcoming = (*pages, None, None)[:2]
@@ -293,4 +295,4 @@ def _progress(base: sqlite3.Connection, key: str) -> Progress | None:
 def _refuse_unless_answered(base: sqlite3.Connection, key: str, trial: str) -> None:
     query = "SELECT 1 FROM tasks JOIN raters ON raters.id = rater WHERE key = ? AND trial = ? AND answered NOT NULL"
     if base.execute(query, (key, trial)).fetchone() is None:
-        raise Refused("This is not the page that is open now; please load the page again.")
+        raise Refused("This is not the current page; please reload the page.")

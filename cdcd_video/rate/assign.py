@@ -1,4 +1,4 @@
-"""Who sees what, in which order, on which side: drawn for each rater apart, from the study's seed and the rater's name."""
+"""The pages of each rater, their order and sides, randomised by the seed of the study and the name of the rater."""
 
 import hashlib
 import itertools
@@ -17,22 +17,22 @@ class Task:
     """One page of a rater."""
 
     item: str
-    """Its name."""
-    shown: tuple[str, ...]
+    """The name of the item."""
+    systems: tuple[str, ...]
     """Systems from left to right; `NOISE` in an attention check."""
     check: Check = ""
 
 
 def tasks_for(study: Study, rater: str) -> list[Task]:
-    """All pages of a rater, in order; the same rater of the same study always gets the same.
+    """All pages of a rater in order; deterministic for a study and a rater.
 
-    Every system (or pair of systems) comes up equally often, as nearly as the number of tasks allows, and stands equally
-    often on either side. Checks come evenly spread, with the noise equally often on either side, so that a rater who
-    always presses the same key fails half of them. A repeated pair comes back with its sides exchanged.
+    Every system (or pair of systems) occurs equally often, as far as the number of tasks allows, and equally often on each
+    side. Checks are evenly spread, with the noise equally often on each side, so that a rater who always presses the same key
+    fails half of them. A repeated pair has its sides exchanged.
 
     Args:
       study: what is rated.
-      rater: the name, as kept.
+      rater: the normalised name.
     """
     digest = hashlib.sha256(f"{study.seed}/{rater}".encode()).digest()
     rng = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
@@ -64,20 +64,20 @@ def _checks(study: Study, rng: np.random.Generator) -> list[Task]:
 
 
 def _with_repeats(tasks: list[Task], count: int, rng: np.random.Generator) -> list[Task]:
-    """Tasks of the first half come once more, sides exchanged, somewhere in the second half."""
+    """Repeats tasks of the first half, sides exchanged, at random places in the second half."""
     half = len(tasks) // 2
     chosen = rng.permutation(half)[: min(count, half)]
-    again = [Task(tasks[place].item, tasks[place].shown[::-1], "repeat") for place in chosen]
+    again = [Task(tasks[place].item, tasks[place].systems[::-1], "repeat") for place in chosen]
     return _spread(tasks, again, half + rng.random(len(again)) * (len(tasks) - half))
 
 
 def _with_checks(tasks: list[Task], checks: list[Task], rng: np.random.Generator) -> list[Task]:
     places = (np.arange(len(checks)) + rng.random(len(checks))) * len(tasks) / max(len(checks), 1)
-    return _spread(tasks, checks, np.maximum(places, 1))  # a rater first sees something real
+    return _spread(tasks, checks, np.maximum(places, 1))  # the first page is not a check
 
 
 def _spread(tasks: list[Task], more: list[Task], places: np.ndarray) -> list[Task]:
-    """`more` put among `tasks`: each before the task whose number is at or after its place."""
+    """Inserts `more` into `tasks`: each before the task whose number is at or after its place."""
     keyed = [(float(number), task) for number, task in enumerate(tasks)]
     keyed += [(float(place) - 0.5, task) for place, task in zip(np.ceil(places), more, strict=True)]
     return [task for _, task in sorted(keyed, key=lambda pair: pair[0])]

@@ -1,4 +1,4 @@
-"""The SQLite file behind a study's answers: opened, written, read, copied, and honest about what goes wrong."""
+"""The SQLite file of a study's answers: opening, transactions, backup, and errors as messages."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ from cdcd_video import video
 from cdcd_video.errors import UserError
 
 VERSION = 1
-"""Of the tables, kept as the file's `user_version`. 0 is what was written before it was kept; its tables are the same."""
+"""Version of the tables, stored as `user_version`. Files of earlier versions have 0 and the same tables."""
 WAIT_S = 5.0
-"""How long a request waits for another one, or for another program that holds the file."""
+"""How long a request waits for another one, or for another program that locks the file."""
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -33,40 +33,48 @@ _TABLES = (
       PRIMARY KEY (trial, attempt, question)
     )""",
 )
-_LATER = "What you saved before is kept. Please tell whoever sent you here, and press Save again later."
-_STOP = "Please stop here, and tell whoever sent you here."
+_LATER = "Your earlier answers are saved. Please contact the person who sent you the link, and press Save again later."
+_STOP = "Please stop, and contact the person who sent you the link."
 _REASONS = (
-    ("full", "the disk is full; make room", f"the study's disk is full. {_LATER}"),
-    ("locked", "another program holds it; end that", f"another program is using the file. {_LATER}"),
-    ("busy", "another program holds it; end that", f"another program is using the file. {_LATER}"),
-    ("readonly", "it may not be written; change its permissions", f"the file may not be written. {_LATER}"),
-    ("malformed", "it is damaged; stop the server and put a backup in its place", f"the file is damaged. {_STOP}"),
-    ("not a database", "it is damaged; stop the server and put a backup in its place", f"the file is damaged. {_STOP}"),
+    ("full", "the disk is full; free some space", f"the disk of the study is full. {_LATER}"),
+    (
+        "locked",
+        "another program locks it; stop that program",
+        f"another program is using the file of answers. {_LATER}",
+    ),
+    ("busy", "another program locks it; stop that program", f"another program is using the file of answers. {_LATER}"),
+    ("readonly", "it is read-only; change its permissions", f"the file of answers is read-only. {_LATER}"),
+    ("malformed", "it is damaged; stop the server and restore a backup", f"the file of answers is damaged. {_STOP}"),
+    (
+        "not a database",
+        "it is damaged; stop the server and restore a backup",
+        f"the file of answers is damaged. {_STOP}",
+    ),
 )
-"""Words of SQLite's message, what the operator is told, and what a rater is."""
+"""A word of SQLite's message, the message for the operator, and the one for the rater."""
 
 
 class Unavailable(UserError):
-    """The answers cannot be written or read now. Nothing that was acknowledged is lost by it.
+    """The answers cannot be written or read now; acknowledged ones are not lost.
 
     Attributes:
-      for_rater: the same, for the one who waits.
+      for_rater: the message for the rater.
     """
 
     def __init__(self, path: Path, reason: str, for_rater: str):
-        super().__init__(f"cannot keep answers in {path}: {reason}")
+        super().__init__(f"cannot store answers in {path}: {reason}")
         self.for_rater = f"Not saved: {for_rater}"
 
 
 class Database:
-    """One file, a connection that writes and one that reads; safe to use from several threads, and beside other processes.
+    """One file with a connection that writes and one that reads; safe for several threads and processes.
 
     Args:
-      path: an .sqlite file on a local disk; made when missing, for its owner alone.
+      path: an .sqlite file on a local disk; created if missing, readable by its owner alone.
       study: the id of the study whose answers it holds.
 
     Raises:
-      UserError: it cannot be opened, is no database, of a newer version, or of another study.
+      UserError: it cannot be opened, is not a database, or belongs to a newer version or to another study.
     """
 
     def __init__(self, path: Path, study: str):
@@ -77,7 +85,7 @@ class Database:
         self._open: list[sqlite3.Connection] = []
         try:
             self._writer, self._reader = (self._connect() for _ in range(2))
-            with _told(path):
+            with _sqlite_errors(path):
                 # Readers go on while others write.
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 # In WAL mode NORMAL may lose the last commits when the power fails; FULL waits for the disk at each.
@@ -92,7 +100,7 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Closes the file, with everything in it and nothing beside it."""
+        """Closes the file; all data are in it, and none in files beside it."""
         for base in reversed(self._open):
             with contextlib.suppress(sqlite3.Error):  # what was acknowledged is on the disk as it is
                 base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -101,14 +109,14 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction. When the block has ended, what it wrote is on the disk, in the file that has this name.
+        """A transaction; after the block its data are on the disk, in the file of this name.
 
         Raises:
-          Unavailable: it could not be written; nothing of it is kept.
+          Unavailable: the transaction failed and was rolled back.
         """
-        with self._held(self._writing), _told(self._path):
+        with self._held(self._writing), _sqlite_errors(self._path):
             self._check_place()
-            if self._writer.in_transaction:  # the disk refused even to take the last one back
+            if self._writer.in_transaction:  # the last rollback failed
                 self._writer.execute("ROLLBACK")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
@@ -122,12 +130,12 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """One view of the file, whoever writes meanwhile.
+        """A consistent view of the file during concurrent writes.
 
         Raises:
           Unavailable: it could not be read.
         """
-        with self._held(self._reading), _told(self._path):
+        with self._held(self._reading), _sqlite_errors(self._path):
             self._reader.execute("BEGIN")
             try:
                 yield self._reader
@@ -139,7 +147,7 @@ class Database:
         return self._open[-1]
 
     def _prepare(self, study: str) -> None:
-        """Makes the tables, or sees to it that they are those of this study."""
+        """Creates the tables, or checks that they belong to this study."""
         with self.write() as base:
             tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if tables and "meta" not in tables:
@@ -149,7 +157,7 @@ class Database:
             base.execute(f"PRAGMA user_version = {VERSION}")
             base.execute("INSERT OR IGNORE INTO meta VALUES ('study', ?)", (study,))
             if base.execute("SELECT value FROM meta WHERE name = 'study'").fetchone()[0] != study:
-                raise UserError(f"{self._path} holds the answers of another study; move it away")
+                raise UserError(f"{self._path} has the answers of another study; move it away")
 
     @contextlib.contextmanager
     def _held(self, lock: threading.Lock) -> Iterator[None]:
@@ -161,28 +169,28 @@ class Database:
             lock.release()
 
     def _check_place(self) -> None:
-        """A file that was deleted or replaced goes on taking answers that nobody will ever see."""
+        """Checks that the file was not deleted or replaced: answers written to it would be lost."""
         if _inode(self._path) == self._inode:
             return
         if self._rescued is None:
             self._rescued = _rescue(self._writer, self._path)
         saved, for_rater = self._rescued
         reason = f"it was deleted, moved or replaced while serving; {saved}; stop the server and start it again"
-        raise Unavailable(self._path, reason, f"the file is gone. {for_rater}")
+        raise Unavailable(self._path, reason, f"the file of answers is gone. {for_rater}")
 
 
 def backup(path: Path, out: Path) -> None:
-    """Copies the answers into one file, complete in itself, also while they are being served.
+    """Copies the answers to a single file, also while the page is served.
 
     Args:
-      path: a study's `answers.sqlite`.
-      out: where to; nothing may be there yet, whatever it is.
+      path: the `answers.sqlite` of a study.
+      out: the copy; it must not exist.
 
     Raises:
-      UserError: there are no answers, they are damaged, something is at `out`, or the place cannot be written.
+      UserError: there are no answers, they are damaged, or `out` exists or cannot be written.
     """
     if not path.is_file() or path.is_symlink():
-        raise UserError(f"there are no answers in {path.parent} yet; serve the study first")
+        raise UserError(f"there are no answers in {path.parent}; serve the study first")
     with contextlib.closing(_connected(path)) as source:
         _copy(source, path, out)
 
@@ -192,18 +200,18 @@ def _copy(source: sqlite3.Connection, path: Path, out: Path) -> None:
     try:
         with video.refused_by_disk(out):
             if os.path.lexists(out):
-                raise UserError(f"{out} is there already, and a backup never overwrites; name another file")
+                raise UserError(f"{out} exists, and a backup does not overwrite files; name another file")
             out.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            with _told(path), contextlib.closing(sqlite3.connect(part)) as copy:
+            with _sqlite_errors(path), contextlib.closing(sqlite3.connect(part)) as copy:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
                 found = copy.execute("PRAGMA integrity_check").fetchone()[0]
             if found != "ok":
-                raise UserError(f"{path} is damaged ({found}); an older backup may be whole")
+                raise UserError(f"{path} is damaged ({found}); use an older backup")
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            # The name is taken first, so that what somebody put there meanwhile is not overwritten either.
+            # The name is reserved first, so that a file created meanwhile is not overwritten.
             os.close(os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             os.replace(part, out)
     finally:
@@ -212,45 +220,45 @@ def _copy(source: sqlite3.Connection, path: Path, out: Path) -> None:
 
 
 def _rescue(base: sqlite3.Connection, path: Path) -> tuple[str, str]:
-    """Saves what a file that has lost its name still holds, as long as it is open here; says so to operator and rater."""
+    """Copies the data of a deleted file while it is open; returns the messages for operator and rater."""
     out = path.with_name(f"answers-rescued-{time.strftime('%Y%m%d-%H%M%S')}.sqlite")
     try:
         _copy(base, path, out)
     except UserError as error:
-        return f"what it held could not be saved either ({error})", _STOP
-    return f"what it held is in {out}", f"What you saved before is kept. {_STOP}"
+        return f"its data could not be copied ({error})", _STOP
+    return f"its data are in {out}", f"Your earlier answers are saved. {_STOP}"
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    with _told(path):
+    with _sqlite_errors(path):
         base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
-        base.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
+        base.execute("PRAGMA trusted_schema = OFF")  # the file is not trusted
         (version,) = base.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         base.close()
-        raise UserError(f"{path} was written by a newer version of this project; use that one")
+        raise UserError(f"{path} was written by a newer version of this project; use that version")
     return base
 
 
 def _made_private(path: Path) -> tuple[int, int]:
-    """Makes the file when missing; nobody else may read names and token. Returns which file it is."""
+    """Creates the file if missing, readable by its owner alone; returns its device and inode."""
     for beside in ("-wal", "-shm", "-journal"):
         if os.path.islink(f"{path}{beside}"):
-            raise UserError(f"{path}{beside} is a link; move it away")
+            raise UserError(f"{path}{beside} is a link; remove it")
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         handle = os.open(path, flags, 0o600)
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{path} is no plain file; move it away")
+                raise UserError(f"{path} is not a regular file; move it away")
             if stat.S_IMODE(status.st_mode) & 0o077:
                 os.fchmod(handle, 0o600)
         finally:
             os.close(handle)
-    except OSError as error:  # a link is one, too, for O_NOFOLLOW
+    except OSError as error:  # O_NOFOLLOW raises this for a link too
         reason = "it is a link" if os.path.islink(path) else error.strerror
-        raise UserError(f"cannot keep answers in {path} ({reason}); use a folder on a local disk") from error
+        raise UserError(f"cannot store answers in {path} ({reason}); use a folder on a local disk") from error
     return status.st_dev, status.st_ino
 
 
@@ -263,8 +271,8 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """SQLite's errors as sentences."""
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """Turns errors of SQLite into `Unavailable`."""
     try:
         yield
     except sqlite3.Error as error:

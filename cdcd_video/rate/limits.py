@@ -1,4 +1,4 @@
-"""What a visitor may send, and how often the operator is told of the same trouble."""
+"""Limits the size of requests, and how often the operator sees the same error."""
 
 import contextlib
 import sys
@@ -9,19 +9,19 @@ from typing import Any
 
 MAX_BODY_BYTES = 64 * 1024
 QUIET_S = 60.0
-"""The operator reads of one trouble at most once in this time."""
+"""The same error is reported at most once in this time."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-_TOO_LARGE = b"What was sent is too large.\n"
+_TOO_LARGE = b"The request is too large.\n"
 
 
 class BoundedBodies:
-    """Answers 413 to a request whose body is larger than `MAX_BODY_BYTES`, whether or not it says so beforehand (ASGI).
+    """ASGI middleware: answers 413 to requests larger than `MAX_BODY_BYTES`, with or without a Content-Length.
 
     Args:
-      app: is called with whole bodies only.
+      app: receives complete bodies.
     """
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]):
@@ -32,16 +32,16 @@ class BoundedBodies:
             await self._app(scope, receive, send)
             return
         body, more = b"", True
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        while more and _count(told) <= MAX_BODY_BYTES and len(body) <= MAX_BODY_BYTES:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        while more and _count(length) <= MAX_BODY_BYTES and len(body) <= MAX_BODY_BYTES:
             message = await receive()
-            if message["type"] != "http.request":  # the visitor has gone
+            if message["type"] != "http.request":  # the client has disconnected
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        if _count(told) > MAX_BODY_BYTES or len(body) > MAX_BODY_BYTES:
+        if _count(length) > MAX_BODY_BYTES or len(body) > MAX_BODY_BYTES:
             headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_TOO_LARGE))]
-            headers.append((b"connection", b"close"))  # the rest of it is not waited for
+            headers.append((b"connection", b"close"))  # the rest is not read
             await send({"type": "http.response.start", "status": 413, "headers": headers})
             await send({"type": "http.response.body", "body": _TOO_LARGE})
             return
@@ -58,7 +58,7 @@ def _count(header: bytes) -> int:
 
 
 class Operator:
-    """Tells the operator of trouble, one line each, and of the same one not more often than every `QUIET_S`.
+    """Reports errors to the operator, one line each, and the same one at most every `QUIET_S`.
 
     Args:
       write: takes a line; stderr by default.
@@ -67,20 +67,20 @@ class Operator:
     def __init__(self, write: Callable[[str], Any] | None = None):
         self._write = write or _to_stderr
         self._lock = threading.Lock()
-        self._told: dict[str, tuple[float, int]] = {}
+        self._reported: dict[str, tuple[float, int]] = {}
 
-    def tell(self, text: str) -> None:
-        """Says it, or counts it for the next time that it is said."""
+    def report(self, text: str) -> None:
+        """Reports an error, or counts it for the next report."""
         now = time.monotonic()
         with self._lock:
-            last, missed = self._told.get(text, (None, 0))
+            last, missed = self._reported.get(text, (None, 0))
             is_due = last is None or now - last >= QUIET_S
-            self._told[text] = (now, 0) if is_due else (last, missed + 1)
+            self._reported[text] = (now, 0) if is_due else (last, missed + 1)
         if is_due:
-            self._write(f"error: {text}" + (f" ({missed} more times since it was last told)" if missed else ""))
+            self._write(f"error: {text}" + (f" ({missed} more times since the last report)" if missed else ""))
 
 
 def _to_stderr(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads any more
+    with contextlib.suppress(OSError):  # stderr is closed
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

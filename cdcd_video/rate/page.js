@@ -1,43 +1,43 @@
 "use strict";
-// Everything that came from elsewhere (prompts, names, messages) is put in as text, never as markup.
+// Text from elsewhere (prompts, names, messages) is inserted as text, never as markup.
 
 const at = (id) => document.getElementById(id);
 const SECTIONS = ["welcome", "rate", "thanks"];
 const PAUSE_BETWEEN_PLAYS_MS = 700;
 const WORDS = {
   coherence: {
-    asked: ["Coherence", "Do things keep their shape, and move without jumps, flicker or melting?"],
+    asked: ["Coherence", "Do objects keep their shape and move without jumps, flicker or melting?"],
     pair: "Which one is more coherent?",
     single: "How coherent is it?",
-    hint: "shapes hold together; no jumps, flicker or melting",
-    ends: ["falls apart", "without a fault"],
+    hint: "stable shapes; no jumps, flicker or melting",
+    ends: ["not at all", "perfectly"],
   },
   relevance: {
-    asked: ["Relevance", "Does what happens agree with the sentence?"],
-    pair: "Which one does what the sentence says?",
-    single: "Does it do what the sentence says?",
-    hint: "the right things, the right way",
-    ends: ["not at all", "exactly"],
+    asked: ["Relevance", "Does the video show what the caption says?"],
+    pair: "Which one matches the caption better?",
+    single: "How well does it match the caption?",
+    hint: "the right objects and the right motion",
+    ends: ["not at all", "perfectly"],
   },
   first_frame: {
-    asked: ["Fidelity", "Do things and background stay those of the starting picture, apart from what the sentence moves?"],
-    pair: "Which one stays truer to the starting picture?",
-    single: "Does it stay true to the starting picture?",
-    hint: "the same things, colours and background",
-    ends: ["nothing is left", "all is kept"],
+    asked: ["Fidelity", "Do objects and background stay as in the first frame, apart from the motion in the caption?"],
+    pair: "Which one is more faithful to the first frame?",
+    single: "How faithful is it to the first frame?",
+    hint: "the same objects, colours and background",
+    ends: ["not at all", "perfectly"],
   },
 };
 const KEYS = {
-  pair: "A or left arrow: the left one. B or right arrow: the right one. T or 0: no difference. Up and down: another question. " +
-    "Enter: save. R: play again. Space: pause. Z: take the last one back.",
-  single: "1 to 5: the answer. Up and down: another question. Enter: save. R: play again. Space: pause. Z: take the last one back.",
+  pair: "A or left arrow: the left video. B or right arrow: the right video. T or 0: no difference. Up and down: change question. " +
+    "Enter: save. R: play again. Space: pause. Z: undo the last answer.",
+  single: "1 to 5: answer. Up and down: change question. Enter: save. R: play again. Space: pause. Z: undo the last answer.",
 };
 const BY_KEY = {
   pair: { a: -1, arrowleft: -1, t: 0, 0: 0, b: 1, arrowright: 1 },
   single: { 1: 1, 2: 2, 3: 3, 4: 4, 5: 5 },
 };
 const CHOICES = {
-  pair: [[-1, "A", "A, the left one"], [0, "Tie", "no difference"], [1, "B", "B, the right one"]],
+  pair: [[-1, "A", "A, the left video"], [0, "Tie", "no difference"], [1, "B", "B, the right video"]],
   single: [1, 2, 3, 4, 5].map((value) => [value, String(value), String(value)]),
 };
 
@@ -45,7 +45,7 @@ let state = null;
 let here = 0; // the question that a key answers
 let shownAt = 0;
 let busy = false;
-let playing = 0; // which showing of the videos is under way; an older one's timer does nothing
+let playing = 0; // number of the current playback; timers of earlier ones do nothing
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -53,7 +53,7 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function tell(text) {
+function notify(text) {
   at("notice").textContent = text;
   at("notice").hidden = !text;
 }
@@ -64,23 +64,23 @@ async function ask(path, body) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The server cannot be reached. Nothing is lost: what you saved is kept. Please try again.");
+    throw new Error("The server cannot be reached. Your saved answers are kept. Please try again.");
   }
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(content.error || "Something went wrong; please load the page again.");
   return content;
 }
 
-// Sends something, and shows what comes next; whatever is pressed meanwhile is dropped.
+// Sends a request and shows the next page; input in between is ignored.
 async function send(path, body) {
   if (busy) return;
   busy = true;
   update();
   try {
     show(await ask(path, body));
-    tell("");
+    notify("");
   } catch (error) {
-    tell(error.message);
+    notify(error.message);
   } finally {
     busy = false;
     update();
@@ -99,7 +99,7 @@ function show(next) {
   at("who").textContent = state.rater;
   if (section === "thanks") {
     stopVideos();
-    at("summary").textContent = `All ${state.total} answers are kept. You can close this page.`;
+    at("summary").textContent = `All ${state.total} answers are saved. You can close this page.`;
     return undefined;
   }
   return showPage();
@@ -108,8 +108,8 @@ function show(next) {
 function showWelcome() {
   document.querySelector(".title").textContent = state.title;
   const what = state.kind === "pair" ? "two videos side by side" : "one video at a time";
-  const how = state.kind === "pair" ? "say which is better" : "give it 1 to 5";
-  at("explain").textContent = `You will see ${what}, made from a sentence and a starting picture. Watch, then ${how} in:`;
+  const how = state.kind === "pair" ? "choose the better one" : "rate it from 1 to 5";
+  at("explain").textContent = `You will see ${what}, generated from a caption and a first frame. Watch, then ${how} for:`;
   at("asked").replaceChildren(...state.questions.map((name) => element("li", {}, element("b", {}, `${WORDS[name].asked[0]}. `), WORDS[name].asked[1])));
   at("name").value = "";
   at("name").focus();
@@ -190,7 +190,7 @@ function showVideos(addresses) {
   at("stage").append(...addresses.map((src, index) => {
     const video = element("video", { src, muted: true, playsInline: true, preload: "auto", ariaLabel: `video ${names[index]}`.trim() });
     video.addEventListener("ended", replayWhenAllEnded);
-    video.addEventListener("error", () => tell("A video cannot be shown. Please load the page again; if that does not help, tell whoever sent you here."));
+    video.addEventListener("error", () => notify("A video cannot be shown. Please load the page again; if that does not help, contact the person who sent you the link."));
     return element("figure", {}, video, ...(names[index] ? [element("b", { ariaHidden: "true" }, names[index])] : []));
   }));
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -200,7 +200,7 @@ function showVideos(addresses) {
   showPausing();
 }
 
-// Both begin together, every time, so that they can be compared.
+// Both start together, so that they can be compared.
 function replay() {
   playing += 1;
   for (const video of videos()) {

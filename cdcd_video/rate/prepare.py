@@ -1,4 +1,4 @@
-"""Makes a study of folders of videos: matches the files, has them copied, adds the checks."""
+"""Makes a study from folders of videos: matches the files, copies them, adds the checks."""
 
 import base64
 import io
@@ -23,37 +23,37 @@ from cdcd_video.rate.study import Item, Recipe, Study
 from cdcd_video.storage.record_files import MOST_BYTES, record_of
 from cdcd_video.storage.small_file import read_small
 
-_FOREIGN = (OSError, ValueError, KeyError, TypeError, RecursionError)
-"""What reading a .json of another program ends in."""
+_PARSE_ERRORS = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""Exceptions when a .json file of another program is read."""
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
 def make(recipe: Recipe, root: Path, folder: Path) -> Study:
-    """Makes a study and writes it; nothing of what it was made from is needed afterwards.
+    """Makes a study and writes it; the original files are not needed afterwards.
 
     Args:
-      recipe: what it is made from, and how.
-      root: relative paths of the recipe begin here.
-      folder: where to; it must not hold a study yet.
+      recipe: its options.
+      root: of the relative paths in the recipe.
+      folder: of the new study.
 
     Returns:
       The study, as `study.open_study` reads it.
 
     Raises:
-      UserError: a folder, table, video or picture is missing or of no use, or the place cannot be written.
+      UserError: a folder, table, video or picture is missing or unusable, or the folder cannot be written.
     """
     if (folder / "study.json").exists():
-        raise UserError(f"{folder} already holds a study; name another folder, or serve this one")
+        raise UserError(f"{folder} already has a study; name another folder, or serve this one")
     if len(recipe.videos) < (2 if recipe.kind == "pair" else 1):
-        raise UserError("pairs need the videos of two systems: --videos NAME=DIR --videos OTHER=DIR")
+        raise UserError("pairs need two systems: --videos NAME=DIR --videos OTHER=DIR")
     found = {system: _videos_in(root / path) for system, path in recipe.videos.items()}
     table = _read_prompts(root / recipe.prompts) if recipe.prompts else None
     every = list(table) if table is not None else sorted(set().union(*found.values()))
     names = [name for name in every if all(name in files for files in found.values())]
     if not names:
         raise UserError(
-            "no item is there for every system; videos are matched by their file names without the suffix, and"
-            " with the column file of the table of prompts"
+            "no item has a video of every system; videos are matched by file name without suffix, and by the column file of"
+            " the table of prompts; rename the files"
         )
     shelf, clips, items = Shelf(folder), {}, []
     try:
@@ -88,9 +88,9 @@ def make(recipe: Recipe, root: Path, folder: Path) -> Study:
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
-    """Videos of a folder by name: `NAME.mp4`, or `NAME/video.mp4` as `inference.py --out NAME/` writes it."""
+    """The videos of a folder by name: `NAME.mp4`, or `NAME/video.mp4` as `inference.py --out NAME/` writes it."""
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give one with --videos NAME=DIR")
+        raise UserError(f"there is no folder {folder}; name a folder of videos by --videos NAME=DIR")
     found: dict[str, Path] = {}
     for path in sorted([*folder.iterdir(), *folder.glob("*/video.*")]):
         if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file():
@@ -98,10 +98,10 @@ def _videos_in(folder: Path) -> dict[str, Path]:
             if not is_text(name):
                 raise UserError(f"the name of {path} is not UTF-8; rename it")
             if name in found:
-                raise UserError(f"{found[name]} and {path} are both called {name}; rename one")
+                raise UserError(f"{found[name]} and {path} both have the name {name}; rename one")
             found[name] = path
     if not found:
-        raise UserError(f"{folder} holds no video; it needs files ending in {', '.join(SUFFIXES)}")
+        raise UserError(f"{folder} has no video; it needs files ending in {', '.join(SUFFIXES)}")
     return found
 
 
@@ -113,7 +113,7 @@ def _read_prompts(path: Path) -> dict[str, dict[str, Any]]:
         file = texts.pop("file")
         name = Path(file).stem if Path(file).suffix.lower() in SUFFIXES else file
         if name in rows:
-            raise UserError(f"{where}: {name} is named twice; keep one row")
+            raise UserError(f"{where}: {name} occurs twice; keep one row")
         rows[name] = {key: value for key, value in texts.items() if value}
         if "frame" in rows[name]:
             rows[name]["frame"] = confined(path.parent, rows[name]["frame"], where)
@@ -123,15 +123,15 @@ def _read_prompts(path: Path) -> dict[str, dict[str, Any]]:
 def _item(
     name: str, files: Mapping[str, Path], row: Mapping[str, Any], recipe: Recipe, shelf: Shelf
 ) -> tuple[Item, DecodedClip]:
-    """An item, and a probe of one of its videos, which its noise will be like."""
+    """An item, and a small copy of one of its videos, which its noise will resemble."""
     sidecars = {system: _sidecar(path) for system, path in files.items()}
     prompts = {made["prompt"] for made in sidecars.values() if made}
     if "prompt" not in row and len(prompts) > 1:
-        raise UserError(f"the systems drew {name} from different sentences; compare what was asked the same")
+        raise UserError(f"the systems sampled {name} from different captions; compare videos of the same caption")
     prompt = str(row.get("prompt") or next(iter(prompts), ""))
     if "relevance" in recipe.questions and not prompt.strip():
         raise UserError(
-            f"{name} has no prompt; give a table with --prompts, or leave out the question: --questions"
+            f"{name} has no prompt; add a table by --prompts, or leave out the question: --questions"
             f" {' '.join(question for question in recipe.questions if question != 'relevance')}"
         )
     videos = {}
@@ -139,11 +139,11 @@ def _item(
         videos[system], clip = shelf.add_video(path)
     frame = None
     if "first_frame" in recipe.questions:
-        frame = shelf.add_picture(_starting_picture(name, files, row, sidecars, recipe))
+        frame = shelf.add_picture(_given_frame(name, files, row, sidecars, recipe))
     return Item(name=name, prompt=" ".join(prompt.split()), frame=frame, videos=videos), clip
 
 
-def _starting_picture(
+def _given_frame(
     name: str, files: Mapping[str, Path], row: Mapping[str, Any], sidecars: Mapping[str, Any], recipe: Recipe
 ) -> UInt8[np.ndarray, "H W 3"]:
     if "frame" in row:
@@ -155,13 +155,13 @@ def _starting_picture(
             return made["frame"]
     others = " ".join(question for question in recipe.questions if question != "first_frame")
     raise UserError(
-        f"{name} has no starting picture; give the column frame in the table of prompts, or --frames-from NAME of a"
-        f" system whose videos begin with it, or leave out the question: --questions {others}"
+        f"{name} has no first frame; add the column frame to the table of prompts, name by --frames-from a system whose"
+        f" videos begin with it, or leave out the question: --questions {others}"
     )
 
 
 def _sidecar(path: Path) -> dict[str, Any] | None:
-    """Sentence and starting picture from the .json that `inference.py` writes beside a video, if there is one."""
+    """Caption and first frame from the .json that `inference.py` writes beside a video, if there is one."""
     beside = record_of(path)
     if beside is None:
         return None
@@ -174,5 +174,5 @@ def _sidecar(path: Path) -> dict[str, Any] | None:
         content = base64.b64decode(made["frame"]["png_base64"], validate=True)
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             return {"prompt": prompt, "frame": as_array(image)}
-    except (*_FOREIGN, Image.DecompressionBombError):
+    except (*_PARSE_ERRORS, Image.DecompressionBombError):
         return None

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from cdcd_video import video
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.pages.templates import render
 from cdcd_video.rate.analysis import findings
 from cdcd_video.rate.answers import Store
 from cdcd_video.rate.automatic import read_scores
@@ -19,8 +18,8 @@ from cdcd_video.rate.study import Study, open_study
 
 WORDS = {
     "coherence": "Coherence",
-    "relevance": "Relevance to the sentence",
-    "first_frame": "Fidelity to the starting picture",
+    "relevance": "Relevance to the caption",
+    "first_frame": "Fidelity to the first frame",
 }
 
 _FEWEST_ANSWERS = 6  # 2 / 2^6 < 0.05
@@ -29,32 +28,34 @@ _FEWEST_ANSWERS = 6  # 2 / 2^6 < 0.05
 def write(
     folder: Path, scores: Sequence[str], out: Path | None = None, *, names: bool = False, seed: int = 0
 ) -> list[Path]:
-    """Writes the report of a study, in three forms side by side.
+    """Writes the report of a study in three formats.
 
     Args:
-      folder: the study's.
+      folder: of the study.
       scores: files of automatic scores, see `automatic.read_scores`.
-      out: the .html file; the others get its name with .md and .json. None: report.html in the study's folder.
-      names: shows raters by the names they gave.
-      seed: of the redraws.
+      out: the .html file; the others have its name with .md and .json. None: report.html in the folder of the study.
+      names: show the names of raters.
+      seed: of the bootstrap.
 
     Returns:
       The three paths.
 
     Raises:
-      UserError: there is no study, nobody has rated yet, a table is of no use, or the place cannot be written.
+      UserError: there is no study or no answer, a table is unusable, or the files cannot be written.
     """
     out = out or folder / "report.html"
     if out.suffix != ".html":
-        raise UserError(f"the report is a page; name it {out.with_suffix('.html')}")
+        raise UserError(f"--out is {out}, but the report is an HTML page; name it {out.with_suffix('.html')}")
     study = open_study(folder)
     if not (folder / "answers.sqlite").is_file():
-        raise UserError(f"nobody has rated {folder} yet; serve it: python -m cdcd_video.rate serve --study {folder}")
+        raise UserError(f"there are no answers in {folder}; serve it: python -m cdcd_video.rate serve --study {folder}")
     store = Store(folder / "answers.sqlite", study)
     votes, totals = store.votes(), store.totals()
     store.close()
     if not any(not vote.check for vote in votes):
-        raise UserError(f"no answer to {folder} has been saved yet; report again when there are some")
+        raise UserError(
+            f"there are no answers in {folder} except to checks; run the report again when raters have answered more"
+        )
     metrics = read_scores(scores, study)
     facts = rater_facts(study, votes, totals)
     kept = {one.rater for one in facts if one.kept}
@@ -62,15 +63,17 @@ def write(
     counted = findings(study, [vote for vote in votes if vote.rater in kept], metrics, seed)
     content = {
         "study": _about(study),
-        "rule": f"a rater counts who passed at least {PASS_SHARE:.0%} of the attention checks they answered",
+        "rule": f"those who passed at least {PASS_SHARE:.0%} of the attention checks that they answered",
         "intervals": {"confidence": CONFIDENCE, "redraws": RESAMPLES, "seed": seed},
-        "raters": [_told(one, number, names) for number, one in enumerate(facts, 1)],
+        "raters": [_facts_of(one, number, names) for number, one in enumerate(facts, 1)],
         "questions": {name: {"kept": counted.get(name), "all": every[name]} for name in study.questions},
     }
     page = content | {"words": WORDS, "verdicts": [_verdict(study, content, name) for name in study.questions]}
+    filters = {"number": _number, "share": _percent, "between": _between, "plain": _plain}
+    here = Path(__file__).parent
     files = {
-        out: _environment(html=True).get_template("report.html").render(page),
-        out.with_suffix(".md"): _environment(html=False).get_template("report.md").render(page),
+        out: render(here / "report.html", page, filters),
+        out.with_suffix(".md"): render(here / "report.md", page, filters),
         out.with_suffix(".json"): json.dumps(content, indent=1, allow_nan=False) + "\n",
     }
     for path, text in files.items():
@@ -84,16 +87,16 @@ def _about(study: Study) -> dict[str, Any]:
     return about | {"questions": list(study.questions), "num_items": len(study.items), "left_out": len(study.left_out)}
 
 
-def _told(one: RaterFacts, number: int, names: bool) -> dict[str, Any]:
+def _facts_of(one: RaterFacts, number: int, names: bool) -> dict[str, Any]:
     facts = dict(vars(one))
     return facts | {"rater": one.rater if names else f"R{number}"}
 
 
 def _verdict(study: Study, content: dict[str, Any], name: str) -> dict[str, str]:
-    """One sentence about one question, from the raters that count."""
+    """One sentence about one question, from the counted raters."""
     found = content["questions"][name]["kept"]
     if found is None:
-        return {"title": WORDS[name], "text": "No rater passed the checks, so nothing can be said."}
+        return {"title": WORDS[name], "text": "No rater passed the checks, so there is no result."}
     systems = [(facts["value"], system) for system, facts in found["systems"].items() if facts["value"] is not None]
     value, best = max(systems)
     facts = found["systems"][best]
@@ -107,11 +110,10 @@ def _verdict(study: Study, content: dict[str, Any], name: str) -> dict[str, str]
         gaps = [pair["low"] if pair["first"] == best else -pair["high"] for pair in others]
         is_clear = bool(gaps) and min(gaps) > 0
         text = f"{best} has the highest mean, {value:.2f} of 5 [{_between(facts)}]"
-    # Fewer answers cannot be told from a coin's at the level of 5 %, though they all agree, and drawn again their interval
-    # has no width.
+    # Fewer answers are not significant at 5 %, even if all agree; their bootstrap interval has no width.
     is_clear &= facts["n"] >= _FEWEST_ANSWERS
     if not is_clear and len(study.systems) > 1:
-        text = f"no winner can be told from these votes; {text}"
+        text = f"there is no significant winner; {text}"
     return {"title": WORDS[name], "text": f"{text}."}
 
 
@@ -119,31 +121,18 @@ def _share(facts: dict[str, Any]) -> str:
     return f"{facts['value']:.0%} [{_between(facts, 'share')}]"
 
 
-def _environment(*, html: bool) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": _number,
-        "share": lambda value: "-" if value is None else f"{value:.0%}",
-        "between": _between,
-        "plain": _plain,
-    }
-    return environment
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _plain(text: str) -> str:
-    """A name or title that somebody gave, as Markdown that shows it and does nothing else: no markup, no link, no cell."""
-    shown = re.sub(r"[\\`*\[\]|~$#!:@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", " ".join(str(text).split()))
-    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Escapes a name or title for Markdown: no markup, no link, no cell."""
+    escaped = re.sub(r"[\\`*\[\]|~$#!:@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", " ".join(str(text).split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _between(facts: dict[str, Any], kind: str = "number") -> str:
-    """An interval in words; empty where there is none."""
+    """An interval as text; empty where there is none."""
     if facts["low"] is None:
         return ""
     if kind == "share":

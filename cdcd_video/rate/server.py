@@ -1,4 +1,4 @@
-"""The page's server: who asks, what they see next, what they answered. Names of systems and files never leave it."""
+"""The web server of the rating page. It never sends the names of systems and files."""
 
 import hmac
 import socket
@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdcd_video.errors import UserError
-from cdcd_video.rate.address import is_asked_for_here
+from cdcd_video.pages.templates import STYLE
+from cdcd_video.rate.address import names_this_machine
 from cdcd_video.rate.answers import Page, Progress, Refused, Store
 from cdcd_video.rate.database import Unavailable
 from cdcd_video.rate.limits import BoundedBodies, Operator
@@ -19,7 +20,9 @@ from cdcd_video.storage.small_file import Unreadable
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_STATIC = {"/page.css": "text/css", "/page.js": "text/javascript"}
+_HERE = Path(__file__).parent
+_STATIC = {"/style.css": STYLE, "/page.css": _HERE / "page.css", "/page.js": _HERE / "page.js"}
+_KINDS = {".css": "text/css", ".js": "text/javascript"}
 _TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".png": "image/png"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -29,7 +32,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _YEAR_S = 365 * 24 * 3600
-_NEEDED = "the rating page needs FastAPI and uvicorn; in the project's folder: python -m pip install '.[rate]'"
+_NEEDED = "the rating page needs FastAPI and uvicorn; run python -m pip install '.[rate]' in the folder of the project"
 
 
 class _Body(BaseModel):
@@ -37,13 +40,13 @@ class _Body(BaseModel):
 
 
 class Entrance(_Body):
-    """A rater says who they are."""
+    """The name of a rater."""
 
     name: str = Field(max_length=1000)
 
 
 class Answer(_Body):
-    """What a rater says about a page."""
+    """The answers to a page."""
 
     trial: str = Field(max_length=100)
     attempt: int
@@ -52,13 +55,13 @@ class Answer(_Body):
 
 
 class Undo(_Body):
-    """A rater takes the last answer back."""
+    """Undoes the last answer."""
 
     trial: str = Field(max_length=100)
 
 
 def serve(app: "FastAPI", opened: socket.socket) -> None:
-    """Answers until Ctrl-C.
+    """Runs the server until Ctrl-C.
 
     Args:
       app: of `create_app`.
@@ -83,12 +86,11 @@ def create_app(
 
     Args:
       study: what is rated.
-      store: where answers go.
-      folder: the study's, which holds the media.
-      is_public: every visitor must show the store's token, as it is at that time. Otherwise this machine alone is served:
-        requests that name another host are refused, so that no web page can reach it through a name that it makes resolve
-        to here.
-      operator: is told what visitors cannot mend.
+      store: of the answers.
+      folder: of the study, with its media.
+      is_public: every visitor must send the current token of the store. Otherwise only this machine is served, and requests
+        with another Host header are refused, which prevents DNS rebinding.
+      operator: receives errors that raters cannot fix.
 
     Raises:
       UserError: FastAPI is not installed.
@@ -110,24 +112,24 @@ def create_app(
         # Lax and not Strict: a link in a mail leads here across a redirect. Posts from other pages carry no Lax cookie.
         response.set_cookie(cookie, value, max_age=_YEAR_S, httponly=True, samesite="lax")
 
-    def unkept(_: Request | None, error: Unavailable) -> JSONResponse:
-        operator.tell(str(error))
+    def unavailable(_: Request | None, error: Unavailable) -> JSONResponse:
+        operator.report(str(error))
         return JSONResponse({"error": error.for_rater}, 503)
 
     async def may_enter(request: Request) -> bool:
         if not is_public:
-            return is_asked_for_here(request.headers.get("host", ""))
-        shown = request.query_params.get("token", request.cookies.get(token_cookie, ""))
-        return hmac.compare_digest(shown.encode(), (await run_in_threadpool(store.token)).encode())
+            return names_this_machine(request.headers.get("host", ""))
+        given = request.query_params.get("token", request.cookies.get(token_cookie, ""))
+        return hmac.compare_digest(given.encode(), (await run_in_threadpool(store.token)).encode())
 
     async def admitted(request: Request, call_next: Any) -> Any:
         try:
             if not await may_enter(request):
-                return PlainTextResponse("Not allowed. Use the whole link that you were given.\n", 403)
+                return PlainTextResponse("Access denied. Open the complete link that you received.\n", 403)
         except Unavailable as error:
-            return unkept(None, error)
+            return unavailable(None, error)
         if request.method == "POST" and request.headers.get("content-type", "") != "application/json":
-            return PlainTextResponse("Send JSON.\n", 415)
+            return PlainTextResponse("The request must be JSON.\n", 415)
         return await call_next(request)
 
     @app.middleware("http")
@@ -137,7 +139,7 @@ def create_app(
             response.headers.setdefault(name, value)
         return response
 
-    app.add_exception_handler(Unavailable, unkept)
+    app.add_exception_handler(Unavailable, unavailable)
 
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> JSONResponse:
@@ -145,22 +147,23 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": "The request is not understood; please load the page again."}, 422)
+        return JSONResponse({"error": "The request is invalid; please reload the page."}, 422)
 
     @app.get("/")
     def page(request: Request) -> Any:
-        if "token" in request.query_params and is_public:  # out of the address bar, into a cookie
+        if "token" in request.query_params and is_public:  # moved from the address bar to a cookie
             others = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
             response = RedirectResponse(f"/?{others}" if others else "/", 303)
             keep(response, token_cookie, request.query_params["token"])
             return response
-        return FileResponse(Path(__file__).with_name("page.html"), media_type="text/html")
+        return FileResponse(_HERE / "page.html", media_type="text/html")
 
+    @app.get("/style.css")
     @app.get("/page.css")
     @app.get("/page.js")
     def static(request: Request) -> FileResponse:
-        path = request.url.path
-        return FileResponse(Path(__file__).with_name(path[1:]), media_type=_STATIC[path])
+        path = _STATIC[request.url.path]
+        return FileResponse(path, media_type=_KINDS[path.suffix])
 
     @app.get("/media/{name}")
     def media(name: str) -> Any:
@@ -169,7 +172,7 @@ def create_app(
         try:
             path = media_file(folder, study.media[name])
         except Unreadable as error:
-            operator.tell(str(error))
+            operator.report(str(error))
             return PlainTextResponse("This file is missing.\n", 404)
         headers = {"Cache-Control": "private, max-age=86400"}
         return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)
@@ -198,25 +201,25 @@ def create_app(
 
     @app.post("/api/undo")
     def undo(given: Undo, request: Request) -> dict[str, Any]:
-        return _state(study, store.take_back(request.cookies.get(rater_cookie, ""), given.trial))
+        return _state(study, store.undo(request.cookies.get(rater_cookie, ""), given.trial))
 
     return app
 
 
 def _state(study: Study, progress: Progress | None) -> dict[str, Any]:
-    """All that a rater's browser is told."""
-    told: dict[str, Any] = {"title": study.title, "kind": study.kind, "questions": study.questions, "rater": None}
+    """Everything that the browser of a rater receives."""
+    state: dict[str, Any] = {"title": study.title, "kind": study.kind, "questions": study.questions, "rater": None}
     if progress is not None:
-        told |= {"rater": progress.rater, "done": progress.done, "total": progress.total, "last": progress.last}
-        told |= {"page": _told(study, progress.page), "upcoming": _told(study, progress.upcoming)}
-    return told
+        state |= {"rater": progress.rater, "done": progress.done, "total": progress.total, "last": progress.last}
+        state |= {"page": _page(study, progress.page), "upcoming": _page(study, progress.upcoming)}
+    return state
 
 
-def _told(study: Study, page: Page | None) -> dict[str, Any] | None:
+def _page(study: Study, page: Page | None) -> dict[str, Any] | None:
     if page is None:
         return None
     item = next(item for item in study.items if item.name == page.task.item)
-    names = [item.noise if system == NOISE else item.videos[system] for system in page.task.shown]
+    names = [item.noise if system == NOISE else item.videos[system] for system in page.task.systems]
     return {
         "trial": page.trial,
         "attempt": page.attempt,

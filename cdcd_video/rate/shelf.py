@@ -1,4 +1,4 @@
-"""The media folder of a study: videos that every browser plays, pictures and noise, under names that say nothing."""
+"""The media folder of a study: videos that every browser plays, pictures and noise, under random names."""
 
 import hashlib
 import secrets
@@ -22,15 +22,15 @@ from cdcd_video.rate.study import Media
 _NOISE_BLOCK_PX = 8
 _PROBE_PX = 64
 _TOLERANCE_S = 0.02
-"""By how much a frame of a video that is written anew may come early or late: uneven times cannot be kept there."""
+"""Largest change of a frame's time in a re-encoded video, which cannot keep uneven times."""
 _HDR = (16, 18)
 """PQ and HLG, by their numbers in ITU-T H.273."""
-_WAY_OUT = "convert it to H.264 of 8 bits: ffmpeg -i FILE -c:v libx264 -crf 16 -pix_fmt yuv420p NEW.mp4"
+_WAY_OUT = "convert it to 8-bit H.264: ffmpeg -i FILE -c:v libx264 -crf 16 -pix_fmt yuv420p NEW.mp4"
 
 
 @dataclass(frozen=True)
 class _Played:
-    """Of a codec, what Chromium, Firefox and Safari all play, and in which containers (the first one by default)."""
+    """The profiles of a codec that Chromium, Firefox and Safari all play, and their containers (the first by default)."""
 
     containers: tuple[str, ...]
     profiles: frozenset[str | None]
@@ -46,14 +46,14 @@ _PLAYED = {
     "vp9": _Played(("webm", "mp4"), frozenset({"Profile 0"}), frozenset({"yuv420p"})),
     "av1": _Played(("mp4", "webm"), frozenset({"Main"}), frozenset({"yuv420p", "yuv420p10le"})),
 }
-"""By FFmpeg's names of codec, profile and layout of pixels."""
+"""By FFmpeg's names of codec, profile and pixel format."""
 
 
 class Shelf:
-    """What a study shows, in its folder.
+    """The media files of a study.
 
     Args:
-      folder: the study's.
+      folder: of the study.
     """
 
     def __init__(self, folder: Path):
@@ -61,23 +61,23 @@ class Shelf:
         self._folder = folder
 
     def clear(self) -> None:
-        """Takes away what was put there."""
+        """Deletes the files."""
         for media in self.media.values():
             (self._folder / media.file).unlink(missing_ok=True)
 
     def add_video(self, path: Path) -> tuple[str, DecodedClip]:
-        """Copies the pictures of a video, bit for bit, without its sound and without what its header tells.
+        """Copies the video stream bit for bit, without sound and metadata.
 
-        What stands otherwise than it is coded, in a way that not every browser heeds, is written anew as it is shown.
+        A video with an orientation that not every browser applies is re-encoded in that orientation.
 
         Args:
           path: the file; its content decides, not its suffix.
 
         Returns:
-          Its name in `media`, and a probe: all its frames, small.
+          Its name in `media`, and all its frames in small size.
 
         Raises:
-          UserError: it cannot be read, or not every browser plays it as it is.
+          UserError: it cannot be read, or some browser does not play it.
         """
         clip = read_clip(path, size_px=_PROBE_PX)
         try:
@@ -91,15 +91,15 @@ class Shelf:
                     _copy(container, Source(container, Fraction(0)).stream, part, kind)
             else:
                 video.save_parts((frame[None] for frame in _frames(path, clip)), file, clip.fps)
-        except (Refused, av.FFmpegError, ValueError) as error:  # read_clip found no fault, so it is the copy's
+        except (Refused, av.FFmpegError, ValueError) as error:  # read_clip succeeded, so the copy failed
             raise UserError(f"{path} cannot be copied ({error}); {_WAY_OUT}") from error
         self._note(name, file, _sha256(path), len(clip.frames) / clip.fps)
         if not _shows_the_same(file, clip, is_exact=is_heeded):
-            raise UserError(f"a copy of {path} does not show what it shows itself; {_WAY_OUT}")
+            raise UserError(f"a copy of {path} differs from the original; {_WAY_OUT}")
         return name, clip
 
     def add_picture(self, pixels: UInt8[np.ndarray, "H W 3"]) -> str:
-        """Keeps a picture, and returns its name in `media`."""
+        """Stores a picture, and returns its name in `media`."""
         name, file = self._place(".png")
         with video.whole_file(file) as part:
             Image.fromarray(pixels).save(part, "PNG")
@@ -107,7 +107,7 @@ class Shelf:
         return name
 
     def add_noise(self, like: DecodedClip, seed: int) -> str:
-        """Makes frozen noise as long and as large as a video is shown, and returns its name in `media`."""
+        """Stores frozen noise of the size and duration of a video, and returns its name in `media`."""
         name, file = self._place(".mp4")
         rng = np.random.Generator(np.random.Philox(key=seed))
         height, width = (max(_NOISE_BLOCK_PX, side) for side in (like.source_height, like.source_width))
@@ -136,7 +136,7 @@ def first_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _frames(path: Path, probe: DecodedClip) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Every frame of a video as players show it."""
+    """Every frame of a video in its display orientation."""
     height, width = probe.source_height, probe.source_width
     side = max(height, width)  # of the square that holds a frame without resizing it
     top, left = (side - height) // 2, (side - width) // 2
@@ -147,18 +147,18 @@ def _frames(path: Path, probe: DecodedClip) -> Iterator[UInt8[np.ndarray, "H W 3
 
 
 def _is_heeded(placing: Placing, kind: str) -> bool:
-    """Whether every browser shows a frame as its display matrix says.
+    """Whether every browser applies the display matrix.
 
-    Firefox (153) turns mp4 by quarters. It leaves alone what is mirrored, and in WebM what is turned; others do not.
+    Firefox (153) applies quarter turns in mp4, but neither mirroring nor turns in WebM; the others apply all.
     """
     how = orientation(placing)
     return how == "as coded" or (how == "turned" and kind == "mp4")
 
 
 def _container_for(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> str:
-    """Which container the copy gets; refuses what a browser would not play, or not as it is meant."""
+    """The container of the copy; refuses what some browser would not play correctly."""
     if any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()):
-        raise UserError(f"{path} has transparent pixels, behind which browsers show the page; lay it over white first")
+        raise UserError(f"{path} has transparent pixels; put it on a white background first")
     codec = stream.codec_context.codec.canonical_name
     profile, layout = stream.profile, stream.codec_context.pix_fmt
     played = _PLAYED.get(codec)
@@ -168,7 +168,7 @@ def _container_for(path: Path, container: av.container.InputContainer, stream: a
         kind = f"{codec} ({', '.join(filter(None, (profile, layout)))})"
         raise UserError(f"{path} is coded as {kind}, which some browsers do not play; {_WAY_OUT}")
     if stream.codec_context.color_trc in _HDR:
-        raise UserError(f"{path} is HDR, which every browser and screen shows otherwise; convert it to SDR")
+        raise UserError(f"{path} is HDR, which browsers and screens show differently; convert it to SDR")
     own = "mp4" if "mp4" in container.format.name.split(",") else "webm"
     return own if own in played.containers else played.containers[0]
 
@@ -176,11 +176,11 @@ def _container_for(path: Path, container: av.container.InputContainer, stream: a
 def _copy(container: av.container.InputContainer, stream: av.VideoStream, part: Path, kind: str) -> None:
     options = {"movflags": "+faststart"} if kind == "mp4" else {}
     with av.open(str(part), "w", format=kind, options=options) as out:
-        # opaque: as it is. Otherwise PyAV looks for an encoder by the name of the decoder, which AV1 has not.
+        # opaque: a plain copy. Otherwise PyAV looks for an encoder by the name of the decoder, which AV1 lacks.
         copy = out.add_stream_from_template(stream, opaque=True)
         copy.metadata.clear()
         for packet in container.demux(stream):
-            if packet.size:  # the last one is empty and says that nothing follows
+            if packet.size:  # the last packet is empty and marks the end
                 packet.stream = copy
                 out.mux(packet)
 

@@ -1,4 +1,4 @@
-"""How often each system is preferred: Bradley-Terry with ties, for many redraws of the votes at once."""
+"""The Bradley-Terry model with ties, fitted to many resamples of the votes at once."""
 
 import itertools
 
@@ -25,14 +25,14 @@ def fit(
     P(i preferred) : P(j preferred) : P(tie) = s_i : s_j : nu sqrt(s_i s_j). It is an exponential family, so the
     likelihood is concave in the logarithms and Newton's method finds its one maximum, for all rows at once.
 
-    Where a system wins always, or is never compared, there is no finite maximum. So each system is also compared
-    `prior` times with a ghost of strength 1, a third of it won, lost and tied. It pulls all strengths together, by next
-    to nothing once there are some dozens of votes.
+    Where a system always wins, or is never compared, there is no finite maximum. As a prior, each system is therefore also
+    compared `prior` times with a virtual system of strength 1, with a third each of wins, losses and ties. Its effect is
+    negligible for dozens of votes.
 
     Args:
-      counts: for each row (a redraw of the votes, say), pair of `pairs_of` and outcome, how often it happened.
+      counts: for each row (such as a resample of the votes), pair of `pairs_of` and outcome, how often it happened.
       num_systems: S.
-      prior: comparisons of each system with the ghost.
+      prior: comparisons of each system with the virtual one.
 
     Returns:
       Log-strengths with mean 0, (R, S), and log nu, (R,).
@@ -42,16 +42,16 @@ def fit(
     for row, (first, second) in enumerate(pairs):
         design[row, WIN, first] = design[row, LOSS, second] = design[row, TIE, num_systems] = 1
         design[row, TIE, [first, second]] = 0.5
-    for system in range(num_systems):  # the ghost's log-strength is 0, so it needs no column
+    for system in range(num_systems):  # the log-strength of the virtual system is 0, so it needs no column
         row = len(pairs) + system
         design[row, WIN, system] = design[row, TIE, num_systems] = 1
         design[row, TIE, system] = 0.5
-    ghost = np.full((len(counts), num_systems, 3), prior / 3)
-    counts = np.concatenate([counts, ghost], axis=1)
+    virtual = np.full((len(counts), num_systems, 3), prior / 3)
+    counts = np.concatenate([counts, virtual], axis=1)
     totals = counts.sum(axis=2, keepdims=True)
     squares = design[..., :, None] * design[..., None, :]
     found = np.zeros((len(counts), size))
-    # Without the ghost the mean of the strengths is free; the small ridge fixes it and moves nothing else.
+    # Without the prior the mean of the strengths is free; the small ridge fixes it and changes nothing else.
     ridge = 1e-9 * np.eye(size)
     for _ in range(_MOST_STEPS):
         share = _softmax(np.einsum("pkd,rd->rpk", design, found))
@@ -70,7 +70,7 @@ def fit(
 
 
 def preferred(strengths: Float[np.ndarray, "R S"], log_nu: Float[np.ndarray, " R"]) -> Float[np.ndarray, "R S"]:
-    """How often a system is preferred to another one drawn at random, a tie counting half; 0.5 is the average.
+    """How often a system is preferred to a random other one, ties counted half; 0.5 is the average.
 
     Args:
       strengths: log-strengths of `fit`.

@@ -21,7 +21,7 @@ def _plain(value: float) -> float | None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.codec", description=__doc__)
     parser.add_argument("--checkpoint", default="sprites", help="a shipped name, a run folder or a model folder")
-    parser.add_argument("--num-clips", type=int, default=96, help="validation clips")
+    parser.add_argument("--num-clips", type=int, default=96, help="number of validation clips")
     args = parser.parse_args()
     if args.num_clips < 1:
         raise UserError("--num-clips must be at least 1")
@@ -46,7 +46,7 @@ def main() -> int:
         ]
         return np.max(masks, axis=0) > 0.5
 
-    def look(at: Neighbours) -> dict[str, float]:
+    def space_of(at: Neighbours) -> dict[str, float]:
         known = {
             f"clip_{name}": x for name, x in space_metrics(at.clip_embedding, at.values, at.text_embedding).items()
         }
@@ -55,7 +55,7 @@ def main() -> int:
 
     is_sprites = model.config.data.kind == "sprites"
     num_clips = min(args.num_clips, len(clips))
-    figures = codec_metrics_of(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, look)
+    figures = codec_metrics_of(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, space_of)
     line = {"model_sha256": model.digest, "clips": num_clips, **{name: _plain(x) for name, x in figures.items()}}
     if is_sprites:
         line["motion_probe"] = motion_probe(model.clip)

@@ -1,4 +1,4 @@
-"""Commands of developers: what `python -m cdcd_video.tools.NAME` runs lies in `tools/dev`, which is not installed."""
+"""Commands for developers: `python -m cdcd_video.tools.NAME` runs modules of `tools/dev`, which is not installed."""
 
 import importlib
 import sys
@@ -23,7 +23,7 @@ def run(module: str) -> None:
             if not (error.name or "").startswith("cdcd_video.tools.dev"):
                 raise
             raise UserError(
-                "this is a developers' tool, which the installed package lacks; run it in a checkout"
+                "this is a tool for developers, which is not part of the installed package; run it in a checkout"
             ) from None
         return found.main()
 

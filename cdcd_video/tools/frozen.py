@@ -1,4 +1,4 @@
-"""Do a model's roll-outs go on moving? The alarm's own figure, for models that are trained already."""
+"""Measures the motion in roll-outs of trained models, by the metric of the training alarm."""
 
 import argparse
 import sys
@@ -41,8 +41,10 @@ def main() -> int:
             with torch.no_grad():
                 found = rollout_health.roll_outs(pipe.sampler, model.codec, config, CodeCache(cache), device)
             ratio = found.get("rolled_motion_ratio")
-            told = "nothing moves in its clips" if ratio is None else f"{ratio:.3f}"
-            print(f"{Path(name).name:<24} rolled_motion_ratio {told}", *health.alarms(found, 1.0), sep="  ", flush=True)
+            value = "none (its clips have no motion)" if ratio is None else f"{ratio:.3f}"
+            print(
+                f"{Path(name).name:<24} rolled_motion_ratio {value}", *health.alarms(found, 1.0), sep="  ", flush=True
+            )
     return 0
 
 

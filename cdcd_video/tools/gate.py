@@ -1,4 +1,4 @@
-"""Does the object set off as the sentence says? One step from a still frame, in seconds; prints one line of JSON."""
+"""Measures single-step motion: whether an object moves as the caption says in one sampled step. Prints a line of JSON."""
 
 import argparse
 import json
@@ -10,13 +10,13 @@ from cdcd_video.errors import UserError, exit_code
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.gate", description=__doc__)
     parser.add_argument("--checkpoint", default="sprites", help="a shipped name, a run folder or a model folder")
-    parser.add_argument("--num-scenes", type=int, default=64, help="scenes: one object, eight directions and still")
+    parser.add_argument("--num-scenes", type=int, default=64, help="scenes of one object (default: %(default)s)")
     parser.add_argument("--split", choices=("val", "heldout", "train"), default="val")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the drawing")
-    parser.add_argument("--steps", type=int, help="reverse steps per frame (default: the model's)")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
-    parser.add_argument("--temperature", type=float, help="temperature of the draws (default: the model's)")
-    parser.add_argument("--batch", type=int, default=64, help="videos drawn at a time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes and of sampling")
+    parser.add_argument("--steps", type=int, help="reverse steps per frame (default: that of the model)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: that of the model)")
+    parser.add_argument("--temperature", type=float, help="sampling temperature (default: that of the model)")
+    parser.add_argument("--batch", type=int, default=64, help="videos sampled at a time")
     args = parser.parse_args()
     if args.num_scenes < 1 or args.batch < 1:
         raise UserError("--num-scenes and --batch must be at least 1")

@@ -1,6 +1,6 @@
-"""What the contrast as guidance does to videos of the built-in world, by its strength; a line of JSON and a folder each.
+"""Evaluates contrastive guidance at several strengths on videos of the built-in world; a line of JSON and a folder each.
 
-The same scenes, sentences and seeds at every strength, so `evaluate.py --compare` on the folders says what differs.
+Scenes, captions and seeds are the same at every strength, so the folders can be compared by `evaluate.py --compare`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
 
 METRICS = ("sprites", "motion", "clip_text", "clip_first", "smoothness")
-SHOWN = (
+PRINTED = (
     *("does_right_thing", "all_right", "position_error", "identity_iou", "background_psnr"),
     *("motion_ratio", "clip_text", "clip_first", "step_length"),
 )
@@ -23,15 +23,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.guidance", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
-    add("--strengths", type=float, nargs="+", default=[0.0, 10.0, 100.0, 1000.0], metavar="C", help="0 is off")
+    add(
+        "--strengths",
+        type=float,
+        nargs="+",
+        default=[0.0, 10.0, 100.0, 1000.0],
+        metavar="C",
+        help="strengths of contrastive guidance; 0 is off",
+    )
     add("--steps", type=int, nargs="+", default=[1, 4], metavar="S", help="reverse steps per frame")
-    add("--num-videos", type=int, default=64, metavar="N", help="scenes, each drawn with two sentences (default: 64)")
-    add("--num-frames", type=int, default=16, metavar="F", help="the given one included (default: 16)")
+    add("--num-videos", type=int, default=64, metavar="N", help="scenes, each sampled with two captions (default: 64)")
+    add(
+        "--num-frames", type=int, default=16, metavar="F", help="frames per video, the given one included (default: 16)"
+    )
     add("--split", choices=("val", "heldout", "train"), default="val")
-    add("--seed", type=int, default=0, help="of scenes, drawing and intervals (default: 0)")
-    add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
+    add("--seed", type=int, default=0, help="seed of scenes, sampling and intervals (default: 0)")
+    add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--out", type=Path, metavar="DIR", help="default: out/guidance, or the next free name")
+    add("--out", type=Path, metavar="DIR", help="output folder (default: out/guidance, or the next free name)")
     args = parser.parse_args()
     if args.num_videos < 1 or args.batch < 1 or args.num_frames < 2 or args.seed < 0:
         raise UserError("--num-videos and --batch must be at least 1, --num-frames 2 and --seed 0")
@@ -40,7 +49,7 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """What the options ask for, into the folder `args.out`."""
+    """Runs the evaluations and writes to the folder `args.out`."""
     from tqdm import tqdm
 
     from cdcd_video import evaluation
@@ -55,18 +64,18 @@ def measure(args: argparse.Namespace) -> None:
     benches = [
         evaluation.prepare(pipe, protocol, METRICS, args.device, num_steps=steps, contrast=strength)
         for steps, strength in cells
-    ]  # a dial out of its range is told before anything is drawn
-    rows = ("model", "counterfactual")
-    with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="drawing", unit="frame") as bar:
+    ]  # a parameter out of range is an error before anything is sampled
+    systems = ("model", "counterfactual")
+    with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="sampling", unit="frame") as bar:
         for (steps, strength), bench in zip(cells, benches, strict=True):
-            found = bench.run(args.batch, bar.update, rows)
+            found = bench.run(args.batch, bar.update, systems)
             report.write(found, bench.settled, bench.facts(), args.out / f"steps-{steps}-contrast-{strength:g}")
             line = {"num_steps": steps, "contrast": strength, "drawing_s": found.seconds["drawing"]}
-            tqdm.write(json.dumps(line | shown(found.scores)), file=sys.stdout)
+            tqdm.write(json.dumps(line | selected(found.scores)), file=sys.stdout)
 
 
-def shown(scores) -> dict[str, list[float | None]]:
-    """Scores of whole videos as [value, low, high, n]; `obeyed` is for the same images with another sentence."""
+def selected(scores) -> dict[str, list[float | None]]:
+    """Scores of whole videos as [value, low, high, n]; `obeyed` is for the same images with another caption."""
     whole = {
         (score.row, score.metric): [score.value, score.low, score.high, score.n]
         for score in scores
@@ -78,7 +87,7 @@ def shown(scores) -> dict[str, list[float | None]]:
         if (score.row, score.metric, score.group) == ("counterfactual", "does_right_thing", "sentence=changed")
         and score.frame is None
     ]
-    return {name: whole["model", name] for name in SHOWN} | {"obeyed": changed[0]}
+    return {name: whole["model", name] for name in PRINTED} | {"obeyed": changed[0]}
 
 
 if __name__ == "__main__":

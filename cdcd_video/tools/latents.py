@@ -1,4 +1,4 @@
-"""The latent space seen: clusters around the source image, trajectories, frames between frames; writes a page."""
+"""Studies the latent space of a model: clusters by source image, trajectories, frames between frames. Writes a page."""
 
 import argparse
 import json
@@ -8,13 +8,13 @@ from pathlib import Path
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
 
-SHOWN = (
+PRINTED = (
     ("purity", "silhouette", "retrieval@1", "alignment", "uniformity"),
     ("caption_silhouette", "caption_retrieval@1", "caption_spread"),
     ("step_length", "curvature", "distance_to_real", "distance_to_own", "distance_in_time"),
     ("inbetween_psnr", "inbetween_object_psnr", "inbetween_position_error", "inbetween_identity_iou"),
 )
-"""Scores on the terminal, in this order; the page and the file have them all."""
+"""Scores that are printed, in this order; the page and the JSON file have all."""
 
 
 def main() -> None:
@@ -24,14 +24,19 @@ def main() -> None:
     add("--data", default="sprites", metavar="sprites|DIR", help="sprites, or a folder made by python -m data_prep")
     add("--split", choices=("val", "heldout", "train"), default="val")
     add("--num-images", type=int, default=16, metavar="S", help="source images (default: 16)")
-    add("--captions-per-image", type=int, default=6, metavar="C", help="sentences drawn from each (default: 6)")
+    add("--captions-per-image", type=int, default=6, metavar="C", help="captions of each image (default: 6)")
     add("--num-bank", type=int, default=64, metavar="R", help="real videos of other images (default: 64)")
-    add("--num-frames", type=int, metavar="F", help="the given one included (default: the model's)")
-    add("--seed", type=int, default=0, help="of images, sentences, drawing, k-means and intervals (default: 0)")
-    add("--batch", type=int, default=32, metavar="B", help="videos drawn at a time (default: 32)")
+    add(
+        "--num-frames",
+        type=int,
+        metavar="F",
+        help="frames per video, the given one included (default: that of the model)",
+    )
+    add("--seed", type=int, default=0, help="seed of images, captions, sampling, k-means and intervals (default: 0)")
+    add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--umap", action="store_true", help="add UMAPs to the PCAs (needs umap-learn)")
-    add("--out", type=Path, metavar="DIR", help="default: out/latents, or the next free name")
+    add("--umap", action="store_true", help="add UMAP plots (needs umap-learn)")
+    add("--out", type=Path, metavar="DIR", help="output folder (default: out/latents, or the next free name)")
     args = parser.parse_args()
     if args.seed < 0 or args.batch < 1 or args.num_bank < 0 or (args.num_frames or 3) < 3:
         raise UserError("--seed and --num-bank must be at least 0, --batch 1 and --num-frames 3")
@@ -42,7 +47,7 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """What the options ask for, into the folder `args.out`."""
+    """Runs the study and writes to the folder `args.out`."""
     from tqdm import tqdm
 
     from cdcd_video.data import store
@@ -81,18 +86,18 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def table(scores) -> str:
-    """The scores over all frames as text, one line per row and group."""
-    from cdcd_video.evaluation.report.latent_tables import shown
+    """The scores over all frames as text, one line per system and group."""
+    from cdcd_video.evaluation.report.latent_tables import formatted
 
     lines = []
-    for names in SHOWN:
+    for names in PRINTED:
         found = [score for score in scores if score.metric in names and score.frame is None]
         for group in dict.fromkeys(score.group for score in found):
             lines.append("\n" + " ".join(f"{name:>28}" for name in (group, *names)))
             inside = [score for score in found if score.group == group]
             for row in dict.fromkeys(score.row for score in inside):
                 by_name = {score.metric: score for score in inside if score.row == row}
-                cells = [" ".join(shown(by_name.get(name))).strip() or "-" for name in names]
+                cells = [" ".join(formatted(by_name.get(name))).strip() or "-" for name in names]
                 lines.append(" ".join(f"{cell:>28}" for cell in (row, *cells)))
     return "\n".join(lines).lstrip("\n")
 

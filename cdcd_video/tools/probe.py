@@ -1,4 +1,4 @@
-"""Can the motion be read off a CLIP's token states? A linear probe, fitted on some captions and scored on others."""
+"""A linear probe of motion in the token states of a CLIP, fitted on some captions and scored on others."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,8 +14,8 @@ RIDGE = 1e-2
 def motion_probe(clip: FrozenClip) -> dict[str, float]:
     """Accuracy of ridge regressions from caption states to the motion phrase of one-object sprites captions.
 
-    The states are averaged over the caption's tokens. Chance is the share of the commonest motion. With a closed
-    vocabulary an untrained tower passes as well (the words are all there): the probe can show a loss, not a merit.
+    The states are averaged over the caption's tokens. Chance is the fraction of the most common motion. With
+    a closed vocabulary an untrained tower passes as well, so the probe detects lost information, not good features.
 
     Returns:
       Accuracy from the embedding layer, the last layer and the joint embedding, and chance; captions fitted and scored.
@@ -36,7 +36,7 @@ def motion_probe(clip: FrozenClip) -> dict[str, float]:
 
 
 def probe_accuracy(states: Float[Tensor, "n D"], label: Int[Tensor, "n"], num_fit: int) -> float:
-    """Share of rows after the first `num_fit` whose label a ridge regression fitted on those finds."""
+    """Accuracy of a ridge regression that is fitted on the first `num_fit` rows, on the others."""
     states = (states - states[:num_fit].mean(0)) / states[:num_fit].std(0).clamp_min(1e-6)
     states = torch.cat([states, torch.ones(len(states), 1, device=states.device)], 1).double()
     target = torch.nn.functional.one_hot(label).to(states)

@@ -1,6 +1,6 @@
-"""Measures how near a model's codec comes to the first frames of its validation clips, and writes it into the model's folder.
+"""Measures the reconstruction of the first frames of the validation clips by the codec, and stores it in the model folder.
 
-Training does so itself; this is for a model that was trained before. Starting frames that come back worse are told.
+Training does this; the command is for older models. Sampling warns of given frames that are reconstructed worse.
 """
 
 import argparse

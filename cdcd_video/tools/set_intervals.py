@@ -1,9 +1,9 @@
-"""Are the intervals of set scores right? Many pairs of sets of known law are scored, and their intervals held against that.
+"""Validates the intervals of set scores: coverage and width on many pairs of sets from known distributions.
 
     python -m cdcd_video.tools.set_intervals --trials 200
 
-Features are normal, with a spectrum that falls by e in 8 dimensions; the law of one side is shifted in the first. What is
-right is known by the trials themselves: the mean of their scores, and how wide 95 % of them lie.
+Features are normal, with a spectrum that falls by e in 8 dimensions; one side is shifted in the first dimension. The right
+value is the mean score of the trials, and the right width that of 95 % of the scores.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from cdcd_video.metrics.statistics.intervals import TAIL, around, over_halves
 
 STATISTICS = {"Frechet (FID, FVD)": frechet_distance, "kernel (KID, KVD)": kernel_distance}
 SHIFTS = (0.0, 0.3, 0.6, 1.5)
-"""Of the first dimension, in its own deviations; 0 is the floor: the same law on both sides."""
+"""Shifts in standard deviations; 0 is the floor: the same distribution on both sides."""
 _FALL = 8.0
 
 
 @dataclass(frozen=True)
 class Found:
-    """One law.
+    """The result for one distribution.
 
     Attributes:
       value: mean score over the trials.
       width: mean width of the intervals, over the width in which 95 % of the scores lie; 1 is right.
-      covered: share of the intervals in which the mean score lies; 0.95 is right.
+      covered: fraction of the intervals in which the mean score lies; 0.95 is right.
     """
 
     value: float
@@ -48,15 +48,15 @@ def trial(
     seed: int,
     num_halves: int = HALVES,
 ) -> Found:
-    """Scores `trials` pairs of sets of `num` samples each, with the intervals that evaluations give."""
+    """Scores `trials` pairs of sets of `num` samples each, with their intervals."""
     rng = np.random.Generator(np.random.Philox(key=seed))
     spread = np.exp(-np.arange(width) / _FALL)
     values, ends = np.empty(trials), np.empty((trials, 2))
     for number in range(trials):
-        real, drawn = rng.normal(0, spread, (2, num, width))
-        drawn[:, 0] += shift
+        real, sampled = rng.normal(0, spread, (2, num, width))
+        sampled[:, 0] += shift
 
-        def score(*kept: np.ndarray, sets: tuple[np.ndarray, ...] = (real, drawn)) -> np.ndarray:
+        def score(*kept: np.ndarray, sets: tuple[np.ndarray, ...] = (real, sampled)) -> np.ndarray:
             return np.array([statistic(*(rows[which] for rows, which in zip(sets, kept, strict=True)))])
 
         value = score(*[np.arange(num)] * 2)
@@ -72,13 +72,15 @@ def main() -> int:
         prog="python -m cdcd_video.tools.set_intervals", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--trials", type=int, default=200, metavar="N", help="pairs of sets per line (default: 200)")
-    parser.add_argument("--num", type=int, nargs="+", default=[48, 96], metavar="N", help="samples of a set (48 96)")
-    parser.add_argument("--width", type=int, default=32, metavar="D", help="features of a sample (default: 32)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument(
+        "--num", type=int, nargs="+", default=[48, 96], metavar="N", help="samples per set (default: 48 96)"
+    )
+    parser.add_argument("--width", type=int, default=32, metavar="D", help="features per sample (default: 32)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     args = parser.parse_args()
     if args.trials < 2 or min(args.num) < 8 or args.width < 1 or args.seed < 0:
         raise UserError("--trials must be at least 2, --num 8, --width 1 and --seed 0")
-    sys.stdout.write("| score | samples | shift | mean score | width over the right one | mean covered |\n")
+    sys.stdout.write("| score | samples | shift | mean score | width / right width | coverage |\n")
     sys.stdout.write("|---|---|---|---|---|---|\n")
     for name, statistic in STATISTICS.items():
         for num in args.num:

@@ -44,7 +44,7 @@ WORLD = World(
 EXACT = (".webp", "")
 """Kinds of videos that keep every pixel; "" is a folder of PNG."""
 OWN = (".mp4", ".gif", *EXACT)
-FOREIGN = {
+EXTERNAL = {
     ".webm": "libvpx-vp9",
     ".mkv": "ffv1",
     ".avi": "mpeg4",
@@ -82,11 +82,11 @@ def run_all(out: Path) -> None:
       SystemExit: one of them failed; it says which.
     """
     clips = SpritesClips(0, 6, "train", WORLD, NUM_FRAMES, SIZE_PX, FPS)
-    films = [clips.frames(number, range(NUM_FRAMES)) for number in range(len(clips))]
+    true_videos = [clips.frames(number, range(NUM_FRAMES)) for number in range(len(clips))]
     captions = [clips.captions(number)[0] for number in range(len(clips))]
     videos, run = out / "videos", out / "run"
     with stage("writing and reading videos of every kind"):
-        write_and_read(films, captions, videos)
+        write_and_read(true_videos, captions, videos)
     with stage("data_prep of these videos"):
         call(
             "-m",
@@ -100,7 +100,7 @@ def run_all(out: Path) -> None:
             "--val-share",
             "0",
         )
-        check(len(StoredClips(out / "data", "train")) == len(OWN) - 2 + len(FOREIGN), "data_prep left a video out")
+        check(len(StoredClips(out / "data", "train")) == len(OWN) - 2 + len(EXTERNAL), "data_prep left a video out")
     with stage("train.py"):
         call("train.py", "--config", "configs/tiny.yaml", "--out", run, "--watch", "none")
     with stage("inference.py, and its record again"):
@@ -134,11 +134,11 @@ def run_all(out: Path) -> None:
         )
         check((out / "scores" / "report.html").stat().st_size > 0, "the report is empty")
     with stage("the shipped model in Python, and a rating study of both models"):
-        sample_both(run, films, captions, out)
+        sample_both(run, true_videos, captions, out)
         rate(out)
 
 
-def write_and_read(films: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequence[str], folder: Path) -> None:
+def write_and_read(true_videos: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequence[str], folder: Path) -> None:
     """Writes a video of each kind and reads it again, as a clip and as somebody else's video; writes captions.csv.
 
     Raises:
@@ -146,11 +146,11 @@ def write_and_read(films: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequ
     """
     rows = ["path,caption"]
     folder.mkdir(parents=True)
-    for number, suffix in enumerate((*OWN, *FOREIGN)):
-        frames, caption = films[number % len(films)], captions[number % len(films)]
+    for number, suffix in enumerate((*OWN, *EXTERNAL)):
+        frames, caption = true_videos[number % len(true_videos)], captions[number % len(true_videos)]
         path = folder / f"clip{number}{suffix}"
-        if suffix in FOREIGN:
-            encode(frames, path, FOREIGN[suffix])
+        if suffix in EXTERNAL:
+            encode(frames, path, EXTERNAL[suffix])
         else:
             video.save(frames, path, FPS)
         allowed = 0.0 if suffix in EXACT else TOLERANCE
@@ -182,14 +182,16 @@ def encode(frames: UInt8[np.ndarray, "F S S 3"], path: Path, codec: str) -> None
         container.mux(stream.encode(None))
 
 
-def sample_both(run: Path, films: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequence[str], out: Path) -> None:
+def sample_both(
+    run: Path, true_videos: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequence[str], out: Path
+) -> None:
     """Three videos of the trained and of the shipped model each, and the table that goes with them."""
     from cdcd_video import ImageToVideo
 
     for system, source in (("trained", run), ("shipped", "sprites")):
         pipe = ImageToVideo.from_pretrained(source)
         for number in range(3):
-            made = pipe(films[number][0], captions[number], num_frames=4, seed=number)
+            made = pipe(true_videos[number][0], captions[number], num_frames=4, seed=number)
             made.save(out / system / f"item{number}.mp4", scale=4)
     rows = [f"item{number}\t{captions[number]}" for number in range(3)]
     (out / "prompts.tsv").write_text("\n".join(["file\tprompt", *rows]) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Writes a CLIP of a published shape with random weights, to rehearse where the real one cannot be had.
+"""Writes a CLIP of a published architecture with random weights, for rehearsals without the real one.
 
-It has the true numbers of layers, heads, widths, patches and token ids, and it says what it is whenever it is loaded. Its
-tokenizer is CLIP's own where the vocabulary can be had (`bpe_simple_vocab_16e6.txt.gz`, which comes with the package
-`open_clip_torch` and OpenAI's repository); else it is learned from captions, and the ids that are left over stay unused.
+It has the true layers, heads, widths, patches and token ids, and a warning says what it is whenever it is loaded. Its
+tokenizer is that of CLIP if the vocabulary is available (`bpe_simple_vocab_16e6.txt.gz`, which comes with the package
+`open_clip_torch` and OpenAI's repository); else it is learned from captions, and the remaining ids are unused.
 """
 
 import argparse
@@ -31,19 +31,21 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", help=f"whose shape: {', '.join(KNOWN)}, or {TINY}")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
+    parser.add_argument("name", help=f"the architecture: {', '.join(KNOWN)}, or {TINY}")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, which must not exist")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
     parser.add_argument(
         "--vocabulary", type=Path, metavar="FILE", help=f"{VOCABULARY_FILE} (default: open_clip's, if any)"
     )
-    parser.add_argument("--captions", type=Path, metavar="FILE", help="to learn a tokenizer from, a sentence per line")
+    parser.add_argument(
+        "--captions", type=Path, metavar="FILE", help="captions to learn a tokenizer from, one per line"
+    )
     args = parser.parse_args()
     if args.name != TINY and args.name not in KNOWN:
-        raise UserError(f"there is no shape {args.name!r}; known are {', '.join(KNOWN)} and {TINY}")
+        raise UserError(f"there is no architecture {args.name!r}; choose from {', '.join(KNOWN)} and {TINY}")
     with folder_lock(args.out):
         if args.out.exists():
-            raise UserError(f"{args.out} exists already; name a folder that does not, or delete it")
+            raise UserError(f"{args.out} exists; name another folder, or delete it")
         kind = write(args.name, args.out, args.seed, args.vocabulary or _installed_vocabulary(), _lines(args.captions))
     sys.stdout.write(f"{args.out}: random weights (seed {args.seed}) in the shape of {args.name}, with {kind}\n")
     return 0
@@ -115,10 +117,10 @@ def published_tokenizer(vocabulary: Path) -> Any:
                 packed = stream.read(MAX_UNPACKED)
         lines = packed.decode("utf-8").split("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{vocabulary} cannot be read ({error}); give {VOCABULARY_FILE} of OpenAI's CLIP") from error
+        raise UserError(f"{vocabulary} cannot be read ({error}); use {VOCABULARY_FILE} of OpenAI's CLIP") from error
     merges = [tuple(line.split()) for line in lines[1 : VOCABULARY - 2 * 256 - 2 + 1]]
     if len(merges) != VOCABULARY - 2 * 256 - 2 or any(len(merge) != 2 for merge in merges):
-        raise UserError(f"{vocabulary} is not the vocabulary of CLIP; give {VOCABULARY_FILE} of OpenAI's CLIP")
+        raise UserError(f"{vocabulary} is not the vocabulary of CLIP; use {VOCABULARY_FILE} of OpenAI's CLIP")
     letters = _letters_of_bytes()
     words = [
         *letters,
@@ -190,7 +192,7 @@ def _lines(captions: Path | None) -> list[str]:
     try:
         return captions.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the captions {captions} cannot be read ({error}); give a text file") from error
+        raise UserError(f"the captions {captions} cannot be read ({error}); use a text file") from error
 
 
 if __name__ == "__main__":

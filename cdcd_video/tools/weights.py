@@ -1,4 +1,4 @@
-"""Fetches weights of feature networks, each pinned by its hash, and says which are here."""
+"""Lists and downloads weights of feature networks, each pinned by its hash."""
 
 import argparse
 import os
@@ -13,22 +13,22 @@ from cdcd_video.errors import UserError, exit_code
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.weights", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="what is known and what is here")
-    get = commands.add_parser("get", help="fetch one or more; nothing else in this project ever does")
+    commands.add_parser("list", help="list the known weights and those that are present")
+    get = commands.add_parser("get", help="download weights; no other command does")
     get.add_argument("names", nargs="+", metavar="NAME")
     args = parser.parse_args()
 
     from cdcd_video.metrics.features import feature_weights
 
     if args.command == "list":
-        print(f"in {feature_weights.folder()} (another: set {feature_weights.FOLDER_VARIABLE})")
+        print(f"folder: {feature_weights.folder()} (set {feature_weights.FOLDER_VARIABLE} for another)")
         for name, wanted in feature_weights.WEIGHTS.items():
-            state = "here" if feature_weights.is_here(name) else f"{wanted.megabytes} MB"
+            state = "present" if feature_weights.is_here(name) else f"{wanted.megabytes} MB"
             print(f"{name:12} {state:>7}  {wanted.file}  sha256 {wanted.sha256}")
         return
     for name in args.names:
         if name not in feature_weights.WEIGHTS:
-            raise UserError(f"there are no weights {name!r}; there are {', '.join(feature_weights.WEIGHTS)}")
+            raise UserError(f"there are no weights {name!r}; choose from {', '.join(feature_weights.WEIGHTS)}")
     for name in args.names:
         print(fetch(name))
 
@@ -37,7 +37,7 @@ def fetch(name: str) -> Path:
     """Downloads one of `weights.WEIGHTS` into the folder; the file appears there only once its hash is right.
 
     Raises:
-      UserError: the address does not answer, or sends something else.
+      UserError: the download failed, or has another hash.
     """
     from tqdm import tqdm
 
@@ -46,7 +46,7 @@ def fetch(name: str) -> Path:
 
     wanted, folder = feature_weights.WEIGHTS[name], feature_weights.folder()
     path, part = folder / wanted.file, folder / f"{wanted.file}.part"
-    by_hand = f"fetch it with a browser and put it into {folder}"
+    by_hand = f"download it by a browser and put it into {folder}"
     with runtime.writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -58,10 +58,10 @@ def fetch(name: str) -> Path:
                         bar.update(len(chunk))
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             part.unlink(missing_ok=True)
-            raise UserError(f"{wanted.url} cannot be fetched ({error}); {by_hand}") from error
+            raise UserError(f"{wanted.url} cannot be downloaded ({error}); {by_hand}") from error
         if not feature_weights.is_content_of(wanted, part.read_bytes()):
             part.unlink()
-            raise UserError(f"{wanted.url} sent something else than {wanted.file}, by its hash; {by_hand}")
+            raise UserError(f"{wanted.url} sent a file with another hash than {wanted.file}; {by_hand}")
         os.replace(part, path)
     return path
 

@@ -1,4 +1,4 @@
-"""What people and programs read after an evaluation: lines of JSON, a table for the terminal, a page, and Markdown."""
+"""The output of an evaluation: JSON lines, a table for the terminal, an HTML page, and Markdown."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,13 +31,13 @@ def write(
     Files of an earlier evaluation are replaced.
 
     Args:
-      found: what was measured.
+      found: the result of the evaluation.
       settled: the protocol.
-      facts: what holds for every score: data, split, seed, checkpoint, model_sha256, drawing, versions.
-      folder: where to.
-      notes: what the reader must know before anything else, one sentence each.
-      cost: commit, machine and seconds; in the report alone, for no two runs cost the same.
-      study: of the latent space, where somebody looked; its scores and its plots stand beside the others.
+      facts: common to all scores: data, split, seed, checkpoint, model_sha256, drawing, versions.
+      folder: output folder.
+      notes: notes at the top of the report, one sentence each.
+      cost: commit, machine and seconds; only in the report, because they differ between runs.
+      study: of the latent space; its scores and plots are added to the others.
 
     Returns:
       The paths.

@@ -1,4 +1,4 @@
-"""A comparison to be read: as text for the terminal, as Markdown, as one page of HTML, and as JSON for programs."""
+"""A comparison of evaluations as text for the terminal, Markdown, HTML, and JSON for programs."""
 
 import dataclasses
 import json
@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 
 from cdcd_video.evaluation.report import plots
@@ -14,6 +13,7 @@ from cdcd_video.evaluation.report.latent_tables import SPACES
 from cdcd_video.evaluation.report.markdown import as_is
 from cdcd_video.metrics.statistics.comparison import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.pages.templates import render
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file
 
@@ -22,23 +22,28 @@ _HOW = {
     "unpaired": "unpaired, not the same videos",
     "intervals": "intervals compared, no test",
 }
-_BETTER = {"higher": "higher is better", "lower": "lower is better", "one": "1 is right", "real": "the truth is right"}
+_BETTER = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "one": "1 is right",
+    "real": "the true videos' value is right",
+}
 _COLOURS = ("#2f6fed", "#d9822b", "#2a9d6f", "#b04aa8", "#c0392b", "#6b7a8f")
 LEGEND = (
-    f"Brackets are {100 * CONFIDENCE:.0f}% intervals. Bold (* on the terminal) is what is better than every other system by"
-    f" more than chance: the interval of the difference excludes 0, and p after Holm's correction over all tests here is"
-    f" below {LEVEL}; where no test is possible, the two intervals do not overlap. Differences are first minus second;"
-    f" where one value is right, of the distances to it."
+    f"Brackets are {100 * CONFIDENCE:.0f}% intervals. Bold (* on the terminal) marks a system that is significantly better than"
+    f" every other one: the interval of the difference excludes 0, and p after Holm's correction over all tests here is below"
+    f" {LEVEL}. Where no test is possible, the two intervals must not overlap. Differences are first minus second; for a score"
+    f" with a right value, they are differences of distances to it."
 )
 
 
-def told(folders: Sequence[str], given: Path | None, say: Callable[[str], object]) -> int:
-    """Lays finished evaluations side by side, and writes the comparison to the folder that is given, or to a free name.
+def compare_and_write(folders: Sequence[str], given: Path | None, say: Callable[[str], object]) -> int:
+    """Compares finished evaluations, and writes the comparison to a given folder or to a free name.
 
     Args:
       folders: of the evaluations.
-      given: where to; None for a free name.
-      say: hears what the terminal shows.
+      given: output folder; None for a free name.
+      say: receives the text for the terminal.
 
     Returns:
       The exit code: 1 where folders could not be read and the others were compared.
@@ -50,7 +55,7 @@ def told(folders: Sequence[str], given: Path | None, say: Callable[[str], object
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:
-    """Writes `compare.json`, `compare.md` and `compare.html`; each whole or not at all.
+    """Writes `compare.json`, `compare.md` and `compare.html`, each atomically.
 
     Args:
       comparison: from `metrics.statistics.comparison.compare`.
@@ -71,17 +76,17 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
 
 
 def text(comparison: Comparison) -> str:
-    """The table for a terminal, with what is told of each difference below; curves and latents are left to the pages."""
+    """The table for a terminal, with the differences below it; curves and the latent space are only on the pages."""
     lines = [line for line in comparison.lines if not line.is_along and not line.is_latent]
-    table = _aligned(_rows(comparison, lines, lambda shown: f"*{shown}"))
+    table = _aligned(_rows(comparison, lines, lambda value: f"*{value}"))
     return "\n".join([*_left_out(comparison), *table, "", *_differences(lines), "", LEGEND, ""])
 
 
 def markdown(comparison: Comparison) -> str:
-    """The same as Markdown, with the figures of curves along the video."""
+    """The comparison as Markdown, with summaries of curves along the video."""
     parts = ["# Comparison", *(f"\n{as_is(line)}" for line in _left_out(comparison))]
     for heading, lines in _sections(comparison):
-        header, *rows = _rows(comparison, lines, lambda shown: f"**{shown}**")
+        header, *rows = _rows(comparison, lines, lambda value: f"**{value}**")
         table = [header, ["---"] * len(header), *rows]
         parts += ["", f"## {heading}", "", *("| " + " | ".join(map(as_is, row)) + " |" for row in table)]
     parts += ["", "## Differences", "", *(f"- {as_is(line)}" for line in _differences(comparison.lines)), "", LEGEND]
@@ -90,50 +95,44 @@ def markdown(comparison: Comparison) -> str:
 
 
 def html(comparison: Comparison) -> str:
-    """The same as one self-contained page, with curves along the video."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("compare_page.html").render(
-        systems=comparison.systems,
-        folders=comparison.folders,
-        references=_references(comparison),
-        sections=[(head, [_parts(line, comparison) for line in lines]) for head, lines in _sections(comparison)],
-        curves=[
+    """The comparison as one self-contained page, with curves along the video."""
+    values = {
+        "systems": comparison.systems,
+        "folders": comparison.folders,
+        "references": _references(comparison),
+        "sections": [(head, [_parts(line, comparison) for line in lines]) for head, lines in _sections(comparison)],
+        "curves": [
             image for line in comparison.lines if not line.is_latent and (image := _curve(line, comparison.systems))
         ],
-        colours=dict(zip(comparison.systems, _cycled(len(comparison.systems)), strict=True)),
-        protocol=[(name, json.dumps(value, default=str)) for name, value in comparison.protocol.items()],
-        protocol_hash=comparison.protocol_hash,
-        left_out=_left_out(comparison),
-        legend=LEGEND,
-        resamples=RESAMPLES,
-    )
+        "colours": dict(zip(comparison.systems, _cycled(len(comparison.systems)), strict=True)),
+        "protocol": [(name, json.dumps(value, default=str)) for name, value in comparison.protocol.items()],
+        "protocol_hash": comparison.protocol_hash,
+        "left_out": _left_out(comparison),
+        "legend": LEGEND,
+        "resamples": RESAMPLES,
+    }
+    return render(Path(__file__).with_name("compare_page.html"), values)
 
 
 def title(line: Line) -> str:
-    """What a line is called: its score, the network behind it, and the sentence or the space that it is about."""
-    seen = f" [{line.features}]" if line.features else ""
+    """The title of a line: score, feature network, and space or frame rate where it has one."""
+    network = f" [{line.features}]" if line.features else ""
     where = SPACES.get(line.group) or line.group.removeprefix("fps=").replace("->", " to ") + " fps"
-    return f"{line.metric}{seen}" + (
-        f", {where}" if line.is_latent else "" if line.row == "model" else ", other sentence"
+    return f"{line.metric}{network}" + (
+        f", {where}" if line.is_latent else "" if line.row == "model" else ", other caption"
     )
 
 
 def _left_out(comparison: Comparison) -> list[str]:
-    """A sentence for each folder that is not compared."""
+    """One sentence for each folder that is not compared."""
     return [f"{folder} is not compared: {reason}." for folder, reason in comparison.left_out.items()]
 
 
-# Words ------------------------------------------------------------------------------------------------------------
+# Texts ------------------------------------------------------------------------------------------------------------
 
 
 def _sections(comparison: Comparison) -> list[tuple[str, list[Line]]]:
-    """Scores of whole videos, the figures of curves along them, and the latent space, as far as there are any."""
+    """Scores of whole videos, summaries of curves along them, and the latent space, as far as there are any."""
     latent = [line for line in comparison.lines if line.is_latent]
     rest = [line for line in comparison.lines if not line.is_latent]
     sections = {
@@ -154,8 +153,8 @@ def _rows(comparison: Comparison, lines: Sequence[Line], stressed: Callable[[str
             value = stressed(parts["value"]) if parts["is_best"] else parts["value"]
             cells.append(f"{value} [{parts['interval']}]" if parts["interval"] else value)
         counts = sorted({cell.n for cell in line.cells.values()})
-        shown = [_reference(line, row, comparison) for row in references]
-        rows.append([f"{title(line)} ({_about(line)})", " / ".join(map(str, counts)), *cells, *shown])
+        beside = [_reference(line, row, comparison) for row in references]
+        rows.append([f"{title(line)} ({_about(line)})", " / ".join(map(str, counts)), *cells, *beside])
     return rows
 
 
@@ -164,7 +163,7 @@ def _references(comparison: Comparison) -> list[str]:
 
 
 def _parts(line: Line, comparison: Comparison) -> dict:
-    """What the page says of a line."""
+    """The parts of a line on the page."""
     return {
         "title": title(line),
         "about": _about(line),
@@ -193,7 +192,7 @@ def _interval(cell: Cell | Test | None, unit: str) -> str:
 
 
 def _reference(line: Line, row: str, comparison: Comparison) -> str:
-    """One value where all systems stand beside the same, else each system's own."""
+    """One value where it is the same for all systems, else one per system."""
     found = line.references.get(row, {})
     own = [
         _number(found[name].value, line.unit, with_unit=True) if name in found else "-" for name in comparison.systems
@@ -202,28 +201,28 @@ def _reference(line: Line, row: str, comparison: Comparison) -> str:
 
 
 def _differences(lines: Sequence[Line]) -> list[str]:
-    told = []
+    sentences = []
     for line in lines:
         for test in line.tests:
             parts = _test_parts(line, test)
-            told.append(f"{title(line)}: {test.first} - {test.second} = {parts['difference']}; {parts['how']}.")
+            sentences.append(f"{title(line)}: {test.first} - {test.second} = {parts['difference']}; {parts['how']}.")
         if line.note:
-            told.append(f"{title(line)}: {line.note}.")
-    return told
+            sentences.append(f"{title(line)}: {line.note}.")
+    return sentences
 
 
 def _test_parts(line: Line, test: Test) -> dict:
     interval = _interval(test, line.unit)
-    shown = _number(test.difference, line.unit, with_unit=True) + (f" [{interval}]" if interval else "")
+    text = _number(test.difference, line.unit, with_unit=True) + (f" [{interval}]" if interval else "")
     how = f"{_HOW[test.how]}, n = {test.n}"
     if test.p is not None:
-        how += f", p = {test.p:.2g}, corrected {test.p_holm:.2g}"
+        how += f", p = {test.p:.2g}, adjusted {test.p_holm:.2g}"
     pair = {"first": test.first, "second": test.second, "is_parted": test.is_parted}
-    return pair | {"difference": shown, "how": how}
+    return pair | {"difference": text, "how": how}
 
 
 def _number(value: float | None, unit: str, with_unit: bool = False) -> str:
-    """Three digits, or whole ones where there are more before the point."""
+    """Three significant digits, and all digits before the point."""
     if value is None or not math.isfinite(value):
         return "-"
     if unit == "share":
@@ -248,8 +247,8 @@ def _curve(line: Line, systems: Sequence[str]) -> str | None:
         return None
     colours = dict(zip(systems, _cycled(len(systems)), strict=True))
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         for name, points in found.items():
             axes.plot(*zip(*points, strict=True), color=colours[name], lw=1.8, marker="." if len(points) < 3 else "")
 
-    return plots.chart(draw, "frame", title(line))
+    return plots.chart(plot, "frame", title(line))

@@ -1,10 +1,8 @@
-"""The page: one self-contained file, readable on a phone."""
+"""The report as one self-contained HTML file that also fits a phone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import sections
@@ -15,24 +13,25 @@ from cdcd_video.metrics.protocol import SettledProtocol
 from cdcd_video.metrics.scores import OVER_FLOOR, SETS, Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example
+from cdcd_video.pages.templates import render
 from cdcd_video.video import whole_file
 
 MOST_PICTURE_BYTES = 10_000_000
-"""Further examples are left out; with everything else the page stays below 15 MB."""
+"""Size at which further examples are left out, so that the page stays below 15 MB."""
 _LABELS = {
     "position_error": "position error, px",
     "identity_iou": "identity, IoU",
-    "lost_share": "share lost",
+    "lost_share": "lost, fraction",
     "background_psnr": "background PSNR, dB",
     "psnr": "PSNR, dB",
-    "motion_ratio": "motion over the truth's",
+    "motion_ratio": "motion / true motion",
     "warp_error": "warp error, levels",
     "flow": "optical flow, px per frame",
     "flicker": "flicker, levels",
     "colour_drift": "colour drift, CIELAB",
     "cd_fvd_over_floor": "content-debiased FVD over the floor",
 }
-_TITLES = {"model": "drawn", "truth": "truth", "codec-ceiling": "codec", "counterfactual": "other sentence"}
+_TITLES = {"model": "sampled", "truth": "truth", "codec-ceiling": "codec", "counterfactual": "other caption"}
 
 
 def write_report(
@@ -49,14 +48,14 @@ def write_report(
     """Writes the report of an evaluation, whole or not at all.
 
     Args:
-      scores: what was found.
-      examples: videos to look at.
+      scores: all scores.
+      examples: videos to show.
       path: an .html file.
       settled: the protocol.
-      facts: what the scores rest on, as in `scores.jsonl`.
-      notes: what the reader must know before anything else.
+      facts: common to all scores, as in `scores.jsonl`.
+      notes: notes at the top of the page.
       cost: commit, machine and seconds.
-      fragments: further parts of the page by their titles, as HTML that is put there as it is.
+      fragments: further parts of the page by their titles, as HTML that is not escaped.
 
     Returns:
       The path.
@@ -64,41 +63,34 @@ def write_report(
     Raises:
       UserError: the place cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pictures = _pictures(examples, settled.protocol.rate)
     made, curves, facts_by_title = tables(scores), _curves(scores), sections(settled, facts, cost or {})
     first, extremes = ([one for one in pictures if bool(one["kind"]) is ends] for ends in (False, True))
     ids = {title: title.lower().replace(" ", "-") for title in (*(fragments or {}), *facts_by_title)}
     parts = {name: table.title for name, table in made.items() if name != "along"}
-    parts |= {"along": "Along time"} if "along" in made or curves else {}
+    parts |= {"along": "Along the video"} if "along" in made or curves else {}
     parts |= {"videos": "Videos"} if first else {}
     parts |= {"extremes": "Best and worst"} if extremes else {}
     parts |= {name: title for title, name in ids.items()}
-    page = environment.get_template("page.html").render(
-        facts=facts,
-        num_videos=max((score.n for score in scores if score.counted == "videos"), default=0),
-        verdict=verdict(scores),
-        notes=notes,
-        tables=made,
-        parts=parts,
-        ids=ids,
-        rows=[row for row in SYSTEMS if any(score.row == row for score in scores)],
-        curves=curves,
-        colours=plots.COLOURS,
-        first=first,
-        extremes=extremes,
-        fragments=fragments or {},
-        sections=facts_by_title,
-        confidence=f"{100 * CONFIDENCE:.0f}%",
-    )
+    values = {
+        "facts": facts,
+        "num_videos": max((score.n for score in scores if score.counted == "videos"), default=0),
+        "verdict": verdict(scores),
+        "notes": notes,
+        "tables": made,
+        "parts": parts,
+        "ids": ids,
+        "systems": [system for system in SYSTEMS if any(score.row == system for score in scores)],
+        "curves": curves,
+        "colours": plots.COLOURS,
+        "first": first,
+        "extremes": extremes,
+        "fragments": fragments or {},
+        "sections": facts_by_title,
+        "confidence": f"{100 * CONFIDENCE:.0f}%",
+    }
     with whole_file(path) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(render(Path(__file__).with_name("page.html"), values), encoding="utf-8")
     return path
 
 
@@ -113,18 +105,18 @@ def _curves(scores: Sequence[Score]) -> list[str]:
 
 
 def _pictures(examples: Sequence[Example], fps: float) -> list[dict[str, Any]]:
-    """Examples as pictures, until the page is full."""
+    """Examples as pictures and movies, up to `MOST_PICTURE_BYTES`."""
     made, size = [], 0
     for example in examples:
         strips = [
-            {"title": title, "image": plots.strip(example.videos[row])}
-            for row, title in _TITLES.items()
-            if row in example.videos
+            {"title": title, "image": plots.strip(example.videos[system])}
+            for system, title in _TITLES.items()
+            if system in example.videos
         ]
         movies = [
-            {"title": _TITLES[row], "video": plots.movie(example.videos[row], fps)}
-            for row in ("model", "truth", "counterfactual")
-            if row in example.videos
+            {"title": _TITLES[system], "video": plots.movie(example.videos[system], fps)}
+            for system in ("model", "truth", "counterfactual")
+            if system in example.videos
         ]
         size += sum(len(one["image"]) for one in strips) + sum(len(one["video"]) for one in movies)
         if size > MOST_PICTURE_BYTES:

@@ -1,10 +1,10 @@
-"""Geometry of the plots of a study: curves along the video, and paths in a plane; the template draws them."""
+"""Geometry of the plots of a study (curves along the video, paths in a plane), which the template renders."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdcd_video.evaluation.report.latent_tables import SPACES, shown
+from cdcd_video.evaluation.report.latent_tables import SPACES, formatted
 from cdcd_video.metrics.latent.latent_study import View
 from cdcd_video.metrics.scores import Score
 
@@ -24,11 +24,11 @@ COLOURS = {
 _PLANE_PX, _LEAST_TALL_PX, _MARGIN_PX = (460, 380), 150, 16
 _CURVE_PX = (360, 200)
 _INSET = (46, 10, 12, 30)
-"""Left, top, right and bottom of a curve's frame."""
+"""Left, top, right and bottom margin of a curve."""
 
 
 def curves(scores: Sequence[Score], group: str, lines: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
-    """The curves of some scores along the video, as far as they have one."""
+    """The curves of some scores along the video, where they have one."""
     found = (_curve(scores, group, metric, words[0]) for metric, words in lines.items())
     return [curve for curve in found if curve]
 
@@ -53,19 +53,22 @@ def _curve(scores: Sequence[Score], group: str, metric: str, title: str) -> dict
             round(top + tall * (high - value) / (high - low), 1),
         )
 
-    rows = []
-    for row in sorted({score.row for score in chosen}, key=lambda row: row == "model"):  # the model last, on top
-        points = sorted((score for score in chosen if score.row == row), key=lambda score: score.frame)
+    systems = []
+    for system in sorted(
+        {score.row for score in chosen}, key=lambda system: system == "model"
+    ):  # the model last, on top
+        points = sorted((score for score in chosen if score.row == system), key=lambda score: score.frame)
         spots = [
-            {"at": place(s.frame, s.value), "tip": f"{row}, frame {s.frame}: {' | '.join(shown(s))}"} for s in points
+            {"at": place(s.frame, s.value), "tip": f"{system}, frame {s.frame}: {' | '.join(formatted(s))}"}
+            for s in points
         ]
         band = []
-        if row == "model" and all(s.low is not None and s.high is not None for s in points):
+        if system == "model" and all(s.low is not None and s.high is not None for s in points):
             band = [place(s.frame, s.high) for s in points] + [place(s.frame, s.low) for s in reversed(points)]
-        rows.append(
+        systems.append(
             {
-                "row": row,
-                "colour": COLOURS[row],
+                "system": system,
+                "colour": COLOURS[system],
                 "line": _joined(spot["at"] for spot in spots),
                 "band": _joined(band),
                 "spots": spots,
@@ -77,7 +80,7 @@ def _curve(scores: Sequence[Score], group: str, metric: str, title: str) -> dict
         "title": title,
         "unit": "%" if unit == "share" else "" if unit == "ratio" else unit,
         "size": _CURVE_PX,
-        "rows": rows,
+        "systems": systems,
         "y_ticks": [(place(first, tick)[1], f"{100 * tick:.0f}" if unit == "share" else f"{tick:g}") for tick in ticks],
         "x_ticks": [(place(frame, low)[0], frame) for frame in range(first, last + 1, max(1, (last - first) // 5))],
         "left": left,
@@ -100,7 +103,7 @@ def _joined(points: Iterable[tuple[float, float]]) -> str:
 
 
 def plane(view: View, captions: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Geometry of paths in a plane, at one scale along both axes; colours part images, or sentences of one image."""
+    """Geometry of paths in a plane, at one scale along both axes; colours are images, or captions of one image."""
     corners = [point for path in view.paths for point in path.points]
     lows, highs = ([end(side) for side in zip(*corners, strict=True)] for end in (min, max))
     room = [size - 2 * _MARGIN_PX for size in _PLANE_PX]
@@ -116,14 +119,14 @@ def plane(view: View, captions: Sequence[Sequence[str]]) -> dict[str, Any]:
     for path in view.paths:
         part = path.image if view.image is None else path.caption
         spots = [place(point) for point in path.points]
-        tip = f"{'drawn' if path.row == 'model' else 'real'}: {captions[path.image][path.caption]}"
+        tip = f"{'sampled' if path.row == 'model' else 'real'}: {captions[path.image][path.caption]}"
         parts.setdefault(part, []).append({"row": path.row, "line": _joined(spots), "spots": spots, "tip": tip})
     space = SPACES[f"space={view.space}"]
     shares = " and ".join(f"{100 * share:.0f}%" for share in view.explained)
     return {
         "title": space if view.image is None else captions[view.image][0],
         "note": f"{view.method.upper()}, {space}"
-        + (f": the axes hold {shares} of the real frames' variance" if shares else ""),
+        + (f": the axes explain {shares} of the variance of real frames" if shares else ""),
         "size": (_PLANE_PX[0], tall),
         "parts": [
             {"hue": round(360 * place_in / len(parts)), "paths": paths} for place_in, paths in enumerate(parts.values())

@@ -1,4 +1,4 @@
-"""The tables of the report as Markdown, for where a page cannot go."""
+"""The tables of the report as Markdown."""
 
 import json
 import re
@@ -26,9 +26,9 @@ def write_markdown(
     cost: Mapping[str, Any] | None = None,
     of_latents: Sequence[Score] = (),
 ) -> Path:
-    """Writes the tables of an evaluation; arguments as in `html.write_report`, and the scores of a study of the latents."""
+    """Writes the tables of an evaluation; arguments as in `html_page.write_report`, and scores of the latent space."""
     parts = [
-        f"# How {as_is(str(facts['checkpoint']))} draws",
+        f"# Evaluation of {as_is(str(facts['checkpoint']))}",
         " ".join(verdict(scores)),
         *(f"Note: {as_is(note)}." for note in notes),
         f"Brackets are {100 * CONFIDENCE:.0f}% intervals.",
@@ -44,7 +44,7 @@ def write_markdown(
 def sections(
     settled: SettledProtocol, facts: Mapping[str, Any], cost: Mapping[str, Any]
 ) -> dict[str, list[tuple[str, str]]]:
-    """What the scores rest on, as pairs of words under titles; nested facts one level deep."""
+    """Protocol, system and cost as pairs of strings under titles; nested facts are flattened by one level."""
     found = {"Protocol": settled.facts(), "System": facts, "Cost": cost}
     return {title: list(_pairs(content)) for title, content in found.items() if content}
 
@@ -66,8 +66,8 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    told = f"{cell.value} [{cell.interval}]" if cell.interval else cell.value
-    return f"{told}, n = {cell.n}" if cell.n is not None else told
+    text = f"{cell.value} [{cell.interval}]" if cell.interval else cell.value
+    return f"{text}, n = {cell.n}" if cell.n is not None else text
 
 
 def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
@@ -76,6 +76,6 @@ def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def as_is(text: str) -> str:
-    """Text that Markdown shows as it is: it ends no cell, begins no tag and becomes no link."""
+    """Escapes text for a Markdown table: no cell ends in it, and it makes no tag and no link."""
     marked = re.sub(r"[\\|`]|\](?=[(\[:])|:(?=//)", r"\\\g<0>", " ".join(text.split()))
     return marked.replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""Pictures of a report as `data:` addresses, so that the page needs no other file."""
+"""Pictures of a report as `data:` URLs, so that the page needs no other file."""
 
 import base64
 import io
@@ -20,60 +20,60 @@ from cdcd_video.metrics.scores import Score
 COLOURS = {"model": "#2f6fed", "codec-ceiling": "#2a9d6f", "copy-first": "#d9822b", "truth": "#8a8f98"}
 COLOURS |= {"oracle-cross-fade": "#b04aa8"}
 _DASHES = {"model": "-", "codec-ceiling": "--", "copy-first": "-.", "truth": ":", "oracle-cross-fade": "--"}
-_INK = "#7d828c"  # reads on white and on black
+_INK = "#7d828c"  # legible on white and on black
 _PLACE = (0.13, 0.19, 0.85, 0.66)
-"""Of a chart's axes in its picture: left, bottom, width, height. The name stands above, so that the numbers have the room
-beside. A layout of matplotlib's own would draw each chart twice, and charts are most of what a report costs."""
+"""Position of the axes in a chart: left, bottom, width, height. It is fixed, because a layout engine of matplotlib renders
+each chart twice, and charts take most of the time of a report."""
 _GAP_PX = 2
 _STRIP_PX, _MOVIE_PX = 96, 192
-"""Larger frames are shown at this size."""
+"""Largest size of a frame in a strip and in a movie."""
 _EXACT_PX = 64
 _MOST_IN_STRIP = 16
 
 
 def curve(scores: Sequence[Score], metric: str, label: str, of_windows: bool = False) -> str | None:
-    """One score along time for every row, with the model's interval as a band; None where it has no curve.
+    """One score along the video for every system, with the interval of the model as a band; None without a curve.
 
     Args:
-      scores: all that were found.
-      metric: which of them.
-      label: for the axis.
-      of_windows: whether the curve is of windows, each drawn at its middle, instead of frames.
+      scores: all scores.
+      metric: the score to plot.
+      label: of the axis.
+      of_windows: whether the curve is over windows, each at its middle, instead of frames.
     """
     lines, lengths = {}, set()
-    for row in reversed(COLOURS):  # the model last, on top
-        own = [s for s in scores if (s.metric, s.row, s.group) == (metric, row, "all") and s.value is not None]
+    for system in reversed(COLOURS):  # the model last, on top
+        own = [s for s in scores if (s.metric, s.row, s.group) == (metric, system, "all") and s.value is not None]
         points = sorted((_place(s), s.value, s.low, s.high) for s in own if _place(s) is not None)
         lengths |= {s.window[1] - s.window[0] + 1 for s in own if s.window}
         if len(points) > 1:
-            lines[row] = points
+            lines[system] = points
     if not lines:
         return None
 
-    def draw(axes: Axes) -> None:
-        for row, points in lines.items():
-            colour = COLOURS[row]
+    def plot(axes: Axes) -> None:
+        for system, points in lines.items():
+            colour = COLOURS[system]
             times, values, lows, highs = zip(*points, strict=True)
-            style = {"color": colour, "lw": 2.4 if row == "model" else 1.4, "marker": "o" if of_windows else ""}
-            axes.plot(times, values, _DASHES[row], markersize=3, label=row, **style)
-            if row == "model" and None not in lows:
+            style = {"color": colour, "lw": 2.4 if system == "model" else 1.4, "marker": "o" if of_windows else ""}
+            axes.plot(times, values, _DASHES[system], markersize=3, label=system, **style)
+            if system == "model" and None not in lows:
                 axes.fill_between(times, lows, highs, color=colour, alpha=0.18, lw=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
 
-    return chart(draw, f"middle of the window of {min(lengths)} frames" if lengths else "frame", label)
+    return chart(plot, f"middle of a window of {min(lengths)} frames" if lengths else "frame", label)
 
 
-def chart(draw: Callable[[Axes], None], along: str, up: str) -> str:
+def chart(plot: Callable[[Axes], None], along: str, up: str) -> str:
     """A small chart with thin grey axes, for light pages and dark ones.
 
     Args:
-      draw: puts the lines in.
-      along, up: what the axes show.
+      plot: adds the lines to the axes.
+      along, up: labels of the axes.
     """
     with matplotlib.rc_context({"svg.hashsalt": "cdcd_video", "font.size": 9, "svg.fonttype": "path"}):
         figure = Figure(figsize=(4.2, 2.5))
         axes = figure.add_axes(_PLACE)
-        draw(axes)
+        plot(axes)
         axes.set_xlabel(along, color=_INK)
         axes.set_title(up, loc="left", pad=7, color=_INK, fontsize=9)
         axes.tick_params(colors=_INK)
@@ -90,7 +90,7 @@ def _place(score: Score) -> float | None:
 
 
 def strip(frames: UInt8[np.ndarray, "F H W 3"]) -> str:
-    """A video's frames side by side, time to the right; every k-th where there are many. Exact pixels where it is small."""
+    """The frames of a video side by side; every k-th where there are many. Small frames keep their exact pixels."""
     frames = frames[:: math.ceil(len(frames) / _MOST_IN_STRIP)]
     is_exact = max(frames.shape[1:3]) <= _EXACT_PX
     frames = _small(frames, _STRIP_PX)
@@ -108,7 +108,7 @@ def strip(frames: UInt8[np.ndarray, "F H W 3"]) -> str:
 
 
 def movie(frames: UInt8[np.ndarray, "F H W 3"], fps: float) -> str:
-    """A video that can be played and stopped, of any browser (H.264); tiny frames are enlarged."""
+    """A video that every browser plays (H.264); tiny frames are enlarged."""
     frames = _small(frames, _MOVIE_PX)
     scale = max(1, _MOVIE_PX // max(frames.shape[1:3]))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What the scores are called, in which order they come, and how they are rounded."""
+"""Titles, descriptions, order and rounding of the scores in a report."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -9,7 +9,7 @@ from cdcd_video.metrics.scores import KEPT, MEANINGS, MEASURES, RETENTION, SLOPE
 
 @dataclass(frozen=True)
 class Entry:
-    """One score of the tables that have a column per row of `SYSTEMS`."""
+    """One score of the tables that have a column per system."""
 
     metric: str
     title: str
@@ -18,104 +18,103 @@ class Entry:
 
 
 HEADLINE = (
-    Entry("does_right_thing", "does the right thing", "Objects that do what the sentence says and nothing else."),
-    Entry("direction_right", "right kind and sign", "Objects whose change is at least of the right kind and sign."),
-    Entry("still_right", "still when told so", 'Objects that "stay still" and really do; freezing passes this too.'),
+    Entry("does_right_thing", "does the right thing", "Objects that move as the caption says, without other changes."),
+    Entry("direction_right", "right kind and sign", "Objects whose motion has at least the right kind and sign."),
+    Entry("still_right", "stays still", 'Objects that "stay still" by the caption and do; a frozen video passes too.'),
     Entry("all_right", "both objects right", "Videos of two objects in which both do the right thing.", "objects=2"),
-    Entry("position_error", "position error", "Distance from the true centre, over the objects that were found."),
+    Entry("position_error", "position error", "Distance from the true centre, over objects that were found."),
     Entry("identity_iou", "identity", "Overlap with the true shape laid over the tracked centre (IoU); 0 where lost."),
+    Entry("background_psnr", "background PSNR", "Pixels without objects against the true background; at most 60."),
+    Entry("lost_share", "lost", "Fraction of objects and frames where the object was not found."),
+    Entry("psnr", "PSNR", "Frames against the true ones; at most 60."),
+    Entry("ssim", "SSIM", "Structural similarity of frames to the true ones."),
+    Entry("lpips", "LPIPS", "Learned perceptual distance of frames to the true ones."),
     Entry(
-        "background_psnr", "background PSNR", "Pixels that no object covers, against the true background; at most 60."
+        "motion_ratio",
+        "motion",
+        "Mean change from frame to frame, relative to the true video: 1 is right, 0 is frozen.",
     ),
-    Entry("lost_share", "lost", "Objects not found, over objects and frames."),
-    Entry("psnr", "PSNR", "Whole frames against the true ones; at most 60."),
-    Entry("ssim", "SSIM", "Structural similarity of whole frames to the true ones."),
-    Entry("lpips", "LPIPS", "Learned perceptual distance of whole frames to the true ones; lower is closer."),
-    Entry("motion_ratio", "motion", "Mean change from frame to frame over the truth's: 1 is right, 0 is frozen."),
     Entry(
         "nll",
         "NLL, bits per token",
-        "Bits for a code of the true next frame, told the true one before it; exact or an upper bound.",
+        "Bits per code of the true next frame, given the true one before it; exact, or an upper bound.",
     ),
-    Entry("clip_text", "CLIP, sentence", "Cosine of each frame and the sentence; only differences mean something."),
-    Entry("clip_first", "CLIP, first frame", "Cosine of each frame and frame 0; freezing is at 1."),
+    Entry("clip_text", "CLIP, caption", "Cosine similarity of frames and caption; only differences are meaningful."),
+    Entry("clip_first", "CLIP, first frame", "Cosine similarity of frames and frame 0; a frozen video has 1."),
     Entry(
         "step_length",
         "step in CLIP space",
-        "Length of each step of the path that the frames make in CLIP's joint space.",
+        "Distance of consecutive frames in CLIP's joint space.",
     ),
-    Entry(
-        "curvature", "turn in CLIP space", "Angle between the steps of that path; jitter around a place is near 120."
-    ),
-    Entry("warp_error", "warp error", "How badly the frame before, moved along the flow, predicts each frame."),
-    Entry("flow", "optical flow", "Mean length of the flow into each frame."),
-    Entry("flicker", "flicker", "How much pixels that stand still jump to and fro, levels of 255."),
-    Entry("colour_drift", "colour drift", "How far the colours have gone from frame 0, CIELAB; 2 is just seen."),
-    Entry("discontinuity", "first step", "How often frame 1 jumps more than in a real video: 0.5 is right."),
+    Entry("curvature", "turn in CLIP space", "Angle between consecutive steps; jitter in place has about 120."),
+    Entry("warp_error", "warp error", "Error of each frame as predicted from the one before by optical flow."),
+    Entry("flow", "optical flow", "Mean length of the optical flow."),
+    Entry("flicker", "flicker", "Fluctuation of still pixels, in levels of 255."),
+    Entry("colour_drift", "colour drift", "Distance of colour statistics from frame 0, in CIELAB; 2 is just visible."),
+    Entry("discontinuity", "first step", "Probability that frame 1 changes more than in a real video: 0.5 is right."),
 )
-"""What is shown first, in this order, as far as it was measured."""
+"""The first table, in this order, as far as the scores were measured."""
 
 
 def headline() -> tuple[Entry, ...]:
-    """`HEADLINE`, and after it the scores of extensions, which bring their meaning with them."""
+    """`HEADLINE`, then the scores of extensions, which have descriptions of their own."""
     return (*HEADLINE, *(Entry(name, name.replace("_", " "), meaning) for name, meaning in MEANINGS.items()))
 
 
-_OVER = "Beyond the true videos' own; surer, for both share their first frames. Below 0: chance, or the network is blind to it."
+_OVER = "Minus that of the true videos. More precise, because both share their first frames; below 0 by chance."
 OF_SETS = (
-    Entry("fid", "FID", "Frechet distance between the features of drawn and of real frames."),
+    Entry("fid", "FID", "Frechet distance between features of sampled and real frames."),
     Entry("fid_over_floor", "FID over the floor", _OVER),
-    Entry("kid", "KID", "Kernel distance of the same, without the floor's dependence on the number of videos."),
+    Entry("kid", "KID", "Kernel distance of the same features, unbiased in the number of videos."),
     Entry("kid_over_floor", "KID over the floor", _OVER),
-    Entry("is", "IS", "How many classes the frames seem to be from; higher is more varied and surer."),
-    Entry("fvd", "FVD", "Frechet distance between the features of drawn and of real videos."),
+    Entry("is", "IS", "Inception score of frames; higher is more diverse and more confident."),
+    Entry("fvd", "FVD", "Frechet distance between features of sampled and real videos."),
     Entry("fvd_over_floor", "FVD over the floor", _OVER),
-    Entry("kvd", "KVD", "Kernel distance of the same, without the floor's dependence on the number of videos."),
+    Entry("kvd", "KVD", "Kernel distance of the same features, unbiased in the number of videos."),
     Entry("kvd_over_floor", "KVD over the floor", _OVER),
-    Entry("video_is", "video IS", "How many classes the videos seem to be from."),
-    Entry("cd_fvd", "content-debiased FVD", "FVD on features that heed motion more than looks."),
-    Entry("cd_fvd_over_floor", "the same over the floor", _OVER),
+    Entry("video_is", "video IS", "Inception score of videos."),
+    Entry("cd_fvd", "content-debiased FVD", "FVD on features that depend more on motion than on appearance."),
+    Entry("cd_fvd_over_floor", "content-debiased FVD over the floor", _OVER),
 )
 """Scores of whole sets, in this order."""
 
 
-def check_all_are_shown(measured: Iterable[str], told: Collection[str], where: str) -> None:
-    """Holds what is measured and what is shown to each other; called when a module is imported.
+def check_complete(measured: Iterable[str], listed: Collection[str], where: str) -> None:
+    """Checks that every score has a place in a table and the reverse; runs at import.
 
     Args:
       measured: names of scores.
-      told: those that a table shows.
-      where: the tables' place, for the message.
+      listed: those that a table shows.
+      where: the place of the tables, for the message.
 
     Raises:
-      ValueError: a score would be measured and shown nowhere, or is shown and never measured.
+      ValueError: a score is in no table, or a table has one that is not measured.
     """
     measured = list(measured)
-    unseen = [name for name in measured if name not in told]
-    unknown = [name for name in told if name not in measured]
-    if unseen or unknown:
+    missing = [name for name in measured if name not in listed]
+    unknown = [name for name in listed if name not in measured]
+    if missing or unknown:
         raise ValueError(
-            f"{where}: measured and shown nowhere: {', '.join(unseen) or 'none'}; "
-            f"shown and never measured: {', '.join(unknown) or 'none'}"
+            f"{where}: in no table: {', '.join(missing) or 'none'}; not measured: {', '.join(unknown) or 'none'}"
         )
 
 
 _ALONG = tuple(f"_{figure}" for figure in (RETENTION, SLOPE, KEPT))
-"""Figures of curves have a table of their own, which is made from the entries."""
-check_all_are_shown(
+"""Summaries of curves have a table of their own, made from the entries."""
+check_complete(
     (name for name in MEASURES if not name.endswith(_ALONG) and name not in MEANINGS),
     [entry.metric for entry in (*HEADLINE, *OF_SETS)],
     "HEADLINE and OF_SETS of evaluation/report/score_entries.py",
 )
 
 SYSTEMS = {
-    "model": "the model's videos",
+    "model": "videos of the model",
     "copy-first": "the first frame, repeated",
     "codec-ceiling": "the true codes, decoded",
     "truth": "the true video",
-    "oracle-cross-fade": "an oracle: pixels mixed from the first frame to the true last one, which no model is shown",
+    "oracle-cross-fade": "an oracle: a cross-fade from the first frame to the true last one, which no model has",
 }
-"""The columns of both tables, and what they are."""
+"""The columns of both tables with a description."""
 SENTENCE_TITLES = {
     "counterfactual": "another sentence was given",
     "sentence-ignored": "the sentence was not changed",
@@ -129,8 +128,8 @@ def find(scores: Sequence[Score], row: str, metric: str, group: str = "all") -> 
     return next(found, None)
 
 
-def shown(score: Score | None) -> str:
-    """A value with its unit, rounded to what it can bear; a dash where there is none."""
+def formatted(score: Score | None) -> str:
+    """A value with its unit, rounded; a dash where there is none."""
     if score is None:
         return "-"
     return _number(score.value, score.unit, with_unit=True) + ("+" if score.is_at_least else "")

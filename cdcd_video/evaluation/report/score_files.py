@@ -1,4 +1,4 @@
-"""What programs read after an evaluation: scores, sums per video and the protocol, each written whole or not at all."""
+"""The files of an evaluation for programs: scores, sums per video and the protocol, each written atomically."""
 
 import dataclasses
 import json
@@ -13,11 +13,11 @@ from cdcd_video.video import whole_file
 
 
 def write_scores(scores: Sequence[Score], facts: Mapping[str, Any], path: Path) -> Path:
-    """Writes `scores.jsonl`: a line per score, each with every fact needed to trust it.
+    """Writes `scores.jsonl`: a line per score, each with all facts of the evaluation.
 
     Args:
-      scores: what was found.
-      facts: what holds for all of them: data, split, seed, checkpoint, drawing settings, versions.
+      scores: all scores.
+      facts: common to all scores: data, split, seed, checkpoint, drawing settings, versions.
       path: the file.
 
     Returns:
@@ -30,7 +30,7 @@ def write_scores(scores: Sequence[Score], facts: Mapping[str, Any], path: Path) 
 
 
 def write_videos(videos: Sequence[PerVideo], path: Path) -> Path:
-    """Writes `per_video.jsonl`: a line per video and metric, and per frame for the model's; the clip only where it is told."""
+    """Writes `per_video.jsonl`: a line per video and metric, and per frame for the model; the clip only where it differs."""
     lines = map(dataclasses.asdict, videos)
     return _write(path, ({name: line[name] for name in line if name != "clip" or line[name]} for line in lines))
 

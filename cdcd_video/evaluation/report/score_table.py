@@ -1,4 +1,4 @@
-"""Scores as tables, which every page is made from."""
+"""The tables of scores for the HTML page, Markdown and the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from cdcd_video.evaluation.report.score_entries import (
     SYSTEMS,
     Entry,
     find,
+    formatted,
     headline,
     interval,
-    shown,
 )
 from cdcd_video.metrics.scores import KEPT, MEASURES, RETENTION, SLOPE, Score
 
@@ -23,9 +23,9 @@ class Cell:
     value: str
     interval: str = ""
     share: float | None = None
-    """From 0 to 1, where a bar is drawn."""
+    """From 0 to 1, for cells with a bar."""
     n: int | None = None
-    """Where it is not the line's."""
+    """Sample size, where it differs from that of the line."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class Line:
     meaning: str = ""
     note: str = ""
     kind: str = ""
-    """Lines of another kind than the one above are set apart."""
+    """A rule separates lines of different kinds."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its title and what must be known to read it."""
+    """A table with its title and a note on how to read it."""
 
     title: str
     note: str
     columns: tuple[tuple[str, str], ...]
-    """What each is called, and what it is."""
+    """Name and description of each."""
     lines: tuple[Line, ...]
     main: int = 0
-    """The column that is about the model."""
+    """The column of the model."""
 
 
 _BY_GROUP = ("does_right_thing", "direction_right", "position_error", "identity_iou", "lost_share")
@@ -60,7 +60,9 @@ _GROUP_WORDS = {"objects=1": "one object", "objects=2": "two objects"}
 def cell(score: Score | None, *, with_n: bool = False, with_bar: bool = False) -> Cell:
     """A score as a cell."""
     is_share = with_bar and score is not None and score.unit in ("share", "ratio")
-    return Cell(shown(score), interval(score), score.value if is_share else None, score.n if score and with_n else None)
+    return Cell(
+        formatted(score), interval(score), score.value if is_share else None, score.n if score and with_n else None
+    )
 
 
 # Tables -----------------------------------------------------------------------------------------------------------
@@ -78,48 +80,50 @@ def tables(scores: Sequence[Score]) -> dict[str, Table]:
     return {name: table for name, table in made.items() if table.lines}
 
 
-_HEADLINE_NOTE = "Every column is measured on the same first frames, sentences and truths."
+_HEADLINE_NOTE = "All columns have the same first frames, captions and true videos."
 _SETS_NOTE = (
-    "Whole sets against real videos of other scenes or clips, as a network sees them. The column truth is the floor: real"
-    " videos against other real ones, at the same number; less than that is not to be had. Such scores depend on how many"
-    " videos there are and on the network: never compare them with others."
+    "Sets of videos against real videos of other scenes or clips, in the features of a network. The column truth is the floor:"
+    " real videos against other real ones, at the same number. Such scores depend on the number of videos and on the network:"
+    " compare them only under the same protocol."
 )
 
 
 def _by_row(scores: Sequence[Score], entries: Sequence[Entry], title: str, note: str) -> Table:
-    rows = [row for row in SYSTEMS if any(score.row == row for score in scores)]
+    systems = [system for system in SYSTEMS if any(score.row == system for score in scores)]
     lines = []
     for entry in entries:
-        found = [find(scores, row, entry.metric, entry.group) for row in rows]
+        found = [find(scores, system, entry.metric, entry.group) for system in systems]
         if any(found):
             first = next(score for score in found if score)
-            seen_by = f", {first.features}" if first.features else ""
+            network = f", {first.features}" if first.features else ""
             cells = tuple(cell(score) for score in found)
-            lines.append(Line(entry.title, cells, entry.meaning, f"n = {first.n} {first.counted}{seen_by}"))
-    return Table(title, note, tuple((row, SYSTEMS[row]) for row in rows), tuple(lines))
+            lines.append(Line(entry.title, cells, entry.meaning, f"n = {first.n} {first.counted}{network}"))
+    return Table(title, note, tuple((system, SYSTEMS[system]) for system in systems), tuple(lines))
 
 
 def _sentences(scores: Sequence[Score]) -> Table:
-    """The two rows that ask whether the sentence is read, for the object it changes and for the one it does not."""
+    """Whether the model follows the caption: the object whose sentence is changed, and the other one."""
     columns = {
         "changed object right": ("does_right_thing", "sentence=changed"),
         "right kind and sign": ("direction_right", "sentence=changed"),
         "other object still right": ("does_right_thing", "sentence=kept"),
     }
     lines = []
-    for row, title in SENTENCE_TITLES.items():
-        found = [find(scores, row, *column) for column in columns.values()]
-        if any(found) and any(score.row == "counterfactual" for score in scores):  # the second line means nothing alone
+    for system, title in SENTENCE_TITLES.items():
+        found = [find(scores, system, *column) for column in columns.values()]
+        if any(found) and any(
+            score.row == "counterfactual" for score in scores
+        ):  # the second line is meaningless alone
             lines.append(Line(title, tuple(cell(score, with_n=True) for score in found)))
     note = (
-        "The same image with another sentence about one object, judged by that other sentence. The second line judges the"
-        " ordinary videos by it: what a model that does not read would earn."
+        "The same image with another caption for one object, measured by that other caption. The second line measures the"
+        " ordinary videos by it: the score of a model that ignores captions."
     )
-    return Table("Is the sentence read?", note, tuple((name, "") for name in columns), tuple(lines))
+    return Table("Does the model follow the caption?", note, tuple((name, "") for name in columns), tuple(lines))
 
 
 def _groups(scores: Sequence[Score]) -> Table:
-    """The model's scores by number of objects, held-out kind and motion, beside what the references get right."""
+    """Scores of the model by number of objects, held-out kind and motion, beside those of references."""
     names = sorted({s.group for s in scores if s.metric == "does_right_thing" and s.row == "model"})
     lines = []
     for prefix in ("all", "objects=", "heldout=", "motion="):
@@ -127,39 +131,39 @@ def _groups(scores: Sequence[Score]) -> Table:
             kind, _, name = group.partition("=")
             title = _GROUP_WORDS.get(group) or (f"held-out {name}" if kind == "heldout" else name or "all objects")
             found = [find(scores, "model", metric, group) for metric in _BY_GROUP]
-            others = [find(scores, row, "does_right_thing", group) for row in ("copy-first", "codec-ceiling")]
+            others = [find(scores, system, "does_right_thing", group) for system in ("copy-first", "codec-ceiling")]
             cells = [cell(score, with_bar=not place) for place, score in enumerate(found)]
-            cells += [Cell(shown(score)) for score in others]
+            cells += [Cell(formatted(score)) for score in others]
             lines.append(Line(title, (Cell(str(found[0].n)), *cells), kind=kind))
-    columns = ("n", "right", "kind and sign", "position error", "identity", "lost", "frozen right", "codec right")
+    columns = ("n", "right", "kind and sign", "position error", "identity", "lost", "right: frozen", "right: codec")
     note = (
-        "The model's scores, with what freezing and the codec alone get right in the same group. Few objects mean wide"
-        " intervals."
+        "Scores of the model by group. The last two columns are a frozen first frame and the codec's reconstruction in the same"
+        " group. Few objects give wide intervals."
     )
     return Table("By motion", note, tuple((name, "") for name in columns), tuple(lines), main=1)
 
 
 def _along(scores: Sequence[Score]) -> Table:
-    """Retention, slope and frames kept of every curve of the model, beside the references' retention."""
+    """Retention, slope and frames kept of every curve of the model, beside the retention of references."""
     columns = {
         ("end / beginning", "model"): ("model", RETENTION),
-        ("per frame", "model"): ("model", SLOPE),
+        ("slope per frame", "model"): ("model", SLOPE),
         ("frames kept", "model"): ("model", KEPT),
         ("end / beginning", "codec-ceiling"): ("codec-ceiling", RETENTION),
         ("end / beginning", "truth"): ("truth", RETENTION),
     }
     lines = []
     for entry in (*headline(), *OF_SETS):
-        found = [find(scores, row, f"{entry.metric}_{figure}") for row, figure in columns.values()]
+        found = [find(scores, system, f"{entry.metric}_{figure}") for system, figure in columns.values()]
         if any(found):
             loss = _loss(entry.metric)
-            lines.append(Line(entry.title, tuple(map(cell, found)), note=f"lost: {loss}" if loss else ""))
+            lines.append(Line(entry.title, tuple(map(cell, found)), note=f"loss: {loss}" if loss else ""))
     note = (
-        "Beginning and end are the first and the last quarter of the frames that count (of the windows, for scores of"
-        " videos; of shorter ones where one window holds all of a video). Frames kept says when the curve first is farther"
-        " from its beginning than the loss named; a plus: not before the video ended."
+        "Beginning and end are the first and the last quarter of the frames that count, or of the windows for scores of"
+        " videos. Frames kept is the first frame at which the curve is worse than its beginning by the loss of its line; a plus"
+        " means that this does not happen before the end."
     )
-    return Table("From beginning to end", note, tuple(columns), tuple(lines))
+    return Table("Along the video", note, tuple(columns), tuple(lines))
 
 
 def _loss(metric: str) -> str:

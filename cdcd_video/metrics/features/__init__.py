@@ -1,1 +1,1 @@
-"""The networks that look: by name, from files whose hash is known, and two small ones that come along."""
+"""Feature networks by name: published weights with a known hash, and two small built-in ones."""

@@ -1,1 +1,1 @@
-"""The latent space seen: clusters, paths, what lies between two frames."""
+"""The study of the latent space: clusters, paths, and frames between frames."""

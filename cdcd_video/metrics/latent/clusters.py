@@ -1,7 +1,7 @@
-"""Do points in a latent space lie by their label? Points and labels in, numbers per point out.
+"""Clustering of points in a latent space by label: points and labels in, numbers per point out.
 
-A label is the source image of a drawn frame, or its sentence. Everything is set beside the same with shuffled labels:
-with few points in many dimensions, chance alone looks like structure.
+A label is the source image of a sampled frame, or its caption. Compare every number with that of shuffled labels: few points
+in many dimensions look structured by chance.
 """
 
 import numpy as np
@@ -10,10 +10,9 @@ from jaxtyping import Bool, Float, Int
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 
 RESTARTS, ITERATIONS = 8, 60
-"""Of k-means: the best of so many beginnings, each improved at most so often."""
+"""Of k-means: number of initialisations, and most iterations of each."""
 TIE = 1e-6
-"""Distances that differ by less, as a share of the largest, are equal: their last digits are rounding, which is another on
-another processor."""
+"""Relative difference below which distances count as equal, because rounding differs between processors."""
 
 
 def distances(points: Float[np.ndarray, "n D"], others: Float[np.ndarray, "m D"]) -> Float[np.ndarray, "n m"]:
@@ -25,12 +24,12 @@ def distances(points: Float[np.ndarray, "n D"], others: Float[np.ndarray, "m D"]
 
 
 def kmeans(points: Float[np.ndarray, "n D"], num_clusters: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """Clusters found without looking at labels: Lloyd's iterations from k-means++ beginnings (Arthur & Vassilvitskii 2007).
+    """k-means clusters: Lloyd's iterations from k-means++ initialisations (Arthur & Vassilvitskii 2007).
 
     Args:
       points: at least `num_clusters`.
-      num_clusters: how many there are to be; where points coincide, fewer may come out.
-      rng: of the beginnings.
+      num_clusters: number of clusters; fewer may be returned where points coincide.
+      rng: of the initialisations.
 
     Returns:
       The cluster of each point, in [0, num_clusters).
@@ -38,7 +37,7 @@ def kmeans(points: Float[np.ndarray, "n D"], num_clusters: int, rng: np.random.G
     points = np.asarray(points, np.float64)
     best, least = np.zeros(len(points), np.int64), np.inf
     for _ in range(RESTARTS):
-        centres = _spread_out(points, num_clusters, rng)
+        centres = _initial_centres(points, num_clusters, rng)
         for _ in range(ITERATIONS):
             nearest = distances(points, centres).argmin(axis=1)
             members = np.eye(num_clusters)[nearest]
@@ -54,9 +53,9 @@ def kmeans(points: Float[np.ndarray, "n D"], num_clusters: int, rng: np.random.G
 
 
 def in_majority(clusters: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Whether each point has the commonest label of its cluster; the mean is purity (Manning et al. 2008, sec. 16.3).
+    """Whether each point has the most common label of its cluster; the mean is purity (Manning et al. 2008, sec. 16.3).
 
-    Of equally common labels the lowest counts.
+    Among equally common labels the lowest counts.
     """
     table = np.zeros((clusters.max() + 1, labels.max() + 1), np.int64)
     np.add.at(table, (clusters, labels), 1)
@@ -64,10 +63,10 @@ def in_majority(clusters: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) 
 
 
 def silhouette(between: Float[np.ndarray, "n n"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """How much nearer each point is to its own label's points than to the nearest other label's (Rousseeuw 1987).
+    """Silhouette: how much nearer each point is to points of its own label than of the nearest other (Rousseeuw 1987).
 
     (b - a) / max(a, b), with a the mean distance to the others of its label and b the least mean distance to another
-    label's: 1 is far apart, 0 on the border, below 0 nearer to others.
+    label's: 1 is well separated, 0 on the border, below 0 nearer to others.
 
     Args:
       between: distances of all points.
@@ -90,7 +89,7 @@ def silhouette(between: Float[np.ndarray, "n n"], labels: Int[np.ndarray, " n"])
 def is_retrieved(away: Float[np.ndarray, "n m"], labels: Int[np.ndarray, " n"], k: int) -> Bool[np.ndarray, " n"]:
     """Whether entry `labels[i]` of a bank is among the k entries nearest to point i, given the distances to all.
 
-    Entries that are equally near count as nearer, so that a collapsed space retrieves nothing.
+    Ties count as nearer, so that a collapsed space retrieves nothing.
     """
     own = np.take_along_axis(away, labels[:, None], axis=1)
     return (away <= own + TIE * away.max(axis=1, keepdims=True)).sum(axis=1) <= k
@@ -114,8 +113,8 @@ def potentials(groups: Float[np.ndarray, "S P D"]) -> Float[np.ndarray, "S S"]:
 def uniformity(found: Float[np.ndarray, "S S"], seed: int = 0) -> tuple[float, float, float]:
     """Logarithm of the mean Gaussian potential of pairs (Wang & Isola 2020, sec. 4.1, with t = 2), lower is more uniform.
 
-    0 where all points coincide, about -4 where many directions are used evenly. Only pairs from different groups count:
-    two independent draws of the data are never two frames of one image.
+    0 where all points coincide, about -4 where many directions are used evenly. Only pairs from different groups count,
+    because frames of one image are not independent samples.
 
     Args:
       found: `potentials` between groups.
@@ -135,14 +134,14 @@ def uniformity(found: Float[np.ndarray, "S S"], seed: int = 0) -> tuple[float, f
     counts = rng.multinomial(num, np.full(num, 1 / num), size=RESAMPLES).astype(np.float64)
     pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
     counts, pairs = counts[pairs > 0], pairs[pairs > 0]
-    redrawn = np.log(np.einsum("ri,ij,rj->r", counts, apart, counts, optimize=True) / pairs)
+    resampled = np.log(np.einsum("ri,ij,rj->r", counts, apart, counts, optimize=True) / pairs)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(redrawn, (tail, 1 - tail))
+    low, high = np.quantile(resampled, (tail, 1 - tail))
     return value, float(low), float(high)
 
 
-def _spread_out(points: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
-    """Beginnings drawn one after the other, each with a chance that grows with the squared distance to those drawn."""
+def _initial_centres(points: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
+    """k-means++: initial centres are sampled in turn, with probability proportional to the squared distance to the others."""
     chosen = [int(rng.integers(len(points)))]
     nearest = ((points - points[chosen[0]]) ** 2).sum(axis=1)
     while len(chosen) < num:

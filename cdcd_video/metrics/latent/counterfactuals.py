@@ -1,7 +1,6 @@
-"""One image, several sentences: what a study of the latent space draws, and the true videos as far as they are known.
+"""Images with several captions for the study of the latent space, and the true videos as far as they are known.
 
-On sprites every other sentence has a true video of its own, at any time. A clip has one; its other sentences are other
-clips' captions.
+On sprites every caption has a true video of its own, at any time. A clip has one; its other captions are those of other clips.
 """
 
 import dataclasses
@@ -16,22 +15,22 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, Split, World
 from cdcd_video.data.sprites_render import render, render_object_mask
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import sprites_metrics as judge
+from cdcd_video.metrics import sprites_metrics
 from cdcd_video.metrics.eval_dataset import Clips, choose_clips
 from cdcd_video.metrics.measurements import resized
 
 SCENES_TRIED = 50
-"""How many scenes are looked at for each that is wanted, before a world is said to have too few sentences."""
+"""Scenes that are tried for each that is needed, before an error says that the world has too few captions."""
 
 
 @runtime_checkable
 class Cases(Protocol):
-    """S images with C sentences each.
+    """S images with C captions each.
 
     Attributes:
-      captions: the sentences; the first of each image is its own.
-      num_true: how many of each image's sentences, from the first, have a known true video.
-      finest_fps: frames per second up to which the truth is known.
+      captions: the captions; the first of each image is its own.
+      num_true: how many captions of each image, from the first, have a known true video.
+      finest_fps: highest frame rate at which the true videos are known.
       bank_size: real videos of other images.
     """
 
@@ -41,34 +40,34 @@ class Cases(Protocol):
     bank_size: int
 
     def real_video(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
-        """The true video of an image and one of its first `num_true` sentences."""
+        """The true video of an image and one of its first `num_true` captions."""
 
     def bank(self, number: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
         """A real video of another image."""
 
     def objects(self, image: int, caption: int, times_s: np.ndarray) -> Bool[np.ndarray, "F H W"] | None:
-        """Pixels that any object covers; None where that is not known."""
+        """Pixels that any object covers; None where they are not known."""
 
     def measure(
         self, image: int, caption: int, times_s: np.ndarray, frames: UInt8[np.ndarray, "F H W 3"]
     ) -> dict[str, Float[np.ndarray, " F"]]:
-        """What a judge who knows the truth says of frames: by name, one value per frame; empty without such a judge."""
+        """Metrics that need the true scene, by name, one value per frame; empty for clips."""
 
 
 class SpritesCases:
-    """Scenes of the built-in world, each with other sentences about the same first frame.
+    """Scenes of the built-in world, each with other captions of the same first frame.
 
     Args:
-      seed: of the scenes and of the choice of sentences.
-      num_images, captions_per_image: S and C; scenes for which fewer than C sentences fit are passed over.
-      num_frames, fps: of the videos, so that objects stay apart as long as they last.
+      seed: of the scenes and of the choice of captions.
+      num_images, captions_per_image: S and C; scenes with fewer than C possible captions are skipped.
+      num_frames, fps: of the videos; objects do not meet for their length.
       split: "val", "heldout" or "train".
-      world: whose words make the sentences; None means the full one.
+      world: its words make the captions; None means the full one.
       size_px: side of the frames.
       bank_size: further scenes that serve as real videos of other images.
 
     Raises:
-      UserError: the world has too few sentences.
+      UserError: the world has too few captions.
     """
 
     finest_fps = float("inf")
@@ -92,30 +91,30 @@ class SpritesCases:
         chosen, index = [], itertools.count()
         while len(chosen) < num_images:
             scene = sprites.sample_scene(seed, next(index), split, world=world)
-            told = other_sentences(scene, captions_per_image - 1, seed, world)
-            if len(told) == captions_per_image - 1:
-                chosen.append((scene, *told))
+            others = other_captions(scene, captions_per_image - 1, seed, world)
+            if len(others) == captions_per_image - 1:
+                chosen.append((scene, *others))
             elif scene.index > SCENES_TRIED * num_images:
                 raise UserError(
-                    f"only {len(chosen)} scenes of this world take {captions_per_image} sentences; lower"
+                    f"only {len(chosen)} scenes of this world have {captions_per_image} captions; lower"
                     " --captions-per-image or --num-images"
                 )
         self.scenes: tuple[tuple[Scene, ...], ...] = tuple(chosen)
-        self.captions = tuple(tuple(scene.caption for scene in row) for row in chosen)
+        self.captions = tuple(tuple(scene.caption for scene in image) for image in chosen)
         self.num_true, self.bank_size, self.size_px = captions_per_image, bank_size, size_px
         first = next(index)
         self._bank = [sprites.sample_scene(seed, first + number, split, world=world) for number in range(bank_size)]
 
     def real_video(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
-        """The scene with that sentence, at any times."""
+        """The scene with that caption, at any times."""
         return render(self.scenes[image][caption], times_s, self.size_px)
 
     def bank(self, number: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
-        """Another scene with its own sentence."""
+        """Another scene with its own caption."""
         return render(self._bank[number], times_s, self.size_px)
 
     def objects(self, image: int, caption: int, times_s: np.ndarray) -> Bool[np.ndarray, "F H W"]:
-        """Pixels that any object covers, however little."""
+        """Pixels that any object covers, even partly."""
         scene = self.scenes[image][caption]
         known = sprites.truth(scene, times_s)
         masks = [
@@ -131,10 +130,10 @@ class SpritesCases:
     ) -> dict[str, Float[np.ndarray, " F"]]:
         """Position error in px over the objects that were found, and overlap with the true shape (0 where lost)."""
         frames = resized(frames, sprites.VIEW_PX, "area")
-        # The judge follows objects through a video: two true frames at the end make one even of a single frame.
+        # The metrics track objects through a video: two true frames at the end allow a single frame.
         scene, after = self.scenes[image][caption], times_s[-1] + np.array([0.1, 0.2])
         whole = np.concatenate([frames, render(scene, after)])
-        found = judge.score(whole, scene, np.concatenate([times_s, after]))
+        found = sprites_metrics.score(whole, scene, np.concatenate([times_s, after]))
         away, overlap = found.position_error_px[:, : len(frames)], found.identity_iou[:, : len(frames)]
         is_found = ~np.isnan(away)
         errors = np.nan_to_num(away).sum(axis=0) / np.maximum(is_found.sum(axis=0), 1)
@@ -171,18 +170,21 @@ class ClipsCases:
     ):
         chosen = choose_clips(clips, num_images + bank_size, num_frames, size_px)
         if len(chosen) < num_images:
-            raise UserError(f"only {len(chosen)} clips have {num_frames} frames; lower --num-images or --num-frames")
+            raise UserError(
+                f"only {len(chosen)} clips have {num_frames} frames, fewer than --num-images {num_images}; lower --num-images or"
+                " --num-frames"
+            )
         self.clips, self.finest_fps = clips, float(fps)
         self._chosen, self._bank = chosen[:num_images], chosen[num_images:]
         self.bank_size = len(self._bank)
-        told = list(dict.fromkeys(clips.caption(clip) for clip in self._chosen))
-        if len(told) < captions_per_image:
+        distinct = list(dict.fromkeys(clips.caption(clip) for clip in self._chosen))
+        if len(distinct) < captions_per_image:
             raise UserError(
-                f"these {num_images} clips have {len(told)} different captions; lower --captions-per-image to that"
+                f"these {num_images} clips have {len(distinct)} different captions; set --captions-per-image to at most that"
             )
-        places = [told.index(clips.caption(clip)) for clip in self._chosen]
+        places = [distinct.index(clips.caption(clip)) for clip in self._chosen]
         self.captions = tuple(
-            tuple(told[(place + step) % len(told)] for step in range(captions_per_image)) for place in places
+            tuple(distinct[(place + step) % len(distinct)] for step in range(captions_per_image)) for place in places
         )
 
     def real_video(self, image: int, caption: int, times_s: np.ndarray) -> UInt8[np.ndarray, "F H W 3"]:
@@ -200,15 +202,15 @@ class ClipsCases:
     def measure(
         self, image: int, caption: int, times_s: np.ndarray, frames: UInt8[np.ndarray, "F H W 3"]
     ) -> dict[str, Float[np.ndarray, " F"]]:
-        """Nobody knows the truth of a clip but its pixels."""
+        """None: of a clip only the pixels are known."""
         return {}
 
     def _frames(self, clip: int, times_s: np.ndarray) -> np.ndarray:
         return self.clips.frames(clip, np.rint(np.asarray(times_s) * self.finest_fps).astype(int).tolist())
 
 
-def other_sentences(scene: Scene, num: int, seed: int, world: World) -> Sequence[Scene]:
-    """Up to `num` scenes with the same first frame, bit for bit, and other sentences: other motions before other speeds."""
+def other_captions(scene: Scene, num: int, seed: int, world: World) -> Sequence[Scene]:
+    """Up to `num` scenes with the same first frame, bit for bit, and other captions: other motions before other speeds."""
     rng = np.random.Generator(np.random.Philox(key=[seed, scene.seed], counter=[0, 0, 0, scene.index]))
     found: dict[tuple[int, str], list[Scene]] = {}
     for place, motion in itertools.product(range(len(scene.objects)), world.motions):

@@ -1,7 +1,7 @@
-"""Does a model freeze, or its space collapse? Figures of frames that it draws, beside those of the true frames.
+"""Detects a model that freezes or whose latent space collapses, from its samples and the true frames.
 
-Attraction to the earlier frame is cheapest by not moving, attraction to a sentence by drawing one and the same frame for
-it. Both look fine to the terms themselves; these figures are what would show it.
+A contrastive term with the earlier frame is smallest without motion, and one with a caption if every image gives the same
+frame. The terms themselves do not show either; these metrics do.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,21 @@ from jaxtyping import Float
 from cdcd_video.metrics.latent.clusters import alignment, potentials, uniformity
 
 FREEZES_BELOW = 0.5
-"""Of `motion_ratio`. A copy of the source has 0, the truth 1; docs/diffusion.md says what trained models have."""
+"""Alarm level of `motion_ratio`. A copy of the source has 0, the truth 1; docs/diffusion.md has values of trained models."""
 FADES_BELOW = 0.45
-"""Of `rolled_motion_ratio`, likewise. Lower, because a roll-out leaves the truth, where even good models slow down."""
+"""Alarm level of `rolled_motion_ratio`. It is lower, because even good models slow down in a roll-out."""
 COLLAPSES_BELOW = 0.5
-"""Of `rank_ratio`. Drawn frames that use half as many directions as the true ones, or fewer, have lost content."""
-JUDGED_FROM = 0.5
-"""Share of the training before which nothing is judged: a denoiser begins by copying its source, so all freeze at first."""
+"""Alarm level of `rank_ratio`. Samples with at most half the effective rank of the true frames have lost content."""
+CHECKED_FROM = 0.5
+"""Fraction of the training before which there is no alarm: every denoiser copies its source at first."""
 ROLLED_FROM = 0.9
-"""The same for roll-outs, in which what little is missing from each step adds up: they go on waking up to the end."""
+"""The same for roll-outs, which accumulate the errors of their steps and improve until the end of training."""
 
 
 def effective_rank(points: Float[np.ndarray, "n D"]) -> float:
-    """How many directions points spread over: exp of the entropy of the normalised singular values (Roy & Vetterli 2007).
+    """Effective rank of points: exp of the entropy of the normalised singular values (Roy & Vetterli 2007).
 
-    The mean is not taken off: points that all but coincide have rank 1, where what little noise is left between them
-    would count as spread in every direction.
+    The mean is not subtracted, so that points that nearly coincide have rank 1; otherwise their noise would have full rank.
 
     Args:
       points: not all zero.
@@ -47,28 +46,31 @@ def motion(values: Float[np.ndarray, "*n P V"], before: Float[np.ndarray, "*n P 
 
 
 def health(
-    drawn: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray], earlier: Mapping[str, np.ndarray], said: np.ndarray
+    sampled: Mapping[str, np.ndarray],
+    real: Mapping[str, np.ndarray],
+    earlier: Mapping[str, np.ndarray],
+    captions: np.ndarray,
 ) -> dict[str, float]:
-    """Figures of drawn frames, and the same of the true frames in their place.
+    """Metrics of sampled frames, and the same of the true frames.
 
     Args:
-      drawn, real, earlier: of each example's drawn, true and earlier frame the code values (n, P, V) in `values` and the
+      sampled, real, earlier: of each example's sampled, true and earlier frame the code values (n, P, V) in `values` and the
         unit-norm joint embeddings (n, J) in `embedding`.
-      said: (n, J) unit-norm embeddings of the sentences.
+      captions: (n, J) unit-norm embeddings of the captions.
 
     Returns:
-      For `drawn` and `real` each: motion (see `motion`), rank (see `effective_rank`), alignment to the earlier frame and to
-      the sentence, uniformity (Wang & Isola 2020, sec. 4.1); and the ratios of motion and rank, drawn over real, where
-      there is something to compare with.
+      For `drawn` (the samples) and `real` each: motion (see `motion`), rank (see `effective_rank`), alignment to the earlier
+      frame and to the caption, uniformity (Wang & Isola 2020, sec. 4.1); and the ratios of motion and rank, sampled over real,
+      where the true frames move.
     """
     figures: dict[str, float] = {}
-    for name, frames in {"drawn": drawn, "real": real}.items():
+    for name, frames in {"drawn": sampled, "real": real}.items():
         points = frames["embedding"]
         figures |= {
             f"{name}_motion": motion(frames["values"], earlier["values"]),
             f"{name}_rank": effective_rank(points),
             f"{name}_alignment": float(alignment(points, earlier["embedding"]).mean()),
-            f"{name}_text_alignment": float(alignment(points, said).mean()),
+            f"{name}_text_alignment": float(alignment(points, captions).mean()),
             f"{name}_uniformity": uniformity(potentials(points[:, None]))[0],
         }
     if figures["real_motion"] > 0:
@@ -77,49 +79,51 @@ def health(
     return figures
 
 
-def rolled_motion(drawn: Float[np.ndarray, "n F P V"], real: Float[np.ndarray, "n F P V"]) -> dict[str, float]:
-    """How far roll-outs still move from frame to frame once they stand on frames of their own; beside the truth.
+def rolled_motion(sampled: Float[np.ndarray, "n F P V"], real: Float[np.ndarray, "n F P V"]) -> dict[str, float]:
+    """Motion in the later half of roll-outs, beside that of the true videos.
 
-    A model that moves a little less than it should at each step need not freeze in one step, and yet does in a roll-out,
-    where each frame stands on the one before. So the motion (see `motion`) into the later half of the frames is what counts.
+    A model that moves slightly too little in each step need not freeze in one step, but does in a roll-out, where each frame
+    depends on the one before. Hence only the motion (see `motion`) into the later half of the frames counts.
 
     Args:
-      drawn: code values of roll-outs, the first frame given; at least two frames.
+      sampled: code values of roll-outs, the first frame given; at least two frames.
       real: those of the true frames.
 
     Returns:
       `rolled_motion`, `rolled_real_motion` and, where the truth moves, their ratio `rolled_motion_ratio`.
     """
     later = real.shape[1] // 2
-    moved, should = (motion(frames[:, later:], frames[:, later - 1 : -1]) for frames in (drawn, real))
+    moved, should = (motion(frames[:, later:], frames[:, later - 1 : -1]) for frames in (sampled, real))
     figures = {"rolled_motion": moved, "rolled_real_motion": should}
     return figures | ({"rolled_motion_ratio": moved / should} if should > 0 else {})
 
 
 def alarms(figures: Mapping[str, float], progress: float) -> list[str]:
-    """What is wrong with a model, in sentences; nothing before `JUDGED_FROM` of its training, of roll-outs `ROLLED_FROM`.
+    """One message per alarm; none before `CHECKED_FROM` of the training, and for roll-outs `ROLLED_FROM`.
 
     Args:
       figures: of `health` and `rolled_motion`, and possibly others.
-      progress: share of the training that is done.
+      progress: fraction of the training that is done.
     """
-    if progress < JUDGED_FROM:
+    if progress < CHECKED_FROM:
         return []
     found = []
     moved, spread, rolled = (figures.get(f"{name}_ratio") for name in ("motion", "rank", "rolled_motion"))
     if moved is not None and moved < FREEZES_BELOW:
         found.append(
-            f"the model freezes: its frames move {moved:.0%} as far from their source as the true ones (alarm below "
+            f"the model freezes: its frames have {moved:.0%} of the true motion from their source (alarm below "
             f"{FREEZES_BELOW:.0%})"
         )
-    elif progress >= ROLLED_FROM and rolled is not None and rolled < FADES_BELOW:  # who freezes in a step does here too
+    elif (
+        progress >= ROLLED_FROM and rolled is not None and rolled < FADES_BELOW
+    ):  # a model that freezes in a step also does here
         found.append(
-            f"roll-outs freeze: after a few frames they move {rolled:.0%} as far from frame to frame as the true ones (alarm "
-            f"below {FADES_BELOW:.0%})"
+            f"roll-outs freeze: in their later half they have {rolled:.0%} of the true motion from frame to frame (alarm below "
+            f"{FADES_BELOW:.0%})"
         )
     if spread is not None and spread < COLLAPSES_BELOW:
         found.append(
-            f"the latent space collapses: drawn frames spread over {figures['drawn_rank']:.1f} directions, the true ones "
-            f"over {figures['real_rank']:.1f} (alarm below {COLLAPSES_BELOW:.0%})"
+            f"the latent space collapses: sampled frames have effective rank {figures['drawn_rank']:.1f}, true ones "
+            f"{figures['real_rank']:.1f} (alarm below {COLLAPSES_BELOW:.0%})"
         )
     return found

@@ -1,4 +1,4 @@
-"""The frame between two frames: ways to make it that need no model, and how near it comes to the true one."""
+"""Interpolation between two frames without a model, and its fidelity to the true frame."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -6,29 +6,29 @@ from jaxtyping import Bool, Float, UInt8
 from cdcd_video.metrics.fidelity import BEST_PSNR_DB
 
 PARALLEL_RAD = 1e-4
-"""Directions closer than this, or so nearly opposite, have no great circle worth following."""
+"""Directions that are equal or opposite up to this angle have no well-defined great circle."""
 
 
 def cross_fade(
     before: UInt8[np.ndarray, "*n H W 3"], after: UInt8[np.ndarray, "*n H W 3"], share: float = 0.5
 ) -> UInt8[np.ndarray, "*n H W 3"]:
-    """Pixels mixed: what moves becomes two ghosts, what stands still stays exact."""
+    """Mixes pixels: still parts are exact, moving ones appear twice."""
     return np.floor((1 - share) * before.astype(np.float64) + share * after + 0.5).astype(np.uint8)
 
 
 def lerp(
     before: Float[np.ndarray, "*n D"], after: Float[np.ndarray, "*n D"], share: float = 0.5
 ) -> Float[np.ndarray, "*n D"]:
-    """Along the straight line."""
+    """Linear interpolation."""
     return (1 - share) * before + share * after
 
 
 def slerp(
     before: Float[np.ndarray, "*n D"], after: Float[np.ndarray, "*n D"], share: float = 0.5
 ) -> Float[np.ndarray, "*n D"]:
-    """Directions along the great circle (Shoemake 1985), lengths along the straight line.
+    """Spherical interpolation of directions (Shoemake 1985), linear interpolation of lengths.
 
-    Where there is no one great circle (equal, opposite or zero vectors) it is `lerp`.
+    It is `lerp` where the great circle is not unique (equal, opposite or zero vectors).
     """
     lengths = [np.linalg.norm(side, axis=-1, keepdims=True) for side in (before, after)]
     ways = [side / np.where(length > 0, length, 1.0) for side, length in zip((before, after), lengths, strict=True)]
@@ -41,10 +41,10 @@ def slerp(
 
 
 def masked_psnr(
-    drawn: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"], mask: Bool[np.ndarray, "F H W"]
+    sampled: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"], mask: Bool[np.ndarray, "F H W"]
 ) -> Float[np.ndarray, " F"]:
     """Peak signal-to-noise ratio over some pixels of each frame, in dB, at most `BEST_PSNR_DB`; NaN where there are none."""
-    squares = ((drawn.astype(np.float64) - true) ** 2).mean(axis=-1)
+    squares = ((sampled.astype(np.float64) - true) ** 2).mean(axis=-1)
     count = mask.sum(axis=(1, 2))
     errors = (squares * mask).sum(axis=(1, 2)) / np.maximum(count, 1)
     least = 255.0**2 / 10 ** (BEST_PSNR_DB / 10)

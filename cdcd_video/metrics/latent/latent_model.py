@@ -1,4 +1,4 @@
-"""A model asked for its latents: frames in, latents out, and back; any number of leading dimensions."""
+"""Encodes frames to latents and decodes them, with any number of leading dimensions."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ SPACES = ("embedding", "codes")
 BATCH_FRAMES = 64
 
 Progress = Callable[[int], None]
-Drawn = Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"]
-"""What a way of drawing gives: codes, or the code vectors themselves."""
+Latents = Int[np.ndarray, "*n N"] | Float[np.ndarray, "*n P V"]
+"""Samples of a model: codes, or for some baselines code vectors."""
 
 
 class LatentModel:
-    """A model, asked for latents in any number of leading dimensions."""
+    """Latents of a model, with any number of leading dimensions."""
 
     def __init__(self, pipe: Any, progress: Progress):
         self.pipe, self.progress = pipe, progress
@@ -29,7 +29,7 @@ class LatentModel:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what makes a latent of a frame and a frame of a latent: CLIP's file, and the codec's weights."""
+        """SHA-256 of the file of CLIP and the weights of the codec."""
         whole = hashlib.sha256(self.pipe.model.clip.digest.encode())
         for name, values in sorted(self.codec.state_dict().items()):
             whole.update(name.encode() + values.cpu().numpy().tobytes())
@@ -40,8 +40,8 @@ class LatentModel:
         """Latents before they are rounded to codes."""
         parts = []
         for part in _parts(frames.reshape(-1, *frames.shape[-3:])):
-            seen = self.pipe.model.clip.encode_image(_pixels(part, self.device), self.codec.cfg.layers)
-            parts.append(self.codec.quantize(seen.patches)[0].cpu().numpy())
+            encoded = self.pipe.model.clip.encode_image(_pixels(part, self.device), self.codec.cfg.layers)
+            parts.append(self.codec.quantize(encoded.patches)[0].cpu().numpy())
             self.progress(len(part))
         return np.concatenate(parts).reshape(*frames.shape[:-3], *parts[0].shape[1:])
 
@@ -53,18 +53,18 @@ class LatentModel:
         return codes.cpu().numpy().reshape(*latents.shape[:-2], -1)
 
     @torch.no_grad()
-    def values(self, drawn: Drawn) -> Float[np.ndarray, "*n P V"]:
-        """Codes to their vectors; a baseline that walks in the vectors themselves has them already."""
-        if np.issubdtype(drawn.dtype, np.floating):
-            return drawn
-        flat = torch.from_numpy(drawn.reshape(-1, drawn.shape[-1])).to(self.device)
+    def values(self, latents: Latents) -> Float[np.ndarray, "*n P V"]:
+        """The vectors of codes; samples that are vectors already are returned unchanged."""
+        if np.issubdtype(latents.dtype, np.floating):
+            return latents
+        flat = torch.from_numpy(latents.reshape(-1, latents.shape[-1])).to(self.device)
         found = self.codec.values(flat).float().cpu().numpy()
-        return found.reshape(*drawn.shape[:-1], *found.shape[1:])
+        return found.reshape(*latents.shape[:-1], *found.shape[1:])
 
     @torch.no_grad()
-    def points(self, drawn: Drawn, space: str) -> Float[np.ndarray, "*n D"]:
+    def points(self, latents: Latents, space: str) -> Float[np.ndarray, "*n D"]:
         """Codes, or code vectors, as points of a space."""
-        values = self.values(drawn)
+        values = self.values(latents)
         if space == "codes":
             return values.reshape(*values.shape[:-2], -1)
         flat = torch.from_numpy(values.reshape(-1, *values.shape[-2:])).to(self.device)
@@ -79,17 +79,19 @@ class LatentModel:
         seed: int,
         batch_size: int,
     ) -> Int[np.ndarray, "S C F N"] | Float[np.ndarray, "S C F P V"]:
-        """Latents of drawn videos, as the model walks: codes, or code vectors.
+        """Latents of sampled videos: codes, or code vectors.
 
-        A video's random stream depends on its image and sentence alone.
+        The random numbers of a video depend on its image and caption alone.
         """
         num_images, num_captions = starts.shape[:2]
-        told = [caption for row in captions for caption in row[:num_captions]]
+        flat_captions = [caption for image in captions for caption in image[:num_captions]]
         seeds = [seed_for(seed, "latents", i, c) for i in range(num_images) for c in range(num_captions)]
         flat, parts = starts.reshape(-1, *starts.shape[2:]), []
-        for begin in range(0, len(told), batch_size):
+        for begin in range(0, len(flat_captions), batch_size):
             part = slice(begin, begin + batch_size)
-            parts.append(self.pipe.roll_out(flat[part], told[part], params, seeds[part], self.progress).cpu().numpy())
+            parts.append(
+                self.pipe.roll_out(flat[part], flat_captions[part], params, seeds[part], self.progress).cpu().numpy()
+            )
         codes = np.concatenate(parts)
         return codes.reshape(num_images, num_captions, *codes.shape[1:])
 
@@ -97,13 +99,13 @@ class LatentModel:
     def decode(
         self, values: Float[np.ndarray, "F P V"], start: UInt8[np.ndarray, "H W 3"]
     ) -> UInt8[np.ndarray, "F H W 3"]:
-        """Code vectors, or anything between them, beside the video's starting frame, as frames."""
+        """Decodes code vectors, or points between them, given the first frame of the video."""
         decoder, parts = self.codec.decoder, []
         beside = _pixels(start[None], self.device)
         for part in _parts(values):
             features = decoder.start_features(beside.expand(len(part), -1, -1, -1))
-            drawn = decoder(torch.from_numpy(part).float().to(self.device), features).clamp(0, 1).float()
-            parts.append(drawn.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            decoded = decoder(torch.from_numpy(part).float().to(self.device), features).clamp(0, 1).float()
+            parts.append(decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
             self.progress(len(part))
         return np.concatenate(parts)
 

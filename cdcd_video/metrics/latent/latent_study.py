@@ -1,10 +1,10 @@
-"""The latent space seen: do videos stay with their image, do their paths look real, what lies between two frames?
+"""A study of the latent space of one model: clusters by image and caption, paths, and frames between frames.
 
-One study of one model. Several sentences are drawn from the same image; every drawn frame is a point in two spaces:
-`embedding` (the codec's joint embedding of the codes, unit length; what the contrast acts on) and `codes` (the code
-vectors of all patches, end to end; what the diffusion walks in). Rows beside the model's: `real` (the true videos
-through the same codec) and `shuffled` (the model's points with labels dealt out at random; its interval holds 95% of the
-shuffles, all others are bootstrap intervals over source images).
+Videos are sampled from the same image with several captions. Every sampled frame is a point in two spaces: `embedding` (the
+codec's joint embedding of the codes, of unit length, on which the contrastive terms act) and `codes` (the concatenated code
+vectors of all patches, in which the diffusion model samples). References: `real` (the true videos encoded by the same codec)
+and `shuffled` (the points of the model with random labels; its interval holds 95% of the shuffles, all others are bootstrap
+intervals over source images).
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ class Path:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A space seen from one side, fitted on real paths alone."""
+    """A projection of a space to a plane, fitted on real paths alone."""
 
     space: str
     method: str
     """`pca` or `umap`."""
     image: int | None
-    """Fitted on this image's videos; None for all of them."""
+    """Fitted on the videos of this image; None for all images."""
     explained: tuple[float, ...]
     """Shares of the real points' variance along the two axes; empty for UMAP."""
     paths: tuple[Path, ...]
@@ -52,17 +52,17 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class LatentStudy:
-    """What was found."""
+    """The result of a study."""
 
     scores: tuple[Score, ...]
     captions: tuple[tuple[str, ...], ...]
-    """Sentences of each image."""
+    """Captions of each image."""
     views: tuple[View, ...]
     gaps: tuple[Gap, ...]
     notes: dict[str, str]
-    """By doubling of the frame rate, what the model warns of when it draws at that rate; empty where nothing."""
+    """By frame-rate doubling, the warnings of the model at that rate; empty where there are none."""
     seconds: float = 0.0
-    """What it took; not in the record, for no two runs take the same."""
+    """Duration; not in the record, because it differs between runs."""
 
     def record(self) -> dict[str, Any]:
         """Everything but the pictures, as plain values for JSON."""
@@ -72,10 +72,10 @@ class LatentStudy:
 
 
 def frames_of_work(cases: Cases, params: Any, inbetween_captions: int = 2) -> int:
-    """How often `study` reports a frame: one that was encoded, drawn or decoded."""
+    """Total of the progress of `study`: frames that are encoded, sampled or decoded."""
     images, frames = len(cases.captions), params.num_frames
-    sentences = len(cases.captions[0])
-    work = (images * cases.num_true + cases.bank_size) * frames + images * sentences * (frames - 1)
+    num_captions = len(cases.captions[0])
+    work = (images * cases.num_true + cases.bank_size) * frames + images * num_captions * (frames - 1)
     chosen = images * min(inbetween_captions, cases.num_true)
     return work + chosen * sum(doubling.frames_of_work for doubling in doublings(cases, params))
 
@@ -91,25 +91,25 @@ def study(
     umap: bool = False,
     progress: Progress | None = None,
 ) -> LatentStudy:
-    """Draws every sentence of every image and looks at the latents.
+    """Samples a video for every caption of every image, and measures the latents.
 
     Args:
-      pipe: the model, a `generate.ImageToVideo`.
-      cases: images and sentences, at the model's size.
-      params: settings; its number of frames and rate are those of the true videos.
-      seed: of the drawing, of k-means, of the shuffles and of the bootstrap.
-      batch_size: videos drawn at a time.
-      inbetween_captions: for how many sentences of each image the frames between frames are made.
+      pipe: the model, a `pipeline.ImageToVideo`.
+      cases: images and captions, at the size of the model.
+      params: sampling parameters; number of frames and frame rate are also those of the true videos.
+      seed: of sampling, k-means, shuffles and bootstrap.
+      batch_size: videos sampled at a time.
+      inbetween_captions: number of captions of each image for which frames between frames are made.
       umap: whether UMAPs are added to the views.
-      progress: told how many frames are done; see `frames_of_work`.
+      progress: called with the number of frames that are done; see `frames_of_work`.
 
     Raises:
-      UserError: fewer than two images, two sentences or three frames; or UMAP is asked for and not installed.
+      UserError: fewer than two images, two captions or three frames; or UMAP is not installed.
     """
     if len(cases.captions) < 2 or len(cases.captions[0]) < 2 or params.num_frames < 3:
-        raise UserError("a study of the latent space needs 2 images, 2 captions per image and 3 frames at least")
+        raise UserError("a study of the latent space needs at least 2 images, 2 captions per image and 3 frames")
     if umap:
-        trajectories.umap_library()  # what is missing is said before minutes of work
+        trajectories.umap_library()  # a missing library is reported before minutes of work
     latent = LatentModel(pipe, progress or (lambda num: None))
     times = np.arange(params.num_frames) / params.fps
     num_images, num_captions, num_true = len(cases.captions), len(cases.captions[0]), cases.num_true
@@ -141,8 +141,8 @@ def study(
         usual = pipe.warnings(cases.captions[0][0], params)
         notes[doubling.group] = "; ".join(w for w in pipe.warnings(cases.captions[0][0], twice) if w not in usual)
     name = f"codec-{latent.digest[:8]}"
-    told = tuple(dataclasses.replace(score, features=name, features_sha256=latent.digest) for score in scores)
-    return LatentStudy(told, cases.captions, tuple(views), tuple(gaps), notes)
+    scored = tuple(dataclasses.replace(score, features=name, features_sha256=latent.digest) for score in scores)
+    return LatentStudy(scored, cases.captions, tuple(views), tuple(gaps), notes)
 
 
 def _views(model: Points, real: Points, space: str, seed: int, umap: bool) -> list[View]:

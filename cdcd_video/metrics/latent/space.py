@@ -1,4 +1,4 @@
-"""Is the codec's space regular? Do neighbouring frames lie close, other clips far, all of it spread, sentences near?"""
+"""Regularity of the codec's space: distances of neighbouring frames, of other clips and of captions, and uniformity."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,24 +8,24 @@ from cdcd_video.metrics.latent.health import effective_rank
 
 
 def space_metrics(
-    embedding: Float[np.ndarray, "V S 2 J"], values: Float[np.ndarray, "V S 2 D"], said: Float[np.ndarray, "V J"]
+    embedding: Float[np.ndarray, "V S 2 J"], values: Float[np.ndarray, "V S 2 D"], captions: Float[np.ndarray, "V J"]
 ) -> dict[str, float]:
-    """Figures of S pairs of neighbouring frames of each of V clips.
+    """Metrics of S pairs of neighbouring frames of each of V clips.
 
     Args:
       embedding: unit-norm joint embeddings; the third axis is the earlier and the later frame.
-      values: what else should be regular, such as all code values of the frames; in any unit.
-      said: unit-norm embedding of each clip's sentence; clips whose rows are equal have the same sentence.
+      values: another representation, such as all code values of the frames; in any unit.
+      captions: unit-norm embedding of each clip's caption; clips with equal rows have the same caption.
 
     Returns:
       alignment (mean squared distance of a frame's embedding to its neighbour's) and uniformity (over frames of different
       clips; both Wang & Isola 2020, sec. 4.1), effective_rank (Roy & Vetterli 2007, at most J), near_ratio (mean distance
       to the neighbour over mean distance to frames of other clips) and value_near_ratio (the same of `values`), and
-      caption_retrieval (share of frames to which no other sentence is as near as their own). With a single clip, what
-      needs two is NaN, and so is a ratio where all points coincide.
+      caption_retrieval (fraction of frames whose own caption is the nearest one). Metrics that need two clips are NaN for
+      a single one, and so is a ratio where all points coincide.
     """
-    frames = embedding.reshape(len(said), -1, embedding.shape[-1])
-    sentences, own = np.unique(said, axis=0, return_inverse=True)
+    frames = embedding.reshape(len(captions), -1, embedding.shape[-1])
+    sentences, own = np.unique(captions, axis=0, return_inverse=True)
     away = distances(frames.reshape(-1, frames.shape[-1]), sentences)
     return {
         "alignment": float(alignment(*_neighbours(embedding)).mean()),

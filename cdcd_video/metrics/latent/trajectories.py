@@ -1,4 +1,4 @@
-"""Videos as paths in a latent space: how far they step, how sharply they turn, how near they keep to real paths.
+"""Videos as paths in a latent space: step length, curvature, and distance to real paths.
 
 Paths in (V, F, D), one value per video and frame out; NaN where a frame has none.
 """
@@ -13,13 +13,13 @@ from jaxtyping import Float
 from cdcd_video.errors import UserError
 
 STILL = 1e-4
-"""A step shorter than this share of the longest one has no direction."""
+"""A step shorter than this fraction of the longest one has no direction."""
 UMAP_NEIGHBOURS = 15
-"""The library's own choice, as far as there are so many points."""
+"""The default of the library; fewer where there are fewer points."""
 
 
 class Plane(NamedTuple):
-    """A flat view of a space: through `mean`, along the rows of `axes`."""
+    """A plane through `mean`, along the rows of `axes`."""
 
     mean: Float[np.ndarray, " D"]
     axes: Float[np.ndarray, "A D"]
@@ -42,24 +42,24 @@ def fit_plane(points: Float[np.ndarray, "*n D"], num_axes: int = 2) -> Plane:
 
 
 def umap_library() -> Any:
-    """The library that makes UMAPs (McInnes et al. 2018); nothing here needs it.
+    """The optional library umap-learn (McInnes et al. 2018).
 
     Raises:
       UserError: it is not installed.
     """
     if importlib.util.find_spec("umap") is None:
-        raise UserError("UMAP needs the library umap-learn (pip install '.[umap]'); without it the plots are PCA's")
+        raise UserError("--umap needs the library umap-learn (pip install '.[umap]'); without --umap the plots use PCA")
     return importlib.import_module("umap")
 
 
 def umap_view(
     real: Float[np.ndarray, "*n D"], others: Float[np.ndarray, "*m D"], seed: int
 ) -> tuple[Float[np.ndarray, "*n 2"], Float[np.ndarray, "*m 2"]]:
-    """A UMAP fitted on real points, and where it puts the others; see `umap_library`."""
+    """A UMAP fitted on real points, and the others in it; see `umap_library`."""
     points = real.reshape(-1, real.shape[-1])
-    # One job: with a seed there is no other, and the library warns whoever does not say so.
-    dials = {"n_neighbors": min(UMAP_NEIGHBOURS, len(points) - 1), "random_state": seed, "n_jobs": 1}
-    mapping = umap_library().UMAP(n_components=2, **dials)
+    # With a seed the library uses one job, and warns unless that is set.
+    options = {"n_neighbors": min(UMAP_NEIGHBOURS, len(points) - 1), "random_state": seed, "n_jobs": 1}
+    mapping = umap_library().UMAP(n_components=2, **options)
     placed = mapping.fit_transform(points)
     moved = mapping.transform(others.reshape(-1, others.shape[-1]))
     return np.reshape(placed, (*real.shape[:-1], 2)), np.reshape(moved, (*others.shape[:-1], 2))
@@ -74,8 +74,8 @@ def step_length(paths: Float[np.ndarray, "V F D"]) -> Float[np.ndarray, "V F"]:
 def curvature(paths: Float[np.ndarray, "V F D"]) -> Float[np.ndarray, "V F"]:
     """Angle between the step into a frame and the step out of it, in degrees (Henaff et al. 2019).
 
-    0 is straight on, 180 is back again; independent steps in many dimensions are at 90, and a path that jitters around
-    one place is near 120. NaN for the first and the last frame, and beside a step of no length.
+    0 is straight on, 180 is reversal; independent steps in many dimensions have 90, and a path that jitters around one
+    place about 120. NaN for the first and the last frame, and beside a step of no length.
     """
     steps = np.diff(np.asarray(paths, np.float64), axis=1)
     lengths = np.linalg.norm(steps, axis=-1)
@@ -90,7 +90,7 @@ def curvature(paths: Float[np.ndarray, "V F D"]) -> Float[np.ndarray, "V F"]:
 
 
 def distance_to_paths(points: Float[np.ndarray, "n D"], bank: Float[np.ndarray, "R F D"]) -> Float[np.ndarray, " n"]:
-    """Distance of each point to the nearest place on any path of a bank; between frames a path is a straight line."""
+    """Distance of each point to the nearest path of a bank; between frames a path is a straight line."""
     points, bank = np.asarray(points, np.float64), np.asarray(bank, np.float64)
     if bank.shape[1] == 1:
         bank = np.repeat(bank, 2, axis=1)
@@ -101,20 +101,20 @@ def distance_to_paths(points: Float[np.ndarray, "n D"], bank: Float[np.ndarray, 
     away = (points**2).sum(axis=1)[:, None] + (begins**2).sum(axis=1) - 2 * points @ begins.T
     away += share * (share * lengths - 2 * along)
     nearest = away.argmin(axis=1)
-    # What is small is a difference of large numbers above; the nearest place itself is measured directly.
+    # Small values above are differences of large ones, so the distance to the nearest place is computed directly.
     rows = np.arange(len(points))
     feet = begins[nearest] + share[rows, nearest][:, None] * steps[nearest]
     return np.linalg.norm(points - feet, axis=1)
 
 
 def distance_to_own(paths: Float[np.ndarray, "V F D"], own: Float[np.ndarray, "V G D"]) -> Float[np.ndarray, "V F"]:
-    """Distance of each frame of each path to that path's own true one, at whatever time that passes nearest.
+    """Distance of each frame of a path to its own true path, at the nearest time.
 
-    A path that never leaves the start is at 0 all the time: read it beside `distance_in_time`.
+    A path that never leaves its start has 0: compare it with `distance_in_time`.
     """
     return np.stack([distance_to_paths(path, true[None]) for path, true in zip(paths, own, strict=True)])
 
 
 def distance_in_time(paths: Float[np.ndarray, "V F D"], own: Float[np.ndarray, "V F D"]) -> Float[np.ndarray, "V F"]:
-    """Distance of each frame of each path to the true one of the same time."""
+    """Distance of each frame of a path to the true one at the same time."""
     return np.linalg.norm(np.asarray(paths, np.float64) - own, axis=-1)

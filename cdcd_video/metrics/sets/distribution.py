@@ -1,7 +1,7 @@
-"""How far apart two sets of features are, and how varied one set of predictions is: arrays in, numbers out.
+"""Distances between two sets of features, and the diversity of one set of predictions: arrays in, numbers out.
 
-Which network saw the pictures is not said here; `networks` knows. All of these distances depend on how many samples they
-rest on, the Frechet distance most of all: compare only at equal numbers, and give the number.
+All of them depend on the number of samples, the Frechet distance most of all: compare only at equal numbers, and state the
+number. The features come from `features.networks`.
 """
 
 import math
@@ -45,7 +45,7 @@ def kernel_distance(
       degree, offset: of the polynomial.
 
     Returns:
-      The squared discrepancy. Its mean does not depend on the number of rows, so it may fall below 0.
+      The squared discrepancy. It is unbiased, so it may fall below 0.
     """
     first, second = _checked(first, second)
 
@@ -69,15 +69,13 @@ def kernel_distance_of_subsets(
 ) -> tuple[float, float]:
     """Mean and deviation of `kernel_distance` over random subsets: KID as papers print it (Binkowski et al. 2018, sec. 4).
 
-    The whole set estimates the same thing with less scatter; this form is for standing beside published numbers.
+    The whole set estimates the same quantity with less variance; this form is for comparison with published numbers.
 
     Raises:
       UserError: a subset would be larger than a set.
     """
     if subset_size > min(len(first), len(second)):
-        raise UserError(
-            f"subsets of {subset_size} cannot be drawn from {len(first)} and {len(second)} samples; take smaller ones"
-        )
+        raise UserError(f"subset_size is {subset_size}, but there are {len(first)} and {len(second)} samples; lower it")
     values = [
         kernel_distance(
             first[rng.choice(len(first), subset_size, replace=False)],
@@ -95,9 +93,9 @@ def inception_score(
 
     Args:
       logits: of the classes, one sample a row.
-      num_splits: how many parts are scored apart. Papers take 10 parts of 5000 samples each; with few samples take 1,
-        for a part can score no more than the number of its rows.
-      rng: draws the order in which samples fall into the parts; None keeps theirs.
+      num_splits: number of parts that are scored separately. Papers use 10 parts of 5000 samples; use 1 for few samples,
+        because the score of a part is at most its number of rows.
+      rng: shuffles the samples before they are split; None keeps their order.
 
     Returns:
       Mean and deviation over the parts.
@@ -107,7 +105,7 @@ def inception_score(
     """
     logits = np.asarray(logits, dtype=np.float64)
     if not 1 <= num_splits <= len(logits):
-        raise UserError(f"{len(logits)} samples cannot be split into {num_splits} parts; take fewer parts")
+        raise UserError(f"num_splits is {num_splits}, but there are {len(logits)} samples; lower it")
     if rng is not None:
         logits = logits[rng.permutation(len(logits))]
     log_p = logits - logits.max(axis=1, keepdims=True)
@@ -116,7 +114,7 @@ def inception_score(
     for part in range(num_splits):
         rows = log_p[part * len(log_p) // num_splits : (part + 1) * len(log_p) // num_splits]
         p = np.exp(rows)
-        # A class whose probability is 0 everywhere would give 0 log 0; it counts nothing.
+        # A class whose probability is 0 everywhere would give 0 log 0; it contributes 0.
         log_mean = np.log(np.maximum(p.mean(axis=0), np.finfo(np.float64).tiny))
         scores.append(math.exp((p * (rows - log_mean)).sum(axis=1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
@@ -126,7 +124,9 @@ def _checked(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndar
     first, second = (np.asarray(rows, dtype=np.float64) for rows in (first, second))
     assert first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1], "features of one and the same network"
     if min(len(first), len(second)) < 2:
-        raise UserError(f"a distance needs at least 2 samples on each side; there are {len(first)} and {len(second)}")
+        raise UserError(
+            f"a distance needs at least 2 samples of each set, not {len(first)} and {len(second)}; evaluate more videos"
+        )
     return first, second
 
 

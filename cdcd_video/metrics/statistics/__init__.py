@@ -1,1 +1,1 @@
-"""Finished evaluations side by side."""
+"""Intervals, paired tests, and comparisons of saved evaluations."""

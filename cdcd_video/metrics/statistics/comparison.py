@@ -1,4 +1,4 @@
-"""Evaluations side by side: the same scores of several systems, how far apart, and whether that is more than chance."""
+"""Compares saved evaluations: the scores of several systems, their differences, and tests of these."""
 
 import dataclasses
 import itertools
@@ -14,13 +14,13 @@ from cdcd_video.metrics.statistics import paired
 from cdcd_video.metrics.statistics.saved_evaluation import Evaluated, check_alike, number, read
 
 COMPARED = (("model", "all"), ("counterfactual", "sentence=changed"))
-"""Rows and groups that get a line."""
+"""Values of `row` and `group` that get a line."""
 OF_LATENTS = ("space=", "fps=")
-"""How groups of scores of the latent space begin; those of the row `model` get a line each."""
+"""Prefixes of groups of latent-space scores; those of `model` get a line each."""
 REFERENCES = ("truth", "copy-first", "codec-ceiling", "oracle-cross-fade")
-"""Rows that stand beside: what the true videos score, what freezing earns, what the codec can show."""
-_ALSO_CALLED = {"truth": "real"}
-"""In the latent space, where the true videos are seen through the codec."""
+"""References beside the systems: true videos, a frozen first frame, the reconstruction of the codec, an oracle."""
+_LATENT_NAME = {"truth": "real"}
+"""In the latent space the true videos are encoded by the codec, and called so."""
 LEVEL = 0.05
 
 How = Literal["paired", "unpaired", "intervals"]
@@ -47,19 +47,19 @@ class Test:
     first: str
     second: str
     how: How
-    """`paired`: over the same videos. `unpaired`: each over its own videos. `intervals`: the score is one of whole sets,
-    or its videos were not kept, and only the scores' own intervals can be laid side by side."""
+    """`paired`: over the same videos. `unpaired`: each over its own videos. `intervals`: the score is of whole sets, or its
+    videos were not saved, so only the intervals of the scores can be compared."""
     difference: float | None
-    """First minus second; where one value is right, of the distances to it."""
+    """First minus second, of distances to the right value where there is one."""
     low: float | None
     high: float | None
     p: float | None
     p_holm: float | None
-    """p for the worst case over all the tests of the comparison (Holm 1979)."""
+    """p adjusted for all tests of the comparison (Holm 1979)."""
     n: int
     is_parted: bool
-    """Whether the intervals tell the two apart: that of the difference excludes 0, and p_holm is below 0.05 where there
-    is one; for `intervals`, the two do not overlap."""
+    """Whether the difference is significant: its interval excludes 0, and p_holm, where there is one, is below 0.05. For
+    `intervals`: the two intervals do not overlap."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,32 +75,32 @@ class Line:
     """The value that is right, for the last two."""
     counted: str
     features: str | None
-    """The network that saw the videos, for scores that need one."""
+    """The feature network, for scores that need one."""
     cells: Mapping[str, Cell]
-    """By system; one that did not measure this is missing."""
+    """By system; one that did not measure this score is missing."""
     references: Mapping[str, Mapping[str, Cell]]
-    """By row of `REFERENCES`, then by system."""
+    """By reference, then by system."""
     tests: tuple[Test, ...]
     best: str | None
-    """The system that is better than each other one by more than chance; None where there is no such one."""
+    """The system that is significantly better than every other one, if any."""
     note: str = ""
     group: str = "all"
     """The videos, objects, space or frame rate that the score is of."""
 
     @property
     def is_latent(self) -> bool:
-        """Whether this is seen in the latent space."""
+        """Whether this is a score of the latent space."""
         return self.group.startswith(OF_LATENTS)
 
     @property
     def is_along(self) -> bool:
-        """Whether this is a figure of a curve along the video, such as its slope."""
+        """Whether this summarises a curve along the video, such as its slope."""
         return self.metric.endswith((f"_{RETENTION}", f"_{SLOPE}", f"_{KEPT}"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Everything that `evaluation.report.comparison_page` shows."""
+    """The content of `evaluation.report.comparison_page`."""
 
     systems: tuple[str, ...]
     folders: Mapping[str, str]
@@ -108,23 +108,23 @@ class Comparison:
     protocol_hash: str | None
     lines: tuple[Line, ...]
     num_tests: int
-    """p-values that were adjusted together."""
+    """Number of p-values that were adjusted together."""
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Folders that cannot be read, and why."""
+    """Folders that cannot be read, with the reason."""
 
 
 def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
-    """Lays evaluations side by side.
+    """Compares evaluations.
 
     Args:
       folders: two or more that `evaluate.py` wrote.
-      seed: of the redraws.
+      seed: of the bootstrap.
 
     Returns:
       A line per score, in the order of the first evaluation.
 
     Raises:
-      UserError: fewer than two folders hold an evaluation, or two were not measured alike.
+      UserError: fewer than two folders have an evaluation, or two have different protocols.
     """
     places = [Path(folder) for folder in folders]
     if len(places) < 2 or len({place.resolve() for place in places}) < len(places):
@@ -146,7 +146,7 @@ def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
     lines = [_line(runs, *key, seed) for key in keys]
     adjusted = paired.holm([test.p for line in lines for test in line.tests])
     places_of = iter(adjusted)
-    lines = [_judged(line, [next(places_of) for _ in line.tests]) for line in lines]
+    lines = [_with_adjusted(line, [next(places_of) for _ in line.tests]) for line in lines]
     return Comparison(
         systems=tuple(runs),
         folders={name: str(run.folder) for name, run in runs.items()},
@@ -159,7 +159,7 @@ def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' last names, with as many of those above as it takes to tell them apart."""
+    """The last names of the folders, with as many parents as needed to be unique."""
     parts = [folder.resolve().parts[1:] or ("",) for folder in folders]
     names = ["/".join(own) for own in parts]
     for depth in range(1, max(map(len, parts)) + 1):
@@ -170,7 +170,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _keys(run: Evaluated) -> Iterator[tuple[str, str, str, str | None]]:
-    """Row, group, metric and network of what gets a line: first `COMPARED`, then the latents; metrics as they come."""
+    """Row, group, metric and network of each line: first `COMPARED`, then the latent space, metrics in file order."""
     whole = [score for score in run.scores if _is_whole(score)]
     groups = dict.fromkeys(score.get("group", "all") for score in whole if score["row"] == "model")
     latent = [("model", group) for group in groups if group.startswith(OF_LATENTS)]
@@ -188,7 +188,7 @@ def _line(runs: Mapping[str, Evaluated], row: str, group: str, metric: str, feat
     cells = {name: cell for name, run in runs.items() if (cell := _cell(run, row, group, metric, features))}
     references = {}
     for reference in REFERENCES:
-        called = _ALSO_CALLED.get(reference, reference) if group.startswith(OF_LATENTS) else reference
+        called = _LATENT_NAME.get(reference, reference) if group.startswith(OF_LATENTS) else reference
         found = {name: _cell(run, called, group, metric, features) for name, run in runs.items()}
         if any(found.values()):
             references[reference] = {name: cell for name, cell in found.items() if cell}
@@ -240,7 +240,7 @@ def _place(score: Mapping[str, Any]) -> float | None:
 def _note(cells: Mapping[str, Cell], kept: Mapping[str, Any]) -> str:
     counts = {cell.n for cell in cells.values()}
     if len(counts) > 1 and not kept:
-        return "measured on different numbers of samples, which such a score depends on: do not compare"
+        return "measured on different numbers of samples, which affects this score: do not compare"
     return ""
 
 
@@ -276,14 +276,14 @@ def _test(
 
 
 def _ends(cell: Cell, right: float | None) -> tuple[float, float] | None:
-    """The score's interval; where one value is right, that of the distance to it."""
+    """The interval of the score, or of its distance to the right value where there is one."""
     if cell.low is None or cell.high is None:
         return None
     low, high = sorted(paired.cost(np.array([cell.low, cell.high]), right).tolist())
     return (0.0, high) if right is not None and cell.low <= right <= cell.high else (low, high)
 
 
-def _judged(line: Line, adjusted: Sequence[float | None]) -> Line:
+def _with_adjusted(line: Line, adjusted: Sequence[float | None]) -> Line:
     """The line with its adjusted p-values, and the best system where there is one."""
     tests = tuple(
         dataclasses.replace(test, p_holm=p, is_parted=test.is_parted and (p is None or p < LEVEL))

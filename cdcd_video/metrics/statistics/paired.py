@@ -1,7 +1,7 @@
-"""Is one system better than another, or is it chance? Differences of two systems over the same videos, or over others.
+"""Differences of two systems with intervals and p-values, over the same videos or over different ones.
 
-A score is a ratio of sums over videos, as in `intervals.bootstrap`: each system is given as a pair of columns, what was
-summed and how much was summed, one video a row.
+A score is a ratio of sums over videos, as in `intervals.bootstrap`: each system is given by its totals and weights, one
+video per row.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ Sums = Float[np.ndarray, "V 2"]
 Values = TypeVar("Values", np.ndarray, np.float64)
 
 EXACT_UP_TO = 15
-"""Videos that differ, up to which every way of exchanging them is looked at."""
+"""Up to this number of videos that differ, the permutation test is exact."""
 EXCHANGES = 9999
-"""Ways drawn where there are more."""
+"""Random permutations where there are more."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Difference:
     low: float | None
     high: float | None
     p: float | None
-    """Chance of a difference as large in either direction if the systems were alike; None where they are not paired."""
+    """Two-sided p-value; None for unpaired systems."""
     n: int
     """Videos of the smaller side."""
 
@@ -41,36 +41,35 @@ class Difference:
 def paired(first: Sums, second: Sums, right: float | None = None, seed: int = 0) -> Difference:
     """The difference over the same videos, row by row.
 
-    The interval redraws videos, each with both systems' results (percentiles; Efron & Tibshirani 1993, ch. 13), so what
-    makes a video hard for both cancels. The p-value exchanges the two systems' results within videos, which changes
-    nothing but by chance if the systems are alike (Pitman 1937); where all weights are equal that is the test by
-    flipping the signs of the differences. All ways are counted where at most `EXACT_UP_TO` videos differ; else drawn
-    ones, with the observed way among them (Phipson & Smyth 2010), so p is never 0.
+    The interval is a percentile bootstrap over videos, each with the results of both systems (Efron & Tibshirani 1993, ch. 13),
+    so that the difficulty of a video cancels. The p-value is a permutation test that exchanges the results of the systems within
+    videos (Pitman 1937); with equal weights this is the sign-flip test. It is exact where at most `EXACT_UP_TO` videos differ.
+    Otherwise it uses random permutations and the observed one (Phipson & Smyth 2010), so that p is never 0.
 
     Args:
       first, second: totals and weights, row i of both from the same video.
-      right: what the score should be, where neither more nor less is better.
-      seed: of the redraws.
+      right: the right value, for scores where neither higher nor lower is better.
+      seed: of the bootstrap and the permutations.
 
     Returns:
       The difference with interval and p.
     """
     assert first.shape == second.shape
-    counts = _redraws(len(first), _generator(seed, 0))
+    counts = _resamples(len(first), _generator(seed, 0))
     value, low, high = _interval(first, second, counts, counts, right)
     p = None if value is None else _exchange_test(first, second, right, _generator(seed, 1))
     return Difference(value, low, high, p, len(first))
 
 
 def unpaired(first: Sums, second: Sums, right: float | None = None, seed: int = 0) -> Difference:
-    """The difference between two systems that did not draw the same videos: each side is redrawn by itself, no p."""
-    counts = [_redraws(len(side), _generator(seed, place)) for place, side in enumerate((first, second))]
+    """The difference of two systems over different videos: each is resampled on its own, without a p-value."""
+    counts = [_resamples(len(side), _generator(seed, place)) for place, side in enumerate((first, second))]
     value, low, high = _interval(first, second, counts[0], counts[1], right)
     return Difference(value, low, high, None, min(len(first), len(second)))
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """p-values for the worst case over all of them (Holm 1979): below a, at most a chance of a of any false alarm."""
+    """p-values adjusted for multiple tests (Holm 1979), which controls the family-wise error rate."""
     known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
     least = 0.0
@@ -81,7 +80,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def cost(values: Values, right: float | None) -> Values:
-    """Values so that their differences mean something: distances to what is right, where that is known."""
+    """The values, or their distances to the right value where there is one."""
     return values if right is None else np.abs(values - right)
 
 
@@ -89,8 +88,8 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
-def _redraws(num: int, rng: np.random.Generator) -> Float[np.ndarray, "R V"]:
-    """How often each video counts in each redraw."""
+def _resamples(num: int, rng: np.random.Generator) -> Float[np.ndarray, "R V"]:
+    """How often each video counts in each bootstrap resample."""
     return rng.multinomial(num, np.full(num, 1 / num), size=RESAMPLES).astype(np.float64)
 
 
@@ -107,11 +106,11 @@ def _interval(
     value = float(_apart(first.sum(axis=0), second.sum(axis=0), right))
     if np.isnan(value):
         return None, None, None
-    redrawn = _apart(first_counts @ first, second_counts @ second, right)
+    resampled = _apart(first_counts @ first, second_counts @ second, right)
     if min(len(first), len(second)) < 2:
         return value, None, None
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(redrawn, (tail, 1 - tail))
+    low, high = np.nanquantile(resampled, (tail, 1 - tail))
     return value, float(low), float(high)
 
 
@@ -121,12 +120,12 @@ def _exchange_test(first: Sums, second: Sums, right: float | None, rng: np.rando
     if num == 0:
         return 1.0
     is_exact = num <= EXACT_UP_TO
-    # Exchanging all but some is exchanging those the other way round: half of the ways say all.
+    # A permutation and its complement give the same difference up to sign, so half of them suffice.
     every = (np.arange(2 ** (min(num, EXACT_UP_TO) - 1))[:, None] >> np.arange(num)) & 1
     ways = every if is_exact else rng.integers(2, size=(EXCHANGES, num))
     moved = ways @ gap
-    # A way that leaves a system without anything measured says nothing against chance: it counts as extreme.
+    # A permutation that leaves a system without a measurement counts as extreme.
     found = np.abs(_apart(first.sum(axis=0) + moved, second.sum(axis=0) - moved, right))
-    seen = np.abs(_apart(first.sum(axis=0), second.sum(axis=0), right))
-    extreme = int((~(found < seen * (1 - 1e-9))).sum())
+    observed = np.abs(_apart(first.sum(axis=0), second.sum(axis=0), right))
+    extreme = int((~(found < observed * (1 - 1e-9))).sum())
     return extreme / len(ways) if is_exact else (extreme + 1) / (EXCHANGES + 1)

@@ -1,4 +1,4 @@
-"""An evaluation's folder, read back: scores, sums per video and protocol, and whether two were measured alike."""
+"""Reads the folder of an evaluation (scores, sums per video, protocol), and checks that two have the same protocol."""
 
 import dataclasses
 import functools
@@ -13,29 +13,28 @@ from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_text
 
 SCORES, VIDEOS, PROTOCOL = "scores.jsonl", "per_video.jsonl", "protocol.yaml"
-"""What an evaluation leaves in its folder."""
+"""Files of an evaluation."""
 _NAMES = ("row", "group", "metric", "features")
-"""What a score is known by; the last is no network for most."""
-_SHOWN_FIELDS = 3
+"""Fields that identify a score; most have no network."""
+_MOST_FIELDS = 3
 _MOST_BYTES = 1024 * MIB
-"""Of the files with a line for each score, and for each video."""
+"""Largest file of scores or videos."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """One evaluation's folder, read."""
+    """The content of the folder of one evaluation."""
 
     folder: Path
     protocol: dict[str, Any]
     protocol_hash: str | None
     scores: list[dict[str, Any]]
     videos: dict[str, dict[str, tuple[float, float]]]
-    """Of the model, by metric and clip: total and weight. Videos of one clip are no independent evidence: they count as
-    one."""
+    """Of the model, by metric and clip: total and weight. Videos of one clip are not independent, so they count as one."""
 
     @functools.cached_property
     def by_key(self) -> dict[tuple[str, str, str, str | None], list[dict[str, Any]]]:
-        """The scores by row, group, metric and network: the figure of whole videos and those along them."""
+        """The scores by row, group, metric and network: of whole videos, and along them."""
         found: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = {}
         for score in self.scores:
             key = score["row"], score.get("group", "all"), score["metric"], score.get("features")
@@ -47,7 +46,7 @@ def read(folder: Path) -> Evaluated:
     """Reads what `evaluate.py --out FOLDER` wrote.
 
     Raises:
-      UserError: a file is missing or damaged, or its scores are of two protocols.
+      UserError: a file is missing or damaged, or its scores have two protocols.
     """
     scores = list(_lines_of(folder / SCORES, ("metric", "row")))
     if not scores:
@@ -88,36 +87,38 @@ def _lines_of(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             missing = ["use"]
         if missing:
-            raise UserError(f"{path}, line {number}, is no line of an evaluation; run evaluate.py again")
+            raise UserError(f"line {number} of {path} is damaged; run evaluate.py again")
         yield entry
 
 
 def check_alike(first: Evaluated, other: Evaluated) -> None:
-    """Refuses what must not stand in one column.
+    """Checks that two evaluations can be compared.
 
     Raises:
-      UserError: the protocols differ, with the first fields in which they do; or a network's weights.
+      UserError: the protocols differ (it names the first fields), or the weights of a network.
     """
     ours, theirs = dict(_fields(first.protocol)), dict(_fields(other.protocol))
     differing = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
     is_alike = first.protocol_hash == other.protocol_hash and (first.protocol_hash is not None or not differing)
-    if not is_alike:  # equal hashes tell that what differs does not matter, such as where the same clips lie
-        told = [f"{name} is {_told(theirs, name)} instead of {_told(ours, name)}" for name in differing[:_SHOWN_FIELDS]]
-        told += [f"and {len(differing) - _SHOWN_FIELDS} more"] if len(differing) > _SHOWN_FIELDS else []
-        said = (
-            ", ".join(told)
-            or f"other weights or other real videos, or a metric that is defined anew, by the first lines of both {PROTOCOL}"
+    if not is_alike:  # with equal hashes the difference does not matter, such as the path of the same clips
+        differences = [
+            f"{name} is {_value(theirs, name)} instead of {_value(ours, name)}" for name in differing[:_MOST_FIELDS]
+        ]
+        differences += [f"and {len(differing) - _MOST_FIELDS} more"] if len(differing) > _MOST_FIELDS else []
+        reason = (
+            ", ".join(differences)
+            or f"other weights, other real videos or another definition of a metric (see the first lines of both {PROTOCOL})"
         )
         raise UserError(
-            f"{other.folder} was not measured as {first.folder} was: {said}; evaluate both under one --protocol"
+            f"{other.folder} and {first.folder} have different protocols: {reason}; evaluate both under one --protocol"
         )
-    seen = {(score["metric"], score["features"]): score.get("features_sha256") for score in _networked(first)}
+    digests = {(score["metric"], score["features"]): score.get("features_sha256") for score in _networked(first)}
     for score in _networked(other):
-        digest = seen.get((score["metric"], score["features"]), score.get("features_sha256"))
+        digest = digests.get((score["metric"], score["features"]), score.get("features_sha256"))
         if digest != score.get("features_sha256"):
             raise UserError(
-                f"{other.folder} was not measured as {first.folder} was: {score['metric']} rests on other weights of"
-                f" {score['features']} (features_sha256); evaluate both with the same file"
+                f"{other.folder} and {first.folder} used different weights of {score['features']} for {score['metric']}"
+                " (features_sha256); evaluate both with the same file"
             )
 
 
@@ -133,8 +134,8 @@ def _fields(protocol: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
             yield f"{above}{name}", value
 
 
-def _told(fields: Mapping[str, Any], name: str) -> str:
-    text = json.dumps(fields[name], default=str) if name in fields else "not said"
+def _value(fields: Mapping[str, Any], name: str) -> str:
+    text = json.dumps(fields[name], default=str) if name in fields else "missing"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

@@ -1,7 +1,7 @@
-"""How fast this project is beside upstream CDCD, measured in one run on this machine.
+"""Benchmarks this project against upstream CDCD on this machine.
 
 Each side runs in processes of its own. With `--upstream DIR` the other side is CDCD itself, from your own checkout;
-without, it is this project's plain reference of the same thing.
+without, it is the plain reference implementation of this project.
 """
 
 import argparse
@@ -33,11 +33,13 @@ def main() -> int:
     for name, work in WORKS.items():
         options = chosen.add_parser(name, help=work.__doc__, description=work.__doc__)
         options.add_argument("--upstream", type=Path, metavar="DIR", help="a checkout of L-YeZhu/CDCD to compare with")
-        options.add_argument("--json", type=Path, metavar="FILE", help="where every figure is written")
+        options.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
         work.add_arguments(options)
     args = parser.parse_args()
     if args.json and not args.json.parent.is_dir():
-        raise UserError(f"--json {args.json}: there is no folder {args.json.parent}; make it or choose another.")
+        raise UserError(
+            f"--json is {args.json}, but there is no folder {args.json.parent}; create it or choose another"
+        )
 
     result = conditions() | WORKS[args.work].compare(args, _say)
     result["machine"]["threads"] = result.get("threads", getattr(args, "threads", 1))
@@ -51,7 +53,7 @@ def main() -> int:
 
 
 def conditions() -> dict[str, Any]:
-    """Machine, versions and commit, and how busy the machine was: a figure says nothing without them."""
+    """Machine, load, versions and commit of a measurement."""
     import numpy
 
     import cdcd_video

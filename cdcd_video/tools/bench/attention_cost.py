@@ -1,4 +1,4 @@
-"""`bench attention`: the ways in which attention is worked out on a CPU, forward and backward, at the shapes of our models."""
+"""`bench attention`: implementations of attention on a CPU, forward and backward, at the shapes of our models."""
 
 import argparse
 from collections.abc import Callable
@@ -16,34 +16,36 @@ SHAPES = {
 }
 """Batch, heads, queries, keys, channels of a head."""
 FOOTNOTES = (
-    "Milliseconds of the processor, medians of the repeats, the ways in turns; - where a way does not serve. rate: GFLOP/s of",
-    "the compiled way, of the two products forward and the four backward; what is worked out twice is not counted.",
+    "CPU milliseconds, medians of the repeats, implementations in turns; -: not supported at this shape. rate: GFLOP/s of the",
+    "compiled one, for the two products forward and the four backward; recomputation is not counted.",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this work."""
-    parser.add_argument("--shapes", nargs="*", choices=tuple(SHAPES), default=tuple(SHAPES), help="default: all")
-    parser.add_argument("--repeats", type=int, default=9, help="timed rounds of each (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of all ways (default: 1)")
+    """The options of this benchmark."""
+    parser.add_argument(
+        "--shapes", nargs="*", choices=tuple(SHAPES), default=tuple(SHAPES), help="shapes to measure (default: all)"
+    )
+    parser.add_argument("--repeats", type=int, default=9, help="timed rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures every way at every shape.
+    """Measures every implementation at every shape.
 
     Args:
       args: of `add_arguments`.
-      say: takes a sentence on how far it is.
+      say: receives progress messages.
 
     Returns:
-      What belongs in the JSON file beside machine and versions: `rows`, one for each shape and precision, with
-      `forward_s` and `backward_s` by way (None where it does not serve).
+      The results for the JSON file: `rows`, one for each shape and precision, with
+      `forward_s` and `backward_s` by implementation (None where it is not supported).
 
     Raises:
-      UserError: an option makes no sense.
+      UserError: an option is invalid.
     """
     if args.repeats < 1 or args.threads < 1:
-        raise UserError("--repeats and --threads must be at least 1.")
+        raise UserError("--repeats and --threads must be at least 1")
     import torch
 
     torch.set_num_threads(args.threads)
@@ -99,7 +101,7 @@ def _written_out(q: Any, k: Any, v: Any) -> Any:
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """The figures as lines to print."""
+    """The results as lines to print."""
     ways = tuple(result["rows"][0]["forward_s"])
     lines = [
         f"Attention, {result['threads']} thread(s), {result['repeats']} repeats: ms forward / backward",

@@ -1,4 +1,4 @@
-"""What sampling from Python costs beside other work: torch's own number of threads against one, in fresh processes."""
+"""`bench busy`: sampling time under other load, with the default number of threads and with one, in fresh processes."""
 
 import argparse
 import contextlib
@@ -14,30 +14,30 @@ from cdcd_video.errors import UserError
 
 SIDE = "cdcd_video.tools.bench.busy_side"
 WAYS: dict[str, dict[str, str]] = {"as it is": {}, "one thread": {"OMP_NUM_THREADS": "1"}}
-"""What the user has set, beside nothing at all."""
+"""Environment variables of each way."""
 MOST = 1.5
-"""What is asked for: the clock as it is over the clock with one thread."""
-# Works until it is ended, or until nobody is left who could end it.
+"""Largest acceptable ratio of wall-clock times: default over one thread."""
+# Runs until it is killed or its parent has ended.
 _BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 _THREADS = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this work."""
-    parser.add_argument("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="what draws (default: sprites)")
-    parser.add_argument("--videos", type=int, default=20, metavar="N", help="in each process (default: 20)")
-    parser.add_argument("--busy", type=int, default=4, metavar="N", help="busy processes beside (default: 4)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes of each way (default: 3)")
+    """The options of this benchmark."""
+    parser.add_argument("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="the model (default: sprites)")
+    parser.add_argument("--videos", type=int, default=20, metavar="N", help="videos per process (default: 20)")
+    parser.add_argument("--busy", type=int, default=4, metavar="N", help="number of busy processes (default: 4)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes per setting (default: 3)")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures both ways in turns.
+    """Measures both settings in turns.
 
     Returns:
-      For each of `WAYS` the seconds of its processes, and `ratio`: of the medians of the clock while sampling.
+      For each of `WAYS` the seconds of its processes, and `ratio`: of the median wall-clock times of sampling.
 
     Raises:
-      UserError: a number below 1 (0 for `busy`), or a process failed; its sentence is on stderr.
+      UserError: a number is below 1 (0 for `busy`), or a process failed; its message is on stderr.
     """
     if args.videos < 1 or args.repeats < 1 or args.busy < 0:
         raise UserError("--videos and --repeats must be at least 1, --busy at least 0")
@@ -49,26 +49,26 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
                 ways[name].append(_side({"checkpoint": args.checkpoint, "videos": args.videos}, WAYS[name]))
     medians = {name: statistics.median(one["wall_s"] for one in found) for name, found in ways.items()}
     as_it_is, one_thread = medians.values()
-    asked = {"checkpoint": args.checkpoint, "videos": args.videos, "busy": args.busy, "repeats": args.repeats}
-    return asked | {"ways": ways, "median_wall_s": medians, "ratio": as_it_is / one_thread, "asked": MOST}
+    options = {"checkpoint": args.checkpoint, "videos": args.videos, "busy": args.busy, "repeats": args.repeats}
+    return options | {"ways": ways, "median_wall_s": medians, "ratio": as_it_is / one_thread, "asked": MOST}
 
 
 def table(result: Mapping[str, Any]) -> list[str]:
-    """The figures as lines to print."""
+    """The results as lines to print."""
     beside = f"{result['videos']} videos of {result['checkpoint']} beside {result['busy']} busy processes"
-    lines = [f"{beside}, {result['repeats']} fresh processes of each way, in turns", ""]
-    lines.append(f"{'':<12}{'clock':>10}{'lowest':>10}{'highest':>10}{'CPU':>10}{'threads':>10}")
+    lines = [f"{beside}, {result['repeats']} fresh processes per setting, in turns", ""]
+    lines.append(f"{'':<12}{'wall':>10}{'minimum':>10}{'maximum':>10}{'CPU':>10}{'threads':>10}")
     for name, found in result["ways"].items():
         clock = [one["wall_s"] for one in found]
         cells = [result["median_wall_s"][name], min(clock), max(clock), statistics.median(o["cpu_s"] for o in found)]
         lines.append(f"{name:<12}" + "".join(f"{f'{cell:.2f} s':>10}" for cell in cells) + f"{found[0]['threads']:>10}")
-    verdict = "" if result["ratio"] <= result["asked"] else "; too much"
-    return [*lines, "", f"as it is over one thread: {result['ratio']:.2f} (at most {result['asked']}){verdict}"]
+    verdict = "" if result["ratio"] <= result["asked"] else "; above the target"
+    return [*lines, "", f"as it is / one thread: {result['ratio']:.2f} (target: at most {result['asked']}){verdict}"]
 
 
 @contextlib.contextmanager
 def busy(number: int) -> Iterator[None]:
-    """Inside, so many processes do nothing but work."""
+    """Runs this number of busy processes inside the `with`."""
     started: list[subprocess.Popen[bytes]] = []
     try:
         started += [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(number)]
@@ -84,5 +84,5 @@ def _side(request: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, 
     command = [sys.executable, "-m", SIDE, json.dumps(request)]
     done = subprocess.run(command, env=environment | settings, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise UserError(f"sampling ended with exit code {done.returncode}; what it said is above")
+        raise UserError(f"sampling ended with exit code {done.returncode}; see its message above")
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""One side of `bench busy` in a process of its own: videos from Python, as a user's script asks for them."""
+"""One side of `bench busy` in its own process: samples videos by the Python interface, as a user's script does."""
 
 import json
 import sys
@@ -13,11 +13,11 @@ from cdcd_video.errors import exit_code
 from cdcd_video.pipeline import ImageToVideo
 
 SCENE_SEED = 20_000
-"""Names the scenes."""
+"""Seed of the scenes."""
 
 
 def main() -> int:
-    """Samples the videos; prints seconds of the clock for loading and for sampling, and what torch was set to."""
+    """Samples the videos; prints the wall-clock time of loading and of sampling, and the number of threads."""
     request = json.loads(sys.argv[1])
     begin = time.perf_counter()
     pipe = ImageToVideo.from_pretrained(request["checkpoint"], "cpu")

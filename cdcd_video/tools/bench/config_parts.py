@@ -1,4 +1,4 @@
-"""The measurements of `bench config`: training steps of a stage as the engine takes them, and whole drawings."""
+"""The measurements of `bench config`: training steps of a stage by the engine, and sampling of whole videos."""
 
 import itertools
 import re
@@ -28,9 +28,9 @@ from cdcd_video.training.stage_settings import settings_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRODUCT_SIDES = {"cuda": 8192, "cpu": 2048}
-"""Of the square matrices whose product is the measure of a device: large enough to fill it."""
+"""Size of the square matrices whose product gives the peak rate of a device."""
 NUM_KERNELS = 6
-"""Dearest kernels that are named."""
+"""How many of the slowest kernels are listed."""
 KINDS = {
     "compiled": "triton",
     "attention": "flash|fmha|attention|mha_",
@@ -42,11 +42,11 @@ KINDS = {
     "copies": "copy|memcpy|memset|catarray|fill",
     "elementwise": "elementwise",
 }
-"""Words in the names of GPU kernels by what the kernels do; the first that fits counts."""
+"""Patterns of GPU kernel names by kind; the first match counts."""
 
 
 class WholeLine(Line):
-    """Networks with weights, the config's CLIP too."""
+    """Networks with weights, including the CLIP of the config."""
 
     def _clip(self, captions: Sequence[str], folder: Path) -> FrozenClip:
         if self.config.clip.kind == "builtin":
@@ -55,7 +55,7 @@ class WholeLine(Line):
 
 
 def rates(device: torch.device) -> dict[str, float]:
-    """FLOP/s of torch.mm by precision, in wall-clock seconds on a GPU and seconds of a core elsewhere."""
+    """FLOP/s of torch.mm by precision, by wall-clock time on a GPU and by CPU time elsewhere."""
     side, clock = PRODUCT_SIDES.get(device.type, 2048), clock_of(device).removesuffix("_s")
     return {name: product_rate(dtype, device, side)["mm"][clock] for name, dtype in DTYPES.items()}
 
@@ -63,14 +63,14 @@ def rates(device: torch.device) -> dict[str, float]:
 def stage_costs(
     shapes: Line, line: WholeLine, name: str, device: torch.device, steps: int, repeats: int, rate: dict[str, float]
 ) -> dict[str, Any]:
-    """Time, FLOPs, memory and profile of a stage's training step.
+    """Time, FLOPs, memory and profile of a training step of a stage.
 
     Args:
-      shapes: whose FLOPs are counted.
-      line: whose steps are taken.
+      shapes: networks on fake tensors, to count FLOPs.
+      line: networks with weights, to be timed.
       name: the stage.
-      device: where.
-      steps: in a timed round; on a GPU nobody waits between them.
+      device: to run on.
+      steps: in a timed round; on a GPU without synchronisation between them.
       repeats: rounds.
       rate: FLOP/s of a matrix product by precision.
     """
@@ -89,7 +89,7 @@ def stage_costs(
         for _ in range(steps):
             step()
 
-    step()  # lets the optimiser begin
+    step()  # initialises the optimiser
     _, peak = base_and_peak(step, device)
     (times,) = measure([round_of_steps], 1, repeats, device)
     seconds = times[clock_of(device)] / steps
@@ -112,16 +112,16 @@ def stage_costs(
 
 
 def kernels_of(call: Callable[[], None]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
-    """What a call does on the GPU.
+    """Profiles a call on the GPU.
 
     Returns:
-      Shares of the kernels' time by kind, and by kernel, the dearest first; and that time in seconds.
+      Fractions of the kernel time by kind, and by kernel, the slowest first; and that time in seconds.
     """
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as seen:
+    with torch.profiler.profile(activities=activities) as profiler:
         call()
         torch.cuda.synchronize()
-    rows = [row for row in seen.key_averages() if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
+    rows = [row for row in profiler.key_averages() if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
     named: dict[str, float] = defaultdict(float)
     for row in rows:
         named[row.key] += row.self_device_time_total / 1e6
@@ -129,18 +129,18 @@ def kernels_of(call: Callable[[], None]) -> tuple[list[dict[str, Any]], list[dic
 
 
 def kind_of(kernel: str) -> str:
-    """What a GPU kernel does, by its name."""
+    """The kind of a GPU kernel, by its name."""
     return next((kind for kind, words in KINDS.items() if re.search(words, kernel, re.IGNORECASE)), "other")
 
 
-def drawings(
+def sampling_costs(
     line: WholeLine, device: torch.device, steps: Sequence[int], together: int, repeats: int, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Whole drawings at several numbers of steps, of one video and of several at once.
+    """The cost of sampling at several numbers of steps, of one video and of a batch.
 
     Returns:
-      Rows: `s_per_frame` of a whole drawing over the frames that are drawn, and videos; `first_frame_s`, from image and
-      sentence to the first frame that is drawn; `decode_s_per_frame`, the decoder's part.
+      Rows: `s_per_frame` of whole sampling per sampled frame and video; `first_frame_s`, from image and caption to the first
+      sampled frame; `decode_s_per_frame`, the part of the decoder.
     """
     line.clip.to(device)
     model = Model(line.config, line.clip, line.codec.to(device).eval(), line.denoiser.to(device).eval(), digest="")
@@ -148,24 +148,24 @@ def drawings(
     most = getattr(model.process, "num_steps", None) or max(steps)
     rows = []
     for num_steps in (one for one in steps if one <= most):
-        say(f"drawing in {num_steps} step(s) a frame ...")
+        say(f"sampling with {num_steps} step(s) per frame ...")
         for videos in sorted({1, together}):
-            rows.append(_drawn(pipe, line.clips.caption(0), num_steps, videos, repeats, device))
+            rows.append(_sampling_row(pipe, line.clips.caption(0), num_steps, videos, repeats, device))
     return rows
 
 
-def _drawn(
+def _sampling_row(
     pipe: ImageToVideo, caption: str, num_steps: int, videos: int, repeats: int, device: torch.device
 ) -> dict[str, Any]:
-    """One row of `drawings`."""
-    dials = pipe.defaults(num_steps=num_steps)
-    short = dials.changed(num_frames=2)
+    """One row of `sampling_costs`."""
+    params = pipe.defaults(num_steps=num_steps)
+    short = params.changed(num_frames=2)
     draws = np.random.Generator(np.random.Philox(key=0))
     starts = draws.integers(256, size=(videos, pipe.size_px, pipe.size_px, 3), dtype=np.uint8)
     given, seeds = (starts, [caption] * videos), range(videos)
     last = pipe.roll_out(*given, short, seeds)[:, -1:]
     calls = [
-        lambda: pipe.sample(*given, dials, seeds),
+        lambda: pipe.sample(*given, params, seeds),
         lambda: pipe.sample(*given, short, seeds),
         lambda: pipe.decode(last, starts),
     ]
@@ -174,9 +174,9 @@ def _drawn(
         "steps": num_steps,
         "is_default": num_steps == pipe.defaults().num_steps,
         "videos": videos,
-        "frames": dials.num_frames,
+        "frames": params.num_frames,
         "n": repeats,
-        "s_per_frame": whole / videos / max(1, dials.num_frames - 1),
+        "s_per_frame": whole / videos / max(1, params.num_frames - 1),
         "first_frame_s": first,
         "decode_s_per_frame": decoded / videos,
         "videos_per_s": videos / whole,
@@ -184,7 +184,7 @@ def _drawn(
 
 
 def _noisy(batch: Any, num_codes: int) -> Any:
-    """Random frames and codes in the place of black ones, whose arithmetic can be faster."""
+    """Random frames and codes instead of black ones, whose arithmetic can be faster."""
     if not is_dataclass(batch):  # CLIP's, whose frames are normalised
         return batch
     draws = generator("bench", "noise")
@@ -200,7 +200,7 @@ def _noisy(batch: Any, num_codes: int) -> Any:
 
 
 def _short(kernel: str) -> str:
-    """A kernel's name without what its templates were filled with."""
+    """The name of a kernel without template arguments."""
     plain = kernel.removeprefix("void ").replace("(anonymous namespace)::", "")
     return re.sub(r"[<(].*", "", plain).rpartition("::")[2]
 

@@ -1,7 +1,7 @@
-"""What data costs: decoding, resizing and encoding per core, how long a training step waits, and whether memory grows.
+"""`bench data`: cost of decoding, resizing and encoding, data wait of a training step, and memory growth of the loader.
 
-Three tables. One core is used throughout, and times are its processor seconds, so that other work on the machine counts
-little. Clips come from --videos (any folder; every file that is a video) and from the built-in world.
+All on one core, in CPU time, so that other load matters little. Clips come from --videos (every video in a folder) and from the
+built-in world.
 """
 
 import argparse
@@ -35,29 +35,44 @@ from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.latent_encoder import FrameEncoder, open_frame_encoder
 
 WARM_UP_STEPS = 8
-"""Training steps that are not counted."""
+"""Warm-up steps."""
 LOG_EVERY = 8
 _MEBI = 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this work."""
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="real clips, at any depth; default: sprites alone")
-    parser.add_argument("--num-videos", type=int, default=20, help="so many of them, evenly spread (%(default)s)")
-    parser.add_argument("--max-seconds", type=float, default=5.0, help="of each (%(default)s)")
-    parser.add_argument("--fps", type=float, default=8.0, help="frames per second that are kept (%(default)s)")
-    parser.add_argument("--model", default="sprites", help="whose CLIP and codec encode (%(default)s)")
-    parser.add_argument("--config", type=Path, help="in place of --model: a config with a CLIP that is there")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="of --config")
-    parser.add_argument("--num-sprites", type=int, default=64, help="clips of the built-in world (%(default)s)")
-    parser.add_argument("--steps", type=int, default=48, help="training steps to watch (%(default)s; 0: none)")
+    """The options of this benchmark."""
     parser.add_argument(
-        "--batches", type=int, default=5000, help="batches to draw for the memory (%(default)s; 0: none)"
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="a folder of real clips, subfolders included (default: none, only sprites)",
+    )
+    parser.add_argument(
+        "--num-videos", type=int, default=20, help="number of clips, evenly spread (default: %(default)s)"
+    )
+    parser.add_argument("--max-seconds", type=float, default=5.0, help="length of each clip (default: %(default)s)")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second that are kept (default: %(default)s)")
+    parser.add_argument("--model", default="sprites", help="model whose CLIP and codec encode (default: %(default)s)")
+    parser.add_argument("--config", type=Path, help="instead of --model, a config with an available CLIP")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override a value of --config; may be repeated",
+    )
+    parser.add_argument(
+        "--num-sprites", type=int, default=64, help="clips of the built-in world (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=48, help="training steps to time (default: %(default)s; 0: none)")
+    parser.add_argument(
+        "--batches", type=int, default=5000, help="batches to load for memory growth (default: %(default)s; 0: none)"
     )
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures; see `table` for what."""
+    """Runs the measurements that `table` shows."""
     torch.set_num_threads(1)
     config, frame_encoder = _encoder_of(args)
     result: dict[str, Any] = {
@@ -67,28 +82,26 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     }
     with _on_one_core(), tempfile.TemporaryDirectory() as folder:
         sprites = SpritesClips(0, args.num_sprites, "train", size_px=frame_encoder.size_px)
-        _encode_sprites(
-            SpritesClips(1, 2, "train", size_px=frame_encoder.size_px), frame_encoder
-        )  # the first calls are slower
+        _encode_sprites(SpritesClips(1, 2, "train", size_px=frame_encoder.size_px), frame_encoder)  # warm-up
         say("encoding sprites ...")
         result["sprites"] = _encode_sprites(sprites, frame_encoder)
         if args.videos:
             say("decoding and encoding videos ...")
             result["videos"] = _encode_videos(args, frame_encoder)
         if args.steps or args.batches:
-            say("filling a cache of sprites ...")
+            say("writing a cache of sprites ...")
             stage = _stage_on(config, frame_encoder, sprites, Path(folder, "latents"))
         if args.steps:
-            say("training on it ...")
+            say("training on the cache ...")
             result["training"] = _train(stage, args.steps, Path(folder, "run"))
         if args.batches:
-            say("drawing batches ...")
+            say("loading batches ...")
             result["memory"] = _memory(stage, args.batches)
     return result
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """The figures for people."""
+    """The results as lines to print."""
     lines = [f"one core; frames of {result['size_px']} px, {result['num_tokens']} codes each"]
     for name in ("sprites", "videos"):
         if name in result:
@@ -97,7 +110,7 @@ def table(result: dict[str, Any]) -> list[str]:
             lines += [
                 "",
                 f"{name}: {found['num_clips']} clips, {found['num_frames']} frames kept of {found['num_read']} decoded; "
-                f"{found['num_frames'] / total:.0f} frames kept per core second, {found['clip_s'] / total:.1f} s of video",
+                f"{found['num_frames'] / total:.0f} frames kept per CPU second, {found['clip_s'] / total:.1f} s of video",
                 f"  {'part':<10}{'share':>8}{'ms per frame kept':>20}",
             ]
             lines += [
@@ -108,12 +121,12 @@ def table(result: dict[str, Any]) -> list[str]:
         found = result["training"]
         lines += [
             "",
-            f"training on the cache: {1000 * found['step_s']:.0f} ms a step of {found['batch_size']}, of which "
-            f"{found['idle_share']:.2%} waiting for the batch ({1000 * found['step_s'] * found['idle_share']:.2f} ms)",
+            f"training on the cache: {1000 * found['step_s']:.0f} ms per step of batch size {found['batch_size']}, of which "
+            f"{found['idle_share']:.2%} is waiting for data ({1000 * found['step_s'] * found['idle_share']:.2f} ms)",
         ]
     if "memory" in result:
         found = result["memory"]
-        lines += ["", f"drawing batches of {found['batch_size']}: {found['batch_ms']:.2f} processor ms each"]
+        lines += ["", f"loading batches of {found['batch_size']}: {found['batch_ms']:.2f} CPU ms each"]
         lines += [f"  {'batches':>8}{'own memory':>14}{'with mapped files':>20}   MiB"]
         lines += [f"  {row[0]:>8}{row[1]:>14.1f}{row[2]:>20.1f}" for row in found["rows"]]
     return lines
@@ -123,14 +136,14 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def _encoder_of(args: argparse.Namespace) -> tuple[Config, FrameEncoder]:
-    """CLIP and codec of a model; or of a config, with a fresh codec, which is as fast as a trained one."""
+    """CLIP and codec of a model; or of a config with an untrained codec, which is as fast as a trained one."""
     device = torch.device("cpu")
     if args.config is None:
         frame_encoder = open_frame_encoder(args.model, device)
         return frame_encoder.config, frame_encoder
     config = config_file.load(args.config, Config, args.set)
     if config.clip.kind == "builtin":
-        raise UserError(f"{args.config} trains its own CLIP, so there is none yet; name a trained run with --model")
+        raise UserError(f"{args.config} trains its own CLIP, which does not exist yet; name a trained run by --model")
     clip = FrozenClip(config.clip.folder)
     codec = build_codec(config, clip).eval().requires_grad_(False)
     return config, FrameEncoder(config, clip, codec, device)
@@ -165,13 +178,13 @@ def _encode_videos(args: argparse.Namespace, frame_encoder: FrameEncoder) -> dic
                 clip = read_clip(file, **read)
         except ClipRejected:
             continue
-        num_clips, num_frames, num_read = num_clips + 1, num_frames + len(clip.frames), num_read + finder.num_seen
+        num_clips, num_frames, num_read = num_clips + 1, num_frames + len(clip.frames), num_read + finder.num_frames
         clip_s += len(clip.frames) / args.fps
         _encode(clip.frames, watch, encoder)
         with watch("captions"):
             encoder.read([f"a video of {file.stem}"])
     if not num_clips:
-        raise UserError(f"--videos {args.videos}: none of {len(files)} files is a video that can be used")
+        raise UserError(f"--videos {args.videos} has no usable video among {len(files)} files; name another folder")
     facts = dict(num_clips=num_clips, num_frames=num_frames, num_read=num_read, clip_s=clip_s)
     return {**facts, "seconds": dict(watch.seconds)}
 
@@ -187,7 +200,7 @@ def _encode(frames: Any, watch: "_Watch", encoder: Any) -> None:
 
 
 class _Watch:
-    """Processor seconds of parts; inside another part, an inner one's seconds are taken off the outer's."""
+    """CPU time by part; the time of a nested part is not counted in the outer one."""
 
     def __init__(self):
         self.seconds: dict[str, float] = defaultdict(float)
@@ -206,13 +219,13 @@ class _Watch:
 
 
 class _TimedFinder:
-    """A `CutFinder` with its time told apart."""
+    """A `CutFinder` whose time is measured as a part of its own."""
 
     def __init__(self, watch: _Watch):
-        self._finder, self._watch, self.num_seen = CutFinder(), watch, 0
+        self._finder, self._watch, self.num_frames = CutFinder(), watch, 0
 
     def add_frame(self, frame: Any, time_s: float) -> None:
-        self.num_seen += 1
+        self.num_frames += 1
         with self._watch("cuts"):
             self._finder.add_frame(frame, time_s)
 
@@ -223,7 +236,7 @@ class _TimedFinder:
 
 @contextlib.contextmanager
 def _timed(owner: type, name: str, watch: _Watch, part: str) -> Iterator[None]:
-    """Inside the `with`, a method's time is told apart."""
+    """Measures the time of a method as a part of its own inside the `with`."""
     method = getattr(owner, name)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -241,7 +254,7 @@ def _timed(owner: type, name: str, watch: _Watch, part: str) -> Iterator[None]:
 
 
 def _stage_on(config: Config, frame_encoder: FrameEncoder, clips: SpritesClips, folder: Path) -> DiffusionStage:
-    """The real stage on a cache of sprites, which has their first clips as validation clips."""
+    """The training stage on a cache of sprites, whose clips also serve for validation."""
     plan = frame_encoder.plan(data="bench", num_items=len(clips), fps=clips.fps, max_frames=None, recipe={})
     with contextlib.redirect_stderr(io.StringIO()):
         write_cache(folder, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split="train")
@@ -252,7 +265,7 @@ def _stage_on(config: Config, frame_encoder: FrameEncoder, clips: SpritesClips, 
 
 
 def _train(stage: DiffusionStage, num_steps: int, out: Path) -> dict[str, float]:
-    """The engine's own log tells what share of the steps it waited."""
+    """Step time and fraction of waiting, from the log of the engine."""
     steps = WARM_UP_STEPS + num_steps
     settings = TrainSettings(
         num_steps=steps, log_every=LOG_EVERY, eval_every=None, checkpoint_every=None, num_threads=1
@@ -267,7 +280,7 @@ def _train(stage: DiffusionStage, num_steps: int, out: Path) -> dict[str, float]
 
 
 def _memory(stage: DiffusionStage, num_batches: int) -> dict[str, Any]:
-    """What a batch costs, and memory in MiB after so many: the process's own, and with the files mapped into it."""
+    """CPU time per batch, and memory in MiB by number of batches: anonymous, and with mapped files."""
     rows, spent_s = [], 0.0
     for number in range(num_batches + 1):
         began = time.process_time()
@@ -280,14 +293,14 @@ def _memory(stage: DiffusionStage, num_batches: int) -> dict[str, Any]:
 
 
 def _resident() -> tuple[int, int]:
-    """Bytes of this process in memory: anonymous, and of files."""
+    """Resident bytes of this process: anonymous, and of mapped files."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return tuple(1024 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
 
 
 @contextlib.contextmanager
 def _on_one_core() -> Iterator[None]:
-    """Inside the `with`, threads that libraries start by themselves share one core with everything else."""
+    """Restricts this process, threads of libraries included, to one core inside the `with`."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:

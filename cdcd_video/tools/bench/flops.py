@@ -1,16 +1,16 @@
-"""FLOPs that a model asks for, by formula: two per multiply-add of matrix products, and nothing else.
+"""FLOPs of a model by formula: two per multiply-add of matrix products, and nothing else.
 
-They are those of the mathematics, not of the code: what is computed a second time to save memory, or added for the sake
-of alignment, does not count. A test holds them against what torch's FlopCounterMode finds.
+They are those of the mathematics: recomputation that saves memory, and padding, do not count. A test compares them with
+torch's FlopCounterMode.
 """
 
 from cdcd_video.tools.bench.upstream_shapes import Shape, Trunk
 
 
 def forward_flops(shape: Shape, trunk: Trunk, mlp_width: int) -> int:
-    """Of the transformer once: blocks with self-attention, cross-attention and an MLP, and the head.
+    """One forward pass of the transformer: blocks with self-attention, cross-attention and an MLP, and the head.
 
-    Upstream's 3 x 3 convolutions count as an MLP of hidden width `trunk.equal_mlp`. Embeddings, clocks and modulations are
+    Upstream's 3 x 3 convolutions count as an MLP of hidden width `trunk.equal_mlp`. Embeddings and modulations are
     below a thousandth and left out.
     """
     per_place = 4 * trunk.width**2 + 2 * trunk.width**2 + 2 * trunk.width * mlp_width
@@ -22,5 +22,5 @@ def forward_flops(shape: Shape, trunk: Trunk, mlp_width: int) -> int:
 
 
 def step_flops(shape: Shape, trunk: Trunk, mlp_width: int) -> int:
-    """Of a training step: backward asks for two products where forward had one."""
+    """A training step: backward has two products for each one of forward."""
     return 3 * forward_flops(shape, trunk, mlp_width)

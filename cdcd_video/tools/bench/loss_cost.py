@@ -1,4 +1,4 @@
-"""`bench loss`: what CDCD's training loss costs, forward and backward to given logits, ours beside another."""
+"""`bench loss`: cost of CDCD's training loss, forward and backward to given logits, ours and another implementation."""
 
 import argparse
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from cdcd_video.tools.bench.upstream_shapes import SHAPES
 
 SIDE = "cdcd_video.tools.bench.loss_side"
 OURS_PER_OTHER = 10
-"""Timed calls of ours for one of the other side: ours takes milliseconds, the other side seconds."""
+"""Timed calls of ours per call of the other side: ours takes milliseconds, the other side seconds."""
 WARM_UP = 3
-"""Calls of ours that are not counted; the other side has one, after the one whose memory is measured."""
+"""Warm-up calls of ours; the other side has one, after the call whose memory is measured."""
 BARS = {"ratio": 200, "ratio_kept_pages": 120, "memory_ratio": 25, "negatives_ratio": 1.3}
-"""What is asked of ours beside upstream at shape cub on a CPU, with 10 and 100 negatives."""
+"""Targets of ours against upstream at shape cub on a CPU, with 10 and 100 negatives."""
 FOOTNOTES = (
-    "Times are medians after warm-up; CPU time is that of the process, kernel included, and is what ratios are made of.",
-    "Default allocator: large blocks go back to the system and come again as fresh pages. Pages kept: they stay.",
-    "Memory: height of the first full call, the logits' gradient included, over the level just before it.",
-    "Many negatives against few: both ours, taken in turns in one process.",
+    "Times are medians after warm-up. CPU time is that of the process, kernel included; ratios are of CPU time.",
+    "Default allocator: large blocks are returned to the system and page-faulted again. Pages kept: they are reused.",
+    "Memory: peak of the first full call, with the gradient of the logits, above the level before it.",
+    "Many negatives against few: both are ours, in turns in one process.",
 )
 
 
@@ -35,27 +35,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("FEW", "MANY"),
         help="negatives per sample: FEW on both sides, and MANY against FEW on ours (default: 10 100)",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls of the other side; ours has ten times more")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; a GPU is timed by the wall clock")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed calls of the other side; ours has ten times as many"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; GPUs are timed by wall-clock time")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures both sides, each in processes of its own with one thread.
+    """Measures both sides, each in single-threaded processes of its own.
 
     Args:
       args: of `add_arguments`, and `upstream`, a folder or None.
-      say: takes a sentence on how far it is.
+      say: receives progress messages.
 
     Returns:
-      What belongs in the JSON file beside machine and versions. Ratios of time are the other side over ours, the ratio
+      The results for the JSON file. Ratios of time are the other side over ours, the ratio
       of memory is ours over the other side, that of negatives is MANY over FEW.
 
     Raises:
-      UserError: an option makes no sense, the device is missing, or a measurement failed.
+      UserError: an option is invalid, the device is missing, or a measurement failed.
     """
     few, many = args.negatives
     if few < 1 or many < 1 or args.repeats < 1:
-        raise UserError("--negatives and --repeats must be at least 1.")
+        raise UserError("--negatives and --repeats must be at least 1")
 
     from cdcd_video.engine.runtime import device_for
     from cdcd_video.tools.bench.side_process import can_keep_pages, checkout, clock_of, in_child
@@ -99,45 +101,47 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """The figures as lines to print."""
+    """The results as lines to print."""
     ours, other, clock = result["ours"], result["other"], result["clock"]
     shape, few, many = result["shape"], result["negatives"], result["many_negatives"]
     case = (result["other_is"], shape["name"], few, many, result["device"])
-    asked = {name: f"asked: at least {bar}x" for name, bar in BARS.items()}
-    asked |= {"memory_ratio": f"asked: at most 1/{BARS['memory_ratio']}"}
-    asked |= {"negatives_ratio": f"asked: at most {BARS['negatives_ratio']}x"}
+    targets = {name: f"target: at least {bar}x" for name, bar in BARS.items()}
+    targets |= {"memory_ratio": f"target: at most 1/{BARS['memory_ratio']}"}
+    targets |= {"negatives_ratio": f"target: at most {BARS['negatives_ratio']}x"}
     if case != ("upstream", "cub", 10, 100, "cpu"):
-        asked = dict.fromkeys(BARS, "")
+        targets = dict.fromkeys(BARS, "")
     clock_name = "wall" if clock == "wall_s" else "CPU"
 
     def times(name: str, one: dict[str, Any], two: dict[str, Any], key: str, bar: str = "") -> str:
         return _row(name, _seconds(one[key]), _seconds(two[key]), f"{two[key] / one[key]:.1f}x", bar)
 
     lines = [
-        f"CDCD's loss, forward + backward to given logits, with drawing x_t and {few} negatives",
+        f"CDCD's loss, forward + backward to given logits, with sampling of x_t and {few} negatives",
         f"{result['device']}, one thread; shape {shape['name']}: {SHAPES[shape['name']]}; "
         f"{ours['n']} timed calls of ours, {other['n']} of the other side",
         "",
         _row("", "ours", {"upstream": "upstream", "plain": "plain reference"}[result["other_is"]], "ratio"),
-        times(f"{clock_name} time, default allocator", ours, other, clock, asked["ratio"]),
+        times(f"{clock_name} time, default allocator", ours, other, clock, targets["ratio"]),
     ]
     if result["ratio_kept_pages"]:
         kept = ours["kept_pages"], other["kept_pages"]
-        lines.append(times(f"{clock_name} time, pages kept", *kept, clock, asked["ratio_kept_pages"]))
+        lines.append(times(f"{clock_name} time, pages kept", *kept, clock, targets["ratio_kept_pages"]))
     if clock == "cpu_s":
         lines.append(times("wall time, default allocator", ours, other, "wall_s"))
         shares = (f"{one['system_s'] / one['cpu_s']:.0%}" for one in (ours, other))
         lines.append(_row("CPU time in the kernel, default", *shares))
     peaks = (f"{one['peak_bytes'] / 1e6:,.1f} MB" for one in (ours, other))
     memory = f"1/{1 / result['memory_ratio']:.1f}" if result["memory_ratio"] else "-"
-    lines.append(_row("peak memory", *peaks, memory, asked["memory_ratio"]))
+    lines.append(_row("peak memory", *peaks, memory, targets["memory_ratio"]))
     slower = f"{result['negatives_ratio']:.2f}x"
-    lines.append(_row(f"with {many} negatives", _seconds(result["many"][clock]), "", slower, asked["negatives_ratio"]))
+    lines.append(
+        _row(f"with {many} negatives", _seconds(result["many"][clock]), "", slower, targets["negatives_ratio"])
+    )
     return [*lines, "", *FOOTNOTES]
 
 
-def _row(name: str, ours: str, other: str, ratio: str = "", asked: str = "") -> str:
-    return f"{name:<32}{ours:>12}{other:>18}{ratio:>10}   {asked}".rstrip()
+def _row(name: str, ours: str, other: str, ratio: str = "", target: str = "") -> str:
+    return f"{name:<32}{ours:>12}{other:>18}{ratio:>10}   {target}".rstrip()
 
 
 def _seconds(value: float) -> str:

@@ -1,10 +1,9 @@
-"""One side of `bench loss` in a process of its own: CDCD's loss as ours, as upstream or as the plain reference has it.
+"""One side of `bench loss` in its own process: CDCD's loss by us, by upstream, or by the plain reference.
 
-All compute the same number: variational bound, x_0 term and step-wise contrast with the sample's own chunks in other
-orders, as CDCD's code weighs them; drawing the step, x_t and the negatives is part of the work.
+All compute the same value: variational bound, x_0 term and step-wise contrast with permuted chunks of the sample, weighted
+as in CDCD's code. Sampling the step, x_t and the negatives is included.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from cdcd_video.diffusion.upstream_quirks import UPSTREAM
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 from cdcd_video.engine.runtime import generator
 from cdcd_video.errors import exit_code
-from cdcd_video.tools.bench.side_process import measure, peak_over_base
+from cdcd_video.tools.bench.side_process import measure, peak_over_base, run_side
 from cdcd_video.tools.bench.upstream_shapes import SHAPES, Shape
 from cdcd_video.tools.upstream.functions import Upstream
 from cdcd_video.tools.upstream.plain_loss import PlainContrast, plain_chain, plain_loss
@@ -29,15 +28,13 @@ AUXILIARY_WEIGHT = 5e-4
 CONTRAST_WEIGHT = 5e-5
 """Those of upstream's configs."""
 NUM_CHUNKS = 8
-"""In which a sample is cut for its negatives; upstream's number."""
+"""Chunks of a sample that are permuted for negatives; as upstream."""
 Work = Callable[[int], torch.Tensor]
 """A number of negatives -> the loss of a batch, a scalar that can be differentiated."""
 
 
 def main() -> int:
-    torch.set_num_threads(1)
-    sys.stdout.write(json.dumps(measured(json.loads(sys.argv[1]))) + "\n")
-    return 0
+    return run_side(measured)
 
 
 def measured(request: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +60,7 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
 
         return [partial(call, count) for count in request["negatives"]]
 
-    for call in calls(SHAPES["tiny"]):  # so that loading code is not counted as memory of the work
+    for call in calls(SHAPES["tiny"]):  # so that loading of code does not count as memory of the loss
         call()
     pieces = calls(SHAPES[request["shape"]])
     peak = peak_over_base(pieces[0], device)

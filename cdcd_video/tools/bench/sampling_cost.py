@@ -1,4 +1,4 @@
-"""`bench draw`: what a frame costs against the number of steps, ours beside another, and what steps buy on sprites."""
+"""`bench draw`: cost of sampling a frame by number of steps, ours and another's, and quality by steps on sprites."""
 
 import argparse
 from collections.abc import Callable
@@ -18,13 +18,13 @@ BARS = {
     "ratio_of_defaults": 40,
     "ratio_of_defaults_kept_pages": 20,
 }
-"""What is asked of ours beside upstream at shape cub on a CPU."""
+"""Targets of ours against upstream at shape cub on a CPU."""
 FOOTNOTES = (
-    "Codes only, one frame, no guidance (upstream has none), fp32; the image decoder is the same on both sides and left out.",
-    "Ours has the network of equal size (MLP with upstream's weights and FLOPs), and reads source and first frame besides.",
-    "Times are medians of CPU seconds of the process. kept: an allocator that keeps its pages, both sides.",
-    "Upstream's 80 steps are alike: unless --whole, their time is 80 times that of a step in a walk of --other-steps.",
-    "Sprites: the shipped model, 16 frames; right: every object does what the sentence says, [95 % interval over videos].",
+    "Codes only, one frame, no guidance (upstream has none), fp32, without the image decoder, which is the same on both sides.",
+    "Ours has the network of equal size (MLP with upstream's weights and FLOPs), and source and first frame as conditions.",
+    "Times are medians of CPU time of the process. kept: an allocator that keeps its pages, both sides.",
+    "Unless --whole, the time of upstream's 80 steps is 80 times that of one step in a run of --other-steps.",
+    "Sprites: the shipped model, 16 frames; right: every object moves as the caption says, [95% interval over videos].",
 )
 
 
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench draw`."""
     parser.add_argument("--shape", choices=tuple(SHAPES), default="cub", help="sizes of the network; see bench train")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="reverse steps per frame of ours")
-    parser.add_argument("--other-steps", type=int, default=4, help="steps in which the other side is measured")
-    parser.add_argument("--whole", action="store_true", help="measures upstream's 80 steps too, whole (minutes)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed walks of each")
-    parser.add_argument("--videos", type=int, default=64, help="sprites videos scored at each number; 0: none")
-    parser.add_argument("--seed", type=int, default=0, help="of the sprites videos")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; a GPU is timed by the wall clock")
+    parser.add_argument("--other-steps", type=int, default=4, help="reverse steps of the other side")
+    parser.add_argument("--whole", action="store_true", help="also measure all 80 steps of upstream (minutes)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each")
+    parser.add_argument("--videos", type=int, default=64, help="sprites videos evaluated per number of steps; 0: none")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sprites videos")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; GPUs are timed by wall-clock time")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -45,17 +45,17 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 
     Args:
       args: of `add_arguments`, and `upstream`, a folder or None.
-      say: takes a sentence on how far it is.
+      say: receives progress messages.
 
     Returns:
-      What belongs in the JSON file beside machine and versions: `ours` by number of steps, `other` per step, their ratios
+      The results for the JSON file: `ours` by number of steps, `other` per step, their ratios
       (`ratio` is that at equal steps) and `sprites`.
 
     Raises:
-      UserError: an option makes no sense, the device is missing, or a measurement failed.
+      UserError: an option is invalid, the device is missing, or a measurement failed.
     """
     if min(args.steps) < 1 or args.other_steps < 2 or args.repeats < 1 or args.videos < 0 or args.seed < 0:
-        raise UserError("--steps and --repeats must be at least 1, --other-steps 2, --videos and --seed 0.")
+        raise UserError("--steps and --repeats must be at least 1, --other-steps 2, --videos and --seed 0")
 
     from cdcd_video.engine.runtime import device_for
     from cdcd_video.tools.bench.side_process import can_keep_pages, checkout, clock_of, in_child
@@ -66,7 +66,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     commit = checkout(args.upstream, say)
     shape, trunk = SHAPES[args.shape], TRUNKS[args.shape]
     if max(*args.steps, args.other_steps) > shape.num_steps:
-        raise UserError(f"the chain of shape {args.shape} has {shape.num_steps} steps; ask for no more.")
+        raise UserError(f"--steps is above {shape.num_steps}, the steps of the chain of shape {args.shape}; lower it")
     request = {
         "shape": args.shape,
         "batch": 1,
@@ -84,7 +84,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         """Figures by allocator: the default one, and the one that keeps its pages."""
         found = {}
         for keep_pages in pages:
-            say(f"measuring the walk of {side}{', pages kept' if keep_pages else ''} ...")
+            say(f"measuring sampling by {side}{', pages kept' if keep_pages else ''} ...")
             part = in_child(SIDE, request | {"side": side, "works": works} | changes, keep_pages)
             found["kept_pages" if keep_pages else "default"] = part
         return found
@@ -128,7 +128,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """The figures as lines to print."""
+    """The results as lines to print."""
     clock, name = result["clock"], result["shape"]["name"]
     title = {"upstream": "upstream", "plain": "plain reference"}[result["other_is"]]
     ours, other, at = result["ours"], result["other"], result["other_steps"]
@@ -163,7 +163,7 @@ def table(result: dict[str, Any]) -> list[str]:
         asked = f"   asked: {bar}" + (f" and {kept_bar}" if kept_bar else "") if is_case else ""
         lines.append(f"{words:<34}{result[key]:>8.2f}x" + (f", kept {kept:.2f}x" if kept else "") + asked)
     if result["memory_ratio"]:
-        lines.append(f"{'peak memory of a walk':<34}{'1/' + format(1 / result['memory_ratio'], '.1f'):>9}")
+        lines.append(f"{'peak memory of sampling':<34}{'1/' + format(1 / result['memory_ratio'], '.1f'):>9}")
     if result["sprites"]:
         head = (
             f"{'steps':<8}{'right':>24}{'n':>6}{'CPU ms/frame':>14}{'batched':>10}{'videos per s':>14}{'batched':>10}"

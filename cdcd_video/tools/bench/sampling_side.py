@@ -1,10 +1,9 @@
-"""One side of `bench draw` in a process of its own: the reverse walk of one frame (of one image, for upstream), codes only.
+"""One side of `bench draw` in its own process: sampling the codes of one frame (of one image, for upstream).
 
-Ours reads caption, source and first frame once, then walks; upstream's sampler takes the caption's word states likewise.
-Random weights: what is drawn has no meaning here, only what it costs.
+Ours encodes caption, source and first frame once, then samples; upstream's sampler is given the word states of the caption.
+Weights are random: only the cost is of interest.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from cdcd_video.errors import exit_code
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.step_inputs import condition_before
 from cdcd_video.tools.bench.flops import forward_flops
-from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate
+from cdcd_video.tools.bench.side_process import measure, peak_over_base, product_rate, run_side
 from cdcd_video.tools.bench.train_side import CubTask, examples
 from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
 from cdcd_video.tools.upstream.functions import Upstream
@@ -27,17 +26,13 @@ from cdcd_video.tools.upstream.plain_loss import plain_chain
 from cdcd_video.tools.upstream.whole_model import UpstreamModel
 
 TRUNCATION = 0.85
-"""Of upstream's inference scripts ("top0.85r")."""
-Draw = Callable[[int, bool], torch.Tensor]
+"""Truncation of upstream's inference scripts ("top0.85r")."""
+Sample = Callable[[int, bool], torch.Tensor]
 """(steps, whether x_0 is truncated) -> codes (B, N)."""
 
 
 def main() -> int:
-    request = json.loads(sys.argv[1])
-    torch.set_num_threads(request["threads"])
-    first_to_go()
-    sys.stdout.write(json.dumps(measured(request)) + "\n")
-    return 0
+    return run_side(measured)
 
 
 def measured(request: dict[str, Any]) -> dict[str, Any]:
@@ -48,15 +43,15 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
         (steps, whether truncated); `precision`; `upstream`, a folder or None; `device`; `threads`; `warm_up` and `repeats`.
 
     Returns:
-      `peak_bytes` of the first of the works, `times` of each, `flops` of one evaluation of the network, and `product_rate`.
+      `peak_bytes` of the first of them, `times` of each, `flops` of one evaluation of the network, and `product_rate`.
     """
     device, shape = torch.device(request["device"]), SHAPES[request["shape"]]
     shape = Shape(request["batch"], shape.num_tokens, shape.num_codes, shape.num_steps)
     trunk, tiny = TRUNKS[request["shape"]], SHAPES["tiny"]
     SIDES[request["side"]](tiny, TRUNKS["tiny"], {**request, "mlp": None, "works": [(2, True)]})(2, True)
     torch.manual_seed(0)
-    draw = SIDES[request["side"]](shape, trunk, request)
-    calls = [partial(draw, *work) for work in request["works"]]
+    sample = SIDES[request["side"]](shape, trunk, request)
+    calls = [partial(sample, *work) for work in request["works"]]
     peak = peak_over_base(calls[0], device)
     times = measure(calls, request["warm_up"], request["repeats"], device)
     dtype = torch.bfloat16 if request["precision"] == "bf16" else torch.float32
@@ -64,15 +59,15 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
     return {"peak_bytes": peak, "times": times, "flops": flops, "product_rate": product_rate(dtype, device)}
 
 
-def _ours(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
+def _ours(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Sample:
     task = CubTask(shape, trunk, request | {"negatives": 0, "checkpoint_activations": False}, request["mlp"])
     batch, model, device = task.examples, task.model.eval(), request["device"]
     streams = [generator("bench", row, device=device) for row in range(shape.batch)]
     condition = condition_before(batch)
 
     @torch.no_grad()
-    def draw(num_steps: int, is_truncated: bool) -> torch.Tensor:
-        # The chain exists at whole eightieths only.
+    def sample(num_steps: int, is_truncated: bool) -> torch.Tensor:
+        # The chain is defined at multiples of 1/80 only.
         times = (even_times(num_steps) * shape.num_steps).round() / shape.num_steps
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=request["precision"] == "bf16"):
             prepared = model.prepare(condition)
@@ -86,17 +81,17 @@ def _ours(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
                 times=times,
             )
 
-    return draw
+    return sample
 
 
-def _plain(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
-    """Our network, everything read again at every step, and a dense draw from log tensors over all states."""
+def _plain(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Sample:
+    """Our network, with the conditions encoded again at every step, and dense sampling from log tensors over all states."""
     task = CubTask(shape, trunk, request | {"negatives": 0, "checkpoint_activations": False}, request["mlp"])
     batch, model, draws = task.examples, task.model.eval(), generator("bench", 0, device=request["device"])
     condition = Condition(batch.source, batch.first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
 
     @torch.no_grad()
-    def draw(num_steps: int, is_truncated: bool) -> torch.Tensor:
+    def sample(num_steps: int, is_truncated: bool) -> torch.Tensor:
         chain = plain_chain(shape.num_codes, max(2, num_steps), torch.float32, request["device"])
         x_t = torch.full_like(batch.target, shape.num_codes)
         for step in range(max(2, num_steps), 0, -1):
@@ -112,14 +107,14 @@ def _plain(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
             x_t = (log_p - noise.log()).argmax(1)
         return x_t
 
-    return draw
+    return sample
 
 
-def _upstream(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
+def _upstream(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Sample:
     text = examples(shape, trunk, torch.device(request["device"])).text.tokens
 
     def built(num_steps: int, is_truncated: bool) -> UpstreamModel:
-        """Its sampler takes the steps that its model was built with."""
+        """A model for this number of steps, which upstream's sampler takes from the model."""
         sizes = Shape(shape.batch, shape.num_tokens, shape.num_codes, num_steps)
         whole = UpstreamModel(Upstream(Path(request["upstream"])), sizes, trunk, device=request["device"])
         whole.model.eval()
@@ -128,10 +123,10 @@ def _upstream(shape: Shape, trunk: Trunk, request: dict[str, Any]) -> Draw:
         return whole
 
     models = {(steps, truncated): built(steps, truncated) for steps, truncated in request["works"]}
-    return lambda num_steps, is_truncated: models[num_steps, is_truncated].draw(text)
+    return lambda num_steps, is_truncated: models[num_steps, is_truncated].sample(text)
 
 
-SIDES: dict[str, Callable[[Shape, Trunk, dict[str, Any]], Draw]] = {
+SIDES: dict[str, Callable[[Shape, Trunk, dict[str, Any]], Sample]] = {
     "ours": _ours,
     "plain": _plain,
     "upstream": _upstream,

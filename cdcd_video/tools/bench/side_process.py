@@ -1,12 +1,12 @@
-"""Times and weighs one side of a benchmark, in a process of its own.
+"""Measures time and memory of one side of a benchmark, in its own process.
 
 A benchmark is a module with a `main` that reads a request (one JSON object on the command line), does the work with
-`measure`, and prints one line of JSON; `in_child` starts it. A fresh process makes the peak of memory mean something,
-and only at its start can the allocator be chosen.
+`measure`, and prints one line of JSON; `in_child` starts it. A fresh process is needed for the peak of memory,
+and to choose the allocator.
 
-Memory in fresh pages is dear: Linux clears each page when it is first touched, and glibc hands large blocks back at
-once, so code with large temporaries pays for the same pages again and again. `keep_pages` tells glibc to keep them;
-time is reported both ways, because the first is what users see and the second is what the arithmetic costs.
+Fresh pages are expensive: Linux clears each page at its first use, and glibc returns large blocks at once, so code with large
+temporaries clears the same pages again and again. `keep_pages` makes glibc keep them. Time is reported both ways: the first is
+what users see, the second is the cost of the arithmetic.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ KEEP_PAGES = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
-"""Environment under which glibc keeps what it once got from the system."""
+"""Environment variables by which glibc keeps memory that it got from the system."""
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def can_keep_pages() -> bool:
-    """Whether this process uses glibc, the only allocator that `KEEP_PAGES` speaks to."""
+    """Whether this process uses glibc, the only allocator that `KEEP_PAGES` applies to."""
     return platform.libc_ver()[0] == "glibc"
 
 
@@ -52,10 +52,10 @@ def in_child(module: str, request: dict[str, Any], keep_pages: bool = False) -> 
       keep_pages: sets `KEEP_PAGES`.
 
     Returns:
-      What it printed.
+      The JSON that it printed.
 
     Raises:
-      UserError: it failed; its own sentence or traceback is on stderr.
+      UserError: it failed; its message or traceback is on stderr.
     """
     threads = str(request.get("threads", 1))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -64,60 +64,69 @@ def in_child(module: str, request: dict[str, Any], keep_pages: bool = False) -> 
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    # A process that the system ends for want of memory dies of SIGKILL.
+    # The out-of-memory killer sends SIGKILL.
     why = "ran out of memory" if done.returncode == -9 else f"ended with exit code {done.returncode}"
-    raise UserError(f"the measurement of {request['side']} {why}; see above, or choose a smaller --shape.")
+    raise UserError(f"the measurement of {request['side']} {why}; see its message above, or choose a smaller --shape")
 
 
-def first_to_go() -> None:
-    """Where memory runs out, the system ends this process before any other: a measurement is the least of a machine's work."""
+def kill_first() -> None:
+    """Makes this process the first that the out-of-memory killer ends."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def checkout(folder: Path | None, say: Callable[[str], None]) -> str | None:
-    """Looks at the checkout that the user named, before anything is measured.
+    """Checks the checkout of upstream before anything is measured.
 
     Args:
-      folder: the user's, or None.
-      say: takes a sentence where there is something to say.
+      folder: named by the user, or None.
+      say: receives messages.
 
     Returns:
-      The checkout's commit, as far as it can be known; None where there is no checkout, and the plain reference serves.
+      Its commit, as far as it is known; None without a checkout, and then the plain reference is the other side.
     """
     if folder is None:
-        say("no --upstream DIR: comparing with this project's plain reference.")
+        say("no --upstream DIR: comparing with the plain reference of this project")
         return None
     try:
         upstream = Upstream(folder)
         warning = upstream.warning(DIFFUSION)
     except UserError as error:
-        say(f"{error} Comparing with this project's plain reference instead.")
+        say(f"{error}; comparing with the plain reference of this project instead")
         return None
     if warning:
         say(f"warning: {warning}")
     return upstream.commit() or ("unknown" if warning else f"{COMMIT}, by its text")
 
 
+def run_side(measured: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
+    """The `main` of a side: reads the request of `in_child`, sets the number of threads, and prints the result as JSON."""
+    request = json.loads(sys.argv[1])
+    torch.set_num_threads(request.get("threads", 1))
+    kill_first()
+    sys.stdout.write(json.dumps(measured(request)) + "\n")
+    return 0
+
+
 def clock_of(device: torch.device) -> str:
-    """Which time of `measure` counts: the processor's own seconds, on a GPU those of the clock on the wall."""
+    """The time of `measure` that counts: CPU time, on a GPU wall-clock time."""
     return "wall_s" if device.type == "cuda" else "cpu_s"
 
 
 def measure(
     calls: Sequence[Callable[[], None]], warm_up: int, repeats: int, device: torch.device
 ) -> list[dict[str, float]]:
-    """Median times of some pieces of work, taken in turns so that a busy machine is equally unkind to all of them.
+    """Median times of several calls, in turns, so that other load on the machine affects all equally.
 
     Args:
-      calls: the pieces of work.
+      calls: to be timed.
       warm_up: rounds that are not counted.
-      repeats: rounds that are.
-      device: on a GPU the clock is stopped when the work is done, not when it is handed over.
+      repeats: rounds that are counted.
+      device: a GPU is synchronised before the clock stops.
 
     Returns:
-      For each piece `cpu_s` (seconds of this process, kernel included), `wall_s`, `system_s` (of `cpu_s`, in the
-      kernel), `page_faults` (pages that had to be fetched or cleared), all medians, and their number `n`.
+      For each call `cpu_s` (seconds of this process, kernel included), `wall_s`, `system_s` (of `cpu_s`, in the
+      kernel), `page_faults`, all medians, and their number `n`.
     """
     rounds = [[_once(call, device) for call in calls] for _ in range(warm_up + repeats)][warm_up:]
     return [
@@ -127,17 +136,17 @@ def measure(
 
 
 def peak_over_base(call: Callable[[], None], device: torch.device) -> int:
-    """Bytes that a piece of work needs at its height beyond what the process holds before it; see `base_and_peak`."""
+    """Peak memory of a call above that of the process before it, in bytes; see `base_and_peak`."""
     base, peak = base_and_peak(call, device)
     return peak - base
 
 
 def base_and_peak(call: Callable[[], None], device: torch.device) -> tuple[int, int]:
-    """Bytes that the process holds before a piece of work, and at its height.
+    """Memory of the process before a call, and its peak, in bytes.
 
-    On a CPU these are pages in memory (resident set): Linux keeps a high-water mark, which is first put back to the
-    present level. Where that cannot be done the mark is read before and after: then an earlier, higher mark hides part
-    of the work, so nothing large should have been freed before. On a GPU they are what torch has handed out.
+    On a CPU this is the resident set: Linux keeps a high-water mark, which is reset to the present level first. Where that is
+    impossible the mark is read before and after; an earlier, higher mark then hides part of the call, so nothing large should
+    have been freed before. On a GPU it is the memory that torch has allocated.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -156,11 +165,10 @@ def base_and_peak(call: Callable[[], None], device: torch.device) -> tuple[int, 
 
 
 def product_rate(dtype: torch.dtype, device: torch.device, side: int = 2048, repeats: int = 5) -> dict[str, Any]:
-    """FLOP/s of the product of two square matrices, the best of a few: what the machine can do.
+    """FLOP/s of the product of two square matrices, the best of several repeats: the peak rate of the machine.
 
     Returns:
-      `mm` of `torch.mm`, `best` of the fastest way known here; each `cpu`, by seconds of this process, all threads
-      together, and `wall`.
+      `mm` of `torch.mm`, `best` of the fastest implementation here; each by `cpu` time, over all threads, and by `wall` time.
     """
     first, second = torch.randn(2, side, side, device=device).to(dtype).unbind()
     out = torch.empty_like(first)
@@ -174,10 +182,10 @@ def product_rate(dtype: torch.dtype, device: torch.device, side: int = 2048, rep
 
 
 def profile(call: Callable[[], None], most: int = 12) -> list[dict[str, Any]]:
-    """Where the time of a call goes by torch's operators, the dearest first: each one's own CPU seconds and calls."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    """Profiles a call by operators of torch, the slowest first: self CPU time and number of calls."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         call()
-    rows = sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
     total = sum(row.self_cpu_time_total for row in rows)
     return [
         {

@@ -40,7 +40,7 @@ def curve(
     scenes = [sample_scene(SCENE_SEED, index, "val") for index in range(num_videos)]
     rows = []
     for num_steps in steps:
-        say(f"drawing {num_videos} videos of sprites in {num_steps} step(s) a frame ...")
+        say(f"sampling {num_videos} videos of sprites with {num_steps} step(s) per frame ...")
         params = pipe.defaults(num_steps=num_steps, seed=seed)
         times = np.arange(params.num_frames) / params.fps
         scored, spent = [], np.zeros(2)

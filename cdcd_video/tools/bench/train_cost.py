@@ -1,4 +1,4 @@
-"""`bench train`: a whole training step at upstream's CUB shape, ours beside another, in time, memory and share of the machine."""
+"""`bench train`: time, memory and utilisation of a whole training step at upstream's CUB shape, ours and another's."""
 
 import argparse
 import os
@@ -11,22 +11,22 @@ from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS
 
 SIDE = "cdcd_video.tools.bench.train_side"
 OURS_PER_OTHER = 2
-"""Timed steps of ours for one of the other side. The step whose memory is measured comes first and warms up."""
+"""Timed steps of ours per step of the other side. The step whose memory is measured comes first, as warm-up."""
 BARS = {
     ("fp32", True): {"ratio": 4.5, "ratio_kept_pages": 2.0, "memory_ratio": 0.25},
     ("bf16", True): {"ratio": 8.0, "ratio_kept_pages": 4.0, "memory_ratio": 0.25},
     ("fp32", False): {"ratio": 2.7, "ratio_kept_pages": 1.5, "memory_ratio": 0.25},
 }
-"""What is asked of ours beside upstream at shape cub on a CPU, with the network of equal size: by precision, and whether
-there are negatives. Of every configuration it is asked that it uses 60 % of the matrix rate."""
+"""Targets of ours against upstream at shape cub on a CPU with the network of equal size, by precision and contrast. The target
+utilisation of every configuration is `SHARE_BAR` of the matrix rate."""
 SHARE_BAR = 0.6
 FOOTNOTES = (
-    "A step draws t, x_t and negatives, runs forward and backward, clips, and moves weights (AdamW) and average.",
-    "equal: our block with an MLP of upstream's weights and FLOPs; own: as our configs have it, four times the width.",
-    "Times are medians of CPU seconds of the process, kernel included; ratios are of those. kept: an allocator that keeps",
-    "its pages, both sides. Memory: height of the first step over the level before it, gradients and AdamW's memory included.",
-    "FLOPs are those of the mathematics, by formula. mm: share of what torch.mm reaches on 2048 x 2048 in the step's",
-    "precision. best: share of the fastest product known here in that precision (oneDNN's, where torch.mm has another).",
+    "A step samples t, x_t and negatives, runs forward and backward, clips, and updates weights (AdamW) and average.",
+    "equal: our block with an MLP of upstream's weights and FLOPs; own: that of our configs, four times the width.",
+    "Times are medians of CPU time of the process, kernel included; ratios are of those. kept: an allocator that keeps its",
+    "pages, both sides. Memory: peak of the first step above the level before it, with gradients and the state of AdamW.",
+    "FLOPs are those of the mathematics, by formula. mm: fraction of the rate of torch.mm on 2048 x 2048 in the precision of",
+    "the step. best: fraction of the fastest product here in that precision (oneDNN's, where torch.mm uses another).",
 )
 
 
@@ -59,10 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizes = "; ".join(f"{name}: {shape}; {TRUNKS[name]}" for name, shape in SHAPES.items())
     parser.add_argument("--shape", choices=tuple(SHAPES), default="cub", help=sizes)
     parser.add_argument("--negatives", type=int, default=10, help="negatives per sample, on both sides")
-    parser.add_argument("--repeats", type=int, default=2, help="timed steps of the other side; ours has twice as many")
-    parser.add_argument("--threads", type=int, default=1, help="of both sides (default: 1)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; a GPU is timed by the wall clock")
-    parser.add_argument("--cases", nargs="*", choices=[case.name for case in CASES], help="only these, and the first")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=2,
+        help="timed steps of the other side (default: %(default)s); ours has twice as many",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of both sides (default: 1)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; GPUs are timed by wall-clock time")
+    parser.add_argument(
+        "--cases",
+        nargs="*",
+        choices=[case.name for case in CASES],
+        help="cases to measure beside the first (default: all)",
+    )
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -70,18 +80,18 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 
     Args:
       args: of `add_arguments`, and `upstream`, a folder or None.
-      say: takes a sentence on how far it is.
+      say: receives progress messages.
 
     Returns:
-      What belongs in the JSON file beside machine and versions: `ours` (the first of `CASES`), `other`, their ratios, and
+      The results for the JSON file: `ours` (the first of `CASES`), `other`, their ratios, and
       every configuration with its ratios to the other side with or without negatives. Ratios of time are the other side
       over ours, the ratio of memory is ours over the other side.
 
     Raises:
-      UserError: an option makes no sense, the device is missing, or a measurement failed.
+      UserError: an option is invalid, the device is missing, or a measurement failed.
     """
     if args.negatives < 1 or args.repeats < 1 or args.threads < 1:
-        raise UserError("--negatives, --repeats and --threads must be at least 1.")
+        raise UserError("--negatives, --repeats and --threads must be at least 1")
 
     from cdcd_video.engine.runtime import device_for
     from cdcd_video.tools.bench.side_process import can_keep_pages, checkout, clock_of, in_child
@@ -109,8 +119,8 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
             try:
                 kept = in_child(SIDE, request | side | {"profile": False}, keep_pages=True)
                 measured["kept_pages"] = kept["times"] | {"product_rate": kept["product_rate"]}
-            except UserError as error:  # upstream's large temporaries, kept for ever, may be more than the machine has
-                say(f"warning: {error} There are no figures with kept pages for it.")
+            except UserError as error:  # upstream's large temporaries, never freed, may exceed the memory
+                say(f"warning: {error}; no results with kept pages")
         return measured
 
     def other(negatives: int) -> dict[str, Any]:
@@ -131,8 +141,8 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     rows = []
     for case in chosen:
         beside = others[args.negatives * case.has_contrast]
-        shown = asdict(case) | {"heads": trunk.width // case.heads if case.heads else trunk.num_heads}
-        rows.append(shown | _used(found[case.name], clock) | _ratios(found[case.name], beside, clock))
+        facts = asdict(case) | {"heads": trunk.width // case.heads if case.heads else trunk.num_heads}
+        rows.append(facts | _used(found[case.name], clock) | _ratios(found[case.name], beside, clock))
     return {
         "work": "train",
         "shape": {"name": args.shape, **asdict(SHAPES[args.shape]), "trunk": asdict(trunk)},
@@ -157,7 +167,7 @@ def _side(name: str, precision: str, negatives: int, repeats: int) -> dict[str, 
 
 
 def _used(found: dict[str, Any], clock: str) -> dict[str, Any]:
-    """A measurement with the shares of the matrix rate that it comes to."""
+    """A measurement with its fractions of the matrix rate."""
     unit = clock.removesuffix("_s")
 
     def shares(times: dict[str, Any]) -> dict[str, float]:
@@ -179,7 +189,7 @@ def _ratios(ours: dict[str, Any], other: dict[str, Any], clock: str) -> dict[str
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """The figures as lines to print."""
+    """The results as lines to print."""
     clock, name, trunk = result["clock"], result["shape"]["name"], TRUNKS[result["shape"]["name"]]
     is_case = (result["other_is"], name, result["negatives"], result["device"]) == ("upstream", "cub", 10, "cpu")
     lines = [
@@ -200,8 +210,8 @@ def table(result: dict[str, Any]) -> list[str]:
         columns = [*times, *ratios, f"1/{1 / memory:.1f}" if memory else "", *shares]
         widths = (9, 9, 10, 8, 7, 8, 7, 7)
         cells = "".join(f"{text:>{width}}" for text, width in zip(columns, widths, strict=True))
-        asked = _asked(row) if is_case and "ratio" in row else ""
-        lines.append(f"{label:<22}{cells}   {asked}".rstrip())
+        target = _target(row) if is_case and "ratio" in row else ""
+        lines.append(f"{label:<22}{cells}   {target}".rstrip())
     for row in result["configurations"]:
         if row.get("profile"):
             parts = ", ".join(f"{part['name']} {part['share']:.0%}" for part in row["profile"][:8])
@@ -209,9 +219,9 @@ def table(result: dict[str, Any]) -> list[str]:
     return [*lines, "", *FOOTNOTES]
 
 
-def _asked(row: dict[str, Any]) -> str:
-    """What is asked of a configuration, in words."""
+def _target(row: dict[str, Any]) -> str:
+    """The targets of a configuration as text."""
     bars = BARS.get((row["precision"], row["has_contrast"]))
     if bars is None or not row["is_equal"] or row["checkpoint_activations"]:
         return ""
-    return f"asked: {bars['ratio']}, {bars['ratio_kept_pages']}, 1/{1 / bars['memory_ratio']:.0f}, {SHARE_BAR:.0%}"
+    return f"targets: {bars['ratio']}, {bars['ratio_kept_pages']}, 1/{1 / bars['memory_ratio']:.0f}, {SHARE_BAR:.0%}"

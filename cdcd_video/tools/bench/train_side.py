@@ -1,11 +1,10 @@
-"""One side of `bench train` in a process of its own: a whole training step as ours, as upstream or as the plain reference has it.
+"""One side of `bench train` in its own process: a whole training step by us, by upstream, or by the plain reference.
 
-A step draws t, x_t and the negatives, runs the transformer, pays bound, x_0 term and contrast, differentiates, clips,
-moves the weights by AdamW and their average. Codes and word states are given: what makes them (image codec, CLIP) is
-not the step on either side.
+A step samples t, x_t and the negatives, runs the transformer, computes bound, x_0 term and contrast, differentiates, clips,
+and updates the weights by AdamW and their average. Codes and word states are given on both sides: image codec and CLIP are
+not part of the step.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import diffusion_objective
 from cdcd_video.records import CodePair, LossTerms, TextStates
 from cdcd_video.tools.bench.flops import step_flops
-from cdcd_video.tools.bench.side_process import first_to_go, measure, peak_over_base, product_rate, profile
+from cdcd_video.tools.bench.side_process import measure, peak_over_base, product_rate, profile, run_side
 from cdcd_video.tools.bench.upstream_shapes import SHAPES, TRUNKS, Shape, Trunk
 from cdcd_video.tools.upstream.functions import Upstream
 from cdcd_video.tools.upstream.plain_loss import PlainContrast, plain_chain, plain_loss
@@ -43,16 +42,12 @@ LEARNING_RATE, BETAS, WEIGHT_DECAY, CLIP_NORM = 4.5e-4, (0.9, 0.96), 4.5e-2, 0.5
 EMA_DECAY, EMA_INTERVAL = 0.99, 25
 """Likewise, of its CUB config. Upstream moves its average at every 25th step only; ours at each."""
 TABLE_WIDTH = 3
-"""Width of a code vector on our side; upstream's transformer sees none."""
+"""Width of a code vector on our side; upstream's transformer has none."""
 Step = Callable[[], None]
 
 
 def main() -> int:
-    request = json.loads(sys.argv[1])
-    torch.set_num_threads(request["threads"])
-    first_to_go()
-    sys.stdout.write(json.dumps(measured(request)) + "\n")
-    return 0
+    return run_side(measured)
 
 
 def measured(request: dict[str, Any]) -> dict[str, Any]:
@@ -61,11 +56,11 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
     Args:
       request: `side`, a key of `SIDES`; `shape`, one of `SHAPES`; `heads`, or None for upstream's; `mlp`, hidden width of our
         MLP or None for ours; `negatives`, 0 for no contrast; `precision`; `upstream`, a folder or None; `device`;
-        `threads`; `checkpoint_activations`; `warm_up` and `repeats`; `profile`, whether to say where the time goes.
+        `threads`; `checkpoint_activations`; `warm_up` and `repeats`; `profile`, whether to profile a step.
 
     Returns:
-      `peak_bytes` of the first step, `times`, `num_weights`, `flops` of one step as the model asks for them, and the
-      machine's `product_rate` in FLOP/s; `profile` when asked.
+      `peak_bytes` of the first step, `times`, `num_weights`, `flops` of one step by formula, and the
+      `product_rate` of the machine in FLOP/s; and `profile`.
     """
     device = torch.device(request["device"])
     SIDES[request["side"]](SHAPES["tiny"], TRUNKS["tiny"], {**request, "mlp": None, "heads": None}).step()
@@ -87,7 +82,7 @@ def measured(request: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Side:
-    """A step that can be taken again and again, and what it is made of."""
+    """A repeatable training step, with its number of weights and FLOPs."""
 
     step: Step
     num_weights: int
@@ -97,7 +92,7 @@ class Side:
 class CubTask:
     """Our diffusion at upstream's shape, as the engine trains it: CDCD's chain, codes without digits, one per place.
 
-    It does more than upstream's: it also reads a source and a first frame, with the pulls towards their codes.
+    It does more than upstream's: it also has a source and a first frame as conditions, with biases towards their codes.
     """
 
     name = "bench"
@@ -126,16 +121,16 @@ class CubTask:
         self.loss = LossConfig(bound=1.0, auxiliary=AUXILIARY_WEIGHT, changed=1.0, still_clip=1.0, cdcd=cdcd)
 
     def batch(self, step: int) -> CodePair:
-        """Always the same examples."""
+        """The same examples at every step."""
         return self.examples
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
-        """That of training; no contrast with CLIP's space, so no codec."""
+        """The objective of training, without contrast in CLIP's space and so without codec."""
         draws = make_step_draws(batch, self.diffusion, self.loss, generator)
         return diffusion_objective(self.model, self.chain, None, batch, draws, self.diffusion, self.loss)
 
     def evaluate(self) -> dict[str, float]:
-        """Nothing."""
+        """No metrics."""
         return {}
 
 
@@ -256,7 +251,7 @@ def examples(shape: Shape, trunk: Trunk, device: torch.device) -> CodePair:
 
 @contextmanager
 def _written_out() -> Iterator[None]:
-    """Attention as its formula stands, whatever the number of keys."""
+    """Uses plain attention for any number of keys."""
     before = transformer.PLAIN_UP_TO
     transformer.PLAIN_UP_TO = 1 << 62
     try:

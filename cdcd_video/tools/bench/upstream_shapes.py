@@ -1,11 +1,11 @@
-"""The sizes of upstream's models that benchmarks run at."""
+"""Sizes of upstream's models, for benchmarks."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one training step's work."""
+    """Sizes of one training step."""
 
     batch: int
     num_tokens: int
@@ -26,7 +26,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Trunk:
-    """Sizes of the transformer that the work is done with."""
+    """Sizes of the transformer."""
 
     num_layers: int
     width: int

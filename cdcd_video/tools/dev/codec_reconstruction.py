@@ -1,8 +1,8 @@
-"""How well codecs give back held-out clips: PSNR and SSIM with intervals, beside the first frame again, and a picture.
+"""Evaluates the reconstruction of codecs on held-out clips: PSNR and SSIM with intervals, and a picture.
 
-Each run needs its stage `codec` only; the first is what the others are compared with, clip by clip. Frames come from
-the longest shot of each clip: a quarter and nine sixteenths of the way through it, and its last; the decoder sees the
-first. Prints a table, writes `reconstruct.jsonl` and `reconstruct.png`.
+Each run needs its stage `codec` only; the others are compared with the first, clip by clip. Frames come from the longest shot of
+each clip: at 1/4 and 9/16 of its length, and its last; the decoder is given the first. The reference repeats the first frame.
+Prints a table, writes `reconstruct.jsonl` and `reconstruct.png`.
 """
 
 import argparse
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from cdcd_video.data.store import Clips
     from cdcd_video.training.latent_encoder import FrameEncoder
 
-SHOWN = 6
-"""Clips on the picture."""
+NUM_PICTURED = 6
+"""Number of clips in the picture."""
 METRICS = ("psnr_db", "ssim")
 
 
@@ -34,10 +34,12 @@ def main() -> int:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, model folders or shipped models")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a prepared folder")
-    parser.add_argument("--split", default="val", help="of the folder (%(default)s)")
-    parser.add_argument("--num-clips", type=int, default=32, metavar="V", help="the first so many (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/reconstruct, or the next free name")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
+    parser.add_argument("--split", default="val", help="split of the folder (default: %(default)s)")
+    parser.add_argument("--num-clips", type=int, default=32, metavar="V", help="number of clips (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="output folder (default: out/reconstruct, or the next free name)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     args = parser.parse_args()
     if args.num_clips < 1:
         raise UserError("--num-clips must be at least 1")
@@ -47,7 +49,7 @@ def main() -> int:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """What the options ask for, into the folder `args.out`."""
+    """Runs the evaluation and writes to the folder `args.out`."""
     from cdcd_video.data.store import StoredClips
     from cdcd_video.engine import runtime
     from cdcd_video.training.latent_encoder import open_frame_encoder
@@ -57,24 +59,25 @@ def measure(args: argparse.Namespace) -> None:
     numbers = range(min(args.num_clips, len(clips)))
     device = runtime.device_for(args.device)
     truth, again = _frames(clips, numbers), [np.repeat(_first(clips, n)[None], 3, axis=0) for n in numbers]
-    shown: dict[str, list[np.ndarray]] = {"true": truth, "the first frame again": again}
+    pictured: dict[str, list[np.ndarray]] = {"true": truth, "the first frame again": again}
     rows = [{"run": "the first frame again", "clips": len(numbers), **scored(again, truth)}]
     others: list[np.ndarray] | None = None
     for run in args.runs:
         frame_encoder = open_frame_encoder(run, device)
         if frame_encoder.size_px != clips.size_px:
             raise UserError(
-                f"{run} has frames of {frame_encoder.size_px} px and {args.data} of {clips.size_px}; prepare them anew"
+                f"{run} has frames of {frame_encoder.size_px} px, but {args.data} of {clips.size_px} px; prepare the clips with"
+                f" --size-px {frame_encoder.size_px}"
             )
-        shown[Path(run).name] = decoded(frame_encoder, clips, numbers, truth)
-        made = shown[Path(run).name]
+        pictured[Path(run).name] = decoded(frame_encoder, clips, numbers, truth)
+        made = pictured[Path(run).name]
         rows.append({"run": run, "clips": len(numbers), **_facts(frame_encoder), **scored(made, truth, others)})
         others = others or made
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "reconstruct.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    few = range(min(SHOWN, len(numbers)))
-    pictures = [np.concatenate([shown[name][number] for number in few]) for name in shown]
-    contact_sheet(pictures, args.out / "reconstruct.png", list(shown))
+    few = range(min(NUM_PICTURED, len(numbers)))
+    pictures = [np.concatenate([pictured[name][number] for number in few]) for name in pictured]
+    contact_sheet(pictures, args.out / "reconstruct.png", list(pictured))
     sys.stdout.write(table(rows) + f"\n{args.out / 'reconstruct.jsonl'}\n{args.out / 'reconstruct.png'}\n")
 
 
@@ -86,7 +89,7 @@ def scored(
     Args:
       made: uint8 (F, H, W, 3), a clip each.
       truth: likewise.
-      others: what another codec made of the same frames.
+      others: reconstructions by another codec.
 
     Returns:
       By metric: value, low, high; and with `others` by `METRIC_more` the same of the difference, clip by clip.
@@ -107,7 +110,7 @@ def scored(
 
 
 def decoded(frame_encoder: "FrameEncoder", clips: "Clips", numbers: range, truth: list[np.ndarray]) -> list[np.ndarray]:
-    """The same frames through the codec, beside each clip's first frame; uint8."""
+    """The frames encoded and decoded, given the first frame of each clip; uint8."""
     import torch
 
     def tensor(frames: np.ndarray) -> torch.Tensor:
@@ -120,14 +123,17 @@ def decoded(frame_encoder: "FrameEncoder", clips: "Clips", numbers: range, truth
                 frame_encoder.clip.encode_image(tensor(frames), frame_encoder.codec.cfg.layers).patches
             )
             start = tensor(_first(clips, number)[None]).expand(len(frames), -1, -1, -1)
-            drawn = frame_encoder.codec.decode(codes, start)
-            made.append(drawn.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            reconstructed = frame_encoder.codec.decode(codes, start)
+            made.append(reconstructed.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
     return made
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown; differences are to the first run."""
-    lines = ["| run | layers | N | K | bits a frame | start | PSNR dB | more | SSIM | more |", "|---" * 10 + "|"]
+    lines = [
+        "| run | layers | N | K | bits per frame | start | PSNR dB | difference | SSIM | difference |",
+        "|---" * 10 + "|",
+    ]
     for row in rows:
         facts = [str(row.get(name, "")) for name in ("layers", "N", "K", "bits", "sees_start")]
         cells = [
@@ -136,8 +142,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             for suffix in ("", "_more")
         ]
         lines.append(f"| {Path(row['run']).name} | {' | '.join([*facts, *cells])} |")
-    told = {row["clip_stand_in"] for row in rows if row.get("clip_stand_in")}
-    return "\n".join([*lines, *sorted(told)])
+    stand_ins = {row["clip_stand_in"] for row in rows if row.get("clip_stand_in")}
+    return "\n".join([*lines, *sorted(stand_ins)])
 
 
 def _interval(three: list[float] | None, digits: int, sign: str) -> str:
@@ -151,10 +157,10 @@ def _facts(frame_encoder: "FrameEncoder") -> dict[str, Any]:
     from cdcd_video.networks.clip import STAND_IN
 
     codec = frame_encoder.codec
-    told = {"layers": list(codec.cfg.layers), "N": codec.num_tokens, "K": codec.num_codes}
-    told |= {"bits": round(codec.num_tokens * math.log2(codec.num_codes)), "sees_start": codec.decoder.uses_start}
-    told |= {"clip_sha256": frame_encoder.clip.digest}
-    return told | ({STAND_IN: frame_encoder.clip.stand_in} if frame_encoder.clip.stand_in else {})
+    facts = {"layers": list(codec.cfg.layers), "N": codec.num_tokens, "K": codec.num_codes}
+    facts |= {"bits": round(codec.num_tokens * math.log2(codec.num_codes)), "sees_start": codec.decoder.uses_start}
+    facts |= {"clip_sha256": frame_encoder.clip.digest}
+    return facts | ({STAND_IN: frame_encoder.clip.stand_in} if frame_encoder.clip.stand_in else {})
 
 
 def _frames(clips: "Clips", numbers: range) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
-"""How well cuts are found: on videos whose cuts are known, and on pairs of them joined where nobody would cut.
+"""Accuracy of cut detection on videos with known cuts, and on random joins of them.
 
-Prints a line for each way of finding them. A cut counts as found only at its very frame, or between two neighbours where a
-way does not see every frame. Joined are the second before a random place of one video and the second after a random place of
-another, each of a single shot.
+Prints a line per detector. A cut counts as found only at its exact frame, or between two neighbours for a detector that does not
+get every frame. A join has the second before a random place of one video and the second after a random place of another, each
+from a single shot.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from cdcd_video.errors import UserError
 
 SUFFIXES = (".mp4", ".avi", ".gif", ".mkv", ".mov", ".webm")
 KINDS = ("cut", "jump", "other")
-"""Of what a table of known cuts holds: another picture; the same camera some time later; and what is none and yet changes the
-picture at a stroke, such as an inset that appears or a damaged file, where nothing is right or wrong."""
+"""Kinds of known cuts: another scene; the same camera some time later; and abrupt changes that are not cuts, such as an inset or
+a damaged file, which are not scored."""
 
 Small = UInt8[np.ndarray, "F s s 3"]
 Finder = Callable[[Small, np.ndarray], list[range]]
@@ -27,8 +27,8 @@ Finder = Callable[[Small, np.ndarray], list[range]]
 
 
 @dataclass
-class Film:
-    """A video as detectors see it, and the cuts it is known to have, by kind."""
+class KnownVideo:
+    """A video as detectors get it, with its known cuts by kind."""
 
     name: str
     frames: Small
@@ -36,14 +36,14 @@ class Film:
     known: dict[str, set[int]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
 
     def shots(self) -> list[range]:
-        """Frames between any two of the known places."""
+        """The ranges of frames between known cuts."""
         edges = [0, *sorted(set().union(*self.known.values())), len(self.frames)]
         return [range(begin, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
 
 
 @dataclass
 class Count:
-    """What a way of finding cuts found, and what it took for one."""
+    """Found cuts and false alarms of a detector."""
 
     found: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "joined"), 0))
     false: int = 0
@@ -56,36 +56,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.cuts", description=__doc__)
     parser.add_argument("dir", type=Path, help="a folder of videos, subfolders included")
     parser.add_argument("--known", type=Path, metavar="FILE", help="table: path, frame, kind (cut, jump or other)")
-    parser.add_argument("--joins", type=int, default=1000, help="joined pairs (%(default)s)")
-    parser.add_argument("--fps", type=int, default=8, help="the rate of a prepared clip, for comparison (%(default)s)")
+    parser.add_argument("--joins", type=int, default=1000, help="number of joins (default: %(default)s)")
+    parser.add_argument(
+        "--fps", type=int, default=8, help="frame rate of prepared clips, for comparison (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.joins < 0 or args.fps < 1:
         raise UserError("--joins must be at least 0 and --fps at least 1")
-    films = read_films(args.dir, read_known(args.known) if args.known else {})
-    joins = list(joined(films, args.joins, np.random.Generator(np.random.Philox(key=args.seed))))
-    print(f"{len(films)} videos, {sum(len(film.frames) for film in films)} frames, {len(joins)} joined pairs")
+    videos = read_videos(args.dir, read_known(args.known) if args.known else {})
+    joins = list(joined(videos, args.joins, np.random.Generator(np.random.Philox(key=args.seed))))
+    print(f"{len(videos)} videos, {sum(len(video.frames) for video in videos)} frames, {len(joins)} joined pairs")
     for name, find in ways(args.fps).items():
-        print(f"{name}: {told(count(find, films, joins), films, len(joins))}")
+        print(f"{name}: {summary(count(find, videos, joins), videos, len(joins))}")
     return 0
 
 
 def ways(fps: int) -> dict[str, Finder]:
-    """The ways that are compared; the first one is what `data_prep` does."""
+    """The detectors by name; the first is that of `data_prep`."""
     from scenedetect import ContentDetector, FrameTimecode
 
     from cdcd_video.data.cut_detection import CutFinder
 
-    def adaptive(frames: Small, times_s: np.ndarray, **dials: float) -> list[range]:
-        finder = CutFinder(**dials)
+    def adaptive(frames: Small, times_s: np.ndarray, **options: float) -> list[range]:
+        finder = CutFinder(**options)
         for pixels, time_s in zip(frames, times_s, strict=True):
             finder.add_pixels(pixels, float(time_s))
         return [range(cut, cut + 1) for cut in finder.finish()]
 
     def content(frames: Small, times_s: np.ndarray) -> list[range]:
         detector = ContentDetector(min_scene_len=0)
-        shown = (detector.process_frame(FrameTimecode(number, 25.0), pixels) for number, pixels in enumerate(frames))
-        return [range(cut.frame_num, cut.frame_num + 1) for cuts in shown for cut in cuts]
+        results = (detector.process_frame(FrameTimecode(number, 25.0), pixels) for number, pixels in enumerate(frames))
+        return [range(cut.frame_num, cut.frame_num + 1) for cuts in results for cut in cuts]
 
     def resampled(frames: Small, times_s: np.ndarray) -> list[range]:
         grid = times_s[0] + np.arange(int((times_s[-1] - times_s[0]) * fps) + 1) / fps
@@ -95,35 +97,35 @@ def ways(fps: int) -> dict[str, Finder]:
 
     return {
         "as data_prep": adaptive,
-        "PySceneDetect's adaptive as it comes": lambda *film: adaptive(*film, threshold=3.0, least=15.0),
-        "PySceneDetect's content as it comes": content,
+        "PySceneDetect adaptive, defaults": lambda *video: adaptive(*video, threshold=3.0, least=15.0),
+        "PySceneDetect content, defaults": content,
         f"as data_prep, at {fps} fps": resampled,
     }
 
 
 def read_known(table: Path) -> dict[str, dict[str, set[int]]]:
-    """Known places by video and kind.
+    """Known cuts by video and kind.
 
     Raises:
-      UserError: the table is not one.
+      UserError: the table cannot be read.
     """
     known: dict[str, dict[str, set[int]]] = {}
     try:
         header, *rows = table.read_text(encoding="utf-8").splitlines()
         if header.split("\t") != ["path", "frame", "kind"]:
-            raise ValueError("its first line must be path, frame and kind, with tabs between")
+            raise ValueError("its first line must be path, frame and kind, separated by tabs")
         for path, frame, kind in (row.split("\t") for row in rows):
             known.setdefault(path, {name: set() for name in KINDS})[kind].add(int(frame))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{table} cannot be read as a table of cuts ({error})") from error
+        raise UserError(f"{table} is not a table of cuts ({error}); correct it") from error
     return known
 
 
-def read_films(folder: Path, known: dict[str, dict[str, set[int]]]) -> list[Film]:
+def read_videos(folder: Path, known: dict[str, dict[str, set[int]]]) -> list[KnownVideo]:
     """Every video of a folder.
 
     Raises:
-      UserError: there is none, one is damaged, or the table speaks of others.
+      UserError: there are fewer than two, one is damaged, or the table names others.
     """
     from cdcd_video.data.cut_detection import shrunk
     from cdcd_video.data.decoding import Refused, Source, open_video
@@ -131,52 +133,52 @@ def read_films(folder: Path, known: dict[str, dict[str, set[int]]]) -> list[Film
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     names = [path.relative_to(folder).as_posix() for path in paths]
     if missing := sorted(set(known) - set(names)):
-        raise UserError(f"{folder} has no video {missing[0]}, of which the table speaks")
-    films = []
+        raise UserError(f"{folder} has no video {missing[0]}, which the table names; correct the table")
+    videos = []
     for name, path in zip(names, paths, strict=True):
         try:
             with open_video(path) as container:
-                seen = [(shrunk(frame), float(time)) for frame, time in Source(container, Fraction(0))]
+                decoded = [(shrunk(frame), float(time)) for frame, time in Source(container, Fraction(0))]
         except (Refused, OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error})") from error
-        frames, times_s = zip(*seen, strict=True)
-        films.append(
-            Film(name, np.stack(frames), np.array(times_s), **({"known": known[name]} if name in known else {}))
+            raise UserError(f"{path} cannot be read ({error}); remove it") from error
+        frames, times_s = zip(*decoded, strict=True)
+        videos.append(
+            KnownVideo(name, np.stack(frames), np.array(times_s), **({"known": known[name]} if name in known else {}))
         )
-    if len(films) < 2:
-        raise UserError(f"{folder} holds {len(films)} videos; joining takes two")
-    return films
+    if len(videos) < 2:
+        raise UserError(f"{folder} has {len(videos)} videos; add some, because joins need two")
+    return videos
 
 
-def joined(films: Sequence[Film], num: int, rng: np.random.Generator):
+def joined(videos: Sequence[KnownVideo], num: int, rng: np.random.Generator):
     """Yields frames, times and the number of the frame at which another video begins."""
     for _ in range(num):
         parts = []
-        for is_second, film in enumerate(rng.choice(len(films), size=2, replace=False)):
-            film = films[film]
-            shots = [shot for shot in film.shots() if len(shot) > 1]
+        for is_second, video in enumerate(rng.choice(len(videos), size=2, replace=False)):
+            video = videos[video]
+            shots = [shot for shot in video.shots() if len(shot) > 1]
             shot = shots[rng.integers(len(shots))]
             place = shot[rng.integers(1, len(shot))]
             near = range(place, shot.stop) if is_second else range(shot.start, place)
-            times = film.times_s[near.start : near.stop]
+            times = video.times_s[near.start : near.stop]
             is_near = times < times[0] + 1 if is_second else times > times[-1] - 1
-            parts.append((film.frames[near.start : near.stop][is_near], times[is_near]))
+            parts.append((video.frames[near.start : near.stop][is_near], times[is_near]))
         (before, early), (after, late) = parts
         step = np.diff(early).mean() if len(early) > 1 else 0.04
         times_s = np.concatenate([early - early[0], late - late[0] + early[-1] - early[0] + step])
         yield np.concatenate([before, after]), times_s, len(before)
 
 
-def count(find: Finder, films: Sequence[Film], joins: Sequence[tuple[Small, np.ndarray, int]]) -> Count:
+def count(find: Finder, videos: Sequence[KnownVideo], joins: Sequence[tuple[Small, np.ndarray, int]]) -> Count:
     """What a way finds among the videos and the pairs."""
     result = Count()
-    for film in films:
-        found = find(film.frames, film.times_s)
+    for video in videos:
+        found = find(video.frames, video.times_s)
         for kind in KINDS:
-            result.found[kind] += sum(any(place in cut for cut in found) for place in film.known[kind])
-        false = _false(found, set().union(*film.known.values()))
+            result.found[kind] += sum(any(place in cut for cut in found) for place in video.known[kind])
+        false = _false(found, set().union(*video.known.values()))
         result.false += len(false)
-        result.false_at_ends += sum(_is_at_end(cut, len(film.frames)) for cut in false)
+        result.false_at_ends += sum(_is_at_end(cut, len(video.frames)) for cut in false)
     for frames, times_s, place in joins:
         found = find(frames, times_s)
         result.found["joined"] += any(place in cut for cut in found)
@@ -194,7 +196,7 @@ def _is_at_end(cut: range, num_frames: int) -> bool:
     return cut.start <= 2 or cut.stop > num_frames - 2
 
 
-def told(result: Count, films: Sequence[Film], num_joins: int) -> str:
+def summary(result: Count, videos: Sequence[KnownVideo], num_joins: int) -> str:
     """One line: recall and precision, with the numbers they come from."""
     parts = []
     if num_joins:
@@ -205,6 +207,6 @@ def told(result: Count, films: Sequence[Film], num_joins: int) -> str:
             " them within two frames of an end)"
         )
     for kind in KINDS[:2]:
-        if num := sum(len(film.known[kind]) for film in films):
+        if num := sum(len(video.known[kind]) for video in videos):
             parts.append(f"{kind}s {result.found[kind]}/{num}")
     return ", ".join([*parts, f"false {result.false}, {result.false_at_ends} of them within two frames of an end"])

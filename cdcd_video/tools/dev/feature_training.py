@@ -32,13 +32,15 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.train_features", description=__doc__)
     parser.add_argument("--names", nargs="+", default=list(offline.NETWORKS), metavar="NAME")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/features, or the next free name")
-    parser.add_argument("--steps", type=int, metavar="S", help=f"instead of {STEPS}")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="output folder (default: out/features, or the next free name)"
+    )
+    parser.add_argument("--steps", type=int, metavar="S", help=f"training steps (default: {STEPS})")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for name in args.names:
         if name not in offline.NETWORKS:
-            raise UserError(f"there is no built-in network {name!r}; there are {', '.join(offline.NETWORKS)}")
+            raise UserError(f"there is no built-in network {name!r}; choose from {', '.join(offline.NETWORKS)}")
     if args.seed < 0 or (args.steps is not None and args.steps < 1):
         raise UserError("--seed must be at least 0 and --steps at least 1")
     with chosen_folder(args.out, Path("out/features")) as out:
@@ -51,7 +53,7 @@ def main() -> None:
 
 
 def train(name: str, num_steps: int, seed: int = 0, *, show: bool = False) -> nn.Module:
-    """A fresh network of `offline.NETWORKS`, trained on scenes that are drawn as it goes; no scene is seen twice."""
+    """A fresh network of `offline.NETWORKS`, trained on newly sampled scenes; no scene occurs twice."""
     from tqdm import tqdm
 
     from cdcd_video.engine import runtime
@@ -66,7 +68,7 @@ def train(name: str, num_steps: int, seed: int = 0, *, show: bool = False) -> nn
     for pixels, labels in tqdm(batches(name, num_steps, seed), total=num_steps, desc=name, disable=not show):
         with torch.autocast("cpu", torch.bfloat16):
             _, logits = network(pixels.contiguous(memory_format=layout))
-        # One or two objects: the label is the mean of theirs, and with it the network learns to name both.
+        # For two objects the label is the mean of theirs, so the network learns both.
         loss = sum(F.cross_entropy(logits[head].float(), label) for head, label in labels.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

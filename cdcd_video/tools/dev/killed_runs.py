@@ -1,10 +1,10 @@
-"""Kills a training with SIGKILL, again and again, and shows that it ends with the weights of one that nothing interrupted.
+"""Kills a training run repeatedly with SIGKILL, and checks that it ends with the weights of an uninterrupted run.
 
     python -m cdcd_video.tools.kill_resume --config configs/tiny.yaml --kills 20
 
-A first training runs in peace. A second one is killed at moments that the seed names, spread over the whole run; every
-third kill waits for a checkpoint that is being written and strikes in the middle of it. After the last kill it is left to
-finish. Then every weight, every optimiser state, every logged loss and every picture of the two must be equal, to the bit.
+The first run is uninterrupted. The second is killed at seeded moments spread over the whole run; every third kill happens while a
+checkpoint is written. After the last kill it finishes. All weights, optimiser states, logged losses and pictures of the two must
+then be equal bit for bit.
 """
 
 import argparse
@@ -116,10 +116,10 @@ def torment(start: Callable[[], Running], out: Path, kills: Sequence[Kill]) -> I
         if is_running:
             yield Struck(kill, num_lines(out), len(_writing(out) - left))
         elif code != 0:
-            raise UserError(f"the training in {out} ended by itself, with exit code {code}; see what it said above")
+            raise UserError(f"the training in {out} ended with exit code {code}; see its messages above")
     code = start().wait()
     if code != 0:
-        raise UserError(f"the training in {out} could not be taken up (exit code {code}); see what it said above")
+        raise UserError(f"the training in {out} could not be resumed (exit code {code}); see its messages above")
 
 
 def differences(whole: Path, killed: Path) -> list[str]:
@@ -162,7 +162,7 @@ def _waits_for(process: Running, has_come: Callable[[], bool]) -> bool:
             return True
         if time.monotonic() > patience:
             process.kill()
-            raise UserError(f"nothing happened for {_PATIENCE_S:.0f} seconds; try a smaller config")
+            raise UserError(f"the run made no progress for {_PATIENCE_S:.0f} seconds; use a smaller config")
         time.sleep(0.0005)
     return False
 
@@ -170,12 +170,12 @@ def _waits_for(process: Running, has_come: Callable[[], bool]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "configs" / "tiny.yaml", help="what is trained (tiny.yaml)"
+        "--config", type=Path, default=ROOT / "configs" / "tiny.yaml", help="the config (default: configs/tiny.yaml)"
     )
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--kills", type=int, default=20, help="how many (20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
-    parser.add_argument("--out", type=Path, help="where both runs stay; thrown away when not given")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
+    parser.add_argument("--out", type=Path, help="folder of both runs (default: a temporary one)")
     args = parser.parse_args()
     if args.kills < 1 or args.seed < 0:
         raise UserError("--kills must be at least 1, and --seed at least 0")
@@ -186,7 +186,7 @@ def main() -> int:
 def _show(args: argparse.Namespace, folder: Path) -> int:
     whole, killed = folder / "whole", folder / "killed"
     if whole.exists() or killed.exists():
-        raise UserError(f"{folder} holds earlier runs; name a new --out")
+        raise UserError(f"{folder} has earlier runs; name another --out")
     folder.mkdir(parents=True, exist_ok=True)
     dials = [word for dial in args.set for word in ("--set", dial)]
 
@@ -203,13 +203,13 @@ def _show(args: argparse.Namespace, folder: Path) -> int:
         raise UserError(f"the first training failed: {(folder / 'said.txt').read_text().strip().splitlines()[-1]}")
     seconds = time.monotonic() - (began or time.monotonic())
     total = num_lines(whole)
-    sys.stdout.write(f"uninterrupted: {total} lines of log, {seconds:.1f} s from the first to the end\n")
+    sys.stdout.write(f"uninterrupted: {total} lines of log, {seconds:.1f} s from the first line to the end\n")
 
     struck = []
     for found in torment(lambda: start(killed), killed, planned(args.kills, total, seconds, args.seed)):
         struck.append(found)
         aim = "while a checkpoint was written" if found.kill.is_in_checkpoint else "at a random moment"
-        torn = f", {found.half_written} checkpoint half written" if found.half_written else ""
+        torn = f", {found.half_written} checkpoint incomplete" if found.half_written else ""
         sys.stdout.write(f"kill {len(struck)}: {aim}, after line {found.lines} of {total}{torn}\n")
         sys.stdout.flush()
     unequal = differences(whole, killed)
@@ -218,5 +218,5 @@ def _show(args: argparse.Namespace, folder: Path) -> int:
     verdict = (
         "NOT the same" if unequal else "same: every weight, optimiser state, logged loss and picture, to the last bit"
     )
-    sys.stdout.write(f"{len(struck)} kills, {halves} of them left a checkpoint half written; {verdict}\n")
+    sys.stdout.write(f"{len(struck)} kills, {halves} of them left a checkpoint incomplete; {verdict}\n")
     return 1 if unequal else 0

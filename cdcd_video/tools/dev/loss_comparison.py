@@ -1,10 +1,10 @@
-"""Shows that a change of the code changed no number: two checkouts, commits or runs, their losses bit for bit.
+"""Compares the losses of two checkouts, commits or runs bit for bit, to show that a change of code changed no number.
 
     python -m cdcd_video.tools.compare_loss HEAD~1 . --config configs/tiny.yaml --steps 20
     python -m cdcd_video.tools.compare_loss runs/one runs/other
 
-A checkout (a folder with a train.py) or a commit is trained for some steps of each stage, with every step logged; a run's
-folder is compared as it is. The first step that differs is named, with all values that differ there.
+A checkout (a folder with train.py) or a commit is trained for some steps of each stage, with every step logged; a run folder is
+compared as it is. The output names the first step that differs, with its values.
 """
 
 import argparse
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from cdcd_video.engine.compare_runs import Comparison
 
 ROOT = Path(__file__).resolve().parents[3]
-_SHOWN = 6
+_MOST_VALUES = 6
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("one", help="a checkout, a commit of this repository, or a run's folder")
+    parser.add_argument("one", help="a checkout, a commit of this repository, or a run folder")
     parser.add_argument("other", help="likewise")
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "configs" / "tiny.yaml", help="what is trained (tiny.yaml)"
+        "--config", type=Path, default=ROOT / "configs" / "tiny.yaml", help="the config (default: configs/tiny.yaml)"
     )
-    parser.add_argument("--steps", type=int, default=20, help="steps of each stage (20)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of each stage (default: 20)")
     parser.add_argument("--stages", nargs="+", default=["clip", "codec", "decoder", "diffusion", "refine"])
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     args = parser.parse_args()
@@ -45,32 +45,32 @@ def main() -> int:
             here = Path(scratch) / str(number)
             here.mkdir()
             runs.append(
-                _run_of(name, here, args.config.resolve(), _dials(args.steps, args.stages, args.set), args.stages)
+                _run_of(name, here, args.config.resolve(), _overrides(args.steps, args.stages, args.set), args.stages)
             )
         found = compare_logs(*runs)
         unequal = unequal_weights(*runs)
-    sys.stdout.write(_told(found, unequal, (args.one, args.other)))
+    sys.stdout.write(_report(found, unequal, (args.one, args.other)))
     return 0 if found.is_same and not unequal else 1
 
 
-def _dials(steps: int, stages: Sequence[str], more: Sequence[str]) -> list[str]:
+def _overrides(steps: int, stages: Sequence[str], more: Sequence[str]) -> list[str]:
     wanted = {"num_steps": steps, "log_every": 1, "evaluate_every": steps, "checkpoint_every": steps}
-    dials = [f"train.{stage}.{name}={value}" for stage in stages for name, value in wanted.items()]
-    return [word for dial in (*dials, *more) for word in ("--set", dial)]
+    overrides = [f"train.{stage}.{name}={value}" for stage in stages for name, value in wanted.items()]
+    return [word for override in (*overrides, *more) for word in ("--set", override)]
 
 
-def _run_of(name: str, scratch: Path, config: Path, dials: Sequence[str], stages: Sequence[str]) -> Path:
+def _run_of(name: str, scratch: Path, config: Path, overrides: Sequence[str], stages: Sequence[str]) -> Path:
     """The run folder itself, or that of a training in the checkout or commit that is named."""
     given = Path(name)
     if (given / "log.jsonl").is_file():
         return given
     checkout = given.resolve() if (given / "train.py").is_file() else _unpacked(name, scratch / "checkout")
     out = scratch / "run"
-    command = [sys.executable, "train.py", "--config", str(config), "--out", str(out), "--stages", *stages, *dials]
+    command = [sys.executable, "train.py", "--config", str(config), "--out", str(out), "--stages", *stages, *overrides]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise UserError(f"training in {name} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        raise UserError(f"training in {name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return out
 
 
@@ -82,18 +82,18 @@ def _unpacked(commit: str, folder: Path) -> Path:
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
         if commit.startswith("-") or done.returncode != 0:
             raise UserError(
-                f"{commit} is no checkout (a folder with train.py), no run's folder and no commit of {ROOT}"
+                f"{commit} is not a checkout (a folder with train.py), not a run folder, and not a commit of {ROOT}"
             )
     return folder
 
 
-def _told(found: "Comparison", unequal: Sequence[str], names: tuple[str, str]) -> str:
+def _report(found: "Comparison", unequal: Sequence[str], names: tuple[str, str]) -> str:
     lines = [f"{task}: {number} lines compared" for task, number in found.num_steps.items()]
     for difference in found.differences:
         lines.append(f"{difference.task}: step {difference.step} is the first that differs:")
         pairs = list(difference.values.items())
-        lines += [f"  {name}: {here} and {there}" for name, (here, there) in pairs[:_SHOWN]]
-        lines += [f"  and {len(pairs) - _SHOWN} more values"] if len(pairs) > _SHOWN else []
+        lines += [f"  {name}: {here} and {there}" for name, (here, there) in pairs[:_MOST_VALUES]]
+        lines += [f"  and {len(pairs) - _MOST_VALUES} more values"] if len(pairs) > _MOST_VALUES else []
     for name, only in zip(names, found.only, strict=True):
         lines += [f"only in {name}: {', '.join(only)}"] if only else []
     lines += [f"not equal: {name}" for name in unequal]

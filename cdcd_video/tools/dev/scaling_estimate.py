@@ -1,7 +1,7 @@
-"""What a stage would cost on many processes, on paper: bytes and FLOPs are counted, speeds are assumed and named.
+"""Estimates the cost of a stage on many processes: bytes and FLOPs are counted, speeds are assumptions.
 
-FLOPs, weights and activations are those of the dry run (`cdcd_video.tools.dry_run`), which counts them by taking steps;
-traffic is what the exchanges of `engine.parallel` and of the objective send, by their own arithmetic. Nothing is timed.
+FLOPs, weights and activations are those of the dry run (`cdcd_video.tools.dry_run`), which runs steps; traffic is computed for
+the collectives of `engine.parallel` and of the objective. Nothing is timed.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def share_of(work: Work, speeds: Speeds, size: int, shard: str) -> Share:
 def table(work: Work, speeds: Speeds, sizes: Sequence[int]) -> list[str]:
     """Markdown: a row for each number of processes and each way to share the model."""
     lines = [
-        "| processes | rows each | shared as | memory each | sent each, a step | computing | sending | computing's share |",
+        "| processes | rows each | parallelism | memory each | sent each per step | compute | communication | compute fraction |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for size in sizes:
@@ -123,7 +123,7 @@ def table(work: Work, speeds: Speeds, sizes: Sequence[int]) -> list[str]:
             apart, overlapped = (f"{100 * part:.0f} %" for part in one.efficiency)
             both = "100 %" if size == 1 else f"{apart} to {overlapped}"
             lines.append(
-                f"| {size} | {work.rows / size:g} | {shard if size > 1 else 'alone'} | {one.memory / 1e9:.2f} GB |"
+                f"| {size} | {work.rows / size:g} | {shard if size > 1 else 'none'} | {one.memory / 1e9:.2f} GB |"
                 f" {one.sent / 1e6:,.0f} MB | {1e3 * one.computing_s:.1f} ms | {1e3 * one.sending_s:.1f} ms | {both} |"
             )
     return lines
@@ -145,7 +145,7 @@ def work_of(config, stage: str) -> Work:
     with tempfile.TemporaryDirectory() as folder:
         line = Line(config, look_at_data(config), Path(folder))
         if stage not in line.stages:
-            raise UserError(f"this config trains no stage {stage!r}; it trains {', '.join(line.stages)}")
+            raise UserError(f"this config has no stage {stage!r}; choose from {', '.join(line.stages)}")
         found = measure(line, stage)
         num_tokens, joint_width = line.codec.num_tokens, line.clip.joint_width
     rows = getattr(config.train, stage).batch_size
@@ -170,21 +170,29 @@ def _counted(text: str) -> Work:
     try:
         return Work(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise UserError(f"--counted takes what stands behind 'Counted:' in this command's output ({error})") from None
+        raise UserError(
+            f"--counted is invalid ({error}); use the JSON after 'Counted:' in the output of this command"
+        ) from None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.scaling", description=__doc__)
     add = parser.add_argument
-    add("--config", type=Path, required=True, help="a file of configs/")
-    add("--set", action="append", default=[], metavar="section.key=value", help="change one dial; repeat")
-    add("--stage", default="diffusion", help="which stage (%(default)s)")
-    add("--counted", metavar="JSON", help="what an earlier call has counted, in the place of taking a step again")
-    add("--processes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 64], metavar="W", help="how many share the batch")
-    add("--flops", type=float, default=300e12, help="FLOPs a second that each keeps up (%(default)g)")
-    add("--link", type=float, default=200e9, help="bytes a second to others of its machine (%(default)g)")
-    add("--network", type=float, default=100e9, help="bytes a second from machine to machine (%(default)g)")
-    add("--per-node", type=int, default=8, metavar="G", help="processes on a machine (%(default)s)")
+    add("--config", type=Path, required=True, help="the config, such as a file of configs/")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override a config value; may be repeated",
+    )
+    add("--stage", default="diffusion", help="the stage (default: %(default)s)")
+    add("--counted", metavar="JSON", help="the counts of an earlier run of this command, instead of counting again")
+    add("--processes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 64], metavar="W", help="numbers of processes")
+    add("--flops", type=float, default=300e12, help="sustained FLOP/s of each process (default: %(default)g)")
+    add("--link", type=float, default=200e9, help="bytes per second within a machine (default: %(default)g)")
+    add("--network", type=float, default=100e9, help="bytes per second between machines (default: %(default)g)")
+    add("--per-node", type=int, default=8, metavar="G", help="processes per machine (default: %(default)s)")
     args = parser.parse_args()
 
     from cdcd_video.config import Config, config_file
@@ -195,12 +203,12 @@ def main() -> int:
     uneven = [size for size in args.processes if rows and (size < 1 or rows % size)]
     if uneven:
         raise UserError(
-            f"a batch of {rows} cannot be dealt out to {uneven[0]} processes; name divisors, or set the batch"
+            f"a batch of {rows} cannot be divided among {uneven[0]} processes; name divisors, or set the batch size"
         )
     work = work or work_of(config, args.stage)
     speeds = Speeds(args.flops, args.link, args.network, args.per_node)
     facts = [
-        f"{config.name}, stage {args.stage}, {work.rows} rows: {work.flops / 1e12:.2f} TFLOP a step;"
+        f"{config.name}, stage {args.stage}, {work.rows} rows: {work.flops / 1e12:.2f} TFLOP per step;"
         f" {work.trained / 4e6:.1f} million trained weights, {work.frozen / 1e9:.2f} GB of others,"
         f" {work.activations / 1e9:.2f} GB of activations; a checkpoint has {work.checkpoint / 1e9:.2f} GB.",
         f"Counted: {json.dumps(asdict(work))}",

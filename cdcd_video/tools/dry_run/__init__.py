@@ -1,9 +1,8 @@
-"""What a config asks for, told before it is trained: every tensor, what it costs, what it weighs.
+"""The dry run of a config: tensors, FLOPs, memory and disk space before training.
 
-Nothing is worked out on paper. The networks and stages are the ones that `training_run` trains, put together for black
-stand-in clips of the right size; two training steps of each stage are run with `engine.train_step`, on fake tensors
-where they are large (shapes and types without numbers, so that the configured batch costs nothing), while hooks look at
-what passes, FLOPs are counted and the bytes that are alive at once are added up. So the printout cannot drift from the code.
+All numbers come from running the code. The networks and stages of `training_run` are built for black stand-in clips of the right
+size. Two training steps of each stage are run by `engine.train_step`, on fake tensors (shapes and types without data) where they
+are large, so that the configured batch size is free. Hooks record the tensors, FLOPs are counted, and live bytes are summed.
 """
 
 import tempfile
@@ -25,34 +24,34 @@ from cdcd_video.training.resolved import foreseen
 
 
 def explain(config: Config, begun: Config | None = None) -> str:
-    """Everything worth knowing about a config before it is trained, as text.
+    """The report of a dry run as text.
 
     Args:
       config: the resolved config.
-      begun: the config of the run that would go on.
+      begun: the config of the run that would be continued.
 
     Returns:
-      Sections: the config with what differs from the defaults, tensors, networks, stages, drawing, sizes on disk.
+      Sections: the config with what differs from the defaults, tensors, networks, stages, sampling, sizes on disk.
 
     Raises:
-      UserError: the config names data or a CLIP folder that cannot be used; missing prepared clips are only noted.
+      UserError: the data or the CLIP folder are unusable; missing prepared clips are only noted.
     """
     data = look_at_data(config)
-    foretold, precision = foreseen(config, begun)
+    planned, precision = foreseen(config, begun)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        line = Line(foretold, data, Path(folder))
+        line = Line(planned, data, Path(folder))
         stages = [measure(line, name) for name in line.stages]
         if _is_for_this_processor(config):
             with threads(config.num_threads or None):
                 stages = [timed(line, stage) for stage in stages]
         sections = [
-            f"{config.name}: a dry run. Nothing is trained, nothing is written.",
+            f"{config.name}: dry run. Nothing is trained, and no file is written.",
             config_section(config),
             line_section(data, line),
             *tensor_sections(stages),
             sampling_section(line),
             networks_section(line, stages),
-            stages_section(foretold, data, stages, precision),
+            stages_section(planned, data, stages, precision),
             memory_section(stages),
             disk_section(data, line, stages),
         ]
@@ -62,5 +61,5 @@ def explain(config: Config, begun: Config | None = None) -> str:
 def _is_for_this_processor(config: Config) -> bool:
     try:
         return device_for(config.device).type == "cpu"
-    except UserError:  # for another machine
+    except UserError:  # the device of another machine
         return False

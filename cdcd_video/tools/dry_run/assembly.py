@@ -1,4 +1,4 @@
-"""Each stage put together as `training_run` trains it, with what there is to look at."""
+"""Builds each stage as `training_run` does, with the modules to watch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class FixedBatch:
-    """A stage whose batch has already been drawn."""
+    """A stage with a fixed batch."""
 
     name: str
     model: nn.Module
@@ -32,16 +32,16 @@ class FixedBatch:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A stage put together: what is trained, beside what, and what to look at meanwhile."""
+    """A stage: its task, the other networks, the modules to watch, and the function that makes its table of tensors."""
 
     task: Any
     beside: list[nn.Module]
     watched: dict[str, nn.Module]
-    tell: Callable[..., str]
+    table: Callable[..., str]
 
 
 def assemble(line: Line, name: str, batch_size: int, device: torch.device = CPU) -> Assembly:
-    """A stage with fresh networks at a batch size, as a run makes it; nothing is trained yet. The CLIP is where it was."""
+    """A stage with untrained networks at a batch size. The CLIP stays on its device."""
     config, clips = _with_batch_size(line.config, name, batch_size), line.clips
     if name == "clip":
         model = line.fresh_clip()
@@ -56,9 +56,9 @@ def assemble(line: Line, name: str, batch_size: int, device: torch.device = CPU)
         task = kind(codec, line.clip, config, clips, clips, device, *critic)
         return Assembly(task, [line.clip], watched, tensors.codec_table)
     if name == "eye":
-        eye = build_step_encoder(config, codec, line.clip.text_width)
-        watched = dict(step=eye.step_out, text=eye.text_out)
-        task = StepEncoderStage(eye, codec, config, line.cache, line.cache, device)
+        encoder = build_step_encoder(config, codec, line.clip.text_width)
+        watched = dict(step=encoder.step_out, text=encoder.text_out)
+        task = StepEncoderStage(encoder, codec, config, line.cache, line.cache, device)
         return Assembly(task, [line.clip, codec], watched, tensors.step_encoder_table)
     kind = DiffusionStage if name == "diffusion" else RefineStage
     process = build_process(config, codec.num_codes)

@@ -1,4 +1,4 @@
-"""What looks on while networks run: their calls, the FLOPs, the bytes that are alive at once."""
+"""Records calls, FLOPs and live bytes while networks run."""
 
 import contextlib
 import weakref
@@ -27,15 +27,15 @@ class Call:
 @contextlib.contextmanager
 def watching(modules: dict[str, nn.Module]) -> Iterator[dict[str, Call]]:
     """Keeps a call of each network that is called inside the `with`: the last of the denoiser, of others the first."""
-    seen: dict[str, Call] = {}
+    calls: dict[str, Call] = {}
 
     def keep(name: str, module: nn.Module, given: tuple, named: dict[str, Any], out: Any) -> None:
-        if name == "denoiser" or name not in seen:  # a step of `refine` draws frames before it learns
-            seen[name] = Call(given, named, out)
+        if name == "denoiser" or name not in calls:  # a step of `refine` samples frames before it learns
+            calls[name] = Call(given, named, out)
 
     handles = [module.register_forward_hook(partial(keep, name), with_kwargs=True) for name, module in modules.items()]
     try:
-        yield seen
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
@@ -49,10 +49,10 @@ def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
 
 
 def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Puts fake tensors of a mode in the place of weights and buffers: the same shapes and types, no numbers."""
+    """Replaces weights and buffers by fake tensors of a mode, with the same shapes and types."""
 
     def faked(value: Tensor) -> Tensor:
-        if value.is_meta or isinstance(value, FakeTensor):  # it has none already, or was made for another mode
+        if value.is_meta or isinstance(value, FakeTensor):  # it has no data, or belongs to another mode
             with mode:
                 return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
         return mode.from_tensor(value.detach())
@@ -71,7 +71,7 @@ def noise(like: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def unreal(*modules: nn.Module) -> Iterator[None]:
-    """Inside the `with`, a call of these modules is run on fake tensors, where FLOPs are counted, and gives noise."""
+    """Inside the `with`, calls of these modules run on fake tensors, where FLOPs are counted, and return noise."""
 
     def run(forward: Callable[..., Tensor], *given: Any) -> Tensor:
         with FakeTensorMode(allow_non_fake_inputs=True):
@@ -88,20 +88,20 @@ def unreal(*modules: nn.Module) -> Iterator[None]:
 
 
 class MemoryMeter(TorchDispatchMode):
-    """Adds up the bytes of tensors that are made under it and still alive; `peak` is the most there were at once.
+    """Sums the bytes of live tensors that were created under it; `peak` is the maximum.
 
-    Views and results written in place hold no memory of their own.
+    Views and in-place results have no memory of their own.
 
     Args:
-      has_checks: whether all that is asked of a tensor's numbers is whether something is wrong with them, such as
-        `bool((s >= t).any())`. A fake tensor has no numbers; then the answer is 0, which is False.
+      has_checks: whether tensor values are used only in validity checks such as `bool((s >= t).any())`. For a fake tensor the
+        value is then 0, which is False.
     """
 
     def __init__(self, has_checks: bool = False):
         super().__init__()
         self.has_checks = has_checks
         self.alive = self.peak = 0
-        self._seen: set[int] = set()
+        self._counted_ids: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         is_question = func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor)
@@ -115,13 +115,13 @@ class MemoryMeter(TorchDispatchMode):
         return out
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        if id(storage) in self._seen:
+        if id(storage) in self._counted_ids:
             return
-        self._seen.add(id(storage))
+        self._counted_ids.add(id(storage))
         self.alive += storage.nbytes()
         self.peak = max(self.peak, self.alive)
         weakref.finalize(storage, self._forget, id(storage), storage.nbytes())
 
     def _forget(self, number: int, num_bytes: int) -> None:
-        self._seen.discard(number)
+        self._counted_ids.discard(number)
         self.alive -= num_bytes

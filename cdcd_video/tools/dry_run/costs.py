@@ -1,4 +1,4 @@
-"""Sections of the printout that tell what it costs: FLOPs, memory, disk."""
+"""Sections of the report on FLOPs, memory and disk space."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from cdcd_video.training.run_folder import passes_over, repeated_too_often
 from cdcd_video.training.stage_settings import settings_for
 
 ASSUMED_FLOPS = 30e12
-"""FLOPs per second that times on a GPU are told for: what a 24 GB card that states 70 to 165 for 16-bit products may keep up."""
+"""Assumed sustained FLOP/s of a GPU: a 24 GB card with a peak of 70e12 to 165e12 in 16 bits."""
 _WORTH_A_GPU_S = 600
 
 
@@ -22,13 +22,13 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
 
     Args:
       config: settled.
-      data: what is known of the clips.
-      stages: as measured.
-      precision: the sentence on what `auto` is.
+      data: facts of the clips.
+      stages: with measurements.
+      precision: the note on precision `auto`.
     """
     lines = underlined("Stages, in order")
     head = (
-        f"  {'stage':<11}{'steps':>7}{'batch':>7}{'samples':>11}{'trained':>12}{'FLOPs/step':>15}{'FLOPs in all':>15}"
+        f"  {'stage':<11}{'steps':>7}{'batch':>7}{'samples':>11}{'trained':>12}{'FLOPs/step':>15}{'total FLOPs':>15}"
         f"{'precision':>11}"
     )
     lines.append(head)
@@ -60,40 +60,38 @@ def stages_section(config: Config, data: ClipFacts, stages: Sequence[MeasuredSta
 def _measured_on(stage: MeasuredStage) -> str:
     kind = "fake tensors (shapes without numbers)" if stage.how == "fake" else "real steps"
     if len(stage.examples) == 1:
-        return f"{kind} at the whole batch"
+        return f"{kind} with the whole batch"
     few, more = stage.examples
-    return f"{kind}, of {few:,} and {more:,} examples, and continued to the batch"
+    return f"{kind}, of {few:,} and {more:,} examples, extrapolated to the batch"
 
 
 def _time_lines(config: Config, stages: Sequence[MeasuredStage]) -> list[str]:
-    """How long it takes: on this processor as it was measured just now, and on an assumed GPU where that is worth a word."""
+    """Training time: on this processor by measurement, and on an assumed GPU where it is long."""
     steps = {stage.name: getattr(config.train, stage.name) for stage in stages}
     on_gpu = {stage.name: stage.flops * steps[stage.name].num_steps / ASSUMED_FLOPS for stage in stages}
     on_cpu = {stage.name: stage.step_s * steps[stage.name].num_steps for stage in stages if stage.step_s is not None}
     lines = []
     if len(on_cpu) == len(stages):
         few = [stage.name for stage in stages if stage.timed_size < steps[stage.name].batch_size]
-        continued = f"; of {', '.join(few)} a smaller batch, continued)" if few else ")"
-        how = (
-            f"On this processor, as busy as it is now (a real step of each stage was timed, without its data{continued}"
-        )
+        continued = f"; of {', '.join(few)} a smaller batch, extrapolated)" if few else ")"
+        how = f"On this processor under its present load (one timed step of each stage, without data loading{continued}"
         lines.append(_time_line(how, on_cpu))
     if not lines or sum(on_gpu.values()) > _WORTH_A_GPU_S:
-        how = f"At an assumed {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s kept up all the time (a GPU; counted, not measured)"
+        how = f"At an assumed {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s sustained (a GPU; computed, not measured)"
         lines.append(_time_line(how, on_gpu))
     return lines
 
 
 def _time_line(how: str, seconds: Mapping[str, float]) -> str:
-    told = ", ".join(f"{name} {lasting(spent)}" for name, spent in seconds.items())
-    return f"  {how}: {told}; {lasting(sum(seconds.values()))} in all."
+    by_stage = ", ".join(f"{name} {lasting(spent)}" for name, spent in seconds.items())
+    return f"  {how}: {by_stage}; {lasting(sum(seconds.values()))} in total."
 
 
 def memory_section(stages: Sequence[MeasuredStage]) -> str:
-    """Bytes that a step of each stage needs, by what they hold."""
+    """Memory of a step of each stage, by use."""
     lines = [
-        *underlined("Memory of a stage"),
-        f"  {'stage':<11}{'weights':>12}{'gradients':>12}{'AdamW':>12}{'average':>12}{'activations':>14}{'together':>12}",
+        *underlined("Memory by stage"),
+        f"  {'stage':<11}{'weights':>12}{'gradients':>12}{'AdamW':>12}{'average':>12}{'activations':>14}{'total':>12}",
     ]
     for stage in stages:
         parts = [stage.weights, *(4 * stage.num_trained * times for times in (1, 2, 1)), stage.activations]
@@ -102,16 +100,16 @@ def memory_section(stages: Sequence[MeasuredStage]) -> str:
             f"  {stage.name:<11}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (12,) * 4 + (14, 12), strict=True))
         )
     lines += [
-        "  Weights: all networks in memory, frozen ones too, 4 bytes a number. Activations: the most bytes of tensors",
-        "  alive at once in a step (kept for the backward pass, temporaries, 16-bit copies), gradients taken off.",
-        "  Not counted: Python and its libraries (about 0.6 GB), the batch, the work space of kernels, what the allocator",
-        "  wastes. On a CPU, resident memory rose by 1.3 to 1.4 times the activations and gradients in a real step.",
+        "  Weights: all networks in memory, frozen ones included, 4 bytes each. Activations: peak of live tensors in a step",
+        "  (kept for the backward pass, temporaries, 16-bit copies), without gradients.",
+        "  Not counted: Python and its libraries (about 0.6 GB), the batch, workspaces of kernels, allocator overhead. On a",
+        "  CPU, resident memory rose by 1.3 to 1.4 times the activations and gradients in a real step.",
     ]
     return "\n".join(lines)
 
 
 def disk_section(data: ClipFacts, line: Line, stages: Sequence[MeasuredStage]) -> str:
-    """Bytes of what training writes: checkpoints, cache, model."""
+    """Size of the files of training: checkpoints, cache, model."""
     config, lines = line.config, underlined("On disk")
 
     def row(name: str, num_bytes: float, remark: str) -> None:
@@ -124,9 +122,9 @@ def disk_section(data: ClipFacts, line: Line, stages: Sequence[MeasuredStage]) -
     each = line.num_words * (2 * line.clip.text_width + 1) + 4 * line.clip.joint_width
     if data.num_clips:
         row("cache: codes", codes, f"{sum(data.num_frames):,} frames of {line.codec.num_tokens} codes, 2 bytes each")
-        row("cache: captions", sum(data.num_captions) * each, "at most: equal captions are kept once")
+        row("cache: captions", sum(data.num_captions) * each, "at most; equal captions are stored once")
     else:
-        lines.append(f"  {'cache':<26}{'unknown':>12}   the clips are not there")
+        lines.append(f"  {'cache':<26}{'unknown':>12}   the clips are missing")
     shipped = {name: 2 * _numbers_of(module) for name, module in (("codec", line.codec), ("denoiser", line.denoiser))}
     if config.clip.kind == "builtin":
         shipped = {"CLIP": line.clip_bytes} | shipped

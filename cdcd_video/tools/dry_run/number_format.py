@@ -1,4 +1,4 @@
-"""Headings, and numbers that people can read."""
+"""Headings, and numbers with units."""
 
 
 def scaled(value: float, unit: str) -> str:
@@ -11,7 +11,7 @@ def scaled(value: float, unit: str) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A time in the unit that suits it: 40 s, 12 min, 3.5 hours, 20 days."""
+    """A duration in a suitable unit: 40 s, 12 min, 3.5 hours, 20 days."""
     for least, unit, size in ((72 * 3600, "days", 24 * 3600), (5400, "hours", 3600), (90, "min", 60)):
         if seconds >= least:
             return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"

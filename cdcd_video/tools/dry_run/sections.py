@@ -1,4 +1,4 @@
-"""Sections of the printout that tell what the config holds."""
+"""Sections of the report on the config, the tensors and the networks."""
 
 import itertools
 import json
@@ -15,13 +15,13 @@ from cdcd_video.tools.dry_run.trial_steps import MeasuredStage
 
 LETTERS = (
     "B batch, F frames, N tokens per frame, L caption tokens, K codes, C H W pixels, S side for CLIP,\n"
-    "  P patches, G codes per patch, d digits per code, V = G d, J joint width, D... widths, M rows judged."
+    "  P patches, G codes per patch, d digits per code, V = G d, J joint width, D... widths, M examples of the contrast."
 )
-"""Of every table of tensors."""
+"""The letters of all tables of tensors."""
 
 
 def config_section(config: Config) -> str:
-    """The config, whole, with what differs from the defaults marked."""
+    """The whole config; values that differ from the default are marked."""
     return "\n".join(
         [*underlined("Config (values that differ from the default are marked)"), *config_lines(config, None)]
     )
@@ -37,7 +37,7 @@ def config_lines(section: BaseModel, usual: BaseModel | None, indent: str = "") 
             yield f"{indent}{name}:"
             yield from config_lines(value, default if isinstance(default, BaseModel) else None, indent + "  ")
             continue
-        if name == "kind" and usual is not None:  # the kind that is usual here, not the one kind of this class
+        if name == "kind" and usual is not None:  # the default kind of this place, not that of this class
             default = getattr(usual, name, value)
         text = f"{indent}{name}: {_as_yaml(value)}"
         is_marked = value != default and not (field.is_required() and not is_same_kind)
@@ -49,30 +49,32 @@ def _as_yaml(value: Any) -> str:
 
 
 def line_section(data: ClipFacts, line: Line) -> str:
-    """The way from clip to loss and from frame to video, the letters of the tables, and notes on the data."""
+    """Data flow of training and sampling, the letters of the tables, and notes on the data."""
     config = line.config
     lines = [
-        *underlined("Line"),
-        "  learn   clip + caption -> pixels -> CLIP patch states -> latents -> codes -> corrupted codes -> logits -> loss",
-        "  draw    frame + caption -> codes -> reverse walk, frame after frame -> codes + starting frame -> frames",
+        *underlined("Data flow"),
+        "  train   clip + caption -> pixels -> CLIP patch states -> latents -> codes -> corrupted codes -> logits -> loss",
+        "  sample  frame + caption -> codes -> reverse process, frame by frame -> codes + first frame -> frames",
         "",
         f"  Letters: {LETTERS}",
-        f"  L is {line.num_words}: the longest of {len(data.captions)} captions looked at; the tower reads at most"
+        f"  L is {line.num_words}: the longest of {len(data.captions)} captions checked; the text tower takes at most"
         f" {line.clip.max_tokens} tokens.",
     ]
     if config.clip.kind == "builtin":
         lines.append(
-            f"  The tokenizer is learned from the captions: {config.clip.vocabulary} token ids is the most it may have,"
-            " and is counted with."
+            f"  The tokenizer is learned from the captions: {config.clip.vocabulary} token ids is its maximum,"
+            " and is assumed here."
         )
     if config.reuse:
-        lines.append(f"  CLIP and codec come from {config.reuse} as they are; here are fresh ones of the same config.")
+        lines.append(
+            f"  CLIP and codec are those of {config.reuse}; the dry run uses untrained ones of the same config."
+        )
     lines += [f"  Note: {note}" for note in (*line.notes, *data.notes)]
     return "\n".join(lines)
 
 
 def tensor_sections(stages: Sequence[MeasuredStage]) -> Iterator[str]:
-    """One table of tensors for each stage; stages in a row that have the same share it."""
+    """One table of tensors for each stage; consecutive stages with the same tensors share it."""
     for (tensors, examples), group in itertools.groupby(stages, lambda stage: (stage.tensors, stage.examples)):
         heading = underlined(f"Tensors of a step of {' and of '.join(stage.name for stage in group)}")
         fewer = [f"  This was a step of {examples[-1]:,} examples."] if len(examples) > 1 else []
@@ -80,7 +82,7 @@ def tensor_sections(stages: Sequence[MeasuredStage]) -> Iterator[str]:
 
 
 def networks_section(line: Line, stages: Sequence[MeasuredStage]) -> str:
-    """Parameters of each network, and the stages that train it."""
+    """Number of parameters of each network, and the stages that train it."""
     networks = {
         "CLIP image tower": (line.clip.model, ("vision_model.", "visual_projection.")),
         "CLIP text tower": (line.clip.model, ("text_model.", "text_projection.")),
@@ -96,7 +98,7 @@ def networks_section(line: Line, stages: Sequence[MeasuredStage]) -> str:
         total += count
         begins = tuple(f"{type(model).__name__}.{prefix}" for prefix in prefixes)
         where = [stage.name for stage in stages if any(trained.startswith(begins) for trained in stage.trained)]
-        role = f"trained in {', '.join(where)}" if where else "frozen" if count else "nothing to train by gradients"
+        role = f"trained in {', '.join(where)}" if where else "frozen" if count else "no parameters with gradients"
         lines.append(f"  {name:<22}{count:>13,} parameters   {role}")
     lines.append(f"  {'together':<22}{total:>13,} parameters")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A published CLIP without its numbers: what a dry run needs of it, whether the weights are there or not."""
+"""A published CLIP without weights, for the dry run."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ from cdcd_video.tools.stand_in_clip import OPENAI_MEAN, OPENAI_STD, learned_toke
 
 
 class ShapeOnlyClip(FrozenClip):
-    """Every layer has its shape and costs what it costs, and what comes out is noise."""
+    """A CLIP with the true layers and cost, whose output is noise."""
 
     made_for: FakeTensorMode | None = None
-    """The mode whose fake tensors stand in the place of the weights."""
+    """The mode of the fake tensors that replace the weights."""
 
     def _mode(self, active: FakeTensorMode | None) -> FakeTensorMode:
         mode = active or FakeTensorMode(allow_non_fake_inputs=True)
@@ -34,13 +34,13 @@ class ShapeOnlyClip(FrozenClip):
 
     @torch.no_grad()
     def encode_image(self, images: Tensor, layers: Sequence[int]) -> VisionStates:
-        """As `FrozenClip.encode_image`, on fake tensors; where the caller has real ones, it gets noise of the right shape."""
+        """As `FrozenClip.encode_image`, on fake tensors; a caller with real ones gets noise of the right shape."""
         active = detect_fake_mode(images)
         with self._mode(active):
-            seen = super().encode_image(images, layers)
+            states = super().encode_image(images, layers)
         if active:
-            return seen
-        return VisionStates(tuple(map(noise, seen.patches)), F.normalize(noise(seen.embedding), dim=-1))
+            return states
+        return VisionStates(tuple(map(noise, states.patches)), F.normalize(noise(states.embedding), dim=-1))
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> TextStates:
@@ -55,14 +55,14 @@ class ShapeOnlyClip(FrozenClip):
 
 
 def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, list[str]]:
-    """A published CLIP's shape, tokenizer and pixels; no weight is read.
+    """A published CLIP with its shapes, tokenizer and preprocessing; no weights are read.
 
     Args:
       source: as in the config.
-      captions: from which a tokenizer is learned where the true one is not there.
+      captions: to learn a tokenizer from where the true one is missing.
 
     Returns:
-      The CLIP, and what the reader should know of it, one sentence each.
+      The CLIP, and notes on it, one sentence each.
 
     Raises:
       UserError: its files are missing and its shape is not known, or they are damaged.
@@ -76,9 +76,9 @@ def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, lis
             raise
         config = CLIPConfig(**KNOWN[source].shape)
         tokenizer = learned_tokenizer(list(captions), config.text_config.vocab_size)
-        eyes, notes = Pixels(OPENAI_MEAN, OPENAI_STD), [f"CLIP is known by its shape alone: {error}"]
+        pixels, notes = Pixels(OPENAI_MEAN, OPENAI_STD), [f"only the shapes of CLIP are known: {error}"]
     else:
-        config, tokenizer, eyes = config_of(files), load_tokenizer(files.folder), pixels_of(files)
+        config, tokenizer, pixels = config_of(files), load_tokenizer(files.folder), pixels_of(files)
         growth_of(tokenizer, str(files.folder))
         check_end(tokenizer, config.text_config, str(files.folder))
         mark = mark_of(files, trust=True)
@@ -86,4 +86,4 @@ def shape_only(source: str, captions: Sequence[str]) -> tuple[ShapeOnlyClip, lis
     config._attn_implementation = attention_of(config)
     with torch.device("meta"):
         model = CLIPModel(config)
-    return ShapeOnlyClip.of_parts(model, tokenizer, eyes), notes
+    return ShapeOnlyClip.of_parts(model, tokenizer, pixels), notes

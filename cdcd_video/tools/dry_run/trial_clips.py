@@ -1,4 +1,4 @@
-"""What a dry run has to know of the clips, and black clips that stand in for them."""
+"""The facts of the clips that a dry run needs, and black clips that stand in for them."""
 
 import itertools
 import json
@@ -15,18 +15,18 @@ from cdcd_video.training import training_data
 from cdcd_video.training.pixel_stages import clip_lengths
 
 SAMPLED_CLIPS = 256
-"""Clips whose captions are read to learn how long captions are."""
+"""Number of clips whose captions are read for their length."""
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What has to be known of the clips: numbers, and some captions."""
+    """Facts of the clips, and some captions."""
 
     num_clips: int
     num_frames: tuple[int, int]
-    """Frames that are encoded, of the training and of the validation clips; zeros when the folder is missing."""
+    """Frames to be encoded of training and validation clips; zeros if the folder is missing."""
     num_captions: tuple[int, int]
-    """Captions of the two splits, counted with repetitions."""
+    """Captions of both splits, repetitions included."""
     longest: int
     """Frames of the longest clip, as far as they are encoded."""
     fps: float
@@ -35,7 +35,7 @@ class ClipFacts:
 
 
 def look_at_data(config: Config) -> ClipFacts:
-    """Opens the clips; where a prepared folder is missing, stands in for it and says so."""
+    """Opens the clips; a missing prepared folder is replaced by assumptions and noted."""
     data = config.data
     if data.kind == "latents":
         return _look_at_latents(Path(data.path))
@@ -46,7 +46,7 @@ def look_at_data(config: Config) -> ClipFacts:
         if data.kind == "sprites":
             raise
         longest_caption = " ".join(["word"] * 1000)
-        return ClipFacts(0, (0, 0), (0, 0), most, 8.0, (longest_caption,), (f"the clips are not there: {error}",))
+        return ClipFacts(0, (0, 0), (0, 0), most, 8.0, (longest_caption,), (f"the clips are missing: {error}",))
     train = splits[0]
     lengths = [np.minimum(clip_lengths(clips), most) for clips in splits]
     sample = np.linspace(0, len(train) - 1, min(SAMPLED_CLIPS, len(train))).astype(int)
@@ -57,20 +57,18 @@ def look_at_data(config: Config) -> ClipFacts:
         num_captions = tuple(sum(len(clips.captions(clip)) for clip in range(len(clips))) for clips in splits)
     notes = []
     if train.size_px != data.size_px:
-        notes.append(
-            f"the clips have {train.size_px} pixels a side and data.size_px is {data.size_px}: make them equal"
-        )
+        notes.append(f"the clips are {train.size_px} px, but data.size_px is {data.size_px}; make them equal")
     num_frames = tuple(int(length.sum()) for length in lengths)
     return ClipFacts(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
 
 
 def _look_at_latents(folder: Path) -> ClipFacts:
-    """The same of a cache of latents."""
+    """The facts of a cache of latents."""
     try:
         train, val = (CodeCache(folder, split) for split in ("train", "val"))
     except UserError as error:
         return ClipFacts(
-            0, (0, 0), (0, 0), 64, 8.0, (" ".join(["word"] * 1000),), (f"the latents are not there: {error}",)
+            0, (0, 0), (0, 0), 64, 8.0, (" ".join(["word"] * 1000),), (f"the latents are missing: {error}",)
         )
     with (folder / INDEX).open(encoding="utf-8") as index:
         rows = [json.loads(line) for line in itertools.islice(index, SAMPLED_CLIPS)]

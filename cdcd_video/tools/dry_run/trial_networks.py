@@ -1,4 +1,4 @@
-"""The networks of a config, put together for stand-in clips."""
+"""The networks of a config, built for stand-in clips."""
 
 import contextlib
 import io
@@ -24,18 +24,18 @@ from cdcd_video.training.latent_encoder import FrameEncoder
 
 
 class Line:
-    """The networks of a config, the cache that its stages read, and which stages there are.
+    """The networks of a config, the cache of its stages, and the list of stages.
 
     Args:
       config: the resolved config.
-      data: what is known of its clips.
-      folder: where CLIP and the cache of the stand-in clips may be written.
+      data: facts of its clips.
+      folder: for CLIP and the cache of the stand-in clips.
     """
 
     def __init__(self, config: Config, data: ClipFacts, folder: Path):
         self.config = config
         self.notes: list[str] = []
-        """What the reader should know of the CLIP."""
+        """Notes on the CLIP."""
         self.clip = self._clip(data.captions, folder)
         self.clip_bytes = sum(file.stat().st_size for file in (folder / "clip").glob("*"))
         lengths = self.clip.tokenize(data.captions)[1].sum(1)
@@ -46,7 +46,7 @@ class Line:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages that will be trained, in order."""
+        """The stages of the config, in order."""
         return stage_order.stages_of(self.config)
 
     def fresh_clip(self) -> nn.Module:
@@ -55,7 +55,7 @@ class Line:
         return builtin_clip.build_clip(cfg, self.config.data.size_px, cfg.vocabulary, self.tokenizer.eos_token_id)
 
     def fresh_codec_and_denoiser(self) -> tuple[Codec, Denoiser]:
-        """An untrained codec, and the denoiser (or the baseline in its place) that reads its codes."""
+        """An untrained codec, and the denoiser (or the baseline in its place) for its codes."""
         codec = build_codec(self.config, self.clip)
         return codec, build_denoiser(self.config, codec, self.clip.text_width)
 

@@ -1,4 +1,4 @@
-"""Training steps of a stage, taken and measured."""
+"""Runs and measures training steps of a stage."""
 
 import contextlib
 import time
@@ -25,41 +25,41 @@ from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.training.stage_settings import settings_for
 
 REAL_BATCHES = (4, 8)
-"""Examples of two real steps, where fake tensors will not do; a straight line through the two leads to any batch."""
+"""Batch sizes of two real steps where fake tensors fail; other batch sizes are extrapolated linearly."""
 MOST_EXAMPLES = 2048
-"""Of a batch that is drawn; a larger one is continued to, likewise, for drawing it would take minutes and its memory."""
+"""Largest batch that is loaded; larger ones are extrapolated, because loading would take minutes and much memory."""
 CHEAP = 1e11
-"""Weights times pixels of a batch, up to which a real step is over before fake tensors have dealt with its operations."""
+"""Weights times pixels of a batch up to which a real step is faster than one on fake tensors."""
 TIMED_FLOPS = 1e11
-"""Of a real step that is timed: a second or so on a processor."""
+"""FLOPs of a timed real step: about a second on a processor."""
 MOST_TIMED_S, MOST_TIMED_BYTES = 10.0, 4e9
 
 
 @dataclass(frozen=True)
 class MeasuredStage:
-    """A stage as it was measured; bytes unless said otherwise."""
+    """The measurements of a stage, in bytes unless noted."""
 
     name: str
     how: Literal["fake", "real"]
-    """On what tensors."""
+    """Kind of tensors."""
     examples: tuple[int, ...]
-    """Of the steps that were measured: the whole batch, or two smaller ones, from which a straight line leads to it."""
+    """Batch sizes of the measured steps: the whole batch, or two smaller ones that are extrapolated."""
     tensors: str
     flops: float
     """Of one step."""
     num_trained: int
     """Parameters."""
     trained: frozenset[str]
-    """Their names, each after the class of its network."""
+    """Their names, prefixed by the class of the network."""
     weights: int
-    """Of every network in memory, frozen ones too."""
+    """Of all networks in memory, frozen ones included."""
     activations: float
-    """The most that is alive at once in a step beside weights, gradients, moments and averages."""
+    """Peak of a step without weights, gradients, moments and averages."""
     checkpoint: int
     step_s: float | None = None
-    """Of one step on this machine's processor; None where it is not trained there."""
+    """Seconds of one step on this processor; None if it is not trained there."""
     timed_size: int = 0
-    """Examples of the step that was timed."""
+    """Batch size of the timed step."""
 
     @property
     def memory(self) -> float:
@@ -68,9 +68,9 @@ class MeasuredStage:
 
 
 def measure(line: Line, name: str) -> MeasuredStage:
-    """Takes training steps of a stage at its batch: real ones where they are cheap, else on fake tensors.
+    """Measures training steps of a stage at its batch size: real ones where they are cheap, else on fake tensors.
 
-    Where those will not do, real and smaller ones.
+    Where fake tensors fail, it measures smaller real ones.
     """
     batch_size = getattr(line.config.train, name).batch_size
     sizes = (batch_size,) if batch_size <= MOST_EXAMPLES else (MOST_EXAMPLES // 2, MOST_EXAMPLES)
@@ -78,13 +78,13 @@ def measure(line: Line, name: str) -> MeasuredStage:
         is_cheap = _is_cheap(line, name, sizes[-1])
         modes = [None if is_cheap else FakeTensorMode(allow_non_fake_inputs=True) for _ in sizes]
         found = [_two_steps(line, name, size, mode) for size, mode in zip(sizes, modes, strict=True)]
-    except (DataDependentOutputException, DynamicOutputShapeException):  # its course depends on the numbers
+    except (DataDependentOutputException, DynamicOutputShapeException):  # the control flow depends on the data
         found = [_two_steps(line, name, size, None) for size in REAL_BATCHES]
-    return found[0] if len(found) == 1 else _continued(*found, batch_size)
+    return found[0] if len(found) == 1 else _extrapolated(*found, batch_size)
 
 
-def _continued(few: MeasuredStage, more: MeasuredStage, batch_size: int) -> MeasuredStage:
-    """What grows with the batch, at the batch."""
+def _extrapolated(few: MeasuredStage, more: MeasuredStage, batch_size: int) -> MeasuredStage:
+    """Extrapolates what grows with the batch size."""
     sizes = few.examples + more.examples
     ahead = (batch_size - sizes[1]) / (sizes[1] - sizes[0])
     return replace(
@@ -96,9 +96,9 @@ def _continued(few: MeasuredStage, more: MeasuredStage, batch_size: int) -> Meas
 
 
 def timed(line: Line, stage: MeasuredStage) -> MeasuredStage:
-    """The same with the time of a step on this processor: a real one at the stage's batch, or at as much of it as is cheap.
+    """Adds the time of a real step on this processor, at the batch size of the stage or a smaller one.
 
-    Networks so large that a step might not fit are left untimed.
+    Networks for which a step might not fit into memory are not timed.
     """
     if stage.memory - stage.activations > MOST_TIMED_BYTES:
         return stage
@@ -123,7 +123,7 @@ def _is_cheap(line: Line, name: str, batch_size: int) -> bool:
     parts = assemble(line, name, 1)
     weights = [weight for network in _networks(parts) for weight in network.parameters()]
     if any(weight.is_meta or isinstance(weight, FakeTensor) for weight in weights):
-        return False  # a CLIP without its numbers
+        return False  # a CLIP without weights
     return sum(weight.numel() for weight in weights) * batch_size * line.config.data.size_px**2 <= CHEAP
 
 
@@ -132,7 +132,7 @@ def _networks(parts: Assembly) -> list[nn.Module]:
 
 
 def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | None) -> MeasuredStage:
-    """Takes two training steps: one to look at the tensors (and let the optimiser begin), one to count."""
+    """Runs two training steps: one to record the tensors (and initialise the optimiser), one to count."""
     train = getattr(line.config.train, name).model_copy(update={"batch_size": batch_size})
     parts = assemble(line, name, batch_size)
     model, settings, batch = parts.task.model, settings_for(train, 1), parts.task.batch(0)
@@ -140,7 +140,7 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
     networks = _networks(parts)
     if mode is not None:
         for network in networks:
-            if network is not line.clip:  # it is frozen: its own operations turn its weights into fake ones
+            if network is not line.clip:  # it is frozen: its operations turn its weights into fake ones
                 make_fake(network, mode)
     with mode or contextlib.nullcontext():
         optimizer = optim.make_optimizer(model, settings)
@@ -148,11 +148,11 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
         step = partial(train_step, given, optimizer, ema, settings, seed=line.config.seed)
         # `model` may hold learned temperatures beside the denoiser, or a critic beside the codec.
         network = getattr(parts.task, "denoiser", getattr(parts.task, "codec", model))
-        has_checks = isinstance(network, Denoiser)  # a quantiser's course may really depend on its data
-        with watching(parts.watched) as seen, MemoryMeter(has_checks):
+        has_checks = isinstance(network, Denoiser)  # the control flow of a quantiser may depend on its data
+        with watching(parts.watched) as calls, MemoryMeter(has_checks):
             scalars = step(step=0)
-        tensors = parts.tell(line, name, batch_size, batch, seen, scalars)
-        seen.clear()
+        tensors = parts.table(line, name, batch_size, batch, calls, scalars)
+        calls.clear()
         optimizer.zero_grad(set_to_none=True)
         with MemoryMeter(has_checks) as memory, FlopCounterMode(display=False) as flops:
             step(step=1)

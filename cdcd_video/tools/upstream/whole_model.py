@@ -1,7 +1,7 @@
 """Upstream's whole model out of a user's own checkout: its transformer, its diffusion, its average of the weights.
 
-What is not the step or the walk has a stand-in: the caption comes as word states, as CLIP would give them, and codes come
-as codes, as the image codec would give them. Nothing of upstream is kept here; see `tools.upstream`.
+Inputs replace the other parts: word states of the caption instead of CLIP, and codes instead of the image codec. Nothing of
+upstream is kept here; see `tools.upstream`.
 """
 
 import contextlib
@@ -118,13 +118,13 @@ class UpstreamModel:
         return self.upstream.symbols(CLIPPING, ["ClipGradNorm"])["ClipGradNorm"](max_norm=most)
 
     def truncate(self, share: float) -> None:
-        """From now on it draws as its inference scripts do: x_0 truncated to the likeliest codes of so much mass."""
+        """From now on it samples as its inference scripts do: x_0 truncated to the likeliest codes of so much mass."""
         name = "predict_start_with_truncation"
         wrap = self.upstream.symbols(WHOLE, [f"DALLE.{name}"])[name]
         self.model.predict_start = wrap(None, self.model.predict_start, f"top{share}r")
 
     @torch.no_grad()
-    def draw(self, text: Tensor, skip: int = 0) -> Tensor:
+    def sample(self, text: Tensor, skip: int = 0) -> Tensor:
         """Codes (B, N) by its own sampler, from all [MASK].
 
         Args:

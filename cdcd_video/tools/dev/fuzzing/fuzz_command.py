@@ -1,9 +1,9 @@
-"""Feeds broken inputs to everything that reads what users bring; whatever is no clear refusal is a defect.
+"""Fuzzes every reader of user files with broken inputs; any outcome other than a clear error message is a defect.
 
     python -m cdcd_video.tools.fuzz --inputs 100000
 
-The inputs are valid examples changed by a seeded generator, so a defect comes again with the same seed. An input that
-crashed its reader is kept, and so is one over which a reader sat for long.
+The inputs are valid examples changed by a seeded generator, so a defect is reproducible by its seed. Inputs that crash a reader
+or take too long are kept.
 """
 
 import argparse
@@ -19,10 +19,14 @@ from cdcd_video.storage.free_name import chosen_folder
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many, over all targets (100000)")
+    parser.add_argument(
+        "--inputs", type=int, default=100_000, help="number of inputs over all targets (default: 100000)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--targets", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--out", type=Path, help="where crashing inputs are kept (out/fuzz, or the next free name)")
+    parser.add_argument("--targets", nargs="+", metavar="NAME", help="targets to fuzz (default: all)")
+    parser.add_argument(
+        "--out", type=Path, help="folder for crashing inputs (default: out/fuzz, or the next free name)"
+    )
     args = parser.parse_args()
     if args.inputs < 1 or args.seed < 0:
         raise UserError("--inputs must be at least 1, and --seed at least 0")
@@ -31,7 +35,7 @@ def main() -> int:
 
 
 def feed(args: argparse.Namespace) -> int:
-    """What the options ask for, with what crashes into the folder `args.out`; 1 where anything did."""
+    """Runs the fuzzer and writes crashing inputs to `args.out`; returns 1 if there were any."""
     from cdcd_video.tools.dev.fuzzing.fuzz_run import all_targets, fuzz
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
@@ -39,7 +43,7 @@ def feed(args: argparse.Namespace) -> int:
         unknown = sorted(set(args.targets or ()) - {target.name for target in known})
         if unknown:
             raise UserError(
-                f"there is no target {unknown[0]!r}; there are {', '.join(target.name for target in known)}"
+                f"there is no target {unknown[0]!r}; choose from {', '.join(target.name for target in known)}"
             )
         chosen = [target for target in known if not args.targets or target.name in args.targets]
         total = sum(target.share for target in chosen)
@@ -56,7 +60,7 @@ def feed(args: argparse.Namespace) -> int:
                 f"DEFECT in {tally.target}, {defect.times} times: {defect.what}\n  input kept in {defect.kept}\n"
             )
     num_inputs, seconds = sum(tally.num_inputs for tally in tallies), sum(tally.seconds for tally in tallies)
-    sys.stdout.write(f"{num_inputs:,} inputs in {seconds:.0f} s of the processor, {num_defects} defects\n")
+    sys.stdout.write(f"{num_inputs:,} inputs in {seconds:.0f} s of CPU time, {num_defects} defects\n")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "tally.json").write_text(json.dumps([tally.facts for tally in tallies], indent=1) + "\n")
     return 1 if num_defects else 0

@@ -1,4 +1,4 @@
-"""Runs one target over many inputs and tells refusals from defects."""
+"""Runs one target over many inputs and distinguishes rejections from defects."""
 
 import contextlib
 import io
@@ -57,8 +57,8 @@ class Tally:
     def line(self) -> str:
         """For people."""
         return (
-            f"{self.target}: {self.num_inputs:,} inputs, {self.accepted:,} read, {self.refused:,} refused in a sentence,"
-            f" {len(self.defects)} defects; {self.seconds:.1f} s of the processor, slowest {1000 * self.slowest_s:.0f} ms"
+            f"{self.target}: {self.num_inputs:,} inputs, {self.accepted:,} read, {self.refused:,} rejected with a message,"
+            f" {len(self.defects)} defects; {self.seconds:.1f} s of CPU time, slowest {1000 * self.slowest_s:.0f} ms"
         )
 
     @property
@@ -126,15 +126,15 @@ def fuzz(target: Target, num_inputs: int, seed: int, scratch: Path, out: Path) -
 def _fault_of_words(sentence: str) -> str:
     """Why a refusal is no clear sentence; empty if it is one."""
     if not sentence.strip():
-        return "the refusal is empty"
+        return "the message is empty"
     if len(sentence) > MOST_LETTERS:
-        return "the refusal is endless"
+        return "the message is too long"
     if any(ord(letter) < 32 and letter not in "\n\t" for letter in sentence):
-        return "the refusal would steer the terminal"
+        return "the message has control characters"
     try:
         sentence.encode()
     except UnicodeEncodeError:
-        return "the refusal cannot be written out"
+        return "the message cannot be encoded"
     return ""
 
 

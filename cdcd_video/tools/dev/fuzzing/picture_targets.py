@@ -1,4 +1,4 @@
-"""Targets of pixels: pictures of every format that is read, and films."""
+"""Targets of pixels: pictures of every format that is read, and videos."""
 
 import io
 from pathlib import Path
@@ -24,27 +24,27 @@ def targets(scratch: Path) -> list[Target]:
     """
     pixels = np.random.Generator(np.random.Philox(key=1)).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     pictures = [_picture(pixels, kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")]
-    films = []
+    videos = []
     for suffix in (".mp4", ".gif", ".webp"):
-        films.append((suffix, video.save(np.stack([pixels] * 3), scratch / f"film{suffix}", 8).read_bytes()))
+        videos.append((suffix, video.save(np.stack([pixels] * 3), scratch / f"film{suffix}", 8).read_bytes()))
 
     def put_picture(folder: Path, rng: np.random.Generator) -> None:
         content = pictures[int(rng.integers(len(pictures)))]
         (folder / "x").write_bytes(_broken(content, pictures, rng))
 
-    def put_film(folder: Path, rng: np.random.Generator) -> None:
-        suffix, content = films[int(rng.integers(len(films)))]
+    def put_video(folder: Path, rng: np.random.Generator) -> None:
+        suffix, content = videos[int(rng.integers(len(videos)))]
         for old in folder.glob("x.*"):
             old.unlink()
-        (folder / f"x{suffix}").write_bytes(_broken(content, [content for _, content in films], rng))
+        (folder / f"x{suffix}").write_bytes(_broken(content, [content for _, content in videos], rng))
 
     def read_video(folder: Path) -> object:
-        (film,) = folder.glob("x.*")
-        return read_clip(film, size_px=16, fps=4)
+        (path,) = folder.glob("x.*")
+        return read_clip(path, size_px=16, fps=4)
 
     return [
         Target("picture", 20, put_picture, lambda folder: fit(read_image(folder / "x"), 16)),
-        Target("film", 3, put_film, read_video),
+        Target("film", 3, put_video, read_video),
     ]
 
 

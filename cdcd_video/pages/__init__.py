@@ -1,0 +1,1 @@
+"""HTML pages: one style for all of them, and the rendering of templates."""
