@@ -240,7 +240,10 @@ def test_the_latent_space_has_lines_of_its_own(tmp_path):
     assert latent.cells["a"].per_frame == ((3.0, 0.9),)
     text, table = shown.text(compare(folders)), shown.markdown(compare(folders))
     assert "code vectors" not in text and "## The latent space" in table
-    assert "| curvature [codec-ab], code vectors (the truth is right) | 96 | **0.900** [0.800 to 1.00]" in table
+    assert (
+        "| curvature [codec-ab], code vectors (the value of true videos is right) | 96 | **0.900** [0.800 to 1.00]"
+        in table
+    )
 
 
 def test_what_one_system_lacks_is_a_dash(tmp_path):

@@ -135,7 +135,7 @@ def test_kernel_distance_of_subsets_is_torch_fidelitys_on_whole_sets():
     mean, deviation = kernel_distance_of_subsets(first, second, generator(0), num_subsets=3, subset_size=30)
     assert mean == pytest.approx(known[metric_kid.KEY_METRIC_KID_MEAN], rel=1e-9)
     assert deviation == pytest.approx(0, abs=1e-12)
-    with pytest.raises(UserError, match="subsets of 31"):
+    with pytest.raises(UserError, match="subset_size is 31"):
         kernel_distance_of_subsets(first, second, generator(0), subset_size=31)
 
 

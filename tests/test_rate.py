@@ -149,7 +149,7 @@ def test_a_damaged_video_and_a_second_study_are_refused(tmp_path: Path):
     assert not list((tmp_path / "study").glob("**/*.*"))
     (tmp_path / SYSTEMS[0] / "clip0.mp4").write_bytes(whole)
     make(recipe, tmp_path, tmp_path / "study")
-    with pytest.raises(UserError, match="already holds a study"):
+    with pytest.raises(UserError, match="already has a study"):
         make(recipe, tmp_path, tmp_path / "study")
 
 

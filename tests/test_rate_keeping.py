@@ -143,7 +143,12 @@ def first_refused(visitor: Visitor, state: dict) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("spoil", "mend", "for_rater", "for_operator"),
     [
-        ("max_page_count = 1", "max_page_count = 9999", "the disk of the study is full", "the disk is full; make room"),
+        (
+            "max_page_count = 1",
+            "max_page_count = 9999",
+            "the disk of the study is full",
+            "the disk is full; free some space",
+        ),
         ("query_only = ON", "query_only = OFF", "the file of answers is read-only", "it is read-only; change its"),
     ],
 )

@@ -314,7 +314,7 @@ def test_scores_of_evaluate_are_of_whole_systems(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("c=x.jsonl", None, "c is none of the systems"),
+        ("c=x.jsonl", None, "c is not a system of the study"),
         ("x.jsonl", '{"metric": "m", "value": 1}\n', "have no system and item of this study"),
         ("x.jsonl", "[1]\n", "line 1: expected a JSON object"),
         ("x.jsonl", '{"value": 1}\n', "has no metric"),
@@ -375,7 +375,7 @@ def test_the_report_leaves_out_who_did_not_look_and_shows_both_counts(rated: Pat
         assert found["kept"]["metrics"][NASTY]["n"] == (4 if content["study"]["kind"] == "pair" else 8)
     for name in (page, text):
         said = name.read_text()
-        assert "4 of 5 raters count" in said or "of whom 4 count" in said
+        assert "4 of 5 raters are counted" in said or "of whom 4 are counted" in said
         assert "anna" not in said and "no winner" not in said
     assert "<img" not in page.read_text() and "&lt;img src=x" in page.read_text()
     assert not re.search(r"https?://|<script|url\(", page.read_text())

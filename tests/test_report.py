@@ -241,7 +241,7 @@ def test_sets_stand_beside_their_floor_and_name_their_network(made: dict[str, Pa
 def test_the_figures_along_the_video_are_told(made: dict[str, Path]):
     table = tables(SCORES)["along"]
     (line,) = table.lines
-    assert (line.title, line.note) == ("PSNR", "lost: -3 dB")
+    assert (line.title, line.note) == ("PSNR", "loss: -3 dB")
     assert [cell.value for cell in line.cells] == ["0.95", "-1", "4+", "-", "-"]
     assert "Along the video" not in tables([score("psnr", 30.0)]) and "along" not in tables([score("psnr", 30.0)])
 
