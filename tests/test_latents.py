@@ -18,6 +18,7 @@ from cdcd_video.data.sprites import World
 from cdcd_video.engine.runtime import seed_for
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.evaluation.report import latent_page as page
+from cdcd_video.metrics.eval_dataset import Clips
 from cdcd_video.metrics.latent import clusters, inbetween, latent_scores, latent_study, trajectories
 from cdcd_video.metrics.latent.counterfactuals import ClipsCases, SpritesCases
 from cdcd_video.model import build_denoiser, load_model, save_module
