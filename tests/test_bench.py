@@ -150,7 +150,7 @@ def test_the_table_names_the_bars_only_where_they_hold():
     result |= dict(negatives=10, many_negatives=100, shape={"name": "cub"})
     lines = "\n".join(loss_cost.table(result))
     assert "target: at least 200x" in lines and "target: at most 1/25" in lines and "1/25.0" in lines
-    assert "asked" not in "\n".join(loss_cost.table(result | {"other_is": "plain"}))
+    assert "target" not in "\n".join(loss_cost.table(result | {"other_is": "plain"}))
 
 
 # ------------------------------------------------------------------------------------------------------ bench train
@@ -181,7 +181,7 @@ def test_bench_train_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys,
         assert row["ratio"] == beside["cpu_s"] / row["cpu_s"] and row["flops"] > 0
         assert row["share_mm"] == pytest.approx(row["flops"] / row["cpu_s"] / 1e9)
     assert found["ratio"] == found["configurations"][0]["ratio"] and "memory_ratio" in found
-    assert "plain reference" in out and "heads of 32" in out and "asked" not in out
+    assert "plain reference" in out and "heads of 32" in out and "target" not in out
 
 
 def test_both_sides_of_a_step_have_the_same_network():
@@ -230,7 +230,7 @@ def test_bench_draw_without_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys, 
         assert row["right"]["n"] == 2 and row["right"]["low"] <= row["right"]["value"] <= row["right"]["high"]
         assert row["single"]["cpu_ms_per_frame"] > 0 and row["together"]["videos_per_s"] > 0
     assert [row["is_default"] for row in found["sprites"]] == [True, False]
-    assert "asked" not in out and "sprites, the shipped model" in out and "[" in out
+    assert "target" not in out and "sprites, the shipped model" in out and "[" in out
 
 
 def test_both_walks_draw_codes():
@@ -311,7 +311,7 @@ def test_bench_config_measures_the_stages_and_drawings_of_a_config(
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["--repeats", "0"], "at least 1"), (["--stages", "eye"], "tiny has no stage 'eye'; it has clip, codec")],
+    [(["--repeats", "0"], "at least 1"), (["--stages", "eye"], "tiny has no stage 'eye'; choose from clip, codec")],
 )
 def test_bench_config_answers_mistakes(monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], sentence: str):
     monkeypatch.setattr(config_parts, "rates", lambda device: {"fp32": 1e9, "bf16": 2e9})
@@ -388,7 +388,7 @@ def test_bench_busy_sets_both_ways_side_by_side(monkeypatch: pytest.MonkeyPatch,
     found = json.loads(file.read_text())
     assert found["median_wall_s"] == {"as it is": 7.0, "one thread": 5.0} and found["ratio"] == 7 / 5
     assert {"cpu", "cores", "load_average"} <= set(found["machine"]) and found["versions"]["torch"]
-    assert "1.40 (at most 1.5)" in capsys.readouterr().out
+    assert "1.40 (target: at most 1.5)" in capsys.readouterr().out
 
 
 def test_bench_busy_leaves_nobody_working(monkeypatch: pytest.MonkeyPatch):
