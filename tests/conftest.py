@@ -33,7 +33,7 @@ def is_scheduled_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def are_shapes_checked(request: pytest.FixtureRequest) -> None:
-    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in shapes.WHOLE_LINES)
+    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in shapes.WHOLE_LINES | shapes.LOOSE)
 
 
 # Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:
@@ -84,7 +84,10 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what belongs to the whole of a sweep alone."""
+    """Leaves out what belongs to the whole of a sweep alone; and refuses a test that reads ../shared and does not say so."""
+    for item in items:
+        if "shared_dir" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("shared"):
+            raise pytest.UsageError(f"{item.nodeid} reads ../shared; mark it with @pytest.mark.shared")
     if config.getoption("--all"):
         return
     cases: dict[str, list[pytest.Item]] = {}

@@ -18,6 +18,28 @@ WHOLE_LINES = {
     *("test_report_browser", "test_scaling", "test_step_encoder", "test_tools", "test_watch"),
 }
 """Modules in which nothing else is done."""
+LOOSE = {
+    *("test_accumulate", "test_fused", "test_mask_and_replace", "test_sampler", "test_text_states"),
+    *(
+        "test_data_prep",
+        "test_data_prep_damage",
+        "test_decoding",
+        "test_degrade",
+        "test_distributed",
+        "test_distribution",
+    ),
+    *("test_fuzz", "test_internvid", "test_msrvtt", "test_plain", "test_pretrained", "test_rate_browser"),
+    *(
+        "test_rate_media",
+        "test_real_clips",
+        "test_round_trip",
+        "test_shipped",
+        "test_strange_models",
+        "test_two_at_once",
+    ),
+    *("test_upstream", "test_video"),
+}
+"""Modules whose stand-ins have not been looked at yet: what they call is checked only by the tests of others. Shall shrink."""
 
 
 @contextmanager

@@ -163,8 +163,9 @@ class DiffusionStage(CodeStage):
         examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
-        ours = DiscreteSampler(self.denoiser, self.process, self.codec, self.config)
-        sampler = self.denoiser if self.config.baseline else ours
+        sampler = self.denoiser
+        if self.config.baseline is None:
+            sampler = DiscreteSampler(self.denoiser, self.process, self.codec, self.config)
         examples = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
         given = (sampler, self.codec, self.config)
         return (
