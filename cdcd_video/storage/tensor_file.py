@@ -38,7 +38,7 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"tensor {self.tensor} contains {self.value:g}, {self.reason}"
+        return f"tensor {self.tensor} holds {self.value:g}, {self.reason}"
 
 
 def find_fault(tensors: Mapping[str, Tensor], most: float = MOST) -> Fault | None:
