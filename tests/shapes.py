@@ -53,14 +53,18 @@ def unchecked() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
-def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Beartype, for which an int is a float too (PEP 484). Made at the first call: most functions see none in a test file."""
-    checked: Callable[..., Any] | None = None
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Beartype, for which an int is a float too (PEP 484). Made at the first call: most functions see none in a test file.
+
+    jaxtyping caches compiled modules under this name; also those outside its packages that a checked module imports, and
+    these without checks. Whoever adds a package in pyproject.toml gives this function another name, or they stay so.
+    """
+    made: Callable[..., Any] | None = None
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal checked
-        if checked is None:
-            checked = beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
-        return checked(*args, **kwargs)
+        nonlocal made
+        if made is None:
+            made = beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
+        return made(*args, **kwargs)
 
     return call
