@@ -19,7 +19,7 @@ WHOLE_LINES = {
 }
 """Modules in which nothing else is done."""
 LOOSE = {
-    *("test_accumulate", "test_fused", "test_mask_and_replace", "test_sampler", "test_text_states"),
+    *("test_accumulate", "test_text_states"),
     *(
         "test_data_prep",
         "test_data_prep_damage",
