@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,12 @@ def write(
         "questions": {name: {"kept": counted.get(name), "all": every[name]} for name in study.questions},
     }
     page = content | {"words": WORDS, "verdicts": [_verdict(study, content, name) for name in study.questions]}
-    filters = {"number": _number, "share": _percent, "between": _between, "plain": _plain}
+    filters: dict[str, Callable[..., Any]] = {
+        "number": _number,
+        "share": _percent,
+        "between": _between,
+        "plain": _plain,
+    }
     here = Path(__file__).parent
     files = {
         out: render(here / "report.html", page, filters),

@@ -46,7 +46,7 @@ def write(
       UserError: the place cannot be written.
     """
     cost = dict(cost or {}) | ({"seconds for the latent space": study.seconds} if study else {})
-    report = {"facts": facts, "settled": settled, "notes": notes, "cost": cost}
+    report: dict[str, Any] = {"facts": facts, "settled": settled, "notes": notes, "cost": cost}
     of_latents = study.scores if study else ()
     fragments = {"The latent space": latent_page.fragment(study, level=3)} if study else {}
     return [
