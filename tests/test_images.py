@@ -261,7 +261,7 @@ BAD_FILES = {
     "icon": (lambda folder: saved(folder / "a.ico"), "use PNG, JPEG"),
     "nothing is visible": (
         lambda folder: saved(folder / "a.png", alpha=0),
-        "a.png is transparent, so there is nothing",
+        "a.png is transparent, so nothing is visible",
     ),
     "pipe": (lambda folder: os.mkfifo(folder / "a.png") or folder / "a.png", "is a named pipe, not a file"),
     "zeros": (lambda folder: sparse(folder / "a.gif", b"GIF89a\1\0\1\0\0\0\0"), "too much data besides its image"),
