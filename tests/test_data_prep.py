@@ -527,7 +527,7 @@ def test_flipped_frames_are_reported_and_never_given(tmp_path):
     assert [row.file[7:12] for row in clips.rows] == ["00000", "00000", "00000", "00001", "00001"]
     assert np.array_equal(clips.frames(0, [0]), noise(0, 2)[:1])
     for read in (lambda: clips.frames(3, [0]), clips.check):
-        with pytest.raises(UserError, match="frames-00001.npy does not have the hash that it was written with"):
+        with pytest.raises(UserError, match="frames-00001.npy does not match its recorded hash"):
             read()
 
 
