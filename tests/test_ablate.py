@@ -330,7 +330,7 @@ def test_the_whole_of_it(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.M
         and "| truth |" in table
     )
     assert "Not finished" not in table
-    assert "frame frame: share" in table and "| none (2) |" in table.split("## training")[1]
+    assert "frame frame: share" in table and "| none (2) |" in table.split("## Training")[1]
     lines = json.loads((out / "table.json").read_text())
     right = [line for line in lines if line["metric"] == "does_right_thing"]
     assert {line["arm"] for line in right} == {"none", "both"} and all(

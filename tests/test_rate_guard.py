@@ -193,7 +193,7 @@ def test_a_study_is_a_plain_file_of_bounded_size(tmp_path: Path):
     path = tmp_path / "study.json"
     with open(path, "wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(UserError, match="larger than the 16 MiB"):
+    with pytest.raises(UserError, match="larger than the limit of 16 MiB"):
         open_study(tmp_path)
     path.write_text("[" * 100_000)
     with pytest.raises(UserError, match="is damaged at its beginning"):

@@ -49,13 +49,13 @@ def test_beyond_a_machine_the_network_counts_and_alone_nothing_is_sent():
     alone = share_of(WORK, SPEEDS, 1, "ddp")
     assert (alone.sent, alone.memory, alone.efficiency) == (0, 5 * 400 + 70 + 900, (1.0, 1.0))
     rows = scaling_estimate.table(WORK, SPEEDS, [1, 8])
-    assert len(rows) == 2 + 1 + 2 and rows[2].startswith("| 1 | 48 | alone |") and rows[3].startswith("| 8 | 6 | ddp |")
+    assert len(rows) == 2 + 1 + 2 and rows[2].startswith("| 1 | 48 | none |") and rows[3].startswith("| 8 | 6 | ddp |")
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused_before_anything_is_counted(monkeypatch):
     config = str(Path(scaling_estimate.__file__).parents[3] / "configs" / "tiny.yaml")
     monkeypatch.setattr("sys.argv", ["scaling", "--config", config, "--processes", "2", "7"])
-    with pytest.raises(UserError, match="cannot be dealt out to 7 processes; name divisors"):
+    with pytest.raises(UserError, match="cannot be divided among 7 processes; name divisors"):
         scaling_estimate.main()
 
 

@@ -26,7 +26,7 @@ _BETTER = {
     "higher": "higher is better",
     "lower": "lower is better",
     "one": "1 is right",
-    "real": "the true videos' value is right",
+    "real": "the value of true videos is right",
 }
 _COLOURS = ("#2f6fed", "#d9822b", "#2a9d6f", "#b04aa8", "#c0392b", "#6b7a8f")
 LEGEND = (

@@ -136,7 +136,7 @@ def targets(scratch: Path) -> list[Target]:
 def _check(items: Iterable[Item], root: Path) -> None:
     """What is taken stays in its folder, has a name that can be written down, and captions of one line of text."""
     for item in items:
-        json.dumps(item.told())
+        json.dumps(item.identity())
         if item.refusal is None:
             assert item.path.resolve().is_relative_to(root), f"{item.path} leaves {root}"
             for caption in item.captions:
