@@ -33,7 +33,7 @@ def is_scheduled_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def are_shapes_checked(request: pytest.FixtureRequest) -> None:
-    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in shapes.WHOLE_LINES | shapes.LOOSE)
+    jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in shapes.WHOLE_LINES)
 
 
 # Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:

@@ -148,7 +148,7 @@ def test_some_codes_are_spread_over_the_clips_of_a_split(tmp_path, small_blocks,
     middle = CodeCache(tmp_path / "cache", "split1")
     own = every[clips.lengths[:3].sum() :][: clips.lengths[3:6].sum()]
     assert len(middle) == 3 and torch.equal(middle.some_codes(most), own[:: -(-len(own) // most)])
-    with pytest.raises(UserError, match="no clips of the split 'test'; it has split0, split1, split2"):
+    with pytest.raises(UserError, match="no clips of the split 'test'; choose from split0, split1, split2"):
         CodeCache(tmp_path / "cache", "test")
 
 

@@ -537,7 +537,7 @@ def test_a_missing_folder_or_split_is_named(tmp_path):
     with writer(tmp_path / "out") as whole:
         write_all(whole, 0, 3)
         whole.finish()
-    with pytest.raises(UserError, match="'test'; it has train"):
+    with pytest.raises(UserError, match="'test'; its splits are: train"):
         StoredClips(tmp_path / "out", "test")
 
 

@@ -80,7 +80,9 @@ def test_the_split_of_the_table_is_kept(videos, tmp_path, kind):
     wanted = {"a": "train", "b": "train", "c": "val", "d": "val", "e": "val", "f": "test"}
     assert {name: row["split"] for name, row in found.items()} == {f"{n}.mp4": split for n, split in wanted.items()}
     assert "split is 'holdout'" in refused[f"line 8 of t.{kind}"]
-    assert "no split; --split-column ''" in refused[f"line 9 of t.{kind}"]
+    assert (
+        "its row has no split; give one, or ignore the column with --split-column ''" in refused[f"line 9 of t.{kind}"]
+    )
     assert "several splits: test, train" in refused["g.mp4"]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["splits"] == {"test": 1, "train": 2, "val": 3}

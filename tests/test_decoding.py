@@ -3,7 +3,7 @@
 import json
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -186,7 +186,7 @@ def test_a_header_that_was_left_behind_does_not_make_two_files(tmp_path):
 def test_a_frame_astray_is_left_out_and_shifts_nothing():
     def follow(*stamps):
         course = Course(lambda frame, step: Fraction(1), may_leap=True)
-        frames = [(SimpleNamespace(number=number), Fraction(stamp)) for number, stamp in enumerate(stamps)]
+        frames = [(Mock(av.VideoFrame, number=number), Fraction(stamp)) for number, stamp in enumerate(stamps)]
         return [(frame.number, float(time)) for frame, time in course.follow(frames)], course.is_broken
 
     assert follow(0, 1, 2, 3) == ([(0, 0), (1, 1), (2, 2), (3, 3)], False)

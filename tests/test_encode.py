@@ -130,7 +130,12 @@ def test_what_cannot_be_used_is_listed_and_stops_nothing(latents, videos):
     hostile = json.loads((videos / "hostile.json").read_text())
     reasons = {row["id"]: row["reason"] for row in lines(latents / "rejected.jsonl")}
     assert list(reasons) == hostile and all(reasons.values())
-    told = {"empty.mp4": "0 bytes", "one.mp4": "one frame", "../outside.mp4": "leaves", "nothing.mp4": "not exist"}
+    told = {
+        "empty.mp4": "0 bytes",
+        "one.mp4": "one frame",
+        "../outside.mp4": "points outside",
+        "nothing.mp4": "not exist",
+    }
     for name, reason in told.items():
         assert reason in reasons[name], reasons[name]
     assert len(lines(latents / "index.jsonl")) == NUM_CLIPS + 1
@@ -329,7 +334,7 @@ def test_a_dry_run_describes_the_latents(latents, tmp_path):
     assert f"({len(CodeCache(latents, 'train'))} clips)" in told and f"{len(cache.codes):,} frames of 32 codes" in told
     assert re.search(r"^  diffusion +4 +8 ", told, re.MULTILINE) and not re.search(r"^  codec +\d", told, re.MULTILINE)
     (note,) = look_at_data(of_latents(tmp_path / "nothing")).notes
-    assert note.startswith("the latents are not there: ")
+    assert note.startswith("the latents are missing: ")
 
 
 def test_what_needs_pixels_reports_it(latents):

@@ -147,7 +147,7 @@ def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: P
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (("--metrics", "pnsr"), "there is no metric 'pnsr'; there are sprites, psnr"),
+        (("--metrics", "pnsr"), "there is no metric 'pnsr'; choose from sprites, psnr"),
         (("--metrics", "lpips"), "lpips-alex needs alexnet-owt-7be5be79.pth"),
         (("--metrics", "fid", "--frame-network", "inception"), "inception needs weights-inception"),
         (("--metrics", "fvd", "--num-frames", 8), "videos of 8 frames hold no window of 16; set --num-frames"),
@@ -223,7 +223,7 @@ def test_true_weight_files_are_used_without_another_flag(
     code, out, err = run(*how)
     assert code == 0, err
     assert "features: fid inception, is inception, fvd i3d" in out
-    assert "note: videos of 16 frames hold one window of 16: no curve along the video for fvd;" in err
+    assert "note: videos of 16 frames hold one window of 16, so there is no curve along the video for fvd;" in err
     lines = lines_of(Path("out/eval/scores.jsonl"))
     for network, metrics in (("inception", ("fid", "is")), ("i3d", ("fvd",))):
         own = {(s["features"], s["features_sha256"]) for s in lines if s["metric"].startswith(metrics)}

@@ -279,7 +279,7 @@ def test_the_command_prints_a_line_for_every_strength(tiny_model, tmp_path, monk
     guidance.main()
     off, on = map(json.loads, capsys.readouterr().out.splitlines())
     assert (off["num_steps"], off["contrast"], on["contrast"]) == (2, 0, 50)
-    assert all(len(line[name]) == 4 for line in (off, on) for name in (*guidance.SHOWN, "obeyed"))
+    assert all(len(line[name]) == 4 for line in (off, on) for name in (*guidance.PRINTED, "obeyed"))
     assert off["clip_text"] != on["clip_text"]
     for strength, line in ((0, off), (50, on)):
         rows = map(json.loads, (tmp_path / f"steps-2-contrast-{strength}" / "scores.jsonl").read_text().splitlines())

@@ -469,7 +469,7 @@ def test_paths_can_be_hovered_and_the_page_fits_a_phone(found: latent_study.Late
         over = "new PointerEvent('pointerover', {bubbles: true})"
         tab.value(f"document.querySelector('.plane .model circle[data-f=\"2\"]').dispatchEvent({over})")
         said = tab.value("document.querySelector('.latents .read').textContent")
-        assert said.startswith("drawn: the ") and said.endswith(", frame 2")
+        assert said.startswith("sampled: the ") and said.endswith(", frame 2")
         tab.value("document.querySelector('.latents input[value=real]').click()")
         assert tab.value("getComputedStyle(document.querySelector('.plane .real')).display") == "none"
         assert tab.complaints() == []
@@ -490,6 +490,6 @@ def test_the_command_writes_page_and_scores_and_says_what_is_wrong(
     assert "caption_silhouette" in capsys.readouterr().out
     facts = json.loads((tmp_path / "latents.json").read_text())
     assert facts["num_images"] == 2 and len(facts["model_sha256"]) == 64 and facts["scores"]
-    assert "Any frame rate" in (tmp_path / "latents.html").read_text()
+    assert "Frame-rate doubling" in (tmp_path / "latents.html").read_text()
     monkeypatch.setattr("sys.argv", [*command, "--num-images", "1"])
     assert exit_code(tool.main) == 2 and "at least 2" in capsys.readouterr().err

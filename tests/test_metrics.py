@@ -305,9 +305,11 @@ def test_halves_scatter_as_whole_sets_do():
         low, high = around(values.mean(keepdims=True), halves)
         covered.append(low[0] <= 5 <= high[0])
     assert 0.85 <= np.mean(covered) <= 1
-    first, again, other = (over_halves(lambda a, b: np.r_[a.sum(), b.sum()], (9, 30), seed, 5) for seed in (1, 1, 2))
+    first, again, other = (
+        over_halves(lambda a, b: np.r_[a.sum(), b.sum()].astype(float), (9, 30), seed, 5) for seed in (1, 1, 2)
+    )
     assert (first == again).all() and (first != other).any()
-    few = over_halves(lambda kept: kept[:1], (7,), 0, 5)
+    few = over_halves(lambda kept: kept[:1].astype(float), (7,), 0, 5)
     assert len(few) == 0 and np.isnan(around(np.ones(3), few)).all()
 
 

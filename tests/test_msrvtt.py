@@ -449,7 +449,7 @@ def test_copies_of_one_file_must_be_equal(tmp_path):
     zipped(folder / "z.zip", {TEST: (folder / TEST).read_bytes()})
     assert find_files([folder]).annotations[1] == Packed(folder / TEST)  # plain before packed
     zipped(folder / "z.zip", {TEST: annotation([], [])})
-    with pytest.raises(UserError, match="two different test_videodatainfo.json"):
+    with pytest.raises(UserError, match="two different files test_videodatainfo.json"):
         find_files([folder])
 
 

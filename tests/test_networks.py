@@ -293,7 +293,7 @@ def test_the_tool_lists_and_refuses(weights_folder, monkeypatch, capsys):
     listed = capsys.readouterr().out
     assert all(wanted.sha256 in listed for wanted in feature_weights.WEIGHTS.values())
     monkeypatch.setattr(sys, "argv", ["weights", "get", "resnet"])
-    assert exit_code(tool.main) == 2 and "there are inception, i3d" in capsys.readouterr().err
+    assert exit_code(tool.main) == 2 and "choose from inception, i3d" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------- networks

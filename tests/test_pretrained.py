@@ -610,7 +610,7 @@ def test_the_command_writes_one_and_refuses_what_it_cannot(tmp_path, monkeypatch
     assert "random weights (seed 4) in the shape of tiny" in capsys.readouterr().out
     (tmp_path / "words.gz").write_bytes(b"nothing")
     for words, sentence in (
-        (["tiny", "--out", str(tmp_path / "made")], "exists already"),
+        (["tiny", "--out", str(tmp_path / "made")], "made exists; name another folder"),
         (["huge", "--out", str(tmp_path / "new")], "there is no architecture 'huge'"),
         (
             [

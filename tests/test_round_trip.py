@@ -8,11 +8,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from shapes import as_without_checks
 
 from cdcd_video import ImageToVideo, SamplingWarning
 from cdcd_video.data.images import fit
@@ -20,6 +21,8 @@ from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.evaluation import from_model
+from cdcd_video.metrics.eval_dataset import SceneDataset
+from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.model import SHIPPED, folder_digest
 from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.tools import round_trip as command
@@ -99,7 +102,8 @@ def test_frames_of_another_world_are_reported(pipe: ImageToVideo, made: Callable
     assert (found < pipe.model.least_db).mean() >= share
 
 
-def test_a_call_warns_once_and_names_the_way_out(pipe: ImageToVideo):
+def test_a_call_warns_once_and_names_the_way_out(pipe: ImageToVideo, monkeypatch: pytest.MonkeyPatch):
+    as_without_checks(monkeypatch, ImageToVideo, "__call__", "_begin")
     with pytest.warns(SamplingWarning, match=r"starting frame is unlike .*docs/data\.md") as told:
         pipe(photograph(0), CAPTION, num_frames=1)
     assert len(told) == 1 and told[0].filename == __file__
@@ -107,13 +111,13 @@ def test_a_call_warns_once_and_names_the_way_out(pipe: ImageToVideo):
 
 def test_an_evaluation_reports_in_one_sentence_how_many(pipe: ImageToVideo):
     starts = [photograph(0), own(0), painting(0)]
-    dataset = SimpleNamespace(eval_videos=starts, real_video=lambda number, size_px: starts[number][None])
-    (told,) = from_model._other_world(pipe, SimpleNamespace(data="clips"), dataset)
+    dataset = Mock(SceneDataset, eval_videos=starts, real_video=lambda number, size_px: starts[number][None])
+    (told,) = from_model._other_world(pipe, Protocol(data="clips"), dataset)
     assert told.startswith("2 of the first 3 starting frames are unlike")
-    assert from_model._other_world(pipe, SimpleNamespace(data="sprites"), dataset) == []
+    assert from_model._other_world(pipe, Protocol(data="sprites"), dataset) == []
     dataset.eval_videos = starts[1:2]
     starts.insert(0, own(1))
-    assert from_model._other_world(pipe, SimpleNamespace(data="clips"), dataset) == []
+    assert from_model._other_world(pipe, Protocol(data="clips"), dataset) == []
 
 
 # ------------------------------------------------------------------------------------------------------ the figure

@@ -251,7 +251,7 @@ def test_missing_weights_are_one_sentence_with_the_way_out(monkeypatch, tmp_path
     monkeypatch.setenv(feature_weights.FOLDER_VARIABLE, str(tmp_path))
     named = RULE.settled(frame_network="inception", video_network="i3d", window=16, num_frames=16)
     for metric, words in (
-        ("fid", f"inception needs weights-inception.* in {tmp_path}.*sprites-frame does without"),
+        ("fid", f"inception needs weights-inception.* in {tmp_path}.*sprites-frame needs no download"),
         ("fvd", "i3d needs i3d_pretrained_400.pt"),
         ("cd_fvd", "videomae needs config.json and model.safetensors"),
         ("lpips", "lpips-alex needs alexnet-owt-7be5be79.pth .244 MB, sha256 7be5be79"),
@@ -271,7 +271,7 @@ def test_a_network_that_cannot_do_it_is_told_at_once(monkeypatch):
     )
     for metric, frame_network, words in (
         ("is", "silent", "is needs a classifier, and silent has no classes"),
-        ("fid", "changes", "changes sees videos, and fid is about frames"),
+        ("fid", "changes", "changes takes videos, but fid is computed on frames"),
     ):
         with pytest.raises(UserError, match=words):
             feature_extractors.load([metric], RULE.settled(frame_network=frame_network))

@@ -52,11 +52,11 @@ def test_what_may_be_read_has_an_end(tmp_path: Path):
     file = tmp_path / "a.json"
     file.write_bytes(b"x" * 10)
     assert len(read_small(file, limit=10)) == 10
-    with pytest.raises(Unreadable, match="larger than the 0.00879 KiB"):
+    with pytest.raises(Unreadable, match="larger than the limit of 0.00879 KiB"):
         read_small(file, limit=9)
     with file.open("wb") as sparse:
         sparse.truncate(1 << 40)
-    with pytest.raises(Unreadable, match="larger than the 1 MiB"):
+    with pytest.raises(Unreadable, match="larger than the limit of 1 MiB"):
         read_small(file)
 
 
@@ -197,7 +197,7 @@ def test_json_is_read_to_its_kind_and_never_nested_without_an_end(tmp_path: Path
     file.write_text("[1]")
     assert read_small_json(file, kind=list) == [1]
     for content, why in (
-        (b"[1]", "holds no dict"),
+        (b"[1]", "is not a dict"),
         (b"{", "is damaged"),
         (b"\xff", "is damaged"),
         (b'{"a":' + b"[" * 200_000, "is damaged"),

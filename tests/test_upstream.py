@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shapes import unchecked
 
 from cdcd_video.errors import UserError
 from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, TREES, Upstream, tree_hash
@@ -125,7 +126,8 @@ def test_randomness_is_a_stream_of_its_own_and_pythons(upstream: Upstream):
     expected = list(range(20))
     random.shuffle(expected)
     state = random.getstate()
-    assert upstream.symbols(DIFFUSION, ["dealt"], seed=3)["dealt"](20) == expected
+    with unchecked():  # a check looks at items that it picks by the module's generator
+        assert upstream.symbols(DIFFUSION, ["dealt"], seed=3)["dealt"](20) == expected
     assert random.getstate() == state
 
 

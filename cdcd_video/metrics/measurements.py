@@ -71,7 +71,7 @@ class MeasuredVideo:
         return self.tools.clip.encode_image(self.frames)
 
     @functools.cached_property
-    def optical_flow(self) -> Float[np.ndarray, "T H W 2"]:
+    def optical_flow(self) -> motion.Flow:
         """Optical flow from frame to frame; computed once."""
         return motion.flow(self.frames)
 

@@ -28,7 +28,7 @@ SPRITES, TABLE = "sprites", "table"
 
 
 class Protocol(Section):
-    """One ruler. What is null or `auto` is settled by the data, the model and the weights at hand before it is hashed."""
+    """An evaluation protocol. What is null or `auto` is settled by the data, the model and the weights before it is hashed."""
 
     data: str = SPRITES
     """sprites, a folder made by python -m data_prep, or table: the true videos in the table of --videos"""

@@ -140,7 +140,7 @@ class _Curve:
     """A metric of one system: over all places that count, then at each place; of the whole set and of halves."""
 
     values: Float[np.ndarray, " P"]
-    halves: Float[np.ndarray, "R P"]
+    halves: Float[np.ndarray, "R _"]
     counted: list[int]
     """Places along the video that count."""
     n: int

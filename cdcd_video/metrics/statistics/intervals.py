@@ -63,7 +63,7 @@ def resampled_ratios(
 
 def over_halves(
     statistic: Callable[..., Float[np.ndarray, " T"]], sizes: tuple[int, ...], seed: int, num_halves: int
-) -> Float[np.ndarray, "R T"]:
+) -> Float[np.ndarray, "R _"]:
     """Statistics of sets of videos over random halves of each set, sampled without replacement.
 
     For a statistic that is nearly linear in the samples, halves vary around their mean as whole sets do around theirs (Politis
@@ -87,7 +87,7 @@ def over_halves(
 
 
 def around(
-    value: Float[np.ndarray, " T"], halves: Float[np.ndarray, "R T"]
+    value: Float[np.ndarray, " T"], halves: Float[np.ndarray, "R _"]
 ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """The ends of intervals around values of whole sets, from the deviations of halves from their mean."""
     if not len(halves):
