@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all lint types smoke audit clean
+.PHONY: help setup demo check mathematics test test-all lint types smoke audit clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -28,8 +28,12 @@ setup: $(READY)  ## .venv with everything that is needed
 demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> draw -> evaluate round; about five minutes
 	@$(RUN) -m cdcd_video.demo
 
-check: lint types  ## what to run between two edits, under a minute: style, types, the mathematics' tests and the rules of the house
-	@$(RUN) -m pytest $(addprefix tests/test_,$(addsuffix .py,$(CHECKED))) --deselect tests/test_house.py::test_ruff_is_content $(ARGS)
+check: lint  ## what to run between two edits, under a minute: style, types beside the mathematics' tests, the rules of the house
+	@$(MAKE) --no-print-directory -j2 types mathematics
+
+mathematics: $(READY)
+	@$(RUN) -m pytest $(addprefix tests/test_,$(addsuffix .py,$(CHECKED))) \
+	  $(addprefix --deselect tests/test_house.py::test_,ruff_is_content every_import_is_installed) $(ARGS)
 
 test: $(READY)  ## the test-suite; some of it: make test ARGS="tests/test_house.py -k layers"
 	@$(RUN) -m pytest $(ARGS)
