@@ -24,7 +24,7 @@ from cdcd_video.records import LossTerms
 PIXELS = np.random.Generator(np.random.Philox(key=0)).integers(0, 256, (2, 4, 8, 8, 3), dtype=np.uint8)
 
 
-class Shown(Toy):
+class Decoded(Toy):
     """Has pictures, and pays by group."""
 
     def objective(self, batch, generator):
@@ -57,8 +57,8 @@ def watched(tmp_path_factory) -> Path:
 
     out = tmp_path_factory.mktemp("watched")
     with pytest.raises(RuntimeError):
-        go(out, Shown(crash), watch=["tensorboard"])
-    go(out, Shown(), watch=["tensorboard"])
+        go(out, Decoded(crash), watch=["tensorboard"])
+    go(out, Decoded(), watch=["tensorboard"])
     return out
 
 
@@ -196,7 +196,7 @@ def test_others_get_the_same_lines(whole, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, library)
     monkeypatch.setenv(f"{name.upper()}_PROJECT", "mine")
     out = tmp_path / "run"
-    go(out, Shown(), watch=[name], num_steps=10)
+    go(out, Decoded(), watch=[name], num_steps=10)
     first = library.told[0][1]
     assert first["project"] == "mine"
     assert first["resume"] == "allow"
@@ -207,7 +207,7 @@ def test_others_get_the_same_lines(whole, tmp_path, monkeypatch, name):
     assert logged[-1] == ("log", 10, {"samples": "picture toy-00000010.png"})
     assert library.told[-1] == ("finish",)
     before = len(library.told)
-    go(out, Shown(), watch=[name], num_steps=20)
+    go(out, Decoded(), watch=[name], num_steps=20)
     again = library.told[before][1]
     key = "id" if name == "wandb" else "name"
     assert again[key] == first[key], "a run that is taken up goes on in the same chart"

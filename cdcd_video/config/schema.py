@@ -53,8 +53,12 @@ class SpritesData(Section):
     """Share of clips with two objects (where `max_objects` is 2)."""
     motions: tuple[str, ...] | None = None
     """Motion words to use; None for all."""
-    backgrounds: tuple[str, ...] | None = None
-    """Kinds of background to use; None for all."""
+    backgrounds: tuple[str, ...] | str | None = None
+    """Kinds of background to use; None for all. In the world v2 also a folder of pictures, which are used beside all kinds."""
+    world: Literal["v1", "v2"] = "v1"
+    """v2: grounds from black to white, outlines, unsteady contours, shades of the colours. v1: the first world, frozen."""
+    frame_times: Literal["even", "uneven"] = "even"
+    """Of the training clips. uneven: instants at random, close together and far apart, so that any frame rate is learned."""
     scene_seed: int = 0
     """Seed of the scenes; separate from the training seed, so that two runs can share the data."""
 
@@ -362,13 +366,17 @@ class DiffusionConfig(Section):
 
 
 class TrainConfig(Section):
-    """One stage's optimisation. AdamW (Loshchilov & Hutter 2019), cosine schedule, exponential average of the weights."""
+    """One stage's optimisation: AdamW or Muon, a cosine schedule, and an exponential average of the weights."""
 
     num_steps: Count = 1000
     batch_size: Annotated[int, Field(ge=2)] = 32
     accumulate: Count = 1
     """Batches whose gradients are averaged into one step. Losses that are means behave as with one larger batch;
     contrastive terms still have the negatives of one small batch only."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices inside stacks of layers, AdamW for the rest."""
+    muon_ratio: Positive = 1.0
+    """Learning rate of Muon's matrices, as a multiple of `learning_rate`."""
     learning_rate: Positive = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     final_lr_ratio: Share = 0.02
@@ -399,6 +407,9 @@ class RefineConfig(DenoiserTrainConfig):
 
     own_share: Share = 0.5
     """Share of examples whose source frame the model sampled itself, from the frame before."""
+    generations: Annotated[int, Field(ge=1, le=8)] = 1
+    """From step to step 1, 2, ... up to this many frames that the model samples itself, one from the other, before the
+    source: as deep as in a roll-out. Baselines sample one."""
 
 
 class TrainStages(Section):

@@ -10,6 +10,7 @@ A cache is a folder of plain arrays. Clips lie one after another, in the order i
 | `captions.npy` | int64, a row per caption: its words, and a number that equal sentences share |
 | `clips.npy` | int32, a row per clip: its frames, captions, cuts, and the number of its split in the manifest |
 | `cuts.npy` | int32, first frames of the shots after a clip's first one |
+| `times.npy` | float32, seconds of every frame from its clip's first; only where they are not evenly apart |
 | `index.jsonl` | a line per clip: id, split, source, frames, captions, cuts; for people, training does not read it |
 | `rejected.jsonl` | a line per clip that was refused, with the reason |
 | `space.safetensors` | what codes mean: the quantiser and the codec's `embed` head, in 16 bits |
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cdcd_video.data.shots import Shots
@@ -41,9 +42,12 @@ from cdcd_video.storage.small_file import Missing, read_small
 from cdcd_video.storage.verified_files import is_known, require
 
 FORMAT, VERSION = "cdcd_video latents", 2
+TIMED_VERSION = 3
+"""Of a cache that holds the times of its frames, which readers of version 2 would not look for."""
 MANIFEST, INDEX, REJECTED, SPACE = "manifest.json", "index.jsonl", "rejected.jsonl", "space.safetensors"
 _SCANNED_BYTES = 1 << 24
 ARRAYS = ("codes", "words", "embeddings", "captions", "clips", "cuts")
+TIMES = "times"
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class CachePlan:
       max_frames: frames of each clip that are encoded, from its first; None for all.
       codec: the codec's section of its config.
       recipe: what else decides which clips come out; plain JSON values.
+      is_timed: whether frames are not evenly apart, and their times are kept.
     """
 
     codes: str
@@ -81,10 +86,18 @@ class CachePlan:
     max_frames: int | None
     codec: dict[str, Any]
     recipe: dict[str, Any]
+    is_timed: bool = False
 
     def values(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        return json.loads(json.dumps({"version": VERSION, **asdict(self)}))
+        values = asdict(self)
+        version = TIMED_VERSION if values.pop("is_timed") else VERSION
+        return json.loads(json.dumps({"version": version, **values}))
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays that it holds."""
+        return (*ARRAYS, TIMES) if self.is_timed else ARRAYS
 
     def check(self, other: dict[str, Any], where: Path, way_out: str) -> None:
         """Refuses a cache, or the beginning of one, that was made by another plan.
@@ -129,13 +142,18 @@ class CodeCache:
         has been changed since it was written.
     """
 
+    _times: np.ndarray | None = None
+    """Seconds of every frame from its clip's first, where frames are not evenly apart."""
+
     def __init__(self, folder: Path, split: str | None = None, *, trusted: bool = False):
         self.folder, self.manifest = folder, read_manifest(folder)
-        arrays = {name: self._open(name) for name in ARRAYS}
+        self._names = arrays_of(self.manifest["plan"])
+        arrays = {name: self._open(name) for name in self._names}
         if not _are_sound(arrays, len(self.manifest["splits"])):
             raise UserError(f"the arrays of {folder} do not fit together; encode the clips again")
         self._check(arrays["codes"], trusted)
         self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
+        self._times = arrays.get(TIMES)
         self.fps: float = self.manifest["plan"]["fps"]
         frames, captions, cuts, splits = arrays["clips"].T.astype(np.int64)
         chosen = np.arange(len(frames))
@@ -167,6 +185,13 @@ class CodeCache:
         """Codes of one frame of each of several clips."""
         return torch.from_numpy(self.codes[self.offsets[clip] + frame].astype(np.int64))
 
+    def seconds(self, clip: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> Float[Tensor, "B"]:
+        """Time from one frame to another of each of several clips."""
+        if self._times is None:
+            return torch.from_numpy((later - earlier) / self.fps).float()
+        begin = self.offsets[clip]
+        return torch.from_numpy(self._times[begin + later] - self._times[begin + earlier])
+
     def some_codes(self, most: int) -> Int[Tensor, "M N"]:
         """Codes of at most this many frames, evenly spread over all clips."""
         before = _begins(self.lengths)
@@ -189,7 +214,7 @@ class CodeCache:
 
     def _check(self, codes: np.ndarray, trusted: bool) -> None:
         """Checks the hashes of all files that training reads, and that the codes are in range."""
-        for name in (*(f"{name}.npy" for name in ARRAYS), SPACE):
+        for name in (*(f"{name}.npy" for name in self._names), SPACE):
             path, sha256 = self.folder / name, self.manifest["files"][name]["sha256"]
             if trusted or is_known(path, sha256):
                 continue
@@ -227,7 +252,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         is_ours = False
     if not is_ours or not isinstance(facts.get("plan"), dict):
         raise UserError(f"{path} does not belong to a cache of latents, or is damaged; encode the clips again")
-    if facts["plan"].get("version") != VERSION:
+    if facts["plan"].get("version") not in (VERSION, TIMED_VERSION):
         version = facts["plan"].get("version")
         raise UserError(
             f"the cache {folder} has version {version}, but this one reads {VERSION}; encode the clips again"
@@ -235,6 +260,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not _is_whole(facts):
         raise UserError(f"{path} does not belong to a cache of latents, or is damaged; encode the clips again")
     return facts
+
+
+def arrays_of(plan: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the arrays of a cache, by the plan in its manifest."""
+    return (*ARRAYS, TIMES) if plan["version"] == TIMED_VERSION else ARRAYS
 
 
 def _is_whole(facts: dict[str, Any]) -> bool:
@@ -253,7 +283,7 @@ def _is_whole(facts: dict[str, Any]) -> bool:
             isinstance(files.get(name), dict)
             and type(files[name].get("bytes")) is int
             and isinstance(files[name].get("sha256"), str)
-            for name in (*(f"{name}.npy" for name in ARRAYS), SPACE)
+            for name in (*(f"{name}.npy" for name in arrays_of(plan)), SPACE)
         )
     )
 
@@ -268,6 +298,9 @@ def _are_sound(arrays: dict[str, np.ndarray], num_splits: int) -> bool:
     if len(shapes["cuts"]) != 1 or [name for name in ARRAYS if whole[name]] != ["codes", "captions", "clips", "cuts"]:
         return False
     if not all(arrays[name].dtype.kind == "f" for name in ("words", "embeddings")):
+        return False
+    times = arrays.get(TIMES)
+    if times is not None and not (times.dtype.kind == "f" and times.shape == shapes["codes"][:1]):
         return False
     counts, num_words = arrays["clips"].astype(np.int64), arrays["captions"][:, 0].astype(np.int64)
     held = [shapes["codes"][0], shapes["captions"][0], shapes["cuts"][0]]

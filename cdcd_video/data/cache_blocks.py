@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float64, Int, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from cdcd_video.data.cache import CachePlan
-from cdcd_video.data.store import Clips, StoredClips
+from cdcd_video.data.cache import TIMES, CachePlan
+from cdcd_video.data.store import Clips, StoredClips, TimedClips
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
 
@@ -39,6 +39,8 @@ class LoadedClip:
     cuts: tuple[int, ...]
     frames: UInt8[np.ndarray, "F S S 3"]
     about: Mapping[str, object] = field(default_factory=dict)
+    times_s: Float64[np.ndarray, " F"] | None = None
+    """Where frames are not evenly apart: seconds of each from the first."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def loaded_clips(
             captions=tuple(clips.captions(clip)),
             cuts=tuple(cut for cut in clips.cuts(clip) if cut < length),
             frames=clips.frames(clip, range(length)),
+            times_s=clips.times_s(clip)[:length] if isinstance(clips, TimedClips) else None,
             **about,
         )
 
@@ -109,6 +112,7 @@ def encode_block(entries: Iterable[LoadedClip | Refused], encoder: Encoder, plan
     index: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
     codes = [np.zeros((0, plan.num_tokens), code_type(plan.num_codes))]
+    times = [np.zeros(0, np.float32)]
     for entry in entries:
         if isinstance(entry, Refused):
             rejected.append(asdict(entry))
@@ -117,6 +121,9 @@ def encode_block(entries: Iterable[LoadedClip | Refused], encoder: Encoder, plan
             frames = torch.from_numpy(np.ascontiguousarray(entry.frames[begin : begin + _ENCODED_FRAMES]))
             encoded = encoder.encode(frames.permute(0, 3, 1, 2).float().div(255))
             codes.append(encoded.cpu().numpy().astype(codes[0].dtype))
+        if plan.is_timed:
+            assert entry.times_s is not None, "a cache of uneven times is made of clips that tell theirs"
+            times.append(entry.times_s.astype(np.float32))
         row = {"id": entry.id, "split": entry.split, "source": entry.source, "num_frames": len(entry.frames)}
         about = {"about": dict(entry.about)} if entry.about else {}
         index.append({**row, "captions": list(entry.captions), "cuts": list(entry.cuts), **about})
@@ -127,6 +134,7 @@ def encode_block(entries: Iterable[LoadedClip | Refused], encoder: Encoder, plan
         **_read(captions, encoder, plan),
         "clips": np.array(sizes, np.int32).reshape(-1, 3),
         "cuts": np.array([cut for row in index for cut in row["cuts"]], np.int32),
+        **({TIMES: np.concatenate(times)} if plan.is_timed else {}),
     }
     return Block(arrays, index, rejected)
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from cdcd_video.data.cache import ARRAYS, FORMAT, INDEX, MANIFEST, REJECTED, SPACE, CachePlan, read_manifest
+from cdcd_video.data.cache import FORMAT, INDEX, MANIFEST, REJECTED, SPACE, CachePlan, read_manifest
 from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Block, BlockFile, Encoder, encode_block, loaded_clips, pack
 from cdcd_video.data.store import Clips
 from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
@@ -160,11 +160,11 @@ class CacheWriter:
                 f"none of {self.plan.num_items} clips could be used; for the reasons see {self.part / REJECTED}"
             )
         known = sorted(splits)
-        for name in ARRAYS:
+        for name in self.plan.arrays:
             parts = (_with_split(block, known) if name == "clips" else block.array(name) for block in self._blocks())
             _write_array(own / f"{name}.npy", parts, rows_of[name])
         (own / SPACE).write_bytes(self.space)
-        names = sorted([*(f"{name}.npy" for name in ARRAYS), INDEX, REJECTED, SPACE])
+        names = sorted([*(f"{name}.npy" for name in self.plan.arrays), INDEX, REJECTED, SPACE])
         manifest = {
             "format": FORMAT,
             "plan": self.plan.values(),

@@ -116,13 +116,19 @@ def _room(sprite: SpriteObject) -> tuple[np.ndarray, np.ndarray]:
     return np.array([left, up]), np.array([VIEW_PX - right, VIEW_PX - down])
 
 
-def start_room(sprite: SpriteObject, world: World) -> tuple[np.ndarray, np.ndarray]:
-    """The least and greatest start (x, y) from which the motion stays in view; empty where least exceeds greatest."""
+def start_room(sprite: SpriteObject, world: World, free_share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The least and greatest start (x, y) from which the motion stays in view; empty where least exceeds greatest.
+
+    Args:
+      sprite: what moves.
+      world: its window is how long a straight move is free of the edges, at most `FREE_SECONDS`.
+      free_share: share of that time, where a move may end at an edge earlier.
+    """
     low, high = _room(sprite)
     before, after = np.zeros(2), np.zeros(2)  # how far the path goes to smaller and to greater coordinates
     if sprite.motion in DIRECTIONS:
         seconds = min((world.num_frames - 1) / world.fps, FREE_SECONDS)
-        travel = SPEED_PX_S[sprite.adverb] * seconds * np.array(DIRECTIONS[sprite.motion])
+        travel = free_share * SPEED_PX_S[sprite.adverb] * seconds * np.array(DIRECTIONS[sprite.motion])
         before, after = np.maximum(-travel, 0.0), np.maximum(travel, 0.0)
     elif sprite.motion in BOUNCES:
         before = after = SWING_PX * np.abs(BOUNCES[sprite.motion])

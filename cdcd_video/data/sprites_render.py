@@ -5,12 +5,12 @@ of the picture. Only a crop around each object is computed, for all frames of a 
 works; the scene's own unit is the 64x64 view.
 """
 
-import functools
 import math
 import time
 
 import numpy as np
 
+from cdcd_video.data.sprites_grounds import ground
 from cdcd_video.data.sprites_motion import truth
 from cdcd_video.data.sprites_sampling import sample_scene
 from cdcd_video.data.sprites_scene import (
@@ -21,10 +21,11 @@ from cdcd_video.data.sprites_scene import (
     TRIANGLE_CIRCUMRADIUS,
     VIEW_PX,
     Background,
+    Look,
     Scene,
+    SpriteObject,
     World,
 )
-from cdcd_video.data.sprites_words import COLOURS
 
 _EDGE_PX = 1.5  # an anti-aliased edge reaches this far beyond the shape's circumscribed circle
 
@@ -42,26 +43,42 @@ def render(scene: Scene, times_s: np.ndarray, size_px: int = VIEW_PX) -> np.ndar
     """
     known = truth(scene, times_s)
     scale = size_px / VIEW_PX
-    background = _background(scene.background, size_px)
+    background = ground(scene.background, size_px)
     frames = np.repeat((background + 0.5).astype(np.uint8)[None], known.radii.shape[1], axis=0)
     for place, sprite in enumerate(scene.objects):
-        colour = np.array(COLOURS[sprite.colour], dtype=np.float32)
-        crops, corners = _crops(
-            sprite.shape, known.centres[place] * scale, known.radii[place] * scale, known.angles_rad[place]
+        radii = known.radii[place] * scale
+        outside, corners = _signed_distances(
+            sprite.shape, known.centres[place] * scale, radii, known.angles_rad[place], sprite.look
         )
-        for frame, crop, corner in zip(frames, crops, corners, strict=True):
-            under, alpha = _overlap(frame, crop, corner)
-            under[:] = (under + alpha[..., None] * (colour - under) + 0.5).astype(np.uint8)
+        for frame, distance, corner, radius in zip(frames, outside, corners, radii, strict=True):
+            under, away = _overlap(frame, distance, corner)
+            colour = _area_colour(sprite, away, float(radius))
+            under[:] = (under + _coverage(away)[..., None] * (colour - under) + 0.5).astype(np.uint8)
     return frames
+
+
+def _area_colour(sprite: SpriteObject, outside: np.ndarray, radius: float) -> np.ndarray:
+    """What covers the ground within the contour: the object's colour and, where it has one, its outline; (3,) or (h, w, 3)."""
+    look = sprite.look
+    if look is None or not look.outline_px:
+        return sprite.rgb
+    outline = np.array(look.outline_rgb, dtype=np.float32)
+    inner = _coverage(outside + np.float32(look.outline_px * radius / sprite.radius))
+    return outline + inner[..., None] * (sprite.rgb - outline)
 
 
 def render_background(background: Background, size_px: int = VIEW_PX) -> np.ndarray:
     """The scene without its objects, uint8 (size_px, size_px, 3): the very bytes `render` leaves uncovered."""
-    return (_background(background, size_px) + 0.5).astype(np.uint8)
+    return (ground(background, size_px) + 0.5).astype(np.uint8)
 
 
 def render_object_mask(
-    shape: str, centres: np.ndarray, radii: np.ndarray, angles_rad: np.ndarray, size_px: int = VIEW_PX
+    shape: str,
+    centres: np.ndarray,
+    radii: np.ndarray,
+    angles_rad: np.ndarray,
+    size_px: int = VIEW_PX,
+    look: Look | None = None,
 ) -> np.ndarray:
     """Coverage of every pixel by one object, whatever else is in the scene.
 
@@ -71,18 +88,19 @@ def render_object_mask(
       radii: (F,) nominal radii in px of the view.
       angles_rad: (F,), clockwise; 0 is upright.
       size_px: height and width of the pictures.
+      look: how the object is drawn; its outline belongs to it.
 
     Returns:
       float32 (F, size_px, size_px) in 0..1.
     """
     scale = size_px / VIEW_PX
-    crops, corners = _crops(
-        shape, np.asarray(centres, float) * scale, np.asarray(radii, float) * scale, np.asarray(angles_rad, float)
+    outside, corners = _signed_distances(
+        shape, np.asarray(centres, float) * scale, np.asarray(radii, float) * scale, np.asarray(angles_rad, float), look
     )
-    masks = np.zeros((len(crops), size_px, size_px), dtype=np.float32)
-    for mask, crop, corner in zip(masks, crops, corners, strict=True):
-        under, alpha = _overlap(mask, crop, corner)
-        under[:] = alpha
+    masks = np.zeros((len(outside), size_px, size_px), dtype=np.float32)
+    for mask, distance, corner in zip(masks, outside, corners, strict=True):
+        under, away = _overlap(mask, distance, corner)
+        under[:] = _coverage(away)
     return masks
 
 
@@ -100,19 +118,44 @@ def frames_per_second(num_clips: int = 100, num_frames: int = 16, size_px: int =
 # Shapes -----------------------------------------------------------------------------------------------------------
 
 
-def _crops(
-    shape: str, centres: np.ndarray, radii: np.ndarray, angles: np.ndarray
+def _signed_distances(
+    shape: str, centres: np.ndarray, radii: np.ndarray, angles: np.ndarray, look: Look | None
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Coverage in square crops that hold the whole object: float32 (F, P, P) and each crop's (left, top) pixel."""
-    reach = math.ceil(OUTER_RADIUS[shape] * float(radii.max()) + _EDGE_PX)
+    """Distance outside the contour in square crops that hold the whole object, px: float32 (F, P, P) and each (left, top)."""
+    wobble = look.wobble if look else 0.0
+    reach = math.ceil((OUTER_RADIUS[shape] + wobble) * float(radii.max()) + _EDGE_PX)
     corners = np.floor(centres).astype(int) - reach
     pixels = corners[:, :, None] + np.arange(2 * reach + 1) + 0.5 - centres[:, :, None]  # (F, 2, P)
     x, y = pixels[:, 0, None, :].astype(np.float32), pixels[:, 1, :, None].astype(np.float32)
     if angles.any():
         cosine, sine = (turn(angles).astype(np.float32)[:, None, None] for turn in (np.cos, np.sin))
         x, y = cosine * x + sine * y, cosine * y - sine * x
-    outside = _SIGNED_DISTANCES[shape](x, y, radii.astype(np.float32)[:, None, None])
-    return np.clip(0.5 - outside, 0.0, 1.0), [(int(left), int(top)) for left, top in corners]
+    radius = radii.astype(np.float32)[:, None, None]
+    outside = _SIGNED_DISTANCES[shape](x, y, radius)
+    if look is not None and wobble:
+        outside = outside - np.float32(wobble) * radius * _deviation(look.seed, x, y)
+    return outside, [(int(left), int(top)) for left, top in corners]
+
+
+def _coverage(outside: np.ndarray) -> np.ndarray:
+    """How much of a pixel lies within a contour, by the distance of its centre from it."""
+    return np.clip(0.5 - outside, 0.0, 1.0)
+
+
+def _deviation(seed: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far an unsteady hand draws outside the contour in each direction, within -1..1: waves around the centre."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    shares = rng.dirichlet(np.ones(len(_DEVIATION_WAVES))).astype(np.float32)
+    phases = rng.uniform(0, 2 * math.pi, len(_DEVIATION_WAVES)).astype(np.float32)
+    around = np.arctan2(y, x)
+    total = np.zeros((1, 1), dtype=np.float32)
+    for waves, share, phase in zip(_DEVIATION_WAVES, shares, phases, strict=True):
+        total = total + share * np.cos(waves * around + phase)
+    return total
+
+
+_DEVIATION_WAVES = (2, 3, 4, 5, 6, 7)
+"""Waves around an object; the fewest that leave it where it is."""
 
 
 def _overlap(picture: np.ndarray, crop: np.ndarray, corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -157,61 +200,3 @@ def _star(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 _SIGNED_DISTANCES = {"circle": _circle, "square": _square, "triangle": _triangle, "star": _star}
-
-
-# Backgrounds ------------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=256)
-def _background(background: Background, size_px: int) -> np.ndarray:
-    """The background in 0..255, float32 (H, W, 3), read-only because it is shared."""
-    axis = ((np.arange(size_px) + 0.5) * (VIEW_PX / size_px)).astype(np.float32)
-    mix = _PATTERNS[background.kind](background, axis[None, :], axis[:, None])
-    mix = np.broadcast_to(mix, (size_px, size_px))[..., None].astype(np.float32)
-    first, second = np.array([background.first, background.second], dtype=np.float32) * 255
-    picture = first + mix * (second - first)
-    picture.flags.writeable = False
-    return picture
-
-
-def _along(background: Background, x: np.ndarray, y: np.ndarray, turn: float = 0.0) -> np.ndarray:
-    """Distance from the view's middle along the pattern's direction, in px."""
-    angle, middle = background.angle_rad + turn, VIEW_PX / 2
-    return (x - middle) * math.cos(angle) + (y - middle) * math.sin(angle)
-
-
-def _soft_square_wave(way: np.ndarray, period: float, phase: float) -> np.ndarray:
-    """-1 and 1 in turns, with edges about 1.5 px wide so that they do not shimmer."""
-    ramp = np.abs((way / period + phase) % 1.0 - 0.5) - 0.25  # a triangle wave in -1/4..1/4, slope 1 / period
-    return np.clip(ramp * period / 0.75, -1.0, 1.0)
-
-
-def _plain(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.zeros((1, 1))
-
-
-def _gradient(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.clip(_along(background, x, y) / (1.2 * VIEW_PX) + 0.5, 0.0, 1.0)
-
-
-def _stripes(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return 0.5 + 0.5 * _soft_square_wave(_along(background, x, y), background.period_px, background.phase)
-
-
-def _checker(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    period = 1.5 * background.period_px
-    one = _soft_square_wave(_along(background, x, y), period, background.phase)
-    return 0.5 + 0.5 * one * _soft_square_wave(_along(background, x, y, math.pi / 2), period, background.phase)
-
-
-def _blobs(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    rng = np.random.Generator(np.random.Philox(key=background.seed))
-    total = np.zeros((1, 1))
-    for angle, phase, wavelength in zip(
-        rng.uniform(0, 2 * math.pi, 6), rng.uniform(0, 2 * math.pi, 6), rng.uniform(18, 48, 6), strict=True
-    ):
-        total = total + np.cos((x * math.cos(angle) + y * math.sin(angle)) * (2 * math.pi / wavelength) + phase)
-    return 0.5 + 0.5 * np.tanh(total / 1.5)
-
-
-_PATTERNS = {"plain": _plain, "gradient": _gradient, "stripes": _stripes, "checker": _checker, "blobs": _blobs}

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from cdcd_video.data.sprites_looks import sample_ground, sample_look
 from cdcd_video.data.sprites_motion import apart, start_room
 from cdcd_video.data.sprites_scene import Background, Scene, SpriteObject, World, caption_of, held_out
 from cdcd_video.data.sprites_words import (
@@ -19,7 +20,9 @@ from cdcd_video.data.sprites_words import (
 )
 from cdcd_video.errors import UserError
 
-_RADIUS_JITTER_PX = 0.4
+_RADIUS_JITTER_PX, _WIDER_JITTER_PX = 0.4, 1.2
+_TIMES_AS_OFTEN = {"spins": 4, "bounces left and right": 2, "bounces up and down": 2}
+"""What is hard to learn is trained on more often in the second world, and measured as often as the rest."""
 _WORD_SHARE = 0.6  # how often a size or an adverb is said
 _PLACINGS = 64  # starting points tried at once for a given sentence
 _SENTENCES = 40  # sentences tried before the scene is given one object fewer
@@ -51,15 +54,17 @@ def sample_scene(seed: int, index: int, split: Split = "train", *, world: World 
     most = 2 if wants_two and world.max_objects == 2 and len(world.colours) > 1 else 1
     for count in range(most, 0, -1):
         for _ in range(_SENTENCES):
-            objects = _draw_objects(rng, count, split, world)
+            objects = _sample_objects(rng, count, split, world)
             if objects:
-                background = _draw_background(rng, world)
+                background = (
+                    _sample_background(rng, world) if world.version == "v1" else sample_ground(rng, world, objects)
+                )
                 return Scene(objects, background, caption_of(objects), seed, index, split)
     raise UserError(f"sprites: no {split} scene fits into this world; allow more motions, shapes or colours: {world}.")
 
 
 @functools.lru_cache(maxsize=64)
-def _seen_pairs(world: World) -> dict[str, tuple[str, ...]]:
+def _trained_pairs(world: World) -> dict[str, tuple[str, ...]]:
     """For each motion of the world, the shapes it may be seen with outside "heldout"."""
     pairs = {}
     for motion in world.motions:
@@ -79,22 +84,27 @@ def _pick(rng: np.random.Generator, options):
     return options[int(rng.integers(len(options)))]
 
 
-def _draw_objects(rng: np.random.Generator, count: int, split: Split, world: World) -> tuple[SpriteObject, ...] | None:
+def _sample_objects(
+    rng: np.random.Generator, count: int, split: Split, world: World
+) -> tuple[SpriteObject, ...] | None:
     """Draws a sentence, then places its objects; None where the sentence does not fit into the view."""
     odd_one = int(rng.integers(count)) if split == "heldout" else -1
     objects: list[SpriteObject] = []
     for place in range(count):
-        words = _draw_held_out(rng, world) if place == odd_one else _draw_seen(rng, world)
+        words = _sample_held_out(rng, world) if place == odd_one else _sample_trained(rng, world, split)
         if words is None or any(words[0] == other.colour for other in objects):
             return None
         colour, shape, motion = words
         size = _pick(rng, ("small", "large")) if world.sizes and rng.random() < _WORD_SHARE else None
         adverb = _pick(rng, ("slowly", "quickly")) if world.adverbs and rng.random() < _WORD_SHARE else None
-        radius = SIZES[size] + _RADIUS_JITTER_PX * rng.uniform(-1, 1)
+        jitter = _RADIUS_JITTER_PX if world.version == "v1" else _WIDER_JITTER_PX
+        radius = SIZES[size] + jitter * rng.uniform(-1, 1)
         adverb = None if motion == "stays still" else adverb
-        objects.append(SpriteObject(colour, shape, motion, 0.0, 0.0, radius, size, adverb))
+        look = None if world.version == "v1" else sample_look(rng, colour, radius, objects)
+        objects.append(SpriteObject(colour, shape, motion, 0.0, 0.0, radius, size, adverb, look))
 
-    rooms = [start_room(sprite, world) for sprite in objects]
+    free = [1.0 if world.version == "v1" else _free_share(rng) for _ in objects]
+    rooms = [start_room(sprite, world, share) for sprite, share in zip(objects, free, strict=True)]
     if any((low > high).any() for low, high in rooms):
         return None
     low, high = (np.stack(side) for side in zip(*rooms, strict=True))
@@ -108,18 +118,27 @@ def _draw_objects(rng: np.random.Generator, count: int, split: Split, world: Wor
     )
 
 
-def _draw_seen(rng: np.random.Generator, world: World) -> tuple[str, str, str] | None:
+def _free_share(rng: np.random.Generator) -> float:
+    """How much of a straight move the edge of the view leaves room for, in the second world: now and then not all of it."""
+    share = rng.uniform(0.4, 1.0)
+    return share if rng.random() < 0.3 else 1.0
+
+
+def _sample_trained(rng: np.random.Generator, world: World, split: Split) -> tuple[str, str, str] | None:
     """A colour, shape and motion of which no pair is held out."""
-    pairs = _seen_pairs(world)
+    pairs = _trained_pairs(world)
     if not pairs:
         return None
-    motion = _pick(rng, tuple(pairs))
+    motions = tuple(pairs)
+    if world.version != "v1" and split == "train":
+        motions = tuple(motion for motion in motions for _ in range(_TIMES_AS_OFTEN.get(motion, 1)))
+    motion = _pick(rng, motions)
     shape = _pick(rng, pairs[motion])
     colours = tuple(colour for colour in world.colours if (colour, shape) not in HELD_OUT_COLOUR_SHAPE)
     return _pick(rng, colours), shape, motion
 
 
-def _draw_held_out(rng: np.random.Generator, world: World) -> tuple[str, str, str] | None:
+def _sample_held_out(rng: np.random.Generator, world: World) -> tuple[str, str, str] | None:
     """A colour, shape and motion of which exactly one pair is held out."""
     odd_triples = _held_out_triples(world)
     kinds = tuple(kind for kind in odd_triples if odd_triples[kind])
@@ -138,7 +157,7 @@ def _held_out_triples(world: World) -> dict[str, tuple[tuple[str, str, str], ...
     return {kind: tuple(rows) for kind, rows in triples.items()}
 
 
-def _draw_background(rng: np.random.Generator, world: World) -> Background:
+def _sample_background(rng: np.random.Generator, world: World) -> Background:
     """Muted and dark, with little contrast, so that all object colours stand out from it."""
     kind = _pick(rng, world.backgrounds)
     hue, saturation, value = rng.random(), rng.uniform(0.15, 0.45), rng.uniform(0.16, 0.28)

@@ -4,7 +4,9 @@ Lengths are pixels of the 64x64 view, x to the right and y down, with the first 
 """
 
 import dataclasses
+import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from cdcd_video.data.sprites_words import (
     HELD_OUT_SHAPE_MOTION,
     MOTIONS,
     SHAPES,
+    VERSIONS,
+    WIDER_BACKGROUNDS,
     Split,
 )
 from cdcd_video.errors import UserError
@@ -56,6 +60,9 @@ class World:
       motions, shapes, colours, backgrounds: which words and kinds may occur.
       sizes, adverbs: whether size words and adverbs occur.
       num_frames, fps: the window in which objects never touch each other.
+      version: "v1" is the first world, frozen for the published tables: dark grounds, bare shapes in eight fixed colours.
+        "v2" has grounds from black to white, outlines, wobbling contours and shades of the colours.
+      photographs: files of pictures for grounds of the kind "photo".
     """
 
     max_objects: int = 2
@@ -68,13 +75,18 @@ class World:
     backgrounds: tuple[str, ...] = BACKGROUNDS
     num_frames: int = 16
     fps: float = 8.0
+    version: str = "v1"
+    photographs: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if self.version not in VERSIONS:
+            raise UserError(f"sprites: version must be one of {', '.join(VERSIONS)}, got {self.version!r}.")
+        grounds = BACKGROUNDS if self.version == "v1" else (*BACKGROUNDS, *WIDER_BACKGROUNDS)
         for name, known in (
             ("motions", MOTIONS),
             ("shapes", SHAPES),
             ("colours", tuple(COLOURS)),
-            ("backgrounds", BACKGROUNDS),
+            ("backgrounds", grounds),
         ):
             words = tuple(getattr(self, name))
             object.__setattr__(self, name, words)  # a list from a config would not be hashable
@@ -92,6 +104,33 @@ class World:
         """Times of the window's frames in seconds, float64 (num_frames,)."""
         return np.arange(self.num_frames) / self.fps
 
+    def described(self) -> dict[str, object]:
+        """The dials as JSON values; one that is newer than the first world is left out where it has no effect."""
+        newer = {"version": "v1", "photographs": ()}
+        values = {name: value for name, value in dataclasses.asdict(self).items() if newer.get(name, self) != value}
+        if self.photographs:  # by what they show: where they lie changes nothing
+            values["photographs"] = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.photographs]
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How one object of the second world is drawn, beyond what its sentence says.
+
+    Attributes:
+      rgb: colour of its area, 0..255, near the one that its colour word names.
+      outline_rgb: colour of its outline, 0..255.
+      outline_px: width of the outline, inside the contour; 0 for none.
+      wobble: amplitude of the contour's deviation over the nominal radius.
+      seed: stream of the deviation, which turns and grows with the object.
+    """
+
+    rgb: tuple[float, float, float]
+    outline_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    outline_px: float = 0.0
+    wobble: float = 0.0
+    seed: int = 0
+
 
 @dataclasses.dataclass(frozen=True)
 class SpriteObject:
@@ -101,6 +140,7 @@ class SpriteObject:
       size, colour, shape, motion, adverb: words of the caption; `size` and `adverb` are None where not said.
       x, y: centre at time 0, in px.
       radius: nominal radius at time 0, in px (see `OUTER_RADIUS` and `AREA` for what it means to each shape).
+      look: how it is drawn; None for a bare shape in the colour that its word names.
     """
 
     colour: str
@@ -111,6 +151,12 @@ class SpriteObject:
     radius: float
     size: str | None = None
     adverb: str | None = None
+    look: Look | None = None
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """Colour of its area in 0..255, float32 (3,)."""
+        return np.array(self.look.rgb if self.look else COLOURS[self.colour], dtype=np.float32)
 
     @property
     def phrase(self) -> str:
@@ -121,13 +167,15 @@ class SpriteObject:
 
 @dataclasses.dataclass(frozen=True)
 class Background:
-    """A static, muted background: two RGB colours in 0..1 and the pattern between them.
+    """A static background: two RGB colours in 0..1 and the pattern between them, or a photograph.
 
     Attributes:
-      kind: one of `BACKGROUNDS`.
-      first, second: the two colours ("plain" shows the first alone).
-      angle_rad, period_px, phase: direction, wavelength and offset (0..1) of the pattern.
-      seed: stream of the waves that make up "blobs".
+      kind: one of `BACKGROUNDS` or `WIDER_BACKGROUNDS`.
+      first, second: the two colours ("plain" shows the first alone; "noise" and "photo" are centred on the first).
+      angle_rad, period_px, phase: direction, wavelength and offset (0..1) of the pattern; of "noise", the side of its cells.
+      seed: stream of the waves that make up "blobs", and of "noise".
+      contrast: of "noise", the standard deviation of each channel in 0..1; of "photo", what it is multiplied by.
+      path, window: of "photo", the file, and the part of it that is seen: left, top and side over the shorter side.
     """
 
     kind: str
@@ -137,6 +185,9 @@ class Background:
     period_px: float = 16.0
     phase: float = 0.0
     seed: int = 0
+    contrast: float = 0.0
+    path: str = ""
+    window: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

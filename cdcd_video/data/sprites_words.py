@@ -4,6 +4,8 @@ import math
 from typing import Literal
 
 Split = Literal["train", "val", "heldout"]
+Version = Literal["v1", "v2"]
+VERSIONS: tuple[Version, ...] = ("v1", "v2")
 
 SHAPES = ("circle", "square", "triangle", "star")
 COLOURS = {
@@ -22,6 +24,8 @@ SIZES = {"small": 6.0, None: 7.8, "large": 9.6}
 ADVERBS = (None, "slowly", "quickly")
 SPLITS: tuple[Split, ...] = ("train", "val", "heldout")
 BACKGROUNDS = ("plain", "gradient", "stripes", "checker", "blobs")
+WIDER_BACKGROUNDS = ("noise", "photo")
+"""Kinds of ground that only the second world has; "photo" needs a folder of pictures."""
 
 _DIAGONAL = math.sqrt(0.5)
 DIRECTIONS = {

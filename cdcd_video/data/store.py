@@ -5,7 +5,6 @@ A prepared folder holds `frames-00000.npy` onwards (uint8, all frames of many cl
 hashes). Nothing in it depends on the time, the machine or the place, so the same input gives the same bytes.
 """
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 from cdcd_video.config import FitMode
 from cdcd_video.data.sprites import Scene, Split, World, sample_scene
@@ -68,6 +67,15 @@ class Clips(Protocol):
 
     def digest(self) -> str:
         """SHA-256 (hex) over all captions and pixels."""
+        ...
+
+
+@runtime_checkable
+class TimedClips(Clips, Protocol):
+    """Clips whose frames are not evenly apart."""
+
+    def times_s(self, clip: int) -> Float64[np.ndarray, " F"]:
+        """Seconds of every frame from the first, rising from 0."""
         ...
 
 
@@ -229,12 +237,34 @@ class SpritesClips:
         # The arguments name the clips; a few rendered frames notice a change of the world or of its renderer.
         probes = [self.frames(clip, [self._num_frames - 1]).tobytes() for clip in range(min(4, self.num_clips))]
         arguments = (self.seed, self.num_clips, self.split, self._num_frames, self.size_px, self.fps)
-        world = dataclasses.asdict(self.world)
+        world = self.world.described()
         pixels = hashlib.sha256(b"".join(probes)).hexdigest()
         return _digest({"arguments": arguments, "world": world, "captions": self.caption(0), "pixels": pixels})
 
     def _sample(self, clip: int) -> Scene:
         return sample_scene(self.seed, clip, self.split, world=self.world)
+
+
+class UnevenSpritesClips(SpritesClips):
+    """The same scenes at instants that are not evenly apart: short gaps and long ones, so that a model learns any frame rate.
+
+    A clip covers the time that it would at its frame rate. Its instants are one at random in each of equal parts of that time,
+    closer together towards the beginning, where a roll-out at a high rate takes its first, shortest steps.
+    """
+
+    def times_s(self, clip: int) -> Float64[np.ndarray, " F"]:
+        """Seconds of every frame from the first, rising from 0."""
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + clip]))
+        rest = self._num_frames - 1
+        share = (np.arange(rest) + rng.uniform(0.05, 0.95, rest)) / max(rest, 1)
+        return np.concatenate([[0.0], share**_CROWDED * rest / self.fps])
+
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+        return render(self.scene(clip), self.times_s(clip)[_checked(indices, self._num_frames)], self.size_px)
+
+
+_CROWDED = 1.4
+"""How much the instants of uneven clips crowd towards the beginning; 1 would be not at all."""
 
 
 def _checked(indices: Sequence[int], num_frames: int) -> np.ndarray:

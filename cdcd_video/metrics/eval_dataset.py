@@ -161,7 +161,7 @@ class SceneDataset(EvalDataset):
         # Seed, split and numbers are in the protocol. A few pixels catch a change of the renderer.
         captions = [scene.caption for scene in (*scenes, *others)]
         last = hashlib.sha256(b"".join(render(scene, self.times[-1:]).tobytes() for scene in scenes[:4])).hexdigest()
-        content = {"world": dataclasses.asdict(world or World()), "captions": captions, "pixels": last}
+        content = {"world": (world or World()).described(), "captions": captions, "pixels": last}
         self.digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def real_video(self, video: int, size_px: int) -> VideoFrames:

@@ -198,6 +198,7 @@ def _identity(scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
                 tracked.centres[place, frames],
                 known.radii[place, frames],
                 known.angles_rad[place, frames],
+                look=sprite.look,
             )
         )
         found = tracked.coverage[place, frames]
@@ -212,7 +213,7 @@ def _background_psnr(frames: np.ndarray, scene: Scene, tracked: Track, known: Tr
     pixels = np.arange(sprites.VIEW_PX) + 0.5
     for place, sprite in enumerate(scene.objects):
         masks = sprites_render.render_object_mask(
-            sprite.shape, known.centres[place], known.radii[place], known.angles_rad[place]
+            sprite.shape, known.centres[place], known.radii[place], known.angles_rad[place], look=sprite.look
         )
         x, y = (pixels - np.nan_to_num(tracked.centres[place][:, axis, None], nan=-1e6) for axis in (0, 1))
         near = (x * x)[:, None, :] + (y * y)[:, :, None] <= (tracked.reach_px[place] ** 2)[:, None, None]

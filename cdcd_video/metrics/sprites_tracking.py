@@ -16,6 +16,7 @@ from cdcd_video.errors import UserError
 _NOISE_COVERAGE = 0.12  # coverage below this is noise of the background, above one minus this it is full
 _OTHER_MARGIN, _OTHER_LIMIT = 15.0, 45.0  # how much better another colour word may explain a pixel: free, at most
 _STRANGE_MARGIN, _STRANGE_LIMIT = 50.0, 100.0  # how far a pixel may be from every mix with the background: likewise
+_TIE = 2.0  # a grey outline of a white object lies between that and a black ground: it explains no worse than they do
 _PEAK_BOX_PX = 9
 _LEAST_AREA_PX = 5.0
 _LEAST_AREA_SHARE = 0.1  # of the area in the true first frame
@@ -61,34 +62,64 @@ def track(frames: np.ndarray, scene: Scene) -> Track:
 
 
 def _unmix(frames: np.ndarray, scene: Scene) -> np.ndarray:
-    """How much of each pixel has each object's colour, float32 (O, F, H, W).
+    """How much of each pixel has each object's colours, float32 (O, F, H, W).
 
-    A pixel is read as a mix of the true background and one of the eight colours. An object gets the best mix with its
-    own colour, unless another colour explains the pixel clearly better or none explains it. Reading pixels as mixes
-    keeps soft edges right; the margin allows a colour that is a little off. Where the background itself has a
-    colour, that colour explains nothing: an object of it cannot be seen there.
+    A pixel is read as a mix of the true background and an object's colour or one of the other colour words'. An object gets
+    the best mix with its own colour, unless another colour explains the pixel clearly better or none explains it. Reading
+    pixels as mixes keeps soft edges right; asking for a margin forgives a colour that is a little off. Where the background
+    itself has a colour, that colour explains nothing: an object of it cannot be seen there. A pixel between an object's
+    outline and its area is all the object's, and its outline counts only beside its area.
     """
-    colours = np.array(list(sprites.COLOURS.values()), dtype=np.float32)
-    own = [list(sprites.COLOURS).index(sprite.colour) for sprite in scene.objects]
+    own = [sprite.rgb for sprite in scene.objects]
+    words = {sprite.colour for sprite in scene.objects}
+    others = [np.array(rgb, dtype=np.float32) for word, rgb in sprites.COLOURS.items() if word not in words]
+    outlined = [place for place, sprite in enumerate(scene.objects) if sprite.look and sprite.look.outline_px]
+    outlines = [np.array(scene.objects[place].look.outline_rgb, dtype=np.float32) for place in outlined]  # type: ignore[union-attr]
     under = sprites_render.render_background(scene.background).astype(np.float32)
     change = frames - under
     energy = np.einsum("fhwc,fhwc->fhw", change, change)
-    # Most pixels are too close to the background to count for any object: only the others are used.
-    nearest = np.min([((colours[place] - under) ** 2).sum(axis=-1) for place in own], axis=0)
+    # Most pixels are too close to the background to count for any object: only the others are looked at.
+    nearest = np.min([((colour - under) ** 2).sum(axis=-1) for colour in own + outlines], axis=0)
     pixels = np.nonzero(energy > _NOISE_COVERAGE**2 * nearest)
-    change, energy, under = change[pixels], energy[pixels], under[pixels[1:]]
-    towards = colours[:, None] - under
-    length = np.einsum("knc,knc->kn", towards, towards)
-    along = np.einsum("nc,knc->kn", change, towards)
-    mix = np.clip(np.divide(along, length, out=np.zeros_like(along), where=length > 0), 0.0, 1.0)
-    misfit = np.sqrt(np.maximum(energy - mix * (2 * along - mix * length), 0.0))
+    found, ground = frames[pixels].astype(np.float32), under[pixels[1:]]
+    mixes = [_mixed(found, ground, colour) for colour in (*own, *outlines, *others)]
+    inner = [_mixed(found, colour, own[place]) for place, colour in zip(outlined, outlines, strict=True)]
+    misfit = np.stack([misfit for _, misfit in (*mixes, *inner)])
     kept = np.clip((_OTHER_LIMIT - (misfit - misfit.min(axis=0))) / (_OTHER_LIMIT - _OTHER_MARGIN), 0.0, 1.0)
     kept *= np.clip((_STRANGE_LIMIT - misfit) / (_STRANGE_LIMIT - _STRANGE_MARGIN), 0.0, 1.0)
-    kept *= misfit <= misfit[own].min(axis=0)
-    coverage = np.zeros((len(own), *frames.shape[:3]), dtype=np.float32)
-    for cover, place in zip(coverage, own, strict=True):
-        cover[pixels] = without_noise(mix[place]) * kept[place]
-    return coverage
+    area = np.zeros((len(own), *frames.shape[:3]), dtype=np.float32)
+    best = misfit[: len(own)].min(axis=0)
+    for place, cover in enumerate(area):
+        cover[pixels] = without_noise(mixes[place][0]) * kept[place] * (misfit[place] <= best)
+    for number, place in enumerate(outlined):
+        rim, within = len(own) + number, len(mixes) + number
+        of_rim = without_noise(mixes[rim][0]) * kept[rim] * (misfit[rim] <= best + _TIE)
+        of_both = kept[within] * (misfit[within] + _TIE <= np.minimum(best, misfit[rim]))
+        edge = np.zeros(frames.shape[:3], dtype=np.float32)
+        edge[pixels] = np.maximum(of_rim, of_both)
+        look = scene.objects[place].look
+        assert look is not None
+        area[place] = np.maximum(area[place], edge * _near(area[place], math.ceil(3 * look.outline_px + 2)))
+    return area
+
+
+def _mixed(found: np.ndarray, ground: np.ndarray, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The share of a colour over a ground that explains pixels (n, 3) best, 0 where they are equal, and the distance left."""
+    change, towards = found - ground, colour - ground
+    length = np.einsum("...c,...c->...", towards, towards)
+    along = np.einsum("nc,...c->n", change, towards) if towards.ndim == 1 else np.einsum("nc,nc->n", change, towards)
+    mix = np.clip(np.divide(along, length, out=np.zeros_like(along), where=length > 0), 0.0, 1.0)
+    energy = np.einsum("nc,nc->n", change, change)
+    return mix, np.sqrt(np.maximum(energy - mix * (2 * along - mix * length), 0.0))
+
+
+def _near(coverage: np.ndarray, reach_px: int) -> np.ndarray:
+    """Whether a pixel (F, H, W) is within a box of this reach around one that is mostly covered."""
+    near = coverage > 0.5
+    for axis in (1, 2):
+        padded = np.pad(near, [(reach_px, reach_px) if place == axis else (0, 0) for place in range(3)])
+        near = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach_px + 1, axis).any(axis=-1)
+    return near
 
 
 def without_noise(coverage: np.ndarray) -> np.ndarray:

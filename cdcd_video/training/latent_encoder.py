@@ -46,7 +46,14 @@ class FrameEncoder:
         return Encoder(self._encode, self.clip.encode_text)
 
     def plan(
-        self, *, data: str, num_items: int, fps: float, max_frames: int | None, recipe: dict[str, object]
+        self,
+        *,
+        data: str,
+        num_items: int,
+        fps: float,
+        max_frames: int | None,
+        recipe: dict[str, object],
+        is_timed: bool = False,
     ) -> CachePlan:
         """The plan of a cache made with this encoder; see `CachePlan` for the arguments."""
         return CachePlan(
@@ -62,6 +69,7 @@ class FrameEncoder:
             size_px=self.size_px,
             fps=float(fps),
             max_frames=max_frames,
+            is_timed=is_timed,
             codec=self.codec.cfg.model_dump(mode="json", exclude=set(TRAINS_THE_CODEC)),
             recipe={**recipe, **({STAND_IN: self.clip.stand_in} if self.clip.stand_in else {})},
         )

@@ -13,7 +13,8 @@ from cdcd_video.config.schema import SpritesData
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
-from cdcd_video.data.store import Clips, SpritesClips, StoredClips
+from cdcd_video.data.sprites_grounds import pictures_in
+from cdcd_video.data.store import Clips, SpritesClips, StoredClips, TimedClips, UnevenSpritesClips
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError, say
 from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
@@ -44,18 +45,25 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
         return clips
     num_clips = data.num_clips if split == "train" else data.num_val_clips
     world = sprites_world(data)
-    return SpritesClips(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
+    kind = UnevenSpritesClips if split == "train" and data.frame_times == "uneven" else SpritesClips
+    return kind(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
 
 
 def sprites_world(data: SpritesData) -> World:
     """The settings of the sprites world in a config.
 
     Raises:
-      UserError: a motion or background that does not exist.
+      UserError: a motion or background that does not exist, or a folder without pictures.
     """
+    grounds = BACKGROUNDS if data.world == "v1" else (*BACKGROUNDS, "noise")
+    kinds, photographs = data.backgrounds or grounds, ()
+    if isinstance(kinds, str):
+        if data.world == "v1":
+            raise UserError(f"data.backgrounds is the folder {kinds}, and the world v1 has none; set data.world=v2")
+        kinds, photographs = (*grounds, "photo"), pictures_in(Path(kinds))
     for name, given, known in (
         ("motions", data.motions, MOTIONS),
-        ("backgrounds", data.backgrounds, BACKGROUNDS),
+        ("backgrounds", kinds, (*grounds, "photo") if photographs else grounds),
     ):
         unknown = sorted(set(given or ()) - set(known))
         if unknown:
@@ -64,9 +72,11 @@ def sprites_world(data: SpritesData) -> World:
         max_objects=data.max_objects,
         two_object_share=data.two_object_share,
         motions=data.motions or MOTIONS,
-        backgrounds=data.backgrounds or BACKGROUNDS,
+        backgrounds=kinds,
         num_frames=data.num_frames,
         fps=data.fps,
+        version=data.world,
+        photographs=photographs,
     )
 
 
@@ -147,6 +157,7 @@ def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache
     data = frame_encoder.config.data
     longest = data.num_frames if data.kind == "sprites" else getattr(data, "max_frames_per_clip", None)
     facts: dict[str, Any] = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
+    facts["is_timed"] = isinstance(clips, TimedClips)
     plan, space = frame_encoder.plan(**facts, recipe={}), frame_encoder.space()
     # Runs of an ablation share it: one makes it, the others wait.
     with distributed.for_all(lambda: folder_lock(folder, wait=lambda message: say("cache", message))):
