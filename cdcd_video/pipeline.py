@@ -22,12 +22,12 @@ from cdcd_video.errors import SamplingWarning, UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model, load_model
 from cdcd_video.networks.clip import STAND_IN
-from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import Likelihood, NextFrame
 from cdcd_video.records import Video
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.notes import advice, threads_of
+from cdcd_video.sampling.roll_out import SampledFrame, roll_out
 from cdcd_video.sampling.teacher_forced import nll_of_true_frames
 from cdcd_video.storage.memory import user_error_when_out
 
@@ -171,10 +171,10 @@ class ImageToVideo:
         self, start: Start, captions: CaptionSchedule, params: SamplingParams, progress: Progress
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
         """`stream` of checked input. Between two parts torch's number of threads is the caller's own."""
-        latents = self._latents(start[None], [captions], params, [params.seed], progress)
+        sampled = self._frames(start[None], [captions], params, [params.seed], progress)
         for number in itertools.count():
             with threads(self.num_threads), user_error_when_out(*_SAMPLING):
-                part = list(itertools.islice(latents, DECODE_BATCH))
+                part = [self._values(frame.to_decode) for frame in itertools.islice(sampled, DECODE_BATCH)]
                 if not part:
                     return
                 frames = self.decode(torch.stack(part, 1), start[None])[0]
@@ -211,8 +211,10 @@ class ImageToVideo:
           progress: called with the number of videos after every frame.
         """
         with threads(self.num_threads):
-            codes = self.roll_out(starts, captions, params, seeds, progress)
-            frames = self.decode(codes, starts)
+            values = [
+                self._values(frame.to_decode) for frame in self._frames(starts, captions, params, seeds, progress)
+            ]
+            frames = self.decode(torch.stack(values, 1), starts)
         frames[:, 0] = starts
         return frames
 
@@ -226,38 +228,21 @@ class ImageToVideo:
         Returns codes (B, F, N), or code values (B, F, P, V) of a baseline on those.
         """
         with threads(self.num_threads):
-            return torch.stack(list(self._latents(starts, captions, params, seeds, progress)), 1)
+            return torch.stack([frame.latents for frame in self._frames(starts, captions, params, seeds, progress)], 1)
 
     @torch.no_grad()
-    def _latents(
+    def _frames(
         self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress
-    ) -> Iterator[Int[Tensor, "B N"] | Float[Tensor, "B P V"]]:
-        """Frame after frame of `roll_out`."""
-        model, sampler = self.model, self.sampler
-        device = model.codec.table.device
-        streams = [generator(int(seed), "draw", device=device) for seed in seeds]
-        plans = [dict(CaptionSchedule.of(caption).turns) for caption in captions]
-        sentences = [plan[0] for plan in plans]
-        text = model.clip.encode_text(sentences)
-        source = first = sampler.begin(self.encode(starts))
-        since = torch.zeros(len(source), device=device)
-        gap = torch.full_like(since, 1 / params.fps)
-        has_first = torch.ones(len(source), dtype=torch.bool, device=device)
-        yield source
-        for number in range(1, params.num_frames):
-            turns = [number in plan for plan in plans]
-            if any(turns):  # a new sentence begins here: its first frame is the current one
-                sentences = [plan.get(number, before) for plan, before in zip(plans, sentences, strict=True)]
-                text = model.clip.encode_text(sentences)
-                is_turn = torch.tensor(turns, device=device)
-                first = torch.where(is_turn.view(-1, *[1] * (source.ndim - 1)), source, first)
-                since = torch.where(is_turn, 0.0, since)
-            condition = Condition(source, first, has_first, gap, since, text)
-            source = sampler.next_frame(condition, params, streams)
-            since = since + gap
-            if progress:
-                progress(len(source))
-            yield source
+    ) -> Iterator[SampledFrame]:
+        """Frame after frame of `roll_out`, with what the decoder gets of each."""
+        start = self.sampler.begin(self.encode(starts))
+        streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
+        schedules = [CaptionSchedule.of(caption) for caption in captions]
+        frames = roll_out(self.sampler, start, schedules, self.model.clip.encode_text, params, streams)
+        for number, frame in enumerate(frames):
+            if progress and number:
+                progress(len(start))
+            yield frame
 
     @user_error_when_out("computing a likelihood", "use a smaller model")
     @torch.no_grad()
@@ -291,6 +276,9 @@ class ImageToVideo:
                 for rows in np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
             ]
             return torch.cat(rows)
+
+    def _values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
+        return latents if latents.is_floating_point() else self.model.codec.values(latents)
 
     @torch.no_grad()
     def decode(

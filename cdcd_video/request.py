@@ -33,7 +33,7 @@ from cdcd_video.config.ranges import (
     RANGES,
     check_settings,
 )
-from cdcd_video.config.sampling_params import SamplingParams
+from cdcd_video.config.sampling_params import NEWER, SamplingParams
 from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
@@ -68,7 +68,7 @@ class FrameRecord(BaseModel):
     """The frame at the model's size, exactly."""
 
 
-_LATER = ("top_k", "order", "contrast")
+_LATER = (*NEWER, "order", "contrast")
 """Settings that older records do not have."""
 
 

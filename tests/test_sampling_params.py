@@ -35,6 +35,8 @@ BAD = {
     "top_p": (0, 1.01, float("nan")),
     "top_k": (-1, 10_000_001),
     "contrast": (-1, 10_001, float("nan")),
+    "lookback_s": (-0.1, 61, float("nan")),
+    "longest_gap_s": (-0.1, 61, float("nan")),
     "seed": (-1, 2**63),
     "scale": (0, 33, 2**31),
     "threads": (0, -1, MAX_THREADS + 1, 2**40),
@@ -75,7 +77,7 @@ def read(folder: Path, **changes: Any) -> Record:
 
 
 def test_every_setting_has_a_range_and_its_edges_are_in_it():
-    assert set(BAD) == set(RANGES) == {*SAMPLING, "scale", "threads"} - {"order"}
+    assert set(BAD) == set(RANGES) == {*SAMPLING, "scale", "threads"} - {"order", "decoded"}
     for name, span in RANGES.items():
         assert span.holds(span.high) and (span.holds(span.low) is not span.is_open)
         assert not any(span.holds(value) for value in (*BAD[name], "8", None, True))

@@ -63,6 +63,8 @@ RANGES = MappingProxyType(
         "top_p": Range(0, 1, is_open=True),
         "top_k": Range(0, 10_000_000, is_whole=True),
         "contrast": Range(0, 10_000),
+        "lookback_s": Range(0, 60),
+        "longest_gap_s": Range(0, 60),
         "seed": Range(0, 2**63 - 1, is_whole=True, words="from 0 to 2**63 - 1"),
         "scale": Range(1, 32, is_whole=True),
         "threads": Range(1, MAX_THREADS, is_whole=True),

@@ -16,6 +16,12 @@ Order = Literal["ancestral", "confidence", "purity"]
 `cdcd_video.diffusion.sampler`."""
 
 
+Decoded = Literal["sampled", "expected"]
+
+NEWER = ("top_k", "lookback_s", "longest_gap_s", "decoded")
+"""Settings that came after the first records: told only where they are set."""
+
+
 class SamplingParams(Section):
     """How a video is sampled; the values are the defaults."""
 
@@ -35,6 +41,12 @@ class SamplingParams(Section):
     """Order in which codes are fixed; orders other than ancestral need the process `mask`."""
     contrast: Annotated[float, RANGES["contrast"].field] = 0.0
     """Strength of contrastive guidance in the reverse process (Ouyang et al. 2023); 0 is exactly off."""
+    lookback_s: Annotated[float, RANGES["lookback_s"].field] = 0.0
+    """Seconds from the frame that a frame is sampled from to that frame, as far as its sentence reaches back; 0: one frame."""
+    longest_gap_s: Annotated[float, RANGES["longest_gap_s"].field] = 0.0
+    """Frames farther apart than this many seconds get hidden ones between them; 0: never."""
+    decoded: Decoded = "sampled"
+    """What the decoder gets: the sampled codes, or the values that were expected of them. Roll-outs go on from the former."""
     seed: Annotated[int, RANGES["seed"].field] = 0
 
     def changed(self, **changes: Any) -> "SamplingParams":
@@ -47,13 +59,15 @@ class SamplingParams(Section):
         if unknown := changes.keys() - type(self).model_fields.keys():
             raise TypeError(f"unknown setting: {', '.join(sorted(unknown))}")
         check_settings(changes)
-        if changes.get("order", self.order) not in get_args(Order):
-            raise UserError(f"order is {changes['order']}; it must be one of {', '.join(get_args(Order))}")
+        for name, known in (("order", get_args(Order)), ("decoded", get_args(Decoded))):
+            if changes.get(name, known[0]) not in known:
+                raise UserError(f"{name} is {changes[name]}; it must be one of {', '.join(known)}")
         return self.model_copy(update=changes)
 
     def described(self) -> dict[str, Any]:
-        """The settings by name, as records and results hold them; `top_k`, which came later, only where it is set."""
-        return self.model_dump(exclude=None if self.top_k else {"top_k"})
+        """The settings by name, as records and results hold them; one of `NEWER` only where it is set."""
+        fields = type(self).model_fields
+        return self.model_dump(exclude={name for name in NEWER if getattr(self, name) == fields[name].default})
 
 
 _FLAGS: dict[str, tuple[str, type, str, str]] = {
@@ -67,6 +81,9 @@ _FLAGS: dict[str, tuple[str, type, str, str]] = {
     "order": ("--order", str, "ORDER", f"order in which codes are fixed: {', '.join(get_args(Order))}"),
     "contrast": ("--contrast", float, "C", "strength of contrastive guidance; 0: off"),
     "seed": ("--seed", int, "N", "random seed; another seed gives another video"),
+    "lookback_s": ("--lookback", float, "S", "seconds back to the frame that a frame is sampled from; 0: one frame"),
+    "longest_gap_s": ("--longest-gap", float, "S", "hidden frames fill longer gaps, in seconds; 0: never"),
+    "decoded": ("--decoded", str, "WHAT", f"what is decoded: {', '.join(get_args(Decoded))} codes"),
 }
 
 

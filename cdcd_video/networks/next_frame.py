@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from cdcd_video.config import DiffusionConfig, LossConfig, SamplingParams
@@ -21,6 +21,16 @@ class NextFrame(Protocol):
 
     def next_frame(self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]) -> Tensor:
         """Latents of the next frame; every video has its own stream of random numbers, and uses no other."""
+
+
+@runtime_checkable
+class ExpectedValues(Protocol):
+    """A way that can also say what it expected of a frame, before it sampled codes."""
+
+    def next_frame_and_values(
+        self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
+    ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B P V"]]:
+        """The codes of `next_frame`, and the expected code values under the last reverse step's p(x0 | x_t) at temperature 1."""
 
 
 @runtime_checkable

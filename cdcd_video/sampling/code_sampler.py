@@ -38,9 +38,29 @@ class DiscreteSampler:
         self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
     ) -> Int[Tensor, "B N"]:
         """Codes of the next frame, given those of the source."""
+        return self._sampled(self._denoise(condition, params), condition, params, streams)
+
+    def next_frame_and_values(
+        self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
+    ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B P V"]]:
+        """The same codes, and the code values that were expected in the last reverse step; see `ExpectedValues`."""
+        denoise = self._denoise(condition, params)
+        last: list[Tensor] = []
+
+        def remembered(x_t: Tensor, t: Tensor) -> Tensor:
+            last[:] = [denoise(x_t, t)]
+            return last[0]
+
+        codes = self._sampled(remembered, condition, params, streams)
+        return codes, self.codec.soft_values(last[0].float().softmax(-1))
+
+    def _denoise(self, condition: Condition, params: SamplingParams) -> Denoise:
         denoise = self._guided(condition, params.guidance)
-        if params.contrast:
-            denoise = self._contrasted(denoise, condition, params.contrast)
+        return self._contrasted(denoise, condition, params.contrast) if params.contrast else denoise
+
+    def _sampled(
+        self, denoise: Denoise, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
+    ) -> Int[Tensor, "B N"]:
         return SAMPLERS[params.order](
             denoise,
             self.process,

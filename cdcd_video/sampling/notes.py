@@ -9,9 +9,12 @@ from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
 from cdcd_video.sampling.captions import CaptionSchedule
+from cdcd_video.sampling.roll_out import TimeGrid
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a thread waits on a busy machine."""
+UNEVEN_GAP_S = 1 / 60
+"""Clips with uneven frame times have gaps down to about this one."""
 
 
 def advice(
@@ -46,14 +49,16 @@ def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
 
 
 def _other_rates(model: Model, params: SamplingParams) -> list[str]:
-    """A time between frames outside the training range."""
-    frame_s, data = 1 / params.fps, model.config.data
-    fps = data.fps if data.kind == "sprites" else None
-    most = model.config.diffusion.max_gap_frames(fps) if fps else 0
-    if not fps or 1 / fps <= frame_s * 1.001 <= most / fps * 1.002:
+    """A time from source to target outside the training range."""
+    data, grid = model.config.data, TimeGrid.of(params)
+    if data.kind != "sprites":
         return []
-    slowest = fps / most
-    return [f"{params.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fps:g})"]
+    longest_s = model.config.diffusion.max_gap_frames(data.fps) / data.fps
+    shortest_s = 1 / data.fps if data.frame_times == "even" else UNEVEN_GAP_S
+    if shortest_s <= grid.step_s * grid.back * 1.001 and grid.step_s * grid.back <= longest_s * 1.002:
+        return []
+    slowest, fastest = 1 / longest_s, 1 / shortest_s
+    return [f"{params.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fastest:g})"]
 
 
 def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:
