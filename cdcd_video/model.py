@@ -1,6 +1,7 @@
 """A trained model (CLIP, codec, denoiser) and its folder."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,6 +160,19 @@ def check_room(network: nn.Module, path: Path) -> None:
         )
 
 
+def _least_numbers(config: Config) -> tuple[int, int]:
+    """Numbers in the largest matrices of the codec and the denoiser, of which the whole networks have a few times as many.
+
+    A file of 16-bit numbers has more bytes than that. To count exactly, on the device "meta", torch imports its compiler,
+    which takes longer than torch itself: only what looks too large is counted so.
+    """
+    codec, denoiser = config.codec, config.denoiser
+    blocks = 12 * codec.decoder_layers * codec.decoder_width**2 + 24 * codec.embed_width**2
+    codec_numbers = blocks + codec.projection_width * config.codec.groups + codec.pixel_width**2
+    num_codes = math.prod(codec.quantizer.levels) if codec.quantizer.kind == "fsq" else codec.quantizer.num_codes
+    return codec_numbers, 14 * denoiser.num_layers * denoiser.width**2 + num_codes * codec.groups * denoiser.width
+
+
 def folder_of(name_or_path: str | Path) -> Path:
     """The folder of a model: of a shipped name, a model folder, or a run folder with one.
 
@@ -214,10 +228,13 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
             f" the one in {clip_folder(config, folder)} ({clip.digest[:12]}...); restore that CLIP, or train again"
         )
     files = [folder / name for name in ("codec.safetensors", "denoiser.safetensors")]
-    with torch.device("meta"):
-        shapes = build_codec(config, clip)
-        check_room(shapes, files[0])
-        check_room(build_denoiser(config, shapes, clip.text_width), files[1])
+    if any(
+        least > file.stat().st_size for least, file in zip(_least_numbers(config), files, strict=True) if file.is_file()
+    ):
+        with torch.device("meta"):
+            shapes = build_codec(config, clip)
+            check_room(shapes, files[0])
+            check_room(build_denoiser(config, shapes, clip.text_width), files[1])
     codec = load_module(build_codec(config, clip), files[0])
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):

@@ -18,6 +18,7 @@ import inference
 from cdcd_video import ImageToVideo, SamplingWarning, pipeline
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.kernels.threads import threads
+from cdcd_video.networks.clip import plain_towers
 from cdcd_video.sampling.notes import threads_of
 
 CAPTION = "the red circle moves right"
@@ -203,7 +204,9 @@ def test_the_command_line_prints_the_same_notes_once(
     assert notes == [f"note: {told}" for told in pipe.warnings(sentence, pipe.defaults(num_frames=2, fps=60.0))]
 
 
-def test_no_other_library_talks_of_a_caption_that_is_cut(pipe: ImageToVideo):
+def test_no_other_library_talks_of_a_caption_that_is_cut(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plain_towers, "config_of", lambda files: None)  # as a published CLIP is read
+    pipe = ImageToVideo.from_pretrained(tiny_model, device="cpu")
     long = TOLD["a sentence that is cut"][0]
     pipe.model.clip.tokenizer.deprecation_warnings.clear()  # transformers says it once in a tokenizer's life
     said = queue.SimpleQueue()

@@ -53,7 +53,7 @@ def test_lack_of_memory_is_one_sentence_wherever_it_is_met(error, tiny_model: Pa
         ):
             with pytest.raises(UserError, match="sampling a video ran out of memory; free some memory, or use fewer"):
                 asked()
-    for place in ("cdcd_video.networks.clip.load_clip.config_of", "cdcd_video.storage.tensor_file.load_file"):
+    for place in ("cdcd_video.networks.clip.plain_towers.config_of", "cdcd_video.storage.tensor_file.load_file"):
         with monkeypatch.context() as patch:
             patch.setattr(place, short)
             with pytest.raises(UserError, match=f"loading the model {tiny_model} ran out of memory; free some memory"):

@@ -11,13 +11,12 @@ from torch import nn
 
 from cdcd_video.config import MAX_LAYERS
 from cdcd_video.errors import UserError
-from cdcd_video.networks.clip import open_clip
+from cdcd_video.networks.clip import open_clip, plain_towers
 from cdcd_video.networks.clip.clip_files import ClipFiles, read_json
+from cdcd_video.networks.clip.plain_towers import WIDE
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import read_tensors
 
-WIDE = 512
-"""From this width on a tower uses torch's fused attention; small ones keep the plain one they were trained with."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 LEGACY_END = 2
 """An end id with which transformers pools at the highest id, whatever the tokenizer's end token."""
@@ -57,11 +56,14 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[Any, str]:
     Raises:
       UserError: a file is damaged, or the weights do not fit the config.
     """
-    from transformers import CLIPModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a bar for reading one small file is noise
     try:
+        plain = plain_towers.config_of(files)
+        if plain is not None:
+            return _load_plain(files, plain), sha256
+        from transformers import CLIPModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # a bar for reading one small file is noise
         if files.layout == "transformers":
             config = config_of(files)
             _check_room(files, config)
@@ -91,8 +93,21 @@ def load_model(files: ClipFiles, sha256: str) -> tuple[Any, str]:
         raise damaged(files.folder, error) from error
 
 
+def _load_plain(files: ClipFiles, config: plain_towers.Config) -> nn.Module:
+    """The towers of a CLIP that this package trained, in 32 bits; no `transformers` is imported."""
+    _check_layers(files, config)
+    with torch.device("meta"):  # shapes and no numbers
+        model = plain_towers.PlainClip(config)
+    _check_size(files, sum(value.numel() for value in model.parameters()))
+    tensors = read_tensors(files.weights, "file of a CLIP", "copy it again")
+    known = {name: value.float() for name, value in tensors.items() if not name.endswith("position_ids")}
+    _refuse_gaps(files.folder, *_differences(model, known))
+    model.load_state_dict(known, assign=True)
+    return model
+
+
 def load_tokenizer(folder: Path, config: Any = None) -> Any:
-    """The tokenizer beside a model.
+    """The tokenizer beside a model: of one that this package trained, without importing `transformers`.
 
     Args:
       config: of the model, if it has been read; otherwise transformers reads it again.
@@ -100,9 +115,11 @@ def load_tokenizer(folder: Path, config: Any = None) -> Any:
     Raises:
       UserError: it is damaged.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     try:
+        if isinstance(config, plain_towers.Config):
+            return plain_towers.PlainTokenizer(folder)
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
         if (folder / "tokenizer_config.json").is_file():
             # False: neither run code from the folder nor ask
             how = dict(local_files_only=True, trust_remote_code=False)
@@ -170,13 +187,20 @@ def _check_room(files: ClipFiles, config: Any) -> None:
     Raises:
       UserError: with both numbers.
     """
+    _check_layers(files, config)
+    _check_size(files, _num_parameters(config.to_json_string(use_diff=False)))
+
+
+def _check_layers(files: ClipFiles, config: Any) -> None:
     for tower in (config.vision_config, config.text_config):
         if not (type(tower.num_hidden_layers) is int and 0 < tower.num_hidden_layers <= MAX_LAYERS):
             raise UserError(
                 f"CLIP folder {files.folder} is damaged (its config.json asks for {tower.num_hidden_layers!r} layers);"
                 " copy it again"
             )
-    wanted = _num_parameters(config.to_json_string(use_diff=False))
+
+
+def _check_size(files: ClipFiles, wanted: int) -> None:
     has = files.weights.stat().st_size
     if wanted > 2 * has:
         raise UserError(
