@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cdcd_video.engine import parallel
+from cdcd_video.engine.muon import Muon
+from cdcd_video.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class TrainSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     final_lr_ratio: float = 0.0
     """The last rate, as a share of `learning_rate`."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_ratio: float = 1.0
+    """Learning rate of Muon's matrices, as a multiple of `learning_rate`."""
     weight_decay: float = 0.0
     """Per unit of learning rate; never on biases, norms, embeddings and other one-dimensional parameters."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -82,10 +87,10 @@ def norms(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> dict[str, T
     return {"param_norm": sizes, "update_norm": parallel.total_norm(moved, parameters)}
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every parameter group the same rate."""
+def set_learning_rate(optimizer: "Optimizers", rate: float) -> None:
+    """Gives every parameter group this rate, those of Muon a multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("ratio", 1.0)
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -93,12 +98,52 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019), fused where the device can."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+class Optimizers:
+    """Several optimisers, each with parameters of its own, as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer):
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all parts."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """Moves every parameter that has a gradient."""
+        for part in self.parts:
+            part.step()
+
+
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizers:
+    """AdamW (Loshchilov & Hutter 2019), fused where the device can; with `muon`, Muon for the matrices inside blocks.
+
+    Raises:
+      UserError: Muon is asked for where processes hold shares of matrices.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
     for name, parameter in trained_parameters(model).items():
-        (decayed if _is_decayed(model, name, parameter) else plain).append(parameter)
+        kind = "decayed" if _is_decayed(model, name, parameter) else "plain"
+        is_muons = settings.optimizer == "muon" and _is_hidden_matrix(model, name, parameter)
+        groups["muon" if is_muons else kind].append(parameter)
+    if any(map(parallel.is_share, groups["muon"])):
+        raise UserError(
+            "the optimizer muon needs whole matrices, and --shard fsdp deals out shares of them; use --shard ddp"
+        )
+    parts = [_adamw(groups["decayed"], groups["plain"], settings)] if groups["decayed"] or groups["plain"] else []
+    if groups["muon"]:
+        rate, ratio = settings.learning_rate, settings.muon_ratio
+        parts.append(Muon(groups["muon"], lr=rate * ratio, weight_decay=settings.weight_decay))
+        parts[-1].param_groups[0]["ratio"] = ratio
+    return Optimizers(*parts)
+
+
+def _adamw(decayed: list[nn.Parameter], plain: list[nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": plain, "weight_decay": 0.0},
@@ -116,30 +161,40 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
         return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state: `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of every parameter that was updated."""
+def optimizer_tensors(model: nn.Module, optimizer: Optimizers) -> dict[str, Tensor]:
+    """The optimisers' memory, of every parameter that has moved: `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME` of AdamW,
+    `momentum_buffer/NAME` of Muon."""
     return {
         f"{key}/{name}": value
         for name, parameter in trained_parameters(model).items()
-        for key, value in optimizer.state.get(parameter, {}).items()
+        for part in optimizer.parts
+        for key, value in part.state.get(parameter, {}).items()
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restores the state that `optimizer_tensors` returned."""
+def load_optimizer_tensors(model: nn.Module, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
+    """Gives the optimisers the memory that `optimizer_tensors` took."""
     names = {id(parameter): name for name, parameter in trained_parameters(model).items()}
-    state = optimizer.state_dict()
-    for group, numbered in zip(optimizer.param_groups, state["param_groups"], strict=True):
-        for parameter, number in zip(group["params"], numbered["params"], strict=True):
-            name = names[id(parameter)]
-            memory = {
-                key.split("/", 1)[0]: parallel.shared_like(value, parameter) if value.ndim else value
-                for key, value in tensors.items()
-                if key.split("/", 1)[1] == name
-            }
-            if memory:
-                state["state"][number] = memory
-    optimizer.load_state_dict(state)
+    for part in optimizer.parts:
+        state = part.state_dict()
+        for group, numbered in zip(part.param_groups, state["param_groups"], strict=True):
+            for parameter, number in zip(group["params"], numbered["params"], strict=True):
+                name = names[id(parameter)]
+                memory = {
+                    key.split("/", 1)[0]: parallel.shared_like(value, parameter) if value.ndim else value
+                    for key, value in tensors.items()
+                    if key.split("/", 1)[1] == name
+                }
+                if memory:
+                    state["state"][number] = memory
+        part.load_state_dict(state)
+
+
+def _is_hidden_matrix(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is the weight of a linear map from hidden states to hidden states, in one of a stack of blocks."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    in_stack = any(part.isdigit() for part in name.split("."))
+    return in_stack and isinstance(owner, nn.Linear) and parameter.ndim == 2
 
 
 def _is_decayed(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:

@@ -42,7 +42,7 @@ class Task(Protocol):
 
 def train_step(
     task: Task,
-    optimizer: torch.optim.Optimizer,
+    optimizer: optim.Optimizers,
     ema: Ema,
     settings: TrainSettings,
     *,

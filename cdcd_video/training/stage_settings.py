@@ -13,6 +13,8 @@ def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
     return TrainSettings(
         num_steps=train.num_steps,
         accumulate=train.accumulate,
+        optimizer=train.optimizer,
+        muon_ratio=train.muon_ratio,
         learning_rate=train.learning_rate,
         warmup_steps=train.warmup_steps,
         final_lr_ratio=train.final_lr_ratio,
