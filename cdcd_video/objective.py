@@ -19,7 +19,7 @@ from cdcd_video.networks.conditioning import Condition, with_dropped_captions
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepTextEncoder
 from cdcd_video.networks.step_inputs import (
-    condition_before,
+    conditions_before,
     gets_own_source,
     masked_mean,
     noisy_source,
@@ -138,16 +138,20 @@ def wrong_codes(
 def with_own_source(
     denoiser: Denoiser, process: DiscreteProcess, batch: CodePair, share: float, temperature: float, draws: RefineDraws
 ) -> CodePair:
-    """Replaces a share of the source frames by the model's own samples, in one step from the frame before.
+    """Replaces a share of the source frames by the model's own samples, each in one step from the frame before.
 
     A roll-out continues from its own samples, and a model trained on true frames only drifts (scheduled sampling, Bengio
-    et al. 2015). First frames are not replaced: in a roll-out they are the user's.
+    et al. 2015). With `batch.generations` above 1 it samples the frames between as well, one from the other, as a roll-out
+    does. First frames are not replaced: in a roll-out they are the user's.
     """
-    condition = condition_before(batch)
     end = torch.ones(len(batch.before), dtype=torch.float64, device=batch.before.device)
-    x_t = process.start(batch.before, draws.start)
-    log_p0 = truncate_logits(denoiser(x_t, end.float(), condition).float(), temperature, 1.0, 0)
-    posterior = process.posterior(x_t, torch.zeros_like(end), end, batch.before)
-    sampled = posterior.sample(log_p0, draws.sample)
+    sampled = batch.before
+    for condition, start, sample in zip(
+        conditions_before(batch, batch.generations), draws.start, draws.sample, strict=True
+    ):
+        x_t = process.start(sampled, start)
+        logits = denoiser(x_t, end.float(), replace(condition, source=sampled))
+        log_p0 = truncate_logits(logits.float(), temperature, 1.0, 0)
+        sampled = process.posterior(x_t, torch.zeros_like(end), end, sampled).sample(log_p0, sample)
     is_own = gets_own_source(batch, share, draws.row_uniforms)
     return replace(batch, source=torch.where(is_own[:, None], sampled, batch.source))

@@ -74,6 +74,8 @@ class CodePair:
     """Codes of a frame before the source (the first frame again, where the source is the first)."""
     before_gap_s: Float[Tensor, "B"]
     """Seconds from that frame to the source."""
+    generations: int = 1
+    """In how many samples, evenly apart, the model goes from that frame to a source of its own."""
 
 
 class Collectives:
@@ -174,11 +176,11 @@ class StepDraws:
 
 @dataclass(frozen=True)
 class RefineDraws:
-    """Random numbers of a source frame that the model samples itself, in one step from the frame before."""
+    """Random numbers of source frames that the model samples itself, generation by generation."""
 
-    start: Float[Tensor, "2 B N"]
+    start: Float[Tensor, "G 2 B N"]
     """For x_1; see `InterpolatingProcess.start`."""
-    sample: Float[Tensor, "3 B N"]
+    sample: Float[Tensor, "G 3 B N"]
     """For x_s; see `Posterior.sample`."""
     row_uniforms: Float[Tensor, "B"]
     """Which examples get the sampled source."""

@@ -21,10 +21,11 @@ from cdcd_video.config import (
 )
 from cdcd_video.contrast.negatives import chunk_orders, reordered
 from cdcd_video.contrast_terms import Temperatures, contrast_terms, num_compared
+from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.process import InterpolatingProcess
 from cdcd_video.diffusion.schedule import Times
 from cdcd_video.networks.codec.frame_codec import Codec
-from cdcd_video.networks.conditioning import with_dropped_captions
+from cdcd_video.networks.conditioning import Condition, with_dropped_captions
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_inputs import noisy_source, token_weights
 from cdcd_video.objective import diffusion_objective, with_own_source, wrong_codes
@@ -306,6 +307,26 @@ def test_own_sources_are_sampled_from_the_frame_before(denoiser, batch):
     moved = replace(batch, before=batch.before.roll(1, 1))
     other = with_own_source(denoiser, process, moved, 1.0, 0.0, make_refine_draws(moved, generator(4)))
     assert not torch.equal(other.source, own(1.0, 0.0).source), "it reads the frame before"
+
+
+def test_two_generations_are_two_samples_one_from_the_other(denoiser, batch):
+    process = worlds.kinds(NUM_CODES)["mask"]
+    two = replace(batch, generations=2)
+    draws = make_refine_draws(two, generator(4))
+    own = with_own_source(denoiser, process, two, 1.0, 0.5, draws)
+
+    gap_s, codes = batch.before_gap_s / 2, batch.before
+    ages = [(batch.age_s - batch.before_gap_s).clamp_min(0), (batch.age_s - gap_s).clamp_min(0)]
+    end = torch.ones(len(codes), dtype=torch.float64)
+    for age_s, start, sample in zip(ages, draws.start, draws.sample, strict=True):
+        x_t = process.start(codes, start)
+        condition = Condition(codes, batch.first, batch.has_first, gap_s, age_s, batch.text)
+        with torch.no_grad():
+            log_p0 = truncate_logits(denoiser(x_t, end.float(), condition), 0.5, 1.0, 0)
+        codes = process.posterior(x_t, torch.zeros_like(end), end, codes).sample(log_p0, sample)
+    assert torch.equal(own.source, codes.where(batch.before_gap_s[:, None] > 0, batch.source))
+    one = with_own_source(denoiser, process, batch, 1.0, 0.5, make_refine_draws(batch, generator(4)))
+    assert not torch.equal(own.source, one.source)
 
 
 # ------------------------------------------------------------------------------------------------------- the contrast

@@ -24,11 +24,17 @@ class PairIndices:
     far: np.ndarray
     """Another frame of the shot, as far from the target as the shot allows."""
     before: np.ndarray
-    """A frame before the source, by a gap of the same distribution, or the first frame."""
+    """A frame before the source, by a gap of the same distribution or several such gaps, or the first frame."""
 
 
 def sample_pairs(
-    shots: Shots, batch_size: int, rng: np.random.Generator, *, max_gap: int | None, start_share: float
+    shots: Shots,
+    batch_size: int,
+    rng: np.random.Generator,
+    *,
+    max_gap: int | None,
+    start_share: float,
+    generations: int = 1,
 ) -> PairIndices:
     """Samples source and target frames of random clips, never across a cut.
 
@@ -38,6 +44,7 @@ def sample_pairs(
       rng: the step's generator.
       max_gap: largest target - source in frames (uniform from 1); None lets the two be any two frames of the shot.
       start_share: share of examples whose source is the shot's first frame.
+      generations: gaps from the frame before the source to the source.
     """
     clip, first, length = shots.sample(batch_size, rng)
     gap = 1 + np.floor(rng.random(batch_size) * np.minimum(max_gap or length.max(), length - 1)).astype(np.int64)
@@ -45,7 +52,7 @@ def sample_pairs(
     source = np.where(rng.random(batch_size) < start_share, 0, source)
     target = source + gap
     far = np.where(target >= length / 2, 0, length - 1)
-    before = np.maximum(0, source - rng.permutation(gap))
+    before = np.maximum(0, source - generations * rng.permutation(gap))
     return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before)))
 
 

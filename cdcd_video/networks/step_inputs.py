@@ -47,8 +47,15 @@ def masked_mean(values: Float[Tensor, "B N"], mask: Tensor, reduce: Collectives 
 
 def condition_before(batch: CodePair) -> Condition:
     """The condition of the source frame itself: the frame before it, and the same caption."""
-    age_s = (batch.age_s - batch.before_gap_s).clamp_min(0)  # 0 where there is no first frame
-    return Condition(batch.before, batch.first, batch.has_first, batch.before_gap_s, age_s, batch.text)
+    return conditions_before(batch, 1)[0]
+
+
+def conditions_before(batch: CodePair, num: int) -> list[Condition]:
+    """Conditions of frames evenly apart between `before` and the source, the source last; each has `before` as its source."""
+    gap_s = batch.before_gap_s / num
+    since_s = [batch.before_gap_s - passed * gap_s for passed in range(num)]  # from each one's source to the last
+    ages_s = [(batch.age_s - rest_s).clamp_min(0) for rest_s in since_s]  # 0 where there is no first frame
+    return [Condition(batch.before, batch.first, batch.has_first, gap_s, age_s, batch.text) for age_s in ages_s]
 
 
 def gets_own_source(batch: CodePair, share: float, uniforms: Float[Tensor, "B"]) -> Bool[Tensor, "B"]:

@@ -43,29 +43,29 @@ class CodeStage:
         """Codes of a source frame, a target frame a random gap later, the shot's first and a far frame, and a caption."""
         return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
 
-    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int) -> CodePair:
+    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int, generations: int = 1) -> CodePair:
         cfg = self.config.diffusion
-        pairs = sample_pairs(
-            cache.shots, batch_size, rng, max_gap=cfg.max_gap_frames(cache.fps), start_share=cfg.start_share
-        )
+        gaps = dict(max_gap=cfg.max_gap_frames(cache.fps), generations=generations)
+        pairs = sample_pairs(cache.shots, batch_size, rng, start_share=cfg.start_share, **gaps)
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
         pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
-        age_s = torch.from_numpy((pairs.source - pairs.first) / cache.fps).float()
+        age_s = cache.seconds(pairs.clip, pairs.first, pairs.source)
         pair = CodePair(
             source=cache.frame_codes(pairs.clip, pairs.source),
             target=cache.frame_codes(pairs.clip, pairs.target),
             first=cache.frame_codes(pairs.clip, pairs.first),
             has_first=has_first,
-            gap_s=torch.from_numpy((pairs.target - pairs.source) / cache.fps).float(),
+            gap_s=cache.seconds(pairs.clip, pairs.source, pairs.target),
             age_s=age_s * has_first,
             text=cache.text(caption),
             clip=torch.from_numpy(pairs.clip),
             caption=torch.from_numpy(cache.sentence[caption]),
             far=cache.frame_codes(pairs.clip, pairs.far),
             before=cache.frame_codes(pairs.clip, pairs.before),
-            before_gap_s=torch.from_numpy((pairs.source - pairs.before) / cache.fps).float(),
+            before_gap_s=cache.seconds(pairs.clip, pairs.before, pairs.source),
+            generations=generations,
         )
         return to_device(pair, self.device)
 
@@ -188,6 +188,12 @@ class RefineStage(DiffusionStage):
         super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
         self._spare(config.train.refine)
+
+    def batch(self, step: int) -> CodePair:
+        """As in the stage before; the frame before the source lies as many gaps back as the model samples frames."""
+        most = self.config.train.refine.generations
+        rng = step_rng(self.config.seed, self.name, step)
+        return self._examples(self.cache, rng, self.batch_size, generations=1 + step % most)
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature

@@ -40,9 +40,9 @@ def make_step_draws(
 def make_refine_draws(batch: CodePair, generator: torch.Generator, reduce: Collectives = ALONE) -> RefineDraws:
     """The random numbers of `objective.with_own_source`; they come before those of the step."""
     rows, shape = RowGenerator(generator, reduce), batch.before.shape
-    return RefineDraws(
-        start=rows.rand(2, *shape, dim=1), sample=rows.rand(3, *shape, dim=1), row_uniforms=rows.rand(len(batch.before))
-    )
+    draws = [(rows.rand(2, *shape, dim=1), rows.rand(3, *shape, dim=1)) for _ in range(batch.generations)]
+    start, sample = map(torch.stack, zip(*draws, strict=True))
+    return RefineDraws(start=start, sample=sample, row_uniforms=rows.rand(len(batch.before)))
 
 
 def _negative_orders(
