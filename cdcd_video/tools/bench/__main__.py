@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.tools.bench import attention_cost, busy, config_cost, data_cost, loss_cost, sampling_cost, train_cost
+from cdcd_video.tools.bench import (
+    attention_cost,
+    busy,
+    config_cost,
+    data_cost,
+    loss_cost,
+    recipe_cost,
+    sampling_cost,
+    start_cost,
+    train_cost,
+)
 
 WORKS = {
     "loss": loss_cost,
@@ -23,6 +33,8 @@ WORKS = {
     "config": config_cost,
     "attention": attention_cost,
     "busy": busy,
+    "start": start_cost,
+    "recipe": recipe_cost,
 }
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
