@@ -35,15 +35,16 @@ def sample_look(rng: np.random.Generator, colour: str, radius: float, beside: Se
     outline_px, wobble = rng.uniform(0.7, 0.26 * radius), rng.uniform(0.0, MOST_WOBBLE)
     kind, depth, seed = rng.random(), rng.uniform(0.25, 0.5), int(rng.integers(2**32))
     if kind < 0.6 or colour == "white":
-        outline = tuple(rng.uniform(0, 45, 3))
+        outline = rng.uniform(0, 45, 3)
     elif kind < 0.85 or colour == "yellow":
-        outline = tuple(depth * np.array(rgb))
+        outline = depth * np.array(rgb)
     else:
-        outline = tuple(rng.uniform(225, 255, 3))
-    outlined &= all(np.linalg.norm(np.array(outline) - other.rgb) >= LEAST_CONTRAST for other in beside)
+        outline = rng.uniform(225, 255, 3)
+    outlined &= all(np.linalg.norm(outline - other.rgb) >= LEAST_CONTRAST for other in beside)
+    red, green, blue = outline.tolist() if outlined else (0.0, 0.0, 0.0)
     return Look(
         rgb,
-        tuple(float(part) for part in outline) if outlined else (0.0, 0.0, 0.0),
+        (red, green, blue),
         float(outline_px) if outlined else 0.0,
         float(wobble) if unsteady else 0.0,
         seed,
@@ -64,7 +65,8 @@ def _shade(rng: np.random.Generator, colour: str) -> tuple[float, float, float]:
         shade = 255 * np.array(colorsys.hsv_to_rgb(*changed))
         away = np.linalg.norm(named - shade, axis=1)
         if away[own] + _LEAST_MARGIN <= np.delete(away, own).min():
-            return tuple(float(part) for part in shade)
+            red, green, blue = shade.tolist()
+            return red, green, blue
 
 
 def sample_ground(rng: np.random.Generator, world: World, objects: tuple[SpriteObject, ...]) -> Background:

@@ -135,7 +135,9 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizers:
         raise UserError(
             "the optimizer muon needs whole matrices, and --shard fsdp deals out shares of them; use --shard ddp"
         )
-    parts = [_adamw(groups["decayed"], groups["plain"], settings)] if groups["decayed"] or groups["plain"] else []
+    parts: list[torch.optim.Optimizer] = (
+        [_adamw(groups["decayed"], groups["plain"], settings)] if groups["decayed"] or groups["plain"] else []
+    )
     if groups["muon"]:
         rate, ratio = settings.learning_rate, settings.muon_ratio
         parts.append(Muon(groups["muon"], lr=rate * ratio, weight_decay=settings.weight_decay))

@@ -115,10 +115,10 @@ def _mixed(found: np.ndarray, ground: np.ndarray, colour: np.ndarray) -> tuple[n
 
 def _near(coverage: np.ndarray, reach_px: int) -> np.ndarray:
     """Whether a pixel (F, H, W) is within a box of this reach around one that is mostly covered."""
-    near = coverage > 0.5
+    near = np.asarray(coverage > 0.5)
     for axis in (1, 2):
         padded = np.pad(near, [(reach_px, reach_px) if place == axis else (0, 0) for place in range(3)])
-        near = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach_px + 1, axis).any(axis=-1)
+        near = np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach_px + 1, axis).any(axis=-1))
     return near
 
 

@@ -56,11 +56,12 @@ def sprites_world(data: SpritesData) -> World:
       UserError: a motion or background that does not exist, or a folder without pictures.
     """
     grounds = BACKGROUNDS if data.world == "v1" else (*BACKGROUNDS, "noise")
-    kinds, photographs = data.backgrounds or grounds, ()
+    kinds = data.backgrounds or grounds
+    photographs: tuple[str, ...] = ()
     if isinstance(kinds, str):
         if data.world == "v1":
             raise UserError(f"data.backgrounds is the folder {kinds}, and the world v1 has none; set data.world=v2")
-        kinds, photographs = (*grounds, "photo"), pictures_in(Path(kinds))
+        photographs, kinds = pictures_in(Path(kinds)), (*grounds, "photo")
     for name, given, known in (
         ("motions", data.motions, MOTIONS),
         ("backgrounds", kinds, (*grounds, "photo") if photographs else grounds),

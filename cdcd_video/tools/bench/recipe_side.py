@@ -1,11 +1,13 @@
 """Samples the videos of one point of `bench recipe`, in a process of its own with either side's code.
 
-It uses only what the code of both commits has: `ImageToVideo`, and scenes of the first world.
+It uses only what the code of both commits has: `ImageToVideo`, scenes of the first world, and `exit_code`.
 """
 
 import json
 import sys
 from pathlib import Path
+
+from cdcd_video.errors import exit_code
 
 BATCH = 32
 """Videos that are sampled together."""
@@ -38,4 +40,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class Line:
 
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bars for eight black clips
             frame_encoder = FrameEncoder(self.config, self.clip, self.codec, torch.device("cpu"))
-            facts = dict(data="black", num_items=len(self.clips), fps=self.clips.fps, max_frames=None)
+            facts: dict[str, Any] = dict(data="black", num_items=len(self.clips), fps=self.clips.fps, max_frames=None)
             encoder = Encoder(encode, self.clip.encode_text)
             write_cache(
                 folder,
