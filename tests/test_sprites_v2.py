@@ -17,6 +17,7 @@ from cdcd_video.data.sprites_render import render, render_object_mask
 from cdcd_video.data.sprites_scene import Background, Look
 from cdcd_video.data.store import SpritesClips, TimedClips, UnevenSpritesClips
 from cdcd_video.errors import UserError
+from cdcd_video.metrics.measurements import scene_groups
 from cdcd_video.metrics.sprites_metrics import score
 from cdcd_video.training.training_data import sprites_world
 
@@ -196,3 +197,20 @@ def test_what_a_config_cannot_mean_is_one_sentence(tmp_path):
         sprites_world(sprites_data(world="v2", backgrounds=str(tmp_path)))
     with pytest.raises(UserError, match="holds 'noise', which is unknown"):
         sprites_world(sprites_data(backgrounds=["noise"]))
+
+
+def test_scores_are_told_apart_by_ground_and_outline():
+    world = World(version="v2", max_objects=1, backgrounds=("plain", "gradient", "noise"))
+    scenes = [sprites.sample_scene(3, number, "val", world=world) for number in range(150)]
+    groups = [scene_groups(scene) for scene in scenes]
+    for scene, named in zip(scenes, groups, strict=True):
+        lightness = ground(scene.background, 64).mean() / 255
+        assert ("ground=light" in named) is bool(lightness > 2 / 3) and ("ground=dark" in named) is bool(
+            lightness < 1 / 3
+        )
+        assert ("ground=noise" in named) is (scene.background.kind == "noise")
+        assert f"outline={'yes' if scene.objects[0].look.outline_px else 'no'}" in named
+    for group in ("ground=dark", "ground=light", "ground=grey", "ground=noise", "outline=yes", "outline=no"):
+        assert sum(group in named for named in groups) >= 5
+    old = sprites.sample_scene(3, 0, "val", world=World(max_objects=1))
+    assert scene_groups(old) == ("all", "objects=1", f"motion={old.objects[0].motion}")

@@ -12,6 +12,7 @@ from PIL import Image
 from cdcd_video.config.registry import named
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
+from cdcd_video.data.sprites_grounds import ground
 from cdcd_video.metrics import fidelity, motion, sprites_metrics
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.latent import trajectories
@@ -167,9 +168,20 @@ def discontinuity(video: MeasuredVideo) -> Iterator[Measurement]:
 
 
 def scene_groups(scene: Scene) -> tuple[str, ...]:
-    """The groups of a whole video; by motion only for scenes of one object."""
-    kinds = (f"motion={scene.objects[0].motion}",) if len(scene.objects) == 1 else ()
+    """The groups of a whole video; by motion and by what the scene looks like only for scenes of one object."""
+    kinds = (f"motion={scene.objects[0].motion}", *looks_of(scene, 0)) if len(scene.objects) == 1 else ()
     return ("all", f"objects={len(scene.objects)}", *kinds)
+
+
+def looks_of(scene: Scene, place: int) -> tuple[str, ...]:
+    """The groups of an object of the second world: whether it has an outline, and how light its ground is or that it is noise."""
+    look = scene.objects[place].look
+    if look is None:
+        return ()
+    lightness = ground(scene.background, sprites.VIEW_PX).mean() / 255
+    shade = "dark" if lightness < 1 / 3 else "light" if lightness > 2 / 3 else "grey"
+    kinds = ("ground=noise",) if scene.background.kind == "noise" else ()
+    return (f"ground={shade}", *kinds, f"outline={'yes' if look.outline_px else 'no'}")
 
 
 def measure_scene(
@@ -179,6 +191,7 @@ def measure_scene(
     found = sprites_metrics.score(at_view_size(frames), scene, times)
     for place, sprite in enumerate(scene.objects):
         groups = ["all", f"objects={len(scene.objects)}", f"motion={sprite.motion}"]
+        groups += looks_of(scene, place)
         groups += [f"heldout={kind}" for kind in sprites.held_out(sprite)]
         groups += [f"sentence={mark}" for mark in marks[place : place + 1]]
         numbers = {

@@ -54,7 +54,16 @@ class Table:
 
 
 _BY_GROUP = ("does_right_thing", "direction_right", "position_error", "identity_iou", "lost_share")
-_GROUP_WORDS = {"objects=1": "one object", "objects=2": "two objects"}
+_GROUP_WORDS = {
+    "objects=1": "one object",
+    "objects=2": "two objects",
+    "ground=dark": "dark ground",
+    "ground=grey": "ground between dark and light",
+    "ground=light": "light ground",
+    "ground=noise": "ground of coloured noise",
+    "outline=yes": "with outline",
+    "outline=no": "without outline",
+}
 
 
 def cell(score: Score | None, *, with_n: bool = False, with_bar: bool = False) -> Cell:
@@ -126,7 +135,7 @@ def _groups(scores: Sequence[Score]) -> Table:
     """Scores of the model by number of objects, held-out kind and motion, beside those of references."""
     names = sorted({s.group for s in scores if s.metric == "does_right_thing" and s.row == "model"})
     lines = []
-    for prefix in ("all", "objects=", "heldout=", "motion="):
+    for prefix in ("all", "objects=", "heldout=", "motion=", "ground=", "outline="):
         for group in (name for name in names if name.startswith(prefix)):
             kind, _, name = group.partition("=")
             title = _GROUP_WORDS.get(group) or (f"held-out {name}" if kind == "heldout" else name or "all objects")
