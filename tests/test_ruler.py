@@ -89,7 +89,7 @@ def test_equal_sets(trial, found):
 def test_batches_order_and_threads_do_not_matter(found):
     assert set(found.invariance) == {"batch_size_1", "batch_size_7", "order", "threads"}
     assert max(found.invariance.values()) < 1e-4
-    assert found.invariance["order"] < 1e-9
+    assert found.invariance["order"] < 1e-6  # rows of a batch may differ in the last bit of 32
 
 
 def test_a_look_in_parts_is_the_whole(trial):

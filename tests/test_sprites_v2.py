@@ -214,3 +214,14 @@ def test_scores_are_told_apart_by_ground_and_outline():
         assert sum(group in named for named in groups) >= 5
     old = sprites.sample_scene(3, 0, "val", world=World(max_objects=1))
     assert scene_groups(old) == ("all", "objects=1", f"motion={old.objects[0].motion}")
+
+
+def test_a_still_objects_outline_is_compared_with_itself():
+    world = World(version="v2", max_objects=1, motions=("stays still",))
+    scene = sprites.sample_scene(0, 4, "val", world=world)
+    frames, times = render(scene, np.arange(4) / 8), np.arange(4) / 8
+    assert (score(frames, scene, times).steadiness_iou == 1).all()
+    moved = frames.copy()
+    moved[2] = np.roll(moved[2], 1, axis=1)
+    overlaps = score(moved, scene, times).steadiness_iou[0]
+    assert overlaps[0] == 1 and overlaps[1] == overlaps[2] and 0.5 < overlaps[1] < 0.95

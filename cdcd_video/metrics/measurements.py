@@ -203,6 +203,7 @@ def measure_scene(
         }
         if sprite.motion == "stays still":
             numbers["still_right"] = found.does_right_thing[place]
+            numbers["still_iou"] = found.steadiness_iou[place].mean()
         for metric, value in numbers.items():
             yield measured(metric, eval_video, value, groups)
     yield measured("all_right", eval_video, found.all_right, scene_groups(scene))

@@ -141,6 +141,7 @@ _built_in(
         "does_right_thing": Measure("share", "higher", "objects"),
         "direction_right": Measure("share", "higher", "objects"),
         "still_right": Measure("share", "higher", "objects"),
+        "still_iou": Measure("ratio", "higher", "objects", loss=0.1),
         "all_right": Measure("share", "higher", "videos"),
         "position_error": Measure("px", "lower", "objects", loss=2),
         "identity_iou": Measure("ratio", "higher", "objects", loss=0.1),

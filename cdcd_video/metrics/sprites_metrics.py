@@ -50,6 +50,8 @@ class SpritesScore:
       position_error_px: float64 (O, F), NaN where the object is absent.
       identity_iou: float64 (O, F), overlap of the object's colour with the true shape laid over the tracked centre, so
         that shape, size, angle, colour and stray copies count and the position does not; 0 where absent.
+      steadiness_iou: float64 (O, F - 1), overlap of what has the object's colour in a frame and in the one before: of a still
+        object, how still its outline is; 1 where it is in neither.
       background_psnr_db: float64 (F,), over the pixels that neither a true nor a tracked object covers.
       lost_share: fraction of objects and frames where the object is absent.
     """
@@ -58,6 +60,7 @@ class SpritesScore:
     direction_right: np.ndarray
     position_error_px: np.ndarray
     identity_iou: np.ndarray
+    steadiness_iou: np.ndarray
     background_psnr_db: np.ndarray
     lost_share: float
 
@@ -89,6 +92,7 @@ def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray) -> SpritesScore
         direction_right=np.array([loosely for _, loosely in verdicts]),
         position_error_px=np.linalg.norm(tracked.centres - known.centres, axis=-1),
         identity_iou=_identity(scene, tracked, known),
+        steadiness_iou=_overlap(tracked.coverage[:, 1:], tracked.coverage[:, :-1]),
         background_psnr_db=_background_psnr(frames, scene, tracked, known),
         lost_share=float(1.0 - tracked.present.mean()),
     )
@@ -201,11 +205,15 @@ def _identity(scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
                 look=sprite.look,
             )
         )
-        found = tracked.coverage[place, frames]
-        shared = np.minimum(shape, found).sum(axis=(1, 2), dtype=np.float64)
-        either = np.maximum(shape, found).sum(axis=(1, 2), dtype=np.float64)
-        overlaps[place, frames] = shared / np.maximum(either, 1e-9)
+        overlaps[place, frames] = _overlap(shape, tracked.coverage[place, frames])
     return overlaps
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Intersection over union of coverages (..., 64, 64)."""
+    shared = np.minimum(one, other).sum(axis=(-2, -1), dtype=np.float64)
+    either = np.maximum(one, other).sum(axis=(-2, -1), dtype=np.float64)
+    return np.where(either > 0, shared / np.maximum(either, 1e-9), 1.0)
 
 
 def _background_psnr(frames: np.ndarray, scene: Scene, tracked: Track, known: Truth) -> np.ndarray:

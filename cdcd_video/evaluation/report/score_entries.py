@@ -21,6 +21,11 @@ HEADLINE = (
     Entry("does_right_thing", "does the right thing", "Objects that move as the caption says, without other changes."),
     Entry("direction_right", "right kind and sign", "Objects whose motion has at least the right kind and sign."),
     Entry("still_right", "stays still", 'Objects that "stay still" by the caption and do; a frozen video passes too.'),
+    Entry(
+        "still_iou",
+        "still outline",
+        "Overlap of still objects with themselves one frame before (IoU); 1 is no flicker.",
+    ),
     Entry("all_right", "both objects right", "Videos of two objects in which both do the right thing.", "objects=2"),
     Entry("position_error", "position error", "Distance from the true centre, over objects that were found."),
     Entry("identity_iou", "identity", "Overlap with the true shape laid over the tracked centre (IoU); 0 where lost."),

@@ -21,7 +21,7 @@ Statistic = Callable[[NetworkOutput, NetworkOutput], float]
 
 NUM_FRAMES, FPS = 16, 8.0
 _OF_FRAMES = ("psnr", "ssim", "motion", "consistency", "flow", "flicker", "colour_drift", "discontinuity")
-_TOO_RARE = {"still_right"}
+_TOO_RARE = {"still_right", "still_iou"}
 """Scores of few objects, which are too noisy at such numbers of videos."""
 
 
