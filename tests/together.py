@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,6 +111,8 @@ def own(record):
     """This process's rows of everything in a record."""
     if isinstance(record, Tensor):
         return distributed.own(record)
+    if not is_dataclass(record):  # a number that all processes share
+        return record
     return replace(record, **{field.name: own(getattr(record, field.name)) for field in fields(record)})
 
 
