@@ -10,9 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cdcd_video.config.registry import named
-from cdcd_video.data import sprites
+from cdcd_video.data import sprites, sprites_render
 from cdcd_video.data.sprites import Scene
-from cdcd_video.data.sprites_grounds import ground
 from cdcd_video.metrics import fidelity, motion, sprites_metrics
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.latent import trajectories
@@ -178,7 +177,7 @@ def looks_of(scene: Scene, place: int) -> tuple[str, ...]:
     look = scene.objects[place].look
     if look is None:
         return ()
-    lightness = ground(scene.background, sprites.VIEW_PX).mean() / 255
+    lightness = sprites_render.render_background(scene.background).mean() / 255
     shade = "dark" if lightness < 1 / 3 else "light" if lightness > 2 / 3 else "grey"
     kinds = ("ground=noise",) if scene.background.kind == "noise" else ()
     return (f"ground={shade}", *kinds, f"outline={'yes' if look.outline_px else 'no'}")
