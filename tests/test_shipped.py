@@ -39,6 +39,12 @@ def test_its_recipe_is_in_the_repository(pipe):
     assert pipe.model.config == config_file.load(ROOT / "configs" / "sprites.yaml", Config, then, BEFORE)
 
 
+def test_the_recipe_of_the_first_model_stays():
+    then = [*(f"train.{stage}.precision=bf16" for stage in TrainStages.model_fields), "name=sprites"]
+    first = ImageToVideo.from_pretrained("sprites", device="cpu")
+    assert first.model.config == config_file.load(ROOT / "configs" / "sprites_v1.yaml", Config, then, BEFORE)
+
+
 def test_one_step_from_a_still_frame_goes_where_the_sentence_says(pipe, scenes):
     figures = gate(pipe, scenes, pipe.defaults(), gaps=(1,))["gap1"]
     assert figures["right"]["ratio"] > 0.7
