@@ -9,7 +9,10 @@ from cdcd_video.errors import UserError, exit_code, note
 from cdcd_video.metrics import protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 
-SAMPLING = ("num_steps", "guidance", "temperature", "top_p", "top_k")
+SAMPLING = (
+    *("num_steps", "guidance", "temperature", "top_p", "top_k"),
+    *("lookback_s", "longest_gap_s", "decoded", "unchanged"),
+)
 DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
 
 

@@ -5,7 +5,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import PIL.Image
@@ -17,6 +17,7 @@ import cdcd_video
 from cdcd_video.config import SamplingParams
 from cdcd_video.data.images import as_array, fit
 from cdcd_video.diffusion.sampler import has_order
+from cdcd_video.engine.precision import Precision, for_sampling
 from cdcd_video.engine.runtime import device_for, generator
 from cdcd_video.errors import SamplingWarning, UserError
 from cdcd_video.kernels.threads import threads
@@ -50,12 +51,13 @@ class ImageToVideo:
 
     Attributes:
       sampler: samples the next frame; the discrete diffusion, or the baseline that the config names.
+      precision: of the matrix products while sampling and decoding; starting frames are encoded in fp32, as in training.
       num_threads: CPU threads of one operation while sampling; None: what torch is set to. The caller's own setting is
         restored afterwards. Last bits depend on it, so it follows from the model alone.
     """
 
-    def __init__(self, model: Model):
-        self.model = model
+    def __init__(self, model: Model, precision: Precision = "fp32"):
+        self.model, self.precision = model, precision
         self.num_threads = threads_of(model)
         self.sampler: NextFrame = (
             DiscreteSampler(model.denoiser, model.process, model.codec, model.config)
@@ -64,13 +66,24 @@ class ImageToVideo:
         )
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path = "sprites", device: str = "auto") -> "ImageToVideo":
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "sprites",
+        device: str = "auto",
+        precision: Literal["auto", "bf16", "fp32"] = "auto",
+    ) -> "ImageToVideo":
         """Loads a shipped model by name, or a model or run folder.
 
+        Args:
+          precision: `auto` is bf16 on a GPU that has it, and fp32 elsewhere.
+
         Raises:
-          UserError: there is no such model, or it is damaged.
+          UserError: there is no such model or precision, or the model is damaged.
         """
-        return cls(load_model(name_or_path, device_for(device)))
+        if precision not in ("auto", *get_args(Precision)):
+            raise UserError(f"precision is {precision}; it must be auto, {' or '.join(get_args(Precision))}")
+        where = device_for(device)
+        return cls(load_model(name_or_path, where), for_sampling(where) if precision == "auto" else precision)
 
     @property
     def size_px(self) -> int:
@@ -172,12 +185,14 @@ class ImageToVideo:
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
         """`stream` of checked input. Between two parts torch's number of threads is the caller's own."""
         sampled = self._frames(start[None], [captions], params, [params.seed], progress)
+        first = None
         for number in itertools.count():
             with threads(self.num_threads), user_error_when_out(*_SAMPLING):
                 part = [self._values(frame.to_decode) for frame in itertools.islice(sampled, DECODE_BATCH)]
                 if not part:
                     return
-                frames = self.decode(torch.stack(part, 1), start[None])[0]
+                first = part[0] if first is None else first
+                frames = self.decode(torch.stack(part, 1), start[None], params, first)[0]
             if number == 0:
                 frames[0] = start
             yield frames
@@ -214,7 +229,7 @@ class ImageToVideo:
             values = [
                 self._values(frame.to_decode) for frame in self._frames(starts, captions, params, seeds, progress)
             ]
-            frames = self.decode(torch.stack(values, 1), starts)
+            frames = self.decode(torch.stack(values, 1), starts, params)
         frames[:, 0] = starts
         return frames
 
@@ -239,10 +254,17 @@ class ImageToVideo:
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
         frames = roll_out(self.sampler, start, schedules, self.model.clip.encode_text, params, streams)
-        for number, frame in enumerate(frames):
+        for number in range(params.num_frames):
+            with self._autocast():  # never across a yield: the setting is the thread's
+                frame = next(frames)
             if progress and number:
                 progress(len(start))
             yield frame
+
+    def _autocast(self) -> torch.autocast:
+        """In bf16, matrix products in it; otherwise nothing."""
+        device = self.model.codec.table.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
     @user_error_when_out("computing a likelihood", "use a smaller model")
     @torch.no_grad()
@@ -282,15 +304,30 @@ class ImageToVideo:
 
     @torch.no_grad()
     def decode(
-        self, latents: Int[Tensor, "B F N"] | Float[Tensor, "B F P V"], starts: Frames
+        self,
+        latents: Int[Tensor, "B F N"] | Float[Tensor, "B F P V"],
+        starts: Frames,
+        params: SamplingParams | None = None,
+        first: Int[Tensor, "B N"] | Float[Tensor, "B P V"] | None = None,
     ) -> UInt8[np.ndarray, "B F H W 3"]:
-        """Codes of whole videos, or code values, and their starting frames -> frames."""
-        codec = self.model.codec
-        decode = codec.decode_values if latents.is_floating_point() else codec.decode
-        with threads(self.num_threads):
-            start = _as_tensor(starts, latents.device).repeat_interleave(latents.shape[1], 0)
-            pairs = zip(latents.flatten(0, 1).split(DECODE_BATCH), start.split(DECODE_BATCH), strict=True)
-            decoded = torch.cat([decode(part, beside).float() for part, beside in pairs])
+        """Codes of videos, or code values, and their starting frames -> frames.
+
+        Args:
+          params: `unchanged` of these, or of the model's defaults, says what becomes of patches that do not change.
+          first: latents of the starting frames; those of frame 0 when not given.
+        """
+        codec, num_frames = self.model.codec, latents.shape[1]
+        copies = (params or self.model.config.sample).unchanged == "copied"
+        with threads(self.num_threads), self._autocast():
+            start = _as_tensor(starts, latents.device).repeat_interleave(num_frames, 0)
+            of_start = self._values(latents[:, 0] if first is None else first).repeat_interleave(num_frames, 0)
+            parts = (of.split(DECODE_BATCH) for of in (latents.flatten(0, 1), start, of_start))
+            decoded = torch.cat(
+                [
+                    codec.decode_values(self._values(part), beside, of if copies else None).float()
+                    for part, beside, of in zip(*parts, strict=True)
+                ]
+            )
             frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 WORDS = " ".join(VOCABULARY)
 
 
-def write_model(folder: Path) -> Path:
-    """Writes a model folder of `configs/tiny.yaml` with random weights; the same bits every time."""
-    config = config_file.load(ROOT / "configs" / "tiny.yaml", Config)
+def write_model(folder: Path, *changes: str) -> Path:
+    """Writes a model folder of `configs/tiny.yaml`, with changes, with random weights; the same bits every time."""
+    config = config_file.load(ROOT / "configs" / "tiny.yaml", Config, changes)
     tokenizer = built_in.train_tokenizer(VOCABULARY, config.clip.vocabulary, config.clip.max_tokens)
     with torch.random.fork_rng():
         torch.manual_seed(0)

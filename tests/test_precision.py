@@ -4,16 +4,20 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from fixtures_model import ROOT
+from fixtures_model import ROOT, write_model
+from shapes import as_without_checks
 
+from cdcd_video import ImageToVideo, pipeline
 from cdcd_video.config import Config, TrainStages, config_file
 from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.engine import distributed, precision
 from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
+from cdcd_video.model import load_model
 from cdcd_video.training import resolved
 from cdcd_video.training.model_card import write_card
 from cdcd_video.training.resolved import foreseen, slow_ones
@@ -220,3 +224,35 @@ def test_a_card_names_stages_that_differ(tmp_path: Path, monkeypatch):
     told = "clip fp32, codec bf16, decoder fp32, diffusion fp32, refine fp32"
     assert f"- precision: {told}\n" in write_card(tmp_path, {}).read_text()
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["clip"]["precision"] == "fp32"
+
+
+# ----------------------------------------------------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize("kind", [None, "gaussian", "autoregressive"])
+def test_a_video_in_bf16_is_that_of_fp32_but_for_rounding(kind: str | None, tmp_path: Path):
+    without = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
+    folder = write_model(tmp_path, *([f"baseline.kind={kind}", *without] if kind else []))
+    start = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    exact, rounded = (ImageToVideo.from_pretrained(folder, "cpu", precision) for precision in ("fp32", "bf16"))
+    params = exact.defaults(num_frames=3, temperature=0.0)
+    codes = exact.encode(start)
+    frames = [pipe.decode(codes[:, None], start) for pipe in (exact, rounded)]
+    away = np.abs(frames[0].astype(int) - frames[1])
+    assert away.max() > 0 and away.mean() < 3, "the decoder rounds"
+    videos = [pipe.sample(start, ["the red circle moves right"], params, [0]) for pipe in (exact, rounded)]
+    assert videos[1].shape == videos[0].shape and (videos[1][:, 0] == start).all()
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_sampling_is_in_bf16_only_on_gpus_that_have_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    assert ImageToVideo.from_pretrained(tiny_model, "cpu").precision == "fp32"
+    monkeypatch.setattr(pipeline, "device_for", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(pipeline, "load_model", lambda name, device: load_model(name, "cpu"))
+    for best in ("bf16", "fp32"):
+        monkeypatch.setattr(precision, "best_for", lambda device, best=best: (best, "why"))
+        assert ImageToVideo.from_pretrained(tiny_model).precision == best
+        assert ImageToVideo.from_pretrained(tiny_model, precision="fp32").precision == "fp32"
+    with pytest.raises(UserError, match="precision is fp16; it must be auto, bf16 or fp32"):
+        as_without_checks(monkeypatch, ImageToVideo, "from_pretrained")
+        ImageToVideo.from_pretrained(tiny_model, precision="fp16")

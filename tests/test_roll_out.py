@@ -1,12 +1,21 @@
 """From which earlier frame each frame is sampled, at any frame rate and across changes of the sentence."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+import worlds
+from shapes import unchecked
 
-from cdcd_video.config import SamplingParams
+from cdcd_video import ImageToVideo, pipeline
+from cdcd_video.config import CodecConfig, SamplingParams
+from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.records import TextStates
 from cdcd_video.sampling.captions import CaptionSchedule
+from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.roll_out import TimeGrid, roll_out
 
 
@@ -135,3 +144,68 @@ def test_what_is_expected_is_shown_and_codes_go_on():
         frames = list(roll_out(way, start, [CaptionSchedule.of("a")], lambda _: text, params, []))
         assert [frame.to_decode.flatten()[0].item() for frame in frames] == expected
         assert [frame.latents[0, 0].item() for frame in frames] == [0, 1, 2]
+
+
+def test_patches_that_do_not_change_are_copied_where_asked(tiny_model: Path):
+    pipe = ImageToVideo.from_pretrained(tiny_model, device="cpu")
+    codec, side = pipe.model.codec, pipe.size_px
+    start = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    codes = pipe.encode(start)[:, None].repeat(1, 2, 1)
+    codes[0, 1, : codec.groups] = (codes[0, 1, : codec.groups] + 1) % codec.num_codes  # the first patch changes
+    decoded, copied = (pipe.decode(codes, start, SamplingParams(unchanged=how))[0] for how in ("decoded", "copied"))
+    patch = side // round(codec.num_patches**0.5)
+    assert (copied[0] == start[0]).all()
+    changed = np.zeros((side, side), bool)
+    changed[:patch, :patch] = True
+    assert (copied[1][~changed] == start[0][~changed]).all() and (copied[1][changed] == decoded[1][changed]).all()
+    assert (decoded[1][~changed] != start[0][~changed]).any()
+    near = codec.values(codes[0])[None] + 0.4 * codec.quantizer.tolerance.repeat(codec.groups)
+    part = pipe.decode(near[:, 1:], start, SamplingParams(unchanged="copied"), first=codes[:, 0])[0]
+    assert (part[0][~changed] == start[0][~changed]).all(), "values that would be rounded to the same code"
+
+
+def test_a_stream_copies_what_the_whole_video_copies(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "DECODE_BATCH", 2)
+    pipe = ImageToVideo.from_pretrained(tiny_model, device="cpu")
+    start = np.random.default_rng(1).integers(0, 256, (pipe.size_px, pipe.size_px, 3), dtype=np.uint8)
+    params = pipe.defaults(num_frames=5, unchanged="copied", temperature=0.0)
+    parts = list(pipe.stream(start, "the red circle stays still", params))
+    whole = pipe.sample(start[None], ["the red circle stays still"], params, [params.seed])[0]
+    assert len(parts) == 3 and (np.concatenate(parts) == whole).all()
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("kind", ["mask", "replace"])
+def test_expected_values_are_sums_over_all_codes(kind: str, num_steps: int):
+    """Of what the denoiser says in the last step; in the process `mask` codes that were set before it are themselves."""
+    torch.manual_seed(0)
+    codec = CodeSpace(
+        CodecConfig(groups=2, quantizer={"kind": "fsq", "levels": [3, 2]}, embed_width=32), num_patches=4, joint_width=8
+    )
+    logits_of, process = torch.randn(8, 7, 6), worlds.kinds(6)[kind]
+    steps: list[torch.Tensor] = []
+
+    def denoise(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        steps.append(x_t)
+        return logits_of[torch.arange(8), x_t]
+
+    sampler = DiscreteSampler.__new__(DiscreteSampler)
+    sampler.process, sampler.codec = process, codec
+    sampler._denoise = lambda condition, params: denoise
+    condition = SimpleNamespace(source=torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1]]))
+    params, streams = SamplingParams(num_steps=num_steps, temperature=1.0), [torch.Generator().manual_seed(3)]
+    with unchecked():
+        codes, values = sampler.next_frame_and_values(condition, params, streams)
+    assert len(steps) == num_steps
+    by_hand = torch.zeros(1, 4, 4)
+    for place in range(8):
+        x_t = int(steps[-1][0, place])
+        probabilities = logits_of[place, x_t].softmax(-1)
+        if kind == "mask" and x_t != process.mask_id:
+            probabilities = torch.nn.functional.one_hot(codes[0, place], 6).float()
+        for code in range(6):
+            at = 2 * (place % 2)
+            by_hand[0, place // 2, at : at + 2] += probabilities[code] * codec.table[code]
+    torch.testing.assert_close(values, by_hand)
+    if kind == "mask" and num_steps == 3:
+        assert (steps[-1] != process.mask_id).any(), "some were set before"

@@ -17,8 +17,9 @@ Order = Literal["ancestral", "confidence", "purity"]
 
 
 Decoded = Literal["sampled", "expected"]
+Unchanged = Literal["decoded", "copied"]
 
-NEWER = ("top_k", "lookback_s", "longest_gap_s", "decoded")
+NEWER = ("top_k", "lookback_s", "longest_gap_s", "decoded", "unchanged")
 """Settings that came after the first records: told only where they are set."""
 
 
@@ -47,6 +48,8 @@ class SamplingParams(Section):
     """Frames farther apart than this many seconds get hidden ones between them; 0: never."""
     decoded: Decoded = "sampled"
     """What the decoder gets: the sampled codes, or the values that were expected of them. Roll-outs go on from the former."""
+    unchanged: Unchanged = "decoded"
+    """Patches whose code values are those of the starting frame: decoded like the others, or copied from it."""
     seed: Annotated[int, RANGES["seed"].field] = 0
 
     def changed(self, **changes: Any) -> "SamplingParams":
@@ -59,7 +62,11 @@ class SamplingParams(Section):
         if unknown := changes.keys() - type(self).model_fields.keys():
             raise TypeError(f"unknown setting: {', '.join(sorted(unknown))}")
         check_settings(changes)
-        for name, known in (("order", get_args(Order)), ("decoded", get_args(Decoded))):
+        for name, known in (
+            ("order", get_args(Order)),
+            ("decoded", get_args(Decoded)),
+            ("unchanged", get_args(Unchanged)),
+        ):
             if changes.get(name, known[0]) not in known:
                 raise UserError(f"{name} is {changes[name]}; it must be one of {', '.join(known)}")
         return self.model_copy(update=changes)
@@ -83,6 +90,7 @@ _FLAGS: dict[str, tuple[str, type, str, str]] = {
     "seed": ("--seed", int, "N", "random seed; another seed gives another video"),
     "lookback_s": ("--lookback", float, "S", "seconds back to the frame that a frame is sampled from; 0: one frame"),
     "longest_gap_s": ("--longest-gap", float, "S", "hidden frames fill longer gaps, in seconds; 0: never"),
+    "unchanged": ("--unchanged", str, "HOW", f"patches that do not change: {', '.join(get_args(Unchanged))}"),
     "decoded": ("--decoded", str, "WHAT", f"what is decoded: {', '.join(get_args(Decoded))} codes"),
 }
 

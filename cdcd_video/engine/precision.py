@@ -42,6 +42,11 @@ def best_for(device: torch.device) -> tuple[Precision, str]:
     return ("bf16", f"this processor has {has[0]}") if has else ("fp32", f"this processor has no {' or '.join(UNITS)}")
 
 
+def for_sampling(device: torch.device) -> Precision:
+    """bf16 on a GPU that has it; elsewhere fp32, in which a video does not depend on what the processor multiplies."""
+    return best_for(device)[0] if device.type == "cuda" else "fp32"
+
+
 def _of_gpu(device: torch.device) -> tuple[Precision, str]:
     if torch.version.hip:
         return ("bf16", "this GPU has bf16") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")

@@ -11,7 +11,7 @@ from cdcd_video.contrast.contrastive_guidance import closeness, tilted
 from cdcd_video.diffusion.categorical import guided
 from cdcd_video.diffusion.loss_reference import chain_bound
 from cdcd_video.diffusion.process import DiscreteProcess
-from cdcd_video.diffusion.sampler import SAMPLERS, Denoise
+from cdcd_video.diffusion.sampler import SAMPLERS, Denoise, has_order
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditional_transformer import CachedCondition
 from cdcd_video.networks.conditioning import Condition, with_empty_captions
@@ -43,16 +43,26 @@ class DiscreteSampler:
     def next_frame_and_values(
         self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
     ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B P V"]]:
-        """The same codes, and the code values that were expected in the last reverse step; see `ExpectedValues`."""
+        """The same codes, and the code values that were expected in the last reverse step; see `ExpectedValues`.
+
+        In the process `mask` a code that was set before that step is itself: it cannot change any more, and the denoiser has
+        learned nothing about it.
+        """
         denoise = self._denoise(condition, params)
-        last: list[Tensor] = []
+        last: list[tuple[Tensor, Tensor]] = []
 
         def remembered(x_t: Tensor, t: Tensor) -> Tensor:
-            last[:] = [denoise(x_t, t)]
-            return last[0]
+            last[:] = [(x_t, denoise(x_t, t))]
+            return last[0][1]
 
         codes = self._sampled(remembered, condition, params, streams)
-        return codes, self.codec.soft_values(last[0].float().softmax(-1))
+        x_t, logits = last[0]
+        expected = self.codec.soft_values(logits.float().softmax(-1))
+        if not has_order(self.process):
+            return codes, expected
+        is_set = (x_t != self.process.mask_id).unflatten(1, (self.codec.num_patches, self.codec.groups))
+        width = expected.shape[-1] // self.codec.groups
+        return codes, torch.where(is_set.repeat_interleave(width, -1), self.codec.values(codes), expected)
 
     def _denoise(self, condition: Condition, params: SamplingParams) -> Denoise:
         denoise = self._guided(condition, params.guidance)

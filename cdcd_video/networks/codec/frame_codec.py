@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import CodecConfig
@@ -138,7 +138,23 @@ class Codec(CodeSpace):
         return self.decode_values(self.values(codes), start)
 
     def decode_values(
-        self, values: Float[Tensor, "B P V"], start: Float[Tensor, "B 3 H W"]
+        self,
+        values: Float[Tensor, "B P V"],
+        start: Float[Tensor, "B 3 H W"],
+        of_start: Float[Tensor, "B P V"] | None = None,
     ) -> Float[Tensor, "B 3 H W"]:
-        """Code values of a frame, on the grid or off it, and the video's starting frame -> the frame in [0, 1]."""
-        return self.decoder(values, self.decoder.start_features(start)).clamp(0, 1)
+        """Code values of a frame, on the grid or off it, and the video's starting frame -> the frame in [0, 1].
+
+        Args:
+          of_start: the starting frame's code values; where they are given, patches that have not changed are copied from it.
+        """
+        frame = self.decoder(values, self.decoder.start_features(start)).clamp(0, 1)
+        if of_start is None:
+            return frame
+        kept = self.is_unchanged(values, of_start).unflatten(1, (self.decoder.grid, self.decoder.grid))
+        kept = kept.repeat_interleave(self.decoder.patch_px, 1).repeat_interleave(self.decoder.patch_px, 2)
+        return torch.where(kept[:, None], start.to(frame.dtype), frame)
+
+    def is_unchanged(self, values: Float[Tensor, "B P V"], others: Float[Tensor, "B P V"]) -> Bool[Tensor, "B P"]:
+        """Which patches have the same codes, those of `values` rounded."""
+        return ((values - others).abs() < self.quantizer.tolerance.repeat(self.groups)).all(-1)

@@ -62,6 +62,11 @@ class FiniteScalarQuantizer(nn.Module):
         """Digits per code."""
         return len(self.levels)
 
+    @property
+    def tolerance(self) -> Float[Tensor, "d"]:
+        """How far each digit's value may be from a code's to be rounded to it: half a step."""
+        return 0.5 / self.middle
+
     def forward(self, latents: Float[Tensor, "B P G d"]) -> Quantized:
         bounded = torch.tanh(latents.float() + self.shift) * self.half_width - self.offset
         rounded = bounded + (bounded.round() - bounded).detach()
@@ -86,6 +91,11 @@ class VectorQuantizer(nn.Module):
     @property
     def table(self) -> Float[Tensor, "K d"]:
         return self.vq.codebook
+
+    @property
+    def tolerance(self) -> Float[Tensor, "d"]:
+        """Values that differ by less are of one code."""
+        return torch.full_like(self.table[0], 1e-6)
 
     def forward(self, latents: Float[Tensor, "B P G d"]) -> Quantized:
         values, codes, commitment = self.vq(latents.float().flatten(1, 2))

@@ -15,6 +15,7 @@ from torch.autograd import DeviceType
 
 from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
+from cdcd_video.engine.precision import for_sampling
 from cdcd_video.engine.runtime import generator
 from cdcd_video.engine.train_step import train_step
 from cdcd_video.model import Model, clip_folder
@@ -144,7 +145,7 @@ def sampling_costs(
     """
     line.clip.to(device)
     model = Model(line.config, line.clip, line.codec.to(device).eval(), line.denoiser.to(device).eval(), digest="")
-    pipe = ImageToVideo(model)
+    pipe = ImageToVideo(model, for_sampling(device))
     most = getattr(model.process, "num_steps", None) or max(steps)
     rows = []
     for num_steps in (one for one in steps if one <= most):
