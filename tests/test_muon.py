@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from cdcd_video.engine import optim
-from cdcd_video.engine.muon import Muon, orthogonalized
+from cdcd_video.engine.muon import RMS_OF_ADAMW, Muon, orthogonalized
 from cdcd_video.engine.optim import TrainSettings, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from cdcd_video.networks.transformer import Attention
 
 SETTINGS = TrainSettings(num_steps=10, learning_rate=0.01, weight_decay=0.1, optimizer="muon")
 
@@ -66,6 +67,19 @@ def test_only_matrices_inside_blocks_are_moved_so():
     assert rest | moved == set(dict(model.named_parameters())) and not rest & moved
     (alone,) = make_optimizer(model, replace(SETTINGS, optimizer="adamw")).parts
     assert isinstance(alone, torch.optim.AdamW)
+
+
+def test_keys_and_values_are_two_matrices():
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([Attention(8, 2, 12)])})
+    key_value = model["blocks"][0].key_value
+    key_value.weight.grad = torch.randn(16, 12)
+    before = key_value.weight.detach().clone()
+    make_optimizer(model, replace(SETTINGS, weight_decay=0.0)).step()
+    moved = before - key_value.weight.detach()
+    average = key_value.weight.grad.lerp(0.05 * key_value.weight.grad, 0.95)
+    by_hand = torch.cat([orthogonalized(half[None])[0] for half in average.chunk(2)])
+    torch.testing.assert_close(moved, SETTINGS.learning_rate * RMS_OF_ADAMW * 12**0.5 * by_hand, rtol=1e-4, atol=1e-6)
 
 
 def test_muons_rate_is_a_multiple_of_that_of_all():

@@ -5,6 +5,7 @@ after another. This one computes in the weights' own precision, with all matrice
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,8 @@ class Muon(torch.optim.Optimizer):
     Updates are scaled to the size of AdamW's, so that both can follow one learning rate.
 
     Args:
-      parameters: matrices.
+      parameters: matrices, or groups of them; those of a group with `parts` are that many matrices above each other, such as keys
+        and values, and each of them is made orthogonal by itself.
       lr: learning rate.
       weight_decay: per unit of the learning rate.
       momentum: of the average of gradients.
@@ -31,20 +33,21 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         momentum: float = 0.95,
         num_iterations: int = 5,
     ):
-        super().__init__(list(parameters), dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
+        given: list[Any] = list(parameters)
+        super().__init__(given, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, parts=1))
         self.num_iterations = num_iterations
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever given
         """Moves every matrix that has a gradient."""
         for group in self.param_groups:
-            of_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+            of_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -53,12 +56,13 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 average = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
                 update = parameter.grad.lerp(average, group["momentum"])
-                of_shape.setdefault(parameter.shape, []).append((parameter, update))
+                for part, its_update in zip(parameter.chunk(group["parts"]), update.chunk(group["parts"]), strict=True):
+                    of_shape.setdefault(part.shape, []).append((part, its_update))
             for shape, moved in of_shape.items():
                 directions = orthogonalized(torch.stack([update for _, update in moved]), self.num_iterations)
                 size = group["lr"] * RMS_OF_ADAMW * max(shape) ** 0.5
-                for (parameter, _), direction in zip(moved, directions, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=size)
+                for (part, _), direction in zip(moved, directions, strict=True):
+                    part.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=size)
 
 
 def orthogonalized(matrices: Float[Tensor, "n a b"], num_iterations: int = 5) -> Float[Tensor, "n a b"]:

@@ -126,22 +126,26 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizers:
     Raises:
       UserError: Muon is asked for where processes hold shares of matrices.
     """
-    groups: dict[str, list[nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "pairs": [], "decayed": [], "plain": []}
     for name, parameter in trained_parameters(model).items():
         kind = "decayed" if _is_decayed(model, name, parameter) else "plain"
-        is_muons = settings.optimizer == "muon" and _is_hidden_matrix(model, name, parameter)
-        groups["muon" if is_muons else kind].append(parameter)
-    if any(map(parallel.is_share, groups["muon"])):
+        if settings.optimizer == "muon" and _is_hidden_matrix(model, name, parameter):
+            kind = "pairs" if name.endswith("key_value.weight") else "matrices"
+        groups[kind].append(parameter)
+    if any(map(parallel.is_share, [*groups["matrices"], *groups["pairs"]])):
         raise UserError(
             "the optimizer muon needs whole matrices, and --shard fsdp deals out shares of them; use --shard ddp"
         )
     parts: list[torch.optim.Optimizer] = (
         [_adamw(groups["decayed"], groups["plain"], settings)] if groups["decayed"] or groups["plain"] else []
     )
-    if groups["muon"]:
-        rate, ratio = settings.learning_rate, settings.muon_ratio
-        parts.append(Muon(groups["muon"], lr=rate * ratio, weight_decay=settings.weight_decay))
-        parts[-1].param_groups[0]["ratio"] = ratio
+    of_parts = [("matrices", 1), ("pairs", 2)]  # keys and values share a weight
+    given = [dict(params=groups[name], parts=num) for name, num in of_parts if groups[name]]
+    if given:
+        muon = Muon(given, lr=settings.learning_rate * settings.muon_ratio, weight_decay=settings.weight_decay)
+        for group in muon.param_groups:
+            group["ratio"] = settings.muon_ratio
+        parts.append(muon)
     return Optimizers(*parts)
 
 
