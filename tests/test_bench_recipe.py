@@ -56,6 +56,11 @@ def test_the_goals_are_reached_when_all_three_are():
     assert "did not reach the goals" in recipe_cost.table(result | recipe_cost.verdict(never))[-1]
 
 
+def test_a_short_training_is_stretched_stage_by_stage():
+    trace = {"clip": [[5, 10.0], [10, 15.0]], "codec": [[5, 30.0], [10, 40.0]]}
+    assert recipe_cost.stretched(100.0, 10, {"clip": 100, "codec": 20}, trace) == 100 + 90 * 1.0 + 10 * 2.0
+
+
 @pytest.mark.slow
 def test_both_recipes_are_trained_and_scored_in_their_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     settings = [word for setting in TINY for word in ("--set", setting)]
@@ -83,6 +88,7 @@ def test_both_recipes_are_trained_and_scored_in_their_own_code(tmp_path: Path, m
     [
         (["--against", "no-such-commit"], "no commit of a repository"),
         (["--against", "HEAD", "--videos", "0"], "must be at least 1"),
+        (["--against", "HEAD", "--shipped", "0"], "must be at least 20 steps"),
     ],
 )
 def test_mistakes_are_sentences(options: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path, capsys):

@@ -29,6 +29,8 @@ GOALS = {"one_right": 0.91, "both_right": 0.75, "identity": 0.85}
 LARGEST_SHARE = 1 / 3
 """Of the other recipe's processor seconds, in which this one is to reach the goals."""
 POLL_S = 1.0
+LEAST_TIMED = 20
+"""Steps of each stage that are timed for an estimate, at least."""
 FRAMES, FPS, SCENE_SEED = 16, 8.0, 30_000
 """Of the videos that are scored: scenes of the first world, from pairs of words that training has."""
 
@@ -43,11 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--videos", type=int, default=512, metavar="N", help="videos of each point of a curve (default: 512)")
     add("--points", type=int, default=8, metavar="N", help="points of a curve in each of its two stages (default: 8)")
+    add(
+        "--shipped",
+        type=int,
+        metavar="STEPS",
+        help="do not train the other recipe to its end: time this many steps of each of its stages, and score the model"
+        " that its commit ships (default: train it)",
+    )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of both configs; repeatable")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains both recipes one after the other, on one thread in 32 bits, and scores what they had learned on the way.
+
+    With `shipped` the other recipe's seconds are those of a short training, its stages stretched to their steps, and its
+    curve is one point: the model that it led to.
 
     Only the training's processor seconds count: neither evaluations nor the videos that are scored. Killed and started
     again, it goes on where it was.
@@ -55,12 +67,19 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     Raises:
       UserError: there is no checkout or no such commit, or a training failed.
     """
-    if args.videos < 1 or args.points < 1:
+    if min(args.videos, args.points) < 1:
         raise UserError("--videos and --points must be at least 1")
+    if args.shipped is not None and args.shipped < LEAST_TIMED:
+        raise UserError(f"--shipped must be at least {LEAST_TIMED} steps, to tell a step from the start of a stage")
     codes = {"now": ROOT, "against": _code_of(args.against, args.out / "against" / "code")}
     sides = {}
     for name, code in codes.items():
         side = Side(name, code, args.config, args.out.resolve() / name, args.set)
+        if name == "against" and args.shipped:
+            say(f"timing {args.shipped} steps of each stage of {name} ...")
+            seconds = side.estimate(args.shipped)
+            sides[name] = {"cpu_s": seconds, "curve": [vars(side.shipped(seconds, args.videos))]}
+            continue
         say(f"training the recipe of {name} ...")
         side.train(args.points)
         say(f"scoring the recipe of {name} ...")
@@ -133,44 +152,85 @@ class Side:
           UserError: the training failed.
         """
         (self.out / "snapshots").mkdir(parents=True, exist_ok=True)
+        every = {stage: max(1, self._steps()[stage] // points) for stage in STAGES[-2:]}
+        before = self.seconds()
+        settings = [f"train.{stage}.checkpoint_every={steps}" for stage, steps in every.items()]
+        for spent in self._running(self.run, settings):
+            self._note(before + spent, every)
+        self._note(self.seconds(), every)
+
+    def estimate(self, steps: int) -> float:
+        """Processor seconds of the whole recipe, from a training with so many steps in each stage.
+
+        Raises:
+          UserError: the training failed.
+        """
+        noted, trial = self.out / "estimate.json", self.out / "trial"
+        if not noted.is_file():
+            shutil.rmtree(trial, ignore_errors=True)
+            trace: dict[str, list[tuple[int, float]]] = {stage: [] for stage in STAGES}
+            settings = [f"train.{stage}.{key}" for stage in STAGES for key in (f"num_steps={steps}", "log_every=5")]
+            spent = 0.0
+            for spent in self._running(trial, settings):
+                _trace(trial / "log.jsonl", spent, trace)
+            noted.write_text(json.dumps({"steps": steps, "cpu_s": spent, "trace": trace}))
+        found = json.loads(noted.read_text())
+        return stretched(found["cpu_s"], found["steps"], self._steps(), found["trace"])
+
+    def shipped(self, seconds: float, num_videos: int) -> Point:
+        """Scores of the model that this code ships, after these processor seconds."""
+        name = yaml.safe_load((self.code / self.config).read_text())["name"]
+        model = self.code / "cdcd_video" / "models" / name
+        return Point("shipped", sum(self._steps().values()), seconds, *self._scores(model, None, self.out, num_videos))
+
+    def _steps(self) -> dict[str, int]:
+        """Steps of each stage."""
         recipe = yaml.safe_load((self.code / self.config).read_text())["train"]
         given = dict(setting.split("=", 1) for setting in self.settings)
-        every = {}
-        for stage in STAGES[-2:]:
-            steps = int(given.get(f"train.{stage}.num_steps", recipe[stage]["num_steps"]))
-            every[stage] = max(1, steps // points)
-            self.settings += [f"train.{stage}.checkpoint_every={every[stage]}"]
-        self.settings += [f"train.{stage}.evaluate_every={10**9}" for stage in STAGES]
-        command = [sys.executable, "train.py", "--config", self.config, "--out", str(self.run), "--watch", "none"]
-        command += [word for setting in self.settings for word in ("--set", setting)]
-        before = self.seconds()
+        return {stage: int(given.get(f"train.{stage}.num_steps", recipe[stage]["num_steps"])) for stage in STAGES}
+
+    def _running(self, out: Path, settings: Sequence[str]) -> Iterator[float]:
+        """Trains, and tells again and again how many processor seconds this start has taken.
+
+        Raises:
+          UserError: the training failed.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        rare = [f"train.{stage}.evaluate_every={10**9}" for stage in STAGES]
+        command = [sys.executable, "train.py", "--config", self.config, "--out", str(out), "--watch", "none"]
+        command += [word for setting in (*self.settings, *rare, *settings) for word in ("--set", setting)]
         with (self.out / "train.log").open("a") as log:
             child = subprocess.Popen(command, cwd=self.code, env=self.environment, stdout=log, stderr=log)
+            spent = 0.0
             while child.poll() is None:
-                self._note(before + cpu_s(child.pid), every)
+                spent = max(spent, cpu_s(child.pid))
+                yield spent
                 time.sleep(POLL_S)
-            self._note(self.seconds(), every)
         if child.returncode:
             raise UserError(f"the training of {self.name} failed; see {self.out / 'train.log'}")
 
     def curve(self, num_videos: int) -> Iterator[Point]:
         """Scores of the snapshots, in the order of the training."""
-        world = World()
-        scenes, _ = choose_scenes(SCENE_SEED, num_videos, "train", world, FRAMES, FPS)
         for folder in sorted((self.out / "snapshots").iterdir(), key=lambda folder: _noted(folder)["cpu_s"]):
-            request = dict(model=str(self.run / "model"), weights=str(folder / "ema.safetensors"), videos=num_videos)
-            request |= dict(frames=FRAMES, fps=FPS, seed=SCENE_SEED, out=str(folder / "videos.npy"))
-            if not (folder / "videos.npy").is_file():
-                command = [sys.executable, recipe_side.__file__, json.dumps(request)]
-                subprocess.run(command, cwd=self.code, env=self.environment, check=True)
-            videos = np.load(folder / "videos.npy")
-            scores = [score(video, scene, np.arange(FRAMES) / FPS) for video, scene in zip(videos, scenes, strict=True)]
-            yield Point(
-                **_noted(folder),
-                one_right=float(np.mean([one.all_right for one in scores if len(one.does_right_thing) == 1])),
-                both_right=float(np.mean([one.all_right for one in scores if len(one.does_right_thing) == 2])),
-                identity=float(np.mean(np.concatenate([one.identity_iou[:, -1] for one in scores]))),
-            )
+            found = _noted(folder)
+            scores = self._scores(self.run / "model", folder / "ema.safetensors", folder, num_videos)
+            yield Point(found["stage"], found["step"], found["cpu_s"], *scores)
+
+    def _scores(self, model: Path, weights: Path | None, folder: Path, num_videos: int) -> tuple[float, float, float]:
+        """The three scores of a model with these weights of the denoiser (None: its own); its videos go into a folder."""
+        scenes, _ = choose_scenes(SCENE_SEED, num_videos, "train", World(), FRAMES, FPS)
+        request: dict[str, Any] = dict(model=str(model), weights=str(weights) if weights else None, videos=num_videos)
+        request |= dict(frames=FRAMES, fps=FPS, seed=SCENE_SEED, out=str(folder / "videos.npy"))
+        if not (folder / "videos.npy").is_file():
+            command = [sys.executable, recipe_side.__file__, json.dumps(request)]
+            subprocess.run(command, cwd=self.code, env=self.environment, check=True)
+        videos = np.load(folder / "videos.npy")
+        scores = [score(video, scene, np.arange(FRAMES) / FPS) for video, scene in zip(videos, scenes, strict=True)]
+        return (
+            _mean([one.all_right for one in scores if len(one.does_right_thing) == 1]),
+            _mean([one.all_right for one in scores if len(one.does_right_thing) == 2]),
+            _mean([overlap for one in scores for overlap in one.identity_iou[:, -1]]),
+        )
 
     def _note(self, spent: float, every: Mapping[str, int]) -> None:
         """Writes down the seconds, and keeps a new checkpoint's weights."""
@@ -196,6 +256,33 @@ def cpu_s(pid: int) -> float:
     parts = [float(part) for part in clock.split(":") if part]
     seconds = sum(part * 60**place for place, part in enumerate(reversed(parts)))
     return seconds + 86_400 * int(days or 0)
+
+
+def stretched(
+    spent: float, steps: int, wanted: Mapping[str, int], trace: Mapping[str, Sequence[Sequence[float]]]
+) -> float:
+    """Processor seconds of a training whose stages have the wanted steps.
+
+    Args:
+      spent: seconds of one with `steps` in each stage.
+      trace: for each stage, (step, seconds) along that training; at least two of each.
+    """
+    per_step = {stage: (one[-1][1] - one[0][1]) / (one[-1][0] - one[0][0]) for stage, one in trace.items()}
+    return spent + sum(cost * (wanted[stage] - steps) for stage, cost in per_step.items())
+
+
+def _trace(log: Path, spent: float, trace: dict[str, list[tuple[int, float]]]) -> None:
+    """Adds the newest step of a training's log, if it is new."""
+    for line in log.read_text().splitlines()[-2:] if log.is_file() else ():
+        entry = json.loads(line)
+        known = trace[entry["task"]]
+        if "loss" in entry and (not known or entry["step"] > known[-1][0]):
+            known.append((entry["step"], spent))
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN of none."""
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _noted(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def main() -> int:
 
     request = json.loads(sys.argv[1])
     pipe = ImageToVideo.from_pretrained(request["model"], "cpu")
-    pipe.model.denoiser.load_state_dict(load_file(request["weights"]))
+    if request["weights"]:
+        pipe.model.denoiser.load_state_dict(load_file(request["weights"]))
     scenes = [sample_scene(request["seed"], number, "train") for number in range(request["videos"])]
     starts = np.stack([render(scene, np.zeros(1), pipe.size_px)[0] for scene in scenes])
     params = pipe.defaults(num_frames=request["frames"], fps=request["fps"])
