@@ -18,7 +18,7 @@ from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.objective import with_own_source
 from cdcd_video.records import TextStates
-from cdcd_video.training.code_stages import DiffusionStage
+from cdcd_video.training.code_stages import DiffusionStage, RefineStage
 from cdcd_video.training.step_draws import make_refine_draws
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
@@ -126,6 +126,25 @@ def test_refining_trains_every_weight_in_16_bits(stage):
         logits = model(torch.full_like(own.target, model.mask_id), torch.ones(16), condition)
         logits.float().square().sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("baseline", [None, {"kind": "gaussian"}])
+def test_refining_goes_through_as_many_generations_as_the_config_says(baseline):
+    """From step to step; a baseline, which samples one frame, gets one gap."""
+    config = Config(
+        name="test",
+        data=SpritesData(),
+        train={"refine": {"generations": 3, "batch_size": 200}},
+        baseline=baseline,
+    )
+    stage = RefineStage.__new__(RefineStage)
+    stage.config, stage.cache, stage.device, stage.batch_size = config, FakeCache(), torch.device("cpu"), 200
+    batches = [stage.batch(step) for step in range(4)]
+    assert [batch.generations for batch in batches] == ([1, 2, 3, 1] if baseline is None else [1] * 4)
+    longest = [float(batch.before_gap_s.max()) for batch in batches]
+    assert longest[0] == longest[3] == 0.5 and (baseline is not None or longest[:3] == [0.5, 1.0, 1.5])
+    for batch in batches:
+        assert (batch.before_gap_s <= 0.5 * batch.generations + 1e-6).all()
 
 
 def test_examples_are_a_function_of_the_step_whoever_asks_and_in_whatever_order(stage):
