@@ -43,7 +43,7 @@ def test_a_model_is_set_beside_its_goals(tmp_path: Path, monkeypatch: pytest.Mon
     none = ["--num-heldout", "0", "--num-rates", "0", "--num-long", "0"]
     asked = [
         "--checkpoint",
-        "sprites-v1",
+        "sprites",
         "--num-videos",
         "2",
         *none,
