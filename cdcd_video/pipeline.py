@@ -320,14 +320,11 @@ class ImageToVideo:
         copies = (params or self.model.config.sample).unchanged == "copied"
         with threads(self.num_threads), self._autocast():
             start = _as_tensor(starts, latents.device).repeat_interleave(num_frames, 0)
-            of_start = self._values(latents[:, 0] if first is None else first).repeat_interleave(num_frames, 0)
-            parts = (of.split(DECODE_BATCH) for of in (latents.flatten(0, 1), start, of_start))
-            decoded = torch.cat(
-                [
-                    codec.decode_values(self._values(part), beside, of if copies else None).float()
-                    for part, beside, of in zip(*parts, strict=True)
-                ]
-            )
+            given = [latents.flatten(0, 1), start]
+            if copies:
+                given.append(self._values(latents[:, 0] if first is None else first).repeat_interleave(num_frames, 0))
+            parts = zip(*(rows.split(DECODE_BATCH) for rows in given), strict=True)
+            decoded = torch.cat([codec.decode_values(self._values(part), *others).float() for part, *others in parts])
             frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 

@@ -1,6 +1,7 @@
 """`bench recipe` and `bench start`: two recipes side by side, and a cold start beside the import of torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cdcd_video.errors import exit_code
+from cdcd_video.errors import UserError, exit_code
 from cdcd_video.tools.bench import __main__ as bench
 from cdcd_video.tools.bench import recipe_cost, start_cost
 
@@ -59,6 +60,46 @@ def test_the_goals_are_reached_when_all_three_are():
 def test_a_short_training_is_stretched_stage_by_stage():
     trace = {"clip": [[5, 10.0], [10, 15.0]], "codec": [[5, 30.0], [10, 40.0]]}
     assert recipe_cost.stretched(100.0, 10, {"clip": 100, "codec": 20}, trace) == 100 + 90 * 1.0 + 10 * 2.0
+
+
+def side_of(script: str, folder: Path) -> recipe_cost.Side:
+    """A side whose training is this script."""
+    (folder / "code" / "configs").mkdir(parents=True)
+    (folder / "code" / "train.py").write_text(script)
+    steps = "".join(f"  {stage}: {{num_steps: 100}}\n" for stage in recipe_cost.STAGES)
+    (folder / "code" / "configs" / "sprites.yaml").write_text(f"name: sprites\ntrain:\n{steps}")
+    return recipe_cost.Side("against", folder / "code", "configs/sprites.yaml", folder / "out", [])
+
+
+def test_a_benchmark_that_is_stopped_stops_its_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recipe_cost, "POLL_S", 0.01)
+    note = "open('began', 'w').write(str(os.getpid()))"
+    side = side_of(f"import os, time; {note}; time.sleep(600)", tmp_path)
+    running = side._running(tmp_path / "run", [])
+    while not (tmp_path / "code" / "began").is_file() or not (tmp_path / "code" / "began").read_text():
+        next(running)
+    running.close()
+    assert recipe_cost.cpu_s(int((tmp_path / "code" / "began").read_text())) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "code" / "began").read_text()), 0)
+
+
+def test_steps_that_pass_too_quickly_are_not_stretched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recipe_cost, "POLL_S", 0.01)
+    side = side_of("pass", tmp_path)
+    with pytest.raises(UserError, match="20 steps of a stage pass too quickly here to be timed; give --shipped more"):
+        side.estimate(20)
+    assert not (tmp_path / "out" / "estimate.json").exists()
+
+
+def test_an_estimate_of_other_steps_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    side = side_of("pass", tmp_path)
+    (tmp_path / "out").mkdir()
+    trace = {stage: [[5, 1.0], [10, 2.0]] for stage in recipe_cost.STAGES}
+    (tmp_path / "out" / "estimate.json").write_text(json.dumps({"steps": 20, "cpu_s": 50.0, "trace": trace}))
+    assert side.estimate(20) == 50 + 5 * 80 * 0.2
+    with pytest.raises(UserError, match="30 steps"):
+        side.estimate(30)
 
 
 @pytest.mark.slow

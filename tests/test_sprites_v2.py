@@ -10,6 +10,8 @@ from PIL import Image
 
 from cdcd_video.config.schema import SpritesData
 from cdcd_video.data import sprites
+from cdcd_video.data.pairs import sample_pairs
+from cdcd_video.data.shots import Shots
 from cdcd_video.data.sprites import World, held_out, sample_scene
 from cdcd_video.data.sprites_grounds import ground
 from cdcd_video.data.sprites_looks import LEAST_CONTRAST, LEAST_OUTLINE_CONTRAST
@@ -225,3 +227,12 @@ def test_a_still_objects_outline_is_compared_with_itself():
     moved[2] = np.roll(moved[2], 1, axis=1)
     overlaps = score(moved, scene, times).steadiness_iou[0]
     assert overlaps[0] == 1 and overlaps[1] == overlaps[2] and 0.5 < overlaps[1] < 0.95
+
+
+def test_pairs_of_uneven_clips_are_as_far_apart_as_the_documentation_says():
+    clips = UnevenSpritesClips(0, 300, "train", World(version="v2"), 16, 64, 8.0)
+    times = np.stack([clips.times_s(clip) for clip in range(300)])
+    pairs = sample_pairs(Shots.of(np.full(300, 16)), 4000, np.random.default_rng(0), max_gap=4, start_share=0.3)
+    gaps = times[pairs.clip, pairs.target] - times[pairs.clip, pairs.source]
+    low, high = np.percentile(gaps, [5, 95])
+    assert 0.015 < low < 0.025 and 0.55 < high < 0.62 and gaps.min() > 0

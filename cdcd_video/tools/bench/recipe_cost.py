@@ -166,13 +166,15 @@ class Side:
           UserError: the training failed.
         """
         noted, trial = self.out / "estimate.json", self.out / "trial"
-        if not noted.is_file():
+        if not noted.is_file() or json.loads(noted.read_text())["steps"] != steps:
             shutil.rmtree(trial, ignore_errors=True)
             trace: dict[str, list[tuple[int, float]]] = {stage: [] for stage in STAGES}
             settings = [f"train.{stage}.{key}" for stage in STAGES for key in (f"num_steps={steps}", "log_every=5")]
             spent = 0.0
             for spent in self._running(trial, settings):
                 _trace(trial / "log.jsonl", spent, trace)
+            if min(map(len, trace.values())) < 2:
+                raise UserError(f"{steps} steps of a stage pass too quickly here to be timed; give --shipped more")
             noted.write_text(json.dumps({"steps": steps, "cpu_s": spent, "trace": trace}))
         found = json.loads(noted.read_text())
         return stretched(found["cpu_s"], found["steps"], self._steps(), found["trace"])
@@ -202,10 +204,15 @@ class Side:
         with (self.out / "train.log").open("a") as log:
             child = subprocess.Popen(command, cwd=self.code, env=self.environment, stdout=log, stderr=log)
             spent = 0.0
-            while child.poll() is None:
-                spent = max(spent, cpu_s(child.pid))
-                yield spent
-                time.sleep(POLL_S)
+            try:
+                while child.poll() is None:
+                    spent = max(spent, cpu_s(child.pid))
+                    yield spent
+                    time.sleep(POLL_S)
+            finally:
+                if child.poll() is None:  # this benchmark is stopped: the training saves a checkpoint and stops, too
+                    child.terminate()
+                    child.wait()
         if child.returncode:
             raise UserError(f"the training of {self.name} failed; see {self.out / 'train.log'}")
 
@@ -221,10 +228,11 @@ class Side:
         scenes, _ = choose_scenes(SCENE_SEED, num_videos, "train", World(), FRAMES, FPS)
         request: dict[str, Any] = dict(model=str(model), weights=str(weights) if weights else None, videos=num_videos)
         request |= dict(frames=FRAMES, fps=FPS, seed=SCENE_SEED, out=str(folder / "videos.npy"))
-        if not (folder / "videos.npy").is_file():
+        done = folder / "videos.npy"
+        if not done.is_file() or len(np.load(done, mmap_mode="r")) != num_videos:
             command = [sys.executable, recipe_side.__file__, json.dumps(request)]
             subprocess.run(command, cwd=self.code, env=self.environment, check=True)
-        videos = np.load(folder / "videos.npy")
+        videos = np.load(done)
         scores = [score(video, scene, np.arange(FRAMES) / FPS) for video, scene in zip(videos, scenes, strict=True)]
         return (
             _mean([one.all_right for one in scores if len(one.does_right_thing) == 1]),
