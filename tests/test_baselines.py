@@ -48,13 +48,13 @@ LEVELS, PATCHES, GROUPS = (3, 2), 4, 2
 NUM_CODES, TOKENS = 6, PATCHES * GROUPS
 
 
-def baseline(kind: str, *, levels=LEVELS, patches=PATCHES, groups=GROUPS, std: float | None = 0.15):
+def baseline(kind: str, *, levels=LEVELS, patches=PATCHES, groups=GROUPS, std: float | None = 0.15, rotary=False):
     """A small baseline in float32; its weights are drawn anew, for fresh heads are zero and say nothing."""
     torch.manual_seed(0)
     table = FiniteScalarQuantizer(levels).table
     shape = dict(levels=levels, table=table, num_patches=patches, groups=groups, text_width=8, mlp_width=48)
     model = {"gaussian": FlowDenoiser, "autoregressive": CausalTransformer}[kind](
-        DenoiserConfig(width=32, num_layers=2, num_heads=2), **shape
+        DenoiserConfig(width=32, num_layers=2, num_heads=2, rotary=rotary), **shape
     )
     for parameter in model.parameters() if std else ():
         torch.nn.init.normal_(parameter, std=std)
@@ -167,8 +167,9 @@ def test_every_input_matters(name: str):
     assert (after - model(codes, known)).abs().max() > 1e-4
 
 
-def test_sampling_with_a_cache_equals_a_whole_pass():
-    model = baseline("autoregressive")
+@pytest.mark.parametrize("rotary", [False, True])
+def test_sampling_with_a_cache_equals_a_whole_pass(rotary: bool):
+    model = baseline("autoregressive", rotary=rotary)
     known, codes, seen = condition(model), codes_of(3, 5), {}
 
     def choose(logits, token):

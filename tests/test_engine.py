@@ -476,6 +476,16 @@ def test_learning_rate_by_hand():
     assert optim.learning_rate(13, replace(settings, schedule="constant")) == 2.0
 
 
+def test_a_stable_rate_falls_in_a_straight_line_at_the_end():
+    settings = replace(SETTINGS, learning_rate=2.0, warmup_steps=4, num_steps=20, final_lr_ratio=0.1)
+    settings = replace(settings, schedule="wsd", decay_share=0.25)
+    rates = [optim.learning_rate(step, settings) for step in range(21)]
+    assert rates[:16] == [0.5, 1.0, 1.5] + [2.0] * 13
+    assert rates[16:] == pytest.approx([1.64, 1.28, 0.92, 0.56, 0.2])
+    longer = [optim.learning_rate(step, replace(settings, num_steps=40)) for step in range(16)]
+    assert longer == rates[:16], "until the decay begins, the length of the run changes nothing"
+
+
 def test_weight_decay_only_where_it_belongs():
     model = nn.Module()
     model.linear, model.norm, model.table = nn.Linear(3, 3), nn.GroupNorm(1, 3), nn.Embedding(4, 3)

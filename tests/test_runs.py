@@ -114,6 +114,7 @@ class Line:
     def __init__(self):
         self.model = nn.Linear(1, 1)
         nn.init.ones_(self.model.weight)
+        nn.init.zeros_(self.model.bias)
 
     def batch(self, step: int) -> Tensor:
         return runtime.generator("line", step).initial_seed() % 7 + torch.arange(4.0)[:, None]
@@ -191,3 +192,16 @@ def test_too_few_clips_are_reported_before_the_first_step(start, monkeypatch, ca
     assert "too few clips: each of the 2 training clips is used 504 times by clip" in begun[0]
     assert run_folder.repeated_too_often(run.config, 2, ["codec"]) == []
     assert run_folder.repeated_too_often(run.config, 3, ["clip"]) == []
+
+
+def test_a_run_of_a_stable_rate_may_become_longer_before_it_decays(tmp_path: Path):
+    """Killed at step 4 of 8, of which the last two decay, and continued to 16: the bits of a run of 16."""
+
+    def start(name: str, num_steps: int) -> TrainingRun:
+        rate = ("schedule=wsd", "decay_share=0.25", f"num_steps={num_steps}", "checkpoint_every=4", "warmup_steps=2")
+        return TrainingRun(tiny(*(f"train.diffusion.{one}" for one in rate)), tmp_path / name, ["test"])
+
+    whole = fit(start("whole", 16))
+    fit(start("short", 8))
+    shutil.rmtree(checkpoint.home(tmp_path / "short", "diffusion") / "step-00000008")
+    assert same(fit(start("short", 16)), whole)

@@ -75,7 +75,9 @@ class CausalTransformer(Denoiser):
         """Codes of a whole frame -> logits of each code given those before it."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = torch.cat([prepared.positions, prepared.positions + self._read(self._delayed(codes), 0)], 1)
-        x = self._through(x, prepared, [lambda keys_values: (keys_values, self.is_visible)] * len(self.blocks))
+        rotation = None if self.rotation is None else torch.cat([self.rotation] * 2, 1)
+        recalls = [lambda keys_values: (keys_values, self.is_visible)] * len(self.blocks)
+        x = self._through(x, prepared, recalls, rotation)
         x = x[:, self.num_patches :]
         per_patch = codes.unflatten(1, (-1, self.groups))
         rows = [self._logits_of(g, x, per_patch[..., :g], prepared.copies) for g in range(self.groups)]
@@ -86,12 +88,13 @@ class CausalTransformer(Denoiser):
         """Samples a frame code by code, with a cache of keys and values: one pass of one token for each patch."""
         positions = prepared.positions
         caches = [_Cache(2 * self.num_patches) for _ in self.blocks]
-        self._through(positions, prepared, caches)
+        self._through(positions, prepared, caches, self.rotation)
         before = torch.full((len(positions), self.groups), self.mask_id, device=positions.device)
         frame = []
         for place in range(self.num_patches):
             here = slice(place, place + 1)
-            x = self._through(positions[:, here] + self._read(before, 0), prepared, caches)
+            rotation = None if self.rotation is None else self.rotation[:, here]
+            x = self._through(positions[:, here] + self._read(before, 0), prepared, caches, rotation)
             copied = tuple(onehot[:, here] for onehot in prepared.copies)
             before = before[:, :0]
             for group in range(self.groups):
@@ -105,14 +108,19 @@ class CausalTransformer(Denoiser):
         return torch.cat([torch.full_like(codes[:, : self.groups], self.mask_id), codes[:, : -self.groups]], 1)
 
     def _through(
-        self, x: Float[Tensor, "B M D"], prepared: CachedCondition, recalls: Sequence
+        self,
+        x: Float[Tensor, "B M D"],
+        prepared: CachedCondition,
+        recalls: Sequence,
+        rotation: Float[Tensor, "2 M r"] | None,
     ) -> Float[Tensor, "B M D"]:
         modulation = self.to_modulation(nn.functional.silu(self.clock_in(prepared.time_features))).unflatten(
             -1, (6, -1)
         )
         is_word = prepared.condition.text.is_word
         for block, keys_values, recall in zip(self.blocks, prepared.keys_values, recalls, strict=True):
-            x = block(x, modulation=modulation, context=keys_values, is_key=is_word, recall=recall)
+            given = dict(modulation=modulation, context=keys_values, is_key=is_word, rotation=rotation)
+            x = block(x, recall=recall, **given)
         return self.norm(x)
 
     def _logits_of(

@@ -213,9 +213,23 @@ class DenoiserConfig(Section):
     width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
     num_layers: Layers = 6
     num_heads: Count = 4
+    rotary: bool = False
+    """Whether self-attention also turns queries and keys by row and column of their patch, so that it sees how far patches
+    are apart (2-D rotary positions, Heo et al. 2024). The width of a head must be a multiple of 4."""
+    zero_init: bool = False
+    """Whether the outputs of attention and MLP begin at zero, so that every block begins as the identity."""
     normalised_text: bool = True
     """Whether both halves of a caption's token states (word embeddings, last layer) are normalised to the same scale.
     Otherwise the word embeddings, which alone contain the motion, are a thirtieth of the size of the last layer."""
+
+    @model_validator(mode="after")
+    def _heads_can_be_turned(self) -> "DenoiserConfig":
+        if self.rotary and self.width % (4 * self.num_heads):
+            raise ValueError(
+                f"rotary needs heads whose width is a multiple of 4, but {self.num_heads} heads share a width of {self.width}; "
+                "change num_heads or width, or set rotary to false"
+            )
+        return self
 
 
 Baseline = Annotated[BaselineSection, AnyOf(BASELINES)]
@@ -366,7 +380,7 @@ class DiffusionConfig(Section):
 
 
 class TrainConfig(Section):
-    """One stage's optimisation: AdamW or Muon, a cosine schedule, and an exponential average of the weights."""
+    """One stage's optimisation: AdamW or Muon, a learning-rate schedule, and an exponential average of the weights."""
 
     num_steps: Count = 1000
     batch_size: Annotated[int, Field(ge=2)] = 32
@@ -379,6 +393,11 @@ class TrainConfig(Section):
     """Learning rate of Muon's matrices, as a multiple of `learning_rate`."""
     learning_rate: Positive = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """wsd: warm-up, then a stable rate, then decay (Hu et al. 2024): until the decay begins, the run does not depend on
+    `num_steps`, so that it can be made longer without a loss."""
+    decay_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    """Of `wsd`: the share of the steps, at the end, in which the rate falls in a straight line."""
     final_lr_ratio: Share = 0.02
     """Learning rate at the end, as a share of the peak."""
     weight_decay: NonNegative = 0.02

@@ -23,7 +23,9 @@ class TrainSettings:
     learning_rate: float = 1e-3
     warmup_steps: int = 0
     """Steps of the linear warm-up."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    decay_share: float = 0.25
+    """Of `wsd`: the share of the steps, at the end, in which the rate falls."""
     final_lr_ratio: float = 0.0
     """The last rate, as a share of `learning_rate`."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -49,7 +51,8 @@ class TrainSettings:
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Learning rate of a step: linear warm-up, then constant or a half cosine (Loshchilov & Hutter 2017, eq. 5).
+    """Learning rate of a step: linear warm-up, then constant, or a half cosine (Loshchilov & Hutter 2017, eq. 5), or constant
+    and then a straight line down (warmup-stable-decay, Hu et al. 2024, sec. 4.2).
 
     Args:
       step: index of the step about to be taken, from 0.
@@ -61,8 +64,12 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
         return settings.learning_rate
-    progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
-    fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    if settings.schedule == "wsd":
+        decay_steps = settings.decay_share * settings.num_steps
+        fall = max(0.0, min(1.0, (settings.num_steps - step) / decay_steps))
+    else:
+        progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
+        fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
     return settings.learning_rate * (settings.final_lr_ratio + (1.0 - settings.final_lr_ratio) * fall)
 
 

@@ -35,6 +35,8 @@ class ConditionalTransformer(nn.Module, ABC):
     the two, because fresh weights are sampled in this order.
     """
 
+    rotation: Tensor | None
+    """(2, P, d/2) cosines and sines, by which self-attention turns queries and keys of the patches; None for not at all."""
     keeps_activations = True
     """Whether activations are kept for the gradient, or computed again (Chen et al. 2016)."""
 
@@ -57,6 +59,11 @@ class ConditionalTransformer(nn.Module, ABC):
             Block(width, cfg.num_heads, context_width=text_width, modulated=True, mlp_width=mlp_width)
             for _ in range(cfg.num_layers)
         )
+        if cfg.zero_init:
+            for block in self.blocks:
+                block.zero_outputs()
+        rotation = rotation_of_grid(num_patches, width // cfg.num_heads) if cfg.rotary else None
+        self.register_buffer("rotation", rotation, persistent=False)
         self.norm = nn.LayerNorm(width)
 
     def _latents(self, latents: Tensor) -> Tensor:
@@ -106,12 +113,30 @@ class ConditionalTransformer(nn.Module, ABC):
         modulation = self.to_modulation(nn.functional.silu(times)).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
         for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
-            given = dict(modulation=modulation, context=keys_values, is_key=is_word)
+            given = dict(modulation=modulation, context=keys_values, is_key=is_word, rotation=self.rotation)
             if self.keeps_activations or not torch.is_grad_enabled():
                 x = block(x, **given)
             else:
                 x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **given)
         return self.norm(x)
+
+
+def rotation_of_grid(num_patches: int, head_width: int) -> Float[Tensor, "2 P r"]:
+    """Cosines and sines of the angles of a square grid's patches: row (first half) and column, times 100^(-4i/d), i < d/4.
+
+    Axial rotary positions (Heo et al. 2024, sec. 3.2), in which a product of query and key depends on how far their patches
+    are apart.
+
+    Raises:
+      ValueError: the patches are no square.
+    """
+    side = math.isqrt(num_patches)
+    if side**2 != num_patches:
+        raise ValueError(f"{num_patches} patches are no square grid")
+    rates = 100.0 ** -(torch.arange(head_width // 4) / (head_width // 4))
+    places = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+    angles = (places[:, :, None] * rates).flatten(1)
+    return torch.stack([angles.cos(), angles.sin()])
 
 
 def normalized_halves(tokens: Float[Tensor, "B L Dt"]) -> Float[Tensor, "B L Dt"]:

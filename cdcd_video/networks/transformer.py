@@ -56,13 +56,19 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(context_width or width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def keys_values(self, context: Float[Tensor, "B Nk Dc"]) -> tuple[Tensor, Tensor]:
-        """Keys and values of a context, each (B, h, Nk, d): computed once where the context does not change."""
-        return self._keys_values(context)
+    def keys_values(
+        self, context: Float[Tensor, "B Nk Dc"], rotation: Float[Tensor, "2 Nk r"] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of a context, each (B, h, Nk, d): computed once where the context does not change.
 
-    def _keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+          rotation: cosines and sines by which keys are turned; see `rotated`.
+        """
+        return self._keys_values(context, rotation)
+
+    def _keys_values(self, context: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor]:
         k, v = linear(context, self.key_value.weight, self.key_value.bias).chunk(2, -1)
-        return self._heads(k), self._heads(v)
+        return rotated(self._heads(k), rotation), self._heads(v)
 
     def forward(
         self,
@@ -71,14 +77,24 @@ class Attention(nn.Module):
         is_key: Bool[Tensor, "B Nk"] | Bool[Tensor, "N Nk"] | None = None,
         *,
         by_query: bool = False,
+        rotation: Float[Tensor, "2 N r"] | None = None,
     ) -> Float[Tensor, "B N D"]:
-        k, v = self._keys_values(x) if keys_values is None else keys_values
-        q = linear(x, self.query.weight, self.query.bias)
-        mixed = attend(self._heads(q), k, v, is_key, by_query=by_query)
+        """Mixes values of `keys_values`, whose keys are turned already, or of `x` itself; `rotation` turns what is made here."""
+        k, v = self._keys_values(x, rotation) if keys_values is None else keys_values
+        q = rotated(self._heads(linear(x, self.query.weight, self.query.bias)), rotation)
+        mixed = attend(q, k, v, is_key, by_query=by_query)
         return linear(mixed.transpose(1, 2).flatten(2), self.out.weight, self.out.bias)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def rotated(x: Float[Tensor, "B h N d"], rotation: Float[Tensor, "2 N r"] | None) -> Float[Tensor, "B h N d"]:
+    """Turns channel i together with channel i + d/2 by the angle whose cosines and sines are given (Su et al. 2021)."""
+    if rotation is None:
+        return x
+    (cos, sin), (one, other) = rotation.to(x.dtype), x.chunk(2, -1)
+    return torch.cat([one * cos - other * sin, one * sin + other * cos], -1)
 
 
 class SquaredReLU(nn.Module):
@@ -130,6 +146,13 @@ class Block(nn.Module):
         self.mlp = FeedForward(width, mlp_width or 4 * width)
         self.modulation = nn.Parameter(torch.randn(6, width) * width**-0.5) if modulated else None
 
+    def zero_outputs(self) -> None:
+        """Makes the block the identity, from which it can learn."""
+        outputs = [self.self_attention.out, cast("nn.Linear", self.mlp[2])]
+        for layer in outputs + ([self.cross_attention.out] if self.cross_attention else []):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
     def forward(
         self,
         x: Float[Tensor, "B N D"],
@@ -138,16 +161,20 @@ class Block(nn.Module):
         context: tuple[Tensor, Tensor] | None = None,
         is_key: Bool[Tensor, "B L"] | None = None,
         recall: Recall | None = None,
+        rotation: Float[Tensor, "2 N r"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         if self.modulation is None:
-            x = x + self.self_attention(self.norm_self(x))
+            x = x + self.self_attention(self.norm_self(x), rotation=rotation)
             x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
             return x + self.mlp(self.norm_mlp(x))
         assert modulation is not None, "adaptive norms need a modulation"
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (modulation + self.modulation)[:, :, None].unbind(1)
         normed = _modulated(self.norm_self, x, scale, shift)
-        keys_values, visible = (None, None) if recall is None else recall(self.self_attention.keys_values(normed))
-        x = _with_gated(x, gate, self.self_attention(normed, keys_values, visible, by_query=True))
+        keys_values, visible = None, None
+        if recall is not None:
+            keys_values, visible = recall(self.self_attention.keys_values(normed, rotation))
+        mixed = self.self_attention(normed, keys_values, visible, by_query=True, rotation=rotation)
+        x = _with_gated(x, gate, mixed)
         x = x + self.cross_attention(self.norm_cross(x), context, is_key) if self.cross_attention else x
         return _with_gated(x, gate_mlp, self.mlp(_modulated(self.norm_mlp, x, scale_mlp, shift_mlp)))
 

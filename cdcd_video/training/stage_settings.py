@@ -17,6 +17,8 @@ def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
         muon_ratio=train.muon_ratio,
         learning_rate=train.learning_rate,
         warmup_steps=train.warmup_steps,
+        schedule=train.schedule,
+        decay_share=train.decay_share,
         final_lr_ratio=train.final_lr_ratio,
         weight_decay=train.weight_decay,
         clip_norm=train.clip_norm,
