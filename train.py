@@ -25,6 +25,12 @@ def main() -> int:
         help="train only these stages: clip codec decoder eye diffusion refine (default: all)",
     )
     parser.add_argument(
+        "--more-steps",
+        type=int,
+        metavar="N",
+        help="continue a finished run: N more steps of its last stage, or of each in --stages",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, every tensor and the cost, and exit"
     )
     parser.add_argument(
@@ -55,13 +61,17 @@ def main() -> int:
     from cdcd_video.engine import distributed
     from cdcd_video.engine.watch import chosen
     from cdcd_video.training import training_run
-    from cdcd_video.training.run_folder import writing
+    from cdcd_video.training.run_folder import with_more_steps, writing
     from cdcd_video.training.stage_order import STAGES
 
     watch = chosen(args.watch)
     unknown = set(args.stages or ()) - set(STAGES)
     if unknown:
         raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(STAGES)}")
+    if args.more_steps is not None:
+        if args.more_steps < 1:
+            raise UserError(f"--more-steps is {args.more_steps}; give at least 1")
+        config = with_more_steps(config, out, args.stages, args.more_steps)
     with (
         distributed.joined(config.device),
         distributed.for_all(lambda: writing(out, args.stages or STAGES)),

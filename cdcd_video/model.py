@@ -15,7 +15,7 @@ from cdcd_video.config import Config
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.model_digest import folder_digest
 from cdcd_video.diffusion import process as processes
-from cdcd_video.errors import UserError, is_text
+from cdcd_video.errors import UserError, is_text, say
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
@@ -220,6 +220,8 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
         raise UserError(
             f"model folder {folder} has format {version!r}, but this version reads {FORMAT}; train it again"
         )
+    if known.get("unfinished"):
+        say("warning", f"the model {folder} is unfinished ({known['unfinished']}).")
     config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder))
     if known.get("clip_sha256", clip.digest) != clip.digest:

@@ -22,6 +22,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.ahead import Beat, ahead
 from data_prep.items import Item, ItemsDigest, digest_items
+from data_prep.prepared_sheet import after_summary
 from data_prep.subset import describe
 from data_prep.tars import taken_out
 
@@ -195,13 +196,13 @@ def _prepare(plan: Plan) -> str:
 
 
 def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
-    """One line that says what a prepared folder holds."""
+    """One line that says what a prepared folder holds, and where there is a sheet of it."""
     splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
     refused = f"; {manifest['num_rejected']} refused, see {out}/rejected.jsonl" if manifest["num_rejected"] else ""
     cuts = f", {manifest['num_cuts']} cuts" if manifest["num_cuts"] else ""
     size = f"{manifest['size_px']} px, {manifest['fps']:g} fps"
     counts = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames{cuts}, {size}"
-    return f"{out}: {counts}{refused}; {seconds:.0f} s"
+    return f"{out}: {counts}{refused}; {seconds:.0f} s{after_summary(out, manifest['splits'])}"
 
 
 def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> str:
                     )
                     progress.update()
         manifest = writer.finish()
-    return summary(options.out, manifest, time.monotonic() - began)
+        return summary(options.out, manifest, time.monotonic() - began)
 
 
 RECIPES.register("sprites")(Recipe(__doc__, add_options, run, reads_videos=False))

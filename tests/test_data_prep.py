@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import grey_steps, moving_bar, write_clip
 
 import data_prep.ahead
@@ -25,6 +26,7 @@ from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError, exit_code
 from data_prep.__main__ import main
 from data_prep.items import split_of
+from data_prep.prepared_sheet import FEW_CLIPS, after_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -624,3 +626,19 @@ def test_real_clips_become_a_folder(shared_dir, tmp_path):
     clips = StoredClips(out)
     assert len(clips) == len(chosen) - 1
     assert min(clips.frames(clip, range(8)).std() for clip in range(len(clips))) > 10
+
+
+def test_a_sheet_of_what_was_prepared_and_a_sentence_on_few_clips(tmp_path, capsys):
+    arguments = ["sprites", "--num-clips", "7", "--split", "train", "val", "--max-objects", "1"]
+    assert exit_code(lambda: main([*arguments, "--out", str(tmp_path / "out")])) == 0
+    said = capsys.readouterr()
+    assert f"look at {tmp_path / 'out' / 'sheet.png'}" in said.out
+    assert "warning: 7 training clips are few" in said.err and "init=sprites" in said.err
+    clips = StoredClips(tmp_path / "out", "train")
+    sheet = np.asarray(Image.open(tmp_path / "out" / "sheet.png").convert("RGB"))
+    assert sheet.shape[0] > 6 * 64 and sheet.shape[1] > 8 * 64
+    for column, frame in ((0, 0), (7, clips.num_frames(0) - 1)):
+        left = 2 + column * 66
+        assert np.array_equal(sheet[17 : 17 + 64, left : left + 64], clips.frames(0, [frame])[0])
+    after_summary(tmp_path / "out", {"train": FEW_CLIPS, "val": 7})
+    assert "are few" not in capsys.readouterr().err

@@ -205,3 +205,27 @@ def test_a_run_of_a_stable_rate_may_become_longer_before_it_decays(tmp_path: Pat
     fit(start("short", 8))
     shutil.rmtree(checkpoint.home(tmp_path / "short", "diffusion") / "step-00000008")
     assert same(fit(start("short", 16)), whole)
+
+
+def test_more_steps_are_added_where_a_stage_has_ended_and_only_there(tmp_path: Path, capsys):
+    config, out = tiny("train.diffusion.num_steps=4", "train.diffusion.checkpoint_every=2"), tmp_path / "run"
+    fit(TrainingRun(config, out, ["test"]))
+    longer = run_folder.with_more_steps(config, out, ["diffusion"], 4)
+    assert longer.train.diffusion.num_steps == 8
+    after = fit(TrainingRun(longer, out, ["test"]))
+    assert checkpoint.latest(out, "diffusion").step == 8
+    shutil.rmtree(checkpoint.home(out, "diffusion") / "step-00000008")  # killed at step 6, and the command given again
+    again = run_folder.with_more_steps(config, out, ["diffusion"], 4)
+    assert again.train.diffusion.num_steps == 8
+    assert "diffusion: has taken 6 of its 8 steps; these are finished first" in capsys.readouterr().err
+    assert same(fit(TrainingRun(again, out, ["test"])), after)
+    assert run_folder.with_more_steps(config, out, ["diffusion"], 4).train.diffusion.num_steps == 12
+
+
+def test_more_steps_of_what_was_not_trained_are_refused(start, tmp_path: Path):
+    with pytest.raises(UserError, match="nothing was trained in .*leave it out to begin one"):
+        run_folder.with_more_steps(tiny(), tmp_path / "none", None, 5)
+    run = start("train.diffusion.num_steps=2")
+    fit(run)
+    with pytest.raises(UserError, match="holds no checkpoint of refine; name in --stages what was trained"):
+        run_folder.with_more_steps(run.config, run.out, None, 5)

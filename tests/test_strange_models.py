@@ -20,7 +20,7 @@ from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import offline
 from cdcd_video.model import save_module
-from cdcd_video.networks.clip import FrozenClip, built_in
+from cdcd_video.networks.clip import FrozenClip, built_in, split_words
 from cdcd_video.networks.clip.token_growth import MOST_CHARACTERS, growth_of
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, find_fault, read_tensors
 from cdcd_video.training.training_run import TrainingRun
@@ -374,3 +374,30 @@ def test_reuse_takes_nothing_over_from_a_ruined_codec(model: Path, tmp_path: Pat
     with pytest.raises(UserError, match=rf"codec.safetensors cannot be used .tensor {name} holds nan"):
         TrainingRun(config, tmp_path / "run", ["test"]).train()
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("captions", "read", "warned"),
+    [
+        (["собака бежит"], "собака спит", "the model never saw the words 'спит' in training"),
+        (["一只红色的圆向右移动", "方块消失"], "方块向右移动", None),
+        (["赤い円が右へ動く"], "円が消える", "the model never saw the words '消', 'え', 'る' in training"),
+        (["วงกลมสีแดง"], "สีแดง", None),
+        (["लाल वृत्त घूमता है"], "लाल वृत्त", None),
+    ],
+)
+def test_a_clip_knows_the_words_of_captions_in_any_script(captions, read, warned, tower: Path):
+    words = sorted({word for caption in captions for word in split_words(caption)})
+    (tower / "words.json").write_text(json.dumps(words))
+    clip = FrozenClip(tower)
+    assert [line for line in clip.check_caption(read) if "never saw" in line] == ([warned] if warned else [])
+    with pytest.raises(UserError, match="knows no word of the caption 'der Hund'"):
+        clip.check_caption("der Hund")
+
+
+def test_words_are_those_between_spaces_and_each_letter_where_there_are_none():
+    assert split_words("The dog's left-hand ball, 2nd!") == ["the", "dog's", "left-hand", "ball", "2nd"]
+    assert split_words("Cafe\u0301 \uff21\uff22") == ["café", "ab"]
+    assert split_words("红圆 moves右") == ["红", "圆", "moves", "右"]
+    assert split_words("लाल वृत्त") == ["लाल", "वृत्त"]
+    assert split_words("?! …") == []

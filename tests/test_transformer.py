@@ -19,7 +19,9 @@ def heads(seed: int) -> torch.Tensor:
 def test_rotation_is_a_product_of_complex_numbers():
     """Channels i and i + d/2 are one complex number, multiplied by exp(i angle); the angles by hand."""
     rates = [1.0, 0.1]  # 100^(-4i/8)
-    angles = torch.tensor([[y * rate for rate in rates] + [x * rate for rate in rates] for y in range(3) for x in range(3)])
+    angles = torch.tensor(
+        [[y * rate for rate in rates] + [x * rate for rate in rates] for y in range(3) for x in range(3)]
+    )
     x = heads(0)
     wanted = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones(9, 4), angles)
     found = rotated(x, rotation_of_grid(9, HEAD))
@@ -64,7 +66,9 @@ def test_both_settings_add_no_parameter_and_nothing_to_a_checkpoint():
     assert plain.keys() == both.keys()
     differ = {name for name in plain if not torch.equal(plain[name], both[name])}
     assert {name.split(".", 2)[2] for name in differ} == {
-        f"{part}.{kind}" for part in ("self_attention.out", "cross_attention.out", "mlp.2") for kind in ("weight", "bias")
+        f"{part}.{kind}"
+        for part in ("self_attention.out", "cross_attention.out", "mlp.2")
+        for kind in ("weight", "bias")
     }
 
 

@@ -458,6 +458,9 @@ class Config(Section):
     """CPU threads; 0 leaves the choice to torch. One thread is often fastest on a busy machine."""
     reuse: str | None = None
     """A run or model folder whose CLIP and codec are used unchanged; only the diffusion is trained."""
+    init: str | None = None
+    """A shipped model, or a run or model folder, whose weights CLIP, codec and denoiser begin with, as far as they fit; all
+    are trained further. Averages and the optimiser begin anew."""
     data: Data
     clip: Clip = ClipConfig()
     codec: CodecConfig = CodecConfig()

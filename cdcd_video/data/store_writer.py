@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.data.images import FitMode
-from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
+from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, SHEET, VERSION, ClipRow
 from cdcd_video.data.tables import object_of
 from cdcd_video.errors import UserError, note
 from cdcd_video.storage.folder_lock import holds_nothing, is_lock
@@ -260,7 +260,7 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir() or not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} exists and is not a prepared folder; choose another")
-    _refuse_more(folder, "a prepared folder", (MANIFEST, CLIPS, REJECTED))
+    _refuse_more(folder, "a prepared folder", (MANIFEST, CLIPS, REJECTED, SHEET))
 
 
 def _refuse_more(folder: Path, kind: str, files: Collection[str]) -> None:

@@ -213,6 +213,8 @@ class _Run:
             with self.clock.aside():
                 if evaluates:
                     self._evaluate()
+                elif self.step == settings.log_every:
+                    self._draw_early()
                 if saves:
                     self._save()
             if must_stop:
@@ -258,12 +260,26 @@ class _Run:
         """Writes a line of the log, and hands it to the loggers."""
         self.watchers.record(self.journal.write(self.step, self.seconds, **values))
 
-    def _evaluate(self) -> None:
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
         # All processes evaluate, alike: a shard of the weights cannot be evaluated, and nobody waits for long.
         whole = self.spread.whole() if self.spread else nullcontext()
-        with self.ema.swapped_in(), whole, _evaluating(self.task.model), torch.no_grad():
-            self.evaluation = {name: float(value) for name, value in self.task.evaluate().items()}
+        with whole, _evaluating(self.task.model), torch.no_grad():
+            yield
+
+    def _draw_early(self) -> None:
+        """The first sheet, with the last weights: so soon the averaged ones are still those of the beginning."""
+        if hasattr(self.task, "pictures"):
+            with self._evaluating():
+                pictures = self.task.pictures()
+            self._draw(pictures)
+
+    def _evaluate(self) -> None:
+        with self.ema.swapped_in(), self._evaluating():
+            now = {name: float(value) for name, value in self.task.evaluate().items()}
             pictures = self.task.pictures() if hasattr(self.task, "pictures") else None
+        trends = self.task.trends(self.evaluation, now) if hasattr(self.task, "trends") else {}
+        self.evaluation = now | trends
         if self.evaluation:
             line: dict[str, Any] = {"evaluation": self.evaluation}
             if hasattr(self.task, "alarms"):
@@ -272,7 +288,11 @@ class _Run:
             self.console.show(self.step, self.evaluation)
             for alarm in line.get("alarms", ()):
                 self.console.say(f"step {self.step}: ALARM: {alarm}")
-        if pictures is not None and distributed.is_main():
+        if pictures is not None:
+            self._draw(pictures)
+
+    def _draw(self, pictures: tuple[Any, Any]) -> None:
+        if distributed.is_main():
             rows, labels = pictures
             sheet = self.out / "samples" / f"{self.task.name}-{self.step:08d}.png"
             self.watchers.picture(self.step, contact_sheet(rows, sheet, labels))
@@ -291,7 +311,10 @@ class _Run:
                 if fault is not None:
                     raise NotFiniteError(self.step, f"the weight {fault.tensor}", fault.value)
             how: dict[str, Any] = dict(identity=self.identity, facts=facts, keep=self.settings.keep_checkpoints)
-            return checkpoint.save(self.out, self.task.name, self.step, parts, **how)
+            saved = checkpoint.save(self.out, self.task.name, self.step, parts, **how)
+            if hasattr(self.task, "keep") and self.step < self.settings.num_steps:
+                self.task.keep(parts["ema"], self.step)
+            return saved
 
         saved = distributed.by_main(save)
         self.saved = saved or checkpoint.home(self.out, self.task.name) / checkpoint.name_of(self.step)

@@ -34,8 +34,10 @@ class Task(Protocol):
         """Scores of the model, which has the averaged weights during this call; may be empty.
 
         Optional methods of a task: `alarms(evaluation, progress)` returns sentences on what is going wrong according to the
-        scores, with `progress` the share of steps taken; they are printed and logged, and training continues. `pictures()`
-        returns rows of frames and a label for each, for a contact sheet in `samples/` at each evaluation.
+        scores, with `progress` the share of steps taken; they are printed and logged, and training continues. `trends(before,
+        now)` returns further scores from two evaluations, the first of which is empty at the beginning. `pictures()` returns
+        rows of frames and a label for each, for a contact sheet in `samples/` at the first logged step and at each evaluation.
+        `keep(tensors, step)` is given the averaged weights after each checkpoint but the last.
         """
         ...
 

@@ -1,5 +1,6 @@
 """Stages that are trained on cached codes, as tasks of the engine: the step encoder, and the denoiser in two stages."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from cdcd_video.training import rollout_health
 from cdcd_video.training.stage_settings import step_rng
 from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
 
+RISES_BY = 1.001
+"""A bound that is greater by less than this factor has not risen: it is of 256 examples, of weights that go on moving."""
 NUM_NORMALIZATION_FRAMES = 4096
 """Training frames that a baseline fixes its scales by."""
 
@@ -174,8 +177,17 @@ class DiffusionStage(CodeStage):
             | rollout_health.roll_outs(*given, self.val, self.device)
         )
 
+    def trends(self, before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+        """How often in a row the validation bound has risen; see `metrics.latent.health`."""
+        if "val_bound" not in now:  # a baseline without a bound
+            return {}
+        has_risen = now["val_bound"] > RISES_BY * before.get("val_bound", math.inf)
+        return {"val_bound_rises": before.get("val_bound_rises", 0.0) + 1 if has_risen else 0.0}
+
     def alarms(self, evaluation: Mapping[str, float], progress: float) -> list[str]:
-        """Whether the model or its roll-outs freeze, or its latent space collapses; see `metrics.latent.health`."""
+        """Whether the model or its roll-outs freeze, its latent space collapses, or it learns its clips by heart; see
+        `metrics.latent.health`.
+        """
         return health.alarms(evaluation, progress)
 
 

@@ -146,6 +146,35 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     return {_BEFORE: before} if before else {}
 
 
+def with_more_steps(config: Config, out: Path, stages: Sequence[str] | None, more: int) -> Config:
+    """The config of a run, with more steps of stages that have ended.
+
+    A stage that has not ended is continued to its end first, so that the same command can be given again after an interruption.
+
+    Args:
+      out: the run's folder.
+      stages: those that get more steps; None for the last one that the run trains.
+      more: how many.
+
+    Raises:
+      UserError: nothing was trained there, or not one of the stages.
+    """
+    begun = begun_in(out)
+    if begun is None:
+        raise UserError(f"--more-steps continues a run, but nothing was trained in {out}; leave it out to begin one")
+    for stage in stages or stages_of(begun)[-1:]:
+        newest = checkpoint.newest(out, stage)
+        if newest is None:
+            raise UserError(f"--more-steps: {out} holds no checkpoint of {stage}; name in --stages what was trained")
+        train, has = getattr(config.train, stage), getattr(begun.train, stage).num_steps
+        if newest.step < has:
+            say(stage, f"has taken {newest.step:,} of its {has:,} steps; these are finished first, without more.")
+        wanted = has if newest.step < has else has + more
+        longer = train.model_copy(update={"num_steps": wanted})
+        config = config.model_copy(update={"train": config.train.model_copy(update={stage: longer})})
+    return config
+
+
 def repeated_too_often(config: Config, num_clips: int, stages: Collection[str]) -> list[str]:
     """A warning if the training clips are so few that a model memorises them."""
     passes = {stage: passes_over(config, num_clips, stage) for stage in STAGES if stage in stages}

@@ -1,7 +1,8 @@
 """Training: builds data, networks and stages from a config, and trains the stages one after the other in a run folder."""
 
+import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from cdcd_video.model import (
     build_denoiser,
     build_process,
     build_step_encoder,
+    folder_of,
     save_module,
 )
 from cdcd_video.networks.clip import FrozenClip
@@ -32,6 +34,7 @@ from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.memory import user_error_when_out
 from cdcd_video.training.code_stages import DiffusionStage, RefineStage, StepEncoderStage
 from cdcd_video.training.contact_sheets import decoded_rows, sampled_rows
+from cdcd_video.training.initial_weights import PARTS, begin_with, saved_tokenizer
 from cdcd_video.training.latent_encoder import FrameEncoder, codes_digest
 from cdcd_video.training.model_card import write_card
 from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
@@ -119,6 +122,8 @@ class TrainingRun:
                 f"the stage {without_pixels[0]} needs pixels, but {self.config.data.path} holds only latents; train it on a "
                 f"prepared folder. Latents are enough for {', '.join(ON_CODES)}"
             )
+        if self.config.init:
+            folder_of(self.config.init)  # reports a missing model now, and not after the first stage
         if reuse := self.config.reuse:
             distributed.by_main(lambda: take_over(Path(reuse), self.config, self.folder, self.latents))
         wanted = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
@@ -145,7 +150,9 @@ class TrainingRun:
         config, cfg = self.config, self.config.clip
         assert cfg.kind == "builtin"
         captions = [text for clip in range(len(self.clips)) for text in self.clips.captions(clip)]
-        tokenizer = builtin_clip.train_tokenizer(captions, cfg.vocabulary, cfg.max_tokens)
+        tokenizer = saved_tokenizer(config.init, cfg) if config.init else None
+        if tokenizer is None:
+            tokenizer = builtin_clip.train_tokenizer(captions, cfg.vocabulary, cfg.max_tokens)
         model = self._fresh(
             "clip",
             lambda: builtin_clip.build_clip(cfg, config.data.size_px, len(tokenizer), tokenizer.eos_token_id),
@@ -231,6 +238,11 @@ class TrainingRun:
                 Model(config, at.clip, at.space, denoiser, digest="")
             )  # it gets the weights as they are
             task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
+        writes = stage is RefineStage or not checkpoint.home(self.out, "refine").exists()
+        if writes:
+            task.keep = lambda tensors, step: self._keep(
+                tensors, denoiser, f"{task.name}: {step} of {train.num_steps} steps", at
+            )
         self._fit(
             task,
             train,
@@ -238,7 +250,7 @@ class TrainingRun:
             sections="".join(map(identity_text, sections)),
             **({"eye": weights_digest(step_encoder)} if step_encoder else {}),
         )
-        if stage is RefineStage or not checkpoint.home(self.out, "refine").exists():
+        if writes:
             self._save(denoiser, "denoiser", at.clip_sha256)
             if self.latents is None:
                 distributed.by_main(self._show)
@@ -256,10 +268,15 @@ class TrainingRun:
     # ----------------------------------------------------------------------------------------------- plumbing
 
     def _fresh(self, stage: str, build: Callable[[], Built]) -> Built:
-        """Builds a network with initial weights from its own random stream."""
+        """Builds a network with initial weights from its own random stream, or from the model that `init` names."""
         with torch.random.fork_rng():
             torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
-            return build()
+            network = build()
+        if self.config.init and stage in PARTS and not checkpoint.home(self.out, stage).exists():
+            sentence = begin_with(self.config.init, stage, network)
+            if distributed.is_main():
+                say("init", f"{sentence}.")
+        return network
 
     def _fit(self, stage: Task, train: TrainConfig, **identity: str) -> None:
         """Trains a stage to its end and loads the averaged weights into its model."""
@@ -307,10 +324,18 @@ class TrainingRun:
         """Writes one network into the model folder, with the config and the facts beside it."""
         distributed.by_main(lambda: self._write(module, name, clip_sha256))
 
-    def _write(self, module: nn.Module, name: str, clip_sha256: str) -> None:
+    def _keep(self, tensors: Mapping[str, torch.Tensor], denoiser: nn.Module, state: str, at: Latents) -> None:
+        """Writes the denoiser as it is, so that it can be sampled from before the stage has ended."""
+        own = denoiser.state_dict()
+        weights = {name: tensors.get(name, tensors.get(f"denoiser.{name}")) for name in own}
+        unfinished = copy.deepcopy(denoiser)
+        unfinished.load_state_dict(weights)
+        self._write(unfinished, "denoiser", at.clip_sha256, unfinished=state)
+
+    def _write(self, module: nn.Module, name: str, clip_sha256: str, **further: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         save_module(module, self.folder / f"{name}.safetensors")
         runtime.replace_file(self.folder / "config.yaml", config_file.dump(self.config))
         facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip_sha256, **runtime.git_state()}
-        facts |= self.stand_in
+        facts |= self.stand_in | further
         runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")

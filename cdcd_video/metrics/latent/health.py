@@ -17,6 +17,8 @@ FADES_BELOW = 0.45
 """Alarm level of `rolled_motion_ratio`. It is lower, because even good models slow down in a roll-out."""
 COLLAPSES_BELOW = 0.5
 """Alarm level of `rank_ratio`. Samples with at most half the effective rank of the true frames have lost content."""
+OVERFITS_AT = 2
+"""Evaluations in a row at which the validation bound has risen."""
 CHECKED_FROM = 0.5
 """Fraction of the training before which there is no alarm: every denoiser copies its source at first."""
 ROLLED_FROM = 0.9
@@ -99,15 +101,21 @@ def rolled_motion(sampled: Float[np.ndarray, "n F P V"], real: Float[np.ndarray,
 
 
 def alarms(figures: Mapping[str, float], progress: float) -> list[str]:
-    """One message per alarm; none before `CHECKED_FROM` of the training, and for roll-outs `ROLLED_FROM`.
+    """One message per alarm; on sampled frames none before `CHECKED_FROM` of the training, on roll-outs `ROLLED_FROM`.
 
     Args:
       figures: of `health` and `rolled_motion`, and possibly others.
       progress: fraction of the training that is done.
     """
-    if progress < CHECKED_FROM:
-        return []
     found = []
+    rises = figures.get("val_bound_rises", 0)
+    if rises >= OVERFITS_AT:
+        found.append(
+            f"the model learns its clips by heart: its bound on validation clips has risen {rises:.0f} times in a row; use more"
+            " clips, or fewer steps"
+        )
+    if progress < CHECKED_FROM:
+        return found
     moved, spread, rolled = (figures.get(f"{name}_ratio") for name in ("motion", "rank", "rolled_motion"))
     if moved is not None and moved < FREEZES_BELOW:
         found.append(

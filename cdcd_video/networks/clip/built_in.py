@@ -51,6 +51,13 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int, max_tokens: i
     )
 
 
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer that `save_clip` wrote, with the longest caption that it had."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+
 def build_clip(cfg: ClipConfig, image_size: int, num_words: int, end_id: int) -> nn.Module:
     """A `transformers.CLIPModel` of the configured size with initial weights from torch's global generator."""
     from transformers import CLIPConfig, CLIPModel

@@ -1,5 +1,6 @@
 """The two towers, frozen: the shipped small ones, or published ones of any size."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class FrozenClip(nn.Module):
             with threads(None if self.vision_width >= WIDE else 1):
                 image = self.encode_image(torch.full((1, 3, self.image_size, self.image_size), 0.5), (0, -1))
                 text = self.encode_text([short, too_long])
-            self.check_caption(short)
+            self.check_caption(min(self.known_words) if self.known_words else short)
         except BaseException as error:  # broken files are met with whatever exception the readers stumble on
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust: no Exception
                 raise
@@ -216,6 +217,22 @@ def unit(embedding: Float[Tensor, "B J"]) -> Float[Tensor, "B J"]:
 
 
 def split_words(caption: str) -> list[str]:
-    """The words of a caption, lower case, without punctuation."""
-    cleaned = "".join(letter if letter.isalnum() or letter in "'-" else " " for letter in caption.lower())
-    return cleaned.split()
+    """The words of a caption, lower case, without punctuation; every letter of a script that puts no spaces between words."""
+    letters = unicodedata.normalize("NFKC", caption.lower())
+    return "".join(f" {letter} " if _is_word(letter) else _kept(letter) for letter in letters).split()
+
+
+def _is_word(letter: str) -> bool:
+    """Whether its script has no spaces: Chinese, Japanese (as wide as a square); Thai, Lao, Burmese, Khmer."""
+    is_wide = letter.isalpha() and unicodedata.east_asian_width(letter) in "WF"
+    return is_wide or (any(first <= letter <= last for first, last in _WITHOUT_SPACES) and letter.isalpha())
+
+
+_WITHOUT_SPACES = (("\u0e00", "\u0eff"), ("\u1000", "\u109f"), ("\u1780", "\u17ff"))
+
+
+def _kept(letter: str) -> str:
+    is_mark = unicodedata.category(letter).startswith(
+        "M"
+    )  # such as a vowel sign, which belongs to the letter before it
+    return letter if letter.isalnum() or is_mark or letter in "'-" else " "

@@ -74,7 +74,8 @@ def _time_lines(config: Config, stages: Sequence[MeasuredStage]) -> list[str]:
     if len(on_cpu) == len(stages):
         few = [stage.name for stage in stages if stage.timed_size < steps[stage.name].batch_size]
         continued = f"; of {', '.join(few)} a smaller batch, extrapolated)" if few else ")"
-        how = f"On this processor under its present load (one timed step of each stage, without data loading{continued}"
+        of = f"the fastest of three timed steps of each stage, without data loading{continued}"
+        how = f"On this processor under its present load ({of}"
         lines.append(_time_line(how, on_cpu))
     if not lines or sum(on_gpu.values()) > _WORTH_A_GPU_S:
         how = f"At an assumed {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s sustained (a GPU; computed, not measured)"

@@ -69,6 +69,8 @@ def line_section(data: ClipFacts, line: Line) -> str:
         lines.append(
             f"  CLIP and codec are those of {config.reuse}; the dry run uses untrained ones of the same config."
         )
+    if config.init:
+        lines.append(f"  CLIP, codec and denoiser begin with the weights of {config.init}, as far as they fit.")
     lines += [f"  Note: {note}" for note in (*line.notes, *data.notes)]
     return "\n".join(lines)
 
