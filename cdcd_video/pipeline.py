@@ -175,7 +175,7 @@ class ImageToVideo:
     def _begin(self, image: Image, captions: CaptionSchedule, params: SamplingParams) -> Start:
         """The starting frame at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
         data = self.model.config.data
-        start = fit(as_array(image), self.size_px, "crop" if data.kind == "sprites" else data.mode)
+        start = fit(as_array(image), self.size_px, data.mode)
         for note in advice(self.model, captions, params, start):
             warnings.warn(note, SamplingWarning, stacklevel=3)
         return start

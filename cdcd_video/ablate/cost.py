@@ -37,7 +37,7 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
         file.write_text(config_file.dump(cell.config))
-        config = config_file.load(file, Config, [*(small if cell.config.data.kind == "sprites" else ()), *steps])
+        config = config_file.load(file, Config, [*(small if cell.config.data.is_rendered else ()), *steps])
         training = training_run.TrainingRun(config, Path(folder, "run"), ["probe"])
         training.train(plan.ablation.stages)
         # Not every arm has every stage: the step-text encoder is trained only for the term that uses it.

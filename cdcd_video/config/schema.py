@@ -36,7 +36,15 @@ FitMode = Literal["crop", "letterbox"]
 # ---------------------------------------------------------------------------------------------------------- data
 
 
-class SpritesData(Section):
+class RenderedData(Section):
+    """A world that is rendered when needed; nothing but its settings names it."""
+
+    is_rendered: ClassVar[bool] = True
+    mode: ClassVar[FitMode] = "crop"
+    """How starting frames are made square."""
+
+
+class SpritesData(RenderedData):
     """The built-in procedural world; nothing is read from disk."""
 
     kind: Literal["sprites"] = "sprites"
@@ -63,8 +71,31 @@ class SpritesData(Section):
     """Seed of the scenes; separate from the training seed, so that two runs can share the data."""
 
 
+class DigitsData(RenderedData):
+    """The captioned moving digits of Sync-DRAW and MAGE, rendered from MNIST's files."""
+
+    kind: Literal["digits"] = "digits"
+    path: str | None = None
+    """Folder with MNIST's four files; None for a few digits drawn by this project, of which no figures may be reported."""
+    protocol: Literal["sync-draw-single", "sync-draw-double", "mage-single", "mage-double", "mage-modified"] = (
+        "mage-modified"
+    )
+    """The published world: its digits, speeds, starts, sentences and held-out combinations."""
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 24_000
+    """Training clips, rendered when needed."""
+    num_val_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 256
+    """Validation clips: held-out combinations of digits and axes."""
+    size_px: Literal[64] = 64
+    fps: FrameRate = 8.0
+    """Frames per second; the protocols know frames only."""
+    scene_seed: int = 0
+    """Seed of the clips; separate from the training seed, so that two runs can share the data."""
+
+
 class FolderData(Section):
     """Clips prepared by `python -m data_prep`."""
+
+    is_rendered: ClassVar[bool] = False
 
     kind: Literal["folder"] = "folder"
     path: str
@@ -83,6 +114,7 @@ class LatentsData(Section):
     The stages on codes can be trained: eye, diffusion, refine.
     """
 
+    is_rendered: ClassVar[bool] = False
     kind: Literal["latents"] = "latents"
     path: str
     """The cache."""
@@ -92,7 +124,7 @@ class LatentsData(Section):
     """How the frames were made square; starting frames are treated in the same way."""
 
 
-Data = Annotated[SpritesData | FolderData | LatentsData, Field(discriminator="kind")]
+Data = Annotated[SpritesData | DigitsData | FolderData | LatentsData, Field(discriminator="kind")]
 
 # ---------------------------------------------------------------------------------------------------------- CLIP
 

@@ -113,7 +113,7 @@ def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[s
 
 def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
     data = pipe.model.config.data
-    if protocol.mode is None or data.kind == "sprites" or data.mode == protocol.mode:
+    if protocol.mode is None or data.is_rendered or data.mode == protocol.mode:
         return []
     return [f"the model was trained on frames made square by {data.mode}, and these are made square by {protocol.mode}"]
 

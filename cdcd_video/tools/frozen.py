@@ -31,7 +31,7 @@ def main() -> int:
             model, config = pipe.model, pipe.model.config
             clips = training_data.open_clips(config, "val")
             frame_encoder = FrameEncoder(config, model.clip, model.codec, device)
-            most = config.data.num_frames if config.data.kind == "sprites" else config.data.max_frames_per_clip
+            most = training_data.longest_of(config.data)
             plan = frame_encoder.plan(
                 data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={}
             )

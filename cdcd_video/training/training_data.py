@@ -9,9 +9,11 @@ import torch
 from cdcd_video.config import Config
 from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.fingerprint import of_codes
-from cdcd_video.config.schema import SpritesData
+from cdcd_video.config.schema import Data, SpritesData
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
+from cdcd_video.data.digits_clips import DigitsClips
+from cdcd_video.data.digits_world import PROTOCOLS
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
 from cdcd_video.data.sprites_grounds import pictures_in
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips, TimedClips, UnevenSpritesClips
@@ -44,6 +46,8 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
             )
         return clips
     num_clips = data.num_clips if split == "train" else data.num_val_clips
+    if data.kind == "digits":
+        return DigitsClips(data.path, data.protocol, split, num_clips, data.scene_seed, data.fps)
     world = sprites_world(data)
     kind = UnevenSpritesClips if split == "train" and data.frame_times == "uneven" else SpritesClips
     return kind(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
@@ -149,6 +153,15 @@ def open_cache(folder: Path, split: str | None = None) -> CodeCache:
     return CodeCache(folder, split, trusted=not distributed.is_main())
 
 
+def longest_of(data: Data) -> int | None:
+    """Frames of a clip that are encoded, at most; None: as many as there are."""
+    if data.kind == "sprites":
+        return data.num_frames
+    if data.kind == "digits":
+        return PROTOCOLS[data.protocol].num_frames
+    return getattr(data, "max_frames_per_clip", None)
+
+
 def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
     """The cache of a split's latents, made by the run unless it exists.
 
@@ -156,7 +169,7 @@ def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache
       folder: of the cache, named for the split.
     """
     data = frame_encoder.config.data
-    longest = data.num_frames if data.kind == "sprites" else getattr(data, "max_frames_per_clip", None)
+    longest = longest_of(data)
     facts: dict[str, Any] = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
     facts["is_timed"] = isinstance(clips, TimedClips)
     plan, space = frame_encoder.plan(**facts, recipe={}), frame_encoder.space()

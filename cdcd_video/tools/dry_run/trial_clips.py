@@ -39,11 +39,12 @@ def look_at_data(config: Config) -> ClipFacts:
     data = config.data
     if data.kind == "latents":
         return _look_at_latents(Path(data.path))
-    most = data.num_frames if data.kind == "sprites" else data.max_frames_per_clip
+    most = training_data.longest_of(data)
+    assert most is not None, "only latents have no longest clip"
     try:
         splits = [training_data.open_clips(config, split) for split in ("train", "val")]
     except UserError as error:
-        if data.kind == "sprites":
+        if data.is_rendered:
             raise
         longest_caption = " ".join(["word"] * 1000)
         return ClipFacts(0, (0, 0), (0, 0), most, 8.0, (longest_caption,), (f"the clips are missing: {error}",))
@@ -51,7 +52,7 @@ def look_at_data(config: Config) -> ClipFacts:
     lengths = [np.minimum(clip_lengths(clips), most) for clips in splits]
     sample = np.linspace(0, len(train) - 1, min(SAMPLED_CLIPS, len(train))).astype(int)
     captions = tuple(caption for clip in sample for caption in train.captions(int(clip)))
-    if data.kind == "sprites":
+    if data.is_rendered:
         num_captions = tuple(len(clips) for clips in splits)
     else:
         num_captions = tuple(sum(len(clips.captions(clip)) for clip in range(len(clips))) for clips in splits)
