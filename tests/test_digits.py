@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures_model import ROOT, SHORT
+from real_digits import mnist_folder
 
 from cdcd_video import ImageToVideo
 from cdcd_video.config import Config, config_file
 from cdcd_video.data import digits_files
-from cdcd_video.data.digits_files import FILES, SIDE, Digits, IdxFile, drawn_digits, read_mnist
+from cdcd_video.data.digits_files import FILES, SIDE, Digits, IdxFile, read_mnist, stroke_digits
 from cdcd_video.data.digits_world import (
     FREE_PX,
     MOST_OVERLAP,
@@ -22,7 +23,7 @@ from cdcd_video.data.digits_world import (
     caption_of,
     corners,
     is_held_out,
-    motion_of,
+    motion_words,
     overlap,
     positions,
     render_clip,
@@ -33,8 +34,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.training.training_data import open_clips
 from cdcd_video.training.training_run import TrainingRun
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-DRAWN = drawn_digits(4)
+DRAWN = stroke_digits(4)
 
 
 def small(monkeypatch: pytest.MonkeyPatch, folder: Path, packed: bool) -> None:
@@ -81,20 +81,18 @@ def test_a_missing_or_other_file_is_one_sentence_with_name_size_and_hash(tmp_pat
 
 
 @pytest.mark.shared
-def test_the_true_digits(tmp_path: Path):
-    for file in (*(SHARED / "mnist").glob("*ubyte.gz"), SHARED / "real" / "MNIST" / "train-images-idx3-ubyte.gz"):
-        (tmp_path / file.name).symlink_to(file)
-    digits = read_mnist(tmp_path)
+def test_the_true_digits(shared_dir: Path, tmp_path: Path):
+    digits = read_mnist(mnist_folder(shared_dir, tmp_path))
     assert digits.images.shape == (70_000, 28, 28)
     assert [len(numbers) for numbers in digits.of_class] == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
     assert digits.labels[:5].tolist() == [5, 0, 4, 1, 9] and digits.labels[60_000:60_005].tolist() == [7, 2, 1, 0, 4]
 
 
 def test_drawn_digits_are_all_different_and_the_same_every_time():
-    again = drawn_digits(4)
+    again = stroke_digits(4)
     assert np.array_equal(again.images, DRAWN.images) and len(np.unique(DRAWN.images, axis=0)) == 40
     assert DRAWN.labels.tolist() == sorted(DRAWN.labels.tolist()) and not np.array_equal(
-        drawn_digits(4, 1).images, again.images
+        stroke_digits(4, 1).images, again.images
     )
     ink = (DRAWN.images > 127).mean((1, 2))
     assert ink.min() > 0.04 and ink.max() < 0.35
@@ -146,7 +144,7 @@ def test_numbers_of_the_modified_double_world():
             picture, place = clip.distractor
             assert int(DRAWN.labels[picture]) not in {digit.label for digit in clip.digits}
             assert max(overlap(place, digit.start) for digit in clip.digits) <= MOST_OVERLAP
-    motions = Counter(motion_of(digit) for digit in moving)
+    motions = Counter(motion_words("mage-modified", digit) for digit in moving)
     straight, bounced = (
         ("up", "down", "left", "right"),
         ("up then down", "down then up", "left then right", "right then left"),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.config import FitMode
-from cdcd_video.data.digits_files import Digits, drawn_digits, read_mnist
+from cdcd_video.data.digits_files import Digits, read_mnist, stroke_digits
 from cdcd_video.data.digits_world import (
     PROTOCOLS,
     VIEW_PX,
@@ -21,7 +21,7 @@ from cdcd_video.data.digits_world import (
     sample_clip,
 )
 
-DRAWN_PER_CLASS = 50
+PICTURES_PER_CLASS = 50
 """Pictures of each digit that are drawn where there are no files."""
 
 
@@ -102,4 +102,4 @@ class DigitsClips:
 
 @functools.lru_cache(maxsize=2)
 def _digits(path: str | None) -> Digits:
-    return drawn_digits(DRAWN_PER_CLASS) if path is None else read_mnist(Path(path))
+    return stroke_digits(PICTURES_PER_CLASS) if path is None else read_mnist(Path(path))

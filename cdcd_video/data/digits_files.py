@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def _read(folder: Path, file: IdxFile) -> UInt8[np.ndarray, " B"]:
     try:
         with gzip.open(found) if found is packed else found.open("rb") as stream:
             content = stream.read(file.num_bytes + 1)
-    except (OSError, EOFError, gzip.zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{found} cannot be read ({error}); copy it again ({facts})") from error
     if len(content) != file.num_bytes or hashlib.md5(content, usedforsecurity=False).hexdigest() != file.md5:
         raise UserError(f"{found} is not the published file ({facts}); copy it again")
@@ -133,7 +134,7 @@ STROKES: tuple[tuple[list[tuple[float, float]], ...], ...] = (
 """Lines of each digit in a square of side 1, y downwards."""
 
 
-def drawn_digits(num_per_class: int, seed: int = 0) -> Digits:
+def stroke_digits(num_per_class: int, seed: int = 0) -> Digits:
     """Digits drawn from strokes, for tests and trials without any file: not MNIST, and no figures may be reported of them.
 
     Args:
@@ -141,11 +142,11 @@ def drawn_digits(num_per_class: int, seed: int = 0) -> Digits:
       seed: of their slant, size, thickness and place.
     """
     rng = np.random.Generator(np.random.Philox(key=seed))
-    images = [_drawn(STROKES[digit], rng) for digit in range(10) for _ in range(num_per_class)]
+    images = [_picture(STROKES[digit], rng) for digit in range(10) for _ in range(num_per_class)]
     return Digits(np.stack(images), np.repeat(np.arange(10, dtype=np.uint8), num_per_class))
 
 
-def _drawn(strokes: tuple[list[tuple[float, float]], ...], rng: np.random.Generator) -> UInt8[np.ndarray, "28 28"]:
+def _picture(strokes: tuple[list[tuple[float, float]], ...], rng: np.random.Generator) -> UInt8[np.ndarray, "28 28"]:
     slant, turn, thickness = rng.uniform(-0.25, 0.25), rng.uniform(-0.15, 0.15), rng.uniform(1.0, 1.7)
     scale, shift = rng.uniform(0.85, 1.05, 2), rng.uniform(-0.04, 0.04, 2)
     axis = np.arange(SIDE) + 0.5

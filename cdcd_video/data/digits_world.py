@@ -1,12 +1,12 @@
 """Captioned moving digits by their published protocols: which digits, where they start, how they move, and what is said of it.
 
-Sync-DRAW (Mittal, Marwah & Balasubramanian 2017) has one or two digits that bounce off the edges for ever. MAGE (Hu, Luo & Chen
-2022) makes them longer, and adds a modified double world: each digit goes straight and stops at the edge, or bounces once and
-stops at the other, and half of the clips have a third digit that stays and is not in the sentence. Positions are shares of the
-36 px that a digit of 28 px can move in a view of 64.
+Sync-DRAW (Mittal et al. 2017) has one or two digits that bounce off the edges for ever. MAGE (Hu et al. 2022) makes them longer,
+and adds a modified double world: each digit goes straight and stops at the edge, or bounces once and stops at the other, and half
+of the clips have a third digit that stays and is not in the sentence. Positions are shares of the 36 px that a digit of 28 px can
+move in a view of 64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -185,6 +185,36 @@ def positions(name: ProtocolName, clip: DigitsClip) -> Float64[np.ndarray, "D F 
     return ways
 
 
+def possible_positions(name: ProtocolName, clip: DigitsClip) -> Float64[np.ndarray, "D W F 2"]:
+    """`positions` of every way that agrees with first frame and sentence, the true one first.
+
+    W is 1, or 2 where the sentence names the axis of a motion and not the direction in which it begins.
+    """
+    ways = [positions(name, clip)]
+    if name.startswith("sync-draw"):
+        turned = tuple(replace(digit, forward=not digit.forward) for digit in clip.digits)
+        ways.append(positions(name, replace(clip, digits=turned)))
+    return np.stack(ways, axis=1)
+
+
+def with_other_motions(name: ProtocolName, clip: DigitsClip) -> DigitsClip:
+    """The same first frame with another sentence: the two digits exchange their motions.
+
+    Where both move alike, or there is one digit, the first takes the other axis instead.
+    """
+    first, *rest = clip.digits
+    motions = [(digit.axis, digit.forward, digit.bounces) for digit in clip.digits]
+    if rest and motion_words(name, first) != motion_words(name, rest[0]):
+        motions = motions[::-1]
+    else:
+        motions[0] = (1 - first.axis, first.forward, first.bounces)
+    moving = tuple(
+        replace(digit, axis=axis, forward=forward, bounces=bounces)
+        for digit, (axis, forward, bounces) in zip(clip.digits, motions, strict=True)
+    )
+    return DigitsClip(moving, clip.distractor, caption_of(name, moving))
+
+
 def _way(protocol: DigitsProtocol, digit: MovingDigit) -> Float64[np.ndarray, " F"]:
     """The coordinate that changes. At an edge it is set to the edge."""
     at, velocity = digit.start[digit.axis], protocol.step if digit.forward else -protocol.step
@@ -204,19 +234,18 @@ def _way(protocol: DigitsProtocol, digit: MovingDigit) -> Float64[np.ndarray, " 
 
 def caption_of(name: ProtocolName, digits: tuple[MovingDigit, ...]) -> str:
     """The sentence of the protocol, with its own spelling and its space before the full stop."""
+    words = [(digit.label, motion_words(name, digit)) for digit in digits]
     if name == "sync-draw-single":
-        return f"the digits {digits[0].label} is moving {_to_and_fro(digits[0])} ."
+        return f"the digits {words[0][0]} is moving {words[0][1]} ."
     if name == "sync-draw-double":
-        return " and ".join(f"digit {digit.label} is {_to_and_fro(digit)}" for digit in digits) + " ."
-    return " and ".join(f"the digit {digit.label} is moving {motion_of(digit)}" for digit in digits) + " ."
+        return " and ".join(f"digit {label} is {motion}" for label, motion in words) + " ."
+    return " and ".join(f"the digit {label} is moving {motion}" for label, motion in words) + " ."
 
 
-def _to_and_fro(digit: MovingDigit) -> str:
-    return ("up and down", "left and right")[digit.axis]
-
-
-def motion_of(digit: MovingDigit) -> str:
-    """The words of MAGE for a motion, such as `left` or `up then down`."""
+def motion_words(name: ProtocolName, digit: MovingDigit) -> str:
+    """The words for a motion: Sync-DRAW's name the axis, as `up and down`, MAGE's the way, as `left` or `up then down`."""
+    if name.startswith("sync-draw"):
+        return ("up and down", "left and right")[digit.axis]
     first, second = _TOWARDS[digit.axis][digit.forward], _TOWARDS[digit.axis][not digit.forward]
     return f"{first} then {second}" if digit.bounces else first
 
