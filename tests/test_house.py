@@ -35,7 +35,7 @@ ACROSS = {
     ("metrics.references", "data.clips"),
 }
 """Imports among the stages that are allowed beside those of `TRUTH`."""
-TRUTH = {"data.sprites", "data.sprites_render"}
+TRUTH = {"data.sprites", "data.sprites_render", "data.digits_files", "data.digits_world", "data.digits_clips"}
 """Where scores find the truth of what they judge: any of `metrics` may import it, and CLIP, which judges too."""
 PURE = {"abc", "math", "torch", "dataclasses", "typing", "collections", "jaxtyping"}
 """All that the mathematics may import."""
