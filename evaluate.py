@@ -13,7 +13,7 @@ SAMPLING = (
     *("num_steps", "guidance", "temperature", "top_p", "top_k"),
     *("lookback_s", "longest_gap_s", "decoded", "unchanged"),
 )
-DEFAULT = Path(__file__).resolve().parent / "configs" / "eval" / "sprites.yaml"
+PROTOCOLS = Path(__file__).resolve().parent / "configs" / "eval"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,11 +32,11 @@ def parse_arguments() -> argparse.Namespace:
     where = "output folder; results in it are replaced (default: the run folder, or a new out/eval)"
     add("--out", type=Path, metavar="DIR", help=where)
     add("--compare", nargs="+", metavar="DIR", help="compare finished evaluations, without sampling")
-    protocol.add_flags(parser, DEFAULT)
+    protocol.add_flags(parser, PROTOCOLS / "sprites.yaml")
     args = parser.parse_args()
-    args.protocol = protocol.from_flags(args, DEFAULT)
+    args.protocol = protocol.from_flags(args, protocol.default_file(PROTOCOLS, args.checkpoint, args.data))
     if args.videos is None:
-        args.metrics = checked_metrics(args.metrics, has_scenes=args.protocol.data == protocol.SPRITES)
+        args.metrics = checked_metrics(args.metrics, args.protocol.world)
     if args.batch < 1 or (args.prompts and not args.videos):
         raise UserError("--prompts needs --videos" if args.prompts else "--batch must be at least 1")
     return args

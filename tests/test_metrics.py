@@ -187,7 +187,7 @@ def test_clips_are_compared_with_how_they_go_on():
     with pytest.raises(UserError, match="64 px, but 32 px are needed"):
         choose_clips(clips, 4, 10, 32)
     with pytest.raises(UserError, match="defined for sprites scenes"):
-        checked_metrics(["sprites"], has_scenes=False)
+        checked_metrics(["sprites"], None)
 
 
 def test_long_drawings_get_scenes_in_which_objects_stay_apart_to_the_end():
@@ -287,12 +287,12 @@ def test_an_interval_of_nothing_is_nothing_and_agreement_is_not_certainty():
 
 def test_metrics_that_do_not_exist_are_named():
     everywhere = ["psnr", "ssim", "motion", "consistency", "flow", "flicker", "colour_drift"]
-    assert checked_metrics(None, has_scenes=False) == everywhere
-    at_home = checked_metrics(None, has_scenes=True)
+    assert checked_metrics(None, None) == everywhere
+    at_home = checked_metrics(None, "sprites")
     assert set(at_home) == set(METRICS) - {"lpips", "cd_fvd", "nll"}  # which need a download, or long
-    assert checked_metrics(["ssim", "fvd", "ssim"], has_scenes=False) == ["ssim", "fvd"]
+    assert checked_metrics(["ssim", "fvd", "ssim"], None) == ["ssim", "fvd"]
     with pytest.raises(UserError, match="there is no metric 'pnsr'; choose from sprites, psnr, ssim, lpips, motion"):
-        checked_metrics(["pnsr"], has_scenes=True)
+        checked_metrics(["pnsr"], "sprites")
 
 
 def test_halves_scatter_as_whole_sets_do():

@@ -143,5 +143,5 @@ def read(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
     protocols = {}
     for name, measured in ablation.measured.items():
         protocols[name] = config_file.load(path.parent / measured.protocol, Protocol, measured.set)
-        checked_metrics(measured.metrics, has_scenes=protocols[name].data == "sprites")
+        checked_metrics(measured.metrics, protocols[name].world)
     return Plan(path, ablation, out, tuple(cells), protocols)

@@ -26,7 +26,7 @@ from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 from cdcd_video.networks.clip import FrozenClip
 
-_SCENE = re.compile(r"sprites-\d+-[a-z]+-\d{6}")
+_SCENE = re.compile(r"(sprites|(mage|sync-draw)-[a-z]+)-\d+-[a-z]+-\d{6}")
 _NAMED = 20
 """How many unusable videos a message names."""
 TABLES = ("prompts.tsv", "prompts.csv", "prompts.jsonl")
@@ -63,14 +63,16 @@ def prepare_videos(
         size_px=protocol.size_px or _size_px(protocol, config)
     )
     if metrics is not None:
-        checked_metrics(metrics, has_scenes=True, has_model=False)  # reports unknown names before anything is read
+        checked_metrics(
+            metrics, protocol.world or SPRITES, has_model=False
+        )  # reports unknown names before anything is read
     if _are_named(entries, protocol):
         dataset, videos, protocol, left_out = _beside_data(entries, config, protocol)
     elif any(entry.truth for entry in entries):
         dataset, videos, protocol, left_out = _beside_own_truths(entries, _with_rate(protocol))
     else:
         dataset, videos, protocol, metrics, left_out = _without_truth(entries, protocol, metrics)
-    metrics = checked_metrics(metrics, has_scenes=protocol.data == SPRITES)
+    metrics = checked_metrics(metrics, protocol.world)
     suite.check(dataset, protocol, metrics)
     settled, tools = load_networks.load(metrics, protocol, dataset, _no_clip, device)
     system = {
@@ -125,7 +127,7 @@ def _are_named(entries: Sequence[Entry], protocol: Protocol) -> bool:
     """Whether any video has the name of a scene or clip of the data; a suffix #2, #3, ... stands for further captions."""
     if protocol.data == TABLE:
         return False
-    if protocol.data == SPRITES:
+    if protocol.world:
         return any(_SCENE.fullmatch(entry.name) for entry in entries)
     clips = real_videos.stored(protocol)
     known = {clips.name(clip) for clip in range(len(clips))}
@@ -160,11 +162,7 @@ Chosen = tuple[EvalDataset, ExternalVideos, Protocol, dict[str, str]]
 
 def _beside_data(entries: Sequence[Entry], config: Config, protocol: Protocol) -> Chosen:
     """The scenes or clips that a model would be evaluated on, and the videos with these names."""
-    if protocol.data == SPRITES:
-        dataset: EvalDataset
-        dataset, protocol = real_videos.scenes(config, protocol)
-    else:
-        dataset, protocol = real_videos.clips(real_videos.stored(protocol), protocol)
+    dataset, protocol = real_videos.dataset_of(config, protocol)
     videos = ExternalVideos(entries, protocol).named([eval_video.name for eval_video in dataset.eval_videos])
     videos.check_prompts(dataset.captions["model"])
     good, left_out = _usable(videos.entries, protocol)
@@ -193,7 +191,7 @@ def _without_truth(
     entries: Sequence[Entry], protocol: Protocol, metrics: Sequence[str] | None
 ) -> tuple[EvalDataset, ExternalVideos, Protocol, Sequence[str], dict[str, str]]:
     """The videos without true ones, and other real videos where `data` is a folder of clips."""
-    others = None if protocol.data in (SPRITES, TABLE) else real_videos.stored(protocol)
+    others = None if protocol.world or protocol.data == TABLE else real_videos.stored(protocol)
     protocol = (
         protocol.settled(fps=others.fps, mode=others.mode) if others else _with_rate(protocol.settled(data=TABLE))
     )
@@ -202,7 +200,7 @@ def _without_truth(
     entries = [entries[place] for place in good]
     protocol = protocol.settled(num_videos=len(entries))
     if metrics is None:
-        all_that_fit = {name: METRICS[name] for name in checked_metrics(None, has_scenes=False)}
+        all_that_fit = {name: METRICS[name] for name in checked_metrics(None, None)}
         alone = [name for name, metric in all_that_fit.items() if not metric.needs_truth]
         metrics = [name for name in alone if others is not None or not all_that_fit[name].needs_real]
     videos = ExternalVideos(entries, protocol)
@@ -212,7 +210,8 @@ def _without_truth(
 
 def _size_px(protocol: Protocol, config: Config) -> int:
     """The size of the clips of `data`; else that of the model."""
-    return config.data.size_px if protocol.data in (SPRITES, TABLE) else real_videos.stored(protocol).size_px
+    is_of_model = protocol.world or protocol.data == TABLE
+    return config.data.size_px if is_of_model else real_videos.stored(protocol).size_px
 
 
 def _with_rate(protocol: Protocol) -> Protocol:

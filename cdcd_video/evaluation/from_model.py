@@ -52,11 +52,7 @@ def prepare(
         )
     requested = protocol
     protocol = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
-    if protocol.data == SPRITES:
-        dataset: EvalDataset
-        dataset, protocol = real_videos.scenes(pipe.model.config, protocol)
-    else:
-        dataset, protocol = real_videos.clips(real_videos.stored(protocol), protocol)
+    dataset, protocol = real_videos.dataset_of(pipe.model.config, protocol)
     metrics, unlikely = _with_likelihood(pipe, metrics)
     suite.check(dataset, protocol, metrics)
     settings = pipe.defaults(num_frames=protocol.num_frames, fps=protocol.rate, seed=protocol.seed, **params)
@@ -121,7 +117,7 @@ def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
 def _other_world(pipe: ImageToVideo, protocol: Protocol, dataset: EvalDataset) -> list[str]:
     """A note on the first frames that are unlike the training data, where there are some."""
     least = pipe.model.least_db
-    if protocol.data == SPRITES or least is None:
+    if protocol.world or least is None:
         return []
     checked = range(min(NUM_CHECKED, len(dataset.eval_videos)))
     starts = np.stack([dataset.real_video(number, pipe.size_px)[0] for number in checked])
@@ -137,7 +133,7 @@ def _other_world(pipe: ImageToVideo, protocol: Protocol, dataset: EvalDataset) -
 
 def _too_few(requested: Protocol, protocol: Protocol, dataset: EvalDataset) -> list[str]:
     is_short = protocol.num_videos < requested.num_videos or protocol.num_real < (requested.num_real or 0)
-    if protocol.data == SPRITES or not (is_short or len(dataset.compared) < len(dataset.eval_videos)):
+    if protocol.world or not (is_short or len(dataset.compared) < len(dataset.eval_videos)):
         return []
     return [
         f"{protocol.data} has only {protocol.num_videos} clips of this length, fewer than the {requested.num_videos} of the"

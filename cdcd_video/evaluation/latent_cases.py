@@ -7,7 +7,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.evaluation import real_videos
 from cdcd_video.metrics.eval_dataset import choose_clips
 from cdcd_video.metrics.latent.counterfactuals import Cases, ClipsCases, SpritesCases
-from cdcd_video.metrics.protocol import SPRITES, Protocol
+from cdcd_video.metrics.protocol import DIGITS, SPRITES, Protocol
 from cdcd_video.pipeline import ImageToVideo
 
 IMAGES, CAPTIONS, BANK = 16, 6, 64
@@ -23,8 +23,10 @@ def cases_of(pipe: ImageToVideo, protocol: Protocol, params: SamplingParams) -> 
       params: settings, with the protocol's number of frames and rate.
 
     Raises:
-      UserError: there are too few images, captions or frames.
+      UserError: there are too few images, captions or frames, or the data are digits.
     """
+    if protocol.data == DIGITS:
+        raise UserError("it needs other captions of one image, and those of other clips name digits that are not in it")
     if protocol.num_frames < 3:
         raise UserError("paths need at least 3 frames; raise --num-frames")
     images = max(2, min(IMAGES, protocol.num_videos // 8))

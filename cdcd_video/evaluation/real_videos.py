@@ -4,10 +4,13 @@ from typing import Any
 
 from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
+from cdcd_video.data.digits_clips import DigitsClips
+from cdcd_video.data.digits_world import DigitsSplit
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, SceneDataset, choose_scenes
-from cdcd_video.metrics.protocol import Protocol
+from cdcd_video.metrics.digits_dataset import DigitsDataset
+from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, EvalDataset, SceneDataset, choose_scenes
+from cdcd_video.metrics.protocol import DIGITS, SPRITES, Protocol
 from cdcd_video.training import training_data
 
 
@@ -40,6 +43,55 @@ def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
     )
     sampled, others = chosen[: protocol.num_videos], chosen[protocol.num_videos :]
     return SceneDataset(sampled, others, world=world, seed=protocol.seed, **length), protocol
+
+
+def dataset_of(config: Config, protocol: Protocol) -> tuple[EvalDataset, Protocol]:
+    """The real videos of a protocol.
+
+    Args:
+      config: of the model.
+      protocol: with `size_px`; its data are a rendered world or a folder.
+
+    Raises:
+      UserError: they are missing, or do not fit the protocol.
+    """
+    if protocol.data == SPRITES:
+        return scenes(config, protocol)
+    if protocol.data == DIGITS:
+        return digits(config, protocol)
+    return clips(stored(protocol), protocol)
+
+
+def digits(config: Config, protocol: Protocol) -> tuple[DigitsDataset, Protocol]:
+    """Clips of the captioned moving digits, none of which is a training clip of the model.
+
+    Args:
+      config: of the model; it names the protocol of the digits, and MNIST's folder.
+      protocol: the protocol of the evaluation.
+
+    Raises:
+      UserError: the model is of other data, the digits have no such split, rate, length or number of captions, or a file is
+        missing.
+    """
+    data = config.data
+    if data.kind != "digits":
+        raise UserError(
+            f"--data digits is for models of digits, and {config.name} was trained on data.kind {data.kind}; name such a"
+            " model by --checkpoint"
+        )
+    if protocol.split not in ("val", "train"):
+        raise UserError(f"digits have no split {protocol.split!r}; choose val or train")
+    if protocol.captions_per_video != 1 or protocol.stride != 1:
+        raise UserError(
+            "a clip of digits has one caption and is evaluated whole; set --captions-per-video 1 and --stride 1"
+        )
+    split: DigitsSplit = "train" if protocol.split == "train" else "val"
+    first = data.num_clips if split == "train" else 0  # those before are training clips
+    fps, num_others = protocol.fps or config.sample.fps, num_real(protocol)
+    num_clips = first + protocol.num_videos + num_others
+    found = DigitsClips(data.path, data.protocol, split, num_clips, protocol.seed, fps)
+    dataset = DigitsDataset(found, first, protocol.num_videos, num_others, protocol.num_frames)
+    return dataset, protocol.settled(fps=fps, num_real=num_others)
 
 
 def stored(protocol: Protocol) -> LongestShots:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from cdcd_video.errors import UserError
+from cdcd_video.metrics import digits_classifier
 from cdcd_video.metrics.features import feature_weights, networks
 from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.protocol import Protocol
@@ -96,6 +97,9 @@ def load(
         encoder = ClipEncoder(clip().to(torch.device(device)))
         scores = [score for metric in (*CLIP_METRICS, *through_clip) for score in METRICS[metric].scores]
         features |= dict.fromkeys(scores, (f"clip-{encoder.clip.digest[:8]}", encoder.clip.digest))
+    if "digits" in metrics:
+        named = ("digits-classifier", digits_classifier.shipped()[1])
+        features |= dict.fromkeys(("digit_identity", "digit_identity_end", "distractor_identity"), named)
     lpips = None
     if "lpips" in metrics:
         lpips = networks.lpips("alex", device)

@@ -15,27 +15,31 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx, config_file
+from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.errors import UserError
 
+_SHIPPED = Path(__file__).resolve().parents[1] / "models"
 OWN = "own"
 """The CLIP of the model that is measured."""
 DEFINITIONS = {"ssim": "windows within the frame"}
 """Metrics that are worked out in another way than they once were, and how now: part of every protocol's hash, so that
 scores of either way never stand in one column."""
-SPRITES, TABLE = "sprites", "table"
-"""Data that are no folder: the built-in world, and the truths in the table that comes with videos drawn already."""
+SPRITES, DIGITS, TABLE = "sprites", "digits", "table"
+"""Data that are no folder: the rendered worlds, and the truths in the table that comes with videos drawn already."""
 
 
 class Protocol(Section):
     """An evaluation protocol. What is null or `auto` is settled by the data, the model and the weights before it is hashed."""
 
     data: str = SPRITES
-    """sprites, a folder made by python -m data_prep, or table: the true videos in the table of --videos"""
+    """sprites, digits (those of the model's config), a folder made by python -m data_prep, or table: the true videos in the
+    table of --videos"""
     split: str = "val"
-    """split of the data; for sprites also heldout, with pairs of words that never occur in training"""
+    """split of the data; for sprites also heldout, with pairs of words that never occur in training; of digits val has unseen
+    combinations, and train those of training in other clips"""
     num_videos: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 64
-    """number of sampled videos (twice as many with sprites, to evaluate whether captions matter)"""
+    """number of sampled videos (twice as many with sprites and digits, to evaluate whether captions matter)"""
     num_real: Annotated[int, Field(ge=0, le=MAX_CLIPS)] | None = None
     """number of other real videos that sets are compared with (null: as many as are sampled)"""
     captions_per_video: Count = 1
@@ -45,7 +49,7 @@ class Protocol(Section):
     stride: Count = 1
     """use every N-th frame of the data"""
     fps: Annotated[float, Field(ge=RANGES["fps"].low, le=10_000)] | None = None
-    """frames per second of the data, before the stride (null: as stored; for sprites the model's)"""
+    """frames per second of the data, before the stride (null: as stored; for sprites and digits the model's)"""
     size_px: SizePx | None = None
     """side of the evaluated frames (null: the model's)"""
     resize: Literal["area", "bicubic", "lanczos"] = "area"
@@ -80,6 +84,11 @@ class Protocol(Section):
     def rate(self) -> float:
         """Frames per second of the videos that are drawn; `fps` must be settled."""
         return self.fps / self.stride
+
+    @property
+    def world(self) -> str | None:
+        """The rendered world that the data are, as `scores.Metric.world`; None for clips."""
+        return self.data if self.data in (SPRITES, DIGITS) else None
 
     @property
     def first_counted(self) -> int:
@@ -135,7 +144,7 @@ class SettledProtocol:
         Folders differ from machine to machine, so what lies in them counts and not what they are called.
         """
         rule = self.protocol.model_dump(mode="json")
-        rule["data"] = SPRITES if self.protocol.data == SPRITES else "clips"
+        rule["data"] = self.protocol.world or "clips"
         if rule["mode"] in (None, "crop"):  # as all were before there was a choice
             del rule["mode"]
         rule["clip"] = OWN if self.protocol.clip == OWN else "given"
@@ -164,12 +173,31 @@ class SettledProtocol:
 
 def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
     """`--protocol FILE`, and a flag for each of its fields that overrides the file."""
-    parser.add_argument("--protocol", type=Path, metavar="FILE", help=f"evaluation protocol (default: {default.name})")
+    parser.add_argument(
+        "--protocol",
+        type=Path,
+        metavar="FILE",
+        help=f"evaluation protocol (default: {default.name}, digits.yaml for digits)",
+    )
     group = parser.add_argument_group("overrides of the protocol, which change its hash")
     for name, dial in Protocol.model_fields.items():
         kind, choices = _kind_of(dial.annotation)
         shape = {"choices": choices} if choices else {"type": kind, "metavar": kind.__name__.upper()}
         group.add_argument(f"--{_flag(name)}", help=" ".join(dial.description.split()), **shape)
+
+
+def default_file(folder: Path, checkpoint: str, data: str | None) -> Path:
+    """The protocol where none is named: that of the rendered world that a model was trained on.
+
+    Args:
+      folder: of the protocols.
+      checkpoint: a shipped model, or a model or run folder; one that does not exist is reported when it is loaded.
+      data: as named; other data than those of the model have the protocol of sprites.
+    """
+    places = (_SHIPPED / checkpoint, Path(checkpoint), Path(checkpoint, "model"))
+    found = next((place / "config.yaml" for place in places if (place / "config.yaml").is_file()), None)
+    is_digits = data in (None, DIGITS) and found is not None and saved_config(found).data.kind == "digits"
+    return folder / ("digits.yaml" if is_digits else "sprites.yaml")
 
 
 def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
@@ -186,7 +214,7 @@ def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
       UserError: the file or a flag is not what it should be.
     """
     read = config_file.load(args.protocol or default, Protocol)
-    if args.protocol is None and args.data not in (None, SPRITES, TABLE):
+    if args.protocol is None and args.data not in (None, SPRITES, DIGITS, TABLE):
         read = read.settled(size_px=None, fps=None)
     given = {name: getattr(args, name) for name in Protocol.model_fields}
     try:

@@ -36,9 +36,10 @@ class Metric:
     Attributes:
       scores: its scores by name.
       measure: from a `measurements.MeasuredVideo` to its `Measurement`s, or the place of such a function as "module:name". None
-        for metrics of sprites scenes and of whole sets of videos.
+        for metrics of rendered scenes and of whole sets of videos.
       meaning: one sentence for the report; empty for the built-in ones, which the report describes.
       of_sets: the network for sets of videos: "frame", "video" or "debiased"; empty for other metrics.
+      world: the rendered world, "sprites" or "digits", whose scenes it needs; empty for other metrics.
       is_at_home: whether it is validated on the built-in world alone, so that on other data it is measured only by name.
       needs_truth: whether it compares with the true video.
       needs_real: whether it compares with real videos of other scenes or clips.
@@ -51,6 +52,7 @@ class Metric:
     measure: Callable[..., Any] | str | None = None
     meaning: str = ""
     of_sets: str = ""
+    world: str = ""
     is_at_home: bool = False
     needs_truth: bool = False
     needs_real: bool = False
@@ -85,7 +87,19 @@ METRICS: Registry[Metric] = Registry(
     "cdcd_video.extensions.metrics",
     dict.fromkeys(
         (
-            *("sprites", "psnr", "ssim", "lpips", "motion", "nll", "clip_text", "clip_first", "consistency", "flow"),
+            *(
+                "sprites",
+                "digits",
+                "psnr",
+                "ssim",
+                "lpips",
+                "motion",
+                "nll",
+                "clip_text",
+                "clip_first",
+                "consistency",
+                "flow",
+            ),
             *("flicker", "colour_drift", "smoothness", "discontinuity"),
             *("fid", "kid", "is", "fvd", "kvd", "video_is", "cd_fvd"),
         ),
@@ -148,7 +162,23 @@ _built_in(
         "background_psnr": Measure("dB", "higher", "videos", loss=3),
         "lost_share": Measure("share", "lower", "objects", loss=0.1),
     },
-    is_at_home=True,
+    world="sprites",
+    needs_truth=True,
+)
+_built_in(
+    "digits",
+    {
+        "digit_right": Measure("share", "higher", "objects"),
+        "digit_direction": Measure("share", "higher", "objects"),
+        "digits_right": Measure("share", "higher", "videos"),
+        "digit_position_error": Measure("px", "lower", "objects", loss=2),
+        "digit_identity": Measure("share", "higher", "objects", loss=0.1),
+        "digit_identity_end": Measure("share", "higher", "objects"),
+        "digit_lost": Measure("share", "lower", "objects", loss=0.1),
+        "distractor_still": Measure("share", "higher", "objects"),
+        "distractor_identity": Measure("share", "higher", "objects"),
+    },
+    world="digits",
     needs_truth=True,
 )
 _built_in("psnr", Measure("dB", "higher", loss=3), "psnr", needs_truth=True)
@@ -226,12 +256,12 @@ def rounded(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
 
 
-def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bool = True) -> list[str]:
+def checked_metrics(names: Sequence[str] | None, world: str | None, has_model: bool = True) -> list[str]:
     """The named metrics, each once; without names, all that fit the data and need neither a download nor the model.
 
     Args:
       names: some of `METRICS`.
-      has_scenes: whether the data are scenes whose truth is known.
+      world: the rendered world whose scenes the data are, as `Metric.world`; None for clips, of which only pixels are known.
       has_model: whether there is a model, and not only its videos.
 
     Raises:
@@ -239,7 +269,11 @@ def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bo
     """
     if names is None:
         known = {name: METRICS[name] for name in METRICS}
-        fit = {name for name, metric in known.items() if has_scenes or not metric.is_at_home}
+        fit = {
+            name
+            for name, metric in known.items()
+            if metric.world in ("", world) and (world == "sprites" or not metric.is_at_home)
+        }
         return [
             name for name, metric in known.items() if name in fit and not (metric.needs_download or metric.needs_model)
         ]
@@ -248,9 +282,9 @@ def checked_metrics(names: Sequence[str] | None, has_scenes: bool, has_model: bo
             METRICS.load_all()  # reports an extension that should have registered it
             raise UserError(f"there is no metric {name!r}; choose from {', '.join(METRICS)}")
         METRICS[name]  # reports an extension that cannot be imported
-        if name == "sprites" and not has_scenes:
+        if METRICS[name].world not in ("", world):
             raise UserError(
-                f"{name} is defined for sprites scenes only; leave it out of --metrics, or use --data sprites"
+                f"{name} is defined for {name} scenes only; leave it out of --metrics, or use --data {METRICS[name].world}"
             )
         if METRICS[name].needs_model and not has_model:
             raise UserError(f"{name} needs the model itself, which --videos does not have; leave it out of --metrics")

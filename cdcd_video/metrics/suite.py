@@ -120,7 +120,7 @@ def evaluate(
             videos = {system: made[system][place] for system in systems}
             found: dict[str, list[measurements.Measurement]] = {system: [] for system in systems}
             with clock("judging scenes"):
-                for system in systems if "sprites" in metrics else ():
+                for system in systems if _of_scenes(metrics) else ():
                     found[system] += dataset.measure(number, system, videos[system])
             if "nll" in metrics:
                 with clock("likelihood"):
@@ -180,12 +180,16 @@ class _Clock:
 
 
 def _measurable(systems: Sequence[str], dataset: EvalDataset, metrics: Sequence[str]) -> list[str]:
-    """The systems that these metrics can measure: other captions need `sprites` or `nll`, and a dataset that has them."""
+    """The systems that these metrics can measure: other captions need scenes or `nll`, and a dataset that has them."""
     measured = (
-        COUNTERFACTUAL_SYSTEMS if "sprites" in metrics else tuple(likelihood.CAPTION_OF) if "nll" in metrics else ()
+        COUNTERFACTUAL_SYSTEMS if _of_scenes(metrics) else tuple(likelihood.CAPTION_OF) if "nll" in metrics else ()
     )
     measured = measured if "counterfactual" in dataset.captions else ()
     return [system for system in systems if system in measured or system not in COUNTERFACTUAL_SYSTEMS]
+
+
+def _of_scenes(metrics: Sequence[str]) -> bool:
+    return any(METRICS[metric].world for metric in metrics)
 
 
 def _feature_stores(metrics: Sequence[str], tools: FeatureExtractors, protocol: Protocol) -> dict[str, FeatureStore]:

@@ -31,6 +31,25 @@ HEADLINE = (
     Entry("identity_iou", "identity", "Overlap with the true shape laid over the tracked centre (IoU); 0 where lost."),
     Entry("background_psnr", "background PSNR", "Pixels without objects against the true background; at most 60."),
     Entry("lost_share", "lost", "Fraction of objects and frames where the object was not found."),
+    Entry("digit_right", "digit does the right thing", "Digits that go the way of the caption and end where it leads."),
+    Entry(
+        "digit_direction", "digit's directions", "Digits that go the right way between every two turns, by any amount."
+    ),
+    Entry(
+        "digits_right", "all moving digits right", "Videos in which every digit of the caption does the right thing."
+    ),
+    Entry(
+        "digit_position_error", "digit's position error", "Distance from the true place, over digits that were found."
+    ),
+    Entry(
+        "digit_identity",
+        "digit's identity",
+        "Frames in which the classifier names the digit rightly, where no other reaches into its square.",
+    ),
+    Entry("digit_identity_end", "digit's identity, last frame", "The same in the last frame."),
+    Entry("digit_lost", "digit lost", "Fraction of digits and frames where too little of the digit is in the frame."),
+    Entry("distractor_still", "distractor stays", "Digits that are not in the caption and stay in their place."),
+    Entry("distractor_identity", "distractor's identity, last frame", "Those that keep their identity."),
     Entry("psnr", "PSNR", "Frames against the true ones; at most 60."),
     Entry("ssim", "SSIM", "Structural similarity of frames to the true ones."),
     Entry("lpips", "LPIPS", "Learned perceptual distance of frames to the true ones."),
@@ -124,6 +143,11 @@ SENTENCE_TITLES = {
     "counterfactual": "another sentence was given",
     "sentence-ignored": "the sentence was not changed",
 }
+
+
+def right_metric(scores: Sequence[Score]) -> str:
+    """The score of a moving object or digit that does the right thing; that of sprites where there is neither."""
+    return "digit_right" if any(score.metric == "digit_right" for score in scores) else "does_right_thing"
 
 
 def find(scores: Sequence[Score], row: str, metric: str, group: str = "all") -> Score | None:

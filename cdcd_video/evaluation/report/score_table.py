@@ -12,6 +12,7 @@ from cdcd_video.evaluation.report.score_entries import (
     formatted,
     headline,
     interval,
+    right_metric,
 )
 from cdcd_video.metrics.scores import KEPT, MEASURES, RETENTION, SLOPE, Score
 
@@ -53,7 +54,11 @@ class Table:
     """The column of the model."""
 
 
-_BY_GROUP = ("does_right_thing", "direction_right", "position_error", "identity_iou", "lost_share")
+_BY_GROUP = {
+    "does_right_thing": ("does_right_thing", "direction_right", "position_error", "identity_iou", "lost_share"),
+    "digit_right": ("digit_right", "digit_direction", "digit_position_error", "digit_identity", "digit_lost"),
+}
+"""The columns of the table by group, by the score that is first: of sprites and of digits."""
 _GROUP_WORDS = {
     "objects=1": "one object",
     "objects=2": "two objects",
@@ -61,6 +66,8 @@ _GROUP_WORDS = {
     "ground=grey": "ground between dark and light",
     "ground=light": "light ground",
     "ground=noise": "ground of coloured noise",
+    "distractor=yes": "beside a still digit",
+    "distractor=no": "without a still digit",
     "outline=yes": "with outline",
     "outline=no": "without outline",
 }
@@ -112,11 +119,14 @@ def _by_row(scores: Sequence[Score], entries: Sequence[Entry], title: str, note:
 
 def _sentences(scores: Sequence[Score]) -> Table:
     """Whether the model follows the caption: the object whose sentence is changed, and the other one."""
+    right = right_metric(scores)
     columns = {
-        "changed object right": ("does_right_thing", "sentence=changed"),
-        "right kind and sign": ("direction_right", "sentence=changed"),
-        "other object still right": ("does_right_thing", "sentence=kept"),
+        "changed object right": (right, "sentence=changed"),
+        "right kind and sign": (_BY_GROUP[right][1], "sentence=changed"),
+        "other object still right": (right, "sentence=kept"),
     }
+    if right == "digit_right":
+        columns["both right, motions exchanged"] = ("digits_right", "sentence=swapped")
     lines = []
     for system, title in SENTENCE_TITLES.items():
         found = [find(scores, system, *column) for column in columns.values()]
@@ -125,7 +135,7 @@ def _sentences(scores: Sequence[Score]) -> Table:
         ):  # the second line is meaningless alone
             lines.append(Line(title, tuple(cell(score, with_n=True) for score in found)))
     note = (
-        "The same image with another caption for one object, measured by that other caption. The second line measures the"
+        "The same image with another caption, measured by that other caption. The second line measures the"
         " ordinary videos by it: the score of a model that ignores captions."
     )
     return Table("Does the model follow the caption?", note, tuple((name, "") for name in columns), tuple(lines))
@@ -133,14 +143,15 @@ def _sentences(scores: Sequence[Score]) -> Table:
 
 def _groups(scores: Sequence[Score]) -> Table:
     """Scores of the model by number of objects, held-out kind and motion, beside those of references."""
-    names = sorted({s.group for s in scores if s.metric == "does_right_thing" and s.row == "model"})
+    right = right_metric(scores)
+    names = sorted({s.group for s in scores if s.metric == right and s.row == "model"})
     lines = []
-    for prefix in ("all", "objects=", "heldout=", "motion=", "ground=", "outline="):
+    for prefix in ("all", "objects=", "heldout=", "motion=", "ground=", "outline=", "distractor="):
         for group in (name for name in names if name.startswith(prefix)):
             kind, _, name = group.partition("=")
             title = _GROUP_WORDS.get(group) or (f"held-out {name}" if kind == "heldout" else name or "all objects")
-            found = [find(scores, "model", metric, group) for metric in _BY_GROUP]
-            others = [find(scores, system, "does_right_thing", group) for system in ("copy-first", "codec-ceiling")]
+            found = [find(scores, "model", metric, group) for metric in _BY_GROUP[right]]
+            others = [find(scores, system, right, group) for system in ("copy-first", "codec-ceiling")]
             cells = [cell(score, with_bar=not place) for place, score in enumerate(found)]
             cells += [Cell(formatted(score)) for score in others]
             lines.append(Line(title, (Cell(str(found[0].n)), *cells), kind=kind))

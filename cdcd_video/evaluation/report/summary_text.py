@@ -10,6 +10,7 @@ from cdcd_video.evaluation.report.score_entries import (
     formatted,
     headline,
     interval,
+    right_metric,
 )
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.metrics.scores import SETS, Score
@@ -21,7 +22,7 @@ def verdict(scores: Sequence[Score]) -> list[str]:
     entry = next((entry for entry in headline() if find(scores, "model", entry.metric, entry.group)), None)
     if entry:
         found = {system: find(scores, system, entry.metric, entry.group) for system in SYSTEMS}
-        if entry.metric == "does_right_thing":
+        if entry.metric in ("does_right_thing", "digit_right"):
             words.append(f"{formatted(found['model'])} of {found['model'].n} objects move as the caption says.")
             references = {
                 "codec-ceiling": "The codec's reconstruction has {}",
@@ -32,7 +33,8 @@ def verdict(scores: Sequence[Score]) -> list[str]:
             references = {"codec-ceiling": "The codec's reconstruction has {}", "copy-first": "a frozen first frame {}"}
         beside = [text.format(formatted(found[system])) for system, text in references.items() if found[system]]
         words += [", ".join(beside) + "."] if beside else []
-    other, ignoring = (find(scores, system, "does_right_thing", "sentence=changed") for system in SENTENCE_TITLES)
+    right = right_metric(scores)
+    other, ignoring = (find(scores, system, right, "sentence=changed") for system in SENTENCE_TITLES)
     if other:
         ignored = f"; a model that ignores captions would have {formatted(ignoring)}" if ignoring else ""
         words.append(f"With another caption of the same image, {formatted(other)} do{ignored}.")
@@ -58,7 +60,8 @@ def terminal_table(scores: Sequence[Score]) -> str:
             ]
             lines.append([line.title, line.note.split()[2], *cells])
     titles = ("other caption followed", "  if it were ignored")
-    found = [find(scores, system, "does_right_thing", "sentence=changed") for system in SENTENCE_TITLES]
+    right = right_metric(scores)
+    found = [find(scores, system, right, "sentence=changed") for system in SENTENCE_TITLES]
     for score, title in zip(found, titles, strict=True):
         if score and found[0]:
             lines.append([title, str(score.n), f"{formatted(score)} [{interval(score)}]", *[""] * (len(systems) - 1)])
