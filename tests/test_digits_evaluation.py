@@ -1,5 +1,6 @@
 """Models of digits are evaluated as those of sprites are: the same systems, intervals and files; and the shipped classifier."""
 
+import functools
 import json
 import re
 import sys
@@ -68,6 +69,7 @@ class DigitsOracle:
         return codes.reshape(*codes.shape[:2], 64, 64, 3).copy()
 
 
+@functools.cache
 def evaluated(**kind: bool) -> suite.Evaluation:
     dataset = DigitsDataset(CLIPS, 0, 6, 2, 20)
     model = DigitsOracle(dataset, **kind)

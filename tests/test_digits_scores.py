@@ -176,9 +176,12 @@ def test_the_distractor_is_asked_for_its_place_and_its_identity(kind: str, digit
         label = (int(digits.labels[picture]) + 3) % 10
         another = replace(clip, distractor=(int(digits.of_class[label][0]), (y, x)))
         frames[15:] = video("mage-modified", another, digits)[15:]
-        changed.append(score(frames, clip, "mage-modified", digits).distractor_identity)
+        found = score(frames, clip, "mage-modified", digits)
+        changed.append((found.distractor_identity, found.distractor_still))
     assert len(clips) > 7 and not any(moved)
-    assert np.isfinite(changed).any() and np.nanmean(changed) <= 0.25
+    asked = [(identity, still) for identity, still in changed if np.isfinite(identity)]
+    # A 1 is found on one stroke of a 4, and a part of a 4 is a 1: then it is not in its place.
+    assert asked and not any(identity and still for identity, still in asked)
 
 
 def test_either_direction_is_right_where_the_sentence_names_none():
