@@ -147,7 +147,7 @@ def test_prepared_clips_are_compared_with_how_they_go_on(run: Run, tiny_model: P
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (("--metrics", "pnsr"), "there is no metric 'pnsr'; choose from sprites, psnr"),
+        (("--metrics", "pnsr"), "there is no metric 'pnsr'; choose from sprites, digits, psnr"),
         (("--metrics", "lpips"), "lpips-alex needs alexnet-owt-7be5be79.pth"),
         (("--metrics", "fid", "--frame-network", "inception"), "inception needs weights-inception"),
         (("--metrics", "fvd", "--num-frames", 8), "videos of 8 frames hold no window of 16; set --num-frames"),

@@ -289,9 +289,16 @@ def test_metrics_that_do_not_exist_are_named():
     everywhere = ["psnr", "ssim", "motion", "consistency", "flow", "flicker", "colour_drift"]
     assert checked_metrics(None, None) == everywhere
     at_home = checked_metrics(None, "sprites")
-    assert set(at_home) == set(METRICS) - {"lpips", "cd_fvd", "nll"}  # which need a download, or long
+    assert set(at_home) == set(METRICS) - {
+        "digits",
+        "lpips",
+        "cd_fvd",
+        "nll",
+    }  # of another world; which need a download, or long
     assert checked_metrics(["ssim", "fvd", "ssim"], None) == ["ssim", "fvd"]
-    with pytest.raises(UserError, match="there is no metric 'pnsr'; choose from sprites, psnr, ssim, lpips, motion"):
+    with pytest.raises(
+        UserError, match="there is no metric 'pnsr'; choose from sprites, digits, psnr, ssim, lpips, motion"
+    ):
         checked_metrics(["pnsr"], "sprites")
 
 
