@@ -13,6 +13,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.metrics.sets.distribution import (
     frechet_distance,
     inception_score,
+    jedi,
     kernel_distance,
     kernel_distance_of_subsets,
 )
@@ -125,6 +126,24 @@ def test_kernel_distance_is_torch_fidelitys():
         for a, b in ((first, first), (first, second), (second, second))
     ]
     assert kernel_distance(first, second) == pytest.approx(metric_kid.mmd2(*kernels), rel=1e-9)
+
+
+def test_jedi_by_plain_loops():
+    """The mean of (x.y / D)^2 over all pairs, within and between; equal sets are at 0, because each sample meets itself."""
+    first, second = features(1, 6, 5), features(2, 4, 5, shift=0.2)
+
+    def mean_kernel(one: np.ndarray, other: np.ndarray) -> float:
+        values = [
+            (sum(a * b for a, b in zip(x, y, strict=True)) / 5) ** 2 for x in one.tolist() for y in other.tolist()
+        ]
+        return sum(values) / len(values)
+
+    expected = mean_kernel(first, first) + mean_kernel(second, second) - 2 * mean_kernel(first, second)
+    assert jedi(first, second) == pytest.approx(100 * expected, rel=1e-12)
+    assert jedi(first, first[::-1]) == pytest.approx(0, abs=1e-12)
+    # Rows of one length that are orthogonal in expectation: 100 (1 / n + 1 / m) too much, whatever the distribution.
+    rows = [generator(seed).normal(size=(40, 2000)) for seed in (3, 4)]
+    assert jedi(*rows) == pytest.approx(100 * 2 / 40, rel=0.02)
 
 
 def test_kernel_distance_of_subsets_is_torch_fidelitys_on_whole_sets():

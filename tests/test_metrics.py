@@ -286,15 +286,11 @@ def test_an_interval_of_nothing_is_nothing_and_agreement_is_not_certainty():
 
 
 def test_metrics_that_do_not_exist_are_named():
-    everywhere = ["psnr", "ssim", "motion", "consistency", "flow", "flicker", "colour_drift"]
+    everywhere = ["psnr", "ssim", "motion", "physics_iq", "consistency", "flow", "flicker", "colour_drift"]
     assert checked_metrics(None, None) == everywhere
     at_home = checked_metrics(None, "sprites")
-    assert set(at_home) == set(METRICS) - {
-        "digits",
-        "lpips",
-        "cd_fvd",
-        "nll",
-    }  # of another world; which need a download, or long
+    left_out = {"digits", "lpips", "cd_fvd", "jedi", "nll"}  # of another world; which need a download, or long
+    assert set(at_home) == set(METRICS) - left_out
     assert checked_metrics(["ssim", "fvd", "ssim"], None) == ["ssim", "fvd"]
     with pytest.raises(
         UserError, match="there is no metric 'pnsr'; choose from sprites, digits, psnr, ssim, lpips, motion"

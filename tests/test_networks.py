@@ -300,7 +300,16 @@ def test_the_tool_lists_and_refuses(weights_folder, monkeypatch, capsys):
 
 
 def test_unknown_names(weights_folder):
-    for name in ("vgg", "inception:x", "sprites-frame:1", "i3d:stretch", "clip", "clip:nowhere", "videomae:nowhere"):
+    for name in (
+        "vgg",
+        "inception:x",
+        "sprites-frame:1",
+        "i3d:stretch",
+        "clip",
+        "clip:nowhere",
+        "flow-histograms:1",
+        "videomae:nowhere",
+    ):
         with pytest.raises(UserError):
             networks.load(name)
 
@@ -379,6 +388,49 @@ def test_videomae_from_a_folder(has_classes, tmp_path):
     (tmp_path / "mae" / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(UserError, match="does not hold a VideoMAE"):
         networks.load(f"videomae:{tmp_path / 'mae'}")
+
+
+@pytest.mark.parametrize("has_classes", [True, False])
+def test_vjepa2_from_a_folder(has_classes, tmp_path):
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Model
+
+    config = VJEPA2Config(
+        crop_size=32,
+        patch_size=16,
+        frames_per_clip=4,
+        hidden_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_pooler_layers=1,
+        pred_hidden_size=48,
+        pred_num_hidden_layers=1,
+        pred_num_attention_heads=2,
+        num_labels=5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = (VJEPA2ForVideoClassification if has_classes else VJEPA2Model)(config).eval()
+    made.save_pretrained(tmp_path / "jepa")
+    network = networks.load(f"vjepa2:{tmp_path / 'jepa'}")
+    videos = noise(3, 4, 32, 32, 3)
+    seen = network(videos)
+    mean, std = (np.array(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    pixels = torch.from_numpy((videos / 255 - mean) / std).float().permute(0, 1, 4, 2, 3)
+    with torch.inference_mode():
+        if has_classes:
+            pooled = made.pooler(made.vjepa2(pixels, skip_predictor=True).last_hidden_state)
+            np.testing.assert_allclose(seen.features, pooled, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(seen.logits, made(pixels).logits, rtol=1e-4, atol=1e-5)
+        else:
+            np.testing.assert_allclose(
+                seen.features, made(pixels, skip_predictor=True).last_hidden_state.mean(1), rtol=1e-4, atol=1e-5
+            )
+    assert (seen.logits is None) != has_classes
+    with pytest.raises(UserError, match="takes 4 frames, not 6"):
+        network(noise(1, 6, 32, 32, 3))
+    (tmp_path / "jepa" / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(UserError, match="does not hold a VJEPA2"):
+        networks.load(f"vjepa2:{tmp_path / 'jepa'}")
 
 
 def test_any_clip_by_its_folder():

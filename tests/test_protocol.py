@@ -75,6 +75,7 @@ def test_the_hash_does_not_depend_on_where_things_lie():
         ("data", "clips", "elsewhere/clips"),
         ("frame_network", "clip:a", "clip:b/c"),
         ("video_network", "videomae:a", "videomae:b/c"),
+        ("video_network", "vjepa2:a", "vjepa2:b/c"),
         ("clip", "runs/a", "runs/b"),
     ):
         first, second = (

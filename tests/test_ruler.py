@@ -20,7 +20,7 @@ NUM_VIDEOS = 6
 
 @pytest.fixture(scope="module")
 def trial() -> Trial:
-    offline = {name: network for name, network in present_networks().items() if name.startswith("sprites")}
+    offline = {name: network for name, network in present_networks().items() if name.startswith(("sprites", "flow"))}
     return Trial(NUM_VIDEOS, 5, offline)
 
 
@@ -36,7 +36,21 @@ def curves(found) -> dict:
 
 def test_every_score_meets_every_defect(found, curves):
     scores = {curve.score for curve in found.curves}
-    assert {"fid", "kid", "is", "fvd", "kvd", "video_is", "psnr", "position_error", "warp_error", "flow"} <= scores
+    assert {
+        "fid",
+        "kid",
+        "is",
+        "fvd",
+        "kvd",
+        "video_is",
+        "psnr",
+        "position_error",
+        "warp_error",
+        "flow",
+        "flow_vmd",
+        "mse",
+        "spatial_iou",
+    } <= scores
     assert set(curves) == {(score, defect) for score in scores for defect in DEGRADATIONS}
     assert all(len(curve.values) == 3 and None not in curve.values for curve in found.curves)
 

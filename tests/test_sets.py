@@ -254,6 +254,7 @@ def test_missing_weights_are_one_sentence_with_the_way_out(monkeypatch, tmp_path
         ("fid", f"inception needs weights-inception.* in {tmp_path}.*sprites-frame needs no download"),
         ("fvd", "i3d needs i3d_pretrained_400.pt"),
         ("cd_fvd", "videomae needs config.json and model.safetensors"),
+        ("jedi", "vjepa2 needs config.json and model.safetensors"),
         ("lpips", "lpips-alex needs alexnet-owt-7be5be79.pth .244 MB, sha256 7be5be79"),
     ):
         with pytest.raises(UserError, match=words):

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import digits_classifier
-from cdcd_video.metrics.features import feature_weights, networks
+from cdcd_video.metrics.features import feature_weights, flow_histograms, networks
 from cdcd_video.metrics.features.networks import FeatureNetwork
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.scores import METRICS, SETS
@@ -78,6 +78,7 @@ def load(
         videos, or the reverse; it has no classes, for the scores that need them; or it does not take windows of this length.
     """
     names = {"frame": protocol.frame_network, "video": protocol.video_network, "debiased": "videomae"}
+    names |= {"flow": flow_histograms.NAME, "jepa": "vjepa2"}
     found: dict[str, FeatureNetwork] = {}
     features: dict[str, tuple[str, str]] = {}
     for metric in (name for name in metrics if name in SETS):

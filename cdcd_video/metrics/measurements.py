@@ -12,7 +12,7 @@ from PIL import Image
 from cdcd_video.config.registry import named
 from cdcd_video.data import sprites, sprites_render
 from cdcd_video.data.sprites import Scene
-from cdcd_video.metrics import fidelity, motion, sprites_metrics
+from cdcd_video.metrics import fidelity, motion, physics_iq, sprites_metrics
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.latent import trajectories
 from cdcd_video.metrics.scores import METRICS
@@ -116,6 +116,15 @@ def ssim(video: MeasuredVideo) -> Iterator[Measurement]:
 def lpips(video: MeasuredVideo) -> Iterator[Measurement]:
     """LPIPS of each frame against the true one."""
     yield video.measured("lpips", video.tools.lpips(video.frames, video.true))
+
+
+def physics(video: MeasuredVideo) -> Iterator[Measurement]:
+    """The four scores of Physics-IQ against the true video."""
+    own, true = physics_iq.motion_masks(video.frames), physics_iq.motion_masks(video.true)
+    yield video.measured("spatial_iou", physics_iq.spatial_iou(own, true))
+    yield video.measured("spatiotemporal_iou", physics_iq.spatiotemporal_iou(own, true))
+    yield video.measured("weighted_spatial_iou", physics_iq.weighted_spatial_iou(own, true))
+    yield video.measured("mse", physics_iq.mse(video.frames, video.true))
 
 
 def motion_ratio(video: MeasuredVideo) -> Iterator[Measurement]:

@@ -30,13 +30,15 @@ def flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Flow:
     Args:
       frames: 2 or more, at least 16 px wide and high.
     """
+    return Flow(forward_flow(frames), forward_flow(frames[::-1])[::-1])
+
+
+def forward_flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, "F-1 H W 2"]:
+    """`Flow.forward` alone, at half the cost."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)  # the preset would stop at half the resolution, and frames here are small
-    pairs = list(zip(grey, grey[1:], strict=False))
-    forward = np.stack([search.calc(before, after, None) for before, after in pairs])
-    backward = np.stack([search.calc(after, before, None) for before, after in pairs])
-    return Flow(forward, backward)
+    return np.stack([search.calc(before, after, None) for before, after in zip(grey, grey[1:], strict=False)])
 
 
 def motion_amount(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = None) -> Float[np.ndarray, " F"]:
@@ -55,7 +57,7 @@ def warp_error(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = None) 
     errors = np.full(len(frames) - 1, np.nan)
     for place, (to_next, to_last) in enumerate(zip(forward, backward, strict=True)):
         visible = _visible_in_both(to_next, to_last)
-        moved = _sampled(frames[place].astype(np.float32), to_last)
+        moved = sampled(frames[place].astype(np.float32), to_last)
         if visible.any():
             difference = (frames[place + 1].astype(np.float32) - moved)[visible]
             errors[place] = np.sqrt(np.mean(difference.astype(np.float64) ** 2))
@@ -107,17 +109,17 @@ def discontinuity(sampled_gaps: Float[np.ndarray, " V"], real_gaps: Float[np.nda
     return (below + up_to) / (2 * len(real))
 
 
-def _from_second(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([[np.nan], values])
-
-
-def _sampled(picture: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """A picture (H, W, C) sampled bilinearly at each pixel's position plus its offset."""
+def sampled(picture: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """A picture (H, W, C) sampled bilinearly at each pixel's position plus its offset (x, y) in px; edges are continued."""
     height, width = offsets.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(
         picture, x + offsets[..., 0], y + offsets[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def _from_second(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[np.nan], values])
 
 
 def _visible_in_both(to_next: np.ndarray, to_last: np.ndarray) -> Bool[np.ndarray, "H W"]:
@@ -126,7 +128,7 @@ def _visible_in_both(to_next: np.ndarray, to_last: np.ndarray) -> Bool[np.ndarra
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     came_x, came_y = x + to_last[..., 0], y + to_last[..., 1]
     inside = (came_x >= 0) & (came_x <= width - 1) & (came_y >= 0) & (came_y <= height - 1)
-    there = _sampled(to_next, to_last)
+    there = sampled(to_next, to_last)
     round_trip = ((there + to_last) ** 2).sum(axis=-1)
     lengths = (there**2).sum(axis=-1) + (to_last**2).sum(axis=-1)
     return inside & (round_trip <= 0.01 * lengths + 0.5)

@@ -150,7 +150,7 @@ class SettledProtocol:
         rule["clip"] = OWN if self.protocol.clip == OWN else "given"
         for name in ("frame_network", "video_network"):
             kind, _, detail = rule[name].partition(":")
-            rule[name] = kind if kind in ("clip", "videomae") else f"{kind}:{detail}"
+            rule[name] = kind if kind in ("clip", "videomae", "vjepa2") else f"{kind}:{detail}"
         content = {"protocol": rule, "networks": dict(self.networks), "real": self.real, "definitions": DEFINITIONS}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -38,7 +38,7 @@ class Metric:
       measure: from a `measurements.MeasuredVideo` to its `Measurement`s, or the place of such a function as "module:name". None
         for metrics of rendered scenes and of whole sets of videos.
       meaning: one sentence for the report; empty for the built-in ones, which the report describes.
-      of_sets: the network for sets of videos: "frame", "video" or "debiased"; empty for other metrics.
+      of_sets: the features for sets of videos: "frame", "video", "flow", "debiased" or "jepa"; empty for other metrics.
       world: the rendered world, "sprites" or "digits", whose scenes it needs; empty for other metrics.
       is_at_home: whether it is validated on the built-in world alone, so that on other data it is measured only by name.
       needs_truth: whether it compares with the true video.
@@ -66,7 +66,7 @@ MEASURES: dict[str, Measure] = {}
 MEANINGS: dict[str, str] = {}
 """The meaning of scores of extensions, for the report."""
 SETS: dict[str, str] = {}
-"""Metrics of whole sets of videos, and the kind of network that they use."""
+"""Metrics of whole sets of videos, and the kind of features that they use."""
 
 
 def _check(name: str, metric: object) -> None:
@@ -94,6 +94,7 @@ METRICS: Registry[Metric] = Registry(
                 "ssim",
                 "lpips",
                 "motion",
+                "physics_iq",
                 "nll",
                 "clip_text",
                 "clip_first",
@@ -101,7 +102,7 @@ METRICS: Registry[Metric] = Registry(
                 "flow",
             ),
             *("flicker", "colour_drift", "smoothness", "discontinuity"),
-            *("fid", "kid", "is", "fvd", "kvd", "video_is", "cd_fvd"),
+            *("fid", "kid", "is", "fvd", "kvd", "video_is", "flow_vmd", "cd_fvd", "jedi"),
         ),
         __name__,
     ),
@@ -185,6 +186,17 @@ _built_in("psnr", Measure("dB", "higher", loss=3), "psnr", needs_truth=True)
 _built_in("ssim", Measure("ratio", "higher", loss=0.1), "ssim", needs_truth=True)
 _built_in("lpips", Measure("distance", "lower", loss=0.1), "lpips", needs_truth=True, needs_download=True)
 _built_in("motion", {"motion_ratio": Measure("ratio", "one", loss=0.25)}, "motion_ratio", needs_truth=True)
+_built_in(
+    "physics_iq",
+    {
+        "spatial_iou": Measure("ratio", "higher"),
+        "spatiotemporal_iou": Measure("ratio", "higher", loss=0.1),
+        "weighted_spatial_iou": Measure("ratio", "higher"),
+        "mse": Measure("squared", "lower", loss=1.0, is_relative=True),
+    },
+    "physics",
+    needs_truth=True,
+)
 _built_in("nll", Measure("bits per token", "lower"), needs_model=True)
 _built_in("clip_text", _COSINE, "clip_text", is_at_home=True, needs_clip=True)
 _built_in("clip_first", _COSINE, "clip_first", is_at_home=True, needs_clip=True)
@@ -209,7 +221,9 @@ _built_in("is", _CLASSES, of_sets="frame", is_at_home=True)
 _built_in("fvd", _likeness(1.0), of_sets="video", is_at_home=True, needs_real=True)
 _built_in("kvd", _likeness(1.0), of_sets="video", is_at_home=True, needs_real=True)
 _built_in("video_is", _CLASSES, of_sets="video", is_at_home=True)
+_built_in("flow_vmd", _likeness(1.0), of_sets="flow", is_at_home=True, needs_real=True)
 _built_in("cd_fvd", _likeness(1.0), of_sets="debiased", needs_real=True, needs_download=True)
+_built_in("jedi", _likeness(1.0), of_sets="jepa", needs_real=True, needs_download=True)
 MEASURES.update(_curves(MEASURES))
 for _name in (name for name in SETS if not name.endswith("is")):
     MEASURES[f"{_name}_{OVER_FLOOR}"] = Measure("distance", "lower")

@@ -32,7 +32,10 @@ _LABELS = {
     "flow": "optical flow, px per frame",
     "flicker": "flicker, levels",
     "colour_drift": "colour drift, CIELAB",
+    "mse": "MSE",
+    "flow_vmd_over_floor": "flow VMD over the floor",
     "cd_fvd_over_floor": "content-debiased FVD over the floor",
+    "jedi_over_floor": "JEDi by V-JEPA 2 over the floor",
 }
 _TITLES = {"model": "sampled", "truth": "truth", "codec-ceiling": "codec", "counterfactual": "other caption"}
 

@@ -58,6 +58,10 @@ HEADLINE = (
         "motion",
         "Mean change from frame to frame, relative to the true video: 1 is right, 0 is frozen.",
     ),
+    Entry("spatial_iou", "spatial IoU", "Physics-IQ: overlap of where anything moves with where it truly does."),
+    Entry("spatiotemporal_iou", "spatiotemporal IoU", "Physics-IQ: the same of each frame by itself."),
+    Entry("weighted_spatial_iou", "weighted spatial IoU", "Physics-IQ: the same, each pixel by how long it moves."),
+    Entry("mse", "MSE", "Physics-IQ: mean squared error of frames, of values from 0 to 1."),
     Entry(
         "nll",
         "NLL, bits per token",
@@ -97,8 +101,14 @@ OF_SETS = (
     Entry("kvd", "KVD", "Kernel distance of the same features, unbiased in the number of videos."),
     Entry("kvd_over_floor", "KVD over the floor", _OVER),
     Entry("video_is", "video IS", "Inception score of videos."),
+    Entry(
+        "flow_vmd", "flow VMD", "Frechet distance between histograms of optical flow; not FVMD, which tracks points."
+    ),
+    Entry("flow_vmd_over_floor", "flow VMD over the floor", _OVER),
     Entry("cd_fvd", "content-debiased FVD", "FVD on features that depend more on motion than on appearance."),
     Entry("cd_fvd_over_floor", "content-debiased FVD over the floor", _OVER),
+    Entry("jedi", "JEDi by V-JEPA 2", "JEDi's kernel distance, on features of V-JEPA 2 in place of V-JEPA."),
+    Entry("jedi_over_floor", "JEDi by V-JEPA 2 over the floor", _OVER),
 )
 """Scores of whole sets, in this order."""
 

@@ -5,6 +5,8 @@
 | `inception` | frames | 2048, FID's | 1008, for IS |
 | `i3d`, `i3d:videogpt` | videos | 400 logits, FVD's | 400, for a video IS |
 | `videomae`, `videomae:FOLDER` | videos | mean token of the last layer, for content-debiased FVD | the folder's, if any |
+| `vjepa2`, `vjepa2:FOLDER` | videos | output of the attentive pooler, else mean token, for JEDi | the folder's, if any |
+| `flow-histograms` | videos | 64 histogram bins of optical flow; no network | none |
 | `clip:FOLDER` | frames | unit-norm image embedding | none |
 | `sprites-frame`, `sprites-video` | frames, videos | 96 | 32 objects, 16 motions |
 """
@@ -22,7 +24,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.features import feature_weights, i3d, offline
+from cdcd_video.metrics.features import feature_weights, flow_histograms, i3d, offline
 from cdcd_video.networks.clip.clip_files import check_plain, sha256_of
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import check_numbers
@@ -102,8 +104,9 @@ def load(name: str, device: str | torch.device = "cpu") -> FeatureNetwork:
       UserError: there is no such network, or its weights are not here.
     """
     kind, _, detail = name.partition(":")
-    if kind not in _LOADERS or (detail and kind in offline.NETWORKS) or (kind == "inception" and detail):
-        known = "inception, i3d, i3d:videogpt, videomae, videomae:FOLDER, clip:FOLDER, " + ", ".join(offline.NETWORKS)
+    if kind not in _LOADERS or (detail and kind in _WITHOUT_DETAIL):
+        known = "inception, i3d, i3d:videogpt, videomae, videomae:FOLDER, vjepa2, vjepa2:FOLDER, clip:FOLDER, "
+        known += ", ".join((flow_histograms.NAME, *offline.NETWORKS))
         raise UserError(f"there is no feature network {name!r}; choose one of {known}")
     return _LOADERS[kind](name, detail, torch.device(device))
 
@@ -144,43 +147,70 @@ def _load_i3d(name: str, detail: str, device: torch.device) -> FeatureNetwork:
 
 def _load_videomae(name: str, folder: str, device: torch.device) -> FeatureNetwork:
     """VideoMAE (Tong et al. 2022), whose features depend more on motion than I3D's (Ge et al. 2024)."""
-    home = Path(folder or feature_weights.folder() / "videomae")
+    network, has_classes, digest = _pretrained("videomae", "VideoMAE", folder, device)
+    side, num_frames = network.config.image_size, network.config.num_frames
+
+    def run(videos: Tensor) -> tuple[Tensor, Tensor | None]:
+        out = network(pixel_values=_for_imagenet(videos, side), output_hidden_states=has_classes)
+        last = out.hidden_states[-1] if has_classes else out.last_hidden_state
+        return last.mean(dim=1), out.logits if has_classes else None
+
+    return FeatureNetwork(name, "videos", digest, run, device, 4, least_frames=num_frames, most_frames=num_frames)
+
+
+def _load_vjepa2(name: str, folder: str, device: torch.device) -> FeatureNetwork:
+    """V-JEPA 2 (Assran et al. 2025), the successor of the network of JEDi (Luo et al. 2024), which attends to motion likewise."""
+    network, has_classes, digest = _pretrained("vjepa2", "VJEPA2", folder, device)
+    side, num_frames = network.config.crop_size, network.config.frames_per_clip
+
+    def run(videos: Tensor) -> tuple[Tensor, Tensor | None]:
+        pixels = _for_imagenet(videos, side)
+        if not has_classes:
+            return network(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state.mean(dim=1), None
+        tokens = network.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
+        pooled = network.pooler(tokens)
+        return pooled, network.classifier(pooled)
+
+    return FeatureNetwork(name, "videos", digest, run, device, 4, least_frames=num_frames, most_frames=num_frames)
+
+
+def _pretrained(kind: str, title: str, folder: str, device: torch.device) -> tuple[nn.Module, bool, str]:
+    """A network of transformers from its folder, frozen; whether it has classes; the sha256 of its weights."""
+    home = Path(folder or feature_weights.folder() / kind)
     missing = [file for file in ("config.json", "model.safetensors") if not (home / file).is_file()]
     if missing:
         raise UserError(
-            f"videomae needs {' and '.join(missing)} in {home}: put a folder there that VideoMAE's save_pretrained wrote,"
-            " with safetensors weights, or name it by videomae:FOLDER; sprites-video needs no download"
+            f"{kind} needs {' and '.join(missing)} in {home}: put a folder there that {title}'s save_pretrained wrote,"
+            f" with safetensors weights, or name it by {kind}:FOLDER; sprites-video needs no download"
         )
     check_plain(home)
-    from transformers import AutoConfig, VideoMAEForVideoClassification, VideoMAEModel
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(home, local_files_only=True)
-        has_classes = "VideoMAEForVideoClassification" in (config.architectures or ())
-        kind = VideoMAEForVideoClassification if has_classes else VideoMAEModel
-        network = kind.from_pretrained(home, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        config = transformers.AutoConfig.from_pretrained(home, local_files_only=True)
+        with_classes = f"{title}ForVideoClassification"
+        has_classes = with_classes in (config.architectures or ())
+        kind_of_network = getattr(transformers, with_classes if has_classes else f"{title}Model")
+        network = kind_of_network.from_pretrained(
+            home, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
         network.to(device).eval().requires_grad_(False)
-        side, num_frames = config.image_size, config.num_frames
     except Exception as error:  # a broken file can raise anything
         raise_if_out_of_memory(error)
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{home} does not hold a VideoMAE ({why}); copy it again") from error
+        raise UserError(f"{home} does not hold a {title} ({why}); copy it again") from error
     check_numbers(network.state_dict(), f"{home}/model.safetensors", "copy it again")
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    return network, has_classes, sha256_of(home / "model.safetensors")
 
-    def run(videos: Tensor) -> tuple[Tensor, Tensor | None]:
-        frames = videos.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        frames = nn.functional.interpolate(frames, size=(side, side), mode="bilinear", antialias=True)
-        out = network(
-            pixel_values=((frames - mean) / std).unflatten(0, videos.shape[:2]), output_hidden_states=has_classes
-        )
-        last = out.hidden_states[-1] if has_classes else out.last_hidden_state
-        return last.mean(dim=1), out.logits if has_classes else None
 
-    digest = sha256_of(home / "model.safetensors")
-    return FeatureNetwork(name, "videos", digest, run, device, 4, least_frames=num_frames, most_frames=num_frames)
+def _for_imagenet(videos: Tensor, side: int) -> Tensor:
+    """uint8 videos (B, F, H, W, 3), resized and normalised, as (B, F, 3, side, side)."""
+    mean, std = (torch.tensor(values, device=videos.device).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    frames = videos.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+    frames = nn.functional.interpolate(frames, size=(side, side), mode="bilinear", antialias=True)
+    return ((frames - mean) / std).unflatten(0, videos.shape[:2])
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -215,11 +245,22 @@ def _load_offline(name: str, detail: str, device: torch.device) -> FeatureNetwor
     return FeatureNetwork(name, "videos", digest, run, device, 16, only, only, short)
 
 
+def _load_flow(name: str, detail: str, device: torch.device) -> FeatureNetwork:
+    """Computed on the CPU, wherever networks run."""
+    how = (flow_histograms.DIGEST, flow_histograms.run, torch.device("cpu"), 16)
+    return FeatureNetwork(
+        name, "videos", *how, least_frames=flow_histograms.LEAST_FRAMES, short_frames=flow_histograms.SHORT_FRAMES
+    )
+
+
+_WITHOUT_DETAIL = ("inception", flow_histograms.NAME, *offline.NETWORKS)
 _LOADERS: dict[str, Callable[[str, str, torch.device], FeatureNetwork]] = {
     "inception": _load_inception,
     "i3d": _load_i3d,
     "videomae": _load_videomae,
+    "vjepa2": _load_vjepa2,
     "clip": _load_clip,
+    flow_histograms.NAME: _load_flow,
     **dict.fromkeys(offline.NETWORKS, _load_offline),
 }
 

@@ -33,7 +33,12 @@ def frechet_distance(first: Float[np.ndarray, "n D"], second: Float[np.ndarray, 
 
 
 def kernel_distance(
-    first: Float[np.ndarray, "n D"], second: Float[np.ndarray, "m D"], *, degree: int = 3, offset: float = 1.0
+    first: Float[np.ndarray, "n D"],
+    second: Float[np.ndarray, "m D"],
+    *,
+    degree: int = 3,
+    offset: float = 1.0,
+    is_unbiased: bool = True,
 ) -> float:
     """Unbiased squared maximum mean discrepancy (Gretton et al. 2012, eq. 3) with kernel (x.y / D + offset)^degree.
 
@@ -43,9 +48,11 @@ def kernel_distance(
     Args:
       first, second: features, one sample a row; at least 2 rows each.
       degree, offset: of the polynomial.
+      is_unbiased: False counts each sample's likeness to itself too, as the biased statistic there does: never
+        below 0, and too large by a term in 1 / n.
 
     Returns:
-      The squared discrepancy. It is unbiased, so it may fall below 0.
+      The squared discrepancy. Where it is unbiased, it may fall below 0.
     """
     first, second = _checked(first, second)
 
@@ -55,8 +62,17 @@ def kernel_distance(
     within = 0.0
     for rows in (first, second):
         values = kernel(rows, rows)
-        within += (values.sum() - np.trace(values)) / (len(rows) * (len(rows) - 1))
+        alike = (values.sum() - np.trace(values)) / (len(rows) * (len(rows) - 1))
+        within += alike if is_unbiased else values.mean()
     return float(within - 2 * kernel(first, second).mean())
+
+
+def jedi(first: Float[np.ndarray, "n D"], second: Float[np.ndarray, "m D"]) -> float:
+    """The statistic of JEDi (Luo et al. 2024): 100 times the biased `kernel_distance` of degree 2 without offset.
+
+    Only on the features of V-JEPA (Bardes et al. 2024) is it JEDi; only at equal numbers of samples are two values comparable.
+    """
+    return 100 * kernel_distance(first, second, degree=2, offset=0.0, is_unbiased=False)
 
 
 def kernel_distance_of_subsets(

@@ -1,7 +1,8 @@
 """Metrics of whole sets of videos: the distance between sampled and real ones in a feature space, and their diversity.
 
-FID, KID and IS take every frame as a sample; FVD, KVD and video IS every window. A curve along the video takes only the
-frames of one index, or the windows at one place; where one window holds the whole video, shorter windows make the curve.
+FID, KID and IS take every frame as a sample; FVD, KVD, JEDi, flow VMD and video IS every window. A curve along the
+video takes only the frames of one index, or the windows at one place; where one window holds the whole video, shorter
+windows make the curve.
 All depend on the number of samples: the system `truth` is the same metric of true videos, at the same number, and the floor.
 """
 
@@ -16,7 +17,7 @@ from cdcd_video.metrics import curve_summary
 from cdcd_video.metrics.features.networks import FeatureNetwork, NetworkOutput
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.scores import MEASURES, METRICS, OVER_FLOOR, Score, rounded
-from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, kernel_distance
+from cdcd_video.metrics.sets.distribution import frechet_distance, inception_score, jedi, kernel_distance
 from cdcd_video.metrics.statistics.intervals import around, over_halves
 
 REAL = "real"
@@ -246,9 +247,10 @@ def _score_of_classes(logits: np.ndarray) -> float:
 
 
 _STATISTICS: dict[str, Callable[..., float]] = {
-    **dict.fromkeys(("fid", "fvd", "cd_fvd"), frechet_distance),
+    **dict.fromkeys(("fid", "fvd", "flow_vmd", "cd_fvd"), frechet_distance),
     **dict.fromkeys(("kid", "kvd"), kernel_distance),
+    "jedi": jedi,
     **dict.fromkeys(("is", "video_is"), _score_of_classes),
 }
-_LEAST = {frechet_distance: 0.0, _score_of_classes: 1.0}
+_LEAST = {frechet_distance: 0.0, jedi: 0.0, _score_of_classes: 1.0}
 """Least possible values; the kernel distance is unbiased, and may fall below 0."""

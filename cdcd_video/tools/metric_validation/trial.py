@@ -10,7 +10,7 @@ from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics import motion
 from cdcd_video.metrics.feature_extractors import CLIP_METRICS, ClipEncoder, FeatureExtractors
-from cdcd_video.metrics.features import feature_weights, networks
+from cdcd_video.metrics.features import feature_weights, flow_histograms, networks
 from cdcd_video.metrics.features.networks import FeatureNetwork, NetworkOutput
 from cdcd_video.metrics.measurements import EvalVideo, measure_frames, measure_scene
 from cdcd_video.metrics.sets import distribution
@@ -20,7 +20,9 @@ Videos = UInt8[np.ndarray, "V F H W 3"]
 Statistic = Callable[[NetworkOutput, NetworkOutput], float]
 
 NUM_FRAMES, FPS = 16, 8.0
-_OF_FRAMES = ("psnr", "ssim", "motion", "consistency", "flow", "flicker", "colour_drift", "discontinuity")
+_OF_FRAMES = (
+    *("psnr", "ssim", "motion", "physics_iq", "consistency", "flow", "flicker", "colour_drift", "discontinuity"),
+)
 _TOO_RARE = {"still_right", "still_iou"}
 """Scores of few objects, which are too noisy at such numbers of videos."""
 
@@ -42,6 +44,11 @@ STATISTICS: dict[str, dict[str, Statistic]] = {
     "videos": {"fvd": _frechet, "kvd": _kernel, "video_is": _inception},
 }
 """Scores of whole sets, by the input of the network."""
+
+
+def statistics_of(network: FeatureNetwork) -> dict[str, Statistic]:
+    """The scores of whole sets that are computed on the features of a network."""
+    return {"flow_vmd": _frechet} if network.name == flow_histograms.NAME else STATISTICS[network.input_kind]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +83,8 @@ def concatenated(first: SetMeasurements, second: SetMeasurements) -> SetMeasurem
 
 
 def present_networks(device: str = "cpu") -> dict[str, FeatureNetwork]:
-    """The built-in networks, and the usual ones where their weights are here."""
-    names = [name for pair in networks.PREFERRED.values() for name in reversed(pair)]
+    """The built-in networks, flow, and the usual networks where their weights are here."""
+    names = [*(name for pair in networks.PREFERRED.values() for name in reversed(pair)), flow_histograms.NAME]
     here = [name for name in names if name not in feature_weights.WEIGHTS or feature_weights.is_here(name)]
     return {name: networks.load(name, device) for name in here}
 
@@ -146,7 +153,7 @@ def set_scores(
     return {
         (score, name): statistic(real.outputs[name], sampled.outputs[name])
         for name, network in extractors.items()
-        for score, statistic in STATISTICS[network.input_kind].items()
+        for score, statistic in statistics_of(network).items()
     }
 
 
