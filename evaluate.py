@@ -19,10 +19,8 @@ PROTOCOLS = Path(__file__).resolve().parent / "configs" / "eval"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    some = f"some of: {', '.join(METRICS)} (default: all that fit the data)"
-    add("--metrics", nargs="+", metavar="METRIC", help=some)
-    where = "a shipped model, or a model or run folder (default: sprites)"
-    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help=where)
+    add("--metrics", nargs="+", metavar="METRIC", help=f"some of: {', '.join(METRICS)} (default: all that fit)")
+    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add_flags(parser, SAMPLING)
     add("--videos", type=Path, metavar="DIR", help="evaluate the videos in this folder, instead of sampling")
     add("--prompts", type=Path, metavar="TABLE", help="their captions (default: prompts.tsv, .csv or .jsonl in DIR)")
@@ -31,6 +29,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     where = "output folder; results in it are replaced (default: the run folder, or a new out/eval)"
     add("--out", type=Path, metavar="DIR", help=where)
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--vbench", type=Path, metavar="DIR", help="also write the videos to a new folder, as VBench's custom input")
     add("--compare", nargs="+", metavar="DIR", help="compare finished evaluations, without sampling")
     protocol.add_flags(parser, PROTOCOLS / "sprites.yaml")
     args = parser.parse_args()
@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace, out: Path | None) -> int:
         given = {name: getattr(args, name) for name in (*SAMPLING, "latents")}
         bench = prepare(pipe, args.protocol, args.metrics, args.device, **given)
     note(*(bench.notes if distributed.is_main() else ()))
-    found, study = bench.measure(args.batch, "reading" if args.videos else "sampling")
+    found, study = bench.measure(args.batch, "reading" if args.videos else "sampling", args.vbench)
     if out is None:
         return 0  # the main process has it all
     cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}

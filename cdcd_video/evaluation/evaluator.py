@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from tqdm import tqdm
 
 from cdcd_video.config import SamplingParams
 from cdcd_video.engine import distributed, runtime
+from cdcd_video.evaluation import vbench
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
 from cdcd_video.metrics.eval_dataset import EvalDataset
-from cdcd_video.metrics.features import offline
+from cdcd_video.metrics.features import flow_histograms, offline
 from cdcd_video.metrics.latent import latent_study
 from cdcd_video.metrics.latent.counterfactuals import Cases
 from cdcd_video.metrics.protocol import Protocol, SettledProtocol
@@ -54,12 +56,15 @@ class Benchmark:
         frames = suite.frames_to_sample(self.dataset, self.settled.protocol, self.metrics, self.systems)
         return frames + (latent_study.frames_of_work(self.cases, self.params) if self.cases else 0)
 
-    def measure(self, batch_size: int, doing: str) -> tuple[suite.Evaluation, latent_study.LatentStudy | None]:
+    def measure(
+        self, batch_size: int, doing: str, vbench_folder: Path | None = None
+    ) -> tuple[suite.Evaluation, latent_study.LatentStudy | None]:
         """`run` and `study_latents` with a progress bar. Several processes share `run`; the main one studies the latents.
 
         Args:
           batch_size: videos sampled at a time; the result does not depend on it.
           doing: label of the bar.
+          vbench_folder: where the videos are written for VBench, see `vbench.custom_input`; None writes none.
 
         Returns:
           The results; empty in other processes than the main one.
@@ -71,14 +76,19 @@ class Benchmark:
         )
         is_main, study = distributed.is_main(), None
         with tqdm(total=self.frames_to_sample, desc=doing, unit="frame", disable=not is_main) as bar:
-            found = self.run(batch_size, bar.update)
+            with vbench.custom_input(vbench_folder, protocol.rate) as kept:
+                found = self.run(batch_size, bar.update, on_video=kept.add if kept else None)
             if is_main:
                 with distributed.alone():
                     study = self.study_latents(batch_size, bar.update)
         return found, study
 
     def run(
-        self, batch_size: int = 32, progress: Progress | None = None, systems: Sequence[str] | None = None
+        self,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+        systems: Sequence[str] | None = None,
+        on_video: suite.OnVideo | None = None,
     ) -> suite.Evaluation:
         """Samples and measures; every score carries the hash of the protocol.
 
@@ -86,11 +96,12 @@ class Benchmark:
           batch_size: videos sampled at a time; the result does not depend on it.
           progress: called with the number of frames that are done.
           systems: some of `systems`; None means all.
+          on_video: see `suite.evaluate`.
         """
         protocol = self.settled.protocol
         systems = self.systems if systems is None else systems
         how: dict[str, Any] = {"metrics": self.metrics, "tools": self.tools, "systems": systems}
-        how |= {"batch_size": batch_size, "progress": progress}
+        how |= {"batch_size": batch_size, "progress": progress, "on_video": on_video}
         seeds = video_seeds(protocol, len(self.dataset.eval_videos))
         with threads(self._few_threads):
             found = suite.evaluate(self.video_model, self.dataset, protocol, self.params, seeds, **how)
@@ -119,7 +130,10 @@ class Benchmark:
     @property
     def _few_threads(self) -> int | None:
         """Number of threads where all networks are small: on a busy machine their threads wait for each other."""
-        is_small = {network.name for network in self.tools.networks.values()} <= set(offline.NETWORKS)
+        is_small = {network.name for network in self.tools.networks.values()} <= {
+            *offline.NETWORKS,
+            flow_histograms.NAME,
+        }
         return self.num_threads if is_small else None
 
 

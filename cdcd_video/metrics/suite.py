@@ -6,7 +6,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
 
 __all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_sample"]
 
+OnVideo = Callable[[int, str, np.ndarray, np.ndarray], None]
+"""Called with the number of a video, its caption, its frames (F, S, S, 3) and the given frame (S, S, 3)."""
 NUM_EXAMPLES = 8
 """How many of the first videos are kept as examples."""
 
@@ -83,6 +85,7 @@ def evaluate(
     batch_size: int = 32,
     num_examples: int = NUM_EXAMPLES,
     progress: Progress | None = None,
+    on_video: OnVideo | None = None,
 ) -> Evaluation:
     """Samples every video from its first frame and its caption, and measures it.
 
@@ -98,6 +101,7 @@ def evaluate(
       batch_size: videos sampled at a time; the result does not depend on it.
       num_examples: how many of the first videos are kept as examples.
       progress: called after every frame of a batch; see `frames_to_sample`.
+      on_video: called with every video of the system `model`, as it is measured.
 
     Returns:
       The result; empty in a process that has sent it to the main one.
@@ -132,6 +136,8 @@ def evaluate(
                                 pipe, eval_video, real_video, sentence, protocol.rate, seeds[number]
                             )
                         ]
+            if on_video is not None and "model" in videos:
+                on_video(number, caption, videos["model"], true[place][0])
             plain = [system for system in systems if system not in COUNTERFACTUAL_SYSTEMS]
             with clock("judging frames"):
                 for system in plain:
