@@ -38,7 +38,7 @@ def motion_masks(frames: UInt8[np.ndarray, "F H W 3"]) -> Masks:
 
 def spatial_iou(sampled: Masks, true: Masks) -> float:
     """Where something moves, at whatever time: intersection over union of the masks' maxima over time; 1 where nothing moves."""
-    return float(_iou(sampled.any(axis=0), true.any(axis=0), (0, 1)))
+    return float(_iou(sampled.max(axis=0), true.max(axis=0), (0, 1)))
 
 
 def spatiotemporal_iou(sampled: Masks, true: Masks) -> Float[np.ndarray, " F"]:

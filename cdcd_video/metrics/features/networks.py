@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -174,7 +174,7 @@ def _load_vjepa2(name: str, folder: str, device: torch.device) -> FeatureNetwork
     return FeatureNetwork(name, "videos", digest, run, device, 4, least_frames=num_frames, most_frames=num_frames)
 
 
-def _pretrained(kind: str, title: str, folder: str, device: torch.device) -> tuple[nn.Module, bool, str]:
+def _pretrained(kind: str, title: str, folder: str, device: torch.device) -> tuple[Any, bool, str]:
     """A network of transformers from its folder, frozen; whether it has classes; the sha256 of its weights."""
     home = Path(folder or feature_weights.folder() / kind)
     missing = [file for file in ("config.json", "model.safetensors") if not (home / file).is_file()]
