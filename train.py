@@ -9,42 +9,20 @@ from cdcd_video.errors import UserError, exit_code
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="config file, such as configs/tiny.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="override one setting of the config; repeatable",
-    )
-    parser.add_argument("--out", type=Path, help="run folder (default: runs/ and the name in the config)")
-    parser.add_argument(
-        "--stages",
-        nargs="+",
-        metavar="STAGE",
-        help="train only these stages: clip codec decoder eye diffusion refine (default: all)",
-    )
-    parser.add_argument(
-        "--more-steps",
-        type=int,
-        metavar="N",
-        help="continue a finished run: N more steps of its last stage, or of each in --stages",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved config, every tensor and the cost, and exit"
-    )
-    parser.add_argument(
-        "--watch",
-        nargs="+",
-        metavar="NAME",
-        help="loggers: tensorboard wandb trackio none (default: tensorboard where it is installed)",
-    )
-    parser.add_argument(
-        "--shard",
-        choices=("ddp", "fsdp"),
-        default="ddp",
-        help="under torchrun: replicate the model (ddp) or shard it (fsdp) (default: ddp)",
-    )
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="config file, such as configs/tiny.yaml")
+    change = "override one setting of the config; repeatable"
+    add("--set", action="append", default=[], metavar="section.key=value", help=change)
+    add("--out", type=Path, help="run folder (default: runs/ and the name in the config)")
+    stages = "train only these stages: clip codec decoder eye diffusion refine (default: all)"
+    add("--stages", nargs="+", metavar="STAGE", help=stages)
+    more_steps = "continue a finished run: N more steps of its last stage, or of each in --stages"
+    add("--more-steps", type=int, metavar="N", help=more_steps)
+    add("--dry-run", action="store_true", help="print the resolved config, every tensor and the cost, and exit")
+    loggers = "loggers: tensorboard wandb trackio none (default: tensorboard where it is installed)"
+    add("--watch", nargs="+", metavar="NAME", help=loggers)
+    shard = "under torchrun: replicate the model (ddp) or shard it (fsdp) (default: ddp)"
+    add("--shard", choices=("ddp", "fsdp"), default="ddp", help=shard)
     args = parser.parse_args()
 
     from cdcd_video.config import Config, config_file
@@ -69,8 +47,6 @@ def main() -> int:
     if unknown:
         raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(STAGES)}")
     if args.more_steps is not None:
-        if args.more_steps < 1:
-            raise UserError(f"--more-steps is {args.more_steps}; give at least 1")
         config = with_more_steps(config, out, args.stages, args.more_steps)
     with (
         distributed.joined(config.device),

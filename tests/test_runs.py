@@ -225,6 +225,8 @@ def test_more_steps_are_added_where_a_stage_has_ended_and_only_there(tmp_path: P
 def test_more_steps_of_what_was_not_trained_are_refused(start, tmp_path: Path):
     with pytest.raises(UserError, match="nothing was trained in .*leave it out to begin one"):
         run_folder.with_more_steps(tiny(), tmp_path / "none", None, 5)
+    with pytest.raises(UserError, match="--more-steps is 0; give at least 1"):
+        run_folder.with_more_steps(tiny(), tmp_path / "none", None, 0)
     run = start("train.diffusion.num_steps=2")
     fit(run)
     with pytest.raises(UserError, match="holds no checkpoint of refine; name in --stages what was trained"):

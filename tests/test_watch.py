@@ -88,9 +88,9 @@ def test_tensorboard_shows_what_the_log_holds(watched):
 
 def test_contact_sheets_are_logged_and_kept(watched):
     files = sorted(path.name for path in (watched / "samples").iterdir())
-    assert files == ["toy-00000010.png", "toy-00000020.png", "toy-00000030.png"]
+    assert files == [f"toy-{step:08d}.png" for step in (5, 10, 20, 30)], "at the first logged step, and when evaluated"
     shown = events(watched).Images("samples")
-    assert [event.step for event in shown] == [10, 20, 30]
+    assert [event.step for event in shown] == [5, 10, 20, 30]
     kept = Image.open(watched / "samples" / files[-1])
     assert (shown[-1].width, shown[-1].height) == kept.size
     with Image.open(io.BytesIO(shown[-1].encoded_image_string)) as picture:
@@ -203,8 +203,9 @@ def test_others_get_the_same_lines(whole, tmp_path, monkeypatch, name):
     assert first["config"]["seed"] == 0
     assert first["config"]["learning_rate"] == 3e-3
     logged = [call for call in library.told if call[0] == "log"]
-    assert logged[:2] == [("log", line["step"], watch.scalars(line)) for line in lines(out)[:2]]
-    assert logged[-1] == ("log", 10, {"samples": "picture toy-00000010.png"})
+    numbers = [("log", line["step"], watch.scalars(line)) for line in lines(out)]
+    sheets = [("log", step, {"samples": f"picture toy-{step:08d}.png"}) for step in (5, 10)]
+    assert logged == [numbers[0], sheets[0], *numbers[1:], sheets[1]]
     assert library.told[-1] == ("finish",)
     before = len(library.told)
     go(out, Decoded(), watch=[name], num_steps=20)

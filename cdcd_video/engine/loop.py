@@ -214,7 +214,7 @@ class _Run:
                 if evaluates:
                     self._evaluate()
                 elif self.step == settings.log_every:
-                    self._draw_early()
+                    self._first_sheet()
                 if saves:
                     self._save()
             if must_stop:
@@ -267,12 +267,12 @@ class _Run:
         with whole, _evaluating(self.task.model), torch.no_grad():
             yield
 
-    def _draw_early(self) -> None:
+    def _first_sheet(self) -> None:
         """The first sheet, with the last weights: so soon the averaged ones are still those of the beginning."""
         if hasattr(self.task, "pictures"):
             with self._evaluating():
                 pictures = self.task.pictures()
-            self._draw(pictures)
+            self._add_sheet(pictures)
 
     def _evaluate(self) -> None:
         with self.ema.swapped_in(), self._evaluating():
@@ -289,9 +289,9 @@ class _Run:
             for alarm in line.get("alarms", ()):
                 self.console.say(f"step {self.step}: ALARM: {alarm}")
         if pictures is not None:
-            self._draw(pictures)
+            self._add_sheet(pictures)
 
-    def _draw(self, pictures: tuple[Any, Any]) -> None:
+    def _add_sheet(self, pictures: tuple[Any, Any]) -> None:
         if distributed.is_main():
             rows, labels = pictures
             sheet = self.out / "samples" / f"{self.task.name}-{self.step:08d}.png"

@@ -159,6 +159,8 @@ def with_more_steps(config: Config, out: Path, stages: Sequence[str] | None, mor
     Raises:
       UserError: nothing was trained there, or not one of the stages.
     """
+    if more < 1:
+        raise UserError(f"--more-steps is {more}; give at least 1")
     begun = begun_in(out)
     if begun is None:
         raise UserError(f"--more-steps continues a run, but nothing was trained in {out}; leave it out to begin one")
