@@ -42,7 +42,8 @@ def folder_digest(folder: Path) -> str:
     # A field that is newer than the model is left out at its default, so that the digest stays the same.
     sections = {key: getattr(config, name) for key, name in _SECTIONS.items() if getattr(config, name) is not None}
     parts = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
-    parts["data"] = {name: getattr(config.data, name, None) for name in _FRAMES}
+    written = type(config.data).model_fields
+    parts["data"] = {name: getattr(config.data, name) if name in written else None for name in _FRAMES}
     if config.clip.kind != "builtin":
         parts["clip"] = json.loads(read_small(folder / "model.json")).get("clip_sha256")
     for name in _there(folder, _WEIGHTS):

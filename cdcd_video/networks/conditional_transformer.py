@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -61,7 +61,7 @@ class ConditionalTransformer(nn.Module, ABC):
         )
         if cfg.zero_init:
             for block in self.blocks:
-                block.zero_outputs()
+                cast("Block", block).zero_outputs()
         rotation = rotation_of_grid(num_patches, width // cfg.num_heads) if cfg.rotary else None
         self.register_buffer("rotation", rotation, persistent=False)
         self.norm = nn.LayerNorm(width)

@@ -68,7 +68,7 @@ def _videos(
 
 
 def _softened(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    soft = frames.astype(np.float32)
+    soft: np.ndarray = frames.astype(np.float32)
     for axis in (1, 2):
         soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
     return np.clip(SOFT_DIM * soft + rng.normal(0, SOFT_NOISE, soft.shape), 0, 255).astype(np.uint8)

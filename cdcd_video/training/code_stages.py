@@ -108,6 +108,7 @@ class DiffusionStage(CodeStage):
 
     name = "diffusion"
     pictures: Callable[[], Any]
+    keep: Callable[[Mapping[str, torch.Tensor], int], None]
     denoiser: Any  # a `Denoiser`, or a `Baseline` in its place
 
     def __init__(

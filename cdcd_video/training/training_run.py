@@ -273,6 +273,7 @@ class TrainingRun:
             torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
             network = build()
         if self.config.init and stage in PARTS and not checkpoint.home(self.out, stage).exists():
+            assert isinstance(network, nn.Module)
             sentence = begin_with(self.config.init, stage, network)
             if distributed.is_main():
                 say("init", f"{sentence}.")
