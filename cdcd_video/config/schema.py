@@ -62,9 +62,10 @@ class SpritesData(RenderedData):
     motions: tuple[str, ...] | None = None
     """Motion words to use; None for all."""
     backgrounds: tuple[str, ...] | str | None = None
-    """Kinds of background to use; None for all. In the world v2 also a folder of pictures, which are used beside all kinds."""
-    world: Literal["v1", "v2"] = "v1"
-    """v2: grounds from black to white, outlines, unsteady contours, shades of the colours. v1: the first world, frozen."""
+    """Kinds of background to use; None for all. In the worlds v2 and open also a folder of pictures, used beside all kinds."""
+    world: Literal["v1", "v2", "open"] = "v1"
+    """v2: grounds from black to white, outlines, unsteady contours, shades of the colours. open: v2, and half of the captions
+    leave the direction out. v1: the first world, frozen."""
     frame_times: Literal["even", "uneven"] = "even"
     """Of the training clips. uneven: instants at random, close together and far apart, so that any frame rate is learned."""
     scene_seed: int = 0

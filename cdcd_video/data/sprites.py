@@ -5,12 +5,13 @@ deterministic function of the first frame and the sentence: position, size and a
 seconds, so a scene can be rendered at any frame rate, and the same first frame with another sentence has its own truth.
 
 Here are the names that others use. `sprites_words` holds the words, `sprites_scene` what a scene is, `sprites_motion`
-where things are at a time, `sprites_sampling` the drawing of scenes and of other sentences; `sprites_render` makes
-pictures of them.
+where things are at a time, `sprites_sampling` the drawing of scenes and of other sentences, `sprites_open` sentences that
+leave the direction out; `sprites_render` makes pictures of them.
 """
 
 from cdcd_video.data.sprites_motion import GAP_PX, SPEED_PX_S, Truth, truth
-from cdcd_video.data.sprites_sampling import counterfactual, sample_scene, with_motion
+from cdcd_video.data.sprites_open import futures, sampled_futures
+from cdcd_video.data.sprites_sampling import OPEN_SHARE, counterfactual, sample_scene, with_motion
 from cdcd_video.data.sprites_scene import (
     AREA,
     OUTER_RADIUS,
@@ -37,6 +38,7 @@ from cdcd_video.data.sprites_words import (
     SIZES,
     SPLITS,
     STRAIGHT_MOTIONS,
+    VERBS,
     VOCABULARY,
     Split,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "HELD_OUT_COLOUR_SHAPE",
     "HELD_OUT_SHAPE_MOTION",
     "MOTIONS",
+    "OPEN_SHARE",
     "OUTER_RADIUS",
     "SHAPES",
     "SIZES",
@@ -60,6 +63,7 @@ __all__ = [
     "SQUARE_HALF_SIDE",
     "STRAIGHT_MOTIONS",
     "SYMMETRY",
+    "VERBS",
     "VIEW_PX",
     "VOCABULARY",
     "Background",
@@ -70,8 +74,10 @@ __all__ = [
     "World",
     "caption_of",
     "counterfactual",
+    "futures",
     "held_out",
     "sample_scene",
+    "sampled_futures",
     "truth",
     "with_motion",
 ]

@@ -29,6 +29,8 @@ SWING_PX = 10.0
 """Amplitude of a bounce and radius of a circling path."""
 FREE_SECONDS = 2.0
 """A straight move started in a sampled scene is not stopped by the edge of the view before this time."""
+LEAST_FREE_SHARE = 0.4
+"""In the second world a straight move may be stopped earlier, after this share of the time at least."""
 GAP_PX = 2.0
 """Least space between the circumscribed circles of two objects."""
 

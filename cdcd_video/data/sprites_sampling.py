@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from cdcd_video.data.sprites_looks import sample_ground, sample_look
-from cdcd_video.data.sprites_motion import apart, start_room
+from cdcd_video.data.sprites_motion import LEAST_FREE_SHARE, apart, start_room
 from cdcd_video.data.sprites_scene import Background, Scene, SpriteObject, World, caption_of, held_out
 from cdcd_video.data.sprites_words import (
     ADVERBS,
@@ -23,6 +23,10 @@ from cdcd_video.errors import UserError
 _RADIUS_JITTER_PX, _WIDER_JITTER_PX = 0.4, 1.2
 _TIMES_AS_OFTEN = {"spins": 4, "bounces left and right": 2, "bounces up and down": 2}
 """What is hard to learn is trained on more often in the second world, and measured as often as the rest."""
+STOPPED_SHARE = 0.3
+"""In the second world, the share of straight moves for which the edge of the view may leave less than the whole room."""
+OPEN_SHARE = 0.5
+"""In the world "open", the share of the captions with a direction that leave it out."""
 _WORD_SHARE = 0.6  # how often a size or an adverb is said
 _PLACINGS = 64  # starting points tried at once for a given sentence
 _SENTENCES = 40  # sentences tried before the scene is given one object fewer
@@ -59,12 +63,26 @@ def sample_scene(seed: int, index: int, split: Split = "train", *, world: World 
                 background = (
                     _sample_background(rng, world) if world.version == "v1" else sample_ground(rng, world, objects)
                 )
-                return Scene(objects, background, caption_of(objects), seed, index, split)
+                scene = Scene(objects, background, caption_of(objects), seed, index, split)
+                return _sometimes_open(scene) if world.version == "open" else scene
     raise UserError(f"sprites: no {split} scene fits into this world; allow more motions, shapes or colours: {world}.")
 
 
+def _sometimes_open(scene: Scene) -> Scene:
+    """The scene, its directions left out of the caption in a share `OPEN_SHARE` of those that have one.
+
+    The choice has a random stream of its own, so that everything else is as in the world "v2".
+    """
+    if all(sprite.open_motion == sprite.motion for sprite in scene.objects):
+        return scene
+    key, counter = [scene.seed, SPLITS.index(scene.split)], [0, 0, 1, scene.index]
+    if np.random.Generator(np.random.Philox(key=key, counter=counter)).random() >= OPEN_SHARE:
+        return scene
+    return dataclasses.replace(scene, caption=caption_of(scene.objects, is_open=True), is_open=True)
+
+
 @functools.lru_cache(maxsize=64)
-def _trained_pairs(world: World) -> dict[str, tuple[str, ...]]:
+def trained_pairs(world: World) -> dict[str, tuple[str, ...]]:
     """For each motion of the world, the shapes it may be seen with outside "heldout"."""
     pairs = {}
     for motion in world.motions:
@@ -119,14 +137,14 @@ def _sample_objects(
 
 
 def _free_share(rng: np.random.Generator) -> float:
-    """How much of a straight move the edge of the view leaves room for, in the second world: now and then not all of it."""
-    share = rng.uniform(0.4, 1.0)
-    return share if rng.random() < 0.3 else 1.0
+    """Which part of a straight move the edge of the view leaves room for, in the second world: now and then not all of it."""
+    share = rng.uniform(LEAST_FREE_SHARE, 1.0)
+    return share if rng.random() < STOPPED_SHARE else 1.0
 
 
 def _sample_trained(rng: np.random.Generator, world: World, split: Split) -> tuple[str, str, str] | None:
     """A colour, shape and motion of which no pair is held out."""
-    pairs = _trained_pairs(world)
+    pairs = trained_pairs(world)
     if not pairs:
         return None
     motions = tuple(pairs)
@@ -175,7 +193,7 @@ def _sample_background(rng: np.random.Generator, world: World) -> Background:
 def with_motion(
     scene: Scene, object_index: int, motion: str, adverb: str | None = None, *, world: World | None = None
 ) -> Scene | None:
-    """The same first frame, bit for bit, with another sentence about one object.
+    """The same first frame, bit for bit, with another sentence about one object; directions are named.
 
     Args:
       scene: the scene to start from.
@@ -202,7 +220,7 @@ def with_motion(
         starts = np.array([[sprite.x, sprite.y] for sprite in objects])
         if not apart(*objects, starts, world.times_s):
             return None
-    return dataclasses.replace(scene, objects=objects, caption=caption_of(objects))
+    return dataclasses.replace(scene, objects=objects, caption=caption_of(objects), is_open=False)
 
 
 def counterfactual(scene: Scene, rng: np.random.Generator, *, world: World | None = None) -> Scene:

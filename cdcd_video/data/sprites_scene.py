@@ -17,6 +17,7 @@ from cdcd_video.data.sprites_words import (
     HELD_OUT_SHAPE_MOTION,
     MOTIONS,
     SHAPES,
+    VERBS,
     VERSIONS,
     WIDER_BACKGROUNDS,
     Split,
@@ -61,7 +62,8 @@ class World:
       sizes, adverbs: whether size words and adverbs occur.
       num_frames, fps: the window in which objects never touch each other.
       version: "v1" is the first world, frozen for the published tables: dark grounds, bare shapes in eight fixed colours.
-        "v2" has grounds from black to white, outlines, wobbling contours and shades of the colours.
+        "v2" has grounds from black to white, outlines, wobbling contours and shades of the colours. "open" has the scenes
+        of "v2", of which half of the captions that name a direction leave it out.
       photographs: files of pictures for grounds of the kind "photo".
     """
 
@@ -161,7 +163,21 @@ class SpriteObject:
     @property
     def phrase(self) -> str:
         """This object's part of the caption."""
-        words = ("the", self.size, self.colour, self.shape, self.motion, self.adverb)
+        return self._phrase(self.motion)
+
+    @property
+    def open_phrase(self) -> str:
+        """The same without the direction, where the motion has one."""
+        return self._phrase(self.open_motion)
+
+    @property
+    def open_motion(self) -> str:
+        """The motion without its direction: one of `VERBS`, or the motion itself where it has none."""
+        verb = self.motion.split()[0]
+        return verb if verb in VERBS else self.motion
+
+    def _phrase(self, motion: str) -> str:
+        words = ("the", self.size, self.colour, self.shape, motion, self.adverb)
         return " ".join(word for word in words if word)
 
 
@@ -192,7 +208,12 @@ class Background:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A first frame and the sentence that says what happens next."""
+    """A first frame and the sentence that says what happens next.
+
+    Attributes:
+      is_open: whether the caption leaves out the direction of every object that has one. What the objects do is then one
+        of the futures that the caption allows.
+    """
 
     objects: tuple[SpriteObject, ...]
     background: Background
@@ -200,11 +221,17 @@ class Scene:
     seed: int
     index: int
     split: Split
+    is_open: bool = False
 
 
-def caption_of(objects: tuple[SpriteObject, ...]) -> str:
-    """The sentence for these objects, e.g. "the small red circle moves right and the blue square stays still"."""
-    return " and ".join(sprite.phrase for sprite in objects)
+def caption_of(objects: tuple[SpriteObject, ...], is_open: bool = False) -> str:
+    """The sentence for these objects, e.g. "the small red circle moves right and the blue square stays still".
+
+    Args:
+      objects: in the order of the sentence.
+      is_open: whether directions are left out, as in "the small red circle moves and the blue square stays still".
+    """
+    return " and ".join(sprite.open_phrase if is_open else sprite.phrase for sprite in objects)
 
 
 def held_out(sprite: SpriteObject) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ import math
 from typing import Literal
 
 Split = Literal["train", "val", "heldout"]
-Version = Literal["v1", "v2"]
-VERSIONS: tuple[Version, ...] = ("v1", "v2")
+Version = Literal["v1", "v2", "open"]
+VERSIONS: tuple[Version, ...] = ("v1", "v2", "open")
 
 SHAPES = ("circle", "square", "triangle", "star")
 COLOURS = {
@@ -48,6 +48,8 @@ STRAIGHT_MOTIONS = tuple(DIRECTIONS)
 BOUNCE_MOTIONS = tuple(BOUNCES)
 CIRCLE_MOTIONS = tuple(CIRCLES)
 SIZE_MOTIONS = ("grows", "shrinks")
+VERBS = {"moves": STRAIGHT_MOTIONS, "bounces": BOUNCE_MOTIONS, "circles": CIRCLE_MOTIONS}
+"""The verb of a sentence that leaves the direction out, to the motions that it allows."""
 MOTIONS = (*STRAIGHT_MOTIONS, *BOUNCE_MOTIONS, *CIRCLE_MOTIONS, *SIZE_MOTIONS, "spins", "stays still")
 
 VOCABULARY = tuple(
