@@ -12,7 +12,7 @@ from PIL import Image
 from cdcd_video.config.registry import named
 from cdcd_video.data import sprites, sprites_render
 from cdcd_video.data.sprites import Scene
-from cdcd_video.metrics import fidelity, motion, physics_iq, sprites_metrics
+from cdcd_video.metrics import fidelity, motion, physics_iq, sprites_futures, sprites_metrics
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.latent import trajectories
 from cdcd_video.metrics.scores import METRICS
@@ -177,8 +177,19 @@ def discontinuity(video: MeasuredVideo) -> Iterator[Measurement]:
 
 def scene_groups(scene: Scene) -> tuple[str, ...]:
     """The groups of a whole video; by motion and by what the scene looks like only for scenes of one object."""
-    kinds = (f"motion={scene.objects[0].motion}", *looks_of(scene, 0)) if len(scene.objects) == 1 else ()
-    return ("all", f"objects={len(scene.objects)}", *kinds)
+    kinds = (motion_group(scene, 0), *looks_of(scene, 0)) if len(scene.objects) == 1 else ()
+    return ("all", f"objects={len(scene.objects)}", *caption_groups(scene), *kinds)
+
+
+def motion_group(scene: Scene, place: int) -> str:
+    """The group of an object's motion, as far as the caption names it."""
+    sprite = scene.objects[place]
+    return f"motion={sprite.open_motion if scene.is_open else sprite.motion}"
+
+
+def caption_groups(scene: Scene) -> tuple[str, ...]:
+    """The group of captions that leave the direction out."""
+    return ("caption=open",) if scene.is_open else ()
 
 
 def looks_of(scene: Scene, place: int) -> tuple[str, ...]:
@@ -195,10 +206,16 @@ def looks_of(scene: Scene, place: int) -> tuple[str, ...]:
 def measure_scene(
     eval_video: EvalVideo, frames: Frames, scene: Scene, times: Float[np.ndarray, " F"], marks: Sequence[str] = ()
 ) -> Iterator[Measurement]:
-    """Every sprites metric of one video; `marks` says for each object whether its sentence was changed or kept."""
-    found = sprites_metrics.score(at_view_size(frames), scene, times)
+    """Every sprites metric of one video; `marks` says for each object whether its sentence was changed or kept.
+
+    Of the futures that an open caption allows, the video is measured by the one that it comes closest to.
+    """
+    if scene.is_open:
+        found = sprites_futures.score(at_view_size(frames), scene, times).score
+    else:
+        found = sprites_metrics.score(at_view_size(frames), scene, times)
     for place, sprite in enumerate(scene.objects):
-        groups = ["all", f"objects={len(scene.objects)}", f"motion={sprite.motion}"]
+        groups = ["all", f"objects={len(scene.objects)}", motion_group(scene, place), *caption_groups(scene)]
         groups += looks_of(scene, place)
         groups += [f"heldout={kind}" for kind in sprites.held_out(sprite)]
         groups += [f"sentence={mark}" for mark in marks[place : place + 1]]

@@ -70,13 +70,14 @@ class SpritesScore:
         return bool(self.does_right_thing.all())
 
 
-def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray) -> SpritesScore:
+def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray, tracked: Track | None = None) -> SpritesScore:
     """Judges a video by the scene that says what should happen.
 
     Args:
       frames: uint8 (F, 64, 64, 3).
       scene: first frame and sentence; for a counterfactual, the scene with the other sentence.
       times_s: (F,) times of the frames in seconds, rising.
+      tracked: the tracks of these frames, where they are known; they do not depend on the motions of the scene.
 
     Raises:
       UserError: if the frames are not 64x64 RGB in uint8, or the times do not match them.
@@ -84,12 +85,12 @@ def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray) -> SpritesScore
     times = np.asarray(times_s, dtype=np.float64)
     if times.shape != frames.shape[:1] or (np.diff(times) <= 0).any():
         raise UserError(f"sprites score: need one rising time per frame; got {times.shape} for frames {frames.shape}.")
-    tracked = track(frames, scene)
+    tracked = track(frames, scene) if tracked is None else tracked
     known = sprites.truth(scene, times)
-    verdicts = [_motion_is_right(scene, place, tracked, known, times) for place in range(len(scene.objects))]
+    does_right_thing, direction_right = motions_right(scene, tracked, times)
     return SpritesScore(
-        does_right_thing=np.array([right for right, _ in verdicts]),
-        direction_right=np.array([loosely for _, loosely in verdicts]),
+        does_right_thing=does_right_thing,
+        direction_right=direction_right,
         position_error_px=np.linalg.norm(tracked.centres - known.centres, axis=-1),
         identity_iou=_identity(scene, tracked, known),
         steadiness_iou=_overlap(tracked.coverage[:, 1:], tracked.coverage[:, :-1]),
@@ -115,6 +116,14 @@ def _total_change(values: np.ndarray, times: np.ndarray) -> float:
     centred = times - times.mean()
     slope = (values * centred).sum() / max((centred * centred).sum(), 1e-9)
     return float(slope * (times[-1] - times[0]))
+
+
+def motions_right(scene: Scene, tracked: Track, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each object whether it does the right thing, and whether at least its kind and sign are right; bool (O,) each."""
+    known = sprites.truth(scene, times_s)
+    verdicts = [_motion_is_right(scene, place, tracked, known, times_s) for place in range(len(scene.objects))]
+    right, loosely = np.array(verdicts, dtype=bool).T
+    return right, loosely
 
 
 def _motion_is_right(scene: Scene, place: int, tracked: Track, known: Truth, times: np.ndarray) -> tuple[bool, bool]:
