@@ -87,7 +87,14 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     settings = [pipe.defaults(**given, num_steps=steps) for steps in args.steps]
     params = settings[0]
     times_s = np.arange(params.num_frames) / params.fps
-    world = _open_world(pipe.model.config, times_s)
+    trained_on = world_of(pipe.model.config)
+    if trained_on.version != "open":
+        note(
+            f"{pipe.model.config.name} was trained on data.world {trained_on.version}, where every caption names its direction,"
+            " so captions without one are new to it"
+        )
+    frames = max(trained_on.num_frames, int(np.ceil(times_s[-1] * trained_on.fps)) + 1)
+    world = dataclasses.replace(trained_on, version="open", max_objects=1, num_frames=frames)
     starts = choose_starts(world, times_s, args.num_starts, args.seed)
     places = [place for place in range(len(starts)) for _ in range(args.num_samples)]
     seeds = [seed_for(args.seed, "evaluate", number) for number in range(len(places))]
@@ -126,7 +133,7 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     result = {
         "checkpoint": args.checkpoint,
         "model_sha256": pipe.model.digest,
-        "is_trained_on_open_captions": pipe.model.config.data.world == "open",
+        "is_trained_on_open_captions": trained_on.version == "open",
         "params": {**params.described(), "num_steps": args.steps, "seed": args.seed},
         "num_starts": len(starts),
         "num_samples": args.num_samples,
@@ -235,8 +242,12 @@ def _header() -> str:
     return f"{'':<15}{'steps':<7}{''.join(f'{title:<23}' for title in titles)}CPU s per video"
 
 
-def _open_world(config: Any, times_s: np.ndarray) -> sprites.World:
-    """The model's world with one object and open captions, with room for the whole video."""
+def world_of(config: Any) -> sprites.World:
+    """The world that a model was trained on.
+
+    Raises:
+      UserError: it was trained on clips or digits.
+    """
     from cdcd_video.training.training_data import sprites_world
 
     if config.data.kind != "sprites":
@@ -244,14 +255,7 @@ def _open_world(config: Any, times_s: np.ndarray) -> sprites.World:
             f"{config.name} was trained on data.kind {config.data.kind}, which has no captions with several known futures; name"
             " a model of data.kind sprites, such as one that configs/sprites_open.yaml trains"
         )
-    world = sprites_world(config.data)
-    if world.version != "open":
-        note(
-            f"{config.name} was trained on data.world {world.version}, where every caption names its direction, so captions"
-            " without one are new to it"
-        )
-    frames = max(world.num_frames, int(np.ceil(times_s[-1] * world.fps)) + 1)
-    return dataclasses.replace(world, version="open", max_objects=1, num_frames=frames)
+    return sprites_world(config.data)
 
 
 def _true_video(start: Start, number: int, times_s: np.ndarray, seed: int, size_px: int) -> np.ndarray:
