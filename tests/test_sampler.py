@@ -4,11 +4,15 @@ Every comparison with a law is Pearson's test on `DRAWS` draws at level `LEVEL`.
 worked out in `test_the_power_of_these_tests`.
 """
 
+import itertools
+import math
+
 import pytest
 import torch
 from worlds import (
     KINDS,
     Jump,
+    World,
     chi_square_p_value,
     chi_square_power,
     drawn_states,
@@ -105,6 +109,41 @@ def test_two_masked_tokens_in_closed_form():
         torch.testing.assert_close(law, mixed(pair, 1 / num_steps), rtol=0, atol=1e-12)
     counts = drawn_states(pair, process, sample_ancestral, DRAWS, num_steps=64)
     assert looks_drawn_from(pair.p, counts)  # 1 / 64 is below what the test can see
+
+
+def two_futures(num_tokens):
+    """Two equally likely frames, all tokens 0 or all 1; every other frame mixes the two futures."""
+    p = torch.zeros(2**num_tokens, dtype=torch.float64)
+    p[0] = p[-1] = 0.5
+    return World(2, p, torch.zeros(num_tokens, dtype=torch.int64))
+
+
+def mixed_share(num_tokens, num_steps):
+    """docs/diffusion.md, section 11: the first step that settles m of the N tokens settles them independently, and one
+    future is left only if they agree.
+    """
+    total = 0.0
+    for step, size in itertools.product(range(1, num_steps + 1), range(1, num_tokens + 1)):
+        first = math.comb(num_tokens, size) * (1 - step / num_steps) ** (num_tokens - size) / num_steps**size
+        total += first * 0.5 ** (size - 1)
+    return 1 - total
+
+
+def test_one_step_mixes_two_futures_and_one_token_at_a_time_does_not():
+    """Without any sampling: whole kernels multiplied out. Two tokens are mixed in half of the frames after one step."""
+    assert mixed_share(2, 1) == 0.5
+    process = kinds(2)["mask"]
+    for num_tokens, num_steps in ((2, 1), (2, 4), (3, 1), (3, 3), (4, 1), (4, 8)):
+        tiny = two_futures(num_tokens)
+        law = exact_law(tiny, process, jumps(even_times(num_steps).tolist()))
+        is_mixed = tiny.p == 0
+        assert law[is_mixed].sum().item() == pytest.approx(mixed_share(num_tokens, num_steps), abs=1e-12)
+        assert law[~is_mixed][0] == pytest.approx(law[~is_mixed][1].item(), abs=1e-12), "both futures are as likely"
+    for num_tokens in (2, 4):
+        tiny = two_futures(num_tokens)
+        how = {"sharpness": 0.0, "num_steps": num_tokens, "rows": 1000}
+        counts = drawn_states(tiny, process, sample_by_purity, 1000, **how)
+        assert counts[tiny.p == 0].sum() == 0 and chi_square_p_value(counts, tiny.p) > LEVEL
 
 
 # ---------------------------------------------------------------------------------------------- what would be noticed
