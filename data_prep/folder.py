@@ -12,7 +12,7 @@ import argparse
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cdcd_video.data.tables import Row, Table, read_table
@@ -50,6 +50,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0.1,
         help="share of the split val, where no column gives the split (%(default)s)",
     )
+    parser.add_argument(
+        "--val-from-train",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="where a column gives the splits: share of train that becomes val, for a set without val (%(default)s)",
+    )
+    parser.add_argument(
+        "--group-column",
+        metavar="NAME",
+        help="column of --captions with what clips have in common, such as a person; a group is never divided into train and val",
+    )
+    parser.add_argument(
+        "--about-columns",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="columns of --captions that are kept with each clip, as `about` in clips.jsonl",
+    )
 
 
 def run(options: argparse.Namespace) -> Plan:
@@ -59,15 +78,51 @@ def run(options: argparse.Namespace) -> Plan:
         raise UserError(f"{options.dir} is not a folder")
     if not 0 <= options.val_share < 1:
         raise UserError(f"--val-share must be at least 0 and below 1, not {options.val_share}")
-    if options.split_column and options.captions is None:
-        raise UserError(f"--split-column {options.split_column} needs a table; give it with --captions")
-    items, column = read_items(options.dir, options.captions, options.val_share, options.split_column)
+    if not 0 <= options.val_from_train < 1:
+        raise UserError(f"--val-from-train must be at least 0 and below 1, not {options.val_from_train}")
+    columns = Columns(options.split_column, options.group_column, tuple(dict.fromkeys(options.about_columns)))
+    named = next(filter(None, (columns.split, columns.group, *columns.about)), None)
+    if named and options.captions is None:
+        raise UserError(f"the column {named} needs a table; give it with --captions")
+    items, column = read_items(options.dir, options.captions, options.val_share, columns, options.val_from_train)
+    if options.val_from_train and not column:
+        raise UserError("--val-from-train needs a column that gives the splits; use --val-share without one")
+    further = {
+        "split_column": column,
+        "val_from_train": options.val_from_train,
+        "group_column": columns.group,
+        "about_columns": list(columns.about),
+    }
     recipe = {"recipe": "folder", "val_share": options.val_share}
-    return Plan(items, settings, {**recipe, "split_column": column} if column else recipe)
+    return Plan(items, settings, recipe | {name: value for name, value in further.items() if value})
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a table that are used beside `path` and `caption`.
+
+    Attributes:
+      split: of each clip's split; None for `SPLIT` if the table has it, "" for none.
+      group: of what clips have in common, such as a person; a group is in train or in val as a whole. None: each clip is a group.
+      about: of what is kept as `Item.about`.
+    """
+
+    split: str | None = None
+    group: str | None = None
+    about: tuple[str, ...] = ()
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Columns of which a clip has one value."""
+        return tuple(dict.fromkeys((*([self.group] if self.group else []), *self.about)))
 
 
 def read_items(
-    folder: Path, captions: Path | None, val_share: float | int, split_column: str | None = None
+    folder: Path,
+    captions: Path | None,
+    val_share: float | int,
+    columns: Columns = Columns(),
+    val_from_train: float | int = 0.0,
 ) -> tuple[list[Item], str | None]:
     """The clips of a table, or of the text files and tars in the folder, in their order.
 
@@ -75,7 +130,8 @@ def read_items(
       folder: the folder of videos.
       captions: the table; None for text files beside the videos, and tars.
       val_share: share of the split "val", where no column gives the splits.
-      split_column: the column that does; None for `SPLIT` if the table has it, "" for none.
+      columns: of the table.
+      val_from_train: share of the clips, or groups, of the table's split "train" that go to "val".
 
     Returns:
       The clips, and the column of their splits, if there is one.
@@ -87,7 +143,7 @@ def read_items(
     if captions is None:
         items, column = [*_from_sidecars(root, val_share), *_from_tars(root, val_share)], None
     else:
-        items, column = _from_table(root, captions, val_share, split_column)
+        items, column = _from_table(root, captions, val_share, columns, val_from_train)
     if not items:
         raise UserError(f"{captions or folder} describes no clips")
     return items, column
@@ -95,23 +151,44 @@ def read_items(
 
 @dataclasses.dataclass
 class _ClipRows:
-    """The rows of a table about one clip: captions and splits in their order, without duplicates."""
+    """The rows of a table about one clip: captions, splits and further cells in their order, without duplicates."""
 
     refusal: str | None
     captions: dict[str, None] = dataclasses.field(default_factory=dict)
     splits: dict[str, None] = dataclasses.field(default_factory=dict)
+    cells: dict[str, list[object]] = dataclasses.field(default_factory=dict)
 
-    def item(self, root: Path, name: str, split: str) -> Item:
+    def add(self, cells: Mapping[str, object], names: Iterable[str]) -> None:
+        """Takes the cells of some columns; empty ones are none."""
+        for name in names:
+            value = one_line(cells[name]) if isinstance(cells.get(name), str) else cells.get(name)
+            known = self.cells.setdefault(name, [])
+            if value not in (None, "", *known):
+                known.append(value)
+
+    def item(
+        self, root: Path, name: str, columns: Columns, val_share: float | int, val_from_train: float | int
+    ) -> Item:
         refusal = self.refusal
         if len(self.splits) > 1:
             refusal = refusal or f"its rows name several splits: {', '.join(self.splits)}"
-        return Item(name, root / name, name, tuple(self.captions), next(iter(self.splits), split), refusal=refusal)
+        for column, values in self.cells.items():
+            if len(values) > 1:
+                refusal = refusal or f"its rows have several values of {column}"
+            if not values and column == columns.group:
+                refusal = refusal or f"its row has no {column}"
+        group = str(self.cells[columns.group][0]) if columns.group and self.cells.get(columns.group) else name
+        split = next(iter(self.splits), split_of(group, val_share))
+        if self.splits and split == "train":
+            split = split_of(group, val_from_train)
+        about = {column: self.cells[column][0] for column in columns.about if self.cells.get(column)}
+        return Item(name, root / name, name, tuple(self.captions), split, refusal=refusal, about=about)
 
 
 def _from_table(
-    root: Path, path: Path, val_share: float | int, split_column: str | None
+    root: Path, path: Path, val_share: float | int, columns: Columns, val_from_train: float | int
 ) -> tuple[list[Item], str | None]:
-    table = _opened(path, split_column)
+    table, split_column = _opened(path, columns), columns.split
     column = SPLIT if split_column is None else split_column
     if split_column is None and not (column in table.columns or any(column in row.cells for row in table.rows)):
         alike = next((name for name in table.columns if name.strip().lower() == SPLIT), None)
@@ -140,15 +217,17 @@ def _from_table(
         clip = clips.setdefault(name, _ClipRows(refusal))
         clip.captions.update(dict.fromkeys(filter(None, map(one_line, captions))))
         clip.splits.update({split: None} if split else {})
-    return [*(clip.item(root, name, split_of(name, val_share)) for name, clip in clips.items()), *bad], column or None
+        clip.add(row.cells, columns.further)
+    items = [clip.item(root, name, columns, val_share, val_from_train) for name, clip in clips.items()]
+    return [*items, *bad], column or None
 
 
-def _opened(path: Path, split_column: str | None) -> Table:
-    optional = (split_column or SPLIT,)
+def _opened(path: Path, columns: Columns) -> Table:
+    optional = (columns.split or SPLIT,)
     if path.suffix.lower() == ".jsonl":
         return read_table(path, "captions", ("path",), optional)
-    needed = ("path", "caption", *([split_column] if split_column else ()))
-    return read_table(path, "captions", needed, optional, sentence="caption")
+    named = dict.fromkeys(filter(None, (columns.split, *columns.further)))
+    return read_table(path, "captions", ("path", "caption", *named), optional, sentence="caption")
 
 
 def _texts(row: Row, path: Path) -> tuple[str, list[str]]:

@@ -38,7 +38,7 @@ def _check(name: str, recipe: Recipe) -> None:
         )
 
 
-_BUILT_IN = ("folder", "msrvtt", "internvid", "sprites", "digits", "encode")
+_BUILT_IN = ("folder", "msrvtt", "internvid", "sprites", "digits", "join", "augment", "encode")
 RECIPES: Registry[Recipe] = Registry(
     "dataset recipe",
     "cdcd_video.datasets",

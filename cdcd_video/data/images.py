@@ -102,15 +102,28 @@ def fit(
         box = (left, top, left + box_width, top + box_height)
         return _resize(image, size_px, size_px, box)
     if mode == "letterbox":
-        scale = size_px / max(width * pixel_aspect, height)
-        display_width = min(size_px, max(1, round(width * pixel_aspect * scale)))
-        display_height = min(size_px, max(1, round(height * scale)))
-        left, top = (size_px - display_width) // 2, (size_px - display_height) // 2
+        left, top, right, bottom = content_box(width * pixel_aspect, height, size_px, mode)
         canvas = np.zeros((size_px, size_px, 3), np.uint8)
-        shown = _resize(image, display_width, display_height, (0, 0, width, height))
-        canvas[top : top + display_height, left : left + display_width] = shown
+        canvas[top:bottom, left:right] = _resize(image, right - left, bottom - top, (0, 0, width, height))
         return canvas
     raise ValueError(f"mode must be 'crop' or 'letterbox', not {mode!r}")
+
+
+def content_box(width: float, height: float, size_px: int, mode: FitMode) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, in px, of what `fit` makes of a picture; outside are the black bars of `letterbox`.
+
+    Args:
+      width, height: of the picture as displayed.
+      size_px: side of the square, pixels.
+      mode: how the picture was made square.
+    """
+    if mode == "crop":
+        return 0, 0, size_px, size_px
+    scale = size_px / max(width, height)
+    display_width = min(size_px, max(1, round(width * scale)))
+    display_height = min(size_px, max(1, round(height * scale)))
+    left, top = (size_px - display_width) // 2, (size_px - display_height) // 2
+    return left, top, left + display_width, top + display_height
 
 
 def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarray, "H W 3"]:
