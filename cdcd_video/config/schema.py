@@ -452,6 +452,9 @@ class DenoiserTrainConfig(TrainConfig):
     """Whether each block is recomputed for its gradient: less memory, about a third more time, the same results."""
     compile: bool = False
     """Whether to use torch.compile for the blocks, on a GPU. The first steps take minutes, and last bits may differ."""
+    keep: Literal["last", "best"] = "last"
+    """Which averaged weights the model gets: those of the last step, or those with the lowest validation bound of all
+    evaluations (`evaluate_every`). With few clips a model learns them by heart, and the last step is not the best."""
 
 
 class RefineConfig(DenoiserTrainConfig):
@@ -544,6 +547,10 @@ class Config(Section):
         if self.baseline and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
             raise ValueError(
                 f"checkpoint_activations is for the denoiser; disable it for the baseline {self.baseline.kind}"
+            )
+        if self.baseline and "best" in (self.train.diffusion.keep, self.train.refine.keep):
+            raise ValueError(
+                f"keep: best compares validation bounds, which not every baseline has; use last for {self.baseline.kind}"
             )
         if self.baseline and self.sample.order != "ancestral":
             raise ValueError(

@@ -78,8 +78,9 @@ def save(
     identity: Mapping[str, str],
     facts: Mapping[str, Any],
     keep: int = 2,
+    spare: int | None = None,
 ) -> Path:
-    """Writes a checkpoint and then deletes all but the newest `keep`.
+    """Writes a checkpoint and then deletes all but the newest `keep`, and that of the step `spare`.
 
     Args:
       out: the run's folder; made when missing.
@@ -88,6 +89,7 @@ def save(
       parts: the tensors of `model`, `ema` and `optimizer`, by name.
       identity: what must be equal when the run is resumed (hashes of config and codec, seed).
       keep: how many checkpoints stay, at least 1.
+      spare: the step of one more that stays, if it is there.
 
     Returns:
       The checkpoint's folder.
@@ -115,7 +117,8 @@ def save(
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     for old in _folders(folder.parent)[max(1, keep) :]:
-        shutil.rmtree(old, ignore_errors=True)
+        if _step_of(old) != spare:
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
@@ -195,6 +198,26 @@ def load_weights(out: Path, task: str, which: Literal["ema", "model"] = "ema") -
       UserError: there is none, all are damaged, or the newest is of another format.
     """
     return latest(out, task).tensors(which)
+
+
+def best(out: Path, task: str) -> Checkpoint:
+    """The checkpoint that the newest one names as the best so far (`TrainSettings.keep_best`); the newest, if it names none.
+
+    Raises:
+      UserError: there is none, or the best is damaged or missing.
+    """
+    found = latest(out, task)
+    step = found.facts.get("best", {}).get("step", found.step)
+    if step == found.step:
+        return found
+    folder = home(out, task) / name_of(step)
+    try:
+        return verify(folder)
+    except DamagedError as damage:
+        raise UserError(
+            f"the best checkpoint {folder} is damaged ({damage}); copy it again, or delete {folder.parent} to train"
+            f" {task} anew"
+        ) from None
 
 
 def check_identity(

@@ -1,5 +1,6 @@
 """The training loop: step, log, evaluate, save, resume, stop; independent of what is trained."""
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -110,6 +111,8 @@ class _Run:
     saved: Path | None = None
     saved_step: int = 0
     evaluation: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    """Step and value of the evaluation with the lowest `settings.keep_best` so far."""
 
     def __post_init__(self):
         self.device = next(iter(optim.trained_parameters(self.task.model).values())).device
@@ -156,6 +159,7 @@ class _Run:
             self.saved = found.folder
             self.seconds_before = found.facts["seconds"]
             self.evaluation = found.facts["evaluation"]
+            self.best = found.facts.get("best", {})
             if "averages" in found.facts:  # absent in older checkpoints
                 self.averages.load(found.facts["averages"])
         self.journal.rewind(self.step)
@@ -215,7 +219,7 @@ class _Run:
                     self._evaluate()
                 elif self.step == settings.log_every:
                     self._first_sheet()
-                if saves:
+                if saves or (evaluates and self._is_best()):
                     self._save()
             if must_stop:
                 if not is_last or stop.received is not None:
@@ -224,6 +228,10 @@ class _Run:
                         f"stopped at step {self.step}{why}; saved {self.saved}; run the same command again to resume."
                     )
                 break
+
+    def _is_best(self) -> bool:
+        """Whether the evaluation of this very step is the best so far."""
+        return self.best.get("step") == self.step
 
     def leave(self) -> None:
         """Turns a shared model back into a plain one."""
@@ -280,6 +288,9 @@ class _Run:
             pictures = self.task.pictures() if hasattr(self.task, "pictures") else None
         trends = self.task.trends(self.evaluation, now) if hasattr(self.task, "trends") else {}
         self.evaluation = now | trends
+        value = now.get(self.settings.keep_best or "")
+        if value is not None and not value >= self.best.get("value", math.inf):
+            self.best = {"step": self.step, "value": value}
         if self.evaluation:
             line: dict[str, Any] = {"evaluation": self.evaluation}
             if hasattr(self.task, "alarms"):
@@ -304,6 +315,7 @@ class _Run:
             "optimizer": parallel.collected(optim.optimizer_tensors(self.task.model, self.optimizer)),
         }
         facts = {"seconds": self.seconds, "evaluation": self.evaluation, "averages": self.averages.state()}
+        facts |= {"best": self.best} if self.best else {}
 
         def save() -> Path:
             for tensors in parts.values():  # the loss would show it a step later, after good checkpoints are deleted
@@ -311,8 +323,11 @@ class _Run:
                 if fault is not None:
                     raise NotFiniteError(self.step, f"the weight {fault.tensor}", fault.value)
             how: dict[str, Any] = dict(identity=self.identity, facts=facts, keep=self.settings.keep_checkpoints)
-            saved = checkpoint.save(self.out, self.task.name, self.step, parts, **how)
-            if hasattr(self.task, "keep") and self.step < self.settings.num_steps:
+            saved = checkpoint.save(
+                self.out, self.task.name, self.step, parts, **how, spare=cast(int | None, self.best.get("step"))
+            )
+            is_wanted = self.settings.keep_best is None or self._is_best()
+            if hasattr(self.task, "keep") and self.step < self.settings.num_steps and is_wanted:
                 self.task.keep(parts["ema"], self.step)
             return saved
 

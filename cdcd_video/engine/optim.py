@@ -45,6 +45,8 @@ class TrainSettings:
     checkpoint_every_s: float | None = 300.0
     """Whichever of steps and seconds comes first; a checkpoint is always saved when training stops."""
     keep_checkpoints: int = 2
+    keep_best: str | None = None
+    """A score of the evaluation, such as `val_bound`: the checkpoint with its lowest value is kept as well."""
     num_threads: int | None = None
     max_minutes: float | None = None
     """Stop and save after this much wall-clock time in one start."""

@@ -27,6 +27,7 @@ def settings_for(train: TrainConfig, num_threads: int) -> TrainSettings:
         log_every=train.log_every,
         eval_every=train.evaluate_every,
         checkpoint_every=train.checkpoint_every,
+        keep_best="val_bound" if getattr(train, "keep", "last") == "best" else None,
         num_threads=num_threads or None,
     )
 

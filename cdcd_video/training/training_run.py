@@ -213,7 +213,7 @@ class TrainingRun:
 
     def _train_refine(self) -> None:
         at = self._encoded()
-        start = checkpoint.load_weights(self.out, "diffusion", "ema")
+        start = self._kept("diffusion", self.config.train.diffusion)
         denoiser = build_denoiser(self.config, at.space, at.text_width)
         self._fit_denoiser(RefineStage, denoiser, at, self.config.train.refine, start)
 
@@ -297,10 +297,19 @@ class TrainingRun:
             "watch": self.watch,
         }
         result = loop.train(stage, settings, self.out, shard=self.shard, **how)
-        stage.model.load_state_dict(checkpoint.load_weights(self.out, stage.name, "ema"))
+        stage.model.load_state_dict(self._kept(stage.name, train))
         stage.model.eval()
         if not result.is_finished:
             raise SystemExit(0)
+
+    def _kept(self, stage: str, train: TrainConfig) -> dict[str, torch.Tensor]:
+        """The averaged weights of a stage's last step, or of its best, as `keep` says."""
+        if getattr(train, "keep", "last") == "last":
+            return checkpoint.load_weights(self.out, stage, "ema")
+        found = checkpoint.best(self.out, stage)
+        if distributed.is_main():
+            say(stage, f"keeps the weights of step {found.step}, whose validation bound is the lowest.")
+        return found.tensors("ema")
 
     def _clip(self) -> FrozenClip:
         return trained_clip(self.config, self.out, self.device)
