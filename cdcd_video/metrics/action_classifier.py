@@ -26,7 +26,12 @@ WEIGHTS, CARD = "action_classifier.safetensors", "card.json"
 NUM_FRAMES, MOST_FRAMES = 16, 32
 """Frames of a video that the network is given, evenly spaced over so many at the beginning."""
 _MOST_BYTES = 16 * MIB
-_LAYERS = ((2, 16, (3, 5, 5), (1, 2, 2)), (16, 32, 3, 2), (32, 64, 3, 2), (64, 64, 3, 1))
+_LAYERS = (
+    (2, 16, (3, 5, 5), (1, 2, 2)),
+    (16, 32, (3, 3, 3), (2, 2, 2)),
+    (32, 64, (3, 3, 3), (2, 2, 2)),
+    (64, 64, (3, 3, 3), (1, 1, 1)),
+)
 """Channels before and after each convolution, its kernel and stride (time, height, width)."""
 WAY_OUT = "train it by `python -m cdcd_video.tools.train_action_classifier`"
 
@@ -42,9 +47,8 @@ class ActionClassifier(nn.Module):
         super().__init__()
         layers = []
         for before, after, kernel, stride in _LAYERS:
-            sides = (kernel,) * 3 if isinstance(kernel, int) else kernel
-            padding = tuple(side // 2 for side in sides)
-            convolution = nn.Conv3d(before, after, sides, stride, padding, bias=False)
+            padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+            convolution = nn.Conv3d(before, after, kernel, stride, padding, bias=False)
             layers.append(nn.Sequential(convolution, nn.BatchNorm3d(after), nn.ReLU()))
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(_LAYERS[-1][1], num_classes))
