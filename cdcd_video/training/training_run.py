@@ -234,9 +234,8 @@ class TrainingRun:
             task.model.load_state_dict(start)
         if at.clip is not None:
             assert isinstance(at.space, Codec)
-            pipe = ImageToVideo(
-                Model(config, at.clip, at.space, denoiser, digest="")
-            )  # it gets the weights as they are
+            # It gets the weights as they are.
+            pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))
             task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
         writes = stage is RefineStage or not checkpoint.home(self.out, "refine").exists()
         if writes:
