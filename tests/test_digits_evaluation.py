@@ -29,6 +29,7 @@ from cdcd_video.metrics.digits_dataset import DigitsDataset
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.references import SYSTEMS
 from cdcd_video.metrics.scores import METRICS, checked_metrics
+from cdcd_video.storage.network_folder import CARD
 from cdcd_video.tools.dev import digit_training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,7 +244,7 @@ def test_the_default_protocol_is_that_of_the_models_world(model: Path, tiny_mode
 
 
 def test_the_shipped_classifier_is_small_and_has_a_card():
-    card = json.loads((digits_classifier.FOLDER / digits_classifier.CARD).read_text())
+    card = json.loads((digits_classifier.FOLDER / CARD).read_text())
     assert card["accuracy"] >= 0.99 and card["n"] == 10_000 and "--seed 0" in card["command"]
     assert (digits_classifier.FOLDER / digits_classifier.WEIGHTS).stat().st_size < 500_000
     network, _ = digits_classifier.shipped()
@@ -257,7 +258,7 @@ def test_the_shipped_classifier_is_small_and_has_a_card():
 def test_the_card_has_the_accuracy_on_the_test_half(shared_dir: Path, tmp_path: Path):
     digits = read_mnist(mnist_folder(shared_dir, tmp_path))
     answers = digits_classifier.name_digits(digits.images[NUM_TRAINING:])
-    card = json.loads((digits_classifier.FOLDER / digits_classifier.CARD).read_text())
+    card = json.loads((digits_classifier.FOLDER / CARD).read_text())
     assert (answers == digits.labels[NUM_TRAINING:]).mean() == pytest.approx(card["accuracy"], abs=2e-4)
 
 
@@ -283,7 +284,7 @@ def test_training_learns_and_gives_the_same_bits(tmp_path: Path):
     path = digits_classifier.save(networks[0], {"seed": 0}, tmp_path)
     again, _ = digits_classifier.load(path.parent)
     assert torch.equal(torch.cat([values.flatten().double() for values in again.state_dict().values()]), states[0])
-    assert json.loads((tmp_path / digits_classifier.CARD).read_text()) == {"seed": 0}
+    assert json.loads((tmp_path / CARD).read_text()) == {"seed": 0}
 
 
 def test_augmented_pictures_are_changed_and_reproducible():

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from cdcd_video.config.schema import SpritesData
+from cdcd_video.config import SpritesData
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import VERBS, World, futures, held_out, sample_scene, sampled_futures
 from cdcd_video.data.sprites_motion import LEAST_FREE_SHARE, start_room

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdcd_video.config.schema import SpritesData
+from cdcd_video.config import SpritesData
 from cdcd_video.data import sprites
 from cdcd_video.data.pairs import sample_pairs
 from cdcd_video.data.shots import Shots

@@ -1,35 +1,25 @@
 """The settings of a run: names, units, ranges and how they are read. Nothing here imports torch."""
 
 from cdcd_video.config.baselines import AutoregressiveBaseline, GaussianBaseline
+from cdcd_video.config.data_section import DigitsData, FolderData, SpritesData
+from cdcd_video.config.loss_section import CdcdContrastConfig, ContrastConfig, LossConfig
 from cdcd_video.config.processes import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess
 from cdcd_video.config.registries import BASELINES, CONTRAST_TERMS, PROCESSES, BaselineSection, ProcessSection
 from cdcd_video.config.sampling_params import FrameRate, Order, SamplingParams
 from cdcd_video.config.schema import (
-    MAX_CLIPS,
-    MAX_LAYERS,
-    CdcdContrastConfig,
     ClipConfig,
     CodecConfig,
     Config,
-    ContrastConfig,
-    Count,
     DenoiserConfig,
-    DenoiserTrainConfig,
     DiffusionConfig,
-    DigitsData,
-    FitMode,
-    FolderData,
     FsqConfig,
-    LossConfig,
     PictureConfig,
     PretrainedClip,
-    SizePx,
-    SpritesData,
-    TrainConfig,
-    TrainStages,
     VqConfig,
 )
 from cdcd_video.config.section import Section
+from cdcd_video.config.train_section import DenoiserTrainConfig, TrainConfig, TrainStages
+from cdcd_video.config.value_types import MAX_CLIPS, MAX_LAYERS, Count, FitMode, SizePx
 
 __all__ = [
     "BASELINES",

@@ -6,7 +6,6 @@ not part of this project.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
 from cdcd_video.storage.memory import raise_if_out_of_memory
+from cdcd_video.storage.network_folder import CARD, write_network
 from cdcd_video.storage.small_file import MIB, read_small, read_small_json
 from cdcd_video.storage.tensor_file import check_numbers
 
-WEIGHTS, CARD = "action_classifier.safetensors", "card.json"
+WEIGHTS = "action_classifier.safetensors"
 NUM_FRAMES, MOST_FRAMES = 16, 32
 """Frames of a video that the network is given, evenly spaced over so many at the beginning."""
 _MOST_BYTES = 16 * MIB
@@ -153,19 +153,8 @@ def load(folder: Path) -> ActionReferee:
 
 
 def save(network: ActionClassifier, card: Mapping[str, Any], folder: Path) -> Path:
-    """Writes the weights, and the card beside them; returns the path of the weights.
-
-    Raises:
-      UserError: a weight is not finite; nothing is written.
-    """
-    from safetensors.torch import save as serialised
-
-    check_numbers(network.state_dict(), "the new classifier", "nothing was written; train it with another seed")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / WEIGHTS
-    path.write_bytes(serialised({name: values.contiguous() for name, values in network.state_dict().items()}))
-    (folder / CARD).write_text(json.dumps(dict(card), indent=1) + "\n", encoding="utf-8")
-    return path
+    """Writes the weights, and the card beside them; returns the path of the weights; see `write_network`."""
+    return write_network(network, card, folder / WEIGHTS)
 
 
 def summary(card: Mapping[str, Any]) -> list[str]:

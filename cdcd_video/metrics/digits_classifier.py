@@ -6,7 +6,6 @@ its accuracy on the test half.
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 
 from cdcd_video.errors import UserError
 from cdcd_video.storage.memory import raise_if_out_of_memory
+from cdcd_video.storage.network_folder import write_network
 from cdcd_video.storage.small_file import MIB, read_small
 from cdcd_video.storage.tensor_file import check_numbers
 
 FOLDER = Path(__file__).resolve().parents[1] / "models" / "digits_classifier"
-WEIGHTS, CARD = "classifier.safetensors", "card.json"
+WEIGHTS = "classifier.safetensors"
 _MOST_BYTES = 4 * MIB
 _LAYERS = ((1, 32, 5, 2), (32, 32, 3, 1), (32, 48, 3, 2), (48, 64, 3, 1))
 """Channels before and after each convolution, side of its kernel, and stride."""
@@ -94,16 +94,5 @@ def load(folder: Path) -> tuple[DigitClassifier, str]:
 
 
 def save(network: DigitClassifier, card: Mapping[str, Any], folder: Path) -> Path:
-    """Writes the weights, and the card beside them; returns the path of the weights.
-
-    Raises:
-      UserError: a weight is not finite; nothing is written.
-    """
-    from safetensors.torch import save as serialised
-
-    check_numbers(network.state_dict(), "the new classifier", "nothing was written; train it with another seed")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / WEIGHTS
-    path.write_bytes(serialised({name: values.contiguous() for name, values in network.state_dict().items()}))
-    (folder / CARD).write_text(json.dumps(dict(card), indent=2) + "\n", encoding="utf-8")
-    return path
+    """Writes the weights, and the card beside them; returns the path of the weights; see `write_network`."""
+    return write_network(network, card, folder / WEIGHTS)

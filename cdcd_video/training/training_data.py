@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import torch
 
-from cdcd_video.config import Config
+from cdcd_video.config import Config, SpritesData
 from cdcd_video.config.config_difference import describe_differences, unequal
+from cdcd_video.config.data_section import Data
 from cdcd_video.config.fingerprint import of_codes
-from cdcd_video.config.schema import Data, SpritesData
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.digits_clips import DigitsClips

@@ -1,0 +1,103 @@
+"""The section `data` of a config: where the clips come from."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from cdcd_video.config.processes import Share
+from cdcd_video.config.ranges import RANGES
+from cdcd_video.config.sampling_params import FrameRate
+from cdcd_video.config.section import Section
+from cdcd_video.config.value_types import MAX_CLIPS, Count, FitMode, SizePx
+
+
+class RenderedData(Section):
+    """A world that is rendered when needed; nothing but its settings names it."""
+
+    is_rendered: ClassVar[bool] = True
+    mode: ClassVar[FitMode] = "crop"
+    """How starting frames are made square."""
+
+
+class SpritesData(RenderedData):
+    """The built-in procedural world; nothing is read from disk."""
+
+    kind: Literal["sprites"] = "sprites"
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 6000
+    """Training clips, rendered when needed."""
+    num_val_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 256
+    """Validation clips: seen combinations, unseen scenes."""
+    num_frames: Annotated[int, Field(ge=2, le=RANGES["num_frames"].high)] = 16
+    """Frames per clip."""
+    size_px: SizePx = 64
+    fps: FrameRate = 8.0
+    max_objects: Annotated[int, Field(ge=1, le=2)] = 2
+    two_object_share: Share = 0.4
+    """Share of clips with two objects (where `max_objects` is 2)."""
+    motions: tuple[str, ...] | None = None
+    """Motion words to use; None for all."""
+    backgrounds: tuple[str, ...] | str | None = None
+    """Kinds of background to use; None for all. In the worlds v2 and open also a folder of pictures, used beside all kinds."""
+    world: Literal["v1", "v2", "open"] = "v1"
+    """v2: grounds from black to white, outlines, unsteady contours, shades of the colours. open: v2, and half of the captions
+    leave the direction out. v1: the first world, frozen."""
+    frame_times: Literal["even", "uneven"] = "even"
+    """Of the training clips. uneven: instants at random, close together and far apart, so that any frame rate is learned."""
+    scene_seed: int = 0
+    """Seed of the scenes; separate from the training seed, so that two runs can share the data."""
+
+
+class DigitsData(RenderedData):
+    """The captioned moving digits of Sync-DRAW and MAGE, rendered from MNIST's files."""
+
+    kind: Literal["digits"] = "digits"
+    path: str | None = None
+    """Folder with MNIST's four files; None for a few digits drawn by this project, of which no figures may be reported."""
+    protocol: Literal["sync-draw-single", "sync-draw-double", "mage-single", "mage-double", "mage-modified"] = (
+        "mage-modified"
+    )
+    """The published world: its digits, speeds, starts, sentences and held-out combinations."""
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 24_000
+    """Training clips, rendered when needed."""
+    num_val_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 256
+    """Validation clips: held-out combinations of digits and axes."""
+    size_px: Literal[64] = 64
+    fps: FrameRate = 8.0
+    """Frames per second; the protocols know frames only."""
+    scene_seed: int = 0
+    """Seed of the clips; separate from the training seed, so that two runs can share the data."""
+
+
+class FolderData(Section):
+    """Clips prepared by `python -m data_prep`."""
+
+    is_rendered: ClassVar[bool] = False
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    """The prepared folder."""
+    size_px: SizePx = 64
+    """Must agree with the prepared folder."""
+    mode: FitMode = "crop"
+    """Must agree with the prepared folder. Starting frames are treated in the same way."""
+    max_frames_per_clip: Count = 64
+    """Frames of each clip that are encoded, from its beginning."""
+
+
+class LatentsData(Section):
+    """Codes and caption states made by `python -m data_prep encode`; training needs neither pixels nor CLIP.
+
+    The stages on codes can be trained: eye, diffusion, refine.
+    """
+
+    is_rendered: ClassVar[bool] = False
+    kind: Literal["latents"] = "latents"
+    path: str
+    """The cache."""
+    size_px: SizePx = 64
+    """Side of the frames that were encoded."""
+    mode: FitMode = "crop"
+    """How the frames were made square; starting frames are treated in the same way."""
+
+
+Data = Annotated[SpritesData | DigitsData | FolderData | LatentsData, Field(discriminator="kind")]

@@ -1,0 +1,22 @@
+"""Types of values that several sections of a config use, with their ranges."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cdcd_video.config.ranges import MAX_SIZE_PX
+
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+MAX_CLIPS = 10_000_000
+"""As many as the largest datasets of videos have; the number of clips is limited, because they are enumerated."""
+MAX_LAYERS = 1_024
+"""Several times the depth of the deepest networks; building more would not end."""
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
+
+
+FitMode = Literal["crop", "letterbox"]
+"""How frames are made square: `crop` takes the centre, `letterbox` keeps the whole frame on black; see
+`data.images.fit`."""
