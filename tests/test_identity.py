@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdcd_video.config import Config, baselines, config_file, processes
-from cdcd_video.config import schema as dials
+from cdcd_video import config as dials
+from cdcd_video.config import Config, baselines, config_file, processes, train_section
 from cdcd_video.config.fingerprint import BEFORE, FIRST, identity_text, of_codes, saved_config, unnamed_in
 from cdcd_video.training.resolved import settled
 
@@ -129,6 +129,6 @@ def test_what_changes_no_number_is_not_in_the_identity():
 
 def test_no_first_field_is_gone():
     """A dial that is removed or renamed makes old checkpoints unreadable: raise `engine.checkpoint.FORMAT` then."""
-    sections = {**vars(baselines), **vars(processes), **vars(dials)}
+    sections = {**vars(baselines), **vars(processes), **vars(train_section), **vars(dials)}
     for name, first in FIRST.items():
         assert set(first.split()) <= set(sections[name].model_fields), name
