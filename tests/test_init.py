@@ -65,6 +65,16 @@ def test_a_resumed_run_does_not_begin_again(tiny_model: Path, tmp_path: Path, ca
     assert all(torch.equal(again[name], value) for name, value in wanted.items())
 
 
+def test_a_run_that_was_killed_while_it_first_saved_begins_with_the_model_again(
+    tiny_model: Path, tmp_path: Path, capsys
+):
+    """Its folder of checkpoints is there, and no checkpoint in it."""
+    changes = (f"init={tiny_model}", *one_step("clip"))
+    (checkpoint.home(tmp_path / "run", "clip") / f"{checkpoint._WRITING}step-00000001").mkdir(parents=True)
+    run_of(tmp_path / "run", *changes).train(["clip"])
+    assert "init: the CLIP begins with all" in capsys.readouterr().err
+
+
 def test_what_does_not_fit_begins_anew_and_is_named(tiny_model: Path):
     config = config_file.load(tiny_model / "config.yaml", Config, ["codec.pixel_width=16", "codec.decoder_layers=3"])
     clip = built_in.build_clip(config.clip, config.data.size_px, config.clip.vocabulary, config.clip.vocabulary - 1)

@@ -181,7 +181,8 @@ def _sampled(
 
 def _scores(videos: Sequence[Sampled], referee: ActionReferee, seed: int) -> Iterator[dict[str, Any]]:
     """Shares by set, system and metric with their intervals, and the differences of `other` to both controls."""
-    names = {id(one.frames): referee.named(referee.probabilities([one.frames])[0], one.label.set)[0] for one in videos}
+    each = {id(one.frames): one for one in videos}  # a video is measured by several labels, and named once
+    names = {key: referee.named(referee.probabilities([one.frames])[0], one.label.set)[0] for key, one in each.items()}
     right: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for one in videos:
         found = {"action": float(names[id(one.frames)] == one.label.action)}

@@ -1,8 +1,7 @@
 """Training: builds data, networks and stages from a config, and trains the stages one after the other in a run folder."""
 
-import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,6 @@ from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.engine.train_step import Task
 from cdcd_video.errors import UserError, say
 from cdcd_video.model import (
-    FORMAT,
     Model,
     build_codec,
     build_critic,
@@ -24,7 +22,6 @@ from cdcd_video.model import (
     build_process,
     build_step_encoder,
     folder_of,
-    save_module,
 )
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.clip import built_in as builtin_clip
@@ -37,6 +34,7 @@ from cdcd_video.training.contact_sheets import decoded_rows, sampled_rows
 from cdcd_video.training.initial_weights import PARTS, begin_with, saved_tokenizer
 from cdcd_video.training.latent_encoder import FrameEncoder, codes_digest
 from cdcd_video.training.model_card import write_card
+from cdcd_video.training.model_writer import with_weights, write_part
 from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 from cdcd_video.training.preflight import check_training
 from cdcd_video.training.run_folder import claimed, earlier_num_steps, repeated_too_often
@@ -239,8 +237,12 @@ class TrainingRun:
             task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
         writes = stage is RefineStage or not checkpoint.home(self.out, "refine").exists()
         if writes:
-            task.keep = lambda tensors, step: self._keep(
-                tensors, denoiser, f"{task.name}: {step} of {train.num_steps} steps", at
+            # Written after every checkpoint, so that the run can be sampled from before it has ended.
+            task.keep = lambda tensors, step: self._write(
+                with_weights(denoiser, tensors),
+                "denoiser",
+                at.clip_sha256,
+                unfinished=f"{task.name}: {step} of {train.num_steps} steps",
             )
         self._fit(
             task,
@@ -271,7 +273,7 @@ class TrainingRun:
         with torch.random.fork_rng():
             torch.manual_seed(runtime.seed_for(self.config.seed, stage, "weights"))
             network = build()
-        if self.config.init and stage in PARTS and not checkpoint.home(self.out, stage).exists():
+        if self.config.init and stage in PARTS and checkpoint.newest(self.out, stage) is None:
             assert isinstance(network, nn.Module)
             sentence = begin_with(self.config.init, stage, network)
             if distributed.is_main():
@@ -333,18 +335,5 @@ class TrainingRun:
         """Writes one network into the model folder, with the config and the facts beside it."""
         distributed.by_main(lambda: self._write(module, name, clip_sha256))
 
-    def _keep(self, tensors: Mapping[str, torch.Tensor], denoiser: nn.Module, state: str, at: Latents) -> None:
-        """Writes the denoiser as it is, so that it can be sampled from before the stage has ended."""
-        own = denoiser.state_dict()
-        weights = {name: tensors.get(name, tensors.get(f"denoiser.{name}")) for name in own}
-        unfinished = copy.deepcopy(denoiser)
-        unfinished.load_state_dict(weights)
-        self._write(unfinished, "denoiser", at.clip_sha256, unfinished=state)
-
     def _write(self, module: nn.Module, name: str, clip_sha256: str, **further: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_module(module, self.folder / f"{name}.safetensors")
-        runtime.replace_file(self.folder / "config.yaml", config_file.dump(self.config))
-        facts = {"format": FORMAT, "name": self.config.name, "clip_sha256": clip_sha256, **runtime.git_state()}
-        facts |= self.stand_in | further
-        runtime.replace_file(self.folder / "model.json", json.dumps(facts, indent=1) + "\n")
+        write_part(module, name, self.folder, self.config, {"clip_sha256": clip_sha256, **self.stand_in, **further})
