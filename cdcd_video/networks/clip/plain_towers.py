@@ -97,7 +97,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with x sigmoid(1.702 x) between them (Hendrycks & Gimpel 2016, eq. 3)."""
+    """Two layers with x sigmoid(1.702 x) between them (Hendrycks & Gimpel 2016, the approximation)."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()

@@ -87,7 +87,7 @@ def gathered(num_bytes: float, size: int) -> float:
 def share_of(work: Work, speeds: Speeds, size: int, shard: str) -> Share:
     """One of `size` processes that share a batch.
 
-    All exchanges are counted as rings, which send the least there is (Patarasu & Yuan 2009): gathering n bytes sends
+    All exchanges are counted as rings, which send the least there is (Patarasuk & Yuan 2009): gathering n bytes sends
     n (W - 1) / W from each process, reducing them to parts as much, and adding them up for all (all-reduce) twice that.
 
     Args:
