@@ -11,7 +11,7 @@ from cdcd_video.metrics.scores import METRICS, checked_metrics
 
 SAMPLING = (
     *("num_steps", "guidance", "temperature", "top_p", "top_k"),
-    *("lookback_s", "longest_gap_s", "decoded", "unchanged"),
+    *("lookback_s", "longest_gap_s", "decoded", "unchanged", "solver"),
 )
 PROTOCOLS = Path(__file__).resolve().parent / "configs" / "eval"
 

@@ -75,7 +75,11 @@ def test_both_names_at_once_are_refused(write, text: str, overrides: list[str], 
         ("", ["rivl.kind=gaussian"], "did you mean `baseline`?"),
         ("", ["baseline.knd=gaussian"], "`baseline.kind` is missing"),
         ("rival: {kind: gausian}\n", [], "config.yaml, where it is called `rival`.)"),
-        ("rival: {kind: gausian}\n", [], '`baseline.kind` is "gausian", but must be autoregressive or gaussian'),
+        (
+            "rival: {kind: gausian}\n",
+            [],
+            '`baseline.kind` is "gausian", but must be autoregressive, categorical_flow or gaussian',
+        ),
         ("", ["rival.kind=gausian"], "(From --set, where it is called `rival`.)"),
     ],
 )

@@ -13,18 +13,25 @@ import numpy as np
 import pytest
 import shapes
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 
 import evaluate
 from cdcd_video import ImageToVideo
-from cdcd_video.baselines.autoregressive import CausalTransformer
 from cdcd_video.baselines.build import build_baseline, num_parameters
-from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser, euler_sampler, noised
+from cdcd_video.baselines.flow_matching import LEAST_T, FlowDenoiser
+from cdcd_video.baselines.straight_path import (
+    STEPS,
+    integrate,
+    logit_normal_quantiles,
+    noised,
+    training_times,
+)
 from cdcd_video.config import (
     BASELINES,
     Config,
     DenoiserConfig,
     DiffusionConfig,
+    GaussianBaseline,
     LossConfig,
     SamplingParams,
     config_file,
@@ -32,6 +39,7 @@ from cdcd_video.config import (
 from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.diffusion.categorical import truncate_logits
+from cdcd_video.diffusion.sampler import even_times
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.networks.clip import FrozenClip
@@ -43,19 +51,20 @@ from cdcd_video.training.training_run import TrainingRun
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs" / "tiny.yaml"
-KINDS = ("gaussian", "autoregressive")
+KINDS = ("gaussian", "categorical_flow", "autoregressive")
 LEVELS, PATCHES, GROUPS = (3, 2), 4, 2
 NUM_CODES, TOKENS = 6, PATCHES * GROUPS
 
 
-def baseline(kind: str, *, levels=LEVELS, patches=PATCHES, groups=GROUPS, std: float | None = 0.15, rotary=False):
+def baseline(
+    kind: str, *, levels=LEVELS, patches=PATCHES, groups=GROUPS, std: float | None = 0.15, rotary=False, **settings
+):
     """A small baseline in float32; its weights are drawn anew, for fresh heads are zero and say nothing."""
     torch.manual_seed(0)
     table = FiniteScalarQuantizer(levels).table
     shape = dict(levels=levels, table=table, num_patches=patches, groups=groups, text_width=8, mlp_width=48)
-    model = {"gaussian": FlowDenoiser, "autoregressive": CausalTransformer}[kind](
-        DenoiserConfig(width=32, num_layers=2, num_heads=2, rotary=rotary), **shape
-    )
+    cfg = DenoiserConfig(width=32, num_layers=2, num_heads=2, rotary=rotary)
+    model = BASELINES[kind](**settings).build(cfg, **shape)
     for parameter in model.parameters() if std else ():
         torch.nn.init.normal_(parameter, std=std)
     return model.eval()
@@ -276,7 +285,7 @@ def test_the_euler_sampler_is_that_of_a_standard_scheduler():
         return torch.tanh(x_t @ weight + t[:, None, None])
 
     for num_steps in (1, 2, 7, 50):
-        ours = euler_sampler(denoise, noise, num_steps)
+        ours = integrate(denoise, noise, even_times(num_steps), "euler")
         scheduler = FlowMatchEulerDiscreteScheduler()
         scheduler.set_timesteps(sigmas=[1 - i / num_steps for i in range(num_steps)])
         x = noise
@@ -286,8 +295,78 @@ def test_the_euler_sampler_is_that_of_a_standard_scheduler():
         torch.testing.assert_close(ours, x, atol=2e-5, rtol=2e-5)
 
 
+def test_heuns_method_is_that_of_a_standard_scheduler():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 4, 6, generator=generator)
+    weight = torch.randn(6, 6, generator=generator)
+    passes = []
+
+    def denoise(x_t, t):
+        passes.append(float(t[0]))
+        return torch.tanh(x_t @ weight + t[:, None, None])
+
+    for num_steps in (1, 2, 7, 50):
+        passes.clear()
+        ours = integrate(denoise, noise, even_times(num_steps), "heun")
+        assert len(passes) == 2 * num_steps - 1
+        scheduler = FlowMatchHeunDiscreteScheduler()
+        scheduler.sigma_min = 1 / num_steps  # their times end there, and ours are even
+        scheduler.set_timesteps(num_steps)
+        x = noise
+        for time in scheduler.timesteps:
+            sigma = time / 1000
+            x = scheduler.step((x - denoise(x, sigma.expand(2))) / sigma, time, x).prev_sample
+        torch.testing.assert_close(ours, x, atol=2e-5, rtol=2e-5)
+
+
+def test_logit_normal_times_have_their_density():
+    """Against the density of Esser et al. 2024, sec. 3.1, integrated; all times but the last are within a thousandth."""
+    for mean, deviation in ((0.0, 1.0), (0.5, 0.6), (-1.0, 1.4)):
+        t = torch.linspace(0, 1, 200_001, dtype=torch.float64)[1:-1]
+        density = (-((torch.logit(t) - mean) ** 2) / (2 * deviation**2)).exp() / (t * (1 - t))
+        density /= deviation * (2 * torch.pi) ** 0.5
+        below = density.cumsum(0) / 200_000
+        assert abs(float(below[-1]) - 1) < 1e-4
+        times = logit_normal_quantiles(mean, deviation)
+        assert len(times) == 1000 and times[-1] == 1 and (times.diff() > 0).all() and times[0] > 0
+        levels = below[torch.searchsorted(t, times[:-1])]
+        torch.testing.assert_close(levels, (torch.arange(1, 1000).double() - 0.5) / 1000, atol=2e-4, rtol=0)
+
+
+def test_times_of_training_keep_their_share_of_pure_noise():
+    uneven = GaussianBaseline(times="logit_normal", times_mean=0.5, times_deviation=0.8)
+    even, found = (
+        training_times(20_000, 0.3, settings, RowGenerator(torch.Generator().manual_seed(0)))
+        for settings in (GaussianBaseline(), uneven)
+    )
+    full = 0.3 + 0.7 / 1000
+    for t in (even, found):
+        assert t.dtype == torch.float32 and t.min() > 0 and t.max() == 1
+        assert abs(float((t == 1).float().mean()) - full) < 1e-3
+    torch.testing.assert_close(even[even < 1].mean(), torch.tensor(0.5), atol=2e-3, rtol=0)
+    logits = torch.logit(found[found < 1])
+    assert abs(float(logits.mean()) - 0.5) < 0.01 and abs(float(logits.std()) - 0.8) < 0.01
+
+
+def test_frames_are_put_back_on_the_grid_where_that_is_wanted():
+    off, on = (baseline("gaussian", quantized=quantized) for quantized in (False, True))
+    known, params = condition(off), SamplingParams(temperature=1.0, num_steps=3)
+    off_grid, on_grid = (model.next_frame(known, params, streams(1, 2, 3)) for model in (off, on))
+    assert (off_grid - off.values_of(off.nearest(off_grid))).abs().max() > 1e-2
+    assert torch.equal(on_grid, on.values_of(on.nearest(off_grid)))
+    # Trained in the same way: its sources are on the grid, those of other examples and its own samples too.
+    seen, batch = [], pairs(batch=30)
+    on.register_forward_hook(lambda module, given, output: seen.append(given[-1]))
+    rows = RowGenerator(torch.Generator().manual_seed(0))
+    on.learn(batch, DiffusionConfig(source_jitter=0.5), LossConfig(), rows, own_share=0.5)
+    source = seen[-1].source
+    assert torch.equal(source, on.values_of(on.nearest(source)))
+    assert (source != on.begin(batch.source)).any()
+
+
 def test_the_oracle_of_a_gaussian_world_brings_back_its_mean_and_deviation():
-    """For x_0 of N(m, s^2) the field is known, and its flow carries eps to m + s eps exactly; Euler's error is of order 1/S."""
+    """For x_0 of N(m, s^2) the field is known, and its flow carries eps to m + s eps exactly; Euler's error is of order 1/S,
+    Heun's of order 1/S^2."""
     mean = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
     deviation = torch.tensor([0.2, 1.0, 1.7], dtype=torch.float64)
 
@@ -298,12 +377,21 @@ def test_the_oracle_of_a_gaussian_world_brings_back_its_mean_and_deviation():
 
     noise = torch.randn(2000, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = mean + deviation * noise
-    errors = [float((euler_sampler(oracle, noise, num) - exact).abs().mean()) for num in (50, 100, 200)]
-    assert errors[2] < 0.02
-    assert 1.7 < errors[0] / errors[1] < 2.3 and 1.7 < errors[1] / errors[2] < 2.3
-    drawn = euler_sampler(oracle, noise, 200).flatten(0, 1)
-    assert (drawn.mean(0) - mean).abs().max() < 0.08 and (drawn.std(0) / deviation - 1).abs().max() < 0.05
-    torch.testing.assert_close(euler_sampler(oracle, noise, 1), mean.expand(2000, 2, 3))  # one step is the mean
+
+    def solved(num_steps: int, solver: str) -> torch.Tensor:
+        return integrate(oracle, noise, even_times(num_steps), solver)
+
+    def errors(solver: str) -> list[float]:
+        return [float((solved(num, solver) - exact).abs().mean()) for num in (50, 100, 200)]
+
+    first, second = errors("euler"), errors("heun")
+    assert first[2] < 0.02 and second[2] < 0.0005
+    for found, order in ((first, 1), (second, 2)):
+        assert all(abs(np.log2(a / b) - order) < 0.25 for a, b in itertools.pairwise(found)), f"order {order}: {found}"
+    for solver in STEPS:
+        sampled = solved(200, solver).flatten(0, 1)
+        assert (sampled.mean(0) - mean).abs().max() < 0.08 and (sampled.std(0) / deviation - 1).abs().max() < 0.05
+        torch.testing.assert_close(solved(1, solver), mean.expand(2000, 2, 3))  # one step is the mean
 
 
 def test_the_loss_of_the_flow_is_the_velocitys_error():
@@ -566,7 +654,7 @@ def unchecked():
 def test_it_samples_by_the_same_interface(baselines: dict[str, Path], kind: str):
     pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     starts = np.stack([render(sample_scene(0, number, "val"), np.zeros(1), 32)[0] for number in range(2)])
-    params = pipe.defaults(num_frames=5, temperature=1.0, guidance=1.5, num_steps=2)
+    params = pipe.defaults(num_frames=5, temperature=1.0, guidance=10.0, num_steps=2)
     one, again = (
         pipe.sample(starts, [CAPTION, [(0, CAPTION), (2, "the red circle moves left")]], params, [1, 2]) for _ in "ab"
     )
@@ -587,7 +675,10 @@ def test_it_samples_by_the_same_interface(baselines: dict[str, Path], kind: str)
     assert video.frames.shape == (2, 32, 32, 3) and np.array_equal(video.frames[0], starts[0])
 
 
-@pytest.mark.parametrize("kind, idle", [("gaussian", {"top_p": 0.5}), ("autoregressive", {"num_steps": 7})])
+@pytest.mark.parametrize(
+    "kind, idle",
+    [("gaussian", {"top_p": 0.5}), ("autoregressive", {"num_steps": 7}), ("autoregressive", {"solver": "heun"})],
+)
 def test_settings_that_a_baseline_does_not_use(baselines: dict[str, Path], kind: str, idle: dict):
     pipe = ImageToVideo.from_pretrained(baselines[kind], device="cpu")
     assert pipe.warnings(CAPTION, pipe.defaults()) == []
@@ -619,7 +710,7 @@ def test_it_is_measured_by_the_same_command(baselines: dict[str, Path], tmp_path
         ("loss.cdcd.inter=5e-6", "has no contrast"),
         ("sample.contrast=1", "has no contrast"),
         ("sample.order=confidence", "no order of codes"),
-        ("baseline.kind=diffusion", "must be autoregressive or gaussian"),
+        ("baseline.kind=diffusion", "must be autoregressive, categorical_flow or gaussian"),
     ],
 )
 def test_configs_that_ask_a_baseline_for_what_it_has_not(change: str, words: str):

@@ -406,9 +406,9 @@ def test_clips_can_be_studied_as_far_as_their_truth_goes(pipe: ImageToVideo):
 
 
 @pytest.mark.sweep(most=1)
-@pytest.mark.parametrize("kind", ["gaussian", "autoregressive"])
+@pytest.mark.parametrize("kind", ["gaussian", "categorical_flow", "autoregressive"])
 def test_baselines_are_looked_at_in_the_same_spaces(tiny_model: Path, tmp_path: Path, kind: str):
-    """One walks over the codes too, the other in the code vectors, off the grid of the codes."""
+    """`gaussian` samples code values, off the grid of the codes; the others sample codes."""
     folder = tmp_path / "baseline"
     shutil.copytree(tiny_model, folder)
     no_contrast = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]

@@ -229,7 +229,7 @@ def test_a_card_names_stages_that_differ(tmp_path: Path, monkeypatch):
 # ----------------------------------------------------------------------------------------------------------- sampling
 
 
-@pytest.mark.parametrize("kind", [None, "gaussian", "autoregressive"])
+@pytest.mark.parametrize("kind", [None, "gaussian", "categorical_flow", "autoregressive"])
 def test_a_video_in_bf16_is_that_of_fp32_but_for_rounding(kind: str | None, tmp_path: Path):
     without = ["loss.contrast.frame_frame=0", "loss.contrast.frame_text=0"]
     folder = write_model(tmp_path, *([f"baseline.kind={kind}", *without] if kind else []))

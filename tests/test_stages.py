@@ -128,21 +128,21 @@ def test_refining_trains_every_weight_in_16_bits(stage):
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
 
 
-@pytest.mark.parametrize("baseline", [None, {"kind": "gaussian"}])
-def test_refining_goes_through_as_many_generations_as_the_config_says(baseline):
-    """From step to step; a baseline, which samples one frame, gets one gap."""
+@pytest.mark.parametrize("kind", [None, "gaussian", "categorical_flow", "autoregressive"])
+def test_refining_goes_through_as_many_generations_as_the_config_says(kind):
+    """From step to step; the causal transformer, which samples one frame, gets one gap."""
     config = Config(
         name="test",
         data=SpritesData(),
         train={"refine": {"generations": 3, "batch_size": 200}},
-        baseline=baseline,
+        baseline=kind and {"kind": kind},
     )
     stage = RefineStage.__new__(RefineStage)
     stage.config, stage.cache, stage.device, stage.batch_size = config, FakeCache(), torch.device("cpu"), 200
     batches = [stage.batch(step) for step in range(4)]
-    assert [batch.generations for batch in batches] == ([1, 2, 3, 1] if baseline is None else [1] * 4)
+    assert [batch.generations for batch in batches] == ([1] * 4 if kind == "autoregressive" else [1, 2, 3, 1])
     longest = [float(batch.before_gap_s.max()) for batch in batches]
-    assert longest[0] == longest[3] == 0.5 and (baseline is not None or longest[:3] == [0.5, 1.0, 1.5])
+    assert longest[0] == longest[3] == 0.5 and (kind == "autoregressive" or longest[:3] == [0.5, 1.0, 1.5])
     for batch in batches:
         assert (batch.before_gap_s <= 0.5 * batch.generations + 1e-6).all()
 

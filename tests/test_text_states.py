@@ -48,11 +48,12 @@ def answers(kind: str, said: TextStates, *, normalised_text: bool) -> Tensor:
     for parameter in network.parameters():  # fresh heads are zero
         nn.init.normal_(parameter, std=0.2)
     known = condition(said, is_in_values=kind == "gaussian")
-    given = {"denoiser": (known.source, torch.ones(3)), "gaussian": (known.source, torch.ones(3))}
+    values, end = condition(said, is_in_values=True).source, torch.ones(3)
+    given = {"denoiser": (known.source, end), "gaussian": (values, end), "categorical_flow": (values, end)}
     return network(*given.get(kind, (known.source,)), known)
 
 
-NETWORKS = ["denoiser", "gaussian", "autoregressive", "eye"]
+NETWORKS = ["denoiser", "gaussian", "categorical_flow", "autoregressive", "eye"]
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

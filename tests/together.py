@@ -256,6 +256,7 @@ TASKS: dict[str, Callable[[], OnCodes | OnFrames | Towers]] = {
     "cdcd": lambda: denoising("cdcd", CDCD, processes.replace(NUM_CODES, 0.2)),
     "refine": lambda: denoising("refine", both(), processes.mask(NUM_CODES), own_share=0.6),
     "gaussian": lambda: baseline("gaussian"),
+    "categorical_flow": lambda: baseline("categorical_flow"),
     "autoregressive": lambda: baseline("autoregressive"),
     "eye": stepping,
     "codec": lambda: OnFrames("codec"),

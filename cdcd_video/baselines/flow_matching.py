@@ -3,7 +3,7 @@
 The path from data to noise is straight, x_t = (1 - t) x_0 + t eps with t from 0 (data) to 1 (noise), and the network learns
 its velocity v = eps - x_0. It predicts x_0, and v = (x_t - x_0) / t follows: what does not move can then be copied from the
 source, as the denoiser's logits copy its digits, and the last step ends on a prediction of the frame itself. The loss is
-the squared error of the velocity. Sampling is Euler's method on evenly spaced times.
+the squared error of the velocity. Sampling is Euler's or Heun's method on evenly spaced times.
 
 In common with the discrete diffusion:
 
@@ -11,27 +11,29 @@ In common with the discrete diffusion:
 |---|---|
 | input: each code's table entry and a free embedding | the same table entries; each channel normalised |
 | logits copy the digits of source and first frame; at first the source's | gates copy values; likewise |
-| t from the chain's steps, `full_share` of the batch at t = 1 | t from a thousand steps, the same share |
+| t from the chain's steps, `full_share` of the batch at t = 1 | t from a thousand steps or logit-normal, the same share |
 | weights of codes that change, and of clips in which nothing does (L_aux) | the same weights, on the values of those codes |
-| `source_jitter`: a share of the source's codes is another example's | the same, and as much noise |
+| `source_jitter`: a share of the source's codes is another example's | the same, and as much noise where frames leave the grid |
+| frames are codes | values, or with `quantized` those of the nearest codes |
 | `first_dropout`, `caption_dropout`, classifier-free guidance | the same; guidance on x_0, hence on the velocity |
 | `temperature` divides the logits | standard deviation of the noise at t = 1 |
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
+from cdcd_video.baselines.code_values import CodeValues
+from cdcd_video.baselines.straight_path import Expected, integrate, noised, training_times
+from cdcd_video.config import DenoiserConfig, DiffusionConfig, GaussianBaseline, LossConfig, SamplingParams
 from cdcd_video.diffusion.sampler import even_times
-from cdcd_video.diffusion.schedule import sample_times
 from cdcd_video.networks.conditional_transformer import CachedCondition, ConditionalTransformer
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
 from cdcd_video.networks.step_inputs import (
-    condition_before,
+    conditions_before,
     gets_own_source,
     masked_mean,
     noisy_source,
@@ -40,29 +42,25 @@ from cdcd_video.networks.step_inputs import (
 )
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
-NUM_TIMES = 1000
-"""t is one of 1/1000, ..., 1 in training."""
 LEAST_T = 0.05
 """Errors of x_0 are divided by t in the loss, but by no less than this, which bounds the weight near the data."""
 
 
-class FlowDenoiser(ConditionalTransformer):
+class FlowDenoiser(CodeValues, ConditionalTransformer):
     """E[x_0 | x_t, t, source, first frame, caption, dt] in code values: the denoiser's blocks between linear maps.
 
     Args:
+      settings: times of training, and whether frames are put back on the grid of code values.
       table: (K, d) where each code lies.
       num_patches, groups: patches per frame, and codes per patch: V = groups x d values each.
       text_width: width of the caption's token states.
       mlp_width: of the blocks.
     """
 
-    table: Tensor
-    middle: Tensor
-    spread: Tensor
-
     def __init__(
         self,
         cfg: DenoiserConfig,
+        settings: GaussianBaseline = GaussianBaseline(),  # noqa: B008 - frozen
         *,
         levels: tuple[int, ...],
         table: Float[Tensor, "K d"],
@@ -72,11 +70,8 @@ class FlowDenoiser(ConditionalTransformer):
         mlp_width: int,
     ):
         super().__init__()
-        width, self.groups = cfg.width, groups
-        table = table.detach().float()
-        self.register_buffer("table", table.clone(), persistent=False)
-        self.register_buffer("middle", table.mean(0).repeat(groups))
-        self.register_buffer("spread", table.std(0, correction=0).repeat(groups))
+        width, self.groups, self.settings = cfg.width, groups, settings
+        self._add_table(table, groups)
         num_values = groups * table.shape[1]
 
         self.values_in = nn.Linear(3 * num_values, width)
@@ -115,29 +110,16 @@ class FlowDenoiser(ConditionalTransformer):
     def _no_first(self, like: Tensor) -> Tensor:
         return self.no_first
 
-    def _normal(self, values: Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
-        return (values - self.middle) / self.spread
-
     # ------------------------------------------------------------------------------------------------ codes and values
-
-    def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
-        """Fixes the scale of each channel: mean 0 and deviation 1 over these frames, like the noise.
-
-        The deviation is at least a tenth of that of the table, so that nothing is divided by zero.
-        """
-        values = self.begin(codes.to(self.table.device)).flatten(0, 1)
-        least = self.table.std(0, correction=0).repeat(self.groups) / 10
-        self.middle.copy_(values.mean(0))
-        self.spread.copy_(torch.maximum(values.std(0, correction=0), least))
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
         """Codes -> code values, patch by patch."""
-        return self.table[codes].unflatten(1, (-1, self.groups)).flatten(2)
+        return self.values_of(codes)
 
-    def nearest(self, values: Float[Tensor, "B P V"]) -> Int[Tensor, "B N"]:
-        """The nearest codes; for metrics and weights only, never while sampling."""
-        apart = torch.cdist(values.float().unflatten(-1, (self.groups, -1)).flatten(1, 2), self.table[None])
-        return apart.argmin(-1)
+    def _frame(self, normal: Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
+        """Normalised values of a sampled frame -> its code values; with `quantized`, those of the nearest codes."""
+        values = self._values(normal)
+        return self.values_of(self.nearest(values)) if self.settings.quantized else values
 
     # -------------------------------------------------------------------------------------------- training and sampling
 
@@ -165,8 +147,7 @@ class FlowDenoiser(ConditionalTransformer):
         text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
         condition = Condition(noisy, first, batch.has_first, batch.gap_s, batch.age_s, text)
 
-        num = rows.reduce.num_all(len(target))
-        t = rows.reduce.own(sample_times(num, NUM_TIMES, rows.generator, cfg.full_share).index) / NUM_TIMES
+        t = training_times(len(target), cfg.full_share, self.settings, rows)
         x_0 = self._normal(target)
         noise = rows.randn(*x_0.shape)
         x_0_hat = self(noised(x_0, noise, t), t, condition)
@@ -175,7 +156,7 @@ class FlowDenoiser(ConditionalTransformer):
         weight = token_weights(batch, loss)
         total = (weight * velocity).sum() / weight_sum(weight, rows.reduce)
         changed = batch.target != batch.source
-        predicted = self.nearest((x_0_hat * self.spread + self.middle).detach())
+        predicted = self.nearest(self._values(x_0_hat).detach())
         parts = dict(
             velocity_squared=velocity.mean(),
             x0_squared_changed=masked_mean(squared, changed, rows.reduce),
@@ -188,14 +169,14 @@ class FlowDenoiser(ConditionalTransformer):
     def next_frame(
         self, condition: Condition, params: SamplingParams, streams: Sequence[torch.Generator]
     ) -> Float[Tensor, "B P V"]:
-        """The next frame's code values: from noise of the deviation `temperature` to data in `num_steps` Euler steps."""
+        """The next frame's code values: from noise of the deviation `temperature` to data in `num_steps` steps of `solver`."""
         source = condition.source
         rows = [torch.randn(source.shape[1:], generator=stream, device=source.device) for stream in streams]
         noise = params.temperature * torch.stack(rows)
-        x_0 = euler_sampler(self._guided(condition, params.guidance), noise, params.num_steps)
-        return x_0 * self.spread + self.middle
+        denoise = self._guided(condition, params.guidance)
+        return self._frame(integrate(denoise, noise, even_times(params.num_steps), params.solver))
 
-    def _guided(self, condition: Condition, scale: float) -> Callable[[Tensor, Tensor], Tensor]:
+    def _guided(self, condition: Condition, scale: float) -> Expected:
         """The network with guidance in one batch; what does not change between steps is computed here, once."""
         if scale == 1:
             prepared = self.prepare(condition)
@@ -209,10 +190,12 @@ class FlowDenoiser(ConditionalTransformer):
         return denoise
 
     def _noisy_source(self, source: Float[Tensor, "B P V"], most: float, rows: RowGenerator) -> Float[Tensor, "B P V"]:
-        """The source as in a roll-out: some codes are another example's, and all values are a little off the grid."""
+        """The source as in a roll-out: some codes are another example's, and all values a little off the grid if frames are."""
         values = source.unflatten(-1, (self.groups, -1)).flatten(1, 2)
         noise, uniforms = rows.rand(len(source), 1), rows.rand(*values.shape[:2])
         wrong = noisy_source(values, most, noise, uniforms, rows.reduce).view_as(source)
+        if self.settings.quantized:
+            return wrong
         deviation = most * rows.rand(len(source), 1, 1)
         return wrong + deviation * rows.randn(*source.shape) * self.spread
 
@@ -225,34 +208,14 @@ class FlowDenoiser(ConditionalTransformer):
         temperature: float,
         rows: RowGenerator,
     ) -> Float[Tensor, "B P V"]:
-        """Replaces a share of the source frames by the model's own samples, in one step from the frame before."""
-        before = replace(condition_before(batch), source=self.begin(batch.before), first=self.begin(batch.first))
-        noise = temperature * rows.randn(*source.shape)
-        predicted = self(noise, torch.ones(len(source), device=source.device), before) * self.spread + self.middle
+        """Replaces a share of the source frames by the model's own samples, each in one step from the frame before.
+
+        As `objective.with_own_source`, also over `batch.generations`.
+        """
+        predicted, first = self.begin(batch.before), self.begin(batch.first)
+        end = torch.ones(len(source), device=source.device)
+        for condition in conditions_before(batch, batch.generations):
+            noise = temperature * rows.randn(*source.shape)
+            predicted = self._frame(self(noise, end, replace(condition, source=predicted, first=first)))
         is_own = gets_own_source(batch, share, rows.rand(len(source)))
         return torch.where(is_own[:, None, None], predicted, source)
-
-
-def noised(x_0: Float[Tensor, "B P V"], noise: Float[Tensor, "B P V"], t: Float[Tensor, "B"]) -> Float[Tensor, "B P V"]:
-    """The straight path from data to noise: (1 - t) x_0 + t eps (Lipman et al. 2023, optimal transport, sigma_min = 0)."""
-    return torch.lerp(x_0, noise, t[:, None, None])
-
-
-@torch.no_grad()
-def euler_sampler(
-    denoise: Callable[[Tensor, Tensor], Tensor], noise: Float[Tensor, "B P V"], num_steps: int
-) -> Float[Tensor, "B P V"]:
-    """Euler's method along dx/dt = v(x, t) = (x - E[x_0 | x]) / t, from t = 1 to 0 in evenly spaced steps.
-
-    x_s = x_t + (s - t) v is x_0_hat + (s / t) (x_t - x_0_hat): no division by a small t, and the last step is x_0_hat.
-
-    Args:
-      denoise: (x_t, t) -> E[x_0 | x_t].
-      noise: x_1.
-    """
-    x_t = noise
-    times = even_times(num_steps).tolist()
-    for t, s in zip(times[:-1], times[1:], strict=True):
-        x_0 = denoise(x_t, torch.full((len(noise),), t, device=noise.device))
-        x_t = torch.lerp(x_0, x_t, s / t)
-    return x_t

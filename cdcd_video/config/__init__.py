@@ -1,6 +1,6 @@
 """The settings of a run: names, units, ranges and how they are read. Nothing here imports torch."""
 
-from cdcd_video.config.baselines import AutoregressiveBaseline, GaussianBaseline
+from cdcd_video.config.baselines import AutoregressiveBaseline, CategoricalFlowBaseline, FlowSection, GaussianBaseline
 from cdcd_video.config.data_section import DigitsData, FolderData, SpritesData
 from cdcd_video.config.loss_section import CdcdContrastConfig, ContrastConfig, LossConfig
 from cdcd_video.config.processes import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess
@@ -30,6 +30,7 @@ __all__ = [
     "AutoregressiveBaseline",
     "BaselineSection",
     "BridgeProcess",
+    "CategoricalFlowBaseline",
     "CdcdContrastConfig",
     "CdcdProcess",
     "ClipConfig",
@@ -42,6 +43,7 @@ __all__ = [
     "DiffusionConfig",
     "DigitsData",
     "FitMode",
+    "FlowSection",
     "FolderData",
     "FrameRate",
     "FsqConfig",

@@ -42,6 +42,8 @@ class BaselineSection(Section, ABC):
     kind: str
     unused: ClassVar[tuple[str, ...]] = ()
     """Sampling parameters that it ignores; a user who sets one is warned."""
+    refines_generations: ClassVar[bool] = False
+    """Whether `learn` goes through `batch.generations` samples of its own, as the discrete diffusion does in `refine`."""
 
     @abstractmethod
     def build(self, denoiser: Section, **shape: Any) -> "nn.Module":
@@ -95,7 +97,7 @@ PROCESSES: Registry[type[ProcessSection]] = _registry(
 )
 """Forward processes: `diffusion.process.kind`."""
 BASELINES: Registry[type[BaselineSection]] = _registry(
-    *("baseline", "baselines", "cdcd_video.config.baselines", "gaussian autoregressive"),
+    *("baseline", "baselines", "cdcd_video.config.baselines", "gaussian categorical_flow autoregressive"),
     _is_section(BaselineSection, "baseline"),
 )
 """Baselines: `baseline.kind`."""

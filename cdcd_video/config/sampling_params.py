@@ -18,8 +18,10 @@ Order = Literal["ancestral", "confidence", "purity"]
 
 Decoded = Literal["sampled", "expected"]
 Unchanged = Literal["decoded", "copied"]
+Solver = Literal["euler", "heun"]
+"""Method that integrates the velocity of a flow. See `cdcd_video.baselines.straight_path`."""
 
-NEWER = ("top_k", "lookback_s", "longest_gap_s", "decoded", "unchanged")
+NEWER = ("top_k", "lookback_s", "longest_gap_s", "decoded", "unchanged", "solver")
 """Settings that came after the first records: told only where they are set."""
 
 
@@ -50,6 +52,8 @@ class SamplingParams(Section):
     """What the decoder gets: the sampled codes, or the values that were expected of them. Roll-outs go on from the former."""
     unchanged: Unchanged = "decoded"
     """Patches whose code values are those of the starting frame: decoded like the others, or copied from it."""
+    solver: Solver = "euler"
+    """For baselines with Gaussian noise: Euler's method, or Heun's, of second order, with two passes of the network a step."""
     seed: Annotated[int, RANGES["seed"].field] = 0
 
     def changed(self, **changes: Any) -> "SamplingParams":
@@ -66,6 +70,7 @@ class SamplingParams(Section):
             ("order", get_args(Order)),
             ("decoded", get_args(Decoded)),
             ("unchanged", get_args(Unchanged)),
+            ("solver", get_args(Solver)),
         ):
             if changes.get(name, known[0]) not in known:
                 raise UserError(f"{name} is {changes[name]}; it must be one of {', '.join(known)}")
@@ -91,6 +96,7 @@ _FLAGS: dict[str, tuple[str, type, str, str]] = {
     "lookback_s": ("--lookback", float, "S", "seconds back to the frame that a frame is sampled from; 0: one frame"),
     "longest_gap_s": ("--longest-gap", float, "S", "hidden frames fill longer gaps, in seconds; 0: never"),
     "unchanged": ("--unchanged", str, "HOW", f"patches that do not change: {', '.join(get_args(Unchanged))}"),
+    "solver": ("--solver", str, "HOW", f"how a flow is integrated: {', '.join(get_args(Solver))}"),
     "decoded": ("--decoded", str, "WHAT", f"what is decoded: {', '.join(get_args(Decoded))} codes"),
 }
 

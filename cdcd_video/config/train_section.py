@@ -61,7 +61,7 @@ class RefineConfig(DenoiserTrainConfig):
     """Share of examples whose source frame the model sampled itself, from the frame before."""
     generations: Annotated[int, Field(ge=1, le=8)] = 1
     """From step to step 1, 2, ... up to this many frames that the model samples itself, one from the other, before the
-    source: as deep as in a roll-out. Baselines sample one."""
+    source: as deep as in a roll-out. The baseline `autoregressive` samples one."""
 
 
 class TrainStages(Section):

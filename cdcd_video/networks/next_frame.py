@@ -65,6 +65,7 @@ class Baseline(NextFrame, Protocol):
         Args:
           cfg: noise of the source, dropout of captions, and whatever else the baseline uses.
           rows: all random numbers; and, as `rows.reduce`, the processes that share the batch.
-          own_share: share of examples whose source frame the baseline samples itself, in one pass, from the frame before it.
+          own_share: share of examples whose source frame the baseline samples itself, in one pass, from the frame before it;
+            where `batch.generations` is above 1, the frames between as well, one from the other.
           temperature: of these samples.
         """

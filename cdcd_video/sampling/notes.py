@@ -13,6 +13,8 @@ from cdcd_video.sampling.roll_out import TimeGrid
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a thread waits on a busy machine."""
+UNUSED = ("solver",)
+"""Sampling parameters that the discrete diffusion ignores."""
 UNEVEN_GAP_S = 1 / 60
 """Clips with uneven frame times have gaps down to about this one."""
 
@@ -40,12 +42,17 @@ def advice(
 
 
 def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
-    """Dials that were turned and that the model's baseline does not have."""
+    """Dials that were turned and that the model does not have."""
     baseline, sample = model.config.baseline, model.config.sample
-    if baseline is None:
-        return []
-    turned = [name for name in baseline.unused if getattr(params, name) != getattr(sample, name)]
-    return [f"{name} has no effect: the model is the baseline {baseline.kind}" for name in turned]
+    kind = f"the baseline {baseline.kind}" if baseline else "a discrete diffusion"
+    turned = [name for name in unused_by(model) if getattr(params, name) != getattr(sample, name)]
+    return [f"{name} has no effect: the model is {kind}" for name in turned]
+
+
+def unused_by(model: Model) -> tuple[str, ...]:
+    """Sampling parameters that a model ignores."""
+    baseline = model.config.baseline
+    return baseline.unused if baseline else UNUSED
 
 
 def _other_rates(model: Model, params: SamplingParams) -> list[str]:

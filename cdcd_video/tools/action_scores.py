@@ -35,6 +35,7 @@ SAMPLING = (
     "longest_gap_s",
     "decoded",
     "unchanged",
+    "solver",
 )
 NUM_SHEET = 8
 """Clips on the contact sheet."""

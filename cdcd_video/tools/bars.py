@@ -16,7 +16,7 @@ from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
 
-SAMPLING = ("num_steps", "guidance", "temperature", "lookback_s", "longest_gap_s", "decoded", "unchanged")
+SAMPLING = ("num_steps", "guidance", "temperature", "lookback_s", "longest_gap_s", "decoded", "unchanged", "solver")
 SYSTEMS = ("model", "copy-first", "codec-ceiling")
 RATES = (4.0, 12.0, 16.0, 24.0)
 """Frames per second beside the model's own."""

@@ -28,7 +28,7 @@ from cdcd_video.storage.free_name import chosen_folder
 
 SAMPLING = (
     *("num_frames", "guidance", "temperature", "top_p", "top_k", "order"),
-    *("lookback_s", "longest_gap_s", "decoded", "unchanged"),
+    *("lookback_s", "longest_gap_s", "decoded", "unchanged", "solver"),
 )
 QUANTITIES = {"right": True, "diversity": False, "edges": False, "identity_last": False}
 """What a line holds, and whether it is a share of videos."""

@@ -204,7 +204,8 @@ class RefineStage(DiffusionStage):
 
     def batch(self, step: int) -> CodePair:
         """As in the stage before; the frame before the source lies as many gaps back as the model samples frames."""
-        most = 1 if self.config.baseline else self.config.train.refine.generations
+        baseline, most = self.config.baseline, self.config.train.refine.generations
+        most = most if baseline is None or baseline.refines_generations else 1
         rng = step_rng(self.config.seed, self.name, step)
         return self._examples(self.cache, rng, self.batch_size, generations=1 + step % most)
 

@@ -11,7 +11,11 @@ from torch import Tensor
 from cdcd_video.tools.dry_run.tensor_table import Table
 from cdcd_video.tools.dry_run.trial_networks import Line
 
-X_T = {None: "corrupted codes, in 0..K; K is [MASK]", "gaussian": "noisy code values, normalised per channel"}
+X_T = {
+    None: "corrupted codes, in 0..K; K is [MASK]",
+    "gaussian": "noisy code values, normalised per channel",
+    "categorical_flow": "noisy code values, normalised per channel",
+}
 """Descriptions of x_t by the kind of baseline; a causal transformer has none."""
 
 
@@ -99,7 +103,7 @@ def diffusion_table(line: Line, name: str, batch_size: int, batch: Any, calls: d
     letters = "B P V" if kind == "gaussian" else "B N"
     table.add("jittered source", condition.source, letters, "the source with noise, as the denoiser gets it")
     if kind != "autoregressive":
-        table.add("x_t", x_t, letters, X_T[kind])
+        table.add("x_t", x_t, "B N" if kind is None else "B P V", X_T[kind])
         table.add("t", *time, "B", "diffusion time: 0 is data, 1 the source distribution")
     table.add(*prediction(kind, calls["denoiser"].out))
     if "embed" in calls:
@@ -117,4 +121,5 @@ def prediction(kind: str | None, out: Tensor) -> tuple[str, Tensor, str, str]:
     """The output of the denoiser or the baseline: name, tensor, letters, meaning."""
     if kind == "gaussian":
         return "x0", out, "B P V", "the expected code values, normalised per channel"
-    return "logits", out, "B N K", "of p(x0 | x_t, ...)" if kind is None else "of p(code | codes before it, ...)"
+    is_causal = kind == "autoregressive"
+    return "logits", out, "B N K", "of p(code | codes before it, ...)" if is_causal else "of p(x0 | x_t, ...)"

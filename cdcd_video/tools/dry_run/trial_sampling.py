@@ -80,7 +80,8 @@ def _table(line: Line, sampled: _Sampled) -> Table:
     if kind in X_T:  # a causal transformer has no full pass when it samples
         values = "code values" if kind else "codes"
         x_t = sampled.calls["denoiser"].given[0]
-        table.add("x_t", x_t, f"{rows} {letters}", f"noisy {values}; twice, with and without caption, if guided")
+        shape = f"{rows} P V" if kind else f"{rows} N"
+        table.add("x_t", x_t, shape, f"noisy {values}; twice, with and without caption, if guided")
         name, made, shape, _ = prediction(kind, sampled.calls["denoiser"].out)
         table.add(name, made, shape.replace("B", rows), "at each reverse step")
     name = "code values" if kind == "gaussian" else "codes"
