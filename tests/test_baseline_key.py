@@ -94,6 +94,17 @@ def test_the_digest_of_a_model_is_that_of_earlier_versions(write):
     assert folder_digest(write("rival: {kind: gaussian}\n").parent) == before
     assert folder_digest(write("baseline: {kind: gaussian}\n").parent) == before
     assert folder_digest(write("").parent) != before
+    settings = (
+        "quantized: false, times: uniform, times_mean: 0",
+        "quantized: true",
+        "times: logit_normal",
+        "times_mean: 0.5",
+    )
+    found = [folder_digest(write(f"baseline: {{kind: gaussian, {one}}}\n").parent) for one in settings]
+    assert found[0] == before and len({*found}) == len(settings), "a setting at its default is as if it were not there"
+    assert folder_digest(write("baseline: {kind: gaussian}\nsample: {solver: heun}\n").parent) == before, (
+        "told with each video"
+    )
 
 
 @pytest.mark.parametrize("key", ["baseline", "rival"])
