@@ -34,6 +34,7 @@ from cdcd_video.config.ranges import (
     check_settings,
 )
 from cdcd_video.config.sampling_params import NEWER, SamplingParams
+from cdcd_video.config.shipped_files import named_file
 from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
@@ -51,7 +52,6 @@ _NAME_LETTERS, _NAME_BYTES = 60, 100
 """Limits of each half of a generated name."""
 SAMPLING = tuple(SamplingParams.model_fields)
 """Names of the settings."""
-
 
 Beginning = Annotated[int, Field(ge=0, le=MAX_CAPTION_FRAME)]
 Sentence = Annotated[str, Field(max_length=MAX_CAPTION_CHARACTERS)]
@@ -142,7 +142,7 @@ def read_request(asked: Mapping[str, Any]) -> Request:
         return kept.get(name) if asked[name] is None else asked[name]
 
     if asked["frame"]:
-        file = Path(asked["frame"])
+        file = named_file("examples")(asked["frame"])
         start, facts = read_image(file), (file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     elif again:
         start, facts = _from_base64(again.frame.png_base64), (again.frame.file, again.frame.sha256)

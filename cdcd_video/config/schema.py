@@ -215,7 +215,7 @@ class Config(Section):
     num_threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] = 0
     """CPU threads; 0 leaves the choice to torch. One thread is often fastest on a busy machine."""
     reuse: str | None = None
-    """A run or model folder whose CLIP and codec are used unchanged; only the diffusion is trained."""
+    """A shipped model, or a run or model folder, whose CLIP and codec are used unchanged; only the diffusion is trained."""
     init: str | None = None
     """A shipped model, or a run or model folder, whose weights CLIP, codec and denoiser begin with, as far as they fit; all
     are trained further. Averages and the optimiser begin anew."""

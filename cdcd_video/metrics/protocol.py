@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx, config_file
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.ranges import RANGES
+from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError
 
 _SHIPPED = Path(__file__).resolve().parents[1] / "models"
@@ -175,7 +176,7 @@ def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
     """`--protocol FILE`, and a flag for each of its fields that overrides the file."""
     parser.add_argument(
         "--protocol",
-        type=Path,
+        type=named_file("configs", "eval"),
         metavar="FILE",
         help=f"evaluation protocol (default: {default.name}, digits.yaml for digits)",
     )

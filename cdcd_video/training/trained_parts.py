@@ -12,7 +12,7 @@ from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.fingerprint import of_codes, saved_config
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
-from cdcd_video.model import build_codec, build_step_encoder, clip_folder, load_module, read_weights
+from cdcd_video.model import SHIPPED, build_codec, build_step_encoder, clip_folder, load_module, read_weights
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec import reconstruction_quality
 from cdcd_video.networks.codec.frame_codec import Codec
@@ -63,18 +63,20 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def take_over(path: Path, config: Config, folder: Path, latents: Latents | None) -> None:
+def take_over(name_or_path: str, config: Config, folder: Path, latents: Latents | None) -> None:
     """Copies CLIP and codec from another run, whose config must have the same sections for them.
 
     Args:
-      path: the other run's folder, or its model folder.
+      name_or_path: a shipped model, the other run's folder, or its model folder.
       folder: of this run's model.
       latents: the training data, if the config names latents.
 
     Raises:
       UserError: there is no trained codec, or it is damaged, of another config, or not the one that made the latents.
     """
-    source = next((place for place in (path, path / "model") if (place / "codec.safetensors").is_file()), None)
+    path = Path(name_or_path)
+    places = (SHIPPED / name_or_path, path, path / "model")
+    source = next((place for place in places if (place / "codec.safetensors").is_file()), None)
     if source is None:
         raise UserError(f"reuse: {path} holds no trained codec; train it first, or give another run folder")
     other = saved_config(source / "config.yaml")

@@ -123,7 +123,7 @@ class TrainingRun:
         if self.config.init:
             folder_of(self.config.init)  # reports a missing model now, and not after the first stage
         if reuse := self.config.reuse:
-            distributed.by_main(lambda: take_over(Path(reuse), self.config, self.folder, self.latents))
+            distributed.by_main(lambda: take_over(reuse, self.config, self.folder, self.latents))
         wanted = [stage for stage in stages_of(self.config) if stages is None or stage in stages]
         num_clips = len(self.latents.caches[0] if self.latents is not None else self.clips)
         for sentence in repeated_too_often(self.config, num_clips, wanted) if distributed.is_main() else ():
