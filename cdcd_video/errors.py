@@ -2,14 +2,15 @@
 
 import contextlib
 import errno
+import importlib.util
 import io
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import Any
 
 _MOST_LETTERS = 3000
@@ -25,6 +26,20 @@ _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 """Errors that only writing can cause."""
 _TOO_LARGE = ("storage size calculation overflowed", "numel: integer multiplication overflow", "invalid buffer size")
 """Messages of torch when the number of bytes overflows."""
+EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(("torchmetrics", "torch_fidelity", "matplotlib"), ("eval",)),
+        "cv2": ("eval", "data"),
+        "scenedetect": ("data",),
+        "jinja2": ("eval", "rate"),
+        **dict.fromkeys(("fastapi", "uvicorn"), ("rate",)),
+        "vector_quantize_pytorch": ("vq",),
+        **dict.fromkeys(("tensorboard", "wandb", "trackio"), ("watch",)),
+        "umap": ("umap",),
+        "datatrove": ("cluster",),
+    }
+)
+"""Modules that sampling and training do not need, and the extras of pyproject.toml that install them."""
 
 
 def say(who: str, sentence: str) -> None:
@@ -135,6 +150,45 @@ def refuse_surroundings() -> None:
         )
 
 
+@contextlib.contextmanager
+def extras_named(extra: str = "") -> Iterator[None]:
+    """Inside, a module of an extra that is not installed is a `UserError` that says which extra to install.
+
+    Args:
+      extra: the one to name, where several bring the module.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        raise UserError(_not_installed(module, extra)) from error
+
+
+def require(*modules: str, extra: str = "") -> None:
+    """Checks before any work that modules of `EXTRAS` can be imported; imports none.
+
+    Args:
+      modules: names of modules.
+      extra: see `extras_named`.
+
+    Raises:
+      UserError: one is not installed.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise UserError(_not_installed(module, extra))
+
+
+def _not_installed(module: str, extra: str) -> str:
+    named = extra if extra in EXTRAS[module] else EXTRAS[module][0]
+    return (
+        f'this needs the library {module}, which is not installed; run python -m pip install ".[{named}]" in the folder'
+        " of the project"
+    )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that memory ran out: from Python, NumPy, the CPU allocator, a GPU or the system."""
     torch = sys.modules.get("torch")
@@ -158,7 +212,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
     """
     _open_streams()
     try:
-        with _ended_by_signals():
+        with _ended_by_signals(), extras_named():
             if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is spelled
                 sys.stdout.reconfigure(errors="backslashreplace")
             refuse_surroundings()

@@ -29,7 +29,7 @@ from cdcd_video.data.mirrored_captions import mirrored_caption
 from cdcd_video.data.store import StoredClips
 from cdcd_video.data.store_files import ClipRow
 from cdcd_video.data.store_writer import StoreWriter
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.prepare import summary
 from data_prep.recipes import RECIPES, Recipe
@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> str:
     began = time.monotonic()
     if options.copies < 1 or options.seed < 0:
         raise UserError("--copies must be at least 1 and --seed at least 0")
+    require("cv2", extra="data")
     if options.out.resolve() == options.folder.resolve():
         raise UserError(f"{options.out} is the folder to augment; choose another --out")
     clips = StoredClips(options.folder)

@@ -18,7 +18,7 @@ from cdcd_video.data.cut_detection import DETECTOR, CutFinder
 from cdcd_video.data.images import RESIZE, FitMode
 from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_writer import StoreWriter
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.ahead import Beat, ahead
 from data_prep.items import Item, ItemsDigest, digest_items
@@ -106,6 +106,8 @@ class Settings:
             raise UserError(f"--clip-timeout must be above 0, not {settings.clip_timeout}")
         if settings.max_seconds is not None and not settings.max_seconds > 0:
             raise UserError(f"--max-seconds must be above 0, not {settings.max_seconds}")
+        if settings.cuts == "detect":
+            require("scenedetect", extra="data")  # now, and not when a clip is decoded
         return settings
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -64,6 +63,8 @@ class Augmentation:
     def _moved(self, content: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
         if (self.zoom, self.right_px, self.down_px) == (1.0, 0.0, 0.0):
             return content
+        import cv2  # of the extra `data`; other recipes do without
+
         height, width = content.shape[:2]
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         offset = (1 - self.zoom) * middle + (self.right_px, self.down_px)

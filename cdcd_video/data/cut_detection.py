@@ -5,7 +5,6 @@ from typing import Any
 import av
 import numpy as np
 from jaxtyping import UInt8
-from scenedetect import AdaptiveDetector, FrameTimecode
 
 DETECTOR: dict[str, Any] = {"detector": "adaptive", "threshold": 2.5, "least": 12.0, "window": 2}
 """Settings of the detection, as in a manifest. A cut is a frame that differs from the one before by at least `least`
@@ -50,7 +49,9 @@ class CutFinder:
         least: float = DETECTOR["least"],
         window: int = DETECTOR["window"],
     ):
-        self._window = window
+        from scenedetect import AdaptiveDetector, FrameTimecode  # of the extra `data`; other recipes do without
+
+        self._window, self._timecode = window, FrameTimecode
         self._detector = AdaptiveDetector(
             adaptive_threshold=threshold, min_content_val=least, window_width=window, min_scene_len=0
         )
@@ -88,7 +89,7 @@ class CutFinder:
 
     def _show(self, pixels: np.ndarray, number: int | None) -> None:
         self._numbers.append(number)
-        for found in self._detector.process_frame(FrameTimecode(len(self._numbers) - 1, 25.0), pixels):
+        for found in self._detector.process_frame(self._timecode(len(self._numbers) - 1, 25.0), pixels):
             number = self._numbers[found.frame_num]
             if number is not None:
                 self._cuts.append(number)

@@ -7,7 +7,6 @@ video is perfectly consistent, does not flicker and does not drift.
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -35,6 +34,8 @@ def flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Flow:
 
 def forward_flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, "F-1 H W 2"]:
     """`Flow.forward` alone, at half the cost."""
+    import cv2  # of the extra `eval`, as in the functions below: much of what imports this file computes no flow
+
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)  # the preset would stop at half the resolution, and frames here are small
@@ -87,6 +88,8 @@ def colour_drift(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"
 
     One unit is about the least visible difference. Positions in the frame do not matter.
     """
+    import cv2
+
     lab = np.stack([cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for frame in frames])
     pixels = lab.reshape(len(frames), -1, 3).astype(np.float64)
     moments = np.concatenate([pixels.mean(axis=1), pixels.std(axis=1)], axis=1)
@@ -111,6 +114,8 @@ def discontinuity(sampled_gaps: Float[np.ndarray, " V"], real_gaps: Float[np.nda
 
 def sampled(picture: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """A picture (H, W, C) sampled bilinearly at each pixel's position plus its offset (x, y) in px; edges are continued."""
+    import cv2
+
     height, width = offsets.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(

@@ -4,7 +4,6 @@ Motion is where a frame differs from a running average of the earlier ones. Each
 video with those of the true one, or the pixels themselves.
 """
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -24,6 +23,8 @@ def motion_masks(frames: UInt8[np.ndarray, "F H W 3"]) -> Masks:
     The background is the running average b(t) = 0.7 b(t - 1) + 0.3 y(t) of the blurred luma y, from b(0) = y(0). A pixel moves
     where |y(t) - b(t)| > 10, with b rounded. Masks are then opened and closed, so nothing narrower than 5 px is left.
     """
+    import cv2  # of the extra `eval`
+
     square = np.ones((SIDE_PX, SIDE_PX), np.uint8)
     luma = [cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (SIDE_PX, SIDE_PX), 0) for frame in frames]
     background = luma[0].astype(np.float64)

@@ -1,4 +1,4 @@
-"""A lower bound of the memory that a config needs, checked before training.
+"""What a config needs, checked before training: libraries, and a lower bound of the memory.
 
 It counts what must be in memory at once: weights and optimiser state, the batch, and one activation of each layer. Nothing that
 could work is refused; `train.py --dry-run` estimates the real need.
@@ -7,6 +7,7 @@ could work is refused; `train.py --dry-run` estimates the real need.
 import torch
 
 from cdcd_video.config import Config
+from cdcd_video.errors import require
 from cdcd_video.storage.memory import check_fits
 
 _TRAINED = 20
@@ -16,11 +17,13 @@ _FEW_PATCHES = 16
 
 
 def check_training(config: Config, stage: str, device: torch.device) -> None:
-    """Refuses a stage whose step cannot fit into this machine's memory, or the GPU's.
+    """Refuses a stage whose step cannot fit into this machine's memory, or the GPU's, or that lacks a library.
 
     Raises:
-      UserError: with the memory needed, the memory there is, and the keys to lower.
+      UserError: with the memory needed, the memory there is, and the keys to lower; or with the extra to install.
     """
+    if config.codec.quantizer.kind == "vq":
+        require("vector_quantize_pytorch")
     has = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     batch = getattr(config.train, stage).batch_size
     check_fits(

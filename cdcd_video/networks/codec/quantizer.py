@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import FsqConfig, VqConfig
+from cdcd_video.errors import require
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, num_codes: int, width: int):
         super().__init__()
+        require("vector_quantize_pytorch")
         from vector_quantize_pytorch import VectorQuantize  # six seconds of import, only if it is used
 
         self.levels = (num_codes,)
