@@ -1,80 +1,9 @@
-"""Evaluates a model, or videos of another one, against references; writes scores and a report, and prints a short table."""
+"""Evaluates a model, or videos of another one; `cdcd-video evaluate` is the same."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from cdcd_video.config.sampling_params import add_flags
-from cdcd_video.errors import UserError, exit_code, note
-from cdcd_video.metrics import protocol
-from cdcd_video.metrics.scores import METRICS, checked_metrics
-
-SAMPLING = (
-    *("num_steps", "guidance", "temperature", "top_p", "top_k"),
-    *("lookback_s", "longest_gap_s", "decoded", "unchanged", "solver"),
-)
-PROTOCOLS = Path(__file__).resolve().parent / "configs" / "eval"
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--metrics", nargs="+", metavar="METRIC", help=f"some of: {', '.join(METRICS)} (default: all that fit)")
-    add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
-    add_flags(parser, SAMPLING)
-    add("--videos", type=Path, metavar="DIR", help="evaluate the videos in this folder, instead of sampling")
-    add("--prompts", type=Path, metavar="TABLE", help="their captions (default: prompts.tsv, .csv or .jsonl in DIR)")
-    add("--latents", action=argparse.BooleanOptionalAction, default=True, help="evaluate the latent space, too")
-    add("--batch", type=int, default=32, metavar="B", help="videos sampled at once (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    where = "output folder; results in it are replaced (default: the run folder, or a new out/eval)"
-    add("--out", type=Path, metavar="DIR", help=where)
-    add = parser.add_mutually_exclusive_group().add_argument
-    add("--vbench", type=Path, metavar="DIR", help="also write the videos to a new folder, as VBench's custom input")
-    add("--compare", nargs="+", metavar="DIR", help="compare finished evaluations, without sampling")
-    protocol.add_flags(parser, PROTOCOLS / "sprites.yaml")
-    args = parser.parse_args()
-    args.protocol = protocol.from_flags(args, protocol.default_file(PROTOCOLS, args.checkpoint, args.data))
-    if args.videos is None:
-        args.metrics = checked_metrics(args.metrics, args.protocol.world)
-    if args.batch < 1 or (args.prompts and not args.videos):
-        raise UserError("--prompts needs --videos" if args.prompts else "--batch must be at least 1")
-    return args
-
-
-def main() -> int:
-    args = parse_arguments()
-    if args.compare:
-        from cdcd_video.evaluation.report.comparison_page import compare_and_write
-
-        return compare_and_write(args.compare, args.out, sys.stdout.write)
-    from cdcd_video.training import run_folder
-
-    with run_folder.evaluating(args.device, args.out, None if args.videos else args.checkpoint) as out:
-        return measure(args, out)
-
-
-def measure(args: argparse.Namespace, out: Path | None) -> int:
-    from cdcd_video import ImageToVideo
-    from cdcd_video.engine import distributed, runtime
-    from cdcd_video.evaluation import prepare, prepare_videos, report
-
-    if args.videos:
-        how = {"device": args.device, "checkpoint": args.checkpoint}
-        bench = prepare_videos(args.videos, args.prompts, args.protocol, args.metrics, **how)
-    else:
-        pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-        given = {name: getattr(args, name) for name in (*SAMPLING, "latents")}
-        bench = prepare(pipe, args.protocol, args.metrics, args.device, **given)
-    note(*(bench.notes if distributed.is_main() else ()))
-    found, study = bench.measure(args.batch, "reading" if args.videos else "sampling", args.vbench)
-    if out is None:
-        return 0  # the main process has it all
-    cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
-    paths = report.write(found, bench.settled, bench.facts(), out, notes=bench.notes, cost=cost, study=study)
-    sys.stdout.write("\n".join([report.terminal_table(found.scores), *map(str, paths), ""]))
-    return 1 if bench.left_out else 0
-
+from cdcd_video.commands.evaluate_command import main
+from cdcd_video.errors import exit_code
 
 if __name__ == "__main__":
     sys.exit(exit_code(main))

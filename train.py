@@ -1,64 +1,9 @@
-"""Trains every stage that a config needs. Run the same command again to resume."""
+"""Trains every stage that a config needs; `cdcd-video train` is the same."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from cdcd_video.errors import UserError, exit_code
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--config", type=Path, required=True, help="config file, such as configs/tiny.yaml")
-    change = "override one setting of the config; repeatable"
-    add("--set", action="append", default=[], metavar="section.key=value", help=change)
-    add("--out", type=Path, help="run folder (default: runs/ and the name in the config)")
-    stages = "train only these stages: clip codec decoder eye diffusion refine (default: all)"
-    add("--stages", nargs="+", metavar="STAGE", help=stages)
-    more_steps = "continue a finished run: N more steps of its last stage, or of each in --stages"
-    add("--more-steps", type=int, metavar="N", help=more_steps)
-    add("--dry-run", action="store_true", help="print the resolved config, every tensor and the cost, and exit")
-    loggers = "loggers: tensorboard wandb trackio none (default: tensorboard where it is installed)"
-    add("--watch", nargs="+", metavar="NAME", help=loggers)
-    shard = "under torchrun: replicate the model (ddp) or shard it (fsdp) (default: ddp)"
-    add("--shard", choices=("ddp", "fsdp"), default="ddp", help=shard)
-    args = parser.parse_args()
-
-    from cdcd_video.config import Config, config_file
-
-    config = config_file.load(args.config, Config, args.set)
-    out = args.out or Path("runs") / config.name
-    if args.dry_run:
-        from cdcd_video.tools import dry_run
-        from cdcd_video.training.resolved import begun_in
-
-        sys.stdout.write(dry_run.explain(config, begun_in(out)))
-        return 0
-
-    from cdcd_video.engine import distributed
-    from cdcd_video.engine.watch import chosen
-    from cdcd_video.training import training_run
-    from cdcd_video.training.run_folder import with_more_steps, writing
-    from cdcd_video.training.stage_order import STAGES
-
-    watch = chosen(args.watch)
-    unknown = set(args.stages or ()) - set(STAGES)
-    if unknown:
-        raise UserError(f"--stages names {sorted(unknown)[0]!r}; the stages are {', '.join(STAGES)}")
-    if args.more_steps is not None:
-        config = with_more_steps(config, out, args.stages, args.more_steps)
-    with (
-        distributed.joined(config.device),
-        distributed.for_all(lambda: writing(out, args.stages or STAGES)),
-    ):
-        run = training_run.TrainingRun(config, out, sys.argv, watch=watch, shard=args.shard)
-        run.train(args.stages)
-        lacks = "" if run.can_sample else "; to sample, it needs a CLIP and a codec: set reuse to the run that has them"
-        if distributed.is_main():
-            sys.stdout.write(f"trained {config.name}; the model is {run.folder}{lacks}\n")
-    return 0
-
+from cdcd_video.commands.train_command import main
+from cdcd_video.errors import exit_code
 
 if __name__ == "__main__":
     sys.exit(exit_code(main))

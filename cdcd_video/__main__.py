@@ -1,17 +1,19 @@
-"""`python -m cdcd_video` says what this is and where to go on."""
+"""`python -m cdcd_video` says what this is and where to go on; `python -m cdcd_video COMMAND ...` is `cdcd-video COMMAND ...`."""
 
 import sys
 
 import cdcd_video
+from cdcd_video.commands.command_line import help_text, main
+from cdcd_video.errors import exit_code
 
-COMMANDS = """
-Commands, each with --help:
-    python inference.py --frame x.png --text "..."     sample a video
-    python train.py --config configs/NAME.yaml         train a model, or resume; --dry-run shows every tensor
-    python evaluate.py                                 evaluate a model
-    python -m data_prep folder DIR --captions FILE --out DIR    prepare a folder of clips for training
-    make demo                                          everything once, in a few minutes
-"""
+
+def about_or_command() -> int:
+    """What the package is, or the command that is asked for."""
+    if sys.argv[1:]:
+        return main()
+    sys.stdout.write(f"cdcd_video {cdcd_video.__version__}: {cdcd_video.__doc__}\n{help_text()}")
+    return 0
+
 
 if __name__ == "__main__":
-    sys.stdout.write(f"cdcd_video {cdcd_video.__version__}: {cdcd_video.__doc__}{COMMANDS}")
+    sys.exit(exit_code(about_or_command))

@@ -1,17 +1,20 @@
-"""`python -m data_prep RECIPE ...`: Prepares a folder of clips for training, or encodes clips as codes."""
+"""`python -m data_prep` and `cdcd-video prepare`: Prepares a folder of clips for training, or encodes clips as codes."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from cdcd_video.errors import exit_code
+from cdcd_video.errors import exit_code, extras_named
 from data_prep.prepare import Plan, prepare
 from data_prep.recipes import RECIPES
 
+PROGRAM = "python -m data_prep"
 
-def parser() -> argparse.ArgumentParser:
-    """All recipes with their options."""
-    about, after = __doc__.split(": ", 1)[1], "python -m data_prep RECIPE --help lists the options of a recipe"
-    root = argparse.ArgumentParser(prog="python -m data_prep", description=about, epilog=after)
+
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """All recipes with their options; `prog` is how the program is called."""
+    about, after = __doc__.split(": ", 1)[1], f"{prog} RECIPE --help lists the options of a recipe"
+    root = argparse.ArgumentParser(prog=prog, description=about, epilog=after)
     recipes = root.add_subparsers(title="recipes", metavar="RECIPE")
     for name, recipe in RECIPES.items():
         options = recipes.add_parser(name, help=recipe.summary, description=recipe.description)
@@ -21,14 +24,20 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs one recipe and prints what it made; without a recipe, prints the help."""
-    options = parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """Runs one recipe and prints what it made; without a recipe, prints the help.
+
+    Args:
+      argv: the words of the command line; None: those of this process.
+      prog: how the command is called.
+    """
+    options = parser(prog).parse_args(argv)
     if not hasattr(options, "run"):
-        parser().print_help()
+        parser(prog).print_help()
         return 0
-    result = options.run(options)
-    print(prepare(result) if isinstance(result, Plan) else result)
+    with extras_named("data"):
+        result = options.run(options)
+        print(prepare(result) if isinstance(result, Plan) else result)
     return 0
 
 

@@ -5,15 +5,24 @@ Run it again to continue; run it in a second terminal, or on another machine tha
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from cdcd_video.errors import UserError, exit_code
+from cdcd_video.config.shipped_files import named_file
+from cdcd_video.errors import UserError, exit_code, require
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.ablate", description=__doc__)
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_video.ablate") -> None:
+    """The command.
+
+    Args:
+      arguments: the words of the command line; None: those of this process.
+      prog: how the command is called.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     add = parser.add_argument
-    add("config", type=Path, metavar="CONFIG", help="an ablation, such as a file of configs/ablations")
+    what = "an ablation: a file, or the name of one of configs/ablations"
+    add("config", type=named_file("configs", "ablations"), metavar="CONFIG", help=what)
     add(
         "--set",
         action="append",
@@ -26,7 +35,8 @@ def main() -> None:
     add("--batch", type=int, default=64, metavar="B", help="videos sampled at a time (default: 64)")
     add("--dry-run", action="store_true", help="show the open cells and their cost, then stop")
     add("--table", action="store_true", help="train nothing; write the table of the finished cells")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    require("cv2", "matplotlib", extra="eval")  # now, and not after the first cell is trained
     if args.batch < 1:
         raise UserError(f"--batch is {args.batch}; it must be at least 1")
 
@@ -46,12 +56,13 @@ def main() -> None:
         say(cost.table(plan, open_cells))
         if args.dry_run:
             return
-        work(plan, open_cells, args.batch)
+        command = sys.argv if arguments is None else [*prog.split(), *arguments]
+        work(plan, open_cells, args.batch, command)
     with folder_lock(plan.out, wait=say):  # the cells have locks of their own
         say(*map(str, page.write(plan)))
 
 
-def work(plan, cells, batch_size: int) -> None:
+def work(plan, cells, batch_size: int, command: Sequence[str]) -> None:
     """Runs the cells that no other process has claimed."""
     from cdcd_video.ablate import cell
 
@@ -61,7 +72,7 @@ def work(plan, cells, batch_size: int) -> None:
                 say(f"{one.folder.name}: claimed by another process")
             elif not cell.is_done(plan, one.folder):
                 say(f"{one.folder.name}: started")
-                cell.run(plan, one, sys.argv, batch_size)
+                cell.run(plan, one, command, batch_size)
         references = plan.out / cell.REFERENCE_FOLDER
         with cell.claimed(references) as is_ours:
             if is_ours and cell.is_done(plan, one.folder) and not cell.is_done(plan, references):

@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cdcd_video import video
+from cdcd_video.config.wording import command_name
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
@@ -46,7 +47,7 @@ def custom_input(target: Path | None, fps: float) -> Iterator["CustomInput | Non
         return
     if distributed.world().size > 1:
         raise UserError(
-            "--vbench writes the videos of one process; start evaluate.py without torchrun, or leave it out"
+            f"--vbench writes the videos of one process; start {command_name('evaluate')} without torchrun, or leave it out"
         )
     with folder_lock(target):
         if is_there(target):

@@ -3,29 +3,29 @@
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate.study import QUESTIONS, Recipe, Study, open_study
 from cdcd_video.storage.folder_lock import folder_lock
 
-EXAMPLE = (
-    "example: python -m cdcd_video.rate serve --study out/study --videos ours=out/ours --videos theirs=out/theirs"
-    " --prompts prompts.tsv"
-)
+PROGRAM = "python -m cdcd_video.rate"
+EXAMPLE = "example: %s serve --study out/study --videos ours=out/ours --videos theirs=out/theirs --prompts prompts.tsv"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The commands with their options."""
-    root = argparse.ArgumentParser(prog="python -m cdcd_video.rate", description=__doc__, epilog=EXAMPLE)
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The commands with their options; `prog` is how the program is called."""
+    example = EXAMPLE % prog
+    root = argparse.ArgumentParser(prog=prog, description=__doc__, epilog=example)
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    make = commands.add_parser("make", help="make a study from folders of videos", epilog=EXAMPLE)
+    make = commands.add_parser("make", help="make a study from folders of videos", epilog=example)
     add_study(make)
     add_recipe(make)
     make.set_defaults(run=run_make)
 
-    serve = commands.add_parser("serve", help="serve the rating page; makes the study if it is missing", epilog=EXAMPLE)
+    serve = commands.add_parser("serve", help="serve the rating page; makes the study if it is missing", epilog=example)
     add_study(serve)
     add_recipe(serve)
     add = serve.add_argument
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="automatic scores: a table with system, item, metric, value, or NAME=scores.jsonl of evaluate.py; may be repeated",
+        help="automatic scores: a table with system, item, metric, value, or NAME=scores.jsonl of an evaluation; may be repeated",
     )
     add("--out", type=Path, metavar="FILE.html", help="the page (default: report.html in the folder of the study)")
     add("--names", action="store_true", help="show the names of raters instead of R1, R2, ...")
@@ -200,8 +200,14 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    options = parser().parse_args()
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> None:
+    """The command.
+
+    Args:
+      arguments: the words of the command line; None: those of this process.
+      prog: how the command is called.
+    """
+    options = parser(prog).parse_args(arguments)
     options.run(options)
 
 

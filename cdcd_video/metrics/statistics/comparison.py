@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cdcd_video.config.wording import command_name
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
 from cdcd_video.metrics.statistics import paired
@@ -128,7 +129,8 @@ def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
     """
     places = [Path(folder) for folder in folders]
     if len(places) < 2 or len({place.resolve() for place in places}) < len(places):
-        raise UserError("a comparison needs two or more different folders: evaluate.py --compare DIR DIR ...")
+        called = command_name("evaluate")
+        raise UserError(f"a comparison needs two or more different folders: {called} --compare DIR DIR ...")
     found: dict[Path, Evaluated] = {}
     left_out: dict[str, str] = {}
     for place in places:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.config import strict_yaml
+from cdcd_video.config.wording import command_name
 from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_text
 
@@ -50,19 +51,19 @@ def read(folder: Path) -> Evaluated:
     """
     scores = list(_lines_of(folder / SCORES, ("metric", "row")))
     if not scores:
-        raise UserError(f"{folder / SCORES} is empty; run evaluate.py --out {folder} again")
+        raise UserError(f"{folder / SCORES} is empty; run {command_name('evaluate')} --out {folder} again")
     path = folder / PROTOCOL
     try:
         protocol = strict_yaml.parse(read_small_text(path), str(path))
     except Missing:
         protocol = {}
     except UserError as error:
-        raise UserError(f"{str(error).rstrip('.')}; run evaluate.py --out {folder} again") from None
+        raise UserError(f"{str(error).rstrip('.')}; run {command_name('evaluate')} --out {folder} again") from None
     if not isinstance(protocol, dict):
-        raise UserError(f"{path} is damaged; run evaluate.py --out {folder} again")
+        raise UserError(f"{path} is damaged; run {command_name('evaluate')} --out {folder} again")
     hashes = {score.get("protocol") for score in scores}
     if len(hashes) > 1:
-        raise UserError(f"{folder / SCORES} mixes two protocols; run evaluate.py --out {folder} again")
+        raise UserError(f"{folder / SCORES} mixes two protocols; run {command_name('evaluate')} --out {folder} again")
     videos: dict[str, dict[str, tuple[float, float]]] = {}
     if (folder / VIDEOS).exists():
         for line in _lines_of(folder / VIDEOS, ("metric", "row", "video")):
@@ -78,7 +79,7 @@ def _lines_of(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
         text = read_small_text(path, limit=_MOST_BYTES)
     except Unreadable as error:
-        raise UserError(f"{path} {error.reason}; name a folder that evaluate.py wrote") from None
+        raise UserError(f"{path} {error.reason}; name a folder that {command_name('evaluate')} wrote") from None
     for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = json.loads(line)
@@ -87,7 +88,7 @@ def _lines_of(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             missing = ["use"]
         if missing:
-            raise UserError(f"line {number} of {path} is damaged; run evaluate.py again")
+            raise UserError(f"line {number} of {path} is damaged; run {command_name('evaluate')} again")
         yield entry
 
 

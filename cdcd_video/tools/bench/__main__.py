@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,21 @@ WORKS = {
 """A work has `add_arguments(parser)`, `compare(args, say) -> dict` and `table(dict) -> lines`."""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.bench", description=__doc__)
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_video.tools.bench") -> int:
+    """The command.
+
+    Args:
+      arguments: the words of the command line; None: those of this process.
+      prog: how the command is called.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     chosen = parser.add_subparsers(dest="work", metavar="WORK", required=True)
     for name, work in WORKS.items():
         options = chosen.add_parser(name, help=work.__doc__, description=work.__doc__)
         options.add_argument("--upstream", type=Path, metavar="DIR", help="a checkout of L-YeZhu/CDCD to compare with")
         options.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
         work.add_arguments(options)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.json and not args.json.parent.is_dir():
         raise UserError(
             f"--json is {args.json}, but there is no folder {args.json.parent}; create it or choose another"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError
 
 STEPS = (1, 2, 4, 8, 16)
@@ -21,7 +22,9 @@ FOOTNOTES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
-    parser.add_argument("--config", type=Path, required=True, help="the config, such as a file of configs/")
+    parser.add_argument(
+        "--config", type=named_file("configs"), required=True, help="the config, or the name of one of configs/"
+    )
     parser.add_argument(
         "--set",
         action="append",

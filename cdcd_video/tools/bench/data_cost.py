@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from cdcd_video.config import Config, config_file
+from cdcd_video.config.shipped_files import named_file
 from cdcd_video.data.cache_blocks import loaded_clips
 from cdcd_video.data.cache_writer import write_cache
 from cdcd_video.data.clips import ClipRejected, read_clip
@@ -54,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-seconds", type=float, default=5.0, help="length of each clip (default: %(default)s)")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second that are kept (default: %(default)s)")
     parser.add_argument("--model", default="sprites", help="model whose CLIP and codec encode (default: %(default)s)")
-    parser.add_argument("--config", type=Path, help="instead of --model, a config with an available CLIP")
+    parser.add_argument(
+        "--config", type=named_file("configs"), help="instead of --model, a config with an available CLIP"
+    )
     parser.add_argument(
         "--set",
         action="append",
