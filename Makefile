@@ -54,6 +54,7 @@ smoke:  ## everything once in an environment of its own: make smoke PYTHON=pytho
 	@"$(FOUND)" -m venv --clear $(SMOKE)
 	@sed '/^# Tests/,$$d' requirements$(if $(OLDEST),-oldest).txt > $(SMOKE)/requirements.txt
 	@$(SMOKE)/bin/python -m pip install -qq --disable-pip-version-check -r $(SMOKE)/requirements.txt
+	@$(SMOKE)/bin/python -m pip install -qq --disable-pip-version-check --no-deps .
 	@$(SMOKE)/bin/python -m cdcd_video.tools.smoke
 
 audit: $(READY)  ## known vulnerabilities of the installed packages; asks PyPI's advisory service, so it needs the network

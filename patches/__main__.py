@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdcd_video.errors import exit_code
+from cdcd_video.errors import UserError, exit_code
 from patches import audit, catalogue, pin, sidebyside
 from patches.arguments import Parser
 from patches.upstream import Checkout
@@ -86,6 +86,8 @@ def show_diff(options: argparse.Namespace) -> int:
 
 def show_audit(options: argparse.Namespace) -> int:
     """Looks for upstream's passages and names where they are."""
+    if not (audit.ROOT / "pyproject.toml").is_file():
+        raise UserError("audit looks through a checkout of this project; run it in one")
     known = audit.read_fingerprints()
     files = audit.project_files()
     found = audit.hits(files, known)

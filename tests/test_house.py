@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ ORDER = (
     *("contrast_terms", "objective", "baselines", "model"),  # how it learns, how others do, the whole
     "extensions",  # what a user adds to the rooms above, loaded by name
     *("sampling", "pipeline", "training", "evaluation"),
-    *("request", "ablate", "demo", "rate", "tools", "__main__"),  # entrances
+    *("request", "ablate", "demo", "rate", "tools", "commands", "__main__"),  # entrances
 )
 """Each name of the package may import those before it."""
 STAGES = {"data", "networks", "metrics"}
@@ -51,6 +52,8 @@ DISTRIBUTIONS = {
     "scenedetect": "scenedetect_headless",
 }
 """Where the name that is imported is not the name that is installed (apart from - and _)."""
+INSTALLED_EXTRAS = ("eval", "data", "rate", "vq")
+"""The extras in requirements.txt, and so in the environment of the tests."""
 
 
 def sources(*folders: str) -> list[Path]:
@@ -349,9 +352,8 @@ def requirement_lists(*keys: str) -> list[list[str]]:
 
 def test_both_lists_of_requirements_are_one():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    run, test, rate = requirement_lists("dependencies", "test", "rate")
-    assert set(rate) <= set(test)
-    assert [line for line in lines if line and line[0] != "#"] == run + test
+    lists = requirement_lists("dependencies", *INSTALLED_EXTRAS, "test")
+    assert [line for line in lines if line and line[0] != "#"] == list(dict.fromkeys(itertools.chain(*lists)))
 
 
 def test_the_oldest_versions_are_the_floors():
@@ -361,8 +363,8 @@ def test_the_oldest_versions_are_the_floors():
         if line[0] != "#":
             name, version = re.match(r"([\w-]+)==([\w.]+)", line).groups()
             pins.setdefault(name, []).append(version)
-    run, rate = requirement_lists("dependencies", "rate")
-    floors = dict(re.match(r"([\w-]+)>=([\w.]+)", line).groups() for line in [*run, *rate])
+    lists = requirement_lists("dependencies", *INSTALLED_EXTRAS)
+    floors = dict(re.match(r"([\w-]+)>=([\w.]+)", line).groups() for line in itertools.chain(*lists))
     assert list(pins) == list(floors)
     for name, floor in floors.items():
         oldest = pins[name][0].split(".")
@@ -371,8 +373,11 @@ def test_the_oldest_versions_are_the_floors():
 
 
 def test_every_import_is_installed():
-    lists = requirement_lists("dependencies", "test", "rate", "cluster")
-    run, test, rate, cluster = ({re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines} for lines in lists)
+    lists = requirement_lists("dependencies", "test", "cluster", *INSTALLED_EXTRAS)
+    run, test, cluster, *extras = (
+        {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines} for lines in lists
+    )
+    run = run.union(*extras)
     own = {
         "cdcd_video",
         "data_prep",
@@ -387,8 +392,6 @@ def test_every_import_is_installed():
         missing = {DISTRIBUTIONS.get(name, name) for name in names} - run
         if path.parent.name == "tests":
             missing -= test | {"torchvision"}  # torch-fidelity brings it
-        if path.parent.name == "rate":
-            missing -= rate
         if path.name == "cluster.py":
             missing -= cluster
         assert not missing, f"{short(path)} imports {', '.join(missing)}, which requirements.txt does not install"
@@ -401,16 +404,19 @@ def test_only_what_is_known_is_told_to_be_installed():
     lines = [line for key in ("dependencies", *extras) for line in requirement_lists(key)[0]]
     known = {re.match(r"[\w-]+", line)[0] for line in lines} | {f".[{extra}]" for extra in extras}
     known |= {
+        ".",
         "pip-audit",
         "-r requirements.txt",
         "-r $(SMOKE",
         "{name}",
-    }  # {name}: of a watcher, which is among the extras
+        ".[{named}]",
+    }  # {name}: of a watcher, which is among the extras, and {named} is an extra
     texts = [*ALL_CODE, ROOT / "Makefile", *ROOT.glob("*.md")]
     texts += [path for folder in ("docs", "data_prep", "patches", "configs") for path in (ROOT / folder).rglob("*.md")]
-    spelled = re.compile(r"""pip3? install(?: --?(?!r )[-\w]+)* ["']?((?:-r )?[^\s"'`);,<>=]+)""")
+    spelled = re.compile(r"""pip3? install(?: --?(?!r )[-\w]+)* ["']?(\.\[[\w,]+\]|(?:-r )?[^\s"'`);,<>=]+)""")
     told = [(short(path), name) for path in texts for name in spelled.findall(path.read_text(encoding="utf-8"))]
-    assert len(told) > 8 and [(where, name) for where, name in told if name not in known] == []
+    several = {name for _, name in told if name[:2] == ".[" and set(name[2:-1].split(",")) <= set(extras)}
+    assert len(told) > 8 and [(where, name) for where, name in told if name not in known | several] == []
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)

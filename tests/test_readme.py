@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cdcd_video.commands.command_table import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -23,7 +25,7 @@ def commands() -> list[str]:
     shell = [text for language, text in BLOCKS if language in ("sh", "bash", "shell", "console", "")]
     lines = "\n".join(shell).replace("\\\n", " ").splitlines()
     lines = [re.sub(r"^\$ ", "", line.strip()).split("  #")[0].strip() for line in lines]
-    return [line for line in lines if re.match(r"(python3?|make|git|pip) ", line)]
+    return [line for line in lines if re.match(r"(python3?|make|git|pip|cdcd-video) ", line)]
 
 
 def help_of(*arguments: str) -> str:
@@ -52,12 +54,25 @@ def test_options_in_readme_are_options_of_the_script(script: str):
             assert [option for option in options if option not in known] == [], command
 
 
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_the_table_has_every_command_and_its_options(name: str):
+    assert f"| `cdcd-video {name}` |" in README
+    known = help_of("-m", "cdcd_video", name)
+    for command in commands():
+        words = shlex.split(command, comments=True)
+        if words[:2] == ["cdcd-video", name]:
+            options = [word.split("=")[0] for word in words if word.startswith("--")]
+            assert [option for option in options if option not in known] == [], command
+
+
 @pytest.mark.parametrize("command", commands())
 def test_a_command_names_what_exists(command: str):
     first, *words = shlex.split(command, comments=True)
     if first == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert [word for word in words if "=" not in word and word not in targets] == []
+    elif first == "cdcd-video":
+        assert words[0] in [command.name for command in COMMANDS]
     elif words[0] == "-m" and words[1] not in ("pip", "venv", "pytest", "ruff"):
         module = ROOT / words[1].replace(".", "/")
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), command

@@ -136,6 +136,13 @@ def run_all(out: Path) -> None:
     with stage("the shipped model in Python, and a rating study of both models"):
         sample_both(run, true_videos, captions, out)
         rate(out)
+    program = Path(sys.executable).with_name("cdcd-video")
+    if program.is_file():  # as `make smoke` installs it
+        with stage("cdcd-video, installed, from another folder"):
+            caption = ("--text", "the red circle moves right")
+            run_program(program, "sample", "--frame", "red-circle", *caption, "--out", "c.webp", cwd=out)
+            run_program(program, "train", "--config", "sprites", "--dry-run", cwd=out)
+            check((out / "c.webp").stat().st_size > 0, "the installed program sampled nothing")
 
 
 def write_and_read(true_videos: Sequence[UInt8[np.ndarray, "F S S 3"]], captions: Sequence[str], folder: Path) -> None:
@@ -245,13 +252,16 @@ def serving(arguments: Sequence[object]) -> Iterator[str]:
 
 def call(*arguments: object) -> None:
     """Runs one of the repository's commands; a failure ends the whole."""
+    run_program(sys.executable, *arguments, cwd=ROOT)
+
+
+def run_program(*arguments: object, cwd: Path) -> None:
+    """Runs a program in a folder; a failure ends the whole."""
     words = [str(word) for word in arguments]
-    done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = subprocess.run(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         sys.stdout.write(done.stdout)
-    check(done.returncode == 0, f"python {' '.join(words)} ended with exit code {done.returncode}")
+    check(done.returncode == 0, f"{' '.join(words)} ended with exit code {done.returncode}")
 
 
 def check(is_so: bool, otherwise: str) -> None:
