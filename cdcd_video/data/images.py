@@ -3,7 +3,9 @@
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -48,7 +50,16 @@ def read_image(
       UserError: if the file is missing, empty, a folder or another thing that is no file, not a picture, cut short, too
         large to be decoded safely, HDR, or transparent everywhere.
     """
-    return _decode(Path(path), within)
+    return _decode(lambda: open_plain(path, "image", within=within).detach(), str(Path(path)))
+
+
+def read_image_bytes(content: bytes) -> UInt8[np.ndarray, "H W 3"]:
+    """`read_image` of the bytes of such a file.
+
+    Raises:
+      UserError: as for `read_image`.
+    """
+    return _decode(lambda: io.BytesIO(content), "(bytes)")
 
 
 def as_array(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
@@ -126,13 +137,13 @@ def content_box(width: float, height: float, size_px: int, mode: FitMode) -> tup
     return left, top, left + display_width, top + display_height
 
 
-def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarray, "H W 3"]:
-    what = f"image {path}"
+def _decode(opened: Callable[[], Any], name: str) -> UInt8[np.ndarray, "H W 3"]:
+    what = f"image {name}"
     # Pillow's decoders meet broken files with whatever exception they stumble on, so every kind is caught here.
     try:
-        with warnings.catch_warnings(), _Bounded(open_plain(path, "image", within=within).detach()) as file:
+        with warnings.catch_warnings(), _Bounded(opened()) as file:
             warnings.simplefilter("ignore")  # a lower limit of Pillow's own, and remarks on odd metadata
-            if os.fstat(file.fileno()).st_size == 0:
+            if not file.peek(1):
                 raise UserError(f"{what} is empty (0 bytes)")
             with Image.open(file, formats=_FORMATS) as image:
                 _check_size(image.width, image.height, what)
@@ -144,7 +155,7 @@ def _decode(path: Path, within: str | os.PathLike[str] | None) -> UInt8[np.ndarr
     except Unfit as error:
         raise UserError(f"{what} {error}") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{path} is not an image in a supported format; use {', '.join(_FORMATS)}") from None
+        raise UserError(f"{name} is not an image in a supported format; use {', '.join(_FORMATS)}") from None
     except Image.DecompressionBombError:
         raise UserError(f"{what} is larger than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except Exception as error:
