@@ -13,21 +13,28 @@ Start reading at: records -> diffusion/schedule -> process -> posterior -> loss 
 networks/codec/frame_codec -> networks/denoiser -> objective -> diffusion/sampler -> pipeline.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cdcd_video.errors import SamplingWarning
+from cdcd_video.errors import SamplingWarning, UserError
 
 if TYPE_CHECKING:
     from cdcd_video.pipeline import ImageToVideo
+    from cdcd_video.records import Video
+    from cdcd_video.video import contact_sheet
 
 __version__ = "0.2.0"
-__all__ = ["ImageToVideo", "SamplingWarning", "__version__"]
+__all__ = ["ImageToVideo", "SamplingWarning", "UserError", "Video", "__version__", "contact_sheet"]
+
+_LATER = {"ImageToVideo": "pipeline", "Video": "records", "contact_sheet": "video"}
+"""Imported when first asked for: torch takes seconds, `--help` should not."""
 
 
 def __getattr__(name: str) -> Any:
-    """`ImageToVideo` is imported when first asked for: torch takes seconds, `--help` should not."""
-    if name == "ImageToVideo":
-        from cdcd_video.pipeline import ImageToVideo
-
-        return ImageToVideo
+    if name in _LATER:
+        return getattr(import_module(f"cdcd_video.{_LATER[name]}"), name)
     raise AttributeError(f"module 'cdcd_video' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

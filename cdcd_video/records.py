@@ -4,12 +4,17 @@ Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D wid
 processes share a batch, B is the rows of one of them; see `Collectives`.
 """
 
-from collections.abc import Callable, Sequence
+import base64
+import html
+import operator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
+import PIL.Image
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
@@ -201,14 +206,14 @@ class LossTerms:
     """Values of examples by group, detached: sums and counts, so that means over steps weight all examples equally."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Video:
-    """Frames, and the settings that reproduce them."""
+    """Frames, and the settings that reproduce them. `len`, an index and a loop are over frames; a slice is a video."""
 
     frames: UInt8[np.ndarray, "F H W 3"]
     fps: float
     settings: dict[str, Any] = field(default_factory=dict)
-    """Sampling parameters, seed, hash of the model and versions; written beside the video."""
+    """Sampling parameters, seed, hash of the model and versions; written beside the video. A slice keeps those of the whole."""
 
     def save(self, path: str | Path, *, scale: int = 1) -> Path:
         """Writes mp4, gif, webp or a folder of PNG, by the suffix.
@@ -223,3 +228,62 @@ class Video:
         from cdcd_video import video
 
         return video.save(self.frames, path, self.fps, scale=scale)
+
+    def to_pil(self) -> list[PIL.Image.Image]:
+        """The frames as Pillow images."""
+        return [PIL.Image.fromarray(frame) for frame in self.frames]
+
+    def to_tensor(self) -> Float[Tensor, "F 3 H W"]:
+        """The frames as a float32 tensor from 0 to 1."""
+        return torch.from_numpy(np.ascontiguousarray(self.frames)).permute(0, 3, 1, 2).float().div(255)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        return iter(self.frames)
+
+    @overload
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Video": ...
+    def __getitem__(self, index: Any) -> Any:
+        """A frame; or, for a slice, the video of these frames. `video[::2]` has half the frame rate and moves as fast."""
+        if isinstance(index, slice):
+            return Video(self.frames[index], self.fps / abs(index.step or 1), self.settings)
+        return self.frames[operator.index(index)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.frames, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        height, width = self.frames.shape[1:3]
+        about = "; ".join(sentence for _, sentence in self.settings.get("text", []))
+        length = f"{len(self)} frames of {width} x {height} px, {self.fps:g} fps, {len(self) / self.fps:.3g} s"
+        return f"Video({length}{f': {about}' if about else ''})"
+
+    def _repr_html_(self) -> str:
+        """The video itself, which plays in a notebook: exact pixels (webp), or mp4 where they would be many bytes."""
+        from cdcd_video import video
+
+        about = html.escape(repr(self), quote=True)
+        if not self.frames.size:
+            return f"<p>{about}</p>"
+        suffix, kind = (".webp", "image/webp") if self.frames.nbytes <= _MOST_EXACT else (".mp4", "video/mp4")
+        with tempfile.TemporaryDirectory() as folder:
+            content = video.save(self.frames, Path(folder) / f"video{suffix}", self.fps).read_bytes()
+        if len(content) > _MOST_EMBEDDED:
+            return f"<p>{about}: too large to be shown here; write it with save(path)</p>"
+        address = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        style = f"width: {max(self.frames.shape[2], _LEAST_WIDTH)}px; image-rendering: pixelated"
+        if suffix == ".webp":
+            return f'<img src="{address}" alt="{about}" title="{about}" style="{style}">'
+        return f'<video src="{address}" title="{about}" style="{style}" autoplay loop muted controls></video>'
+
+
+_MOST_EXACT = 8 << 20
+"""Bytes of pixels that a notebook gets exactly."""
+_MOST_EMBEDDED = 16 << 20
+"""Bytes of a file that goes into a notebook."""
+_LEAST_WIDTH = 256
+"""Smaller videos are enlarged to this width, in CSS pixels."""

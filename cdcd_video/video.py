@@ -146,7 +146,7 @@ def _taken(line: queue.Queue) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
 
 
 def contact_sheet(
-    rows: Sequence[UInt8[np.ndarray, "_ _ _ 3"]],
+    rows: Sequence[Any],
     path: str | os.PathLike[str],
     labels: Sequence[str] | None = None,
     every: int = 1,
@@ -154,7 +154,7 @@ def contact_sheet(
     """Arranges videos in one image: a row each, time to the right.
 
     Args:
-      rows: videos, RGB pixels (F, H, W, 3); lengths and sizes may differ.
+      rows: videos: `Video`, or uint8 RGB pixels (F, H, W, 3); lengths and sizes may differ.
       path: a picture file, `.png` for exact pixels.
       labels: a line of text above each row; cut with "..." where the row is shorter.
       every: shows each `every`-th frame, beginning with the first.
@@ -172,7 +172,7 @@ def contact_sheet(
     target, gap, line = Path(path), 2, 15
     if target.suffix.lower() not in Image.registered_extensions():
         raise UserError(f"cannot write a picture as {target.suffix!r}; use .png")
-    rows = [row[::every] for row in rows]
+    rows = [np.asarray(row)[::every] for row in rows]
     above = line if labels is not None else 0
     width = gap + max(len(row) * (row.shape[2] + gap) for row in rows)
     height = gap + sum(above + row.shape[1] + gap for row in rows)
