@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdcd_video.records import TextStates
 
@@ -19,16 +19,33 @@ class Condition:
     gap_s: Float[Tensor, "B"]
     age_s: Float[Tensor, "B"]
     text: TextStates
+    negative: TextStates | None = None
+    """Captions that guidance leads away from; None: the empty caption. Only guidance uses them."""
 
 
 def with_empty_captions(condition: Condition) -> Condition:
-    """The condition twice, one batch after the other: with its captions, and without (Ho & Salimans 2022)."""
-    empty = empty_text(condition.text)
-    parts = [(getattr(condition.text, name), getattr(empty, name)) for name in ("tokens", "is_word", "embedding")]
-    text = TextStates(*(torch.cat(pair) for pair in parts))
+    """The condition twice, one batch after the other: with its captions, and without (Ho & Salimans 2022), or with the
+    negative ones where it has some.
+    """
+    away = empty_text(condition.text) if condition.negative is None else condition.negative
+    text = concatenated(condition.text, away)
     known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
     source, first, has_first, gap_s, age_s = (torch.cat([value, value]) for value in known)
     return Condition(source, first, has_first, gap_s, age_s, text)
+
+
+def concatenated(one: TextStates, other: TextStates) -> TextStates:
+    """Two batches of captions, one after the other; the shorter captions are padded."""
+    length = max(one.is_word.shape[1], other.is_word.shape[1])
+    parts = [
+        (
+            nn.functional.pad(text.tokens, (0, 0, 0, length - text.tokens.shape[1])),
+            nn.functional.pad(text.is_word, (0, length - text.is_word.shape[1])),
+            text.embedding,
+        )
+        for text in (one, other)
+    ]
+    return TextStates(*(torch.cat(pair) for pair in zip(*parts, strict=True)))
 
 
 def empty_text(text: TextStates) -> TextStates:

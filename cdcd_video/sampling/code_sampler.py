@@ -21,13 +21,16 @@ from cdcd_video.records import TextStates
 NLL_STEPS = 16
 """Steps of the chain that `nll` evaluates for a frame: all of them in a chain as long as this or shorter."""
 
+Captions = tuple[TextStates, TextStates | None]
+"""The captions of a batch, and the negative ones of guidance."""
+
 
 class DiscreteSampler:
     """Samples the next frame's codes by the reverse process of the discrete diffusion."""
 
     def __init__(self, denoiser: Denoiser, process: DiscreteProcess, codec: CodeSpace, config: Config):
         self.denoiser, self.process, self.codec, self.config = denoiser, process, codec, config
-        self._caption_cache: tuple[TextStates, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
+        self._caption_cache: tuple[Captions, int, tuple[tuple[Tensor, Tensor], ...]] | None = None
 
     def begin(self, codes: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
         """The codes themselves. Forgets the caption of an earlier video."""
@@ -111,10 +114,10 @@ class DiscreteSampler:
 
     def _prepared(self, condition: Condition, wanted: Condition) -> CachedCondition:
         """`Denoiser.prepare` of `wanted`, which contains `condition`; keys and values of a caption are computed once."""
-        text, num, keys_values = self._caption_cache or (None, 0, None)
-        is_known = text is condition.text and num == len(wanted.source)
+        (text, negative), num, keys_values = self._caption_cache or ((None, None), 0, None)
+        is_known = text is condition.text and negative is condition.negative and num == len(wanted.source)
         prepared = self.denoiser.prepare(wanted, keys_values if is_known else None)
-        self._caption_cache = (condition.text, len(wanted.source), prepared.keys_values)
+        self._caption_cache = ((condition.text, condition.negative), len(wanted.source), prepared.keys_values)
         return prepared
 
     def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +56,8 @@ def roll_out(
     encode_text: Callable[[list[str]], TextStates],
     params: SamplingParams,
     streams: Sequence[torch.Generator],
-) -> Iterator[SampledFrame]:
+    negative: TextStates | None = None,
+) -> Generator[SampledFrame, Tensor | None, None]:
     """Samples every frame from the one `lookback_s` before it, never from before its own sentence began.
 
     Fewer generations lie between the first frame and the last than when each frame is sampled from the one before: less
@@ -70,9 +71,10 @@ def roll_out(
       encode_text: sentences -> states.
       params: number of frames, rate, `lookback_s`, `longest_gap_s`, `decoded`.
       streams: one per video.
+      negative: captions that guidance leads away from; None: the empty caption.
 
     Yields:
-      The frames of the videos, the starting frames first.
+      The frames of the videos, the starting frames first. Latents that are sent back take the place of those sampled.
     """
     grid, device = TimeGrid.of(params), start.device
     plans = [dict(schedule.turns) for schedule in captions]
@@ -94,14 +96,13 @@ def roll_out(
         at = (instant - torch.full_like(began, grid.back)).maximum(began)
         source = _rows_of(kept, instant - 1 - at)
         gap_s, age_s = (instant - at) * grid.step_s, (at - began) * grid.step_s
-        condition = Condition(source, first, has_first, gap_s.float(), age_s.float(), text)
+        condition = Condition(source, first, has_first, gap_s.float(), age_s.float(), text, negative)
         if params.decoded == "expected" and isinstance(sampler, ExpectedValues):
             latents, to_decode = sampler.next_frame_and_values(condition, params, streams)
         else:
             latents = to_decode = sampler.next_frame(condition, params, streams)
-        kept.append(latents)
-        if passed == grid.per_frame - 1:
-            yield SampledFrame(latents, to_decode)
+        replaced = (yield SampledFrame(latents, to_decode)) if passed == grid.per_frame - 1 else None
+        kept.append(latents if replaced is None else replaced)
 
 
 def _rows_of(kept: Sequence[Tensor], back: Int[Tensor, "B"]) -> Tensor:
