@@ -1,107 +1,53 @@
 """Sampling a video: image + caption -> codes -> one reverse process per frame, all in latent space -> frames -> Video."""
 
-import itertools
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
-import PIL.Image
 import torch
-from jaxtyping import Float, Float64, Int, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 import cdcd_video
 from cdcd_video.config import SamplingParams
-from cdcd_video.data.images import as_array, fit
+from cdcd_video.config.sampling_params import Decoded, Order, Solver, Unchanged
+from cdcd_video.data.images import fit
 from cdcd_video.diffusion.sampler import has_order
-from cdcd_video.engine.precision import Precision, for_sampling
-from cdcd_video.engine.runtime import device_for, generator
 from cdcd_video.errors import SamplingWarning, UserError
-from cdcd_video.kernels.threads import threads
-from cdcd_video.model import Model, load_model
 from cdcd_video.networks.clip import STAND_IN
-from cdcd_video.networks.next_frame import Likelihood, NextFrame
 from cdcd_video.records import Video
-from cdcd_video.sampling.captions import Caption, CaptionSchedule
-from cdcd_video.sampling.code_sampler import DiscreteSampler
-from cdcd_video.sampling.notes import advice, threads_of
-from cdcd_video.sampling.roll_out import SampledFrame, roll_out
-from cdcd_video.sampling.teacher_forced import nll_of_true_frames
+from cdcd_video.sampling import call_names
+from cdcd_video.sampling.call_inputs import CallInputs, Generators, call_inputs
+from cdcd_video.sampling.call_names import NoArgument
+from cdcd_video.sampling.call_outputs import CallbackOnStepEnd, OutputType, VideoOutput, in_layout, on_frame_of
+from cdcd_video.sampling.captions import CaptionSchedule
+from cdcd_video.sampling.latent_pipeline import OUT_OF_MEMORY, OnFrame, Progress, Start, Text
+from cdcd_video.sampling.notes import advice
+from cdcd_video.sampling.pretrained_pipeline import PretrainedPipeline
+from cdcd_video.sampling.start_images import Image, Images
 from cdcd_video.storage.memory import user_error_when_out
 
-DECODE_BATCH = 64
-"""Frames decoded at a time."""
-Image = str | Path | PIL.Image.Image | np.ndarray
-"""A path, a Pillow image or a uint8 array."""
-Frames = UInt8[np.ndarray, "B H W 3"]
-Progress = Callable[[int], None] | None
-Seeds = Sequence[int]
-Start = UInt8[np.ndarray, "S S 3"]
-"""A starting frame at the model's size."""
-Text = Caption | CaptionSchedule
-Texts = Sequence[Text]
-_SAMPLING = ("sampling a video", "use fewer frames, a smaller batch or a smaller model")
+MOST_AT_ONCE = 16
+"""Videos of a call that are sampled as one batch."""
 
 
-class ImageToVideo:
-    """The public face of a trained model: `pipe(image, "the red circle moves right")`.
-
-    Attributes:
-      sampler: samples the next frame; the discrete diffusion, or the baseline that the config names.
-      precision: of the matrix products while sampling and decoding; starting frames are encoded in fp32, as in training.
-      num_threads: CPU threads of one operation while sampling; None: what torch is set to. The caller's own setting is
-        restored afterwards. Last bits depend on it, so it follows from the model alone.
-    """
-
-    def __init__(self, model: Model, precision: Precision = "fp32"):
-        self.model, self.precision = model, precision
-        self.num_threads = threads_of(model)
-        self.sampler: NextFrame = (
-            DiscreteSampler(model.denoiser, model.process, model.codec, model.config)
-            if model.config.baseline is None
-            else model.denoiser
-        )
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path = "sprites",
-        device: str = "auto",
-        precision: Literal["auto", "bf16", "fp32"] = "auto",
-    ) -> "ImageToVideo":
-        """Loads a shipped model by name, or a model or run folder.
-
-        Args:
-          precision: `auto` is bf16 on a GPU that has it, and fp32 elsewhere.
-
-        Raises:
-          UserError: there is no such model or precision, or the model is damaged.
-        """
-        if precision not in ("auto", *get_args(Precision)):
-            raise UserError(f"precision is {precision}; it must be auto, {' or '.join(get_args(Precision))}")
-        where = device_for(device)
-        return cls(load_model(name_or_path, where), for_sampling(where) if precision == "auto" else precision)
-
-    @property
-    def size_px(self) -> int:
-        """Side of the frames."""
-        return self.model.config.data.size_px
-
-    @property
-    def has_likelihood(self) -> bool:
-        """Whether `nll` exists; a baseline on continuous values has none."""
-        return isinstance(self.sampler, Likelihood)
+class ImageToVideo(PretrainedPipeline):
+    """The public face of a trained model: `pipe(image, "the red circle moves right")`. See docs/pipeline.md."""
 
     def defaults(self, **changes: Any) -> SamplingParams:
         """The model's own sampling parameters, with those that are given (and not None) changed.
 
         Raises:
           UserError: a value out of its range, or a parameter that the model does not have.
+          TypeError: there is no such parameter.
         """
+        for ours, theirs in call_names.OTHER_NAMES.items():
+            if theirs in changes:
+                changes[ours] = call_names.one_of(ours, changes.get(ours), changes.pop(theirs))
         changes = {name: value for name, value in changes.items() if value is not None}
+        known = SamplingParams.model_fields
+        call_names.refuse_unknown("SamplingParams", changes.keys() - known.keys(), [*known])
         params = self.model.config.sample.changed(**changes)
         baseline = self.model.config.baseline
         if baseline and (params.order != "ancestral" or params.contrast):
@@ -126,38 +72,140 @@ class ImageToVideo:
         """
         return advice(self.model, CaptionSchedule.of(caption), params, start)
 
-    def __call__(self, image: Image, text: Text, *, progress: Progress = None, **changes: Any) -> Video:
-        """Samples one video.
+    def __call__(
+        self,
+        image: Images | None = None,
+        text: Text | Sequence[Text] | None = None,
+        *,
+        prompt: Text | Sequence[Text] | None = None,
+        negative_prompt: str | Sequence[str | None] | None = None,
+        num_frames: int | None = None,
+        fps: float | None = None,
+        num_steps: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance: float | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        order: Order | None = None,
+        contrast: float | None = None,
+        lookback_s: float | None = None,
+        longest_gap_s: float | None = None,
+        decoded: Decoded | None = None,
+        unchanged: Unchanged | None = None,
+        solver: Solver | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: Generators | None = None,
+        num_videos_per_prompt: int | None = 1,
+        height: int | None = None,
+        width: int | None = None,
+        output_type: OutputType | None = None,
+        return_dict: bool = True,
+        callback_on_step_end: CallbackOnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        progress: Progress = None,
+        **unknown: NoArgument,
+    ) -> Any:
+        """Samples one video, or several at once; each has the bits that a call of its own gives.
 
         Args:
-          image: the starting frame; made square and resized like the training frames (`data.mode`: crop the centre, or
-            letterbox). One that has the model's size already is frame 0 of the video, unchanged.
-          text: what happens; or [(frame, sentence), ...] for sentences that change along the video.
-          progress: called with 1 after every frame.
-          **changes: any field of `SamplingParams`.
+          image: the starting frame (see `start_images.Image`), or several; made square and resized like the training frames
+            (`data.mode`: crop the centre, or letterbox). One of the model's size is frame 0 of the video, unchanged.
+          text, prompt: what happens; or [(frame, sentence), ...] for sentences that change along the video; or a list.
+          negative_prompt: guidance leads away from this sentence, and not from the empty caption; or a list.
+          num_frames ... solver: fields of `SamplingParams`; the model has its own defaults. `num_inference_steps` is
+            `num_steps`, and `guidance_scale` is `guidance`.
+          seed, generator, num_videos_per_prompt: see `call_inputs`.
+          height, width: the model's own size, or left out.
+          output_type: "np", "pil", "pt" or "latent" for diffusers' layouts; by default `Video`.
+          return_dict: False returns the frames in a tuple, as diffusers does.
+          callback_on_step_end, callback_on_step_end_tensor_inputs: called after every frame; see `on_frame_of`.
+          progress: called with the number of videos after every frame.
 
         Returns:
-          The video; `video.frames` is uint8 (F, H, W, 3).
+          A `Video`; a list of them where image, prompt or seed is a list; with an `output_type` a `VideoOutput`.
 
         Raises:
           UserError: an image, caption or setting that cannot be used.
+          TypeError: an argument that does not exist.
 
         Warns:
           SamplingWarning: each sentence of `warnings`.
         """
-        params, text = self.defaults(**changes), CaptionSchedule.of(text)
-        with user_error_when_out(*_SAMPLING):  # no decorator: warnings name the line that called
-            start = self._begin(image, text, params)
-            frames = np.concatenate(list(self._parts(start, text, params, progress)))
-        return Video(frames, params.fps, self.settings(text, params))
+        call_names.refuse_unknown("ImageToVideo", unknown, call_names.names_of(self.__call__))
+        settings: dict[str, Any] = dict(
+            num_frames=num_frames, fps=fps, temperature=temperature, top_p=top_p, top_k=top_k, order=order
+        )
+        settings |= dict(contrast=contrast, lookback_s=lookback_s, longest_gap_s=longest_gap_s, decoded=decoded)
+        settings |= dict(
+            unchanged=unchanged, solver=solver, num_steps=num_steps, num_inference_steps=num_inference_steps
+        )
+        params = self.defaults(**settings, guidance=guidance, guidance_scale=guidance_scale)
+        if output_type is not None:
+            call_names.choose("output_type", output_type, get_args(OutputType))
+        for name, size in (("height", height), ("width", width)):
+            if size not in (None, self.size_px):
+                raise UserError(
+                    f"{name} is {size}, but the model's frames are {self.size_px} x {self.size_px} px; leave it out"
+                )
+        text = call_names.one_of("text", text, prompt)
+        inputs = call_inputs(image, text, negative_prompt, seed, generator, num_videos_per_prompt, params.seed)
+        each = [params.changed(seed=one) for one in inputs.seeds]
+        on_frame = on_frame_of(
+            self, callback_on_step_end, callback_on_step_end_tensor_inputs, self.model.codec.num_codes
+        )
+        with user_error_when_out(*OUT_OF_MEMORY):  # no decorator: warnings name the line that called
+            starts = self._begin(inputs, params)
+            found = self._sampled(starts, inputs, each, progress, on_frame, is_latent=output_type == "latent")
+        about = [
+            self.settings(caption, one, negative)
+            for caption, one, negative in zip(inputs.captions, each, inputs.negatives, strict=True)
+        ]
+        if output_type is None:
+            videos = [Video(frames, params.fps, one) for frames, one in zip(found, about, strict=True)]
+            result: Any = videos if inputs.is_list else videos[0]
+        else:
+            frames = torch.stack(found) if output_type == "latent" else in_layout(found, output_type)
+            result = VideoOutput(frames, about) if return_dict else frames
+        return result if return_dict else (result,)
+
+    def _sampled(
+        self,
+        starts: Sequence[Start],
+        inputs: CallInputs,
+        params: Sequence[SamplingParams],
+        progress: Progress,
+        on_frame: OnFrame,
+        *,
+        is_latent: bool,
+    ) -> list[Any]:
+        """Frames of each video, or its latents; several videos in batches of `MOST_AT_ONCE`."""
+        if len(starts) == 1 and not is_latent:
+            parts = self._parts(starts[0], inputs.captions[0], params[0], progress, inputs.negatives, on_frame)
+            return [np.concatenate(list(parts))]
+        found: list[Any] = []
+        method = self.roll_out if is_latent else self.sample
+        for begin in range(0, len(starts), MOST_AT_ONCE):
+            rows = slice(begin, begin + MOST_AT_ONCE)
+            given: dict[str, Any] = dict(negatives=inputs.negatives[rows], on_frame=on_frame)
+            first, captions, seeds = np.stack(starts[rows]), inputs.captions[rows], inputs.seeds[rows]
+            found.extend(method(first, captions, params[0], seeds, progress, **given))
+        return found
 
     def stream(
-        self, image: Image, text: Text, params: SamplingParams, progress: Progress = None
+        self,
+        image: Image,
+        text: Text,
+        params: SamplingParams | None = None,
+        progress: Progress = None,
+        *,
+        negative_prompt: str | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
         """The same video part after part, each as soon as it is sampled, so that only one part is in memory.
 
         Args:
-          image, text, progress: as for calling.
+          image, text, negative_prompt, progress: as for calling, but for one video.
           params: of `defaults`.
 
         Yields:
@@ -169,38 +217,29 @@ class ImageToVideo:
         Warns:
           SamplingWarning: as calling does.
         """
-        captions = CaptionSchedule.of(text)
-        return self._parts(self._begin(image, captions, params), captions, params, progress)
+        params = self.defaults() if params is None else params
+        inputs = call_inputs(image, text, negative_prompt)
+        if len(inputs.images) > 1:
+            raise UserError(
+                "a stream is of one video; give one image and one prompt, or call the pipeline with the lists"
+            )
+        return self._parts(self._begin(inputs, params)[0], inputs.captions[0], params, progress, inputs.negatives)
 
-    def _begin(self, image: Image, captions: CaptionSchedule, params: SamplingParams) -> Start:
-        """The starting frame at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
-        data = self.model.config.data
-        start = fit(as_array(image), self.size_px, data.mode)
-        for note in advice(self.model, captions, params, start):
+    def _begin(self, inputs: CallInputs, params: SamplingParams) -> list[Start]:
+        """The starting frames at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
+        starts, notes = [], []
+        for image, caption, negative in zip(inputs.images, inputs.captions, inputs.negatives, strict=True):
+            starts.append(fit(image, self.size_px, self.model.config.data.mode))
+            notes += advice(self.model, caption, params, starts[-1], negative)
+        for note in dict.fromkeys(notes):
             warnings.warn(note, SamplingWarning, stacklevel=3)
-        return start
+        return starts
 
-    def _parts(
-        self, start: Start, captions: CaptionSchedule, params: SamplingParams, progress: Progress
-    ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
-        """`stream` of checked input. Between two parts torch's number of threads is the caller's own."""
-        sampled = self._frames(start[None], [captions], params, [params.seed], progress)
-        first = None
-        for number in itertools.count():
-            with threads(self.num_threads), user_error_when_out(*_SAMPLING):
-                part = [self._values(frame.to_decode) for frame in itertools.islice(sampled, DECODE_BATCH)]
-                if not part:
-                    return
-                first = part[0] if first is None else first
-                frames = self.decode(torch.stack(part, 1), start[None], params, first)[0]
-            if number == 0:
-                frames[0] = start
-            yield frames
-
-    def settings(self, text: Text, params: SamplingParams) -> dict[str, Any]:
+    def settings(self, text: Text, params: SamplingParams, negative_prompt: str = "") -> dict[str, Any]:
         """What is written beside a video: enough to sample it again."""
         return {
             "text": [[frame, sentence] for frame, sentence in CaptionSchedule.of(text).turns],
+            **({"negative_prompt": negative_prompt} if negative_prompt.strip() else {}),
             **params.described(),
             "model": self.model.config.name,
             "model_sha256": self.model.digest,
@@ -212,122 +251,7 @@ class ImageToVideo:
             },
         }
 
-    @user_error_when_out(*_SAMPLING)
-    @torch.no_grad()
-    def sample(
-        self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress = None
-    ) -> UInt8[np.ndarray, "B F H W 3"]:
-        """Samples a batch of videos; each has its own random stream, so none depends on the others.
+    if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error
 
-        Args:
-          starts: starting frames at the model's size.
-          captions, seeds: one per video.
-          params: its own seed is unused.
-          progress: called with the number of videos after every frame.
-        """
-        with threads(self.num_threads):
-            values = [
-                self._values(frame.to_decode) for frame in self._frames(starts, captions, params, seeds, progress)
-            ]
-            frames = self.decode(torch.stack(values, 1), starts, params)
-        frames[:, 0] = starts
-        return frames
-
-    @user_error_when_out(*_SAMPLING)
-    @torch.no_grad()
-    def roll_out(
-        self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress = None
-    ) -> Int[Tensor, "B F N"] | Float[Tensor, "B F P V"]:
-        """`sample` in latent space, autoregressively: no frame is decoded and encoded again in between.
-
-        Returns codes (B, F, N), or code values (B, F, P, V) of a baseline on those.
-        """
-        with threads(self.num_threads):
-            return torch.stack([frame.latents for frame in self._frames(starts, captions, params, seeds, progress)], 1)
-
-    @torch.no_grad()
-    def _frames(
-        self, starts: Frames, captions: Texts, params: SamplingParams, seeds: Seeds, progress: Progress
-    ) -> Iterator[SampledFrame]:
-        """Frame after frame of `roll_out`, with what the decoder gets of each."""
-        start = self.sampler.begin(self.encode(starts))
-        streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
-        schedules = [CaptionSchedule.of(caption) for caption in captions]
-        frames = roll_out(self.sampler, start, schedules, self.model.clip.encode_text, params, streams)
-        for number in range(params.num_frames):
-            with self._autocast():  # never across a yield: the setting is the thread's
-                frame = next(frames)
-            if progress and number:
-                progress(len(start))
-            yield frame
-
-    def _autocast(self) -> torch.autocast:
-        """In bf16, matrix products in it; otherwise nothing."""
-        device = self.model.codec.table.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
-
-    @user_error_when_out("computing a likelihood", "use a smaller model")
-    @torch.no_grad()
-    def nll(
-        self, frames: UInt8[np.ndarray, "F H W 3"], caption: str, fps: float, seed: int
-    ) -> Float64[np.ndarray, "F-1 N"]:
-        """-log p(codes of a frame | codes of the true frame before it, first frame, caption, dt), from frame 1 on.
-
-        Teacher-forced, without guidance and at temperature 1: sampling parameters play no part.
-
-        Args:
-          frames: a real video at the model's size.
-
-        Returns:
-          Nats per token. Of the discrete diffusion an estimated upper bound, see `DiscreteSampler.nll`; of a causal model exact.
-        """
-        assert isinstance(self.sampler, Likelihood)
-        with threads(self.num_threads):
-            codes, text = self.encode(frames), self.model.clip.encode_text([caption])
-            stream = generator(int(seed), "nll", device=codes.device)
-            return nll_of_true_frames(self.sampler, codes, text, fps, stream).cpu().numpy()
-
-    @torch.no_grad()
-    def encode(self, frames: Frames) -> Int[Tensor, "B N"]:
-        """Frames at the model's size -> codes."""
-        codec = self.model.codec
-        device = codec.table.device
-        with threads(self.num_threads):
-            rows = [
-                codec.encode(self.model.clip.encode_image(_as_tensor(rows, device), codec.cfg.layers).patches)
-                for rows in np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
-            ]
-            return torch.cat(rows)
-
-    def _values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
-        return latents if latents.is_floating_point() else self.model.codec.values(latents)
-
-    @torch.no_grad()
-    def decode(
-        self,
-        latents: Int[Tensor, "B F N"] | Float[Tensor, "B F P V"],
-        starts: Frames,
-        params: SamplingParams | None = None,
-        first: Int[Tensor, "B N"] | Float[Tensor, "B P V"] | None = None,
-    ) -> UInt8[np.ndarray, "B F H W 3"]:
-        """Codes of videos, or code values, and their starting frames -> frames.
-
-        Args:
-          params: `unchanged` of these, or of the model's defaults, says what becomes of patches that do not change.
-          first: latents of the starting frames; those of frame 0 when not given.
-        """
-        codec, num_frames = self.model.codec, latents.shape[1]
-        copies = (params or self.model.config.sample).unchanged == "copied"
-        with threads(self.num_threads), self._autocast():
-            start = _as_tensor(starts, latents.device).repeat_interleave(num_frames, 0)
-            given = [latents.flatten(0, 1), start]
-            if copies:
-                given.append(self._values(latents[:, 0] if first is None else first).repeat_interleave(num_frames, 0))
-            parts = zip(*(rows.split(DECODE_BATCH) for rows in given), strict=True)
-            decoded = torch.cat([codec.decode_values(self._values(part), *others).float() for part, *others in parts])
-            frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return frames.reshape(*latents.shape[:2], *frames.shape[1:])
-
-
-def _as_tensor(frames: Frames, device: torch.device) -> Tensor:
-    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float().div(255)
+        def __getattr__(self, name: str) -> NoReturn:
+            raise call_names.missing_attribute(name, dir(type(self)))

@@ -15,10 +15,11 @@ import torch
 from shapes import as_without_checks
 
 import inference
-from cdcd_video import ImageToVideo, SamplingWarning, pipeline
+from cdcd_video import ImageToVideo, SamplingWarning
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.kernels.threads import threads
 from cdcd_video.networks.clip import plain_towers
+from cdcd_video.sampling import latent_pipeline
 from cdcd_video.sampling.notes import threads_of
 
 CAPTION = "the red circle moves right"
@@ -85,7 +86,7 @@ def test_all_sampling_restores_the_callers_threads(pipe: ImageToVideo):
 
 @pytest.mark.usefixtures("own_threads")
 def test_a_stream_left_half_way_holds_nothing(pipe: ImageToVideo, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pipeline, "DECODE_BATCH", 2)
+    monkeypatch.setattr(latent_pipeline, "DECODE_BATCH", 2)
     parts = pipe.stream(START, CAPTION, pipe.defaults(num_frames=3))
     assert torch.get_num_threads() == OWN
     assert len(next(parts)) == 2

@@ -11,13 +11,14 @@ import yaml
 from fixtures_model import ROOT, write_model
 from shapes import as_without_checks
 
-from cdcd_video import ImageToVideo, pipeline
+from cdcd_video import ImageToVideo
 from cdcd_video.config import Config, TrainStages, config_file
 from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.engine import distributed, precision
 from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
+from cdcd_video.sampling import pretrained_pipeline
 from cdcd_video.training import resolved
 from cdcd_video.training.model_card import write_card
 from cdcd_video.training.resolved import foreseen, slow_ones
@@ -247,8 +248,8 @@ def test_a_video_in_bf16_is_that_of_fp32_but_for_rounding(kind: str | None, tmp_
 
 def test_sampling_is_in_bf16_only_on_gpus_that_have_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
     assert ImageToVideo.from_pretrained(tiny_model, "cpu").precision == "fp32"
-    monkeypatch.setattr(pipeline, "device_for", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(pipeline, "load_model", lambda name, device: load_model(name, "cpu"))
+    monkeypatch.setattr(pretrained_pipeline, "device_for", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(pretrained_pipeline, "load_model", lambda name, device: load_model(name, "cpu"))
     for best in ("bf16", "fp32"):
         monkeypatch.setattr(precision, "best_for", lambda device, best=best: (best, "why"))
         assert ImageToVideo.from_pretrained(tiny_model).precision == best

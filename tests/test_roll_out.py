@@ -9,11 +9,12 @@ import torch
 import worlds
 from shapes import unchecked
 
-from cdcd_video import ImageToVideo, pipeline
+from cdcd_video import ImageToVideo
 from cdcd_video.config import CodecConfig, SamplingParams
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.records import TextStates
+from cdcd_video.sampling import latent_pipeline
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.roll_out import TimeGrid, roll_out
@@ -165,7 +166,7 @@ def test_patches_that_do_not_change_are_copied_where_asked(tiny_model: Path):
 
 
 def test_a_stream_copies_what_the_whole_video_copies(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pipeline, "DECODE_BATCH", 2)
+    monkeypatch.setattr(latent_pipeline, "DECODE_BATCH", 2)
     pipe = ImageToVideo.from_pretrained(tiny_model, device="cpu")
     start = np.random.default_rng(1).integers(0, 256, (pipe.size_px, pipe.size_px, 3), dtype=np.uint8)
     params = pipe.defaults(num_frames=5, unchanged="copied", temperature=0.0)

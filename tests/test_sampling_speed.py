@@ -13,7 +13,7 @@ from cdcd_video import ImageToVideo, video
 from cdcd_video.diffusion import process, sampler
 from cdcd_video.errors import UserError
 from cdcd_video.networks.transformer import Attention
-from cdcd_video.pipeline import DECODE_BATCH
+from cdcd_video.sampling.latent_pipeline import DECODE_BATCH
 
 TWO = [(0, "the red circle moves right"), (3, "the red circle moves left")]
 

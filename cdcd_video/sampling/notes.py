@@ -20,12 +20,17 @@ UNEVEN_GAP_S = 1 / 60
 
 
 def advice(
-    model: Model, captions: CaptionSchedule, params: SamplingParams, start: UInt8[np.ndarray, "S S 3"] | None = None
+    model: Model,
+    captions: CaptionSchedule,
+    params: SamplingParams,
+    start: UInt8[np.ndarray, "S S 3"] | None = None,
+    negative: str = "",
 ) -> list[str]:
     """Warnings before sampling, one sentence each; see `FrozenClip.check_caption`.
 
     Args:
       start: the starting frame at the model's size; None leaves it out.
+      negative: the caption that guidance leads away from; "" is the empty caption.
 
     Raises:
       UserError: a caption that cannot be used.
@@ -37,6 +42,8 @@ def advice(
         notes.append(
             f"the caption that begins at frame {late[0]} is never used: the video has {params.num_frames} frames"
         )
+    if negative.strip():
+        notes += [*model.clip.check_caption(negative), *_unused_negative(model, params)]
     notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
     return list(dict.fromkeys(notes))
 
@@ -53,6 +60,16 @@ def unused_by(model: Model) -> tuple[str, ...]:
     """Sampling parameters that a model ignores."""
     baseline = model.config.baseline
     return baseline.unused if baseline else UNUSED
+
+
+def _unused_negative(model: Model, params: SamplingParams) -> list[str]:
+    """A negative prompt without guidance."""
+    baseline = model.config.baseline
+    if baseline and "guidance" in baseline.unused:
+        return [f"negative_prompt has no effect: the model is the baseline {baseline.kind}"]
+    if params.guidance == 1:
+        return ["negative_prompt has no effect: guidance is 1, which is off; set guidance_scale above 1"]
+    return []
 
 
 def _other_rates(model: Model, params: SamplingParams) -> list[str]:

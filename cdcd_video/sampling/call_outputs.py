@@ -1,0 +1,103 @@
+"""What a call returns: videos, or frames in the layouts that diffusers names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from cdcd_video.errors import UserError
+from cdcd_video.records import Video
+from cdcd_video.sampling.latent_pipeline import OnFrame
+
+OutputType = Literal["np", "pil", "pt", "latent"]
+CallbackOnStepEnd = Callable[[Any, int, int, dict[str, Any]], Mapping[str, Any] | None]
+"""(pipeline, step, frame, {"latents": ...}) -> {"latents": ...}; see `on_frame_of`."""
+CALLBACK_TENSORS = ("latents",)
+"""What `callback_on_step_end` can be given."""
+
+
+@dataclass(frozen=True)
+class VideoOutput:
+    """What diffusers' pipelines return: `frames`, always with a batch in front."""
+
+    frames: Any
+    """For "np" a float32 array (B, F, H, W, 3) from 0 to 1; for "pt" a tensor (B, F, 3, H, W), likewise; for "pil" a list of
+    Pillow images per video; for "latent" codes (B, F, N), or code values (B, F, P, V) of a baseline on those."""
+    settings: list[dict[str, Any]]
+    """What reproduces each video."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """`output[0]` is `frames`."""
+        return (self.frames,)[index]
+
+
+def in_layout(videos: Sequence[UInt8[np.ndarray, "F H W 3"]], output_type: str) -> Any:
+    """Frames of videos of equal length as `VideoOutput.frames` has them."""
+    if output_type == "pil":
+        return [Video(frames, 1.0).to_pil() for frames in videos]
+    if output_type == "pt":
+        return torch.stack([Video(frames, 1.0).to_tensor() for frames in videos])
+    return np.stack(videos).astype(np.float32) / 255
+
+
+def on_frame_of(pipeline: Any, callback: CallbackOnStepEnd | None, names: Sequence[str], num_codes: int) -> OnFrame:
+    """`callback_on_step_end` as the roll-out calls it. A step is a frame: all reverse steps of a frame lie in one.
+
+    Args:
+      pipeline: its first argument.
+      callback: gets the pipeline, the step from 0 on, the number of the frame in the video (step + 1, since frame 0 is given)
+        and the tensors that `names` lists: `latents`, the frame's codes (B, N), or code values (B, P, V) of a baseline on
+        those. Latents that it returns take the place of the sampled ones: they are decoded, and the next frame follows them.
+      names: see `CALLBACK_TENSORS`.
+      num_codes: codes that it returns are below this.
+
+    Raises:
+      UserError: it is no function, or is to be given something else.
+    """
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise UserError(f"callback_on_step_end is of the type {type(callback).__name__}; give a function")
+    for name in names:
+        if name not in CALLBACK_TENSORS:
+            raise UserError(f"callback_on_step_end can be given {', '.join(CALLBACK_TENSORS)}, not {name!r}")
+
+    def on_frame(number: int, latents: Tensor) -> Tensor | None:
+        given = {name: latents.clone() for name in names}  # what it changes in place counts only if it is returned
+        returned = callback(pipeline, number - 1, number, given)
+        if returned is None:
+            return None
+        if not isinstance(returned, Mapping):
+            raise UserError(
+                f"callback_on_step_end returned {type(returned).__name__}; return a dictionary, such as its last argument"
+            )
+        replaced = returned.get("latents")
+        return None if replaced is None or _is_same(replaced, latents) else _checked(replaced, latents, num_codes)
+
+    return on_frame
+
+
+def _is_same(replaced: Any, latents: Tensor) -> bool:
+    return isinstance(replaced, Tensor) and replaced.shape == latents.shape and bool((replaced == latents).all())
+
+
+def _checked(replaced: Any, latents: Tensor, num_codes: int) -> Tensor:
+    if not isinstance(replaced, Tensor) or replaced.shape != latents.shape or replaced.dtype != latents.dtype:
+        found = (
+            f"{tuple(replaced.shape)} of {replaced.dtype}" if isinstance(replaced, Tensor) else type(replaced).__name__
+        )
+        raise UserError(
+            f"the latents that callback_on_step_end returned are {found}, and must be {tuple(latents.shape)} of"
+            f" {latents.dtype}"
+        )
+    if not latents.is_floating_point() and not bool(((replaced >= 0) & (replaced < num_codes)).all()):
+        raise UserError(
+            f"the latents that callback_on_step_end returned are no codes; they go from 0 to {num_codes - 1}"
+        )
+    if latents.is_floating_point() and not bool(replaced.isfinite().all()):
+        raise UserError("the latents that callback_on_step_end returned are not finite")
+    return replaced.to(latents.device)

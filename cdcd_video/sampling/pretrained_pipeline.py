@@ -1,0 +1,110 @@
+"""Pipelines that are loaded by name, from a folder or the Hub, and saved there."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from cdcd_video.engine.precision import Precision, for_sampling
+from cdcd_video.engine.runtime import device_for
+from cdcd_video.errors import UserError
+from cdcd_video.model import load_model
+from cdcd_video.sampling.call_names import NoArgument, names_of, refuse_unknown
+from cdcd_video.sampling.latent_pipeline import LatentPipeline, Pipeline, precision_of
+from cdcd_video.sampling.model_hub import find_model, push_model, save_model
+
+
+class PretrainedPipeline(LatentPipeline):
+    """A `LatentPipeline` of a model that was trained before."""
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Pipeline],
+        name_or_path: str | Path = "sprites",
+        device: str | torch.device = "auto",
+        precision: Literal["auto", "bf16", "fp32"] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        use_safetensors: bool = True,
+        **unknown: NoArgument,
+    ) -> Pipeline:
+        """Loads a model: a shipped one by name, a model or run folder, or `owner/name` from the Hub.
+
+        Args:
+          precision: `auto`, the default, is bf16 on a GPU that has it, and fp32 elsewhere.
+          dtype, torch_dtype: the same as a dtype: torch.bfloat16 or torch.float32.
+          revision: branch, tag or commit of a model on the Hub.
+          cache_dir: of the Hub's files; by default that of huggingface_hub (HF_HUB_CACHE).
+          local_files_only: takes a model of the Hub from the cache, as does HF_HUB_OFFLINE=1 in the environment.
+          force_download: downloads again what is in the cache.
+          token: for a private or gated model; by default that of `hf auth login`.
+          use_safetensors: always; pickles are never read.
+
+        Raises:
+          UserError: there is no such model or precision, it cannot be downloaded, or it is damaged.
+          TypeError: an argument that does not exist.
+        """
+        refuse_unknown("from_pretrained", unknown, names_of(PretrainedPipeline.from_pretrained))
+        if not use_safetensors:
+            raise UserError("use_safetensors is False, but weights are read from safetensors only; leave it out")
+        dtypes = {"fp32" if one is None else precision_of(one) for one in (dtype, torch_dtype) if one is not None}
+        if len(dtypes | ({precision} if precision else set())) > 1:
+            raise UserError("precision, dtype and torch_dtype are names for the same, but differ; give one of them")
+        chosen: Any = precision or next(iter(dtypes), "auto")
+        if chosen not in ("auto", *get_args(Precision)):
+            raise UserError(f"precision is {chosen}; it must be auto, {' or '.join(get_args(Precision))}")
+        where = device_for(str(device))
+        folder = find_model(
+            name_or_path,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            token=token,
+        )
+        pipe = cls(load_model(folder, where), for_sampling(where) if chosen == "auto" else chosen)
+        pipe._precision_follows_device = chosen == "auto"
+        return pipe
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes the model into a folder that `from_pretrained` loads, with the same bits; see `model_hub.save_model`.
+
+        Raises:
+          UserError: the folder holds something else, or cannot be written.
+        """
+        return save_model(self.model, folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+    ) -> str:
+        """Uploads the model to the Hub in one commit.
+
+        Args:
+          repo_id: `owner/name`; made if there is none, and `private` says how.
+          revision: the branch; by default main.
+          create_pr: proposes the commit in a pull request.
+          token: by default that of `hf auth login`.
+
+        Returns:
+          The address of the commit, or of the pull request.
+
+        Raises:
+          UserError: the Hub cannot be reached or refuses.
+        """
+        given: dict[str, Any] = dict(
+            private=private, commit_message=commit_message, revision=revision, create_pr=create_pr
+        )
+        return push_model(self.model, repo_id, **given, token=token)
