@@ -20,11 +20,11 @@ from cdcd_video.evaluation import report
 from cdcd_video.evaluation.report import html_page as page_maker
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import as_is
-from cdcd_video.evaluation.report.score_entries import find, formatted, interval
 from cdcd_video.evaluation.report.score_files import write_scores
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import terminal_table
 from cdcd_video.metrics.protocol import Protocol, SettledProtocol
+from cdcd_video.metrics.score_entries import find, formatted, interval
 from cdcd_video.metrics.scores import MEASURES, Score
 from cdcd_video.metrics.suite import Evaluation, Example
 from cdcd_video.metrics.summary import PerVideo
@@ -353,7 +353,8 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
 
 
 def test_a_score_that_is_measured_and_shown_nowhere_is_an_error_at_import(monkeypatch):
-    from cdcd_video.evaluation.report import latent_tables, score_entries
+    from cdcd_video.evaluation.report import latent_tables
+    from cdcd_video.metrics import score_entries
     from cdcd_video.metrics.latent import latent_scores
 
     def imported(module) -> None:
@@ -363,7 +364,7 @@ def test_a_score_that_is_measured_and_shown_nowhere_is_an_error_at_import(monkey
     imported(score_entries)
     imported(latent_tables)
     monkeypatch.setitem(MEASURES, "sharpness", MEASURES["psnr"])
-    with pytest.raises(ValueError, match=r"evaluation/report/score_entries.py: in no table: sharpness; not"):
+    with pytest.raises(ValueError, match=r"metrics/score_entries.py: in no table: sharpness; not"):
         imported(score_entries)
     monkeypatch.delitem(MEASURES, "sharpness")
     monkeypatch.delitem(MEASURES, "fid_over_floor")

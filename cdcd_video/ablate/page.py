@@ -15,7 +15,7 @@ from cdcd_video.ablate.plan import Plan
 from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
 from cdcd_video.engine.runtime import replace_file
 from cdcd_video.errors import UserError
-from cdcd_video.evaluation.report.score_entries import OF_SETS, headline
+from cdcd_video.metrics.score_entries import OF_SETS, headline
 from cdcd_video.metrics.scores import MEASURES, SLOPE
 
 CURVES = ("position_error", "identity_iou", "motion_ratio", "psnr")

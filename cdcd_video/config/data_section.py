@@ -10,6 +10,12 @@ from cdcd_video.config.sampling_params import FrameRate
 from cdcd_video.config.section import Section
 from cdcd_video.config.value_types import MAX_CLIPS, Count, FitMode, SizePx
 
+Licence = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A line of text."""
+HubId = Annotated[str, Field(max_length=96, pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
+STATEMENTS = ("licence", "hub_id")
+"""Fields that the model card repeats, and that change nothing in training or sampling."""
+
 
 class RenderedData(Section):
     """A world that is rendered when needed; nothing but its settings names it."""
@@ -66,6 +72,10 @@ class DigitsData(RenderedData):
     """Frames per second; the protocols know frames only."""
     scene_seed: int = 0
     """Seed of the clips; separate from the training seed, so that two runs can share the data."""
+    licence: Licence | None = None
+    """Licence of the data for the model card, such as cc-by-4.0; None: unknown."""
+    hub_id: HubId | None = None
+    """Id of the data set on the Hub, for the model card, such as ylecun/mnist."""
 
 
 class FolderData(Section):
@@ -82,6 +92,10 @@ class FolderData(Section):
     """Must agree with the prepared folder. Starting frames are treated in the same way."""
     max_frames_per_clip: Count = 64
     """Frames of each clip that are encoded, from its beginning."""
+    licence: Licence | None = None
+    """Licence of the data for the model card, such as cc-by-4.0; None: unknown."""
+    hub_id: HubId | None = None
+    """Id of the data set on the Hub, for the model card, such as ylecun/mnist."""
 
 
 class LatentsData(Section):
@@ -98,6 +112,10 @@ class LatentsData(Section):
     """Side of the frames that were encoded."""
     mode: FitMode = "crop"
     """How the frames were made square; starting frames are treated in the same way."""
+    licence: Licence | None = None
+    """Licence of the data for the model card, such as cc-by-4.0; None: unknown."""
+    hub_id: HubId | None = None
+    """Id of the data set on the Hub, for the model card, such as ylecun/mnist."""
 
 
 Data = Annotated[SpritesData | DigitsData | FolderData | LatentsData, Field(discriminator="kind")]

@@ -11,10 +11,11 @@ from torch import nn
 from cdcd_video.config import Config, config_file
 from cdcd_video.engine import runtime
 from cdcd_video.model import FORMAT, save_module
+from cdcd_video.training.hub_card import remove_card
 
 
 def write_part(module: nn.Module, name: str, folder: Path, config: Config, facts: Mapping[str, object]) -> None:
-    """Writes `NAME.safetensors`, `config.yaml` and `model.json`.
+    """Writes `NAME.safetensors`, `config.yaml` and `model.json`, and removes the model card, which is of other weights.
 
     Args:
       name: of the part, "codec" or "denoiser".
@@ -25,6 +26,7 @@ def write_part(module: nn.Module, name: str, folder: Path, config: Config, facts
       UserError: as for `save_module`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_card(folder)
     save_module(module, folder / f"{name}.safetensors")
     runtime.replace_file(folder / "config.yaml", config_file.dump(config))
     known = {"format": FORMAT, "name": config.name, **facts, **runtime.git_state()}

@@ -11,6 +11,7 @@ import torch
 
 from cdcd_video.config import Config, config_file
 from cdcd_video.config.config_difference import describe_differences, unequal
+from cdcd_video.config.data_section import STATEMENTS
 from cdcd_video.config.fingerprint import text_digest, unnamed_in
 from cdcd_video.engine import checkpoint, distributed, runtime
 from cdcd_video.errors import UserError, say
@@ -19,11 +20,13 @@ from cdcd_video.model import folder_of
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.storage.small_file import MIB, read_small
+from cdcd_video.training.hub_card import FILE, renew_card
 from cdcd_video.training.resolved import begun_in, precisions, settled, slow_ones
 from cdcd_video.training.stage_order import BUILDS_ON, STAGES, stages_of
 
 MOST_PASSES = 500
 """Uses of a training clip beyond which there is a warning. The shipped model used each 85 times."""
+_STATED = {f"data.{name}" for name in STATEMENTS}
 _BEFORE = "num_steps_before"
 """In run.json: the number of steps each stage had, if a later start has more."""
 
@@ -48,6 +51,8 @@ def writing(out: Path, stages: Collection[str]) -> Iterator[None]:
 def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Iterator[Path | None]:
     """Makes and locks the folder of an evaluation's results, for all processes that `torchrun` has started.
 
+    Results in the model's own run folder are put on its card, too.
+
     Args:
       device: see `engine.distributed.joined`.
       given: the folder that the user chose.
@@ -59,14 +64,17 @@ def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Itera
     Raises:
       UserError: another process writes it, or it cannot be written; there is no such model.
     """
+    run = None
     if given is None and checkpoint is not None and folder_of(checkpoint) == Path(checkpoint) / "model":
-        given = Path(checkpoint)
+        run = given = Path(checkpoint)
     results = distributed.for_all(lambda: chosen_folder(given, Path("out/eval")))
     with distributed.joined(device), results as out:
         if out is not None:
             with runtime.writing_to(out):
                 out.mkdir(parents=True, exist_ok=True)
         yield out
+        if run is not None and out is not None and (run / "model" / FILE).is_file():
+            renew_card(run / "model", run)
 
 
 def claimed(
@@ -121,7 +129,7 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
     if begun is None:
         return {}
     # Compared as configs: a key that is newer than the run has its default there.
-    differences = unequal(begun, config)
+    differences = {key: ends for key, ends in unequal(begun, config).items() if key not in _STATED}
     stages = {key: match[1] for key in differences if (match := re.fullmatch(r"train\.(\w+)\.num_steps", key))}
     differing = describe_differences(differences)
     if len(stages) < len(differences):

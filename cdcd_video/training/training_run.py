@@ -31,10 +31,12 @@ from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.memory import user_error_when_out
 from cdcd_video.training.code_stages import DiffusionStage, RefineStage, StepEncoderStage
 from cdcd_video.training.contact_sheets import decoded_rows, sampled_rows
+from cdcd_video.training.hub_card import FILE, renew_card
 from cdcd_video.training.initial_weights import PARTS, begin_with, saved_tokenizer
 from cdcd_video.training.latent_encoder import FrameEncoder, codes_digest
 from cdcd_video.training.model_card import write_card
 from cdcd_video.training.model_writer import with_weights, write_part
+from cdcd_video.training.moving_sample import write_moving_sample
 from cdcd_video.training.pixel_stages import ClipStage, CodecStage, DecoderStage
 from cdcd_video.training.preflight import check_training
 from cdcd_video.training.run_folder import claimed, earlier_num_steps, repeated_too_often
@@ -177,8 +179,11 @@ class TrainingRun:
         stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device, critic)
         stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
         self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip), **self._picture_identity())
+        has_card = (self.folder / FILE).is_file()  # of a denoiser that was trained before
         self._save(codec, "codec", clip.digest)
         self._note_round_trip(clip)
+        if has_card:
+            distributed.by_main(self._describe)
 
     def _note_round_trip(self, clip: FrozenClip) -> None:
         """Writes the codec's quality on validation frames beside it; see `reconstruction_quality`."""
@@ -253,18 +258,21 @@ class TrainingRun:
         )
         if writes:
             self._save(denoiser, "denoiser", at.clip_sha256)
-            if self.latents is None:
-                distributed.by_main(self._show)
+            distributed.by_main(self._describe)
             networks: dict[str, nn.Module] = {"clip": at.clip} if at.clip else {}
             networks |= {"codec": at.space, "denoiser": denoiser}
             sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()}
             distributed.by_main(lambda: write_card(self.out, sizes))
 
-    def _show(self) -> None:
-        """Samples a few validation clips, beside the truth, into samples/."""
-        pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
-        rows, labels = sampled_rows(pipe, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
-        contact_sheet(rows, self.out / "samples" / "validation.png", labels)
+    def _describe(self) -> None:
+        """Samples a few validation clips, beside the truth, into samples/ and the model folder, and writes the model card."""
+        if self.latents is None:
+            pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
+            rows, labels = sampled_rows(pipe, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
+            contact_sheet(rows, self.out / "samples" / "validation.png", labels)
+            write_moving_sample((rows, labels), self.folder, self.val.fps, pipe.model.digest)
+        if self.can_sample:
+            renew_card(self.folder, self.out)
 
     # ----------------------------------------------------------------------------------------------- plumbing
 

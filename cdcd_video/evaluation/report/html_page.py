@@ -6,10 +6,10 @@ from typing import Any
 
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import sections
-from cdcd_video.evaluation.report.score_entries import OF_SETS, SYSTEMS, headline
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import verdict
 from cdcd_video.metrics.protocol import SettledProtocol
+from cdcd_video.metrics.score_entries import OF_SETS, SYSTEMS, headline
 from cdcd_video.metrics.scores import OVER_FLOOR, SETS, Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from cdcd_video.evaluation.report.score_entries import check_complete
 from cdcd_video.evaluation.report.score_table import Cell, Line, Table
 from cdcd_video.metrics.latent.latent_scores import MEASURES
+from cdcd_video.metrics.score_entries import check_complete
 from cdcd_video.metrics.scores import Score
 
 SPACES = {"space=embedding": "joint embedding", "space=codes": "code vectors"}

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.evaluation.report import latent_tables
-from cdcd_video.evaluation.report.score_entries import SYSTEMS
 from cdcd_video.evaluation.report.score_table import Cell, Table, tables
 from cdcd_video.evaluation.report.summary_text import verdict
 from cdcd_video.metrics.protocol import SettledProtocol
+from cdcd_video.metrics.score_entries import SYSTEMS
 from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.video import whole_file

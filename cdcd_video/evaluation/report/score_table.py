@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cdcd_video.evaluation.report.score_entries import (
+from cdcd_video.metrics.score_entries import (
     OF_SETS,
     SENTENCE_TITLES,
     SYSTEMS,

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from cdcd_video.evaluation.report.score_entries import (
+from cdcd_video.evaluation.report.score_table import tables
+from cdcd_video.metrics.score_entries import (
     OF_SETS,
     SENTENCE_TITLES,
     SYSTEMS,
@@ -12,7 +13,6 @@ from cdcd_video.evaluation.report.score_entries import (
     interval,
     right_metric,
 )
-from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.metrics.scores import SETS, Score
 
 

@@ -138,7 +138,7 @@ _ALONG = tuple(f"_{figure}" for figure in (RETENTION, SLOPE, KEPT))
 check_complete(
     (name for name in MEASURES if not name.endswith(_ALONG) and name not in MEANINGS),
     [entry.metric for entry in (*HEADLINE, *OF_SETS)],
-    "HEADLINE and OF_SETS of evaluation/report/score_entries.py",
+    "HEADLINE and OF_SETS of metrics/score_entries.py",
 )
 
 SYSTEMS = {
