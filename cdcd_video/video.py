@@ -150,6 +150,7 @@ def contact_sheet(
     path: str | os.PathLike[str],
     labels: Sequence[str] | None = None,
     every: int = 1,
+    columns: Sequence[str] = (),
 ) -> Path:
     """Arranges videos in one image: a row each, time to the right.
 
@@ -158,6 +159,7 @@ def contact_sheet(
       path: a picture file, `.png` for exact pixels.
       labels: a line of text above each row; cut with "..." where the row is shorter.
       every: shows each `every`-th frame, beginning with the first.
+      columns: a text above each column, where the frames of all rows have one width.
 
     Returns:
       The path.
@@ -175,9 +177,12 @@ def contact_sheet(
     rows = [np.asarray(row)[::every] for row in rows]
     above = line if labels is not None else 0
     width = gap + max(len(row) * (row.shape[2] + gap) for row in rows)
-    height = gap + sum(above + row.shape[1] + gap for row in rows)
+    height = gap + bool(columns) * line + sum(above + row.shape[1] + gap for row in rows)
     sheet = Image.new("RGB", (width, height), "white")
     draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(11), gap
+    for index, text in enumerate(columns):
+        draw.text((gap + index * (rows[0].shape[2] + gap), top), text, "black", font)
+    top += bool(columns) * line
     for index, row in enumerate(rows):
         if labels is not None:
             text = " ".join(labels[index].split())

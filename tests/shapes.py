@@ -14,7 +14,16 @@ import pytest
 from beartype import BeartypeConf, beartype
 
 WHOLE_LINES = {
-    *("test_ablate", "test_bench", "test_bench_data", "test_build", "test_cache", "test_calls", "test_sampling_speed"),
+    *(
+        "test_ablate",
+        "test_batch",
+        "test_bench",
+        "test_bench_data",
+        "test_build",
+        "test_cache",
+        "test_calls",
+        "test_sampling_speed",
+    ),
     *("test_encode", "test_evaluate", "test_evaluate_videos", "test_explain", "test_external_videos", "test_guidance"),
     *("test_i2v_configs", "test_inference", "test_kill_resume", "test_latents", "test_natural_calls"),
     *("test_networks", "test_ruler"),

@@ -30,7 +30,7 @@ def test_the_page_shows_what_it_promises():
     names = {path.relative_to(ROOT).as_posix() for path in ENTRANCES}
     assert names == {
         *("train.py", "cdcd_video/tools/kill_resume.py", "cdcd_video/tools/compare_loss.py"),
-        *("cdcd_video/tools/fuzz.py", "cdcd_video/tools/card.py", "evaluate.py"),
+        *("cdcd_video/tools/fuzz.py", "cdcd_video/tools/card.py", "evaluate.py", "inference.py"),
     }
     assert ["make", "audit"] in COMMANDS
     assert re.search(r"^audit:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -24,7 +24,7 @@ ORDER = (
     *("contrast_terms", "objective", "baselines", "model"),  # how it learns, how others do, the whole
     "extensions",  # what a user adds to the rooms above, loaded by name
     *("sampling", "pipeline", "training", "evaluation"),
-    *("request", "ablate", "demo", "rate", "tools", "commands", "__main__"),  # entrances
+    *("request", "batch", "ablate", "demo", "rate", "tools", "commands", "__main__"),  # entrances
 )
 """Each name of the package may import those before it."""
 STAGES = {"data", "networks", "metrics"}

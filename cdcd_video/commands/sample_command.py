@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cdcd_video import request
+from cdcd_video.batch import batch_run
 from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.config.shipped_files import shipped_names
 from cdcd_video.errors import note, notes_on_stderr
@@ -31,6 +32,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     add_flags(parser)
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--scale", type=int, metavar="N", help="enlarge the saved frames N times (default: to about 256 px; .webp: 1)")
+    batch_run.add_flags(parser)
     add("--from-json", metavar="FILE", help="sample the video of this .json again; other options override it")
     return parser.parse_args(arguments)
 
@@ -43,6 +45,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> Non
       prog: how the command is called; None: as this process.
     """
     asked = vars(parse_arguments(arguments, prog))
+    if batch_run.is_batch(asked):
+        batch_run.sample_batch(asked)
+        return
     order = request.read_request(asked)
     with request.chosen_target(asked) as target:
         sample(order, target)

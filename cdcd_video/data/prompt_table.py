@@ -38,6 +38,8 @@ class Entry:
     frame: Path | None = None
     truth: Path | None = None
     fps: float | None = None
+    line: int = 0
+    """Of the table, from 1; 0 where there is none."""
 
 
 def read_entries(folder: Path, prompts: Path) -> list[Entry]:
@@ -66,7 +68,7 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         name = file.name if file.is_dir() else file.stem
         if name in entries:
             raise UserError(f"{where}: another video is also called {name}; rename one of them")
-        entries[name] = Entry(name, file, texts["prompt"], **beside, fps=_rate_of(row.cells, where))
+        entries[name] = Entry(name, file, texts["prompt"], **beside, fps=_rate_of(row.cells, where), line=row.line)
     if not entries:
         raise UserError(f"prompts {prompts} lists no videos")
     return list(entries.values())

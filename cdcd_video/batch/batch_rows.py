@@ -1,0 +1,113 @@
+"""What a batch samples: the rows of a table of prompts, or one image and caption."""
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from cdcd_video.config.ranges import check_sentences
+from cdcd_video.data.images import read_image
+from cdcd_video.data.prompt_table import read_entries
+from cdcd_video.errors import UserError
+from cdcd_video.request import SUFFIXES
+from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
+
+read_picture = functools.lru_cache(maxsize=32)(read_image)
+"""The pixels of a picture; many rows may begin with the same one."""
+_OF_A_VIDEO = re.compile(r"\.[A-Za-z]\w{1,4}")
+"""A suffix that a row's file may have: `.avi`, and not the `.2` of `version-1.2`."""
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """An image and a caption, of which videos are sampled.
+
+    Attributes:
+      where: it stands, for messages.
+      file: of the video, below the folder of the batch; the seed is added if there are several.
+      captions: of the video.
+      picture: file of the starting frame.
+      truth: how the clip really goes on, a file or folder; None where the table does not say.
+      fps: frames per second; None for those of the command line or the model.
+    """
+
+    where: str
+    file: PurePath
+    captions: CaptionSchedule
+    picture: Path
+    truth: Path | None = None
+    fps: float | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The caption as one sentence."""
+        return ", then ".join(sentence for _, sentence in self.captions.turns)
+
+    def file_of(self, seed: int, num_seeds: int) -> PurePath:
+        """The file of the video of one seed."""
+        return self.file if num_seeds == 1 else self.file.with_name(f"{self.file.stem}-seed-{seed}{self.file.suffix}")
+
+
+def read_batch(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
+    """The rows of a batch, each checked as far as that needs no model.
+
+    Args:
+      asked: the options of the command by name.
+      folder: of the batch.
+
+    Raises:
+      UserError: the table or one of its rows cannot be used (the sentence names file and line), or a picture cannot be read.
+    """
+    rows = _rows_of_table(Path(asked["prompts"]), asked["frame"], folder) if asked["prompts"] else [_single(asked)]
+    for row in rows:
+        with naming(row):
+            read_picture(row.picture)
+            if row.truth is not None and not row.truth.exists():
+                raise UserError(f"there is no {row.truth}; correct the column truth")
+    return rows
+
+
+@contextmanager
+def naming(row: BatchRow) -> Iterator[None]:
+    """Inside, a `UserError` begins with the place of a row."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{row.where}: {error}") from error
+
+
+def _rows_of_table(table: Path, picture: str | None, folder: Path) -> list[BatchRow]:
+    rows, root = [], folder.resolve()
+    for entry in read_entries(folder, table):
+        where = f"prompts {table}, line {entry.line}"
+        frame = entry.frame or (Path(picture) if picture else None)
+        if frame is None:
+            raise UserError(f"{where}: no starting frame; add the column frame, or give --frame for all rows")
+        captions = CaptionSchedule.of(entry.prompt)
+        row = BatchRow(where, _video_file(entry.file.relative_to(root)), captions, frame, entry.truth, entry.fps)
+        with naming(row):
+            check_sentences(captions.turns)
+            if not entry.prompt.strip():
+                raise UserError("the prompt is empty; describe what should happen")
+        rows.append(row)
+    return rows
+
+
+def _single(asked: Mapping[str, Any]) -> BatchRow:
+    if not asked["frame"]:
+        raise UserError("no starting frame is given; give an image: --frame x.png")
+    if not asked["text"]:
+        raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
+    picture = Path(asked["frame"])
+    return BatchRow(str(picture), PurePath(f"{picture.stem}.mp4"), parse_captions(asked["text"]), picture)
+
+
+def _video_file(file: Path) -> PurePath:
+    """The file of a row with a suffix that can be written; its name without suffix, by which files are matched, stays."""
+    if file.suffix.lower() in SUFFIXES:
+        return PurePath(file)
+    stem = file.stem if _OF_A_VIDEO.fullmatch(file.suffix) else file.name
+    return PurePath(file.with_name(f"{stem}.mp4"))
