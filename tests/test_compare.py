@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation.report import comparison_page as shown
+from cdcd_video.evaluation.report.saved_films import write_films
 from cdcd_video.metrics.statistics import paired
 from cdcd_video.metrics.statistics.comparison import compare
+from cdcd_video.metrics.suite import Example
 
 PROTOCOL = {"data": "sprites", "num_videos": 24, "fps": 8, "given_frame": "in_windows"}
 
@@ -209,9 +212,10 @@ def test_scores_of_whole_sets_are_laid_side_by_side(tmp_path):
     ends = {"a": (10.0, 8.0, 12.0), "b": (20.0, 15.0, 25.0), "c": (14.0, 11.0, 17.0)}
     folders = {name: evaluation(tmp_path / name, {}, sets={"fvd": own}) for name, own in ends.items()}
     (line,) = compare([folders["a"], folders["b"]]).lines
-    assert line.best == "a" and line.tests[0].how == "intervals" and line.tests[0].p is None
+    assert line.best is None and line.tests[0].how == "intervals" and line.tests[0].p is None, "no test, no bold"
+    assert line.tests[0].is_parted and not line.tests[0].is_significant
     assert line.features == "sprites-video" and line.cells["a"].per_frame == ((7.5, 9.0),)
-    assert compare([folders["a"], folders["c"]]).lines[0].best is None, "the intervals overlap"
+    assert not compare([folders["a"], folders["c"]]).lines[0].tests[0].is_parted, "the intervals overlap"
     fewer = evaluation(tmp_path / "d", {}, sets={"fvd": ends["b"]}, n=12)
     (line,) = compare([folders["a"], fewer]).lines
     assert line.best is None and "different numbers of samples" in line.note
@@ -236,13 +240,12 @@ def test_the_latent_space_has_lines_of_its_own(tmp_path):
     of_videos, latent = compare(folders).lines
     assert (of_videos.group, latent.group, latent.is_latent) == ("all", "space=codes", True)
     assert of_videos.tests[0].how == "paired" and latent.tests[0].how == "intervals" and latent.tests[0].p is None
-    assert latent.right == 0.95 and latent.references.keys() == {"truth"} and latent.best == "a"
+    assert latent.right == 0.95 and latent.references.keys() == {"truth"} and latent.best is None
     assert latent.cells["a"].per_frame == ((3.0, 0.9),)
     text, table = shown.text(compare(folders)), shown.markdown(compare(folders))
     assert "code vectors" not in text and "## The latent space" in table
     assert (
-        "| curvature [codec-ab], code vectors (the value of true videos is right) | 96 | **0.900** [0.800 to 1.00]"
-        in table
+        "| curvature [codec-ab], code vectors (the value of true videos is right) | 96 | 0.900 [0.800 to 1.00]" in table
     )
 
 
@@ -334,7 +337,7 @@ def test_what_is_written(tmp_path):
     assert "<script>" not in page and "&lt;script&gt;" in page and "http" not in page.replace("http://www.w3.org", "")
     assert page.count('class="best"') == 2 and "data:image/svg+xml" in page
     text = shown.text(found)
-    assert "*0.5" in text and "paired, same videos, n = 24, p = " in text and "truth" in text.splitlines()[0]
+    assert "*0.5" in text and "paired, same videos, n = 24, p = " in text and "true video" in text.splitlines()[2]
 
 
 def test_figures_of_curves_have_a_table_of_their_own(tmp_path):
@@ -343,13 +346,13 @@ def test_figures_of_curves_have_a_table_of_their_own(tmp_path):
     ]
     found = compare(folders)
     assert [line.is_along for line in found.lines] == [True, False]
-    assert "psnr_retention" not in shown.text(found)
+    assert "end / beginning" not in shown.text(found)
     text = shown.markdown(found)
     assert (
         text.index("## Scores")
-        < text.index("| fvd")
+        < text.index("| FVD")
         < text.index("## Along the video")
-        < text.index("| psnr_retention")
+        < text.index("| PSNR, end / beginning")
     )
     cell = dataclasses.replace(found.lines[0].cells["a"], is_at_least=True)
     line = dataclasses.replace(found.lines[0], cells={"a": cell, "b": cell})
@@ -365,3 +368,130 @@ def test_the_same_folders_give_the_same_words(tmp_path):
     folders = [evaluation(tmp_path / name, {"psnr": varied(0.5, place)}) for place, name in enumerate("ab")]
     once, again = compare(folders), compare(folders)
     assert once == again and shown.html(once) == shown.html(again)
+
+
+# ------------------------------------------------------------------------------------------------ words, bold and videos
+
+
+SEVEN = ("psnr", "ssim", "position_error", "identity_iou", "motion_ratio", "flow", "flicker")
+
+
+def apart(tmp_path: Path, num: int, metrics=SEVEN):
+    """Two systems that differ on every video and in every score, in one direction."""
+    return compare([
+        evaluation(tmp_path / f"{name}{num}", {metric: varied(mean, 1, num) for metric in metrics})
+        for name, mean in (("a", 0.9), ("b", 0.1))
+    ])  # fmt: skip
+
+
+def test_too_few_videos_are_said_to_be_too_few(tmp_path):
+    """2 / 2^8 over 7 tests is above 0.05, and 2 / 2^9 below: the sentence and the tests agree, on both sides."""
+    few, enough = apart(tmp_path, 8), apart(tmp_path, 9)
+    assert few.is_too_small and few.least_videos == 9 and [line.best for line in few.lines] == [None] * 7
+    told = (
+        "Too few videos to tell: with 8, no difference can be significant (p below 0.05 after Holm's correction over 7 tests),"
+        " however large it is; at least 9 videos are needed, with differences that all agree."
+    )
+    assert told in shown.text(few) and told in shown.markdown(few) and told.replace("'", "&#39;") in shown.html(few)
+    assert not enough.is_too_small and [line.best for line in enough.lines] == ["a9"] * 7
+    assert "Too few" not in shown.html(enough)
+
+
+def test_more_tests_than_any_number_of_videos_can_bear(tmp_path):
+    many = dataclasses.replace(apart(tmp_path, 24), num_tests=820)
+    assert many.is_too_small and many.least_videos is None
+    assert "compare fewer systems or fewer metrics at a time" in shown.text(many)
+    assert not dataclasses.replace(many, num_tests=819).is_too_small
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_the_least_p_is_what_the_test_gives_to_a_unanimous_difference(n: int):
+    assert paired.paired(sums(np.full(n, 2.0)), sums(np.zeros(n))).p == pytest.approx(paired.least_p(n))
+
+
+def test_the_verdict_is_one_sentence(tmp_path):
+    assert shown.text(apart(tmp_path, 24)).startswith(
+        "a24 is significantly better than the other in 7 of 7 scores (PSNR, SSIM, position error and 4 more).\n"
+    )
+    one = [
+        evaluation(tmp_path / name, {"psnr": varied(m, 1), "ssim": varied(0.5, 2)}) for name, m in (("a", 1), ("b", 0))
+    ]
+    assert shown.verdict(compare(one)) == (
+        "a is significantly better than the other in 1 of 2 scores (PSNR); no significant difference in 1."
+    )
+    alike = [evaluation(tmp_path / name, {"psnr": varied(0.5, seed)}) for seed, name in enumerate("cde")]
+    assert shown.verdict(compare(alike)) == "None of 1 tested scores tells c, d and e apart significantly."
+    sets = [evaluation(tmp_path / name, {}, sets={"fvd": (place, place, place)}) for place, name in enumerate("fg")]
+    assert shown.verdict(compare(sets)).startswith("No score can be tested")
+
+
+def test_nothing_is_bold_without_a_test(tmp_path):
+    folders = [
+        evaluation(tmp_path / name, {}, sets={"fvd": own, "psnr_retention": own})
+        for name, own in (("a", (1.0, 0.9, 1.1)), ("b", (9.0, 8.0, 10.0)))
+    ]
+    found = compare(folders)
+    assert all(line.tests[0].is_parted for line in found.lines), "their intervals are far apart"
+    assert 'class="best"' not in shown.html(found) and "**" not in shown.markdown(found)
+    assert "*" not in shown.text(found).split(shown.LEGEND)[0]
+
+
+def test_titles_and_not_code_names(tmp_path):
+    folders = [
+        evaluation(
+            tmp_path / name,
+            {metric: varied(0.5, 1) for metric in SEVEN},
+            sets={"fvd": (1, 1, 2), "psnr_slope": (1, 1, 2)},
+        )
+        for name in "ab"
+    ]
+    found = compare(folders)
+    for text in (shown.text(found), shown.markdown(found), shown.html(found)):
+        shown_part = text.split('<h2 id="protocol">')[0]
+        assert (
+            "position error" in shown_part
+            and "FVD [sprites-video]" in shown_part
+            and "true codes, decoded" in shown_part
+        )
+        assert not [
+            name for name in (*SEVEN, "fvd", "psnr_slope", "codec-ceiling") if "_" in name and name in shown_part
+        ]
+    assert "PSNR, slope per frame" in shown.html(found) and "codec-ceiling" not in shown.html(found)
+
+
+def test_videos_come_first_and_in_step(tmp_path):
+    folders = []
+    for number, name in enumerate(("a", "<b>")):
+        folder = evaluation(tmp_path / name, {"psnr": varied(0.5, 1)})
+        frames = np.full((6, 16, 16, 3), 50 * number, np.uint8)
+        examples = [
+            Example({"model": f"<i>moves</i> {clip}"}, {"model": frames, "truth": frames + 9}, clip)
+            for clip in ("x", name)
+        ]
+        write_films([*examples, dataclasses.replace(examples[0], kind="worst", name="y")], 8.0, folder / "films.json")
+        folders.append(folder)
+    page = shown.html(compare(folders))
+    first, second, *_ = re.findall(r"<h2 id=\"([\w-]+)\"", page)
+    assert (first, second) == ("videos", "scores")
+    (film,) = re.findall(r'<div class="card film".*?</div></div>', page, re.DOTALL)
+    assert 'data-frames="6" data-fps="8.0"' in film and "&lt;i&gt;moves&lt;/i&gt; x" in film
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", film) == ["true video", "a", "&lt;b&gt;"]
+    assert film.count("data:image/webp;base64,") == 3 and film.count("background-size: 600% 100%") == 3
+    assert page.count('<input type="range" min="0" max="5"') == 1, "one slider for all"
+    assert page.index('class="verdict"') < page.index('class="card film"') < page.index("<table")
+    without = shown.html(compare([folders[0], evaluation(tmp_path / "c", {"psnr": varied(0.4, 1)})]))
+    assert "No videos are shown" in without and "<script>" not in without
+    (folders[0] / "films.json").write_text("[1]")
+    with pytest.raises(UserError, match="films.json is damaged"):
+        shown.write(compare(folders), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_charts_have_one_style():
+    """Colours and axes of charts stand in one file; pages take them from there."""
+    root = Path(shown.__file__).parents[2]
+    for path in (root / "evaluation").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        colours = set(re.findall(r"#[0-9a-f]{6}\b", text)) - {"#7d8f2a"}
+        assert colours == set(), f"{path.name} has colours of its own"
+        assert "spines" not in text, f"{path.name} styles axes itself"

@@ -23,7 +23,7 @@ from cdcd_video.pipeline import ImageToVideo
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml")
-FILES = ["per_video.jsonl", "protocol.yaml", "report.html", "report.md", "scores.jsonl"]
+FILES = ["films.json", "per_video.jsonl", "protocol.yaml", "report.html", "report.md", "scores.jsonl"]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_files_give_the_very_scores_of_the_model_that_drew_them(run: Run, tiny_m
         system["model_sha256"]
     ) == 64
     code, out, err = run("--compare", "a", "b")
-    assert code == 0 and "psnr: a - b = 0.00 dB [0.00 to 0.00]; paired, same videos, n = 2" in out, err
+    assert code == 0 and "PSNR: a - b = 0.00 dB [0.00 to 0.00]; paired, same videos, n = 2" in out, err
 
 
 def test_still_videos_lose_to_true_ones(run: Run, tiny_model: Path):

@@ -20,6 +20,7 @@ from cdcd_video.evaluation import report
 from cdcd_video.evaluation.report import html_page as page_maker
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import as_is
+from cdcd_video.evaluation.report.saved_films import read_films
 from cdcd_video.evaluation.report.score_files import write_scores
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import terminal_table
@@ -152,15 +153,53 @@ def test_the_page_needs_no_other_file_and_runs_nothing(made: dict[str, Path]):
 
 def test_the_page_says_what_was_found(made: dict[str, Path]):
     texts = Page(made["report.html"].read_text()).texts
-    (verdict,) = [text for text in texts if "move as the caption says." in text]
+    (verdict,) = [text for text in texts if "move as the caption says;" in text]
     assert verdict == (
-        "62% of 20 objects move as the caption says. The codec's reconstruction has 95%, a frozen first frame 10%. "
+        "62% of 20 objects move as the caption says; the codec's reconstruction has 95%; a frozen first frame has 10%. "
         "With another caption of the same image, 50% do; a model that ignores captions would have 5%. "
         "FID 12.3 on sprites-frame features; true videos have 3.3."
     )
     for expected in ("62%", "50 to 75", "n = 20 objects", "3.1 px", "spins", "another sentence was given", "ab" * 32):
         assert expected in texts
     assert "drawing: guidance" in texts and "1.5" in texts
+
+
+def test_the_report_of_other_videos_begins_with_a_sentence_and_the_videos(tmp_path: Path):
+    scores = [score("warp_error", 6.9, low=5.0, high=8.0, n=6), score("warp_error", 0.0, "copy-first", n=6)]
+    frames = np.broadcast_to(np.array([200, 40, 90], np.uint8), (4, 16, 16, 3)).copy()
+    example = Example({"model": "it moves"}, {"model": frames}, "a")
+    text = report.write_report(scores, [example], tmp_path / "r.html", settled=SETTLED, facts=FACTS).read_text()
+    assert "Warp error is 6.9 over 6 videos; a frozen first frame has 0." in Page(text).texts
+    (links,) = re.findall(r"<nav.*?</nav>", text, re.DOTALL)
+    assert re.findall(r'href="#(\w+)"', links)[0] == "videos"
+    assert 0 < text.index("<video") < text.index("<table"), "the videos come first"
+    (still,) = re.findall(r'<video src="data:video/mp4[^"]*" poster="data:image/webp;base64,([^"]*)"', text)
+    with Image.open(io.BytesIO(base64.b64decode(still))) as picture:
+        assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - frames[0]).max() < 12
+
+
+def test_films_hold_every_frame_of_the_first_videos(made: dict[str, Path]):
+    (film,) = read_films(made["films.json"].parent)  # the second example was chosen by its score
+    assert (film.caption, film.num_frames, film.fps) == (EXAMPLE.captions["model"], 4, 8.0)
+    assert set(film.pictures) == {"model", "truth"}
+    with Image.open(io.BytesIO(base64.b64decode(film.pictures["model"].split(",", 1)[1]))) as picture:
+        assert picture.size == (4 * 8, 8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        '[{"name": 1}]',
+        '[{"name": "a", "caption": "b", "num_frames": 4, "fps": 8, "pictures": {"model": "x.png"}}]',
+    ],
+)
+def test_films_that_are_damaged_or_lead_elsewhere_are_refused(tmp_path: Path, text: str):
+    (tmp_path / "films.json").write_text(text)
+    with pytest.raises(UserError, match="films.json is damaged"):
+        read_films(tmp_path)
+    assert read_films(tmp_path / "earlier") == []
 
 
 def test_the_page_holds_the_very_pixels(made: dict[str, Path]):
@@ -215,7 +254,7 @@ def test_a_browser_shows_it_at_any_width(made: dict[str, Path], tmp_path: Path, 
 
 def test_the_same_scores_make_the_same_bytes(tmp_path: Path):
     first, again = written(tmp_path / "a"), written(tmp_path / "b")
-    assert list(first) == ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "report.md", "report.html"]
+    assert list(first) == ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "films.json", "report.md", "report.html"]
     assert {name: path.read_bytes() for name, path in first.items()} == {
         name: path.read_bytes() for name, path in again.items()
     }

@@ -9,10 +9,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from cdcd_video.evaluation.report import plots
-from cdcd_video.evaluation.report.latent_tables import SPACES
+from cdcd_video.evaluation.report.comparison_words import REFERENCES as REFERENCE_TITLES
+from cdcd_video.evaluation.report.comparison_words import title, verdict
 from cdcd_video.evaluation.report.markdown import as_is
+from cdcd_video.evaluation.report.saved_films import read_films, side_by_side
 from cdcd_video.metrics.statistics.comparison import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.pages.chart_style import THIN, colours_of
 from cdcd_video.pages.templates import render
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file
@@ -28,12 +31,11 @@ _BETTER = {
     "one": "1 is right",
     "real": "the value of true videos is right",
 }
-_COLOURS = ("#2f6fed", "#d9822b", "#2a9d6f", "#b04aa8", "#c0392b", "#6b7a8f")
 LEGEND = (
     f"Brackets are {100 * CONFIDENCE:.0f}% intervals. Bold (* on the terminal) marks a system that is significantly better than"
     f" every other one: the interval of the difference excludes 0, and p after Holm's correction over all tests here is below"
-    f" {LEVEL}. Where no test is possible, the two intervals must not overlap. Differences are first minus second; for a score"
-    f" with a right value, they are differences of distances to it."
+    f" {LEVEL}. A score without a test is never bold: scores of whole sets have none, nor have systems with different videos."
+    f" Differences are first minus second; for a score with a right value, they are differences of distances to it."
 )
 
 
@@ -79,12 +81,14 @@ def text(comparison: Comparison) -> str:
     """The table for a terminal, with the differences below it; curves and the latent space are only on the pages."""
     lines = [line for line in comparison.lines if not line.is_along and not line.is_latent]
     table = _aligned(_rows(comparison, lines, lambda value: f"*{value}"))
-    return "\n".join([*_left_out(comparison), *table, "", *_differences(lines), "", LEGEND, ""])
+    return "\n".join(
+        [*_left_out(comparison), verdict(comparison), "", *table, "", *_differences(lines), "", LEGEND, ""]
+    )
 
 
 def markdown(comparison: Comparison) -> str:
     """The comparison as Markdown, with summaries of curves along the video."""
-    parts = ["# Comparison", *(f"\n{as_is(line)}" for line in _left_out(comparison))]
+    parts = ["# Comparison", "", as_is(verdict(comparison)), *(f"\n{as_is(line)}" for line in _left_out(comparison))]
     for heading, lines in _sections(comparison):
         header, *rows = _rows(comparison, lines, lambda value: f"**{value}**")
         table = [header, ["---"] * len(header), *rows]
@@ -99,12 +103,14 @@ def html(comparison: Comparison) -> str:
     values = {
         "systems": comparison.systems,
         "folders": comparison.folders,
-        "references": _references(comparison),
+        "references": [REFERENCE_TITLES[row] for row in _references(comparison)],
+        "verdict": verdict(comparison),
+        "films": side_by_side({name: read_films(Path(folder)) for name, folder in comparison.folders.items()}),
         "sections": [(head, [_parts(line, comparison) for line in lines]) for head, lines in _sections(comparison)],
         "curves": [
             image for line in comparison.lines if not line.is_latent and (image := _curve(line, comparison.systems))
         ],
-        "colours": dict(zip(comparison.systems, _cycled(len(comparison.systems)), strict=True)),
+        "colours": colours_of(comparison.systems),
         "protocol": [(name, json.dumps(value, default=str)) for name, value in comparison.protocol.items()],
         "protocol_hash": comparison.protocol_hash,
         "left_out": _left_out(comparison),
@@ -112,15 +118,6 @@ def html(comparison: Comparison) -> str:
         "resamples": RESAMPLES,
     }
     return render(Path(__file__).with_name("compare_page.html"), values)
-
-
-def title(line: Line) -> str:
-    """The title of a line: score, feature network, and space or frame rate where it has one."""
-    network = f" [{line.features}]" if line.features else ""
-    where = SPACES.get(line.group) or line.group.removeprefix("fps=").replace("->", " to ") + " fps"
-    return f"{line.metric}{network}" + (
-        f", {where}" if line.is_latent else "" if line.row == "model" else ", other caption"
-    )
 
 
 def _left_out(comparison: Comparison) -> list[str]:
@@ -145,7 +142,7 @@ def _sections(comparison: Comparison) -> list[tuple[str, list[Line]]]:
 
 def _rows(comparison: Comparison, lines: Sequence[Line], stressed: Callable[[str], str]) -> list[list[str]]:
     references = _references(comparison)
-    rows = [["", "n", *comparison.systems, *references]]
+    rows = [["", "n", *comparison.systems, *(REFERENCE_TITLES[row] for row in references)]]
     for line in lines:
         cells = []
         for name in comparison.systems:
@@ -217,7 +214,7 @@ def _test_parts(line: Line, test: Test) -> dict:
     how = f"{_HOW[test.how]}, n = {test.n}"
     if test.p is not None:
         how += f", p = {test.p:.2g}, adjusted {test.p_holm:.2g}"
-    pair = {"first": test.first, "second": test.second, "is_parted": test.is_parted}
+    pair = {"first": test.first, "second": test.second, "is_significant": test.is_significant}
     return pair | {"difference": text, "how": how}
 
 
@@ -236,19 +233,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _cycled(number: int) -> list[str]:
-    return [_COLOURS[place % len(_COLOURS)] for place in range(number)]
-
-
 def _curve(line: Line, systems: Sequence[str]) -> str | None:
     """A score along the video, a line per system; None where it has no curve."""
     found = {name: line.cells[name].per_frame for name in systems if name in line.cells and line.cells[name].per_frame}
     if not found:
         return None
-    colours = dict(zip(systems, _cycled(len(systems)), strict=True))
+    colours = colours_of(systems)
 
     def plot(axes: Axes) -> None:
         for name, points in found.items():
-            axes.plot(*zip(*points, strict=True), color=colours[name], lw=1.8, marker="." if len(points) < 3 else "")
+            axes.plot(*zip(*points, strict=True), color=colours[name], lw=THIN, marker="." if len(points) < 3 else "")
 
     return plots.chart(plot, "frame", title(line))

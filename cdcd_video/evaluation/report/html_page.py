@@ -13,6 +13,7 @@ from cdcd_video.metrics.score_entries import OF_SETS, SYSTEMS, headline
 from cdcd_video.metrics.scores import OVER_FLOOR, SETS, Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example
+from cdcd_video.pages.chart_style import COLOURS
 from cdcd_video.pages.templates import render
 from cdcd_video.video import whole_file
 
@@ -73,9 +74,9 @@ def write_report(
     made, curves, facts_by_title = tables(scores), _curves(scores), sections(settled, facts, cost or {})
     first, extremes = ([one for one in pictures if bool(one["kind"]) is ends] for ends in (False, True))
     ids = {title: title.lower().replace(" ", "-") for title in (*(fragments or {}), *facts_by_title)}
-    parts = {name: table.title for name, table in made.items() if name != "along"}
+    parts = {"videos": "Videos"} if first else {}
+    parts |= {name: table.title for name, table in made.items() if name != "along"}
     parts |= {"along": "Along the video"} if "along" in made or curves else {}
-    parts |= {"videos": "Videos"} if first else {}
     parts |= {"extremes": "Best and worst"} if extremes else {}
     parts |= {name: title for title, name in ids.items()}
     values = {
@@ -88,7 +89,7 @@ def write_report(
         "ids": ids,
         "systems": [system for system in SYSTEMS if any(score.row == system for score in scores)],
         "curves": curves,
-        "colours": plots.COLOURS,
+        "colours": COLOURS,
         "first": first,
         "extremes": extremes,
         "fragments": fragments or {},
@@ -120,7 +121,11 @@ def _pictures(examples: Sequence[Example], fps: float) -> list[dict[str, Any]]:
             if system in example.videos
         ]
         movies = [
-            {"title": _TITLES[system], "video": plots.movie(example.videos[system], fps)}
+            {
+                "title": _TITLES[system],
+                "video": plots.movie(example.videos[system], fps),
+                "poster": plots.poster(example.videos[system][0]),
+            }
             for system in ("model", "truth", "counterfactual")
             if system in example.videos
         ]

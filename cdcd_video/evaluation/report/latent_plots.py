@@ -7,19 +7,18 @@ from typing import Any
 from cdcd_video.evaluation.report.latent_tables import SPACES, formatted
 from cdcd_video.metrics.latent.latent_study import View
 from cdcd_video.metrics.scores import Score
+from cdcd_video.pages import chart_style
 
 COLOURS = {
-    "model": "var(--accent, #2f6fed)",
-    "real": "#2a9d6f",
-    "shuffled": "#d9822b",
-    "copy-first": "#d9822b",
-    "other-sentence": "#b65fc4",
-    "hold": "#8a8f98",
-    "cross-fade": "#d9822b",
-    "codes-lerp": "#b65fc4",
-    "latents-lerp": "#c4456b",
+    **chart_style.COLOURS,
+    "real": chart_style.COLOURS["truth"],
+    "shuffled": chart_style.SERIES[4],
+    "other-sentence": chart_style.SERIES[3],
+    "hold": chart_style.SERIES[5],
+    "cross-fade": chart_style.COLOURS["copy-first"],
+    "codes-lerp": chart_style.SERIES[3],
+    "latents-lerp": chart_style.SERIES[4],
     "latents-slerp": "#7d8f2a",
-    "codec-ceiling": "#2a9d6f",
 }
 _PLANE_PX, _LEAST_TALL_PX, _MARGIN_PX = (460, 380), 150, 16
 _CURVE_PX = (360, 200)

@@ -16,17 +16,19 @@ from PIL import Image
 
 from cdcd_video import video
 from cdcd_video.metrics.scores import Score
+from cdcd_video.pages.chart_style import BAND, COLOURS, INK, THICK, THIN, style_axes
 
-COLOURS = {"model": "#2f6fed", "codec-ceiling": "#2a9d6f", "copy-first": "#d9822b", "truth": "#8a8f98"}
-COLOURS |= {"oracle-cross-fade": "#b04aa8"}
 _DASHES = {"model": "-", "codec-ceiling": "--", "copy-first": "-.", "truth": ":", "oracle-cross-fade": "--"}
-_INK = "#7d828c"  # legible on white and on black
 _PLACE = (0.13, 0.19, 0.85, 0.66)
 """Position of the axes in a chart: left, bottom, width, height. It is fixed, because a layout engine of matplotlib renders
 each chart twice, and charts take most of the time of a report."""
 _GAP_PX = 2
 _STRIP_PX, _MOVIE_PX = 96, 192
 """Largest size of a frame in a strip and in a movie."""
+FILM_PX = 128
+"""Largest side of a frame in a film."""
+MOST_IN_FILM = 96
+"""Frames of a film; the widest picture of WebP has 16,383 pixels."""
 _EXACT_PX = 64
 _MOST_IN_STRIP = 16
 
@@ -54,10 +56,10 @@ def curve(scores: Sequence[Score], metric: str, label: str, of_windows: bool = F
         for system, points in lines.items():
             colour = COLOURS[system]
             times, values, lows, highs = zip(*points, strict=True)
-            style = {"color": colour, "lw": 2.4 if system == "model" else 1.4, "marker": "o" if of_windows else ""}
+            style = {"color": colour, "lw": THICK if system == "model" else THIN, "marker": "o" if of_windows else ""}
             axes.plot(times, values, _DASHES[system], markersize=3, label=system, **style)
             if system == "model" and None not in lows:
-                axes.fill_between(times, lows, highs, color=colour, alpha=0.18, lw=0)
+                axes.fill_between(times, lows, highs, color=colour, alpha=BAND, lw=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
 
     return chart(plot, f"middle of a window of {min(lengths)} frames" if lengths else "frame", label)
@@ -74,12 +76,9 @@ def chart(plot: Callable[[Axes], None], along: str, up: str) -> str:
         figure = Figure(figsize=(4.2, 2.5))
         axes = figure.add_axes(_PLACE)
         plot(axes)
-        axes.set_xlabel(along, color=_INK)
-        axes.set_title(up, loc="left", pad=7, color=_INK, fontsize=9)
-        axes.tick_params(colors=_INK)
-        axes.grid(color=_INK, alpha=0.18)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_INK)
+        axes.set_xlabel(along, color=INK)
+        axes.set_title(up, loc="left", pad=7, color=INK, fontsize=9)
+        style_axes(axes)
         file = io.BytesIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return _address(file.getvalue(), "image/svg+xml")
@@ -114,6 +113,22 @@ def movie(frames: UInt8[np.ndarray, "F H W 3"], fps: float) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = video.save(frames, Path(folder, "video.mp4"), fps, scale=scale)
         return _address(path.read_bytes(), "video/mp4")
+
+
+def poster(frame: UInt8[np.ndarray, "H W 3"]) -> str:
+    """One frame of a video as a small picture, to be seen before the video plays."""
+    file = io.BytesIO()
+    Image.fromarray(_small(frame[None], _MOVIE_PX)[0]).save(file, "WEBP", quality=85)
+    return _address(file.getvalue(), "image/webp")
+
+
+def film(frames: UInt8[np.ndarray, "F H W 3"]) -> str:
+    """All frames of a video side by side in one picture, without gaps, for a page that shows one of them at a time."""
+    frames = _small(frames, FILM_PX)
+    sheet = np.concatenate(list(frames), axis=1)
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "WEBP", quality=85)
+    return _address(file.getvalue(), "image/webp")
 
 
 def _small(frames: np.ndarray, most_px: int) -> np.ndarray:

@@ -22,17 +22,14 @@ def verdict(scores: Sequence[Score]) -> list[str]:
     entry = next((entry for entry in headline() if find(scores, "model", entry.metric, entry.group)), None)
     if entry:
         found = {system: find(scores, system, entry.metric, entry.group) for system in SYSTEMS}
-        if entry.metric in ("does_right_thing", "digit_right"):
-            words.append(f"{formatted(found['model'])} of {found['model'].n} objects move as the caption says.")
-            references = {
-                "codec-ceiling": "The codec's reconstruction has {}",
-                "copy-first": "a frozen first frame {}",
-            }
-        else:
-            words.append(f"{entry.title} {formatted(found['model'])} over {found['model'].n} {found['model'].counted}.")
-            references = {"codec-ceiling": "The codec's reconstruction has {}", "copy-first": "a frozen first frame {}"}
+        references = {"codec-ceiling": "the codec's reconstruction has {}", "copy-first": "a frozen first frame has {}"}
         beside = [text.format(formatted(found[system])) for system, text in references.items() if found[system]]
-        words += [", ".join(beside) + "."] if beside else []
+        if entry.metric in ("does_right_thing", "digit_right"):
+            sentence = f"{formatted(found['model'])} of {found['model'].n} objects move as the caption says"
+        else:
+            title = entry.title[0].upper() + entry.title[1:]
+            sentence = f"{title} is {formatted(found['model'])} over {found['model'].n} {found['model'].counted}"
+        words.append("; ".join([sentence, *beside]) + ".")
     right = right_metric(scores)
     other, ignoring = (find(scores, system, right, "sentence=changed") for system in SENTENCE_TITLES)
     if other:

@@ -59,8 +59,13 @@ class Test:
     """p adjusted for all tests of the comparison (Holm 1979)."""
     n: int
     is_parted: bool
-    """Whether the difference is significant: its interval excludes 0, and p_holm, where there is one, is below 0.05. For
-    `intervals`: the two intervals do not overlap."""
+    """Whether the interval of the difference excludes 0, and p_holm, where there is one, is below 0.05. For `intervals`:
+    whether the two intervals do not overlap."""
+
+    @property
+    def is_significant(self) -> bool:
+        """The one rule for bold: a test was possible, its interval excludes 0, and p_holm is below 0.05."""
+        return self.is_parted and self.p_holm is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +117,18 @@ class Comparison:
     """Number of p-values that were adjusted together."""
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Folders that cannot be read, with the reason."""
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether no difference could be significant, however large: not even the smallest possible p of the largest test."""
+        counts = [test.n for line in self.lines for test in line.tests if test.p is not None]
+        return bool(counts) and paired.least_p(max(counts)) * self.num_tests >= LEVEL
+
+    @property
+    def least_videos(self) -> int | None:
+        """The number of videos from which on a difference can be significant; None where no number is enough."""
+        enough = (n for n in range(1, paired.EXACT_UP_TO + 1) if paired.least_p(n) * self.num_tests < LEVEL)
+        return next(enough, None)
 
 
 def compare(folders: Sequence[Path | str], seed: int = 0) -> Comparison:
@@ -294,7 +311,7 @@ def _with_adjusted(line: Line, adjusted: Sequence[float | None]) -> Line:
     sign = 1 if line.better == "higher" else -1 if line.better == "lower" or line.right is not None else 0
     wins = dict.fromkeys(line.cells, 0)
     for test in tests:
-        if test.is_parted and test.difference and sign:
+        if test.is_significant and test.difference and sign:
             wins[test.first if test.difference * sign > 0 else test.second] += 1
     best = next((name for name, won in wins.items() if won and won == len(line.cells) - 1), None)
     return dataclasses.replace(line, tests=tests, best=best)

@@ -61,6 +61,11 @@ def paired(first: Sums, second: Sums, right: float | None = None, seed: int = 0)
     return Difference(value, low, high, p, len(first))
 
 
+def least_p(n: int) -> float:
+    """The smallest p that `paired` can give over n videos: all that differ have one sign, and as many differ as are enumerated."""
+    return min(2.0 / 2 ** min(n, EXACT_UP_TO), 1.0)
+
+
 def unpaired(first: Sums, second: Sums, right: float | None = None, seed: int = 0) -> Difference:
     """The difference of two systems over different videos: each is resampled on its own, without a p-value."""
     counts = [_resamples(len(side), _generator(seed, place)) for place, side in enumerate((first, second))]

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from cdcd_video.pages.chart_style import INK, style_axes
 from cdcd_video.tools.metric_validation.curves import Curve, Findings
 
 COLOURS = {
@@ -17,7 +18,6 @@ COLOURS = {
     "tint": "#c0392b",
     "drift": "#8a6d3b",
 }
-_INK = "#7d828c"  # reads on white and on black
 _COLUMNS = 5
 
 
@@ -67,15 +67,13 @@ def svg(curves: Sequence[Curve]) -> str:
         for axes, name in zip(panels, names, strict=False):
             for curve in (one for one in curves if one.name == name):
                 axes.plot(curve.strengths, curve.values, color=COLOURS[curve.defect], lw=1.2, label=curve.defect)
-            axes.set_title(name, color=_INK, fontsize=7)
-            axes.tick_params(colors=_INK, length=2, pad=1)
-            axes.grid(color=_INK, alpha=0.18)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.spines[["left", "bottom"]].set_color(_INK)
+            axes.set_title(name, color=INK, fontsize=7)
+            style_axes(axes)
+            axes.tick_params(length=2, pad=1)
         for axes in panels[len(names) :]:
             axes.set_axis_off()
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, labelcolor=_INK)
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, labelcolor=INK)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return file.getvalue()
