@@ -62,7 +62,7 @@ def paired(first: Sums, second: Sums, right: float | None = None, seed: int = 0)
 
 
 def least_p(n: int) -> float:
-    """The smallest p that `paired` can give over n videos: all that differ have one sign, and as many differ as are enumerated."""
+    """The smallest p that `paired` can give over n videos: as many differ as are enumerated, and all in one direction."""
     return min(2.0 / 2 ** min(n, EXACT_UP_TO), 1.0)
 
 
