@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdcd_video.config import CdcdContrastConfig, DiffusionConfig, LossConfig
 from cdcd_video.contrast.cdcd import Negatives, push_weights, with_negatives
 from cdcd_video.contrast.gradient_shares import gradient_shares
 from cdcd_video.contrast.negatives import others, reordered, shifted
-from cdcd_video.contrast_terms import Temperatures, contrast_terms
+from cdcd_video.contrast_terms import DenoisingStep, Temperatures, contrast_terms, needs_of
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.loss import weighted_terms
 from cdcd_video.diffusion.process import DiscreteProcess
@@ -40,12 +40,16 @@ def diffusion_objective(
     temperatures: Temperatures | None = None,
     step_encoder: StepTextEncoder | None = None,
     reduce: Collectives = ALONE,
+    *,
+    reference: Denoiser | None = None,
+    heads: nn.ModuleDict | None = None,
 ) -> LossTerms:
     """The loss of one step on a batch of code pairs; a pure function of its arguments.
 
     L = w_b L_vb + w_a L_aux + w_ff L_ff + w_ft L_ft: the variational bound [D3PM eq. 1], the x0 term [D3PM eq. 5], and the
     two contrastive terms [ours, in the place of CDCD's] on embedded soft codes (`contrast_terms`). Bound and auxiliary are
-    nats per token, the contrasts nats per frame. CDCD's own contrast can be switched on beside them (`loss.cdcd`).
+    nats per token, the contrasts nats per frame. CDCD's own contrast can be switched on beside them (`loss.cdcd`), and so can
+    the terms of `loss.contrast.extra`.
 
     Args:
       denoiser: p(x0 | x_t, t, condition).
@@ -54,13 +58,18 @@ def diffusion_objective(
       cfg: length of the chain, noise of the source, dropout of captions.
       temperatures: of the contrast, if they are learned.
       step_encoder: frozen, for `loss.contrast.text_eye: step`.
+      reference: frozen, for terms that compare the denoiser with an earlier self; they are left out without it.
+      heads: of the terms that train one.
     """
     s, t = draws.times.spans(cfg.num_steps)
     source = noisy_source(batch.source, cfg.source_jitter, draws.source_noise, draws.source_uniforms, reduce)
     x_t = process.corrupt(batch.target, t, source, draws.corruption) if draws.x_t is None else draws.x_t
     text = with_dropped_captions(batch.text, cfg.caption_dropout, draws.caption_uniforms)
     condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
-    logits = denoiser(x_t, t.float(), condition)
+    if "hidden" in needs_of(loss.contrast):
+        logits, hidden = denoiser.with_hidden(x_t, t.float(), condition)
+    else:
+        logits, hidden = denoiser(x_t, t.float(), condition), None
 
     negatives = wrong_codes(batch.target, loss.cdcd, draws.negative_orders, reduce)
     importance = (cfg.num_steps * draws.times.weight.double())[:, None].expand(batch.target.shape)
@@ -83,8 +92,10 @@ def diffusion_objective(
     )
     if negatives:
         parts["cdcd"] = terms.contrast
+    has_caption = (draws.caption_uniforms >= cfg.caption_dropout)[:, 0]
+    step = DenoisingStep(denoiser, x_t, t.float(), condition, has_caption, hidden, reference, heads)
     contrast = contrast_terms(
-        logits, posterior, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, step_encoder, reduce
+        logits, posterior, batch, codec, loss.contrast, temperatures, draws.shuffled_orders, step_encoder, reduce, step
     )
     for name, term in contrast.items():
         total = total + term.weighted
@@ -94,7 +105,8 @@ def diffusion_objective(
 
     def shares() -> dict[str, Tensor]:
         weighted = {name: term.weighted for name, term in contrast.items()}
-        found = gradient_shares(logits, posterior, candidates, kl_weight, ce_weight, weighted, reduce.total)
+        reads = {name: term.reads for name, term in contrast.items()}
+        found = gradient_shares(logits, posterior, candidates, kl_weight, ce_weight, weighted, reduce.total, reads)
         return {f"gradient_share_{name}": share for name, share in found.items()}
 
     groups = {

@@ -35,6 +35,10 @@ class TextStates:
     embedding: Float[Tensor, "B J"]
     """Unit-norm caption embedding in CLIP's joint space."""
 
+    def of_rows(self, rows: slice | Int[Tensor, "R"]) -> "TextStates":
+        """Some rows of the batch."""
+        return TextStates(self.tokens[rows], self.is_word[rows], self.embedding[rows])
+
 
 @dataclass(frozen=True)
 class FramePair:
@@ -52,6 +56,24 @@ class FramePair:
     """Which distinct caption each example has."""
     caption_embedding: Float[Tensor, "B J"] | None = None
     """That caption's unit-norm embedding in CLIP's joint space."""
+
+
+@dataclass(frozen=True)
+class WrongSentences:
+    """A sentence for each example that says something else, for a contrast between sentences."""
+
+    text: TextStates
+    is_wrong: Bool[Tensor, "B"]
+    """False where none was found; the sentence is then any."""
+
+
+@dataclass(frozen=True)
+class FrameAfter:
+    """The frame one gap after the target."""
+
+    codes: Int[Tensor, "B N"]
+    is_there: Bool[Tensor, "B"]
+    """False where the shot ends before; the codes are then the target's."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,12 @@ class CodePair:
     """Seconds from that frame to the source."""
     generations: int = 1
     """In how many samples, evenly apart, the model goes from that frame to a source of its own."""
+    counterfactual: WrongSentences | None = None
+    """For the term `counterfactual`."""
+    after: FrameAfter | None = None
+    """For the term `alignment`."""
+    progress: float = 0.0
+    """Share of the stage's batches before this one, for terms that end early."""
 
 
 class Collectives:

@@ -170,7 +170,10 @@ def test_the_mathematics_is_pure(path: Path):
 
 
 @each(
-    [PACKAGE / "objective.py", PACKAGE / "contrast_terms.py", *sources("cdcd_video/networks", "cdcd_video/baselines")]
+    [
+        PACKAGE / "objective.py",
+        *sources("cdcd_video/contrast_terms", "cdcd_video/networks", "cdcd_video/baselines"),
+    ]
 )
 def test_the_loss_and_the_networks_know_no_engine(path: Path):
     """Random numbers and the other processes come in as arguments; see `records.StepDraws` and `records.Collectives`."""

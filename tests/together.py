@@ -3,6 +3,7 @@
 `main` is run by each process, with torchrun's variables; a failed assertion ends it with a traceback.
 """
 
+import copy
 import json
 import os
 import signal
@@ -28,7 +29,8 @@ from cdcd_video.config import (
     LossConfig,
     PictureConfig,
 )
-from cdcd_video.contrast_terms import Temperatures
+from cdcd_video.config.registries import STEP_TERMS
+from cdcd_video.contrast_terms import Temperatures, heads_of
 from cdcd_video.diffusion import process as processes
 from cdcd_video.engine import checkpoint, distributed, optim, parallel, runtime
 from cdcd_video.engine.loop import train
@@ -41,7 +43,7 @@ from cdcd_video.networks.codec.perceptual import Critic, Picture
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
-from cdcd_video.records import CodePair, FramePair, LossTerms, RowGenerator, TextStates
+from cdcd_video.records import CodePair, FrameAfter, FramePair, LossTerms, RowGenerator, TextStates, WrongSentences
 from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
 
 LEVELS, PATCHES, GROUPS, NUM_CODES = (3, 2), 4, 2, 6
@@ -49,6 +51,7 @@ TOKENS, BATCH, JOINT = PATCHES * GROUPS, 10, 8
 SIZES = DenoiserConfig(width=32, num_layers=2, num_heads=2)
 DIFFUSION = DiffusionConfig(num_steps=4, full_share=0.3, source_jitter=0.5, caption_dropout=0.3)
 CONTRAST = ContrastConfig(frame_frame=0.5, frame_text=0.5, shuffled=2, num_chunks=4, share=0.7, symmetric=True)
+EVERY = ContrastConfig(share=0.7, extra=dict.fromkeys(STEP_TERMS, 0.5))
 SETTINGS = TrainSettings(num_steps=4, learning_rate=1e-3, log_every=2, clip_norm=0.5, checkpoint_every_s=None)
 
 
@@ -101,9 +104,12 @@ def code_pair(step: int) -> CodePair:
     )
     target = torch.where(torch.rand(BATCH, 1, generator=stream) < 0.3, source, target)
     gap_s, age_s, before_gap_s = torch.rand(3, BATCH, generator=stream)
+    has_first = torch.rand(BATCH, generator=stream) < 0.7
+    wrong = WrongSentences(text.of_rows(torch.arange(BATCH).roll(1)), caption != caption.roll(1))
+    after = FrameAfter(torch.randint(NUM_CODES, (BATCH, TOKENS), generator=stream), clip < 4)
     return CodePair(
-        source, target, first, torch.rand(BATCH, generator=stream) < 0.7, gap_s, age_s, text, clip, caption, far, before,
-        before_gap_s,
+        source, target, first, has_first, gap_s, age_s, text, clip, caption, far, before, before_gap_s,
+        counterfactual=wrong, after=after,
     )  # fmt: skip
 
 
@@ -139,6 +145,8 @@ def denoising(name: str, loss: LossConfig, process: processes.InterpolatingProce
     denoiser = uneven(Denoiser(SIZES, **shape))
     temperatures = Temperatures(loss.contrast) if loss.contrast.learn_temperature else None
     parts = {"denoiser": denoiser} | ({"temperatures": temperatures} if temperatures else {})
+    heads, reference = heads_of(loss.contrast, denoiser, space), uneven(copy.deepcopy(denoiser)).requires_grad_(False)
+    parts |= {"heads": heads} if len(heads) else {}
 
     def pay(batch: CodePair, stream: torch.Generator) -> LossTerms:
         if own_share:
@@ -146,7 +154,8 @@ def denoising(name: str, loss: LossConfig, process: processes.InterpolatingProce
             batch = with_own_source(denoiser, process, batch, own_share, 0.5, draws)
         reduce = distributed.collectives()
         draws = make_step_draws(batch, DIFFUSION, loss, stream, reduce)
-        return diffusion_objective(denoiser, process, space, batch, draws, DIFFUSION, loss, temperatures, reduce=reduce)
+        given = dict(reduce=reduce, reference=reference, heads=heads)
+        return diffusion_objective(denoiser, process, space, batch, draws, DIFFUSION, loss, temperatures, **given)
 
     return OnCodes(name, nn.ModuleDict(parts), pay)
 
@@ -255,6 +264,7 @@ TASKS: dict[str, Callable[[], OnCodes | OnFrames | Towers]] = {
     "few": lambda: denoising("few", both(share=0.15, symmetric=False), processes.mask(NUM_CODES)),
     "cdcd": lambda: denoising("cdcd", CDCD, processes.replace(NUM_CODES, 0.2)),
     "refine": lambda: denoising("refine", both(), processes.mask(NUM_CODES), own_share=0.6),
+    "terms": lambda: denoising("terms", LossConfig(contrast=EVERY), processes.mask(NUM_CODES)),
     "gaussian": lambda: baseline("gaussian"),
     "categorical_flow": lambda: baseline("categorical_flow"),
     "autoregressive": lambda: baseline("autoregressive"),
@@ -500,7 +510,7 @@ def all_checks(out: Path) -> None:
         told = {}
         for name in TASKS:
             told[name] = check_gradients(name, "ddp")
-        for name in ("diffusion", "step", "refine", "codec", "critic", "clip"):
+        for name in ("diffusion", "step", "refine", "terms", "codec", "critic", "clip"):
             told[f"{name} fsdp"] = check_gradients(name, "fsdp")
         for shard in parallel.SHARDS:
             for name in NEAR:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cdcd_video.config.processes import Share
-from cdcd_video.config.registries import CONTRAST_TERMS
+from cdcd_video.config.registries import CONTRAST_TERMS, WITH_FIELDS
 from cdcd_video.config.section import Section
 from cdcd_video.config.value_types import Count, NonNegative, Positive
 
@@ -41,7 +41,8 @@ class ContrastConfig(Section):
     share: Share = 0.5
     """Share of the batch on which the terms are computed, to limit the cost."""
     extra: dict[str, NonNegative] = {}  # noqa: RUF012 - pydantic copies it
-    """Weights of registered further terms (docs/extending.md), by name: `extra: {my_term: 0.02}`; 0 is off."""
+    """Weights of further terms by name, of this project (docs/diffusion.md, section 9) or your own (docs/extending.md):
+    `extra: {difference: 0.02}`; 0 is off."""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -53,8 +54,8 @@ class ContrastConfig(Section):
     @classmethod
     def _the_extra_terms_are_there(cls, extra: dict[str, float]) -> dict[str, float]:
         for name in extra:
-            if name in CONTRAST_TERMS.built_in:
-                raise ValueError(f"{name} is a built-in term; set its weight as loss.contrast.{name}")
+            if name in WITH_FIELDS:
+                raise ValueError(f"{name} has a weight of its own; set it as loss.contrast.{name}")
             if name not in CONTRAST_TERMS:
                 CONTRAST_TERMS.load_all()  # one that should have registered it is found out here
                 raise ValueError(CONTRAST_TERMS.unknown(name))

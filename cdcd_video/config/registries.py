@@ -6,7 +6,7 @@ also builds what it describes. A contrastive term has no settings but its weight
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import Field, GetCoreSchemaHandler
@@ -85,27 +85,33 @@ _PARTS = ("bound", "auxiliary", "auxiliary_changed", "auxiliary_still", "right_c
 """Other parts of the loss, as the training log names them."""
 
 
-def _registry(what: str, kinds: str, module: str, names: str, check: Any = None) -> Registry[Any]:
-    return Registry(
-        what, f"cdcd_video.{kinds}", f"cdcd_video.extensions.{kinds}", dict.fromkeys(names.split(), module), check
-    )
+def _registry(what: str, kinds: str, built_in: Mapping[str, str], check: Any = None) -> Registry[Any]:
+    """Args: `built_in` has the names of each module that comes with the project."""
+    modules = {name: module for module, names in built_in.items() for name in names.split()}
+    return Registry(what, f"cdcd_video.{kinds}", f"cdcd_video.extensions.{kinds}", modules, check)
 
 
 PROCESSES: Registry[type[ProcessSection]] = _registry(
-    *("process", "processes", "cdcd_video.config.processes", "mask replace bridge hybrid cdcd"),
+    *("process", "processes", {"cdcd_video.config.processes": "mask replace bridge hybrid cdcd"}),
     _is_section(ProcessSection, "process"),
 )
 """Forward processes: `diffusion.process.kind`."""
 BASELINES: Registry[type[BaselineSection]] = _registry(
-    *("baseline", "baselines", "cdcd_video.config.baselines", "gaussian categorical_flow autoregressive"),
+    *("baseline", "baselines", {"cdcd_video.config.baselines": "gaussian categorical_flow autoregressive"}),
     _is_section(BaselineSection, "baseline"),
 )
 """Baselines: `baseline.kind`."""
+STEP_TERMS = ("difference", "counterfactual", "flow_contrast", "own_negatives", "alignment")
+"""Contrastive terms with a loss of their own, each in a file of this name."""
 CONTRAST_TERMS: Registry[Callable[..., Any]] = _registry(
-    *("contrastive term", "contrast_terms", "cdcd_video.contrast_terms", "frame_frame frame_text"),
+    *("contrastive term", "contrast_terms"),
+    {"cdcd_video.contrast_terms.frames_and_captions": "frame_frame frame_text"}
+    | {f"cdcd_video.contrast_terms.{name}": name for name in STEP_TERMS},
     _is_term,
 )
 """Contrastive terms: `loss.contrast.frame_frame`, `loss.contrast.frame_text` and the names in `loss.contrast.extra`."""
+WITH_FIELDS = ("frame_frame", "frame_text")
+"""Contrastive terms whose weight is a field of its own; the others' stand in `extra`."""
 
 
 class AnyOf:

@@ -16,7 +16,7 @@ from cdcd_video.config.data_section import Data
 from cdcd_video.config.loss_section import LossConfig
 from cdcd_video.config.processes import PROCESSES, MaskProcess, Share
 from cdcd_video.config.ranges import MAX_THREADS
-from cdcd_video.config.registries import CONTRAST_TERMS, AnyOf, BaselineSection, ProcessSection
+from cdcd_video.config.registries import WITH_FIELDS, AnyOf, BaselineSection, ProcessSection
 from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.config.section import Section
 from cdcd_video.config.train_section import TrainStages
@@ -254,7 +254,7 @@ class Config(Section):
                 f"sample.num_steps ({self.sample.num_steps})"
             )
         contrast = self.loss.contrast
-        weights = {f"loss.contrast.{name}": contrast.weights.get(name, 0.0) for name in CONTRAST_TERMS.built_in}
+        weights = {f"loss.contrast.{name}": contrast.weights.get(name, 0.0) for name in WITH_FIELDS}
         weights |= {f"loss.contrast.extra.{name}": weight for name, weight in contrast.extra.items()}
         weights |= {
             "loss.cdcd.intra": cdcd.intra,

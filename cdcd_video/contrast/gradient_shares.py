@@ -1,4 +1,4 @@
-"""Each term's share of the gradient at the logits."""
+"""Each term's share of the gradient at the outputs of the network."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,6 +18,7 @@ def gradient_shares(
     ce_weight: Float[Tensor, "B N C"],
     others: Mapping[str, Float[Tensor, ""]],
     over_all: Callable[[Tensor], Tensor] = lambda own: own,
+    reads: Mapping[str, tuple[Tensor, ...]] | None = None,
 ) -> dict[str, Tensor]:
     """Norm of each weighted term's gradient at the logits, over the sum of these norms.
 
@@ -27,8 +28,10 @@ def gradient_shares(
       logits: of x_0 given x_t; if they are part of a graph, it is kept.
       candidates: codes as for `weighted_terms`: the true ones first, then those of CDCD's negatives.
       kl_weight, ce_weight: their weights: of the truth those of `bound` and `auxiliary`, of the rest those of `cdcd`.
-      others: further weighted terms by name, differentiable in `logits`.
+      others: further weighted terms by name, differentiable in `logits` or in what `reads` names.
       over_all: sums over the processes that share a batch, where several do.
+      reads: further outputs of the network that one of `others` depends on, such as the logits of a second pass; its norm is
+        that of all these gradients together.
 
     Returns:
       The shares by name; all 0 where no term has a gradient.
@@ -46,7 +49,10 @@ def gradient_shares(
         total = weighted_terms(posterior, at, candidates[..., which], on_kl, on_ce).total
         norms[name] = torch.autograd.grad(total, at)[0].norm()
     for name, term in others.items():
-        norms[name] = torch.autograd.grad(term, logits, retain_graph=True)[0].norm()
+        outputs = (logits, *(reads or {}).get(name, ()))
+        slopes = torch.autograd.grad(term, outputs, retain_graph=True, allow_unused=True)
+        found = [slope.norm() for slope in slopes if slope is not None]
+        norms[name] = found[0] if len(found) == 1 else torch.stack(found).norm()
     norms = {name: over_all(norm.square()).sqrt() for name, norm in norms.items()}
     whole = torch.stack(list(norms.values())).sum().clamp_min(torch.finfo(torch.float32).tiny)
     return {name: norm / whole for name, norm in norms.items()}

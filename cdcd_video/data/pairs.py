@@ -25,6 +25,8 @@ class PairIndices:
     """Another frame of the shot, as far from the target as the shot allows."""
     before: np.ndarray
     """A frame before the source, by a gap of the same distribution or several such gaps, or the first frame."""
+    after: np.ndarray
+    """The frame one gap after the target; the target itself where the shot ends before."""
 
 
 def sample_pairs(
@@ -53,7 +55,8 @@ def sample_pairs(
     target = source + gap
     far = np.where(target >= length / 2, 0, length - 1)
     before = np.maximum(0, source - generations * rng.permutation(gap))
-    return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before)))
+    after = np.where(target + gap < length, target + gap, target)
+    return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before, after)))
 
 
 def load_frames(

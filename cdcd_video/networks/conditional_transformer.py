@@ -106,18 +106,25 @@ class ConditionalTransformer(nn.Module, ABC):
         )
 
     def _trunk(
-        self, x: Float[Tensor, "B P D"], t: Float[Tensor, "B"], prepared: CachedCondition
+        self,
+        x: Float[Tensor, "B P D"],
+        t: Float[Tensor, "B"],
+        prepared: CachedCondition,
+        hidden: list[Tensor] | None = None,
     ) -> Float[Tensor, "B P D"]:
-        """The blocks, at times t in (0, 1]."""
+        """The blocks, at times t in (0, 1]; the states after the first half of them are appended to `hidden`."""
         times = self.clock_in(torch.cat([time_embedding(t), prepared.time_features], -1))
         modulation = self.to_modulation(nn.functional.silu(times)).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
-        for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
+        middle = (len(self.blocks) - 1) // 2
+        for place, (block, keys_values) in enumerate(zip(self.blocks, prepared.keys_values, strict=True)):
             given = dict(modulation=modulation, context=keys_values, is_key=is_word, rotation=self.rotation)
             if self.keeps_activations or not torch.is_grad_enabled():
                 x = block(x, **given)
             else:
                 x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **given)
+            if hidden is not None and place == middle:
+                hidden.append(x)
         return self.norm(x)
 
 

@@ -23,6 +23,13 @@ class Condition:
     """Captions that guidance leads away from; None: the empty caption. Only guidance uses them."""
 
 
+def of_rows(condition: Condition, rows: slice | Int[Tensor, "R"]) -> Condition:
+    """The condition of some rows of a batch."""
+    known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
+    source, first, has_first, gap_s, age_s = (value[rows] for value in known)
+    return Condition(source, first, has_first, gap_s, age_s, condition.text.of_rows(rows))
+
+
 def with_empty_captions(condition: Condition) -> Condition:
     """The condition twice, one batch after the other: with its captions, and without (Ho & Salimans 2022), or with the
     negative ones where it has some.

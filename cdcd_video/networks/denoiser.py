@@ -75,9 +75,22 @@ class Denoiser(ConditionalTransformer):
         self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | CachedCondition
     ) -> Float[Tensor, "B N K"]:
         """Corrupted codes at times t in (0, 1] -> logits over clean codes (never over the mask)."""
+        return self._predict(x_t, t, condition)
+
+    def with_hidden(
+        self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | CachedCondition
+    ) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B P D"]]:
+        """As `forward`; and the states of the patches after the first half of the blocks (the middle one of an odd number)."""
+        hidden: list[Tensor] = []
+        logits = self._predict(x_t, t, condition, hidden)
+        return logits, hidden[0]
+
+    def _predict(
+        self, x_t: Tensor, t: Tensor, condition: Condition | CachedCondition, hidden: list[Tensor] | None = None
+    ) -> Tensor:
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = self._read(x_t, 0) + prepared.positions
-        return self._logits(self._trunk(x, t, prepared), prepared.copies)
+        return self._logits(self._trunk(x, t, prepared, hidden), prepared.copies)
 
     def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:
         """Codes in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""

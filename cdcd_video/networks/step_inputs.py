@@ -40,7 +40,7 @@ def weight_sum(weight: Float[Tensor, "..."], reduce: Collectives = ALONE) -> Flo
     return reduce.mean(weight.sum()).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-def masked_mean(values: Float[Tensor, "B N"], mask: Tensor, reduce: Collectives = ALONE) -> Float[Tensor, ""]:
+def masked_mean(values: Float[Tensor, "B *N"], mask: Tensor, reduce: Collectives = ALONE) -> Float[Tensor, ""]:
     """Mean where `mask` holds; 0 where it holds nowhere. Its mean over the processes is that of the whole batch."""
     return (values * mask).sum() / reduce.counted(mask.sum())
 

@@ -1,5 +1,6 @@
 """Stages that are trained on cached codes, as tasks of the engine: the step encoder, and the denoiser in two stages."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from cdcd_video.config import Config, DenoiserTrainConfig
-from cdcd_video.contrast_terms import Temperatures, weighted_terms_of
+from cdcd_video.contrast_terms import Temperatures, cosine_terms_of, heads_of, needs_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import PairIndices, sample_pairs
 from cdcd_video.diffusion.process import DiscreteProcess
@@ -19,11 +20,12 @@ from cdcd_video.metrics.latent import health
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
-from cdcd_video.records import CodePair, LossTerms, RowGenerator
+from cdcd_video.records import CodePair, FrameAfter, LossTerms, RowGenerator
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.training import rollout_health
 from cdcd_video.training.stage_settings import step_rng
 from cdcd_video.training.step_draws import make_refine_draws, make_step_draws
+from cdcd_video.training.wrong_sentences import SentenceMaker
 
 RISES_BY = 1.001
 """A bound that is greater by less than this factor has not risen: it is of 256 examples, of weights that go on moving."""
@@ -36,22 +38,38 @@ class CodeStage:
 
     name: str
     batch_size: int
+    needs: frozenset[str] = frozenset()
+    """What contrastive terms ask of a batch; see `contrast_terms.needs_of`."""
 
     def __init__(self, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device):
         self.codec, self.config = codec.to(device), config
         codec.requires_grad_(False)
         self.cache, self.val, self.device = cache, val, device
+        self.sentence_makers = {cache: SentenceMaker(), val: SentenceMaker()}
 
     def batch(self, step: int) -> CodePair:
         """Codes of a source frame, a target frame a random gap later, the shot's first and a far frame, and a caption."""
-        return self._examples(self.cache, step_rng(self.config.seed, self.name, step), self.batch_size)
+        rng = step_rng(self.config.seed, self.name, step)
+        return self._examples(self.cache, rng, self.batch_size, progress=self._progress(step))
 
-    def _examples(self, cache: CodeCache, rng: np.random.Generator, batch_size: int, generations: int = 1) -> CodePair:
+    def _progress(self, step: int) -> float:
+        train = getattr(self.config.train, self.name)
+        return step / (train.num_steps * train.accumulate)
+
+    def _examples(
+        self,
+        cache: CodeCache,
+        rng: np.random.Generator,
+        batch_size: int,
+        generations: int = 1,
+        progress: float = 0.0,
+    ) -> CodePair:
         cfg = self.config.diffusion
         gaps = dict(max_gap=cfg.max_gap_frames(cache.fps), generations=generations)
         pairs = sample_pairs(cache.shots, batch_size, rng, start_share=cfg.start_share, **gaps)
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
+        wrong = self.sentence_makers[cache].sentences(cache, caption, rng) if "counterfactual" in self.needs else None
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
         pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
         age_s = cache.seconds(pairs.clip, pairs.first, pairs.source)
@@ -69,6 +87,11 @@ class CodeStage:
             before=cache.frame_codes(pairs.clip, pairs.before),
             before_gap_s=cache.seconds(pairs.clip, pairs.before, pairs.source),
             generations=generations,
+            counterfactual=wrong,
+            after=FrameAfter(cache.frame_codes(pairs.clip, pairs.after), torch.from_numpy(pairs.after > pairs.target))
+            if "after" in self.needs
+            else None,
+            progress=progress,
         )
         return to_device(pair, self.device)
 
@@ -110,6 +133,8 @@ class DiffusionStage(CodeStage):
     pictures: Callable[[], Any]
     keep: Callable[[Mapping[str, torch.Tensor], int], None]
     denoiser: Any  # a `Denoiser`, or a `Baseline` in its place
+    reference: Any
+    """The denoiser as it was when the stage began, for terms that compare with it; None in a stage without them."""
 
     def __init__(
         self,
@@ -125,12 +150,16 @@ class DiffusionStage(CodeStage):
         super().__init__(codec, config, cache, val, device)
         self.denoiser, self.process, self.step_encoder = denoiser.to(device), process, step_encoder
         contrast = config.loss.contrast
-        self.temperatures = None
-        self.model: nn.Module = denoiser
-        if contrast.learn_temperature and weighted_terms_of(contrast):
-            self.temperatures = Temperatures(contrast).to(device)
-            # Trained and checkpointed with the denoiser, but not part of it: sampling needs no temperature.
-            self.model = nn.ModuleDict({"denoiser": denoiser, "temperatures": self.temperatures})
+        self.needs, self.reference = needs_of(contrast), None
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(config.seed, "diffusion", "heads"))
+            self.heads = heads_of(contrast, denoiser, codec).to(device)
+        learns = contrast.learn_temperature and cosine_terms_of(contrast)
+        self.temperatures = Temperatures(contrast).to(device) if learns else None
+        # Trained and checkpointed with the denoiser, but not part of it: sampling needs no temperature and no head.
+        parts = {"temperatures": self.temperatures, "heads": self.heads if len(self.heads) else None}
+        beside = {name: part for name, part in parts.items() if part is not None}
+        self.model: nn.Module = nn.ModuleDict({"denoiser": denoiser, **beside}) if beside else denoiser
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
         if config.baseline:
@@ -160,7 +189,15 @@ class DiffusionStage(CodeStage):
             self.temperatures,
             self.step_encoder,
             reduce,
+            reference=self.reference,
+            heads=self.heads,
         )
+
+    def begin(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Continues with the weights of an earlier stage, which are those of the reference too."""
+        self.model.load_state_dict(weights)
+        if self.reference is not None:
+            self.reference.load_state_dict(self.denoiser.state_dict())
 
     def evaluate(self) -> dict[str, float]:
         """The training terms on 256 validation examples, and the health of sampled frames and roll-outs."""
@@ -201,13 +238,15 @@ class RefineStage(DiffusionStage):
         super().__init__(denoiser, codec, process, config, *others)
         self.batch_size = config.train.refine.batch_size
         self._spare(config.train.refine)
+        if "reference" in self.needs:
+            self.reference = copy.deepcopy(denoiser).eval().requires_grad_(False)
 
     def batch(self, step: int) -> CodePair:
         """As in the stage before; the frame before the source lies as many gaps back as the model samples frames."""
         baseline, most = self.config.baseline, self.config.train.refine.generations
         most = most if baseline is None or baseline.refines_generations else 1
         rng = step_rng(self.config.seed, self.name, step)
-        return self._examples(self.cache, rng, self.batch_size, generations=1 + step % most)
+        return self._examples(self.cache, rng, self.batch_size, 1 + step % most, self._progress(step))
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature

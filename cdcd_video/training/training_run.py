@@ -50,6 +50,7 @@ from cdcd_video.training.trained_parts import (
     weights_digest,
 )
 from cdcd_video.training.training_data import Latents, cached, open_clips, open_latents, stand_in_of
+from cdcd_video.training.wrong_sentences import makers_of_world
 from cdcd_video.video import contact_sheet
 
 NUM_FINAL_SAMPLES = 6
@@ -234,8 +235,10 @@ class TrainingRun:
         step_encoder = trained_step_encoder(self.config, self.out, at, self.device)
         task = stage(denoiser, at.space, process, config, *at.caches, self.device, step_encoder)
         if start is not None:
-            task.model.load_state_dict(start)
+            task.begin(start)
         if at.clip is not None:
+            if "counterfactual" in task.needs and config.data.kind == "sprites":
+                task.sentence_makers = makers_of_world(config.data, at.clip, (self.clips, self.val), at.caches)
             assert isinstance(at.space, Codec)
             # It gets the weights as they are.
             pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))

@@ -21,6 +21,7 @@ from cdcd_video.engine.train_step import train_step
 from cdcd_video.model import Model, clip_folder
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.records import WrongSentences
 from cdcd_video.tools.bench.side_process import base_and_peak, clock_of, measure, product_rate, profile
 from cdcd_video.tools.dry_run.assembly import FixedBatch, assemble
 from cdcd_video.tools.dry_run.trial_networks import Line
@@ -185,7 +186,7 @@ def _sampling_row(
 
 
 def _noisy(batch: Any, num_codes: int) -> Any:
-    """Random frames and codes instead of black ones, whose arithmetic can be faster."""
+    """Random frames and codes instead of black ones, whose arithmetic can be faster; and sentences that count as wrong."""
     if not is_dataclass(batch):  # CLIP's, whose frames are normalised
         return batch
     draws = generator("bench", "noise")
@@ -195,6 +196,8 @@ def _noisy(batch: Any, num_codes: int) -> Any:
             return torch.rand(value.shape, generator=draws).to(value)
         if isinstance(value, Tensor) and value.ndim == 2 and value.dtype == torch.int64:
             return torch.randint(num_codes, value.shape, generator=draws).to(value)
+        if isinstance(value, WrongSentences):  # the stand-in clips have one caption
+            return replace(value, is_wrong=torch.ones_like(value.is_wrong))
         return value
 
     return replace(batch, **{field.name: noise(getattr(batch, field.name)) for field in fields(batch)})

@@ -135,7 +135,7 @@ def work_of(config, stage: str) -> Work:
     Raises:
       UserError: the config does not train it.
     """
-    from cdcd_video.contrast_terms import weighted_terms_of
+    from cdcd_video.contrast_terms import cosine_terms_of
     from cdcd_video.tools.dry_run.trial_clips import look_at_data
     from cdcd_video.tools.dry_run.trial_networks import Line
     from cdcd_video.tools.dry_run.trial_steps import measure
@@ -150,7 +150,7 @@ def work_of(config, stage: str) -> Work:
         num_tokens, joint_width = line.codec.num_tokens, line.clip.joint_width
     rows = getattr(config.train, stage).batch_size
     contrast, on_codes = config.loss.contrast, stage in ("diffusion", "refine")
-    judged = max(2, round(contrast.share * rows)) * len(weighted_terms_of(contrast)) if on_codes else 0
+    judged = max(2, round(contrast.share * rows)) * len(cosine_terms_of(contrast)) if on_codes else 0
     points = judged * joint_width * 4
     return Work(
         rows=rows,
