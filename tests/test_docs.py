@@ -130,7 +130,7 @@ def test_every_citation_is_resolved():
     }
     assert {"D3PM", "VQD", "IVQD", "CFG", "VDM", "MaskGIT"} <= cited
     assert sorted(cited - tags) == []
-    authors = set(re.findall(r"([A-Z]\w+ et al\.) \(?(\d{4})", PAGE))
+    authors = set(re.findall(r"([A-Z]\w+ et al\.) \(?(\d{4}[a-z]?)", PAGE))
     assert authors
     for name, year in authors:
         assert f"{name} {year} |" in REFERENCES, f"{name} {year}"
