@@ -72,7 +72,9 @@ def test_with_holm_any_of_several_true_null_hypotheses_is_rejected_at_most_at_th
     assert 0.01 < np.mean(np.array(least) <= 0.05) < 0.05 + 3 * math.sqrt(0.05 / 1500)
 
 
-@pytest.mark.parametrize(("num", "level"), [(6, 0.05), (8, 0.05), (8, 0.05 / 6), (10, 0.01), (11, 0.05 / 6), (14, 0.05)])
+@pytest.mark.parametrize(
+    ("num", "level"), [(6, 0.05), (8, 0.05), (8, 0.05 / 6), (10, 0.01), (11, 0.05 / 6), (14, 0.05)]
+)
 def test_at_the_minimum_detectable_effect_four_of_five_experiments_find_it(num: int, level: float):
     """Fresh normal samples and the test itself, not the numbers that the power was computed from."""
     effect = detectable.minimum_detectable_effect(3.0, num, level)

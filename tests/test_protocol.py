@@ -26,6 +26,7 @@ OTHER = {
     "data": "clips",
     "split": "heldout",
     "num_videos": 65,
+    "scenes": "mirrored_pairs",
     "num_real": 5,
     "captions_per_video": 2,
     "num_frames": 17,

@@ -5,10 +5,11 @@ deterministic function of the first frame and the sentence: position, size and a
 seconds, so a scene can be rendered at any frame rate, and the same first frame with another sentence has its own truth.
 
 Here are the names that others use. `sprites_words` holds the words, `sprites_scene` what a scene is, `sprites_motion`
-where things are at a time, `sprites_sampling` the drawing of scenes and of other sentences, `sprites_open` sentences that
-leave the direction out; `sprites_render` makes pictures of them.
+where things are at a time, `sprites_sampling` the drawing of scenes and of other sentences, `sprites_mirror` mirror images of
+scenes, `sprites_open` sentences that leave the direction out; `sprites_render` makes pictures of them.
 """
 
+from cdcd_video.data.sprites_mirror import is_mirrored, mirrored, with_mirrored_change
 from cdcd_video.data.sprites_motion import GAP_PX, SPEED_PX_S, Truth, truth
 from cdcd_video.data.sprites_open import futures, sampled_futures
 from cdcd_video.data.sprites_sampling import OPEN_SHARE, counterfactual, sample_scene, with_motion
@@ -76,8 +77,11 @@ __all__ = [
     "counterfactual",
     "futures",
     "held_out",
+    "is_mirrored",
+    "mirrored",
     "sample_scene",
     "sampled_futures",
     "truth",
+    "with_mirrored_change",
     "with_motion",
 ]

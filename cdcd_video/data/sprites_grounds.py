@@ -21,6 +21,8 @@ def ground(background: Background, size_px: int) -> np.ndarray:
       UserError: a photograph that cannot be read.
     """
     picture = _PICTURES.get(background.kind, _pattern)(background, size_px)
+    if background.is_mirrored:
+        picture = np.ascontiguousarray(picture[:, ::-1])
     picture.flags.writeable = False
     return picture
 

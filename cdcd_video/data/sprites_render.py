@@ -133,7 +133,7 @@ def _signed_distances(
     radius = radii.astype(np.float32)[:, None, None]
     outside = _SIGNED_DISTANCES[shape](x, y, radius)
     if look is not None and wobble:
-        outside = outside - np.float32(wobble) * radius * _deviation(look.seed, x, y)
+        outside = outside - np.float32(wobble) * radius * _deviation(look.seed, -x if look.is_mirrored else x, y)
     return outside, [(int(left), int(top)) for left, top in corners]
 
 

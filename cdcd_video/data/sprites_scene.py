@@ -125,6 +125,7 @@ class Look:
       outline_px: width of the outline, inside the contour; 0 for none.
       wobble: amplitude of the contour's deviation over the nominal radius.
       seed: stream of the deviation, which turns and grows with the object.
+      is_mirrored: whether the deviation is drawn with left and right exchanged.
     """
 
     rgb: tuple[float, float, float]
@@ -132,6 +133,7 @@ class Look:
     outline_px: float = 0.0
     wobble: float = 0.0
     seed: int = 0
+    is_mirrored: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +194,7 @@ class Background:
       seed: stream of the waves that make up "blobs", and of "noise".
       contrast: of "noise", the standard deviation of each channel in 0..1; of "photo", what it is multiplied by.
       path, window: of "photo", the file, and the part of it that is seen: left, top and side over the shorter side.
+      is_mirrored: whether the picture is shown with left and right exchanged; so are the scenes of `sprites_mirror`.
     """
 
     kind: str
@@ -204,6 +207,7 @@ class Background:
     contrast: float = 0.0
     path: str = ""
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    is_mirrored: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

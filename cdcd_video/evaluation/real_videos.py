@@ -9,7 +9,7 @@ from cdcd_video.data.digits_world import DigitsSplit
 from cdcd_video.data.shots import LongestShots
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.digits_dataset import DigitsDataset
-from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, EvalDataset, SceneDataset, choose_scenes
+from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, EvalDataset, SceneDataset, choose_pairs, choose_scenes
 from cdcd_video.metrics.protocol import DIGITS, SPRITES, Protocol
 from cdcd_video.training import training_data
 
@@ -38,10 +38,13 @@ def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
     protocol = protocol.settled(fps=protocol.fps or config.sample.fps * protocol.stride, num_real=num_real(protocol))
     length: dict[str, Any] = {"num_frames": protocol.num_frames, "fps": protocol.rate}
     world = world_of(config)
-    chosen, world = choose_scenes(
-        protocol.seed, protocol.num_videos + protocol.num_real, protocol.split, world, **length
-    )
-    sampled, others = chosen[: protocol.num_videos], chosen[protocol.num_videos :]
+    if protocol.scenes == "mirrored_pairs":
+        nums = (protocol.num_videos, protocol.num_real)
+        sampled, others, world = choose_pairs(protocol.seed, *nums, protocol.split, world, **length)
+    else:
+        num = protocol.num_videos + protocol.num_real
+        chosen, world = choose_scenes(protocol.seed, num, protocol.split, world, **length)
+        sampled, others = chosen[: protocol.num_videos], chosen[protocol.num_videos :]
     return SceneDataset(sampled, others, world=world, seed=protocol.seed, **length), protocol
 
 

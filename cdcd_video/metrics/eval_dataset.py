@@ -19,6 +19,10 @@ from cdcd_video.metrics.measurements import EvalVideo, Measurement, measure_scen
 
 VideoFrames = UInt8[np.ndarray, "F S S 3"]
 
+MIRRORED = "-mirrored"
+"""Suffix of the name of a scene's mirror image."""
+MOST_SCENES_PER_PAIR = 50
+"""A world in which a smaller share of the scenes has a mirror image is refused."""
 COUNTERFACTUAL_SYSTEMS = ("counterfactual", "sentence-ignored")
 """Systems that are measured by another caption than that of the scene."""
 
@@ -125,11 +129,40 @@ def choose_scenes(
     return [sprites.sample_scene(seed, index, split, world=world) for index in range(num)], world
 
 
+def choose_pairs(
+    seed: int, num: int, num_others: int, split: sprites.Split, world: World, num_frames: int, fps: float
+) -> tuple[list[Scene], list[Scene], World]:
+    """The first scenes of a split that have a mirror image, each followed by it; other scenes; and their world.
+
+    Args:
+      num: of scenes, an even number.
+      num_others: of the scenes after those.
+      seed, split, world, num_frames, fps: as for `choose_scenes`.
+
+    Raises:
+      UserError: too few scenes of the world have a mirror image.
+    """
+    _, world = choose_scenes(seed, 0, split, world, num_frames, fps)
+    pairs: list[Scene] = []
+    index = 0
+    while len(pairs) < num:
+        if index >= MOST_SCENES_PER_PAIR * (num // 2):
+            raise UserError(
+                "too few scenes of this world have a mirror image (none that spins or bounces left and right has);"
+                " allow more motions, or set scenes: single in the protocol"
+            )
+        scene, index = sprites.sample_scene(seed, index, split, world=world), index + 1
+        image = sprites.mirrored(scene)
+        pairs += [scene, image] if image else []
+    others = range(index, index + num_others)
+    return pairs, [sprites.sample_scene(seed, number, split, world=world) for number in others], world
+
+
 class SceneDataset(EvalDataset):
     """Scenes of the built-in world, rendered at any size and rate.
 
     Args:
-      scenes: the scenes to be sampled.
+      scenes: the scenes to be sampled. A mirror image counts as a video of the clip of the scene that it is of.
       others: other scenes, for comparisons of sets.
       num_frames, fps: of the videos.
       world: the world of the scenes, whose words make the other captions; None means the full one.
@@ -148,9 +181,10 @@ class SceneDataset(EvalDataset):
     ):
         self.scenes, self.others, self.num_others = list(scenes), list(others), len(others)
         self.times = np.arange(num_frames) / fps
-        names, self.other_names = ([_name_of(scene) for scene in side] for side in (scenes, others))
+        self.other_names = [_name_of(scene) for scene in others]
         self.eval_videos = [
-            EvalVideo(name, name, scene_groups(scene)) for name, scene in zip(names, scenes, strict=True)
+            EvalVideo(_name_of(scene) + MIRRORED * sprites.is_mirrored(scene), _name_of(scene), scene_groups(scene))
+            for scene in scenes
         ]
         self.compared = range(len(scenes))
         self.counterfactuals = [_other_sentence(scene, seed, world or World()) for scene in scenes]
@@ -190,6 +224,11 @@ def _name_of(scene: Scene) -> str:
 
 
 def _other_sentence(scene: Scene, seed: int, world: World) -> Scene:
+    """The scene with another sentence; that of a mirror image is the mirrored one, where there is such a sentence."""
+    if sprites.is_mirrored(scene) and (original := sprites.mirrored(scene)):
+        found = sprites.with_mirrored_change(scene, original, _other_sentence(original, seed, world), world=world)
+        if found:
+            return found
     rng = np.random.Generator(np.random.Philox(key=[scene.seed, seed], counter=[0, 0, 0, scene.index]))
     try:
         return sprites.counterfactual(scene, rng, world=world)

@@ -41,6 +41,9 @@ class Protocol(Section):
     combinations, and train those of training in other clips"""
     num_videos: Annotated[int, Field(ge=1, le=MAX_CLIPS)] = 64
     """number of sampled videos (twice as many with sprites and digits, to evaluate whether captions matter)"""
+    scenes: Literal["single", "mirrored_pairs"] = "single"
+    """mirrored_pairs: each scene of sprites is followed by its mirror image, with the mirrored sentence; the two count as one
+    unit in every interval"""
     num_real: Annotated[int, Field(ge=0, le=MAX_CLIPS)] | None = None
     """number of other real videos that sets are compared with (null: as many as are sampled)"""
     captions_per_video: Count = 1
@@ -79,6 +82,10 @@ class Protocol(Section):
     def _the_parts_fit(self) -> "Protocol":
         if self.storage == "mp4" and (self.size_px or 0) % 2:
             raise ValueError(f"size_px is {self.size_px}, and H.264 wants even sizes; take one more or less")
+        if self.scenes == "mirrored_pairs" and self.data != SPRITES:
+            raise ValueError(f"scenes: mirrored_pairs is for data: {SPRITES} alone; leave it out for {self.data}")
+        if self.scenes == "mirrored_pairs" and self.num_videos % 2:
+            raise ValueError(f"num_videos is {self.num_videos}, and mirrored pairs need an even number; take one more")
         return self
 
     @property
@@ -148,6 +155,8 @@ class SettledProtocol:
         rule["data"] = self.protocol.world or "clips"
         if rule["mode"] in (None, "crop"):  # as all were before there was a choice
             del rule["mode"]
+        if rule["scenes"] == "single":
+            del rule["scenes"]
         rule["clip"] = OWN if self.protocol.clip == OWN else "given"
         for name in ("frame_network", "video_network"):
             kind, _, detail = rule[name].partition(":")
