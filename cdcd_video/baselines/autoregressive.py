@@ -213,6 +213,12 @@ class CausalTransformer(Denoiser):
         logits = self(codes, condition)
         return nn.functional.cross_entropy(logits.transpose(1, 2), codes, reduction="none").double()
 
+    def code_nats(
+        self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
+    ) -> Float64[Tensor, "B N"]:
+        """The same as `nll`, whose terms are cross-entropies of single codes; see `CodePrediction`."""
+        return self.nll(condition, codes, generator)
+
     @torch.no_grad()
     def _with_own_source(self, batch: CodePair, share: float, temperature: float, rows: RowGenerator) -> CodePair:
         """Replaces a share of the source frames by the model's own samples, given the frame before, all codes in one pass.

@@ -12,7 +12,7 @@ scenes, `sprites_open` sentences that leave the direction out; `sprites_render` 
 from cdcd_video.data.sprites_mirror import is_mirrored, mirrored, with_mirrored_change
 from cdcd_video.data.sprites_motion import GAP_PX, SPEED_PX_S, Truth, truth
 from cdcd_video.data.sprites_open import futures, sampled_futures
-from cdcd_video.data.sprites_sampling import OPEN_SHARE, counterfactual, sample_scene, with_motion
+from cdcd_video.data.sprites_sampling import OPEN_SHARE, counterfactual, exchanged_caption, sample_scene, with_motion
 from cdcd_video.data.sprites_scene import (
     AREA,
     OUTER_RADIUS,
@@ -75,6 +75,7 @@ __all__ = [
     "World",
     "caption_of",
     "counterfactual",
+    "exchanged_caption",
     "futures",
     "held_out",
     "is_mirrored",

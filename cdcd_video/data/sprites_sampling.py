@@ -245,3 +245,26 @@ def counterfactual(scene: Scene, rng: np.random.Generator, *, world: World | Non
         if changed and (scene.split == "heldout" or not held_out(changed.objects[place])):
             return changed
     raise UserError(f"sprites: no other motion of this world fits the scene {scene.caption!r}; allow more motions.")
+
+
+def exchanged_caption(scene: Scene) -> str | None:
+    """The sentence in which two objects exchange what they do: "A moves left and B spins" becomes "A spins and B moves left".
+
+    It has the same words in another order, so that a model must bind motions to objects to know that it is wrong. Whether
+    there is room for these motions does not matter to a sentence.
+
+    Returns:
+      None for one object, where the sentence would be the same, and where it would pair what is never seen in this split.
+    """
+    if len(scene.objects) != 2:
+        return None
+    first, second = scene.objects
+    exchanged = (
+        dataclasses.replace(first, motion=second.motion, adverb=second.adverb),
+        dataclasses.replace(second, motion=first.motion, adverb=first.adverb),
+    )
+    is_seen = all((new.shape, new.motion) != ("circle", "spins") for new in exchanged)
+    if scene.split != "heldout":
+        is_seen = is_seen and not any(held_out(new) for new in exchanged)
+    caption = caption_of(exchanged, scene.is_open)
+    return caption if is_seen and caption != scene.caption else None

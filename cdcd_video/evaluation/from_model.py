@@ -18,6 +18,7 @@ from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import METRICS
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
+from cdcd_video.networks.next_frame import CodePrediction, Likelihood
 from cdcd_video.pipeline import ImageToVideo
 
 NUM_CHECKED = 64
@@ -53,16 +54,17 @@ def prepare(
     requested = protocol
     protocol = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
     dataset, protocol = real_videos.dataset_of(pipe.model.config, protocol)
-    metrics, unlikely = _with_likelihood(pipe, metrics)
+    metrics, left_out = _supported(pipe, metrics)
     suite.check(dataset, protocol, metrics)
     settings = pipe.defaults(num_frames=protocol.num_frames, fps=protocol.rate, seed=protocol.seed, **params)
     settled, tools = load_networks.load(metrics, protocol, dataset, lambda: pipe.model.clip, device)
-    if "nll" in metrics:
+    of_codes = [metric for metric in metrics if METRICS[metric].needs_model]
+    if of_codes:
         codec = LatentModel(pipe, lambda num: None).digest  # values of different codes must not be compared
-        tools = replace(tools, features={**tools.features, "nll": (f"codec-{codec[:8]}", codec)})
+        tools = replace(tools, features={**tools.features, **dict.fromkeys(of_codes, (f"codec-{codec[:8]}", codec))})
     notes = [pipe.model.clip.stand_in] if pipe.model.clip.stand_in else []
     notes += [
-        *unlikely,
+        *left_out,
         *_other_mode(pipe, protocol),
         *_other_world(pipe, protocol, dataset),
         *_too_few(requested, protocol, dataset),
@@ -91,20 +93,26 @@ def prepare(
     return Benchmark(pipe, system, settled, dataset, tools, tuple(metrics), settings, tuple(notes), **more)
 
 
-def _with_likelihood(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The metrics that this model supports, and a note on those that it does not.
+_OF_MODELS = {"nll": (Likelihood, "likelihood of codes"), "caption_margin": (CodePrediction, "prediction of codes")}
+"""Metrics of the model itself: what a sampler must be, and what it has then."""
+
+
+def _supported(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The metrics that this model supports, and a note on each of those that it does not.
 
     Raises:
       UserError: no metric is left.
     """
-    left = [metric for metric in metrics if not METRICS[metric].needs_model or pipe.has_likelihood]
-    if len(left) == len(metrics):
-        return left, []
+    of_models = [metric for metric in metrics if METRICS[metric].needs_model]
+    lacking = [metric for metric in of_models if not isinstance(pipe.sampler, _OF_MODELS[metric][0])]
+    if not lacking:
+        return list(metrics), []
     assert pipe.model.config.baseline is not None
-    note = f"nll is left out: the baseline {pipe.model.config.baseline.kind} has no likelihood of codes"
-    if not left:
-        raise UserError(f"{note}; name another metric")
-    return left, [note]
+    kind = pipe.model.config.baseline.kind
+    notes = [f"{metric} is left out: the baseline {kind} has no {_OF_MODELS[metric][1]}" for metric in lacking]
+    if len(lacking) == len(metrics):
+        raise UserError(f"{'; '.join(notes)}; name another metric")
+    return [metric for metric in metrics if metric not in lacking], notes
 
 
 def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:

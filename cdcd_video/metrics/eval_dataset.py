@@ -33,7 +33,8 @@ class EvalDataset(Protocol):
 
     Attributes:
       eval_videos: the videos to be sampled.
-      captions: for each system that is sampled, a caption per video.
+      captions: for each system that is sampled, a caption per video; those of `wrong`, where there are any, say otherwise than
+        the video, for `caption_margin`.
       num_others: how many other real videos there are, for comparisons of sets.
       other_names: their names.
       compared: numbers of the sampled videos whose clip is not among the others.
@@ -192,6 +193,10 @@ class SceneDataset(EvalDataset):
             "model": [scene.caption for scene in scenes],
             "counterfactual": [scene.caption for scene in self.counterfactuals],
         }
+        self.captions["wrong"] = [
+            sprites.exchanged_caption(scene) or other.caption
+            for scene, other in zip(self.scenes, self.counterfactuals, strict=True)
+        ]
         # Seed, split and numbers are in the protocol. A few pixels catch a change of the renderer.
         captions = [scene.caption for scene in (*scenes, *others)]
         last = hashlib.sha256(b"".join(render(scene, self.times[-1:]).tobytes() for scene in scenes[:4])).hexdigest()

@@ -67,6 +67,11 @@ HEADLINE = (
         "NLL, bits per token",
         "Bits per code of the true next frame, given the true one before it; exact, or an upper bound.",
     ),
+    Entry(
+        "caption_margin",
+        "caption margin",
+        "Cross-entropy of the true next codes under a wrong sentence minus under the right one, nats per changed code.",
+    ),
     Entry("clip_text", "CLIP, caption", "Cosine similarity of frames and caption; only differences are meaningful."),
     Entry("clip_first", "CLIP, first frame", "Cosine similarity of frames and frame 0; a frozen video has 1."),
     Entry(

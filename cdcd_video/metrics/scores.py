@@ -96,6 +96,7 @@ METRICS: Registry[Metric] = Registry(
                 "motion",
                 "physics_iq",
                 "nll",
+                "caption_margin",
                 "clip_text",
                 "clip_first",
                 "consistency",
@@ -198,6 +199,7 @@ _built_in(
     needs_truth=True,
 )
 _built_in("nll", Measure("bits per token", "lower"), needs_model=True)
+_built_in("caption_margin", Measure("nats per code", "higher"), needs_model=True)
 _built_in("clip_text", _COSINE, "clip_text", is_at_home=True, needs_clip=True)
 _built_in("clip_first", _COSINE, "clip_first", is_at_home=True, needs_clip=True)
 _built_in("consistency", {"warp_error": Measure("levels", "real", loss=0.5, is_relative=True)}, "warp_error")

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import likelihood, measurements, merge, motion
+from cdcd_video.metrics import caption_margin, likelihood, measurements, merge, motion
 from cdcd_video.metrics.eval_dataset import COUNTERFACTUAL_SYSTEMS, Clips, EvalDataset, choose_clips
 from cdcd_video.metrics.examples import Example, ExampleStore
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
@@ -112,6 +112,7 @@ def evaluate(
     check(dataset, protocol, metrics)
     systems, clock = _measurable(systems, dataset, metrics), _Clock()
     feature_stores = _feature_stores(metrics, tools, protocol)
+    wrong = caption_margin.wrong_captions(dataset) if "caption_margin" in metrics and "model" in systems else None
     with clock("real videos"):
         real_gaps = _measure_real(dataset, protocol, feature_stores, metrics)
     by_number: merge.ByNumber = {}
@@ -136,6 +137,11 @@ def evaluate(
                                 pipe, eval_video, real_video, sentence, protocol.rate, seeds[number]
                             )
                         ]
+            if wrong is not None:
+                with clock("caption margin"):
+                    real_video = dataset.real_video(number, pipe.size_px)
+                    how = (caption, wrong[number], protocol.rate, seeds[number])
+                    found["model"] += [caption_margin.measure_caption_margin(pipe, eval_video, real_video, *how)]
             if on_video is not None and "model" in videos:
                 on_video(number, caption, videos["model"], true[place][0])
             plain = [system for system in systems if system not in COUNTERFACTUAL_SYSTEMS]

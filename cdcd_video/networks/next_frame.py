@@ -44,6 +44,20 @@ class Likelihood(Protocol):
 
 
 @runtime_checkable
+class CodePrediction(Protocol):
+    """A model that predicts each code of the next frame from the condition, so that captions can be compared by it."""
+
+    def code_nats(
+        self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
+    ) -> Float64[Tensor, "B N"]:
+        """Cross-entropy of the codes, nats per token, without guidance and at temperature 1.
+
+        Of the diffusion -log p(x_0 = codes | x_1, condition), where x_1 is fully corrupted; of a causal model
+        -log p(code | codes before it, condition).
+        """
+
+
+@runtime_checkable
 class Baseline(NextFrame, Protocol):
     """A network in the place of denoiser, process and objective: it samples frames and computes its own loss."""
 

@@ -98,6 +98,17 @@ class DiscreteSampler:
         steps = self.config.diffusion.num_steps
         return chain_bound(self.process, denoise, codes, condition.source, steps, generator, NLL_STEPS)
 
+    @torch.no_grad()
+    def code_nats(
+        self, condition: Condition, codes: Int[Tensor, "B N"], generator: torch.Generator
+    ) -> Float64[Tensor, "B N"]:
+        """-log p(x_0 = codes | x_1, condition) with x_1 sampled from p(x_1), where sampling begins; see `CodePrediction`."""
+        uniforms = torch.rand(2, *codes.shape, generator=generator, device=codes.device)
+        x_t = self.process.start(condition.source, uniforms)
+        t = torch.ones(len(codes), device=codes.device)
+        logits = self.denoiser(x_t, t, self.denoiser.prepare(condition)).double()
+        return torch.nn.functional.cross_entropy(logits.transpose(1, 2), codes, reduction="none")
+
     def _guided(self, condition: Condition, scale: float):
         """The denoiser with guidance in one batch; what does not change between steps is computed here, once."""
         denoiser, num = self.denoiser, len(condition.source)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, UInt8
+from jaxtyping import Bool, Float, Float64, Int, UInt8
 from torch import Tensor
 
 from cdcd_video.config import SamplingParams
@@ -16,13 +16,13 @@ from cdcd_video.errors import UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.conditioning import with_dropped_captions
-from cdcd_video.networks.next_frame import Likelihood, NextFrame
+from cdcd_video.networks.next_frame import CodePrediction, Likelihood, NextFrame
 from cdcd_video.records import TextStates
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.notes import threads_of
 from cdcd_video.sampling.roll_out import SampledFrame, roll_out
-from cdcd_video.sampling.teacher_forced import nll_of_true_frames
+from cdcd_video.sampling.teacher_forced import nats_of_true_frames
 from cdcd_video.storage.memory import user_error_when_out
 
 DECODE_BATCH = 64
@@ -256,7 +256,20 @@ class LatentPipeline:
         with threads(self.num_threads):
             codes, text = self.encode(frames), self.model.clip.encode_text([caption])
             stream = generator(int(seed), "nll", device=codes.device)
-            return nll_of_true_frames(self.sampler, codes, text, fps, stream).cpu().numpy()
+            return nats_of_true_frames(self.sampler.nll, codes, text, fps, stream).cpu().numpy()
+
+    @user_error_when_out("comparing captions", "use a smaller model")
+    def code_nats(
+        self, frames: UInt8[np.ndarray, "F H W 3"], captions: Sequence[str], fps: float, seed: int
+    ) -> tuple[Float64[np.ndarray, "C F-1 N"], Bool[np.ndarray, "F-1 N"]]:
+        """`CodePrediction.code_nats` of the true codes under each caption, equally corrupted; and which codes change."""
+        assert isinstance(self.sampler, CodePrediction)
+        with threads(self.num_threads), torch.no_grad():
+            codes, nats = self.encode(frames), []
+            for text in (self.model.clip.encode_text([caption]) for caption in captions):
+                stream = generator(int(seed), "code-nats", device=codes.device)
+                nats.append(nats_of_true_frames(self.sampler.code_nats, codes, text, fps, stream))
+            return torch.stack(nats).cpu().numpy(), (codes[1:] != codes[:-1]).cpu().numpy()
 
     @torch.no_grad()
     def encode(self, frames: Frames) -> Int[Tensor, "B N"]:

@@ -1,27 +1,33 @@
-"""The likelihood of the true frames of a video, each given the true frame before it."""
+"""What a model makes of the true frames of a video, each given the true frame before it: likelihoods and cross-entropies."""
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.networks.next_frame import Likelihood
 from cdcd_video.records import TextStates
 
 BATCH = 16
 """Frames evaluated at a time. Fixed, since the random numbers of the estimate depend on it."""
 
 
-def nll_of_true_frames(
-    model: Likelihood, codes: Int[Tensor, "F N"], text: TextStates, fps: float, stream: torch.Generator
+Nats = Callable[[Condition, Int[Tensor, "B N"], torch.Generator], Float[Tensor, "B N"]]
+"""Nats per token of codes under a condition: `Likelihood.nll` or `CodePrediction.code_nats`."""
+
+
+def nats_of_true_frames(
+    nats_of: Nats, codes: Int[Tensor, "F N"], text: TextStates, fps: float, stream: torch.Generator
 ) -> Float[Tensor, "F-1 N"]:
-    """-log p(codes of a frame | codes of the frame before it, first frame, caption, dt), from frame 1 on.
+    """Nats of the codes of a frame, given those of the frame before it, the first frame, the caption and dt; from frame 1 on.
 
     Args:
+      nats_of: of a model.
       text: its caption, a batch of one.
 
     Returns:
-      Nats per token; see `Likelihood.nll`.
+      Nats per token.
     """
     found = []
     for later in torch.arange(1, len(codes), device=codes.device).split(BATCH):
@@ -35,5 +41,5 @@ def nll_of_true_frames(
             age_s=(later - 1).float() / fps,
             text=TextStates(*(part.repeat_interleave(num, 0) for part in parts)),
         )
-        found.append(model.nll(condition, codes[later], stream))
+        found.append(nats_of(condition, codes[later], stream))
     return torch.cat(found)

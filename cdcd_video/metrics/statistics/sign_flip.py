@@ -51,7 +51,7 @@ def smallest_p(num: int) -> float:
 
 
 def attained_level(num: int, level: float) -> float:
-    """The greatest possible p-value that is not above a level: how often a true null hypothesis is rejected. 0 if there is none."""
+    """The greatest possible p-value that is not above a level: how often a true null hypothesis is rejected. 0 if none is."""
     least = smallest_p(num)
     return float(np.floor(level / least + 1e-9)) * least
 
