@@ -47,16 +47,22 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
     if unknown:
         raise UserError(f"--only names {unknown[0]!r}, which is not an arm; choose from {', '.join(plan.arms)}")
 
-    from cdcd_video.ablate import cell, cost, page
+    from cdcd_video.ablate import cell, cost, declaration, page, power_page
     from cdcd_video.storage.folder_lock import folder_lock
+
+    declaration.check(plan)
 
     wanted = [one for one in plan.cells if not args.only or one.arm.name in args.only]
     if not args.table:
         open_cells = [one for one in wanted if not cell.is_done(plan, one.folder)]
+        if plan.ablation.endpoints:
+            say(*power_page.before(plan), "")
         say(cost.table(plan, open_cells))
         if args.dry_run:
             return
         command = sys.argv if arguments is None else [*prog.split(), *arguments]
+        with folder_lock(plan.out, wait=say):
+            declaration.begin(plan)
         work(plan, open_cells, args.batch, command)
     with folder_lock(plan.out, wait=say):  # the cells have locks of their own
         say(*map(str, page.write(plan)))
@@ -64,14 +70,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
 
 def work(plan, cells, batch_size: int, command: Sequence[str]) -> None:
     """Runs the cells that no other process has claimed."""
-    from cdcd_video.ablate import cell
+    from cdcd_video.ablate import bases, cell
 
+    bases.train_all(plan, cells, command, say)
     for one in cells:
         with cell.claimed(one.folder) as is_ours:
             if not is_ours:
                 say(f"{one.folder.name}: claimed by another process")
             elif not cell.is_done(plan, one.folder):
                 say(f"{one.folder.name}: started")
+                bases.begin_with_base(plan, one)
                 cell.run(plan, one, command, batch_size)
         references = plan.out / cell.REFERENCE_FOLDER
         with cell.claimed(references) as is_ours:

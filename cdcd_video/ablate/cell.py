@@ -48,7 +48,7 @@ def run(plan: Plan, cell: Cell, command: Sequence[str], batch_size: int) -> None
       SystemExit: stopped by a signal, after saving.
     """
     training = training_run.TrainingRun(cell.config, cell.folder, command, cache=plan.out / CACHE_FOLDER)
-    training.train(plan.ablation.stages)
+    training.train(plan.stages_of(cell))
     pipe = ImageToVideo.from_pretrained(cell.folder)
     for name in plan.ablation.measured:
         if not (cell.folder / name / SCORES).is_file():

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cdcd_video.ablate.bases import is_trained
 from cdcd_video.ablate.cell import measure
-from cdcd_video.ablate.plan import Cell, Plan
+from cdcd_video.ablate.plan import BASE, Cell, Plan
 from cdcd_video.config import Config, config_file
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.training import training_run
@@ -28,27 +29,33 @@ class Cost:
 
 
 def of_arm(plan: Plan, cell: Cell) -> Cost:
-    """Trains `STEPS` steps of every stage of the cell in a temporary folder, and evaluates `VIDEOS` videos."""
+    """Trains `STEPS` steps of every stage of the cell in a temporary folder, and evaluates `VIDEOS` videos.
+
+    A cell that begins with a base begins with noise here: the base may not be trained yet, and a step costs the same. A base is
+    not evaluated.
+    """
+    stages, is_base = plan.stages_of(cell), cell.arm.name == BASE and bool(plan.bases)
     small = [f"data.{name}={num}" for name, num in (("num_clips", 16), ("num_val_clips", 4))]
     first, last = STEPS
-    steps = [f"train.{stage}.num_steps={last}" for stage in plan.ablation.stages]
-    steps += [f"train.{stage}.{name}={first}" for stage in plan.ablation.stages for name in ("log_every",)]
-    steps += [f"train.{stage}.evaluate_every={last}" for stage in plan.ablation.stages]
+    steps = [f"train.{stage}.num_steps={last}" for stage in stages]
+    steps += [f"train.{stage}.{name}={first}" for stage in stages for name in ("log_every",)]
+    steps += [f"train.{stage}.evaluate_every={last}" for stage in stages]
+    steps += ["init=null"] if plan.bases else []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
         file.write_text(config_file.dump(cell.config))
         config = config_file.load(file, Config, [*(small if cell.config.data.is_rendered else ()), *steps])
         training = training_run.TrainingRun(config, Path(folder, "run"), ["probe"])
-        training.train(plan.ablation.stages)
+        training.train(stages)
         # Not every arm has every stage: the step-text encoder is trained only for the term that uses it.
-        times = {stage: {} for stage in stages_of(config) if stage in plan.ablation.stages}
+        times = {stage: {} for stage in stages_of(config) if stage in stages}
         for line in map(json.loads, Path(folder, "run", "log.jsonl").read_text().splitlines()):
             if "loss" in line:
                 times[line["task"]][line["step"]] = line["time_s"]
         step_s = {stage: (of[last] - of[first]) / (last - first) for stage, of in times.items()}
         pipe = ImageToVideo.from_pretrained(Path(folder, "run"))
         measuring = 0.0
-        for name, protocol in plan.protocols.items():
+        for name, protocol in () if is_base else plan.protocols.items():
             few = replace(
                 plan, protocols={**plan.protocols, name: protocol.settled(num_videos=VIDEOS, num_real=VIDEOS)}
             )
@@ -62,11 +69,14 @@ def table(plan: Plan, cells: Sequence[Cell]) -> str:
     """The open cells and their cost by arm, in minutes of one process."""
     if not cells:
         return f"All {len(plan.cells)} cells are finished."
+    seeds = {cell.seed for cell in cells}
+    bases = [base for seed, base in plan.bases.items() if seed in seeds and not is_trained(base)]
     lines = [f"{len(cells)} of {len(plan.cells)} cells are open; their cost, measured on a few steps:", ""]
     lines.append(f"{'arm':<24}{'cells':>6}{'ms per step':>13}{'training':>11}{'evaluation':>12}")
     total = 0.0
-    for arm in dict.fromkeys(cell.arm.name for cell in cells):
-        own = [cell for cell in cells if cell.arm.name == arm]
+    every = [*bases, *cells]
+    for arm in dict.fromkeys(cell.arm.name for cell in every):
+        own = [cell for cell in every if cell.arm.name == arm]
         cost = of_arm(plan, own[0])
         total += len(own) * (cost.training_s + cost.measuring_s)
         minutes = f"{cost.training_s / 60:>7.1f} min{cost.measuring_s / 60:>8.1f} min"

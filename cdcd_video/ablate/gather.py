@@ -1,4 +1,7 @@
-"""Reads the evaluations of the finished cells as arrays over seeds, videos and frames; all cells have the same videos."""
+"""Reads the evaluations of the finished cells as arrays over seeds, videos and frames; all cells have the same videos.
+
+Videos of one clip, such as a scene and its mirror image, are not independent: they are added up and count as one.
+"""
 
 import json
 from collections import defaultdict
@@ -23,6 +26,7 @@ class Sums:
 
     seeds: tuple[int, ...]
     videos: tuple[str, ...]
+    """Names of their clips."""
     whole: Float[np.ndarray, "2 S V"]
     """Totals and weights over all frames that count."""
     frames: tuple[int, ...]
@@ -48,6 +52,8 @@ class Gathered:
     """Scores of the references: by reference, then by metric."""
     protocol: str
     num_videos: int
+    num_clips: int
+    """Independent ones among the videos, where several are of one clip."""
 
 
 def gather(plan: Plan) -> list[Gathered]:
@@ -64,14 +70,15 @@ def _of(plan: Plan, name: str) -> Gathered:
     sets: dict[str, dict[str, dict[int, float]]] = {}
     protocols: dict[str, Path] = {}
     references: dict[str, dict[str, float]] = {}
-    videos: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
+    names: set[str] = set()
     for arm in plan.arms:
         cells = [cell for cell in plan.of(arm) if is_done(plan, cell.folder)]
         if not cells:
             continue
-        of_seed = {cell.seed: _per_video(cell.folder / name / "per_video.jsonl") for cell in cells}
+        of_seed = {cell.seed: _per_clip(cell.folder / name / "per_video.jsonl", names) for cell in cells}
         sums[arm] = {metric: _stacked(of_seed, metric) for metric in next(iter(of_seed.values()))}
-        videos = next(iter(sums[arm].values())).videos
+        clips = next(iter(sums[arm].values())).videos
         found: dict[str, dict[int, float]] = defaultdict(dict)
         for cell in cells:
             for score in lines_of(cell.folder / name / SCORES):
@@ -92,7 +99,7 @@ def _of(plan: Plan, name: str) -> Gathered:
         raise UserError(
             f"{folders} have different protocols; delete the folder {name} of the older one and run the ablation again"
         )
-    return Gathered(name, sums, sets, references, next(iter(protocols), ""), len(videos))
+    return Gathered(name, sums, sets, references, next(iter(protocols), ""), len(names), len(clips))
 
 
 def _is_of_sets(metric: str, sums: dict[str, Sums]) -> bool:
@@ -100,10 +107,14 @@ def _is_of_sets(metric: str, sums: dict[str, Sums]) -> bool:
     return not any(metric.startswith(f"{name}_") for name in sums)
 
 
-def _per_video(path: Path) -> dict[str, dict[tuple[str, int | None], tuple[float, float]]]:
+def _per_clip(path: Path, names: set[str]) -> dict[str, dict[tuple[str, int | None], tuple[float, float]]]:
+    """By metric, then by clip and frame: totals and weights. Adds the names of the videos to `names`."""
     found: dict[str, dict[tuple[str, int | None], tuple[float, float]]] = defaultdict(dict)
     for line in lines_of(path):
-        found[line["metric"]][line["video"], line["frame"]] = (line["total"], line["weight"])
+        names.add(line["video"])
+        place = line.get("clip") or line["video"], line["frame"]
+        before = found[line["metric"]].get(place, (0.0, 0.0))
+        found[line["metric"]][place] = before[0] + line["total"], before[1] + line["weight"]
     return dict(found)
 
 

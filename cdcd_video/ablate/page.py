@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from cdcd_video.ablate import training_logs
+from cdcd_video.ablate import bases, declaration, power_page, training_logs
+from cdcd_video.ablate.endpoints import FILE, Tested, deviations, endpoint_tests
 from cdcd_video.ablate.gather import Gathered, Sums, gather
 from cdcd_video.ablate.plan import Plan
+from cdcd_video.ablate.score_words import interval, named, number
 from cdcd_video.ablate.verdict import Difference, Value, curve_of, difference_of, value_of
 from cdcd_video.engine.runtime import replace_file
 from cdcd_video.errors import UserError
@@ -38,6 +40,8 @@ class Line:
     value: Value
     difference: Difference | None
     """None for the reference itself, and where no comparison is possible."""
+    is_null: bool = False
+    """Whether the arm only repeats its reference."""
 
 
 def write(plan: Plan, seed: int = 0) -> list[Path]:
@@ -51,15 +55,21 @@ def write(plan: Plan, seed: int = 0) -> list[Path]:
       The paths.
 
     Raises:
-      UserError: no cell is finished yet.
+      UserError: no cell is finished yet, or arms of a seed began with different weights.
     """
+    bases.check_paired(plan)
     gathered = gather(plan)
     if not any(found.sums for found in gathered):
         raise UserError(f"{plan.out} has no finished cell; run the ablation without --table first")
     lines = [line for found in gathered for line in _lines(plan, found, seed)]
+    tests = endpoint_tests(plan, gathered, seed)
     paths = [plan.out / "table.md", plan.out / "table.json"]
-    replace_file(paths[0], markdown(plan, gathered, lines))
+    replace_file(paths[0], markdown(plan, gathered, lines, tests))
     replace_file(paths[1], json.dumps([_plain(line) for line in lines], indent=1) + "\n")
+    if tests:
+        paths.append(plan.out / FILE)
+        content = {"config_sha256": declaration.digest_of(plan), "tests": [asdict(test) for test in tests]}
+        replace_file(paths[-1], json.dumps(content, indent=1) + "\n")
     for found in gathered:
         path = plan.out / f"curves-{found.name}.svg"
         if _plot(found, path):
@@ -71,7 +81,9 @@ def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
     """Every score of every arm, in the order of reports."""
     order = [entry.metric for entry in headline() if entry.group == "all"]
     for metric in (name for name in order if any(name in of_arm for of_arm in found.sums.values())):
-        for figure in ("whole", "slope") if metric in SLOPES else ("whole",):
+        figures = ["whole", *(["slope"] if metric in SLOPES else [])]
+        figures += [one.figure for one in plan.ablation.endpoints if (one.measured, one.metric) == (found.name, metric)]
+        for figure in dict.fromkeys(figures):
             measure, right = MEASURES[metric], found.references.get("truth", {}).get(metric)
             right = 1.0 if measure.better == "one" else right
             for arm, of_arm in found.sums.items():
@@ -82,28 +94,29 @@ def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
                     difference = difference_of(of_arm[metric], other, measure.better, figure, right, seed)
                 is_share = measure.unit == "share" and figure == "whole"
                 value = value_of(of_arm[metric], figure, seed, is_share=is_share)
-                yield Line(found.name, metric, figure, arm, reference, value, difference)
+                yield Line(found.name, metric, figure, arm, reference, value, difference, plan.arms[arm].is_null)
 
 
-def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line]) -> str:
-    """All results as Markdown: the question, the significant differences, and tables."""
+def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line], tests: Sequence[Tested] = ()) -> str:
+    """All results as Markdown: the question, the tests or the significant differences, and tables."""
     done = {arm: len(_any(sums).seeds) for arm, sums in gathered[0].sums.items()}
     seeds = len(plan.ablation.seeds)
     missing = [f"{arm} ({done.get(arm, 0)} of {seeds})" for arm in plan.arms if done.get(arm, 0) < seeds]
     text = [f"# {plan.ablation.question}", "", f"`python -m cdcd_video.ablate {plan.file}`, {seeds} training seeds."]
+    text += ["", f"The config, as it is resolved, has the SHA-256 `{declaration.digest_of(plan)}`."]
     if missing:
         text += ["", f"Not finished: {', '.join(missing)}."]
-    text += ["", *_verdict(lines)]
+    text += ["", *(power_page.after(plan, tests, deviations(plan, tests)) if tests else _verdict(lines))]
     for found in gathered:
         own = [line for line in lines if line.measured == found.name]
         text += [
             "",
             f"## {found.name}",
             "",
-            f"{found.num_videos} videos of each seed; protocol `{found.protocol[:12]}`.",
+            f"{_videos(found)} of each seed; protocol `{found.protocol[:12]}`.",
             "",
         ]
-        text += [*_tables(found, own), *_sets(found)]
+        text += [*_tables(found, own, has_marks=not tests), *_sets(found)]
     text += ["", "## Training", "", *training_logs.markdown(training_logs.read(plan))]
     return "\n".join(text) + "\n"
 
@@ -119,12 +132,17 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
     for line in apart:
         word = "better" if line.difference.is_better else "worse"
         yield (
-            f"- **{line.arm}** is {word} than {line.reference} by {_title(line)} ({line.measured}):"
-            f" {_interval(line.difference, line.metric, '+')}"
+            f"- **{line.arm}** is {word} than {line.reference} by {named(line.metric, line.figure)} ({line.measured}):"
+            f" {interval(line.difference, line.metric, '+')}"
         )
 
 
-def _tables(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
+def _videos(found: Gathered) -> str:
+    pairs = f" of {found.num_clips:,} clips" if found.num_clips < found.num_videos else ""
+    return f"{found.num_videos} videos{pairs}"
+
+
+def _tables(found: Gathered, lines: Sequence[Line], has_marks: bool) -> Iterator[str]:
     """A table per reference arm with the arms that are compared with it; then the references without training."""
     rows = list(dict.fromkeys((line.metric, line.figure) for line in lines))
     cells = {(line.arm, line.metric, line.figure): line for line in lines}
@@ -134,7 +152,7 @@ def _tables(found: Gathered, lines: Sequence[Line]) -> Iterator[str]:
         yield from _table(
             ["value [95% interval]; difference from the first arm (seeds)", *titles],
             rows,
-            [_cells(cells, arm) for arm in arms],
+            [_cells(cells, arm, has_marks) for arm in arms],
         )
     if found.references:
         columns = [_of_reference(scores) for scores in found.references.values()]
@@ -147,20 +165,20 @@ def _table(
     yield "| " + " | ".join(titles) + " |"
     yield "|---" * len(titles) + "|"
     for row in rows:
-        yield f"| {_named(*row)} | " + " | ".join(column(*row) for column in columns) + " |"
+        yield f"| {named(*row)} | " + " | ".join(column(*row) for column in columns) + " |"
     yield ""
 
 
-def _cells(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[str, str], str]:
+def _cells(cells: Mapping[tuple[str, str, str], Line], arm: str, has_marks: bool) -> Callable[[str, str], str]:
     def cell(metric: str, figure: str) -> str:
         line = cells.get((arm, metric, figure))
         if line is None:
             return "-"
-        value = _interval(line.value, metric)
+        value = interval(line.value, metric)
         if line.difference is None:
             return value
-        mark = "**" if line.difference.is_significant else ""
-        return f"{value}; {mark}{_interval(line.difference, metric, '+')}{mark}"
+        mark = "**" if has_marks and line.difference.is_significant else ""
+        return f"{value}; {mark}{interval(line.difference, metric, '+')}{mark}"
 
     return cell
 
@@ -168,7 +186,7 @@ def _cells(cells: Mapping[tuple[str, str, str], Line], arm: str) -> Callable[[st
 def _of_reference(scores: Mapping[str, float | None]) -> Callable[[str, str], str]:
     def cell(metric: str, figure: str) -> str:
         value = scores.get(metric if figure == "whole" else f"{metric}_{SLOPE}")
-        return "-" if value is None else _number(value, metric)
+        return "-" if value is None else number(value, metric)
 
     return cell
 
@@ -187,11 +205,11 @@ def _sets(found: Gathered) -> Iterator[str]:
         row = []
         for name in columns:
             values = [value for value in of_arm.get(name, {}).values() if value is not None]
-            spread = f" ({_number(min(values), name)} to {_number(max(values), name)})" if len(values) > 1 else ""
-            row.append(_number(float(np.mean(values)), name) + spread if values else "-")
+            spread = f" ({number(min(values), name)} to {number(max(values), name)})" if len(values) > 1 else ""
+            row.append(number(float(np.mean(values)), name) + spread if values else "-")
         yield f"| {arm} | " + " | ".join(row) + " |"
     for name, scores in found.references.items():
-        row = ["-" if scores.get(column) is None else _number(scores[column], column) for column in columns]
+        row = ["-" if scores.get(column) is None else number(scores[column], column) for column in columns]
         yield f"| *{name}* | " + " | ".join(row) + " |"
 
 
@@ -206,15 +224,15 @@ def _plot(found: Gathered, path: Path) -> bool:
     for axes in grid[len(metrics) :]:
         axes.set_visible(False)
     for axes, metric in zip(grid, metrics, strict=False):
-        for number, (arm, sums) in enumerate(found.sums.items()):
+        for place, (arm, sums) in enumerate(found.sums.items()):
             curves = curve_of(sums[metric])
-            style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
+            style = {"color": f"C{place % 10}", "linestyle": ("-", "--", ":")[place // 10 % 3]}
             axes.plot(sums[metric].frames, curves.mean(axis=0), label=arm, lw=1.4, **style)
             axes.fill_between(
                 sums[metric].frames, curves.min(axis=0), curves.max(axis=0), color=style["color"], alpha=0.1, lw=0
             )
         axes.set_xlabel("frame", color=_INK)
-        axes.set_ylabel(f"{_named(metric, 'whole')}, {MEASURES[metric].unit}", color=_INK)
+        axes.set_ylabel(f"{named(metric, 'whole')}, {MEASURES[metric].unit}", color=_INK)
         axes.tick_params(colors=_INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_INK)
@@ -232,31 +250,6 @@ def _any(sums: Mapping[str, Sums]) -> Sums:
 
 def _has_curve(sums: Sums | None) -> bool:
     return sums is not None and len(sums.frames) > 1
-
-
-def _title(line: Line) -> str:
-    return _named(line.metric, line.figure)
-
-
-def _named(metric: str, figure: str) -> str:
-    title = {entry.metric: entry.title for entry in headline()}[metric] + (", %" if _is_share(metric) else "")
-    return title if figure == "whole" else f"{title}, drift per frame"
-
-
-def _interval(found: Value | Difference, metric: str, sign: str = "") -> str:
-    value = _number(found.value, metric)
-    sign = sign if found.value > 0 else ""
-    return f"{sign}{value} [{_number(found.low, metric)}, {_number(found.high, metric)}]"
-
-
-def _number(value: float, metric: str) -> str:
-    if _is_share(metric):
-        return f"{100 * value:.1f}"
-    return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
-
-
-def _is_share(metric: str) -> bool:
-    return MEASURES[metric].unit == "share"
 
 
 def _plain(line: Line) -> dict:

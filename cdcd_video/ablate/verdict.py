@@ -59,7 +59,7 @@ def value_of(sums: Sums, figure: str = "whole", seed: int = 0, *, is_share: bool
 
     Args:
       sums: of a metric.
-      figure: `whole` video, its `slope` per frame, or its `end`: the last quarter of the frames.
+      figure: `whole` video, its `slope` per frame, its `end`: the last quarter of the frames, or its `last` frame.
       seed: of the bootstrap.
       is_share: whether it is a fraction. Where all videos of all seeds have 0 or all have 1, the exact bound for as many
         trials as videos (Clopper & Pearson 1934) replaces the bootstrap interval.
@@ -118,8 +118,8 @@ def _resampled(sums: Sums, figure: str, seed: int) -> tuple[Float[np.ndarray, " 
     for counted in (plain, counts):
         sides = [np.einsum("rv,svf->rsf", counted, side, optimize=True) for side in sums.by_frame]
         curves.append(_ratio(*sides))
-    if figure == "end":
-        part = max(1, len(sums.frames) // curve_summary.QUARTER)
+    if figure in ("end", "last"):
+        part = max(1, len(sums.frames) // curve_summary.QUARTER) if figure == "end" else 1
         own, resampled = (np.nanmean(curve[..., -part:], axis=-1) for curve in curves)
     else:
         frames = np.asarray(sums.frames, np.float64)

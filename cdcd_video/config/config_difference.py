@@ -21,6 +21,11 @@ def unequal(there: BaseModel, here: BaseModel, prefix: str = "") -> dict[str, tu
     return dict(_unequal(there.model_dump(mode="json"), here.model_dump(mode="json"), prefix))
 
 
+def unequal_values(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The same of two configs as JSON has them."""
+    return dict(_unequal(there, here, ""))
+
+
 def describe_differences(differences: Mapping[str, tuple[Any, Any]]) -> str:
     """Differences in words: `train.codec.num_steps: 300 there, 400 here; seed: 0 there, 1 here`."""
     return "; ".join(f"{key}: {quoted(there)} there, {quoted(here)} here" for key, (there, here) in differences.items())

@@ -4,10 +4,10 @@ It is a multiple of the deviation s of the paired differences (Bloom 1995). For 
 (t_{1 - level/2} + t_{power}) / sqrt(n); here it is solved from the power of the sign-flip test, which is what is used.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float
 from scipy import optimize, stats
 
 from cdcd_video.metrics.statistics.sign_flip import attained_level, power_of
@@ -56,8 +56,8 @@ def pairs_needed(deviation: float, effect: float, level: float, power: float = P
     return next(fitting, None)
 
 
-def pooled_deviation(groups: list[Float[np.ndarray, " n"]]) -> tuple[float, int] | None:
-    """Standard deviation around the mean of each group, pooled over the groups, and its degrees of freedom.
+def pooled_deviation(groups: Sequence[np.ndarray]) -> tuple[float, int] | None:
+    """Standard deviation around the mean of each group (n,), pooled over the groups, and its degrees of freedom.
 
     None where no group has two values.
     """
