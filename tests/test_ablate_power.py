@@ -2,22 +2,24 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_ablate import ROOT, write_plan
+from test_ablate import ROOT, sums, write_plan
 
 from cdcd_video.ablate import __main__ as ablate
 from cdcd_video.ablate import bases, cost, declaration, page, plan, power_page
 from cdcd_video.ablate.endpoints import deviations, endpoint_tests, level_of
 from cdcd_video.ablate.gather import gather
+from cdcd_video.ablate.verdict import difference_of
 from cdcd_video.config import Config, config_file
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.metrics.statistics.detectable import minimum_detectable_effect, pairs_needed
+from cdcd_video.metrics.statistics.detectable import minimum_detectable_effect, multiple, pairs_needed
 from cdcd_video.metrics.statistics.paired import holm
-from cdcd_video.metrics.statistics.sign_flip import sign_flip_p
+from cdcd_video.metrics.statistics.sign_flip import sign_flip_p, smallest_p
 
 SMALL = {"protocol": str(ROOT / "configs/eval/small.yaml"), "metrics": ["sprites", "caption_margin"]}
 ERROR = {"measured": "along", "metric": "position_error", "figure": "last"}
@@ -227,6 +229,18 @@ def test_an_ablation_without_endpoints_has_the_page_that_it_had(tmp_path: Path):
     assert "## Endpoints" not in text and (found.out / "endpoints.json") not in paths
 
 
+def test_the_interval_over_bases_and_videos_covers_the_true_difference():
+    """Bases and videos both scatter, and some videos are harder for one arm than for the other."""
+    rng, truth, covered, num_bases, num_videos = np.random.Generator(np.random.Philox(key=7)), 0.7, 0, 8, 30
+    for _ in range(120):
+        hard = rng.normal(0, 3, (1, num_videos))
+        of_base, of_video = rng.normal(0, 0.5, (num_bases, 1)), rng.normal(0, 0.6, (1, num_videos))
+        noise = rng.normal(0, 1, (num_bases, num_videos))
+        found = difference_of(sums(hard + truth + of_base + of_video + noise), sums(hard + 0 * noise), "lower")
+        covered += found.low <= truth <= found.high
+    assert 0.88 <= covered / 120 <= 1.0
+
+
 # What can be found ------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +290,7 @@ def test_what_can_be_found_is_printed_before_the_run(tmp_path: Path):
     found = design(tmp_path, endpoints=[ERROR | {"deviation": 0.5, "effect": 0.25}, RIGHT])
     lines = power_page.before(found)
     assert declaration.digest_of(found) in lines[0] and "Holm at 5 %, whose first step is at 2.5 %" in lines[1]
+    assert f"80 % power: {multiple(8, 0.025):.2f} deviations of a paired difference" in lines[1]
     least = minimum_detectable_effect(0.5, 8, 0.025)
     needed = pairs_needed(0.5, 0.25, 0.025)
     assert f"a true difference of {least:.3g} px or more is found with 80 % power" in lines[2]
@@ -292,6 +307,20 @@ def test_the_shipped_design_has_power(monkeypatch: pytest.MonkeyPatch):
         found = plan.read(path, [], None)
         assert found.bases and found.ablation.null_arms and found.num_tests > 0
         assert not any("WARNING" in line or "not known" in line for line in power_page.before(found))
+
+
+def test_the_page_of_the_first_ablation_says_what_its_seeds_can_find():
+    text = (ROOT / "docs" / "experiments" / "contrast.md").read_text(encoding="utf-8")
+    rows = [
+        re.search(rf"^\| `{arm}`: does the right thing \|(.*)\|", text, re.MULTILINE)[1] for arm in ("both", "none")
+    ]
+    both, none = (np.array([float(value) for value in re.findall(r"[\d.]+", row)[:5]]) for row in rows)
+    deviation = (both - none).std(ddof=1)
+    assert f"deviation of {deviation:.1f} points" in text and "p below 1/16" in text and smallest_p(5) == 1 / 16
+    least, needed = minimum_detectable_effect(deviation, 12, 0.05), pairs_needed(deviation, 4.0, 0.05)
+    assert f"12 seeds detect a true difference of {least:.1f}" in " ".join(text.split())
+    assert f"4 points need {needed} seeds" in " ".join(text.split())
+    assert f"12 bases and four tests it is {multiple(12, 0.0125):.2f}" in " ".join(text.split())
 
 
 # The whole of it --------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from cdcd_video.metrics.statistics.detectable import (
     MOST_PAIRS,
     POWER,
     minimum_detectable_effect,
+    multiple,
     pairs_needed,
 )
-from cdcd_video.metrics.statistics.sign_flip import smallest_p
+from cdcd_video.metrics.statistics.sign_flip import attained_level, smallest_p
 
 _POWER = f"{100 * POWER:.0f} %"
 
@@ -72,8 +73,16 @@ def _design(plan: Plan) -> str:
     return (
         f"Declared before training: {num_endpoints} endpoints x {num_arms} arms = {plan.num_tests} tests, each over the paired"
         f" differences of {num} {start}. Two-sided sign-flip test; Holm at {100 * LEVEL:.0f} %, whose first step is at"
-        f" {100 * level_of(plan):.2g} %; the smallest possible p is {smallest_p(num):.2g}."
+        f" {100 * level_of(plan):.2g} %; the smallest possible p is {smallest_p(num):.2g}.{_formula(plan)}"
     )
+
+
+def _formula(plan: Plan) -> str:
+    num, level = len(plan.ablation.seeds), level_of(plan)
+    if not attained_level(num, level):
+        return ""
+    times = f"{multiple(num, level):.2f} deviations of a paired difference"
+    return f" Minimum detectable effect at {_POWER} power: {times} (Bloom 1995)."
 
 
 def _blind(plan: Plan) -> str:
