@@ -328,11 +328,17 @@ def test_the_page_of_the_first_ablation_says_what_its_seeds_can_find():
 
 @pytest.fixture
 def small(tiny_model: Path, tmp_path: Path) -> Path:
-    few = ["num_videos=4", "num_frames=4", "window=4", "scenes=mirrored_pairs"]
+    """As powered.yaml, with two bases, the smallest of everything, and without a recorded cost."""
     changes = [f"reuse={tiny_model}", "train.diffusion.num_steps=2", "train.diffusion.log_every=1", "data.num_clips=8"]
     changes += ["data.num_val_clips=2", "sample.num_frames=2", "sample.num_steps=1", "train.diffusion.evaluate_every=2"]
+    pairs = ["scenes=mirrored_pairs", "num_videos=4", "num_real=0"]
+    measured = {
+        "pairs": SMALL | {"metrics": ["caption_margin"], "set": [*pairs, "num_frames=2"]},
+        "along": SMALL | {"metrics": ["sprites"], "set": [*pairs, "num_frames=3"]},
+    }
+    endpoints = [{"measured": "pairs", "metric": "caption_margin"}, ERROR, RIGHT]
     fields = {"set": changes, "from": {"set": ["train.diffusion.num_steps=3"]}, "seeds": [0, 1]}
-    return write_plan(tmp_path, **(DESIGN | fields | {"measured": {"along": SMALL | {"set": few}}}))
+    return write_plan(tmp_path, **(DESIGN | fields | {"measured": measured, "endpoints": endpoints}))
 
 
 @pytest.mark.slow
@@ -371,6 +377,7 @@ def test_the_whole_line_from_the_bases_to_the_page(
     assert all(test["num"] == 2 for test in tests)
     margins = [line for line in json.loads((out / "table.json").read_text()) if line["metric"] == "caption_margin"]
     assert {line["arm"] for line in margins} == {"none", "both", "again"}
+    assert {line["measured"] for line in margins} == {"pairs"}
 
     code, _, error = run(small, "--out", out, "--table", "--set", "seeds=[0]")
     assert code == 2 and error.startswith("error: ") and "was changed after the ablation" in error

@@ -34,7 +34,8 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
     A cell that begins with a base begins with noise here: the base may not be trained yet, and a step costs the same. A base is
     not evaluated.
     """
-    stages, is_base = plan.stages_of(cell), cell.arm.name == BASE and bool(plan.bases)
+    stages = plan.stages_of(cell)
+    protocols = {} if plan.bases and cell.arm.name == BASE else plan.protocols
     small = [f"data.{name}={num}" for name, num in (("num_clips", 16), ("num_val_clips", 4))]
     first, last = STEPS
     steps = [f"train.{stage}.num_steps={last}" for stage in stages]
@@ -55,7 +56,7 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
         step_s = {stage: (of[last] - of[first]) / (last - first) for stage, of in times.items()}
         pipe = ImageToVideo.from_pretrained(Path(folder, "run"))
         measuring = 0.0
-        for name, protocol in () if is_base else plan.protocols.items():
+        for name, protocol in protocols.items():
             few = replace(
                 plan, protocols={**plan.protocols, name: protocol.settled(num_videos=VIDEOS, num_real=VIDEOS)}
             )

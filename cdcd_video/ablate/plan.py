@@ -188,7 +188,8 @@ def read(path: Path, overrides: Sequence[str], out: Path | None) -> Plan:
     """
     ablation = config_file.load(path, Ablation, overrides)
     out = out or Path("runs/ablations") / path.stem
-    bases, cells = {}, []
+    bases: dict[int, Cell] = {}
+    cells: list[Cell] = []
     if ablation.base_run:
         bases = {cell.seed: cell for cell in _cells(path, ablation, Arm(BASE, BASE, ablation.base_run.set), out, {})}
     for arm in ablation.every_arm():

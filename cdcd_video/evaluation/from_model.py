@@ -93,7 +93,10 @@ def prepare(
     return Benchmark(pipe, system, settled, dataset, tools, tuple(metrics), settings, tuple(notes), **more)
 
 
-_OF_MODELS = {"nll": (Likelihood, "likelihood of codes"), "caption_margin": (CodePrediction, "prediction of codes")}
+_OF_MODELS: dict[str, tuple[type, str]] = {
+    "nll": (Likelihood, "likelihood of codes"),
+    "caption_margin": (CodePrediction, "prediction of codes"),
+}
 """Metrics of the model itself: what a sampler must be, and what it has then."""
 
 

@@ -138,6 +138,7 @@ def evaluate(
                             )
                         ]
             if wrong is not None:
+                assert isinstance(pipe, caption_margin.CaptionModel)
                 with clock("caption margin"):
                     real_video = dataset.real_video(number, pipe.size_px)
                     how = (caption, wrong[number], protocol.rate, seeds[number])
