@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cdcd_video.metrics.statistics import detectable, sign_flip
 from cdcd_video.metrics.statistics.paired import holm
@@ -99,6 +100,16 @@ def test_the_most_extreme_pattern_alone_has_a_power_in_closed_form():
 def test_the_multiple_is_near_the_one_of_the_t_test_for_many_pairs():
     """Bloom 1995: (t_{1 - level/2} + t_{power}) / sqrt(n), with 29 degrees of freedom from a table."""
     assert detectable.multiple(30, 0.05) == pytest.approx((2.045 + 0.854) / math.sqrt(30), rel=0.01)
+
+
+@pytest.mark.parametrize(("num", "level"), [(11, 0.0125), (16, 0.05), (40, 0.01), (200, 0.05)])
+def test_the_power_of_the_t_test_is_that_of_the_noncentral_t_distribution(num: int, level: float):
+    critical = stats.t.isf(level / 2, num - 1)
+    assert sign_flip._critical_t(num, level) == pytest.approx(critical, abs=1e-9)
+    for shift in (0.0, 0.1, 0.5, 1.2):
+        away = shift * math.sqrt(num)
+        expected = stats.nct.sf(critical, num - 1, away) + stats.nct.sf(critical, num - 1, -away)
+        assert sign_flip._t_test_power(shift, num, critical) == pytest.approx(expected, abs=1e-9)
 
 
 def test_too_few_pairs_find_nothing():

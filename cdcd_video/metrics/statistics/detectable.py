@@ -6,11 +6,11 @@ It is a multiple of the deviation s of the paired differences (Bloom 1995). For 
 
 from collections.abc import Sequence
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
-from scipy import optimize, stats
 
-from cdcd_video.metrics.statistics.sign_flip import attained_level, power_of
+from cdcd_video.metrics.statistics.sign_flip import attained_level, crossing, power_of
 
 POWER = 0.8
 MOST_PAIRS = 500
@@ -37,8 +37,7 @@ def minimum_detectable_effect(deviation: float, num: int, level: float, power: f
 @cache
 def multiple(num: int, level: float, power: float = POWER) -> float:
     """The minimum detectable effect in deviations of the paired differences; the test must be able to reject."""
-    found = optimize.brentq(lambda shift: power_of(shift, num, level) - power, 0.0, _WIDEST, xtol=1e-4)
-    return float(found)
+    return crossing(lambda shift: power - power_of(shift, num, level), _WIDEST, steps=20)
 
 
 def pairs_needed(deviation: float, effect: float, level: float, power: float = POWER) -> int | None:
@@ -50,7 +49,7 @@ def pairs_needed(deviation: float, effect: float, level: float, power: float = P
       level, power: as for `minimum_detectable_effect`.
     """
     # The test with a known deviation needs the fewest.
-    known = (stats.norm.isf(level / 2) + stats.norm.isf(1 - power)) * deviation / effect
+    known = (NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)) * deviation / effect
     candidates = range(max(2, int(np.ceil(known**2))), MOST_PAIRS + 1)
     fitting = (num for num in candidates if minimum_detectable_effect(deviation, num, level, power) <= effect)
     return next(fitting, None)
