@@ -218,4 +218,4 @@ def test_baselines_are_scored_if_they_predict_codes(run, tiny_model: Path, tmp_p
     assert run("--checkpoint", model, "--metrics", "caption_margin", "--out", "a")[0] == 0
     model = baseline_of(tiny_model, "gaussian", tmp_path / "gaussian")
     code, _, err = run("--checkpoint", model, "--metrics", "caption_margin", "nll", "--out", "b")
-    assert code == 2 and "caption_margin is left out: the baseline gaussian has no prediction of codes; nll" in err
+    assert code == 2 and "caption_margin is left out: the baseline gaussian has no method code_nats; nll" in err

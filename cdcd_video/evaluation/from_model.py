@@ -95,7 +95,7 @@ def prepare(
 
 _OF_MODELS: dict[str, tuple[type, str]] = {
     "nll": (Likelihood, "likelihood of codes"),
-    "caption_margin": (CodePrediction, "prediction of codes"),
+    "caption_margin": (CodePrediction, "method code_nats"),
 }
 """Metrics of the model itself: what a sampler must be, and what it has then."""
 
