@@ -1,7 +1,7 @@
 """Scores of an ablation in words: titles, numbers, intervals."""
 
 from cdcd_video.ablate.verdict import Difference, Value
-from cdcd_video.evaluation.report.score_entries import headline
+from cdcd_video.metrics.score_entries import headline
 from cdcd_video.metrics.scores import MEASURES
 
 _FIGURES = {"whole": "", "slope": ", drift per frame", "end": ", last quarter", "last": ", last frame"}
