@@ -91,7 +91,7 @@ def pairs(batch: int = 6, seed: int = 0) -> CodePair:
     target = torch.where(torch.arange(TOKENS) % 3 == 0, other, known.source)  # some codes change, some stay
     target[0] = known.source[0]  # a clip in which nothing does
     return CodePair(
-        **{field.name: getattr(known, field.name) for field in dataclasses.fields(known)},
+        **{name: value for name, value in vars(known).items() if name != "negative"},
         target=target,
         clip=torch.arange(batch),
         caption=torch.arange(batch),

@@ -11,7 +11,7 @@ import pytest
 
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation.report import comparison_page as shown
-from cdcd_video.evaluation.report.saved_films import write_films
+from cdcd_video.evaluation.report.saved_previews import write_previews
 from cdcd_video.metrics.statistics import paired
 from cdcd_video.metrics.statistics.comparison import compare
 from cdcd_video.metrics.suite import Example
@@ -468,21 +468,23 @@ def test_videos_come_first_and_in_step(tmp_path):
             Example({"model": f"<i>moves</i> {clip}"}, {"model": frames, "truth": frames + 9}, clip)
             for clip in ("x", name)
         ]
-        write_films([*examples, dataclasses.replace(examples[0], kind="worst", name="y")], 8.0, folder / "films.json")
+        write_previews(
+            [*examples, dataclasses.replace(examples[0], kind="worst", name="y")], 8.0, folder / "previews.json"
+        )
         folders.append(folder)
     page = shown.html(compare(folders))
     first, second, *_ = re.findall(r"<h2 id=\"([\w-]+)\"", page)
     assert (first, second) == ("videos", "scores")
-    (film,) = re.findall(r'<div class="card film".*?</div></div>', page, re.DOTALL)
-    assert 'data-frames="6" data-fps="8.0"' in film and "&lt;i&gt;moves&lt;/i&gt; x" in film
-    assert re.findall(r"<figcaption>(.*?)</figcaption>", film) == ["true video", "a", "&lt;b&gt;"]
-    assert film.count("data:image/webp;base64,") == 3 and film.count("background-size: 600% 100%") == 3
+    (preview,) = re.findall(r'<div class="card preview".*?</div></div>', page, re.DOTALL)
+    assert 'data-frames="6" data-fps="8.0"' in preview and "&lt;i&gt;moves&lt;/i&gt; x" in preview
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", preview) == ["true video", "a", "&lt;b&gt;"]
+    assert preview.count("data:image/webp;base64,") == 3 and preview.count("background-size: 600% 100%") == 3
     assert page.count('<input type="range" min="0" max="5"') == 1, "one slider for all"
-    assert page.index('class="verdict"') < page.index('class="card film"') < page.index("<table")
+    assert page.index('class="verdict"') < page.index('class="card preview"') < page.index("<table")
     without = shown.html(compare([folders[0], evaluation(tmp_path / "c", {"psnr": varied(0.4, 1)})]))
     assert "No videos are shown" in without and "<script>" not in without
-    (folders[0] / "films.json").write_text("[1]")
-    with pytest.raises(UserError, match="films.json is damaged"):
+    (folders[0] / "previews.json").write_text("[1]")
+    with pytest.raises(UserError, match="previews.json is damaged"):
         shown.write(compare(folders), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -36,8 +36,11 @@ def test_every_command_is_understood(page):
 
 
 def entrance(words: list[str]) -> Path:
-    """The file that a command runs."""
-    return ROOT / (f"{words[1].replace('.', '/')}.py" if words[0] == "-m" else words[0])
+    """The file that says which options a command has; of a script, that of the command it is a front of."""
+    of_scripts = {"train.py": "train", "inference.py": "sample", "evaluate.py": "evaluate"}
+    if words[0] in of_scripts:
+        return ROOT / "cdcd_video" / "commands" / f"{of_scripts[words[0]]}_command.py"
+    return ROOT / f"{words[1].replace('.', '/')}.py"
 
 
 def test_every_recipe_and_option_of_the_page_is_there():

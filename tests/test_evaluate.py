@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml", "--num-videos", 4, "--num-frames", 4)
 SHORT = (*SMALL, "--no-latents")
 QUICK = ("--metrics", "sprites", "psnr", "ssim", "motion")
-FILES = ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "films.json", "report.md", "report.html"]
+FILES = ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "previews.json", "report.md", "report.html"]
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_entries_that_cannot_be_used_are_refused():
     "change, words",
     [
         ("loss.contrast.extra.frame_txt=0.1", "no contrastive term 'frame_txt'; did you mean frame_text?"),
-        ("loss.contrast.extra.frame_text=0.1", "set its weight as loss.contrast.frame_text"),
+        ("loss.contrast.extra.frame_text=0.1", "set it as loss.contrast.frame_text"),
         ("diffusion.process.kind=msk", "must be bridge, cdcd, hybrid, mask or replace"),
         ("baseline.kind=diffusion", "must be autoregressive, categorical_flow or gaussian"),
     ],

@@ -95,6 +95,9 @@ def test_shorter_windows_are_only_for_videos_that_one_window_holds():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_a_protocol_whose_videos_hold_a_window(path: Path):
     protocol = config_file.load(path, Protocol)
+    if protocol.num_frames == 2:  # pairs of frames, not videos: a test of one step, without windows
+        assert path.name == "powered_pairs.yaml"
+        return
     assert protocol.windows()[0][1] - protocol.windows()[0][0] + 1 == protocol.window
     assert {"sprites.yaml", "msrvtt_16f_256.yaml", "small.yaml"} <= {one.name for one in FILES}
 

@@ -20,7 +20,7 @@ from cdcd_video.evaluation import report
 from cdcd_video.evaluation.report import html_page as page_maker
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.markdown import as_is
-from cdcd_video.evaluation.report.saved_films import read_films
+from cdcd_video.evaluation.report.saved_previews import read_previews
 from cdcd_video.evaluation.report.score_files import write_scores
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import terminal_table
@@ -178,11 +178,11 @@ def test_the_report_of_other_videos_begins_with_a_sentence_and_the_videos(tmp_pa
         assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - frames[0]).max() < 12
 
 
-def test_films_hold_every_frame_of_the_first_videos(made: dict[str, Path]):
-    (film,) = read_films(made["films.json"].parent)  # the second example was chosen by its score
-    assert (film.caption, film.num_frames, film.fps) == (EXAMPLE.captions["model"], 4, 8.0)
-    assert set(film.pictures) == {"model", "truth"}
-    with Image.open(io.BytesIO(base64.b64decode(film.pictures["model"].split(",", 1)[1]))) as picture:
+def test_previews_hold_every_frame_of_the_first_videos(made: dict[str, Path]):
+    (preview,) = read_previews(made["previews.json"].parent)  # the second example was chosen by its score
+    assert (preview.caption, preview.num_frames, preview.fps) == (EXAMPLE.captions["model"], 4, 8.0)
+    assert set(preview.pictures) == {"model", "truth"}
+    with Image.open(io.BytesIO(base64.b64decode(preview.pictures["model"].split(",", 1)[1]))) as picture:
         assert picture.size == (4 * 8, 8)
 
 
@@ -195,11 +195,11 @@ def test_films_hold_every_frame_of_the_first_videos(made: dict[str, Path]):
         '[{"name": "a", "caption": "b", "num_frames": 4, "fps": 8, "pictures": {"model": "x.png"}}]',
     ],
 )
-def test_films_that_are_damaged_or_lead_elsewhere_are_refused(tmp_path: Path, text: str):
-    (tmp_path / "films.json").write_text(text)
-    with pytest.raises(UserError, match="films.json is damaged"):
-        read_films(tmp_path)
-    assert read_films(tmp_path / "earlier") == []
+def test_previews_that_are_damaged_or_lead_elsewhere_are_refused(tmp_path: Path, text: str):
+    (tmp_path / "previews.json").write_text(text)
+    with pytest.raises(UserError, match="previews.json is damaged"):
+        read_previews(tmp_path)
+    assert read_previews(tmp_path / "earlier") == []
 
 
 def test_the_page_holds_the_very_pixels(made: dict[str, Path]):
@@ -254,7 +254,14 @@ def test_a_browser_shows_it_at_any_width(made: dict[str, Path], tmp_path: Path, 
 
 def test_the_same_scores_make_the_same_bytes(tmp_path: Path):
     first, again = written(tmp_path / "a"), written(tmp_path / "b")
-    assert list(first) == ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "films.json", "report.md", "report.html"]
+    assert list(first) == [
+        "scores.jsonl",
+        "per_video.jsonl",
+        "protocol.yaml",
+        "previews.json",
+        "report.md",
+        "report.html",
+    ]
     assert {name: path.read_bytes() for name, path in first.items()} == {
         name: path.read_bytes() for name, path in again.items()
     }
@@ -344,7 +351,7 @@ def test_a_page_of_pixels_alone_has_no_empty_parts(tmp_path: Path):
         "Cost",
     ):
         assert title not in page.texts
-    assert any(text.startswith("PSNR 30.0 dB over 20 videos.") for text in page.texts)
+    assert any(text.startswith("PSNR is 30.0 dB over 20 videos.") for text in page.texts)
 
 
 def test_a_page_of_sets_alone_says_what_was_found(tmp_path: Path):

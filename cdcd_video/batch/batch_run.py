@@ -169,7 +169,7 @@ class _Batch:
             _sha256(row.picture),
             captions=row.captions,
             checkpoint=self.checkpoint,
-            device=self.machine["device"],
+            device=str(self.machine["device"]),
             sampling={},
             scale=one.scale,
             again=None,

@@ -10,7 +10,7 @@ import functools
 import io
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -210,7 +210,7 @@ def _code_points(image: Image.Image) -> tuple[int, int] | None:
     return None if codes is None or _UNKNOWN in codes else codes
 
 
-def _chunks(file: BinaryIO | io.BufferedIOBase) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(file: io.BufferedIOBase) -> Iterator[tuple[bytes, bytes]]:
     """Small chunks of a PNG up to its pixels."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
@@ -235,7 +235,7 @@ def _profile_of_bmp(image: Image.Image) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _head(image: Image.Image) -> Iterator[BinaryIO | io.BufferedIOBase | None]:
+def _head(image: Image.Image) -> Iterator[io.BufferedIOBase | None]:
     """The file of a picture that is still open, from its beginning; its place is kept."""
     file: Any = getattr(image, "fp", None)
     try:

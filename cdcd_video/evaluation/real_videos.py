@@ -1,6 +1,6 @@
 """The real videos that a protocol names, and the protocol with the fields that they settle."""
 
-from typing import Any
+from typing import Any, cast
 
 from cdcd_video.config import Config
 from cdcd_video.data import sprites, store
@@ -35,15 +35,16 @@ def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
         raise UserError(
             f"a sprites scene has one caption, not {protocol.captions_per_video}; set --captions-per-video 1"
         )
-    protocol = protocol.settled(fps=protocol.fps or config.sample.fps * protocol.stride, num_real=num_real(protocol))
+    split, num_others = cast("sprites.Split", protocol.split), num_real(protocol)
+    protocol = protocol.settled(fps=protocol.fps or config.sample.fps * protocol.stride, num_real=num_others)
     length: dict[str, Any] = {"num_frames": protocol.num_frames, "fps": protocol.rate}
     world = world_of(config)
     if protocol.scenes == "mirrored_pairs":
-        nums = (protocol.num_videos, protocol.num_real)
-        sampled, others, world = choose_pairs(protocol.seed, *nums, protocol.split, world, **length)
+        nums = (protocol.num_videos, num_others)
+        sampled, others, world = choose_pairs(protocol.seed, *nums, split, world, **length)
     else:
-        num = protocol.num_videos + protocol.num_real
-        chosen, world = choose_scenes(protocol.seed, num, protocol.split, world, **length)
+        num = protocol.num_videos + num_others
+        chosen, world = choose_scenes(protocol.seed, num, split, world, **length)
         sampled, others = chosen[: protocol.num_videos], chosen[protocol.num_videos :]
     return SceneDataset(sampled, others, world=world, seed=protocol.seed, **length), protocol
 

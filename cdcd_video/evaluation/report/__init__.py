@@ -7,7 +7,7 @@ from typing import Any
 from cdcd_video.evaluation.report import latent_page
 from cdcd_video.evaluation.report.html_page import write_report
 from cdcd_video.evaluation.report.markdown import write_markdown
-from cdcd_video.evaluation.report.saved_films import FILE, write_films
+from cdcd_video.evaluation.report.saved_previews import FILE, write_previews
 from cdcd_video.evaluation.report.score_files import write_protocol, write_scores, write_videos
 from cdcd_video.evaluation.report.summary_text import terminal_table
 from cdcd_video.metrics.latent.latent_study import LatentStudy
@@ -27,7 +27,7 @@ def write(
     cost: Mapping[str, Any] | None = None,
     study: LatentStudy | None = None,
 ) -> list[Path]:
-    """Writes `scores.jsonl`, `per_video.jsonl`, `protocol.yaml`, `films.json`, `report.md` and `report.html`.
+    """Writes `scores.jsonl`, `per_video.jsonl`, `protocol.yaml`, `previews.json`, `report.md` and `report.html`.
 
     Files of an earlier evaluation are replaced.
 
@@ -54,7 +54,7 @@ def write(
         write_scores([*found.scores, *of_latents], facts, folder / "scores.jsonl"),
         write_videos(found.videos, folder / "per_video.jsonl"),
         write_protocol(settled, folder / "protocol.yaml"),
-        write_films(found.examples, settled.protocol.rate, folder / FILE),
+        write_previews(found.examples, settled.protocol.rate, folder / FILE),
         write_markdown(found.scores, folder / "report.md", of_latents=of_latents, **report),
         write_report(found.scores, found.examples, folder / "report.html", fragments=fragments, **report),
     ]

@@ -12,7 +12,7 @@ from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.comparison_words import REFERENCES as REFERENCE_TITLES
 from cdcd_video.evaluation.report.comparison_words import title, verdict
 from cdcd_video.evaluation.report.markdown import as_is
-from cdcd_video.evaluation.report.saved_films import read_films, side_by_side
+from cdcd_video.evaluation.report.saved_previews import read_previews, side_by_side
 from cdcd_video.metrics.statistics.comparison import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.pages.chart_style import THIN, colours_of
@@ -105,7 +105,7 @@ def html(comparison: Comparison) -> str:
         "folders": comparison.folders,
         "references": [REFERENCE_TITLES[row] for row in _references(comparison)],
         "verdict": verdict(comparison),
-        "films": side_by_side({name: read_films(Path(folder)) for name, folder in comparison.folders.items()}),
+        "previews": side_by_side({name: read_previews(Path(folder)) for name, folder in comparison.folders.items()}),
         "sections": [(head, [_parts(line, comparison) for line in lines]) for head, lines in _sections(comparison)],
         "curves": [
             image for line in comparison.lines if not line.is_latent and (image := _curve(line, comparison.systems))

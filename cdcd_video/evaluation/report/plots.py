@@ -25,10 +25,10 @@ each chart twice, and charts take most of the time of a report."""
 _GAP_PX = 2
 _STRIP_PX, _MOVIE_PX = 96, 192
 """Largest size of a frame in a strip and in a movie."""
-FILM_PX = 128
-"""Largest side of a frame in a film."""
-MOST_IN_FILM = 96
-"""Frames of a film; the widest picture of WebP has 16,383 pixels."""
+PREVIEW_PX = 128
+"""Largest side of a frame in a preview."""
+MOST_IN_PREVIEW = 96
+"""Frames of a preview; the widest picture of WebP has 16,383 pixels."""
 _EXACT_PX = 64
 _MOST_IN_STRIP = 16
 
@@ -122,9 +122,9 @@ def poster(frame: UInt8[np.ndarray, "H W 3"]) -> str:
     return _address(file.getvalue(), "image/webp")
 
 
-def film(frames: UInt8[np.ndarray, "F H W 3"]) -> str:
+def preview(frames: UInt8[np.ndarray, "F H W 3"]) -> str:
     """All frames of a video side by side in one picture, without gaps, for a page that shows one of them at a time."""
-    frames = _small(frames, FILM_PX)
+    frames = _small(frames, PREVIEW_PX)
     sheet = np.concatenate(list(frames), axis=1)
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "WEBP", quality=85)

@@ -1,6 +1,6 @@
-"""The first videos of an evaluation as films, kept beside its scores so that a comparison can show them.
+"""The first videos of an evaluation as previews, kept beside its scores so that a comparison can show them.
 
-A film is one picture that holds all frames side by side. A page that shows one frame of each at a time keeps any number of
+A preview is one picture that holds all frames side by side. A page that shows one frame of each at a time keeps any number of
 videos exactly in step.
 """
 
@@ -16,20 +16,20 @@ from cdcd_video.metrics.suite import Example
 from cdcd_video.storage.small_file import MIB, Missing, read_small_json
 from cdcd_video.video import whole_file
 
-FILE = "films.json"
+FILE = "previews.json"
 MODEL, TRUTH = "model", "truth"
 _MOST_BYTES = 64 * MIB
 _PICTURE = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]+=*")
 
 
 @dataclass(frozen=True)
-class Film:
-    """One video, as films by system.
+class Preview:
+    """One video, as previews by system.
 
     Attributes:
       name: of the video, by which evaluations are matched.
       caption: it was sampled from.
-      num_frames: of each film.
+      num_frames: of each preview.
       fps: at which they are shown.
       pictures: of `MODEL`, and of `TRUTH` where it is known, as data URLs.
     """
@@ -41,7 +41,7 @@ class Film:
     pictures: dict[str, str] = field(default_factory=dict)
 
 
-def write_films(examples: Sequence[Example], fps: float, path: Path) -> Path:
+def write_previews(examples: Sequence[Example], fps: float, path: Path) -> Path:
     """Writes the examples that were not chosen by their scores.
 
     Args:
@@ -55,7 +55,7 @@ def write_films(examples: Sequence[Example], fps: float, path: Path) -> Path:
     found = []
     for example in examples:
         if not example.kind and MODEL in example.videos:
-            every = -(-len(example.videos[MODEL]) // plots.MOST_IN_FILM)
+            every = -(-len(example.videos[MODEL]) // plots.MOST_IN_PREVIEW)
             shown = {name: example.videos[name][::every] for name in (MODEL, TRUTH) if name in example.videos}
             found.append(
                 {
@@ -63,7 +63,7 @@ def write_films(examples: Sequence[Example], fps: float, path: Path) -> Path:
                     "caption": example.captions.get(MODEL, ""),
                     "num_frames": len(shown[MODEL]),
                     "fps": fps / every,
-                    "pictures": {name: plots.film(frames) for name, frames in shown.items()},
+                    "pictures": {name: plots.preview(frames) for name, frames in shown.items()},
                 }
             )
     with whole_file(path) as part:
@@ -71,8 +71,8 @@ def write_films(examples: Sequence[Example], fps: float, path: Path) -> Path:
     return path
 
 
-def read_films(folder: Path) -> list[Film]:
-    """The films of an evaluation; none where an earlier version wrote it.
+def read_previews(folder: Path) -> list[Preview]:
+    """The previews of an evaluation; none where an earlier version wrote it.
 
     Raises:
       UserError: the file is damaged.
@@ -86,31 +86,31 @@ def read_films(folder: Path) -> list[Film]:
         raise UserError(f"{path} is damaged; run evaluate.py again, or remove it") from None
 
 
-def _checked(one: Mapping[str, object]) -> Film:
-    film = Film(**{name: one[name] for name in ("name", "caption", "num_frames", "fps", "pictures")})  # type: ignore[arg-type]
-    is_whole = isinstance(film.name, str) and isinstance(film.caption, str) and type(film.num_frames) is int
-    is_whole = is_whole and 0 < film.num_frames <= plots.MOST_IN_FILM and 0 < float(film.fps) < 1000
-    pictures = {name: film.pictures[name] for name in (MODEL, TRUTH) if name in film.pictures}
+def _checked(one: Mapping[str, object]) -> Preview:
+    preview = Preview(**{name: one[name] for name in ("name", "caption", "num_frames", "fps", "pictures")})  # type: ignore[arg-type]
+    is_whole = isinstance(preview.name, str) and isinstance(preview.caption, str) and type(preview.num_frames) is int
+    is_whole = is_whole and 0 < preview.num_frames <= plots.MOST_IN_PREVIEW and 0 < float(preview.fps) < 1000
+    pictures = {name: preview.pictures[name] for name in (MODEL, TRUTH) if name in preview.pictures}
     if not is_whole or MODEL not in pictures or not all(map(_PICTURE.fullmatch, pictures.values())):
         raise ValueError
-    return film
+    return preview
 
 
-def side_by_side(films: Mapping[str, Sequence[Film]]) -> list[dict[str, object]]:
+def side_by_side(previews: Mapping[str, Sequence[Preview]]) -> list[dict[str, object]]:
     """The videos that at least two systems have, for the page: caption, length, and a picture for each system.
 
     Args:
-      films: by system.
+      previews: by system.
     """
-    by_name = {system: {film.name: film for film in own} for system, own in films.items()}
+    by_name = {system: {preview.name: preview for preview in own} for system, own in previews.items()}
     found = []
-    for name in dict.fromkeys(film.name for own in films.values() for film in own):
+    for name in dict.fromkeys(preview.name for own in previews.values() for preview in own):
         there = {system: own[name] for system, own in by_name.items() if name in own}
         first = next(iter(there.values()))
-        if len(there) > 1 and all(film.num_frames == first.num_frames for film in there.values()):
-            true = next((film.pictures[TRUTH] for film in there.values() if TRUTH in film.pictures), None)
+        if len(there) > 1 and all(preview.num_frames == first.num_frames for preview in there.values()):
+            true = next((preview.pictures[TRUTH] for preview in there.values() if TRUTH in preview.pictures), None)
             columns = ([("true video", true)] if true else []) + [
-                (system, film.pictures[MODEL]) for system, film in there.items()
+                (system, preview.pictures[MODEL]) for system, preview in there.items()
             ]
             found.append(
                 {"caption": first.caption, "num_frames": first.num_frames, "fps": first.fps, "columns": columns}
