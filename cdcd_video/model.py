@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from cdcd_video.config.model_digest import folder_digest
 from cdcd_video.diffusion import process as processes
 from cdcd_video.errors import UserError, is_text, say
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec import start_thresholds
 from cdcd_video.networks.codec.frame_codec import Codec, CodeSpace
 from cdcd_video.networks.codec.perceptual import Critic
 from cdcd_video.networks.denoiser import Denoiser
@@ -45,8 +45,8 @@ class Model:
     """The network that predicts the next frame: a `Denoiser`, or the `Baseline` of the config."""
     digest: str
     """sha256 of what sampling depends on, see `model_digest`."""
-    least_db: float | None = None
-    """Lowest PSNR of the codec on a starting frame like the training frames; None if it was never measured."""
+    start: start_thresholds.StartThresholds = field(default_factory=start_thresholds.StartThresholds)
+    """What starting frames like the training frames reach."""
     folder: Path | None = None
     """The folder it was loaded from."""
 
@@ -241,6 +241,5 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     denoiser = load_module(build_denoiser(config, codec, clip.text_width), files[1])
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
-    return Model(
-        config, clip, codec, denoiser, folder_digest(folder), reconstruction_quality.read_least_db(folder), folder
-    )
+    thresholds = start_thresholds.read_thresholds(folder)
+    return Model(config, clip, codec, denoiser, folder_digest(folder), thresholds, folder)

@@ -16,7 +16,7 @@ from cdcd_video.data.sprites import sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
-from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec import start_thresholds
 from cdcd_video.training.stage_order import stages_of
 from cdcd_video.training.training_run import TrainingRun
 
@@ -38,9 +38,9 @@ def test_every_stage_learns(trained):
 
 
 def test_the_codecs_own_round_trip_is_kept_with_the_model(trained):
-    facts = json.loads((trained / "model" / reconstruction_quality.FILE).read_text())
+    facts = json.loads((trained / "model" / start_thresholds.FILE).read_text())
     assert facts["num_frames"] == config_file.load(CONFIG, Config).data.num_val_clips
-    assert load_model(trained).least_db == facts["least_db"] > 5
+    assert load_model(trained).start.least_db == facts["least_db"] > 5
 
 
 def test_the_terms_are_reported_apart(trained):
@@ -176,8 +176,16 @@ def test_every_process_trains_and_samples(trained, start, tmp_path, process):
     changes += ["sample.num_frames=2"]
     few = ("train.diffusion.num_steps=20", "train.diffusion.log_every=5", "train.refine.num_steps=2")
     TrainingRun(trained_config(*changes, *few), tmp_path, ["test"]).train()
-    assert load_model(tmp_path).least_db == load_model(trained).least_db  # of the codec that is reused
+    assert load_model(tmp_path).start.least_db == load_model(trained).start.least_db  # of the codec that is reused
     losses = [line["loss"] for line in log_of(tmp_path, "diffusion")]
     assert losses[-1] < 0.9 * losses[0]
     video = ImageToVideo.from_pretrained(tmp_path, device="cpu")(start, CAPTION, num_frames=3, guidance=1.5)
     assert np.array_equal(video.frames[0], start) and video.frames.shape == (3, 32, 32, 3)
+
+
+def test_a_stage_of_no_steps_is_left_out():
+    config = config_file.load(ROOT / "configs" / "tiny.yaml", Config)
+    without = config_file.load(ROOT / "configs" / "tiny.yaml", Config, ["train.refine.num_steps=0"])
+    assert (*stages_of(without), "refine") == stages_of(config)
+    with pytest.raises(UserError, match=r"train\.diffusion\.num_steps"):
+        config_file.load(ROOT / "configs" / "tiny.yaml", Config, ["train.diffusion.num_steps=0"])

@@ -57,6 +57,8 @@ class DenoiserTrainConfig(TrainConfig):
 class RefineConfig(DenoiserTrainConfig):
     """Training of the denoiser on its own samples."""
 
+    num_steps: Annotated[int, Field(ge=0)] = 1000
+    """0 leaves the stage out."""
     own_share: Share = 0.5
     """Share of examples whose source frame the model sampled itself, from the frame before."""
     generations: Annotated[int, Field(ge=1, le=8)] = 1

@@ -17,7 +17,7 @@ from cdcd_video.metrics.latent.latent_model import LatentModel
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import METRICS
 from cdcd_video.networks.clip import STAND_IN
-from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
+from cdcd_video.networks.codec.start_thresholds import StartThresholds, are_unlike
 from cdcd_video.networks.next_frame import CodePrediction, Likelihood
 from cdcd_video.pipeline import ImageToVideo
 
@@ -127,18 +127,18 @@ def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
 
 def _other_world(pipe: ImageToVideo, protocol: Protocol, dataset: EvalDataset) -> list[str]:
     """A note on the first frames that are unlike the training data, where there are some."""
-    least = pipe.model.least_db
-    if protocol.world or least is None:
+    if protocol.world or pipe.model.start == StartThresholds():
         return []
     checked = range(min(NUM_CHECKED, len(dataset.eval_videos)))
     starts = np.stack([dataset.real_video(number, pipe.size_px)[0] for number in checked])
+    captions = [dataset.captions["model"][number] for number in checked]
     with threads(pipe.num_threads):
-        strange = int((round_trip_db(pipe.model.codec, pipe.model.clip, starts) < least).sum())
+        strange = int(are_unlike(pipe.model.start, pipe.model.codec, pipe.model.clip, starts, captions).sum())
     if not strange:
         return []
     return [
-        f"{strange} of the first {len(checked)} starting frames are unlike the training data of the model; its videos from them"
-        " may degrade"
+        f"{strange} of the first {len(checked)} starting frames are unlike the training data of the model, or do not show"
+        " what their captions say; its videos from them may degrade"
     ]
 
 

@@ -7,7 +7,7 @@ from cdcd_video.config import SamplingParams
 from cdcd_video.config.ranges import check_sentences
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
-from cdcd_video.networks.codec.reconstruction_quality import round_trip_db
+from cdcd_video.networks.codec.start_thresholds import round_trip_db, similarity
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.roll_out import TimeGrid
 
@@ -44,7 +44,7 @@ def advice(
         )
     if negative.strip():
         notes += [*model.clip.check_caption(negative), *_unused_negative(model, params)]
-    notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, start)]
+    notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, captions, start)]
     return list(dict.fromkeys(notes))
 
 
@@ -85,22 +85,32 @@ def _other_rates(model: Model, params: SamplingParams) -> list[str]:
     return [f"{params.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fastest:g})"]
 
 
-def _other_world(model: Model, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:
-    """A starting frame that is unlike the training frames."""
-    if start is None or model.least_db is None:
-        return []
-    with threads(threads_of(model)):
-        found = float(round_trip_db(model.codec, model.clip, start[None])[0])
-    if found >= model.least_db:
+def _other_world(model: Model, captions: CaptionSchedule, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:
+    """A starting frame that is unlike the training frames, or that does not show what its sentence says."""
+    least_db, least_similarity = model.start.least_db, model.start.least_similarity
+    if start is None:
         return []
     like = (
         "such as those in examples/" if model.config.data.kind == "sprites" else "such as the first frames of its clips"
     )
-    return [
-        f"the starting frame is unlike the training frames (the codec reconstructs it at {found:.1f} dB, and those at"
-        f" {model.least_db:.1f} dB or more), so the video may break down; use a frame {like}, or train a model on clips like"
-        " yours (docs/data.md)"
-    ]
+    way_out = f"use a frame {like}, or train a model on clips like yours (docs/data.md)"
+    with threads(threads_of(model)):
+        if least_db is not None:
+            found = float(round_trip_db(model.codec, model.clip, start[None])[0])
+            if found < least_db:
+                return [
+                    f"the starting frame is unlike the training frames (the codec reconstructs it at {found:.1f} dB, and"
+                    f" those at {least_db:.1f} dB or more), so the video may break down; {way_out}"
+                ]
+        if least_similarity is not None:
+            found = float(similarity(model.clip, start[None], [captions.turns[0][1]])[0])
+            if found < least_similarity:
+                return [
+                    f"the starting frame does not seem to show what the caption says (CLIP finds a similarity of {found:.2f},"
+                    f" and {least_similarity:.2f} or more in training data), so the video may ignore the caption or break"
+                    f" down; name what is in the picture, or {way_out}"
+                ]
+    return []
 
 
 def threads_of(model: Model) -> int | None:

@@ -20,7 +20,7 @@ def main() -> int:
     from cdcd_video.kernels.threads import threads
     from cdcd_video.model import build_codec, clip_folder, folder_of, load_module
     from cdcd_video.networks.clip import FrozenClip
-    from cdcd_video.networks.codec import reconstruction_quality
+    from cdcd_video.networks.codec import start_thresholds
     from cdcd_video.training.training_data import open_clips
 
     folder = folder_of(args.checkpoint)
@@ -29,10 +29,10 @@ def main() -> int:
     clip = FrozenClip(clip_folder(config, folder)).to(device)
     codec = load_module(build_codec(config, clip), folder / "codec.safetensors").to(device).eval()
     with threads(config.num_threads or None):
-        found = reconstruction_quality.measure(codec, clip, open_clips(config, "val"))
+        found = start_thresholds.measure(codec, clip, open_clips(config, "val"))
     with writing_to(folder):
-        replace_file(folder / reconstruction_quality.FILE, found)
-    sys.stdout.write(f"{folder / reconstruction_quality.FILE}\n{found}")
+        replace_file(folder / start_thresholds.FILE, found)
+    sys.stdout.write(f"{folder / start_thresholds.FILE}\n{found}")
     return 0
 
 

@@ -26,7 +26,7 @@ from cdcd_video.metrics.score_entries import OF_SETS, SYSTEMS, Entry, find, form
 from cdcd_video.metrics.scores import MEASURES, Score
 from cdcd_video.metrics.statistics import saved_evaluation
 from cdcd_video.networks.clip import STAND_IN
-from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec import start_thresholds
 from cdcd_video.storage.small_file import Missing, Unreadable, read_small_json, read_small_text
 from cdcd_video.training import moving_sample
 from cdcd_video.training.card_header import UNKNOWN, header, learns_from_own_data, licence_of
@@ -294,7 +294,7 @@ def _scores(evaluations: Sequence[Scored]) -> Iterator[str]:
 
 
 def _limits(folder: Path, config: Config, evaluations: Sequence[Scored]) -> Iterator[str]:
-    data, least_db = config.data, reconstruction_quality.read_least_db(folder)
+    data, least_db = config.data, start_thresholds.read_thresholds(folder).least_db
     rate = f" Trained at {data.fps:g} frames per second" if data.kind in ("sprites", "digits") else ""
     length = f", on clips of {data.num_frames} frames: longer videos drift" if data.kind == "sprites" else ""
     yield f"Frames are {data.size_px} x {data.size_px} pixels.{rate}{length}{'.' if rate else ''}"

@@ -24,6 +24,8 @@ def stages_of(config: Config) -> tuple[str, ...]:
         left_out.add("clip")
     if not has_step_encoder(config):
         left_out.add("eye")
+    if not config.train.refine.num_steps:
+        left_out.add("refine")
     return tuple(stage for stage in STAGES if stage not in left_out)
 
 

@@ -14,7 +14,7 @@ from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
 from cdcd_video.model import SHIPPED, build_codec, build_step_encoder, clip_folder, load_module, read_weights
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec import start_thresholds
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.step_encoder import StepTextEncoder
 from cdcd_video.training.latent_encoder import codes_of_folder
@@ -107,5 +107,5 @@ def take_over(name_or_path: str, config: Config, folder: Path, latents: Latents 
     if config.clip.kind == "builtin":
         shutil.copytree(source / "clip", folder / "clip", dirs_exist_ok=True)
     shutil.copyfile(source / "codec.safetensors", folder / "codec.safetensors")
-    if (source / reconstruction_quality.FILE).is_file():
-        shutil.copyfile(source / reconstruction_quality.FILE, folder / reconstruction_quality.FILE)
+    if (source / start_thresholds.FILE).is_file():
+        shutil.copyfile(source / start_thresholds.FILE, folder / start_thresholds.FILE)

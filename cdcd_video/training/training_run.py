@@ -25,7 +25,7 @@ from cdcd_video.model import (
 )
 from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.clip import built_in as builtin_clip
-from cdcd_video.networks.codec import reconstruction_quality
+from cdcd_video.networks.codec import start_thresholds
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.memory import user_error_when_out
@@ -187,12 +187,12 @@ class TrainingRun:
             distributed.by_main(self._describe)
 
     def _note_round_trip(self, clip: FrozenClip) -> None:
-        """Writes the codec's quality on validation frames beside it; see `reconstruction_quality`."""
+        """Writes the codec's quality on validation frames beside it; see `start_thresholds`."""
 
         def note() -> None:
             runtime.replace_file(
-                self.folder / reconstruction_quality.FILE,
-                reconstruction_quality.measure(self._codec(clip), clip, self.val),
+                self.folder / start_thresholds.FILE,
+                start_thresholds.measure(self._codec(clip), clip, self.val),
             )
 
         distributed.by_main(note)
