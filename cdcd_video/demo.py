@@ -19,15 +19,16 @@ from cdcd_video import video
 from cdcd_video.data.images import fit, read_image
 from cdcd_video.data.sprites import Background, Scene, SpriteObject, caption_of
 from cdcd_video.data.sprites_render import render
+from cdcd_video.data.sprites_scene import Look
 from cdcd_video.errors import UserError, exit_code
+from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.storage.folder_lock import folder_lock
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = {
+PICTURES = {
     "red-circle.png": (
-        (SpriteObject("red", "circle", "moves right", x=24.0, y=39.0, radius=7.8),),
+        (SpriteObject("red", "circle", "bounces left and right", x=24.0, y=39.0, radius=7.8),),
         Background("gradient", (0.16, 0.20, 0.28), (0.30, 0.34, 0.40), angle_rad=0.6),
-        ("the red circle moves right", "the red circle moves up"),
     ),
     "square-and-star.png": (
         (
@@ -35,22 +36,44 @@ EXAMPLES = {
             SpriteObject("yellow", "star", "stays still", x=46.0, y=20.0, radius=9.6, size="large"),
         ),
         Background("plain", (0.34, 0.30, 0.26), (0.34, 0.30, 0.26)),
-        (
-            "the blue square moves up and the large yellow star stays still",
-            "the blue square stays still and the large yellow star spins",
-        ),
     ),
     "white-triangle.png": (
         (SpriteObject("white", "triangle", "circles clockwise", x=34.0, y=32.0, radius=7.8),),
         Background("blobs", (0.20, 0.28, 0.24), (0.30, 0.36, 0.34), period_px=18.0, seed=5),
-        ("the white triangle circles clockwise", "the white triangle shrinks"),
+    ),
+    "green-square.png": (
+        (
+            SpriteObject(
+                "green",
+                "square",
+                "spins",
+                32.0,
+                33.0,
+                9.6,
+                size="large",
+                look=Look((58.0, 184.0, 80.0), outline_px=1.6),
+            ),
+        ),
+        Background("plain", (0.94, 0.93, 0.90), (0.94, 0.93, 0.90)),
     ),
 }
-"""Example images: objects, background, and the captions of the demo for each."""
+"""The rendered images of examples/: objects and background. Those whose names begin with `drawn` were drawn by hand."""
+FPS, NUM_FRAMES = 24.0, 46
+VIDEOS: tuple[tuple[str, Caption], ...] = (
+    ("red-circle.png", "the red circle bounces left and right"),
+    ("square-and-star.png", "the blue square moves up and the large yellow star stays still"),
+    ("green-square.png", "the large green square spins"),
+    ("white-triangle.png", "the white triangle circles clockwise"),
+    ("drawn-circle.png", "the red circle moves right"),
+    ("drawn-circle.png", "the red circle moves up and right"),
+    ("drawn-star-and-square.png", "the blue square moves right and the yellow star stays still"),
+    ("white-triangle.png", ((0, "the white triangle moves right"), (24, "the white triangle moves down"))),
+)
+"""What the demo samples: a picture, and its sentence or sentences."""
 
 
 def make_examples(folder: Path) -> list[Path]:
-    """Renders the example images at 64 px.
+    """Renders the example images that are not drawn by hand, at 64 px.
 
     Args:
       folder: where to; made when missing.
@@ -59,7 +82,7 @@ def make_examples(folder: Path) -> list[Path]:
       The paths written.
     """
     paths = []
-    for name, (objects, background, _) in EXAMPLES.items():
+    for name, (objects, background) in PICTURES.items():
         scene = Scene(objects, background, caption_of(objects), seed=0, index=0, split="train")
         with video.whole_file(folder / name) as part:
             Image.fromarray(render(scene, np.zeros(1))[0]).save(part, "PNG")
@@ -68,8 +91,7 @@ def make_examples(folder: Path) -> list[Path]:
 
 
 def sample_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
-    """Samples every example with every caption: `video.mp4`, `video.gif`, the contact sheet `frames.png`, and
-    `videos/`.
+    """Samples `VIDEOS`: `video.mp4`, `video.gif`, the contact sheet `frames.png`, and `videos/`.
 
     Args:
       checkpoint: a shipped model, or a folder.
@@ -85,20 +107,20 @@ def sample_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     from cdcd_video.records import Video
 
     pipe = ImageToVideo.from_pretrained(checkpoint)
-    params = pipe.defaults(seed=0)
-    pairs = [(name, sentence) for name, (_, _, sentences) in EXAMPLES.items() for sentence in sentences]
-    starts = np.stack([fit(read_image(examples / name), pipe.size_px) for name, _ in pairs])
-    captions = [sentence for _, sentence in pairs]
-    with tqdm(total=len(pairs) * (params.num_frames - 1), desc="sampling", unit="frame") as bar:
-        videos = pipe.sample(starts, captions, params, range(len(pairs)), bar.update)
+    params = pipe.defaults(seed=0, fps=FPS, num_frames=NUM_FRAMES)
+    starts = np.stack([fit(read_image(examples / name), pipe.size_px) for name, _ in VIDEOS])
+    schedules = [CaptionSchedule.of(caption) for _, caption in VIDEOS]
+    with tqdm(total=len(VIDEOS) * (params.num_frames - 1), desc="sampling", unit="frame") as bar:
+        videos = pipe.sample(starts, schedules, params, range(len(VIDEOS)), bar.update)
     scale = max(1, 256 // pipe.size_px)
     written = [
         video.save(mosaic(videos), out / f"video{suffix}", params.fps, scale=scale) for suffix in (".mp4", ".gif")
     ]
-    written.append(video.contact_sheet(list(videos), out / "frames.png", captions))
-    for frames, sentence in zip(videos, captions, strict=True):
-        one = Video(frames, params.fps)
-        written.append(one.save(out / "videos" / f"{sentence.replace(' ', '-')}.mp4", scale=scale))
+    captions = [", then ".join(sentence for _, sentence in schedule.turns) for schedule in schedules]
+    written.append(video.contact_sheet(list(videos), out / "frames.png", captions, every=3))
+    for (picture, _), frames, sentence in zip(VIDEOS, videos, captions, strict=True):
+        name = f"{Path(picture).stem}-{sentence.replace(', ', ' ').replace(' ', '-')}"
+        written.append(Video(frames, params.fps).save(out / "videos" / f"{name}.mp4", scale=scale))
     return written
 
 

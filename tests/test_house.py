@@ -29,7 +29,7 @@ ORDER = (
 """Each name of the package may import those before it."""
 STAGES = {"data", "networks", "metrics"}
 ACROSS = {
-    ("networks.codec.reconstruction_quality", "data.store"),
+    ("networks.codec.start_thresholds", "data.store"),
     ("metrics.external_videos", "data.external_video"),
     ("metrics.external_videos", "data.prompt_table"),
     ("metrics.external_videos", "data.images"),

@@ -99,8 +99,8 @@ def test_a_config_older_than_a_field_keeps_its_meaning(tmp_path: Path):
         assert json.loads(identity_text(now)).items() > json.loads(identity_text(getattr(old, name))).items()
         assert identity_text(now) != identity_text(getattr(old, name)), "a checkpoint of another kind"
     assert of_codes(old.codec) == of_codes(new.codec), "the codes of the same weights are the same"
-    shipped = saved_config(ROOT / "cdcd_video" / "models" / "sprites" / "config.yaml")
-    assert (shipped.codec.still_tolerance, shipped.denoiser.normalised_text) == (0.0, False)
+    first = saved_config(ROOT / "tests" / "first_model_config.yaml")  # of the model that was shipped with version 0.1.0
+    assert (first.codec.still_tolerance, first.denoiser.normalised_text) == (0.0, False)
 
 
 @pytest.mark.parametrize(
