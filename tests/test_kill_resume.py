@@ -87,7 +87,8 @@ def test_nine_kills_change_no_bit(tormented):
     told = json.loads((tormented / "told.json").read_text())
     assert told["differences"] == []
     assert told["struck"] >= 7
-    assert told["lines"] == sorted(told["lines"]), "kills are spread over the run"
+    # Not sorted: what was killed soon after it resumed has fewer lines than before.
+    assert len(set(told["lines"])) >= 4, "kills are spread over the run"
     in_checkpoints = [half for half, aimed in zip(told["half_written"], told["aimed"], strict=True) if aimed]
     assert sum(in_checkpoints) >= 1, "no kill met a checkpoint that was being written"
     assert not list((tormented / "killed").glob("checkpoints/*/.writing-*")), "what is half written is swept out"
