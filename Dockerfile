@@ -2,8 +2,8 @@
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
 
-# Empty: torch comes from the registry that pip asks by default, on Linux with CUDA. For a CPU-only build: the address after
-# --index-url in the command that PyTorch's own page gives for one.
+# Empty: torch comes from the registry that pip asks by default, on Linux with CUDA. For a CPU-only build: the address in
+# the command that PyTorch's own page gives for one.
 ARG TORCH_INDEX=""
 # Extras of pyproject.toml.
 ARG EXTRAS="eval,data"
@@ -14,7 +14,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # torchvision, which the extra `eval` brings, must be of the same build.
-RUN if [ -n "${TORCH_INDEX}" ]; then pip install --no-cache-dir --index-url "${TORCH_INDEX}" "torch>=2.11" torchvision; fi
+RUN if [ -n "${TORCH_INDEX}" ]; then PIP_INDEX_URL="${TORCH_INDEX}" pip install --no-cache-dir "torch>=2.11" torchvision; fi
 
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
