@@ -71,6 +71,21 @@ def test_another_config_is_refused_with_every_key_and_both_values(start, begun: 
     assert (run.out / "config.yaml").read_text() == before
 
 
+def test_settings_of_speed_may_change_with_a_warning(start, capsys: pytest.CaptureFixture[str]):
+    run = start("num_threads=1")
+    trained(run, "clip", "diffusion")
+    changed = start("num_threads=2", "train.diffusion.compile=true", "train.refine.checkpoint_activations=true")
+    warning = "".join(capsys.readouterr())
+    assert "num_threads: 1 there, 2 here" in warning and "train.diffusion.compile: false there, true here" in warning
+    assert "may end with other last bits" in " ".join(warning.split())
+    assert "num_threads: 2" in (changed.out / "config.yaml").read_text()
+    start("num_threads=2", "train.diffusion.compile=true", "train.refine.checkpoint_activations=true")
+    assert "settings of speed" not in "".join(capsys.readouterr())
+    with pytest.raises(UserError, match="another config") as refusal:
+        start("num_threads=4", "train.diffusion.compile=true", "train.refine.checkpoint_activations=true", "seed=1")
+    assert "num_threads" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("stage", stage_order.STAGES)
 def test_every_stage_may_be_given_more_steps_and_none_fewer(start, stage: str):
     run = start()

@@ -48,7 +48,7 @@ class DenoiserTrainConfig(TrainConfig):
     checkpoint_activations: bool = False
     """Whether each block is recomputed for its gradient: less memory, about a third more time, the same results."""
     compile: bool = False
-    """Whether to use torch.compile for the blocks, on a GPU. The first steps take minutes, and last bits may differ."""
+    """Whether to use torch.compile for the blocks. The first step takes a minute or more, and last bits differ."""
     keep: Literal["last", "best"] = "last"
     """Which averaged weights the model gets: those of the last step, or those with the lowest validation bound of all
     evaluations (`evaluate_every`). With few clips a model learns them by heart, and the last step is not the best."""

@@ -27,6 +27,8 @@ from cdcd_video.training.stage_order import BUILDS_ON, STAGES, stages_of
 MOST_PASSES = 500
 """Uses of a training clip beyond which there is a warning. The shipped model used each 85 times."""
 _STATED = {f"data.{name}" for name in STATEMENTS}
+_SPEED = re.compile(r"num_threads|train\.\w+\.(compile|checkpoint_activations)")
+"""Keys that change the speed of a run and the last bits of its sums, not what is trained."""
 _BEFORE = "num_steps_before"
 """In run.json: the number of steps each stage had, if a later start has more."""
 
@@ -115,7 +117,7 @@ def claimed(
 
 def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, dict[str, int]]:
     """Checks that a run's folder accepts a config: any if nothing was trained there, otherwise the same with as many steps or
-    more.
+    more. Keys that change the speed alone may differ, with a warning that the last bits do.
 
     Args:
       begun: of the run in the folder, see `resolved.begun_in`.
@@ -130,11 +132,19 @@ def raised_steps(config: Config, begun: Config | None, out: Path) -> dict[str, d
         return {}
     # Compared as configs: a key that is newer than the run has its default there.
     differences = {key: ends for key, ends in unequal(begun, config).items() if key not in _STATED}
+    speed = {key: ends for key, ends in differences.items() if _SPEED.fullmatch(key)}
+    differences = {key: ends for key, ends in differences.items() if key not in speed}
     stages = {key: match[1] for key in differences if (match := re.fullmatch(r"train\.(\w+)\.num_steps", key))}
     differing = describe_differences(differences)
     if len(stages) < len(differences):
         raise UserError(
             f"{out} holds a run with another config ({differing}); choose another --out, or delete that folder"
+        )
+    if speed:
+        say(
+            "warning",
+            f"{out} was begun with other settings of speed ({describe_differences(speed)}); it goes on, and may end with"
+            " other last bits than an uninterrupted run.",
         )
     before = {stages[key]: there for key, (there, _) in differences.items()}
     for key, (there, here) in differences.items():
