@@ -79,7 +79,7 @@ def build_denoiser(config: Config, codec: CodeSpace, text_width: int) -> Any:
     )
     shape |= dict(text_width=text_width)
     if config.baseline is None:
-        return Denoiser(config.denoiser, **shape)
+        return Denoiser(config.denoiser, **shape, takes_last=config.diffusion.last_share > 0)
     return build_baseline(config.baseline, config.denoiser, **shape)
 
 

@@ -22,8 +22,8 @@ from cdcd_video.sampling.call_inputs import CallInputs, Generators, call_inputs
 from cdcd_video.sampling.call_names import NoArgument
 from cdcd_video.sampling.call_outputs import CallbackOnStepEnd, OutputType, VideoOutput, in_layout, on_frame_of
 from cdcd_video.sampling.captions import CaptionSchedule
-from cdcd_video.sampling.latent_pipeline import OUT_OF_MEMORY, OnFrame, Progress, Start, Text
-from cdcd_video.sampling.notes import advice
+from cdcd_video.sampling.latent_pipeline import OUT_OF_MEMORY, Frames, OnFrame, Progress, Start, Text
+from cdcd_video.sampling.notes import advice, advice_on_last
 from cdcd_video.sampling.pretrained_pipeline import PretrainedPipeline
 from cdcd_video.sampling.start_images import Image, Images
 from cdcd_video.storage.memory import user_error_when_out
@@ -79,6 +79,7 @@ class ImageToVideo(PretrainedPipeline):
         *,
         prompt: Text | Sequence[Text] | None = None,
         negative_prompt: str | Sequence[str | None] | None = None,
+        last_image: Images | None = None,
         num_frames: int | None = None,
         fps: float | None = None,
         num_steps: int | None = None,
@@ -114,6 +115,8 @@ class ImageToVideo(PretrainedPipeline):
             (`data.mode`: crop the centre, or letterbox). One of the model's size is frame 0 of the video, unchanged.
           text, prompt: what happens; or [(frame, sentence), ...] for sentences that change along the video; or a list.
           negative_prompt: guidance leads away from this sentence, and not from the empty caption; or a list.
+          last_image: the frame in which the video ends, treated as `image` is, for models that were trained with last frames; or
+            a list. All frames between are conditioned on both.
           num_frames ... solver: fields of `SamplingParams`; the model has its own defaults. `num_inference_steps` is
             `num_steps`, and `guidance_scale` is `guidance`.
           seed, generator, num_videos_per_prompt: see `call_inputs`.
@@ -150,14 +153,15 @@ class ImageToVideo(PretrainedPipeline):
                     f"{name} is {size}, but the model's frames are {self.size_px} x {self.size_px} px; leave it out"
                 )
         text = call_names.one_of("text", text, prompt)
-        inputs = call_inputs(image, text, negative_prompt, seed, generator, num_videos_per_prompt, params.seed)
+        given = (image, text, negative_prompt, seed, generator, num_videos_per_prompt, params.seed)
+        inputs = call_inputs(*given, last=last_image)
         each = [params.changed(seed=one) for one in inputs.seeds]
         on_frame = on_frame_of(
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, self.model.codec.num_codes
         )
         with user_error_when_out(*OUT_OF_MEMORY):  # no decorator: warnings name the line that called
-            starts = self._begin(inputs, params)
-            found = self._sampled(starts, inputs, each, progress, on_frame, is_latent=output_type == "latent")
+            starts, lasts = self._begin(inputs, params)
+            found = self._sampled(starts, lasts, inputs, each, progress, on_frame, is_latent=output_type == "latent")
         about = [
             self.settings(caption, one, negative)
             for caption, one, negative in zip(inputs.captions, each, inputs.negatives, strict=True)
@@ -173,6 +177,7 @@ class ImageToVideo(PretrainedPipeline):
     def _sampled(
         self,
         starts: Sequence[Start],
+        lasts: Frames | None,
         inputs: CallInputs,
         params: Sequence[SamplingParams],
         progress: Progress,
@@ -182,13 +187,15 @@ class ImageToVideo(PretrainedPipeline):
     ) -> list[Any]:
         """Frames of each video, or its latents; several videos in batches of `MOST_AT_ONCE`."""
         if len(starts) == 1 and not is_latent:
-            parts = self._parts(starts[0], inputs.captions[0], params[0], progress, inputs.negatives, on_frame)
+            given: dict[str, Any] = dict(negatives=inputs.negatives, on_frame=on_frame, lasts=lasts)
+            parts = self._parts(starts[0], inputs.captions[0], params[0], progress, **given)
             return [np.concatenate(list(parts))]
         found: list[Any] = []
         method = self.roll_out if is_latent else self.sample
         for begin in range(0, len(starts), MOST_AT_ONCE):
             rows = slice(begin, begin + MOST_AT_ONCE)
-            given: dict[str, Any] = dict(negatives=inputs.negatives[rows], on_frame=on_frame)
+            given = dict(negatives=inputs.negatives[rows], on_frame=on_frame)
+            given["lasts"] = None if lasts is None else lasts[rows]
             first, captions, seeds = np.stack(starts[rows]), inputs.captions[rows], inputs.seeds[rows]
             found.extend(method(first, captions, params[0], seeds, progress, **given))
         return found
@@ -201,11 +208,12 @@ class ImageToVideo(PretrainedPipeline):
         progress: Progress = None,
         *,
         negative_prompt: str | None = None,
+        last_image: Image | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
         """The same video part after part, each as soon as it is sampled, so that only one part is in memory.
 
         Args:
-          image, text, negative_prompt, progress: as for calling, but for one video.
+          image, text, negative_prompt, last_image, progress: as for calling, but for one video.
           params: of `defaults`.
 
         Yields:
@@ -218,22 +226,26 @@ class ImageToVideo(PretrainedPipeline):
           SamplingWarning: as calling does.
         """
         params = self.defaults() if params is None else params
-        inputs = call_inputs(image, text, negative_prompt)
+        inputs = call_inputs(image, text, negative_prompt, last=last_image)
         if len(inputs.images) > 1:
             raise UserError(
                 "a stream is of one video; give one image and one prompt, or call the pipeline with the lists"
             )
-        return self._parts(self._begin(inputs, params)[0], inputs.captions[0], params, progress, inputs.negatives)
+        starts, lasts = self._begin(inputs, params)
+        return self._parts(starts[0], inputs.captions[0], params, progress, inputs.negatives, lasts=lasts)
 
-    def _begin(self, inputs: CallInputs, params: SamplingParams) -> list[Start]:
-        """The starting frames at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
-        starts, notes = [], []
+    def _begin(self, inputs: CallInputs, params: SamplingParams) -> tuple[list[Start], Frames | None]:
+        """First and last frames at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
+        notes = [] if inputs.lasts is None else advice_on_last(self.model, params)
+        starts = []
         for image, caption, negative in zip(inputs.images, inputs.captions, inputs.negatives, strict=True):
             starts.append(fit(image, self.size_px, self.model.config.data.mode))
             notes += advice(self.model, caption, params, starts[-1], negative)
         for note in dict.fromkeys(notes):
             warnings.warn(note, SamplingWarning, stacklevel=3)
-        return starts
+        if inputs.lasts is None:
+            return starts, None
+        return starts, np.stack([fit(last, self.size_px, self.model.config.data.mode) for last in inputs.lasts])
 
     def settings(self, text: Text, params: SamplingParams, negative_prompt: str = "") -> dict[str, Any]:
         """What is written beside a video: enough to sample it again."""

@@ -77,6 +77,21 @@ class FrameAfter:
 
 
 @dataclass(frozen=True)
+class LastFrame:
+    """A later frame that is given, between which and the first one a video is sampled."""
+
+    codes: Int[Tensor, "B N"]
+    is_there: Bool[Tensor, "B"]
+    """False where there is none; the codes then mean nothing."""
+    until_s: Float[Tensor, "B"]
+    """Seconds from the target to it."""
+
+    def of_rows(self, rows: slice | Int[Tensor, "R"]) -> "LastFrame":
+        """Some rows of the batch."""
+        return LastFrame(self.codes[rows], self.is_there[rows], self.until_s[rows])
+
+
+@dataclass(frozen=True)
 class CodePair:
     """A `FramePair` after the codec: training examples of the diffusion."""
 
@@ -107,6 +122,8 @@ class CodePair:
     """For the term `counterfactual`."""
     after: FrameAfter | None = None
     """For the term `alignment`."""
+    last: LastFrame | None = None
+    """A frame after the target; None where `diffusion.last_share` is 0."""
     progress: float = 0.0
     """Share of the stage's batches before this one, for terms that end early."""
 

@@ -179,6 +179,9 @@ class DiffusionConfig(Section):
     """Share of examples whose source is the first frame of the shot, where only the caption says what comes next."""
     first_dropout: Share = 0.3
     """Share of examples without first-frame codes, because visible motion is a shortcut around the caption."""
+    last_share: Share = 0.0
+    """Share of examples, among those whose target is not the last frame of its shot, that also have a later frame and its
+    distance in time, so that a video can be sampled between two frames; 0 trains a model that takes no last frame."""
     caption_dropout: Share = 0.1
     """Share of examples without caption (for guidance)."""
     source_jitter: Share = 0.1
@@ -269,6 +272,11 @@ class Config(Section):
         if self.baseline and (self.train.diffusion.checkpoint_activations or self.train.refine.checkpoint_activations):
             raise ValueError(
                 f"checkpoint_activations is for the denoiser; disable it for the baseline {self.baseline.kind}"
+            )
+        if self.baseline and self.diffusion.last_share:
+            raise ValueError(
+                f"diffusion.last_share is {self.diffusion.last_share:g}, but the baseline {self.baseline.kind} takes no last frame;"
+                " set it to 0"
             )
         if self.baseline and "best" in (self.train.diffusion.keep, self.train.refine.keep):
             raise ValueError(

@@ -27,6 +27,8 @@ class PairIndices:
     """A frame before the source, by a gap of the same distribution or several such gaps, or the first frame."""
     after: np.ndarray
     """The frame one gap after the target; the target itself where the shot ends before."""
+    end: np.ndarray
+    """The last frame of the shot."""
 
 
 def sample_pairs(
@@ -56,7 +58,23 @@ def sample_pairs(
     far = np.where(target >= length / 2, 0, length - 1)
     before = np.maximum(0, source - generations * rng.permutation(gap))
     after = np.where(target + gap < length, target + gap, target)
-    return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before, after)))
+    return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before, after, length - 1)))
+
+
+def sample_last(pairs: PairIndices, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Samples a frame after the target, any up to the end of the shot.
+
+    Args:
+      pairs: the frames of the batch.
+      share: of the examples that get one; never those whose target is the last frame of its shot.
+      rng: the step's generator.
+
+    Returns:
+      Frame numbers (B,), and bool (B,): which examples have one.
+    """
+    room = pairs.end - pairs.target
+    last = pairs.target + np.minimum(room, 1 + np.floor(rng.random(len(room)) * room).astype(np.int64))
+    return last, (rng.random(len(room)) < share) & (room > 0)
 
 
 def load_frames(

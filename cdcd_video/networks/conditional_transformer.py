@@ -23,9 +23,12 @@ class CachedCondition:
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     time_features: Float[Tensor, "B 65"]
     """Sinusoids of dt and age, and whether there is a first frame."""
-    copies: tuple[Tensor, Tensor]
-    """What the logits may copy of source and first frame: (B, P, Q) one-hot digits, or codes (B, P, g) without digits."""
+    copies: tuple[Tensor, ...]
+    """What the logits may copy of source and first frame, and of the last one where a network reads one: (B, P, Q) one-hot
+    digits, or codes (B, P, g) without digits."""
     condition: Condition
+    time_offset: Float[Tensor, "B D"] | None = None
+    """Added to the embedding of the times; None for nothing."""
 
 
 class ConditionalTransformer(nn.Module, ABC):
@@ -114,6 +117,8 @@ class ConditionalTransformer(nn.Module, ABC):
     ) -> Float[Tensor, "B P D"]:
         """The blocks, at times t in (0, 1]; the states after the first half of them are appended to `hidden`."""
         times = self.clock_in(torch.cat([time_embedding(t), prepared.time_features], -1))
+        if prepared.time_offset is not None:
+            times = times + prepared.time_offset
         modulation = self.to_modulation(nn.functional.silu(times)).unflatten(-1, (6, -1))
         is_word = prepared.condition.text.is_word
         middle = (len(self.blocks) - 1) // 2

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.records import TextStates
+from cdcd_video.records import LastFrame, TextStates
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,16 @@ class Condition:
     text: TextStates
     negative: TextStates | None = None
     """Captions that guidance leads away from; None: the empty caption. Only guidance uses them."""
+    last: LastFrame | None = None
+    """The frame in which the video ends; None where none is given."""
 
 
 def of_rows(condition: Condition, rows: slice | Int[Tensor, "R"]) -> Condition:
     """The condition of some rows of a batch."""
     known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
     source, first, has_first, gap_s, age_s = (value[rows] for value in known)
-    return Condition(source, first, has_first, gap_s, age_s, condition.text.of_rows(rows))
+    last = condition.last and condition.last.of_rows(rows)
+    return Condition(source, first, has_first, gap_s, age_s, condition.text.of_rows(rows), last=last)
 
 
 def with_empty_captions(condition: Condition) -> Condition:
@@ -38,7 +41,9 @@ def with_empty_captions(condition: Condition) -> Condition:
     text = concatenated(condition.text, away)
     known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
     source, first, has_first, gap_s, age_s = (torch.cat([value, value]) for value in known)
-    return Condition(source, first, has_first, gap_s, age_s, text)
+    twice = torch.arange(len(source), device=source.device) % len(condition.source)
+    last = condition.last and condition.last.of_rows(twice)
+    return Condition(source, first, has_first, gap_s, age_s, text, last=last)
 
 
 def concatenated(one: TextStates, other: TextStates) -> TextStates:

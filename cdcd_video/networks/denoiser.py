@@ -1,6 +1,7 @@
 """p(x0 | x_t, t, source codes, first-frame codes, caption, dt): a transformer over patches."""
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -10,13 +11,15 @@ from cdcd_video.config import DenoiserConfig
 from cdcd_video.kernels.products import linear
 from cdcd_video.networks.conditional_transformer import CachedCondition, ConditionalTransformer
 from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.last_frame import LastFrameInput, no_last_frame
 
 
 class Denoiser(ConditionalTransformer):
     """Transformer with adaptive norm on t, dt and age, self-attention over patches, cross-attention to the caption.
 
     A code enters as its table entry and a free embedding. A logit is the sum of one logit per digit of the code, a free logit
-    of the code, and learned weights on the digits of source and first frame, so that what does not move is copied.
+    of the code, and learned weights on the digits of source and first frame, so that what does not move is copied; and on those
+    of the last frame, with `takes_last`.
 
     Args:
       levels: grid points per digit of one code, (K,) for codes without digits.
@@ -24,6 +27,7 @@ class Denoiser(ConditionalTransformer):
       num_patches, groups: N = num_patches x groups tokens.
       text_width: width of the caption's token states.
       mlp_width: of the blocks; four times their width when not given.
+      takes_last: whether a condition may have a last frame (`LastFrameInput`).
     """
 
     needs_digits = False
@@ -42,6 +46,7 @@ class Denoiser(ConditionalTransformer):
         groups: int,
         text_width: int,
         mlp_width: int | None = None,
+        takes_last: bool = False,
     ):
         super().__init__()
         width, self.groups, self.num_patches = cfg.width, groups, num_patches
@@ -70,6 +75,10 @@ class Denoiser(ConditionalTransformer):
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.to_copy.bias[: groups * len(self.levels)] = 2.0  # begin by copying the source
+        self.last_in: LastFrameInput | None = None
+        if takes_last:  # after all others, so that their fresh weights are the same with and without it
+            rows, copied = groups * (self.num_codes + 1), groups * len(self.levels)
+            self.last_in = LastFrameInput(width, geometry_width=read, num_embeddings=rows, num_copied=copied)
 
     def forward(
         self, x_t: Int[Tensor, "B N"], t: Float[Tensor, "B"], condition: Condition | CachedCondition
@@ -94,16 +103,40 @@ class Denoiser(ConditionalTransformer):
 
     def _read(self, codes: Int[Tensor, "B N"], role: int) -> Float[Tensor, "B P D"]:
         """Codes in one of three roles (x_t, source, first) -> their part of the input, patch by patch."""
-        per_patch = codes.unflatten(1, (-1, self.groups))
-        geometry = self.geometry[per_patch].flatten(2)
+        geometry, rows = self._patches(codes, role)
         weight = self.geometry_in.weight.chunk(3, 1)[role]
-        offset = (torch.arange(self.groups, device=codes.device) + role * self.groups) * (self.num_codes + 1)
         bias = self.geometry_in.bias if role == 0 else None
-        return nn.functional.linear(geometry, weight, bias) + self.code_in(per_patch + offset).sum(2)
+        return nn.functional.linear(geometry, weight, bias) + self.code_in(rows).sum(2)
+
+    def _patches(self, codes: Int[Tensor, "B N"], role: int) -> tuple[Float[Tensor, "B P G"], Int[Tensor, "B P g"]]:
+        """Where the codes of each patch lie, and their rows in a table of embeddings."""
+        per_patch = codes.unflatten(1, (-1, self.groups))
+        offset = (torch.arange(self.groups, device=codes.device) + role * self.groups) * (self.num_codes + 1)
+        return self.geometry[per_patch].flatten(2), per_patch + offset
+
+    def prepare(
+        self, condition: Condition, keys_values: tuple[tuple[Tensor, Tensor], ...] | None = None
+    ) -> CachedCondition:
+        """As every trunk does; and the last frame, or that there is none."""
+        prepared = super().prepare(condition, keys_values)
+        if self.last_in is None:
+            assert condition.last is None, "this denoiser was built without takes_last"
+            return prepared
+        last = condition.last or no_last_frame(condition.source)
+        copied = self._copied_where(last.codes, last.is_there[:, None, None])
+        return replace(
+            prepared,
+            positions=prepared.positions + self.last_in.read(*self._patches(last.codes, 0), last),
+            time_offset=self.last_in.time(last),
+            copies=(*prepared.copies, copied),
+        )
 
     def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
-        copied, of_first = self._copied(source), self._copied(first)
-        return copied, of_first * is_there if self.has_digits else of_first.where(is_there, -1)
+        return self._copied(source), self._copied_where(first, is_there)
+
+    def _copied_where(self, codes: Int[Tensor, "B N"], is_there: Tensor) -> Tensor:
+        copied = self._copied(codes)
+        return copied * is_there if self.has_digits else copied.where(is_there, -1)
 
     def _copied(self, codes: Int[Tensor, "B N"]) -> Tensor:
         """One-hot digits of codes, patch by patch; the codes themselves where they have no digits."""
@@ -111,8 +144,10 @@ class Denoiser(ConditionalTransformer):
             return codes.unflatten(1, (self.num_patches, self.groups))
         return self.digits[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
 
-    def _logits(self, x: Float[Tensor, "B P D"], copied: tuple[Tensor, Tensor]) -> Float[Tensor, "B N K"]:
+    def _logits(self, x: Float[Tensor, "B P D"], copied: tuple[Tensor, ...]) -> Float[Tensor, "B N K"]:
         pulls = self.to_copy(x).chunk(2, -1)
+        if self.last_in is not None:
+            pulls = (*pulls, self.last_in.to_copy(x))
         if not self.has_digits:
             return self._logits_of_codes(x, pulls, copied)
         per_digit = self.to_digits(x).float()
@@ -124,7 +159,7 @@ class Denoiser(ConditionalTransformer):
         return (per_digit @ self.digits.T + per_code).flatten(1, 2)
 
     def _logits_of_codes(
-        self, x: Float[Tensor, "B P D"], pulls: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor]
+        self, x: Float[Tensor, "B P D"], pulls: tuple[Tensor, ...], copied: tuple[Tensor, ...]
     ) -> Float[Tensor, "B N K"]:
         """`_logits` where a code is its only digit: the two maps to codes are one, and a copy is one code."""
         weight, bias = self.to_digits.weight + self.to_codes.weight, self.to_digits.bias + self.to_codes.bias

@@ -1,12 +1,14 @@
 """Inputs and token weights of a training step, the same for the denoiser and every baseline."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from cdcd_video.config import LossConfig
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.records import ALONE, CodePair, Collectives
+from cdcd_video.records import ALONE, CodePair, Collectives, LastFrame
 
 
 def noisy_source(
@@ -55,7 +57,14 @@ def conditions_before(batch: CodePair, num: int) -> list[Condition]:
     gap_s = batch.before_gap_s / num
     since_s = [batch.before_gap_s - passed * gap_s for passed in range(num)]  # from each one's source to the last
     ages_s = [(batch.age_s - rest_s).clamp_min(0) for rest_s in since_s]  # 0 where there is no first frame
-    return [Condition(batch.before, batch.first, batch.has_first, gap_s, age_s, batch.text) for age_s in ages_s]
+    lasts = [_last_after(batch, after_s - gap_s) for after_s in since_s]
+    known = (batch.before, batch.first, batch.has_first, gap_s)
+    return [Condition(*known, age_s, batch.text, last=last) for age_s, last in zip(ages_s, lasts, strict=True)]
+
+
+def _last_after(batch: CodePair, rest_s: Float[Tensor, "B"]) -> LastFrame | None:
+    """The last frame as it is from a target `rest_s` before the batch's source."""
+    return batch.last and replace(batch.last, until_s=batch.last.until_s + batch.gap_s + rest_s)
 
 
 def gets_own_source(batch: CodePair, share: float, uniforms: Float[Tensor, "B"]) -> Bool[Tensor, "B"]:

@@ -30,6 +30,8 @@ class CallInputs:
     seeds: list[int]
     is_list: bool
     """Whether the call asked for several videos, even if they are one."""
+    lasts: list[UInt8[np.ndarray, "_ _ 3"]] | None = None
+    """RGB pixels of the last frames; None where none are given."""
 
 
 def call_inputs(
@@ -40,16 +42,18 @@ def call_inputs(
     generator: Any = None,
     num_videos_per_prompt: Any = 1,
     default_seed: int = 0,
+    last: Any = None,
 ) -> CallInputs:
     """Spreads what a call is given over its videos.
 
-    Images, captions and negative captions are one for all videos, or as many as there are inputs. Every input gives
+    Images, captions, negative captions and last images are one for all videos, or as many as there are inputs. Every input gives
     `num_videos_per_prompt` videos, one after the other.
 
     Args:
       seed: the k-th video of every input has seed + k; or a list, one per video. A list makes several videos of one input.
       generator: gives each video its seed, one `torch.randint(2**63 - 1)` per video in order; or one generator per video.
       default_seed: where neither is given.
+      last: images in which the videos end.
 
     Raises:
       UserError: something is missing, of another kind, or lists differ in length.
@@ -61,6 +65,7 @@ def call_inputs(
     if seed is not None and generator is not None:
         raise UserError("both seed and generator are given; give one of them, since each sets the random numbers")
     lists = {"images": listed(image), "prompts": _captions(text), "negative prompts": _negatives(negative)}
+    lists["last images"] = listed(last)
     counts = {name: len(values) for name, (values, is_list) in lists.items() if is_list}
     for name, count in counts.items():
         if not count:
@@ -82,12 +87,18 @@ def call_inputs(
                 f"there are {len(given)} {what} for {num_inputs * num_videos_per_prompt} videos; give one per video"
             )
     seeds = _seeds(given, generator is not None, num_inputs, num_videos_per_prompt, default_seed)
-    images, captions, negatives = (
+    images, captions, negatives, lasts = (
         [values[row if len(values) > 1 else 0] for row in range(num_inputs) for _ in range(num_videos_per_prompt)]
         for values, _ in lists.values()
     )
     read = {id(one): pixels(one) for one in images}  # each is read once
-    return CallInputs([read[id(one)] for one in images], captions, negatives, seeds, is_list)
+    if last is None:
+        return CallInputs([read[id(one)] for one in images], captions, negatives, seeds, is_list)
+    if any(one is None for one in lasts):
+        raise UserError("a place in the list of last images is empty; give one for every video, or leave last_image out")
+    read |= {id(one): pixels(one) for one in lasts}
+    images, lasts = ([read[id(one)] for one in given] for given in (images, lasts))
+    return CallInputs(images, captions, negatives, seeds, is_list, lasts)
 
 
 def _captions(text: Any) -> tuple[list[CaptionSchedule], bool]:

@@ -20,6 +20,7 @@ OTHER_NAMES = MappingProxyType({"text": "prompt", "num_steps": "num_inference_st
 _MEANT = {
     **dict.fromkeys(("caption", "captions", "prompts", "sentence", "description"), "prompt"),
     **dict.fromkeys(("images", "frame", "first_frame", "start", "start_image", "init_image", "input_image"), "image"),
+    **dict.fromkeys(("last_frame", "end_image", "end_frame", "image_end", "tail_image"), "last_image"),
     **dict.fromkeys(("steps", "inference_steps", "sampling_steps"), "num_inference_steps"),
     **dict.fromkeys(("cfg", "cfg_scale", "scale", "w"), "guidance_scale"),
     **dict.fromkeys(("frames", "length", "video_length", "n_frames"), "num_frames"),

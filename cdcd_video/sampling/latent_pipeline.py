@@ -72,6 +72,11 @@ class LatentPipeline:
         return isinstance(self.sampler, Likelihood)
 
     @property
+    def takes_last(self) -> bool:
+        """Whether a last frame can be given beside the first."""
+        return self.model.config.diffusion.last_share > 0
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.codec.table.device
@@ -138,6 +143,7 @@ class LatentPipeline:
         *,
         negatives: Sequence[str] = (),
         on_frame: OnFrame = None,
+        lasts: Frames | None = None,
     ) -> UInt8[np.ndarray, "B F H W 3"]:
         """Samples a batch of videos; each has its own random stream, so none depends on the others.
 
@@ -148,11 +154,14 @@ class LatentPipeline:
           progress: called with the number of videos after every frame.
           negatives: captions that guidance leads away from, one per video or none at all; "" is the empty caption.
           on_frame: see `OnFrame`.
+          lasts: last frames at the model's size, which are then given and not sampled; None where there are none.
         """
         with threads(self.num_threads):
-            sampled = list(self._frames(starts, captions, params, seeds, progress, negatives, on_frame))
+            sampled = list(self._frames(starts, captions, params, seeds, progress, negatives, on_frame, lasts))
             frames = self.decode(torch.stack([self._values(frame.to_decode) for frame in sampled], 1), starts, params)
         frames[:, 0] = starts
+        if lasts is not None:
+            frames[:, -1] = lasts
         return frames
 
     @user_error_when_out(*OUT_OF_MEMORY)
@@ -167,13 +176,14 @@ class LatentPipeline:
         *,
         negatives: Sequence[str] = (),
         on_frame: OnFrame = None,
+        lasts: Frames | None = None,
     ) -> Int[Tensor, "B F N"] | Float[Tensor, "B F P V"]:
         """`sample` in latent space, autoregressively: no frame is decoded and encoded again in between.
 
         Returns codes (B, F, N), or code values (B, F, P, V) of a baseline on those.
         """
         with threads(self.num_threads):
-            sampled = self._frames(starts, captions, params, seeds, progress, negatives, on_frame)
+            sampled = self._frames(starts, captions, params, seeds, progress, negatives, on_frame, lasts)
             return torch.stack([frame.latents for frame in sampled], 1)
 
     def _parts(
@@ -184,10 +194,11 @@ class LatentPipeline:
         progress: Progress,
         negatives: Sequence[str] = (),
         on_frame: OnFrame = None,
+        lasts: Frames | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
         """One video, at most `DECODE_BATCH` frames at a time. Between two parts torch's number of threads is the caller's own."""
-        sampled = self._frames(start[None], [caption], params, [params.seed], progress, negatives, on_frame)
-        first = None
+        sampled = self._frames(start[None], [caption], params, [params.seed], progress, negatives, on_frame, lasts)
+        first, num_left = None, params.num_frames
         for number in itertools.count():
             with threads(self.num_threads), user_error_when_out(*OUT_OF_MEMORY):
                 part = [self._values(frame.to_decode) for frame in itertools.islice(sampled, DECODE_BATCH)]
@@ -197,6 +208,9 @@ class LatentPipeline:
                 frames = self.decode(torch.stack(part, 1), start[None], params, first)[0]
             if number == 0:
                 frames[0] = start
+            num_left -= len(frames)
+            if lasts is not None and not num_left:
+                frames[-1] = lasts[0]
             yield frames
 
     @torch.no_grad()
@@ -209,20 +223,23 @@ class LatentPipeline:
         progress: Progress,
         negatives: Sequence[str] = (),
         on_frame: OnFrame = None,
+        lasts: Frames | None = None,
     ) -> Iterator[SampledFrame]:
         """Frame after frame of `roll_out`, with what the decoder gets of each."""
         start = self.sampler.begin(self.encode(starts))
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
         negative, encode_text = self._negative_text(negatives), self.model.clip.encode_text
-        frames = roll_out(self.sampler, start, schedules, encode_text, params, streams, negative)
+        last = None if lasts is None else self.encode(lasts)
+        frames = roll_out(self.sampler, start, schedules, encode_text, params, streams, negative, last)
+        num_sampled = params.num_frames - (last is not None)
         replaced = None
         for number in range(params.num_frames):
             with self._autocast():  # never across a yield: the setting is the thread's
                 frame = frames.send(replaced)
             if progress and number:
                 progress(len(start))
-            replaced = on_frame(number, frame.latents) if on_frame and number else None
+            replaced = on_frame(number, frame.latents) if on_frame and 0 < number < num_sampled else None
             yield frame if replaced is None else SampledFrame(replaced, replaced)
 
     def _negative_text(self, negatives: Sequence[str]) -> TextStates | None:

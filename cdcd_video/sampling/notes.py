@@ -5,6 +5,7 @@ from jaxtyping import UInt8
 
 from cdcd_video.config import SamplingParams
 from cdcd_video.config.ranges import check_sentences
+from cdcd_video.errors import UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.codec.start_thresholds import round_trip_db, similarity
@@ -46,6 +47,30 @@ def advice(
         notes += [*model.clip.check_caption(negative), *_unused_negative(model, params)]
     notes += [*_unused_settings(model, params), *_other_rates(model, params), *_other_world(model, captions, start)]
     return list(dict.fromkeys(notes))
+
+
+def advice_on_last(model: Model, params: SamplingParams) -> list[str]:
+    """Warnings on a video that ends in a given frame.
+
+    Raises:
+      UserError: the model takes no last frame, or the video has no place for one.
+    """
+    config = model.config
+    if not config.diffusion.last_share:
+        raise UserError(
+            f"the model {config.name} was not trained with last frames; leave the last frame out, or train a model with"
+            " diffusion.last_share above 0, such as configs/sprites_ends.yaml"
+        )
+    if params.num_frames < 2:
+        raise UserError("a video from a first to a last frame has at least 2 frames; raise num_frames")
+    length_s, data = (params.num_frames - 1) / params.fps, config.data
+    longest_s = (data.num_frames - 1) / data.fps if data.kind == "sprites" else length_s
+    if length_s <= longest_s * 1.001:
+        return []
+    return [
+        f"the last frame comes {length_s:.3g} s after the first, and the clips that the model was trained on have {longest_s:.3g} s,"
+        " so the frames between may not lead to it; lower num_frames or raise fps"
+    ]
 
 
 def _unused_settings(model: Model, params: SamplingParams) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cdcd_video.config import SamplingParams
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import ExpectedValues, NextFrame
-from cdcd_video.records import TextStates
+from cdcd_video.records import LastFrame, TextStates
 from cdcd_video.sampling.captions import CaptionSchedule
 
 
@@ -57,6 +57,7 @@ def roll_out(
     params: SamplingParams,
     streams: Sequence[torch.Generator],
     negative: TextStates | None = None,
+    last: Int[Tensor, "B N"] | None = None,
 ) -> Generator[SampledFrame, Tensor | None, None]:
     """Samples every frame from the one `lookback_s` before it, never from before its own sentence began.
 
@@ -72,6 +73,7 @@ def roll_out(
       params: number of frames, rate, `lookback_s`, `longest_gap_s`, `decoded`.
       streams: one per video.
       negative: captions that guidance leads away from; None: the empty caption.
+      last: latents of the last frames, which are then given and not sampled; all frames between are conditioned on both ends.
 
     Yields:
       The frames of the videos, the starting frames first. Latents that are sent back take the place of those sampled.
@@ -84,7 +86,11 @@ def roll_out(
     has_first = torch.ones(len(start), dtype=torch.bool, device=device)
     kept = deque([start], maxlen=grid.back)
     yield SampledFrame(start, start)
-    for instant in range(1, (params.num_frames - 1) * grid.per_frame + 1):
+    end = (params.num_frames - 1) * grid.per_frame
+    for instant in range(1, end + 1):
+        if last is not None and instant == end:
+            yield SampledFrame(last, last)
+            return
         frame, passed = divmod(instant - 1, grid.per_frame)
         turns = [frame + 1 in plan for plan in plans]
         if not passed and any(turns):
@@ -96,7 +102,9 @@ def roll_out(
         at = (instant - torch.full_like(began, grid.back)).maximum(began)
         source = _rows_of(kept, instant - 1 - at)
         gap_s, age_s = (instant - at) * grid.step_s, (at - began) * grid.step_s
-        condition = Condition(source, first, has_first, gap_s.float(), age_s.float(), text, negative)
+        until_s = torch.full_like(age_s, (end - instant) * grid.step_s).float()
+        ending = None if last is None else LastFrame(last, has_first, until_s)
+        condition = Condition(source, first, has_first, gap_s.float(), age_s.float(), text, negative, ending)
         if params.decoded == "expected" and isinstance(sampler, ExpectedValues):
             latents, to_decode = sampler.next_frame_and_values(condition, params, streams)
         else:

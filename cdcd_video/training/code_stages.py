@@ -12,7 +12,7 @@ from torch import nn
 from cdcd_video.config import Config, DenoiserTrainConfig
 from cdcd_video.contrast_terms import Temperatures, cosine_terms_of, heads_of, needs_of
 from cdcd_video.data.cache import CodeCache
-from cdcd_video.data.pairs import PairIndices, sample_pairs
+from cdcd_video.data.pairs import PairIndices, sample_last, sample_pairs
 from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import seed_for, to_device
@@ -20,7 +20,7 @@ from cdcd_video.metrics.latent import health
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.step_encoder import StepTextEncoder, step_encoder_objective
 from cdcd_video.objective import diffusion_objective, with_own_source
-from cdcd_video.records import CodePair, FrameAfter, LossTerms, RowGenerator
+from cdcd_video.records import CodePair, FrameAfter, LastFrame, LossTerms, RowGenerator
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.training import rollout_health
 from cdcd_video.training.stage_settings import step_rng
@@ -70,6 +70,7 @@ class CodeStage:
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         wrong = self.sentence_makers[cache].sentences(cache, caption, rng) if "counterfactual" in self.needs else None
+        last, has_last = map(distributed.own, sample_last(pairs, cfg.last_share, rng)) if cfg.last_share else (None, None)
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
         pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
         age_s = cache.seconds(pairs.clip, pairs.first, pairs.source)
@@ -91,6 +92,13 @@ class CodeStage:
             after=FrameAfter(cache.frame_codes(pairs.clip, pairs.after), torch.from_numpy(pairs.after > pairs.target))
             if "after" in self.needs
             else None,
+            last=None
+            if last is None
+            else LastFrame(
+                cache.frame_codes(pairs.clip, last),
+                torch.from_numpy(has_last),
+                cache.seconds(pairs.clip, pairs.target, last),
+            ),
             progress=progress,
         )
         return to_device(pair, self.device)
