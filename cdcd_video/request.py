@@ -4,9 +4,7 @@ The `.json` holds the starting frame itself, every setting, and the hash of the 
 reproduced, bit for bit, from this one file and the model.
 """
 
-import base64
 import hashlib
-import io
 import itertools
 import os
 import re
@@ -20,8 +18,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from cdcd_video import video
@@ -29,15 +26,14 @@ from cdcd_video.config.ranges import (
     MAX_CAPTION_CHARACTERS,
     MAX_CAPTION_FRAME,
     MAX_CAPTIONS,
-    MAX_SIZE_PX,
     RANGES,
     check_settings,
 )
 from cdcd_video.config.sampling_params import NEWER, SamplingParams
 from cdcd_video.config.shipped_files import named_file
-from cdcd_video.data.images import read_image
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
+from cdcd_video.sampling.frame_record import FrameRecord, GivenFrame, frame_record, given_frame, recorded_frame
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.memory import check_fits
@@ -55,17 +51,6 @@ SAMPLING = tuple(SamplingParams.model_fields)
 
 Beginning = Annotated[int, Field(ge=0, le=MAX_CAPTION_FRAME)]
 Sentence = Annotated[str, Field(max_length=MAX_CAPTION_CHARACTERS)]
-
-
-class FrameRecord(BaseModel):
-    """The starting frame in a `.json`."""
-
-    file: str
-    """Name of the picture it was made from."""
-    sha256: str
-    """Hash of that file."""
-    png_base64: str
-    """The frame at the model's size, exactly."""
 
 
 _LATER = (*NEWER, "order", "contrast")
@@ -100,6 +85,8 @@ class Record(_Sampling, extra="ignore"):
     """CPU threads; the last bits of sums depend on their number."""
     versions: dict[str, str]
     frame: FrameRecord
+    last_frame: FrameRecord | None = None
+    """None, and left out, where none was given."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +107,8 @@ class Request:
     scale: int | None
     again: Record | None
     """The record of the video that is to be reproduced."""
+    last: GivenFrame | None = None
+    """The frame in which the video ends, as it was given; None for none."""
 
 
 def read_request(asked: Mapping[str, Any]) -> Request:
@@ -141,12 +130,14 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     def chosen(name: str) -> Any:
         return kept.get(name) if asked[name] is None else asked[name]
 
-    if asked["frame"]:
-        file = named_file("examples")(asked["frame"])
-        start, facts = read_image(file), (file.name, hashlib.sha256(file.read_bytes()).hexdigest())
-    elif again:
-        start, facts = _from_base64(again.frame.png_base64), (again.frame.file, again.frame.sha256)
-    else:
+    def picture(name: str) -> GivenFrame | None:
+        if asked.get(name):
+            return given_frame(named_file("examples")(asked[name]))
+        kept_one = getattr(again, name, None)
+        return kept_one and recorded_frame(kept_one, name)
+
+    first = picture("frame")
+    if first is None:
         raise UserError("no starting frame is given; give an image: --frame x.png")
     if not again and asked["text"] is None:
         raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
@@ -154,14 +145,16 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     if scale is not None:
         check_settings({"scale": scale})
     return Request(
-        start,
-        *facts,
+        first.pixels,
+        first.file,
+        first.sha256,
         captions=CaptionSchedule.of(again.text) if again and asked["text"] is None else parse_captions(asked["text"]),
         checkpoint=chosen("checkpoint") or "sprites",
         device=chosen("device") or "auto",
         sampling={name: chosen(name) for name in SAMPLING if chosen(name) is not None},
         scale=scale,
         again=again,
+        last=picture("last_frame"),
     )
 
 
@@ -292,11 +285,20 @@ def write(
         check_fits(
             held, f"a {target.video.suffix} of this length and scale", "lower --scale or --num-frames, or take .mp4"
         )
-    frame = FrameRecord(file=request.file, sha256=request.sha256, png_base64=_to_base64(begin[0]))
-    name, checkpoint = target.video.name, request.checkpoint
-    record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, **facts, frame=frame)
+    frames = {"frame": frame_record(begin[0], request.file, request.sha256)}
+    ends = [begin[-1]]  # of the parts so far; a given last frame is the last of all, at the model's size
+
+    def watched() -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
+        for part in itertools.chain([begin], parts):
+            ends[0] = part[-1]
+            yield part
+
     places = [(target.video, scale), *([(target.frames, 1)] if target.frames else [])]
-    written = video.save_while_sampled(itertools.chain([begin], parts), places, settings["fps"])
+    written = video.save_while_sampled(watched(), places, settings["fps"])
+    if request.last:
+        frames["last_frame"] = frame_record(ends[0], request.last.file, request.last.sha256)
+    name, checkpoint = target.video.name, request.checkpoint
+    record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, **facts, **frames)
     with video.whole_file(target.json) as part:
         part.write_text(record.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return [*written, target.json]
@@ -328,23 +330,3 @@ def _shortened(text: str, most: int = _NAME_BYTES) -> str:
     while len(os.fsencode(text)) > _NAME_BYTES:
         text = text[:-1]
     return text
-
-
-def _to_base64(frame: UInt8[np.ndarray, "H W 3"]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _from_base64(text: str) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
-            if max(image.size) > MAX_SIZE_PX:
-                raise ValueError(
-                    f"it is {image.width} x {image.height}, but the maximum is {MAX_SIZE_PX} pixels a side"
-                )
-            return np.array(image.convert("RGB"))
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"the starting frame in the .json is damaged ({error}); give it again: --frame x.png"
-        ) from error

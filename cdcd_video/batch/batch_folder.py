@@ -68,13 +68,21 @@ def _is_batch(folder: Path) -> bool:
     return first is not None and _MARK in first
 
 
-def is_sampled(path: Path, settings: Mapping[str, Any], params: SamplingParams, scale: int, sha256: str) -> bool:
+def is_sampled(
+    path: Path,
+    settings: Mapping[str, Any],
+    params: SamplingParams,
+    scale: int,
+    sha256: str,
+    last_sha256: str | None = None,
+) -> bool:
     """Whether a video is there, whole, and sampled as it would be now. Its record is written last.
 
     Args:
       path: of the video.
       settings: of `ImageToVideo.settings`.
       sha256: of the picture.
+      last_sha256: of the picture that the video ends in; None where there is none.
 
     Raises:
       UserError: it was sampled in another way; the first differences are named.
@@ -83,8 +91,10 @@ def is_sampled(path: Path, settings: Mapping[str, Any], params: SamplingParams, 
     if beside is None:
         return False
     found = request.read_record(beside)
-    now = {**params.model_dump(), "scale": scale, _MARK: settings[_MARK], "picture": sha256}
-    there = {name: getattr(found, name) for name in now if name != "picture"} | {"picture": found.frame.sha256}
+    pictures = {"picture": found.frame.sha256, "last picture": found.last_frame and found.last_frame.sha256}
+    now = {**params.model_dump(), "scale": scale, _MARK: settings[_MARK]}
+    there = {name: getattr(found, name) for name in now} | pictures
+    now |= {"picture": sha256, "last picture": last_sha256}
     now["text"], there["text"] = [list(turn) for turn in settings["text"]], [list(turn) for turn in found.text]
     differing = [
         f"{name} {quoted(there[name])} there, {quoted(now[name])} here" for name in now if now[name] != there[name]

@@ -33,6 +33,7 @@ class BatchRow:
       picture: file of the starting frame.
       truth: how the clip really goes on, a file or folder; None where the table does not say.
       fps: frames per second; None for those of the command line or the model.
+      last: file of the frame in which the video ends; None for none.
     """
 
     where: str
@@ -41,6 +42,7 @@ class BatchRow:
     picture: Path
     truth: Path | None = None
     fps: float | None = None
+    last: Path | None = None
 
     @property
     def prompt(self) -> str:
@@ -62,10 +64,11 @@ def read_batch(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
     Raises:
       UserError: the table or one of its rows cannot be used (the sentence names file and line), or a picture cannot be read.
     """
-    rows = _rows_of_table(Path(asked["prompts"]), asked["frame"], folder) if asked["prompts"] else [_single(asked)]
+    rows = _rows_of_table(asked, folder) if asked["prompts"] else [_single(asked)]
     for row in rows:
         with naming(row):
-            read_picture(row.picture)
+            for picture in filter(None, (row.picture, row.last)):
+                read_picture(picture)
             if row.truth is not None and not row.truth.exists():
                 raise UserError(f"there is no {row.truth}; correct the column truth")
     return rows
@@ -80,7 +83,8 @@ def naming(row: BatchRow) -> Iterator[None]:
         raise UserError(f"{row.where}: {error}") from error
 
 
-def _rows_of_table(table: Path, picture: str | None, folder: Path) -> list[BatchRow]:
+def _rows_of_table(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
+    table, picture, last = Path(asked["prompts"]), asked["frame"], _last_of(asked)
     rows, root = [], folder.resolve()
     for entry in read_entries(folder, table):
         where = f"prompts {table}, line {entry.line}"
@@ -88,7 +92,8 @@ def _rows_of_table(table: Path, picture: str | None, folder: Path) -> list[Batch
         if frame is None:
             raise UserError(f"{where}: no starting frame; add the column frame, or give --frame for all rows")
         captions = CaptionSchedule.of(entry.prompt)
-        row = BatchRow(where, _video_file(entry.file.relative_to(root)), captions, frame, entry.truth, entry.fps)
+        beside = (entry.truth, entry.fps, entry.last_frame or last)
+        row = BatchRow(where, _video_file(entry.file.relative_to(root)), captions, frame, *beside)
         with naming(row):
             check_sentences(captions.turns)
             if not entry.prompt.strip():
@@ -103,7 +108,12 @@ def _single(asked: Mapping[str, Any]) -> BatchRow:
     if not asked["text"]:
         raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
     picture = named_file("examples")(asked["frame"])
-    return BatchRow(asked["frame"], PurePath(f"{picture.stem}.mp4"), parse_captions(asked["text"]), picture)
+    file, captions = PurePath(f"{picture.stem}.mp4"), parse_captions(asked["text"])
+    return BatchRow(asked["frame"], file, captions, picture, last=_last_of(asked))
+
+
+def _last_of(asked: Mapping[str, Any]) -> Path | None:
+    return named_file("examples")(asked["last_frame"]) if asked["last_frame"] else None
 
 
 def _video_file(file: Path) -> PurePath:

@@ -23,6 +23,7 @@ from cdcd_video.config.ranges import check_settings
 from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.data.images import as_array, fit
 from cdcd_video.errors import SamplingWarning, UserError, note
+from cdcd_video.sampling.frame_record import given_frame
 from cdcd_video.storage.record_files import held_record
 
 MOST_SEEDS = 1_000
@@ -31,7 +32,7 @@ MOST_SEEDS = 1_000
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a batch to a command line."""
     add = parser.add_argument
-    table = "sample every row of a .tsv, .csv or .jsonl with the columns file, prompt and frame, into the folder --out"
+    table = "sample every row of a .tsv, .csv or .jsonl with file, prompt and frame (last_frame, fps), into the folder --out"
     add("--prompts", metavar="TABLE", help=table)
     add("--num-seeds", type=int, metavar="N", help="videos of each prompt, with seeds from --seed on (default: 1)")
     add("--grid", metavar="IMAGE", help="also a contact sheet: a row for each prompt, a column for each seed")
@@ -144,11 +145,16 @@ class _Batch:
             yield write_grid(self.grid, by_row, [row.prompt for row in self.rows], self.seeds, self.pipe.size_px)
 
     def _report_notes(self) -> None:
-        """Checks captions and starting frames; each warning is told once, with the first row that it is about."""
+        """Checks captions and given frames; each warning is told once, with the first row that it is about."""
+        from cdcd_video.sampling.notes import advice_on_last
+
         about: dict[str, list[str]] = {}
         for one in self.planned[:: len(self.seeds)]:
             with naming(one.row):
-                for sentence in self.pipe.warnings(one.row.captions, one.params, self._start(one.row)):
+                notes = self.pipe.warnings(one.row.captions, one.params, self._start(one.row))
+                if one.row.last is not None:
+                    notes += advice_on_last(self.pipe.model, one.params)
+                for sentence in notes:
                     about.setdefault(sentence, []).append(one.row.where)
         for sentence, places in about.items():
             others = f" and {len(places) - 1} more" if len(places) > 1 else ""
@@ -159,7 +165,8 @@ class _Batch:
 
     def _is_there(self, one: _Planned) -> bool:
         settings = self.pipe.settings(one.row.captions, one.params)
-        return is_sampled(one.file, settings, one.params, one.scale, _sha256(one.row.picture))
+        hashes = [picture and _sha256(picture) for picture in (one.row.picture, one.row.last)]
+        return is_sampled(one.file, settings, one.params, one.scale, *hashes)
 
     def _sampled(self, one: _Planned, progress: Any) -> Iterator[Path]:
         row, settings = one.row, self.pipe.settings(one.row.captions, one.params)
@@ -173,10 +180,12 @@ class _Batch:
             sampling={},
             scale=one.scale,
             again=None,
+            last=row.last and given_frame(row.last),
         )
         with held_record(one.file) as record, warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)  # told before the first video
-            parts = self.pipe.stream(order.start, row.captions, one.params, progress)
+            last = order.last and order.last.pixels
+            parts = self.pipe.stream(order.start, row.captions, one.params, progress, last_image=last)
             yield from request.write(parts, settings, request.Target(one.file, record, None), order, **self.machine)
 
 

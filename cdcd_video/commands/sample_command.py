@@ -22,6 +22,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     add = parser.add_argument
     names = f", or the name of an example: {', '.join(shipped_names('examples'))}" if prog else ""
     add("--frame", metavar="IMAGE", help=f"starting image: frame 0 of the video{names}")
+    add("--last-frame", metavar="IMAGE", help="image in which the video ends, for models trained with last frames")
     add("--text", action="append", help='caption; repeat as "0: ..." "8: ..." for one that holds from that frame on')
     add("--checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder (default: sprites)")
     add(
@@ -75,7 +76,8 @@ def sample(order: request.Request, target: request.Target) -> None:
     earlier = (lambda: earlier_digests(folder)) if folder else tuple
     note(*request.differences(order.again, settings | machine, earlier))
     with notes_on_stderr():
-        parts = pipe.stream(order.start, order.captions, params, lambda frames: bar.update(frames))
+        last = order.last and order.last.pixels
+        parts = pipe.stream(order.start, order.captions, params, lambda frames: bar.update(frames), last_image=last)
     with tqdm(total=params.num_frames - 1, desc="sampling", unit="frame") as bar:
         written = request.write(parts, settings, target, order, **machine)
     for path in written:

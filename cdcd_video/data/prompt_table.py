@@ -7,10 +7,11 @@ Its columns:
 | `file` | a video, an animated gif or webp, or a folder of pictures, relative to the folder of videos |
 | `prompt` | the caption it was sampled from |
 | `frame` | optional: the image it was sampled from, or the name of an example; else the video's own first frame counts |
+| `last_frame` | optional: the image in which it ends, or the name of an example |
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
 
-`frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to. How fields are written
+`frame`, `last_frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to. How fields are written
 says `data.tables`; what goes beyond the last column belongs to the prompt, if that is the last.
 """
 
@@ -25,7 +26,8 @@ from cdcd_video.config.shipped_files import shipped_file
 from cdcd_video.data.tables import Row, read_rows
 from cdcd_video.errors import UserError
 
-NEEDED, OPTIONAL = ("file", "prompt"), ("frame", "truth", "fps")
+NEEDED, OPTIONAL = ("file", "prompt"), ("frame", "last_frame", "truth", "fps")
+_PICTURES = ("frame", "last_frame", "truth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Entry:
     frame: Path | None = None
     truth: Path | None = None
     fps: float | None = None
+    last_frame: Path | None = None
     line: int = 0
     """Of the table, from 1; 0 where there is none."""
 
@@ -59,11 +62,11 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for row in read_rows(prompts, NEEDED, "prompts", OPTIONAL, sentence="prompt"):
         where = f"prompts {prompts}, line {row.line}"
-        texts = texts_of(row, (*NEEDED, "frame", "truth"), where)
+        texts = texts_of(row, (*NEEDED, *_PICTURES), where)
         file = confined(folder, texts["file"], where, is_needed=False)
-        beside = {}
-        if texts.get("frame"):
-            beside["frame"] = _picture(prompts.parent, texts["frame"], where)
+        beside = {
+            name: _picture(prompts.parent, texts[name], where) for name in ("frame", "last_frame") if texts.get(name)
+        }
         if texts.get("truth"):
             beside["truth"] = confined(prompts.parent, texts["truth"], where, is_needed=False)
         name = file.name if file.is_dir() else file.stem
@@ -108,7 +111,7 @@ def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> 
 
 
 def _picture(folder: Path, name: str, where: str) -> Path:
-    """A starting frame: a file wins over the name of an example, as on the command line.
+    """A first or last frame: a file wins over the name of an example, as on the command line.
 
     Raises:
       UserError: its path leads out of the folder, or it is neither a path nor the name of an example.

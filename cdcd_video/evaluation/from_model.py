@@ -107,13 +107,15 @@ def _supported(pipe: ImageToVideo, metrics: Sequence[str]) -> tuple[list[str], l
     Raises:
       UserError: no metric is left.
     """
-    of_models = [metric for metric in metrics if METRICS[metric].needs_model]
+    of_models = [metric for metric in metrics if metric in _OF_MODELS]
     lacking = [metric for metric in of_models if not isinstance(pipe.sampler, _OF_MODELS[metric][0])]
+    kind = pipe.model.config.baseline.kind if pipe.model.config.baseline else ""
+    notes = [f"{metric} is left out: the baseline {kind} has no {_OF_MODELS[metric][1]}" for metric in lacking]
+    if "inbetween" in metrics and not pipe.takes_last:
+        lacking.append("inbetween")
+        notes.append("inbetween is left out: the model was not trained with last frames (diffusion.last_share is 0)")
     if not lacking:
         return list(metrics), []
-    assert pipe.model.config.baseline is not None
-    kind = pipe.model.config.baseline.kind
-    notes = [f"{metric} is left out: the baseline {kind} has no {_OF_MODELS[metric][1]}" for metric in lacking]
     if len(lacking) == len(metrics):
         raise UserError(f"{'; '.join(notes)}; name another metric")
     return [metric for metric in metrics if metric not in lacking], notes

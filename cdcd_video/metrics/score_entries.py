@@ -72,6 +72,12 @@ HEADLINE = (
         "caption margin",
         "Cross-entropy of the true next codes under a wrong sentence minus under the right one, nats per changed code.",
     ),
+    Entry(
+        "between_psnr", "PSNR between both ends", "Frames between the first and the last, both given, against the true ones."
+    ),
+    Entry("between_ssim", "SSIM between both ends", "Structural similarity of the same frames."),
+    Entry("between_identity_iou", "identity between both ends", "The identity of objects in the same frames."),
+    Entry("between_position_error", "position error between both ends", "Their distance from the true centre."),
     Entry("clip_text", "CLIP, caption", "Cosine similarity of frames and caption; only differences are meaningful."),
     Entry("clip_first", "CLIP, first frame", "Cosine similarity of frames and frame 0; a frozen video has 1."),
     Entry(

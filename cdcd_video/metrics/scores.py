@@ -97,6 +97,7 @@ METRICS: Registry[Metric] = Registry(
                 "physics_iq",
                 "nll",
                 "caption_margin",
+                "inbetween",
                 "clip_text",
                 "clip_first",
                 "consistency",
@@ -200,6 +201,17 @@ _built_in(
 )
 _built_in("nll", Measure("bits per token", "lower"), needs_model=True)
 _built_in("caption_margin", Measure("nats per code", "higher"), needs_model=True)
+_built_in(
+    "inbetween",
+    {
+        "between_psnr": Measure("dB", "higher"),
+        "between_ssim": Measure("ratio", "higher"),
+        "between_identity_iou": Measure("ratio", "higher", "objects"),
+        "between_position_error": Measure("px", "lower", "objects"),
+    },
+    needs_truth=True,
+    needs_model=True,
+)
 _built_in("clip_text", _COSINE, "clip_text", is_at_home=True, needs_clip=True)
 _built_in("clip_first", _COSINE, "clip_first", is_at_home=True, needs_clip=True)
 _built_in("consistency", {"warp_error": Measure("levels", "real", loss=0.5, is_relative=True)}, "warp_error")

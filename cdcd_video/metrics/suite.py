@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import caption_margin, likelihood, measurements, merge, motion
+from cdcd_video.metrics import between_ends, caption_margin, likelihood, measurements, merge, motion
 from cdcd_video.metrics.eval_dataset import COUNTERFACTUAL_SYSTEMS, Clips, EvalDataset, choose_clips
 from cdcd_video.metrics.examples import Example, ExampleStore
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
@@ -49,6 +49,11 @@ def check(dataset: EvalDataset, protocol: Protocol, metrics: Sequence[str]) -> N
     Raises:
       UserError: too few real videos for a metric, or videos too short for a window.
     """
+    if "inbetween" in metrics and protocol.num_frames < between_ends.LEAST_FRAMES:
+        raise UserError(
+            f"videos of {protocol.num_frames} frames have none between the first and the last; raise --num-frames, or leave"
+            " inbetween out of --metrics"
+        )
     least = min(len({dataset.eval_videos[video].clip for video in dataset.compared}), dataset.num_others)
     for metric in metrics:
         if metric in SETS and SETS[metric] != "frame":
@@ -65,11 +70,8 @@ def frames_to_sample(
     dataset: EvalDataset, protocol: Protocol, metrics: Sequence[str], systems: Sequence[str] = SYSTEMS
 ) -> int:
     """How many frames an evaluation samples. Scenes are sampled twice, the second time with another caption."""
-    return (
-        len(dataset.eval_videos)
-        * (protocol.num_frames - 1)
-        * len(sampled_systems(_measurable(systems, dataset, metrics)))
-    )
+    times = len(sampled_systems(_measurable(systems, dataset, metrics))) + ("inbetween" in metrics)
+    return len(dataset.eval_videos) * (protocol.num_frames - 1) * times
 
 
 def evaluate(
@@ -113,6 +115,7 @@ def evaluate(
     systems, clock = _measurable(systems, dataset, metrics), _Clock()
     feature_stores = _feature_stores(metrics, tools, protocol)
     wrong = caption_margin.wrong_captions(dataset) if "caption_margin" in metrics and "model" in systems else None
+    rows = between_ends.with_cross_fade(systems) if "inbetween" in metrics else systems
     with clock("real videos"):
         real_gaps = _measure_real(dataset, protocol, feature_stores, metrics)
     by_number: merge.ByNumber = {}
@@ -120,10 +123,17 @@ def evaluate(
     for batch in merge.own_batches(len(seeds), batch_size):
         with clock("drawing"):
             made, true = make(pipe, dataset, batch, systems, protocol, params, seeds, progress)
+            between = {}
+            if "inbetween" in metrics:
+                assert isinstance(pipe, between_ends.InbetweenModel)
+                between = between_ends.make_between(pipe, dataset, batch, protocol, params, seeds, progress)
         for place, number in enumerate(batch):
             eval_video, caption = dataset.eval_videos[number], dataset.captions["model"][number]
             videos = {system: made[system][place] for system in systems}
-            found: dict[str, list[measurements.Measurement]] = {system: [] for system in systems}
+            found: dict[str, list[measurements.Measurement]] = {system: [] for system in rows}
+            for system in (system for system in between if system in rows):
+                with clock("judging frames"):
+                    found[system] += between_ends.measure_between(dataset, number, between[system][place], true[place])
             with clock("judging scenes"):
                 for system in systems if _of_scenes(metrics) else ():
                     found[system] += dataset.measure(number, system, videos[system])
@@ -161,19 +171,17 @@ def evaluate(
             examples.offer(number, Example(captions, pictures, eval_video.name), found.get("model", []))
     if not merge.at_main(by_number, feature_stores, examples):
         return Evaluation([], [])
-    by_system = {
-        system: [one for number in sorted(by_number) for one in by_number[number][system]] for system in systems
-    }
+    by_system = {system: [one for number in sorted(by_number) for one in by_number[number][system]] for system in rows}
     scores: list[Score] = []
     lines: list[PerVideo] = []
     with clock("intervals"):
-        for system in systems:
+        for system in rows:
             scores += scores_of(system, by_system[system], protocol.first_counted, protocol.seed, tools.features)
             lines += per_video(system, by_system[system], protocol.first_counted, by_frame=system == "model")
         plain = [system for system in systems if system not in COUNTERFACTUAL_SYSTEMS]
         for metric in (name for name in metrics if name in SETS):
             scores += set_scores(metric, feature_stores[SETS[metric]], plain, protocol, tools.features[metric])
-    scores.sort(key=lambda score: systems.index(score.row))
+    scores.sort(key=lambda score: rows.index(score.row))
     return Evaluation(
         scores, examples.examples(), lines, {part: round(seconds, 1) for part, seconds in clock.seconds.items()}
     )

@@ -13,6 +13,7 @@ from cdcd_video.engine.log import Journal
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.model import SHIPPED
 from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.sampling.frame_record import frame_record
 from cdcd_video.tools.dev.fuzzing.mutate import TOKENS, as_json, mutated, mutated_json
 from cdcd_video.tools.dev.fuzzing.target import Target
 
@@ -106,9 +107,7 @@ def targets(scratch: Path) -> list[Target]:
 def _record(scratch: Path) -> dict[str, object]:
     """The `.json` beside a video, as `inference.py` writes it."""
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(scratch / "frame.png")
-    frame = request.FrameRecord(
-        file="frame.png", sha256="0" * 64, png_base64=request._to_base64(np.zeros((8, 8, 3), np.uint8))
-    )
+    frame = frame_record(np.zeros((8, 8, 3), np.uint8), "frame.png", "0" * 64)
     params = dict(num_frames=4, fps=8.0, num_steps=2, guidance=1.0, temperature=0.3, top_p=1.0, seed=3)
     record = request.Record(
         **dict(video="x.mp4", checkpoint="sprites", model="sprites", model_sha256="0" * 64, text=[(0, "it spins")]),
