@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 import cdcd_video
 from cdcd_video.config import SamplingParams
 from cdcd_video.config.sampling_params import Decoded, Order, Solver, Unchanged
-from cdcd_video.data.images import fit
+from cdcd_video.config.value_types import Fit
 from cdcd_video.diffusion.sampler import has_order
 from cdcd_video.errors import SamplingWarning, UserError
 from cdcd_video.networks.clip import STAND_IN
@@ -25,7 +25,7 @@ from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.latent_pipeline import OUT_OF_MEMORY, Frames, OnFrame, Progress, Start, Text
 from cdcd_video.sampling.notes import advice, advice_on_last
 from cdcd_video.sampling.pretrained_pipeline import PretrainedPipeline
-from cdcd_video.sampling.start_images import Image, Images
+from cdcd_video.sampling.start_images import Image, Images, fitted
 from cdcd_video.storage.memory import user_error_when_out
 
 MOST_AT_ONCE = 16
@@ -101,6 +101,7 @@ class ImageToVideo(PretrainedPipeline):
         num_videos_per_prompt: int | None = 1,
         height: int | None = None,
         width: int | None = None,
+        fit: Fit | None = None,
         output_type: OutputType | None = None,
         return_dict: bool = True,
         callback_on_step_end: CallbackOnStepEnd | None = None,
@@ -111,8 +112,8 @@ class ImageToVideo(PretrainedPipeline):
         """Samples one video, or several at once; each has the bits that a call of its own gives.
 
         Args:
-          image: the starting frame (see `start_images.Image`), or several; made square and resized like the training frames
-            (`data.mode`: crop the centre, or letterbox). One of the model's size is frame 0 of the video, unchanged.
+          image: the starting frame (see `start_images.Image`), or several; made square as `fit` says, and resized. One of the
+            model's size is frame 0 of the video, unchanged.
           text, prompt: what happens; or [(frame, sentence), ...] for sentences that change along the video; or a list.
           negative_prompt: guidance leads away from this sentence, and not from the empty caption; or a list.
           last_image: the frame in which the video ends, treated as `image` is, for models that were trained with last frames; or
@@ -121,6 +122,7 @@ class ImageToVideo(PretrainedPipeline):
             `num_steps`, and `guidance_scale` is `guidance`.
           seed, generator, num_videos_per_prompt: see `call_inputs`.
           height, width: the model's own size, or left out.
+          fit: `crop`, `letterbox` or `exact`, see `value_types.Fit`; by default as the training frames were made square.
           output_type: "np", "pil", "pt" or "latent" for diffusers' layouts; by default `Video`.
           return_dict: False returns the frames in a tuple, as diffusers does.
           callback_on_step_end, callback_on_step_end_tensor_inputs: called after every frame; see `on_frame_of`.
@@ -160,7 +162,7 @@ class ImageToVideo(PretrainedPipeline):
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, self.model.codec.num_codes
         )
         with user_error_when_out(*OUT_OF_MEMORY):  # no decorator: warnings name the line that called
-            starts, lasts = self._begin(inputs, params)
+            starts, lasts = self._begin(inputs, params, fit)
             found = self._sampled(starts, lasts, inputs, each, progress, on_frame, is_latent=output_type == "latent")
         about = [
             self.settings(caption, one, negative)
@@ -209,11 +211,12 @@ class ImageToVideo(PretrainedPipeline):
         *,
         negative_prompt: str | None = None,
         last_image: Image | None = None,
+        fit: Fit | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
         """The same video part after part, each as soon as it is sampled, so that only one part is in memory.
 
         Args:
-          image, text, negative_prompt, last_image, progress: as for calling, but for one video.
+          image, text, negative_prompt, last_image, fit, progress: as for calling, but for one video.
           params: of `defaults`.
 
         Yields:
@@ -231,21 +234,25 @@ class ImageToVideo(PretrainedPipeline):
             raise UserError(
                 "a stream is of one video; give one image and one prompt, or call the pipeline with the lists"
             )
-        starts, lasts = self._begin(inputs, params)
+        starts, lasts = self._begin(inputs, params, fit)
         return self._parts(starts[0], inputs.captions[0], params, progress, inputs.negatives, lasts=lasts)
 
-    def _begin(self, inputs: CallInputs, params: SamplingParams) -> tuple[list[Start], Frames | None]:
+    def _begin(self, inputs: CallInputs, params: SamplingParams, fit: Fit | None) -> tuple[list[Start], Frames | None]:
         """First and last frames at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
+        how, starts, lasts = fit or self.model.config.data.mode, [], []
+        call_names.choose("fit", how, get_args(Fit))
         notes = [] if inputs.lasts is None else advice_on_last(self.model, params)
-        starts = []
         for image, caption, negative in zip(inputs.images, inputs.captions, inputs.negatives, strict=True):
-            starts.append(fit(image, self.size_px, self.model.config.data.mode))
-            notes += advice(self.model, caption, params, starts[-1], negative)
+            start, on_sides = fitted(image, self.size_px, how)
+            starts.append(start)
+            notes += on_sides + advice(self.model, caption, params, starts[-1], negative)
+        for image in inputs.lasts or ():
+            last, on_sides = fitted(image, self.size_px, how, "last image")
+            lasts.append(last)
+            notes += on_sides
         for note in dict.fromkeys(notes):
             warnings.warn(note, SamplingWarning, stacklevel=3)
-        if inputs.lasts is None:
-            return starts, None
-        return starts, np.stack([fit(last, self.size_px, self.model.config.data.mode) for last in inputs.lasts])
+        return starts, np.stack(lasts) if lasts else None
 
     def settings(self, text: Text, params: SamplingParams, negative_prompt: str = "") -> dict[str, Any]:
         """What is written beside a video: enough to sample it again."""

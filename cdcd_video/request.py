@@ -31,6 +31,7 @@ from cdcd_video.config.ranges import (
 )
 from cdcd_video.config.sampling_params import NEWER, SamplingParams
 from cdcd_video.config.shipped_files import named_file
+from cdcd_video.config.value_types import Fit
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
 from cdcd_video.sampling.frame_record import FrameRecord, GivenFrame, frame_record, given_frame, recorded_frame
@@ -87,6 +88,8 @@ class Record(_Sampling, extra="ignore"):
     frame: FrameRecord
     last_frame: FrameRecord | None = None
     """None, and left out, where none was given."""
+    fit: Fit | None = None
+    """How given frames that were no square became one; None, and left out, where it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Request:
     scale: int | None
     again: Record | None
     """The record of the video that is to be reproduced."""
+    fit: Fit | None = None
+    """How frames that are no square become one; None: as the model's training frames did."""
     last: GivenFrame | None = None
     """The frame in which the video ends, as it was given; None for none."""
 
@@ -154,6 +159,7 @@ def read_request(asked: Mapping[str, Any]) -> Request:
         sampling={name: chosen(name) for name in SAMPLING if chosen(name) is not None},
         scale=scale,
         again=again,
+        fit=asked.get("fit") or kept.get("fit"),
         last=picture("last_frame"),
     )
 
@@ -298,7 +304,7 @@ def write(
     if request.last:
         frames["last_frame"] = frame_record(ends[0], request.last.file, request.last.sha256)
     name, checkpoint = target.video.name, request.checkpoint
-    record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, **facts, **frames)
+    record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, fit=request.fit, **facts, **frames)
     with video.whole_file(target.json) as part:
         part.write_text(record.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return [*written, target.json]

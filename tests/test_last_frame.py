@@ -19,6 +19,7 @@ from cdcd_video.config.fingerprint import identity_text
 from cdcd_video.data.pairs import sample_last, sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.diffusion import process as processes
+from cdcd_video.model import build_denoiser
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.networks.conditioning import of_rows, with_empty_captions
@@ -27,6 +28,7 @@ from cdcd_video.networks.step_inputs import conditions_before
 from cdcd_video.objective import diffusion_objective
 from cdcd_video.records import CodePair, LastFrame, TextStates
 from cdcd_video.sampling import latent_pipeline
+from cdcd_video.sampling.call_inputs import call_inputs
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.roll_out import roll_out
 from cdcd_video.training.code_stages import DiffusionStage
@@ -154,9 +156,13 @@ def test_frames_before_the_source_are_farther_from_it():
 
 
 def test_the_schema_keeps_identities_and_refuses_a_baseline():
-    assert "last_share" not in identity_text(DiffusionConfig()) and "last_share" in identity_text(DiffusionConfig(last_share=0.3))
+    assert "last_share" not in identity_text(DiffusionConfig()) and "last_share" in identity_text(
+        DiffusionConfig(last_share=0.3)
+    )
     with pytest.raises(UserError, match="baseline gaussian takes no last frame; set it to 0"):
-        config_file.load(ROOT / "configs/tiny.yaml", Config, ["diffusion.last_share=0.3", "baseline={kind: gaussian}"])
+        config_file.load(
+            ROOT / "configs/sprites.yaml", Config, ["diffusion.last_share=0.3", "baseline={kind: gaussian}"]
+        )
     assert config_file.load(ROOT / "configs/sprites_ends.yaml", Config).diffusion.last_share == 0.3
 
 
@@ -165,7 +171,7 @@ def test_what_only_the_last_frame_says_is_learned():
     model, process = denoiser(True).train(), processes.mask(NUM_CODES)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     cfg, losses = DiffusionConfig(), {True: [], False: []}
-    for step in range(120):
+    for step in range(60):
         generator = torch.Generator().manual_seed(step)
         source, target = torch.randint(NUM_CODES, (2, 16, TOKENS), generator=generator)
         text = TextStates(torch.zeros(16, 2, 8), torch.ones(16, 2).bool(), torch.zeros(16, 4))
@@ -181,7 +187,7 @@ def test_what_only_the_last_frame_says_is_learned():
             losses[has_last].append(float(loss.parts["auxiliary"]))
         optimizer.step()
         optimizer.zero_grad()
-    with_it, without = (np.mean(losses[has_last][-20:]) for has_last in (True, False))
+    with_it, without = (np.mean(losses[has_last][-10:]) for has_last in (True, False))
     assert losses[True][0] == pytest.approx(losses[False][0]), "a fresh one says nothing"
     assert with_it < 0.3 * np.log(NUM_CODES) < 0.8 * np.log(NUM_CODES) < without
 
@@ -204,7 +210,7 @@ def test_every_frame_knows_how_far_away_the_last_one_is():
     assert frames == [[0, 0], [1, 1], [2, 2], [3, 3], [7, 9]], "the last is given and not sampled"
     assert [one.until_s.tolist() for one in given] == [[0.375] * 2, [0.25] * 2, [0.125] * 2]
     assert all(one.codes is last and one.is_there.all() for one in given)
-    assert [one.to_decode for one in ()] == [] and rolled(None, num_frames=3, fps=8)[1] == [None, None]
+    assert rolled(None, num_frames=3, fps=8)[1] == [None, None]
 
 
 def test_hidden_instants_before_the_last_frame_are_sampled_too():
@@ -252,7 +258,9 @@ def test_several_have_the_bits_of_single_calls(pipe: ImageToVideo, pictures: np.
         assert np.array_equal(one.frames, many.frames)
 
 
-def test_a_stream_ends_in_it_and_so_do_latents(pipe: ImageToVideo, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+def test_a_stream_ends_in_it_and_so_do_latents(
+    pipe: ImageToVideo, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
     whole = pipe(pictures[0], CAPTION, last_image=pictures[1], num_frames=7)
     monkeypatch.setattr(latent_pipeline, "DECODE_BATCH", 3)
     parts = list(pipe.stream(pictures[0], CAPTION, pipe.defaults(num_frames=7), last_image=pictures[1]))
@@ -280,14 +288,16 @@ def test_two_frames_are_the_two_pictures(pipe: ImageToVideo, pictures: np.ndarra
 
 def test_what_cannot_be_is_said_in_one_sentence(pipe: ImageToVideo, tiny_model: Path, pictures: np.ndarray):
     first, last, _ = pictures
-    with pytest.raises(UserError, match="model tiny was not trained with last frames; leave the last frame out, or train"):
+    with pytest.raises(
+        UserError, match="model tiny was not trained with last frames; leave the last frame out, or train"
+    ):
         ImageToVideo.from_pretrained(tiny_model, "cpu")(first, CAPTION, last_image=last)
     with pytest.raises(UserError, match="at least 2 frames; raise num_frames"):
         pipe(first, CAPTION, last_image=last, num_frames=1)
     with pytest.raises(UserError, match="2 images and 3 last images; give as many of each, or one for all"):
         pipe([first, last], CAPTION, last_image=list(pictures))
     with pytest.raises(UserError, match="place in the list of last images is empty"):
-        pipe([first, last], CAPTION, last_image=[first, None])
+        call_inputs([first, last], CAPTION, last=[first, None])
     with pytest.raises(TypeError, match="did you mean 'last_image'"):
         pipe(first, CAPTION, end_image=last)
     with pytest.warns(SamplingWarning, match="comes 1.25 s after the first, and the clips .* have 0.875 s"):
@@ -295,13 +305,7 @@ def test_what_cannot_be_is_said_in_one_sentence(pipe: ImageToVideo, tiny_model: 
 
 
 def test_a_model_without_it_is_trained_further_with_it(tiny_model: Path, pipe: ImageToVideo):
-    fresh = write_and_build(pipe)
-    told = begin_with(str(tiny_model), "diffusion", fresh)
-    assert "anew begin last_in." in told
+    fresh = build_denoiser(pipe.model.config, pipe.model.codec, pipe.model.clip.text_width)
+    message = begin_with(str(tiny_model), "diffusion", fresh)
+    assert "anew begin last_in." in message
     assert all((value == 0).all() for value in fresh.last_in.parameters())
-
-
-def write_and_build(pipe: ImageToVideo) -> Denoiser:
-    from cdcd_video.model import build_denoiser
-
-    return build_denoiser(pipe.model.config, pipe.model.codec, pipe.model.clip.text_width)

@@ -80,7 +80,7 @@ def is_sampled(
 
     Args:
       path: of the video.
-      settings: of `ImageToVideo.settings`.
+      settings: of `ImageToVideo.settings`, with `fit` where it is asked for.
       sha256: of the picture.
       last_sha256: of the picture that the video ends in; None where there is none.
 
@@ -92,7 +92,7 @@ def is_sampled(
         return False
     found = request.read_record(beside)
     pictures = {"picture": found.frame.sha256, "last picture": found.last_frame and found.last_frame.sha256}
-    now = {**params.model_dump(), "scale": scale, _MARK: settings[_MARK]}
+    now = {**params.model_dump(), "scale": scale, "fit": settings.get("fit"), _MARK: settings[_MARK]}
     there = {name: getattr(found, name) for name in now} | pictures
     now |= {"picture": sha256, "last picture": last_sha256}
     now["text"], there["text"] = [list(turn) for turn in settings["text"]], [list(turn) for turn in found.text]

@@ -21,7 +21,8 @@ from cdcd_video.batch.batch_folder import batch_folder, is_sampled, write_table
 from cdcd_video.batch.batch_rows import BatchRow, naming, read_batch, read_picture
 from cdcd_video.config.ranges import check_settings
 from cdcd_video.config.sampling_params import SamplingParams
-from cdcd_video.data.images import as_array, fit
+from cdcd_video.config.value_types import Fit
+from cdcd_video.data.images import as_array
 from cdcd_video.errors import SamplingWarning, UserError, note
 from cdcd_video.sampling.frame_record import given_frame
 from cdcd_video.storage.record_files import held_record
@@ -101,6 +102,7 @@ class _Batch:
         from cdcd_video.pipeline import ImageToVideo
 
         self.rows, self.out, self.checkpoint = rows, out, asked["checkpoint"] or "sprites"
+        self.fit: Fit | None = asked["fit"]
         self.grid = Path(asked["grid"]) if asked["grid"] else None
         device = device_for(asked["device"] or "auto")
         self.pipe = ImageToVideo.from_pretrained(self.checkpoint, str(device))
@@ -151,9 +153,11 @@ class _Batch:
         about: dict[str, list[str]] = {}
         for one in self.planned[:: len(self.seeds)]:
             with naming(one.row):
-                notes = self.pipe.warnings(one.row.captions, one.params, self._start(one.row))
+                start, notes = self._fitted(one.row.picture, "image")
+                notes += self.pipe.warnings(one.row.captions, one.params, start)
                 if one.row.last is not None:
                     notes += advice_on_last(self.pipe.model, one.params)
+                    notes += self._fitted(one.row.last, "last image")[1]
                 for sentence in notes:
                     about.setdefault(sentence, []).append(one.row.where)
         for sentence, places in about.items():
@@ -161,12 +165,18 @@ class _Batch:
             note(f"{places[0]}{others}: {sentence}")
 
     def _start(self, row: BatchRow) -> UInt8[np.ndarray, "S S 3"]:
-        return fit(as_array(read_picture(row.picture)), self.pipe.size_px, self.pipe.model.config.data.mode)
+        return self._fitted(row.picture, "image")[0]
+
+    def _fitted(self, picture: Path, what: str) -> tuple[UInt8[np.ndarray, "S S 3"], list[str]]:
+        from cdcd_video.sampling.start_images import fitted
+
+        how = self.fit or self.pipe.model.config.data.mode
+        return fitted(as_array(read_picture(picture)), self.pipe.size_px, how, what)
 
     def _is_there(self, one: _Planned) -> bool:
         settings = self.pipe.settings(one.row.captions, one.params)
         hashes = [picture and _sha256(picture) for picture in (one.row.picture, one.row.last)]
-        return is_sampled(one.file, settings, one.params, one.scale, *hashes)
+        return is_sampled(one.file, settings | {"fit": self.fit}, one.params, one.scale, *hashes)
 
     def _sampled(self, one: _Planned, progress: Any) -> Iterator[Path]:
         row, settings = one.row, self.pipe.settings(one.row.captions, one.params)
@@ -180,12 +190,13 @@ class _Batch:
             sampling={},
             scale=one.scale,
             again=None,
+            fit=self.fit,
             last=row.last and given_frame(row.last),
         )
         with held_record(one.file) as record, warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)  # told before the first video
             last = order.last and order.last.pixels
-            parts = self.pipe.stream(order.start, row.captions, one.params, progress, last_image=last)
+            parts = self.pipe.stream(order.start, row.captions, one.params, progress, last_image=last, fit=self.fit)
             yield from request.write(parts, settings, request.Target(one.file, record, None), order, **self.machine)
 
 

@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 from cdcd_video import request
 from cdcd_video.batch import batch_run
 from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.config.shipped_files import shipped_names
+from cdcd_video.config.value_types import Fit
 from cdcd_video.errors import note, notes_on_stderr
 
 SCRIPT, IMAGE = "python inference.py", "examples/red-circle.png"
@@ -33,6 +35,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     add_flags(parser)
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--scale", type=int, metavar="N", help="enlarge the saved frames N times (default: to about 256 px; .webp: 1)")
+    add(
+        "--fit",
+        metavar="HOW",
+        choices=get_args(Fit),
+        help="images that are no square: crop, letterbox, or exact to refuse them",
+    )
     batch_run.add_flags(parser)
     add("--from-json", metavar="FILE", help="sample the video of this .json again; other options override it")
     return parser.parse_args(arguments)
@@ -77,7 +85,9 @@ def sample(order: request.Request, target: request.Target) -> None:
     note(*request.differences(order.again, settings | machine, earlier))
     with notes_on_stderr():
         last = order.last and order.last.pixels
-        parts = pipe.stream(order.start, order.captions, params, lambda frames: bar.update(frames), last_image=last)
+        parts = pipe.stream(
+            order.start, order.captions, params, lambda frames: bar.update(frames), last_image=last, fit=order.fit
+        )
     with tqdm(total=params.num_frames - 1, desc="sampling", unit="frame") as bar:
         written = request.write(parts, settings, target, order, **machine)
     for path in written:

@@ -275,8 +275,8 @@ class Config(Section):
             )
         if self.baseline and self.diffusion.last_share:
             raise ValueError(
-                f"diffusion.last_share is {self.diffusion.last_share:g}, but the baseline {self.baseline.kind} takes no last frame;"
-                " set it to 0"
+                f"diffusion.last_share is {self.diffusion.last_share:g}, but the baseline {self.baseline.kind} takes no last"
+                " frame; set it to 0"
             )
         if self.baseline and "best" in (self.train.diffusion.keep, self.train.refine.keep):
             raise ValueError(

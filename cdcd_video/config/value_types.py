@@ -20,3 +20,5 @@ SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
 FitMode = Literal["crop", "letterbox"]
 """How frames are made square: `crop` takes the centre, `letterbox` keeps the whole frame on black; see
 `data.images.fit`."""
+Fit = Literal["crop", "letterbox", "exact"]
+"""How a given picture becomes a square frame: as in `FitMode`, or only if it is a square already."""

@@ -11,8 +11,8 @@ Its columns:
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
 
-`frame`, `last_frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to. How fields are written
-says `data.tables`; what goes beyond the last column belongs to the prompt, if that is the last.
+`frame`, `last_frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to. How fields
+are written says `data.tables`; what goes beyond the last column belongs to the prompt, if that is the last.
 """
 
 import dataclasses

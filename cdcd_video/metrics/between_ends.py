@@ -80,9 +80,7 @@ def make_between(
     return {name: np.stack([as_evaluated(frames, protocol) for frames in videos]) for name, videos in made.items()}
 
 
-def measure_between(
-    dataset: EvalDataset, number: int, frames: VideoFrames, true: VideoFrames
-) -> Iterator[Measurement]:
+def measure_between(dataset: EvalDataset, number: int, frames: VideoFrames, true: VideoFrames) -> Iterator[Measurement]:
     """PSNR and SSIM of the frames between; of known objects also identity and distance from the true place.
 
     Args:

@@ -73,7 +73,9 @@ HEADLINE = (
         "Cross-entropy of the true next codes under a wrong sentence minus under the right one, nats per changed code.",
     ),
     Entry(
-        "between_psnr", "PSNR between both ends", "Frames between the first and the last, both given, against the true ones."
+        "between_psnr",
+        "PSNR between both ends",
+        "Frames between the first and the last, both given, against the true ones.",
     ),
     Entry("between_ssim", "SSIM between both ends", "Structural similarity of the same frames."),
     Entry("between_identity_iou", "identity between both ends", "The identity of objects in the same frames."),

@@ -95,7 +95,9 @@ def call_inputs(
     if last is None:
         return CallInputs([read[id(one)] for one in images], captions, negatives, seeds, is_list)
     if any(one is None for one in lasts):
-        raise UserError("a place in the list of last images is empty; give one for every video, or leave last_image out")
+        raise UserError(
+            "a place in the list of last images is empty; give one for every video, or leave last_image out"
+        )
     read |= {id(one): pixels(one) for one in lasts}
     images, lasts = ([read[id(one)] for one in given] for given in (images, lasts))
     return CallInputs(images, captions, negatives, seeds, is_list, lasts)

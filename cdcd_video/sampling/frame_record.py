@@ -73,6 +73,4 @@ def recorded_frame(record: FrameRecord, name: str) -> GivenFrame:
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         which = "last" if name == "last_frame" else "starting"
         flag = f"--{name.replace('_', '-')}"
-        raise UserError(
-            f"the {which} frame in the .json is damaged ({error}); give it again: {flag} x.png"
-        ) from error
+        raise UserError(f"the {which} frame in the .json is damaged ({error}); give it again: {flag} x.png") from error

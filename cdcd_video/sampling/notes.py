@@ -68,8 +68,8 @@ def advice_on_last(model: Model, params: SamplingParams) -> list[str]:
     if length_s <= longest_s * 1.001:
         return []
     return [
-        f"the last frame comes {length_s:.3g} s after the first, and the clips that the model was trained on have {longest_s:.3g} s,"
-        " so the frames between may not lead to it; lower num_frames or raise fps"
+        f"the last frame comes {length_s:.3g} s after the first, and the clips that the model was trained on have"
+        f" {longest_s:.3g} s, so the frames between may not lead to it; lower num_frames or raise fps"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Starting frames in the forms that people have them in: paths, bytes, Pillow, NumPy, torch; one, or several."""
+"""Given frames in the forms that people have them in: paths, bytes, Pillow, NumPy, torch; one, or several. And as squares."""
 
 import io
 import os
@@ -12,7 +12,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from cdcd_video.data.images import as_array, read_image_bytes
+from cdcd_video.config.value_types import Fit
+from cdcd_video.data.images import as_array, content_box, fit, read_image_bytes
 from cdcd_video.errors import UserError
 
 Image = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
@@ -52,6 +53,36 @@ def pixels(image: Any) -> UInt8[np.ndarray, "H W 3"]:
         f"the image is of the type {type(image).__name__}; give a path, bytes, a Pillow image, an array (H, W, 3) or a"
         " tensor (3, H, W)"
     )
+
+
+def fitted(
+    image: UInt8[np.ndarray, "H W 3"], size_px: int, how: Fit, what: str = "image"
+) -> tuple[UInt8[np.ndarray, "S S 3"], list[str]]:
+    """An image at the model's size, and a sentence on what became of its sides; none where it is a square.
+
+    Args:
+      image: RGB pixels.
+      size_px: side of the model's frames.
+      how: see `Fit`.
+      what: it is, for the sentence.
+
+    Raises:
+      UserError: it must be a square, and is none.
+    """
+    height, width = image.shape[:2]
+    if height == width:
+        return fit(image, size_px, "crop" if how == "exact" else how), []
+    about = f"the {what} has {width} x {height} px, and the model's frames are square"
+    if how == "exact":
+        raise UserError(f"{about}; set fit to crop or letterbox, or give a square image")
+    if how == "crop":
+        lost = 1 - min(height, width) / max(height, width)
+        note = f"{about}: {100 * lost:.2g} % of it is cut off; set fit to letterbox to keep all of it"
+    else:
+        left, top, right, bottom = content_box(width, height, size_px, how)
+        bars = 1 - (right - left) * (bottom - top) / size_px**2
+        note = f"{about}: black bars fill {100 * bars:.2g} % of them; set fit to crop to show its centre alone"
+    return fit(image, size_px, how), [note]
 
 
 def _channels_last(image: Tensor) -> np.ndarray:

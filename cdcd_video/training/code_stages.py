@@ -70,7 +70,9 @@ class CodeStage:
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         wrong = self.sentence_makers[cache].sentences(cache, caption, rng) if "counterfactual" in self.needs else None
-        last, has_last = map(distributed.own, sample_last(pairs, cfg.last_share, rng)) if cfg.last_share else (None, None)
+        last, has_last = (
+            map(distributed.own, sample_last(pairs, cfg.last_share, rng)) if cfg.last_share else (None, None)
+        )
         caption, has_first = distributed.own(caption), torch.from_numpy(distributed.own(has_first))
         pairs = PairIndices(**{name: distributed.own(rows) for name, rows in vars(pairs).items()})
         age_s = cache.seconds(pairs.clip, pairs.first, pairs.source)
