@@ -34,10 +34,10 @@ def test_what_is_cut_off_or_added_is_said(height: int, width: int):
     frame, (note,) = fitted(picture, SIZE, "crop")
     long = frame if width > height else frame.transpose(1, 0, 2)
     assert (long[SIZE // 2] == 255).all(), "both grey ends are gone"
-    assert (
-        note
-        == f"the image has {width} x {height} px, and the model's frames are square: 50 % of it is cut off; set fit to letterbox to keep all of it"
+    assert note.startswith(
+        f"the image has {width} x {height} px, and the model's frames are square: 50 % of it is cut off;"
     )
+    assert note.endswith("set fit to letterbox to keep all of it")
     frame, (note,) = fitted(picture, SIZE, "letterbox", "last image")
     assert "the last image has" in note and "black bars fill 50 % of them" in note
     long = frame if width > height else frame.transpose(1, 0, 2)
