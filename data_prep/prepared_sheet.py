@@ -1,11 +1,13 @@
 """What a prepared folder holds, as a picture, and whether that is enough."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cdcd_video.config import FitMode
 from cdcd_video.data.store import StoredClips
-from cdcd_video.data.store_files import SHEET
+from cdcd_video.data.store_files import SHEET, ClipRow
 from cdcd_video.errors import say
 from cdcd_video.video import contact_sheet
 
@@ -26,14 +28,30 @@ def draw_sheet(folder: Path, split: str) -> Path:
 
 
 def after_summary(folder: Path, splits: dict[str, int]) -> str:
-    """Draws the sheet and says where it is; warns where there are few training clips.
+    """Draws the sheet and says where it is; says what became of clips that are no squares, and warns of few training clips.
 
     Args:
       splits: number of clips by split.
     """
     sheet = draw_sheet(folder, "train" if "train" in splits else next(iter(splits)))
+    whole = StoredClips(folder)
+    if note := note_on_sides(whole.rows, whole.mode):
+        say("note", note)
     num = splits.get("train", 0)
     if 0 < num < FEW_CLIPS:
         few = f"{num} training clips are few, and a model learns few clips by heart"
         say("warning", f"{few}; prepare more, or begin with the weights of a shipped model (--set init=sprites).")
     return f"; look at {sheet}"
+
+
+def note_on_sides(rows: Sequence[ClipRow], mode: FitMode) -> str | None:
+    """One sentence on what was cut off from clips that are no squares, or added to them; None where all are squares."""
+    sides = np.array([(row.source_width, row.source_height) for row in rows])
+    uneven = sides[sides[:, 0] != sides[:, 1]]
+    if not len(uneven):
+        return None
+    share = 100 * np.median(1 - uneven.min(axis=1) / uneven.max(axis=1))
+    about = f"{len(uneven):,} of {len(rows):,} clips are no squares"
+    if mode == "crop":
+        return f"{about}, and {share:.2g} % of each (the median) was cut off; --mode letterbox keeps all of it."
+    return f"{about}, and black bars fill {share:.2g} % of their frames (the median); --mode crop shows their centre alone."

@@ -1,8 +1,8 @@
 """Types of values that several sections of a config use, with their ranges."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cdcd_video.config.ranges import MAX_SIZE_PX
 
@@ -14,7 +14,18 @@ MAX_CLIPS = 10_000_000
 MAX_LAYERS = 1_024
 """Several times the depth of the deepest networks; building more would not end."""
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
-SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX)]
+
+
+def _one_side(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        raise ValueError(
+            "frames are square, so give one side in px, such as 64; --mode letterbox of data_prep keeps wider clips whole"
+        )
+    return value
+
+
+SizePx = Annotated[int, BeforeValidator(_one_side), Field(ge=16, le=MAX_SIZE_PX)]
+"""Side of a square frame."""
 
 
 FitMode = Literal["crop", "letterbox"]

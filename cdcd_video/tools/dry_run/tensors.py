@@ -91,6 +91,10 @@ def diffusion_table(line: Line, name: str, batch_size: int, batch: Any, calls: d
     table.add("gap", batch.gap_s, "B", "seconds from source to target")
     table.add("age", batch.age_s, "B", "seconds from first frame to source")
     table.add("gap before", batch.before_gap_s, "B", "seconds from that frame to the source")
+    if batch.last is not None:
+        table.add("last", batch.last.codes, "B N", "codes of a later frame, in which a video may end")
+        table.add("has last", batch.last.is_there, "B", "whether that frame is given")
+        table.add("until", batch.last.until_s, "B", "seconds from target to that frame")
     table.add("clip", batch.clip, "B", "number of the clip, to exclude false negatives")
     table.add("caption", batch.caption, "B", "number of the caption, likewise")
     table.add("token states", batch.text.tokens, "B L Dt", "word embedding and last layer of CLIP's text tower")
