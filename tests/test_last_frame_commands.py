@@ -14,9 +14,10 @@ from test_inference import CAPTION, SIZE, Run, frame, pixels_of, run  # noqa: F4
 import evaluate
 from cdcd_video import ImageToVideo
 from cdcd_video.data.sprites import World, sample_scene
-from cdcd_video.errors import exit_code
+from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics import between_ends
 from cdcd_video.metrics.eval_dataset import SceneDataset
+from cdcd_video.metrics.scores import checked_metrics
 
 
 @pytest.fixture(scope="module")
@@ -166,5 +167,5 @@ def test_a_model_without_last_frames_is_not_scored(
     short = ("--num-frames", 2, "--out", "b")
     assert evaluated(monkeypatch, "--checkpoint", model, "--metrics", "inbetween", *short) == 2
     assert "none between the first and the last; raise --num-frames" in capsys.readouterr().err
-    assert evaluated(monkeypatch, "--videos", tmp_path, "--metrics", "inbetween") == 2
-    assert "inbetween needs the model itself" in capsys.readouterr().err
+    with pytest.raises(UserError, match="inbetween needs the model itself, which --videos does not have"):
+        checked_metrics(["inbetween"], "sprites", has_model=False)

@@ -296,6 +296,7 @@ def test_metrics_that_do_not_exist_are_named():
         "jedi",
         "nll",
         "caption_margin",
+        "inbetween",
     }  # of another world; which need a download, or long
     assert set(at_home) == set(METRICS) - left_out
     assert checked_metrics(["ssim", "fvd", "ssim"], None) == ["ssim", "fvd"]
