@@ -138,8 +138,8 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     def picture(name: str) -> GivenFrame | None:
         if asked.get(name):
             return given_frame(named_file("examples")(asked[name]))
-        kept_one = getattr(again, name, None)
-        return kept_one and recorded_frame(kept_one, name)
+        record = getattr(again, name, None)
+        return recorded_frame(record, name) if record else None
 
     first = picture("frame")
     if first is None:

@@ -175,8 +175,9 @@ class _Batch:
 
     def _is_there(self, one: _Planned) -> bool:
         settings = self.pipe.settings(one.row.captions, one.params)
-        hashes = [picture and _sha256(picture) for picture in (one.row.picture, one.row.last)]
-        return is_sampled(one.file, settings | {"fit": self.fit}, one.params, one.scale, *hashes)
+        given = settings | {"fit": self.fit}
+        last_sha256 = _sha256(one.row.last) if one.row.last else None
+        return is_sampled(one.file, given, one.params, one.scale, _sha256(one.row.picture), last_sha256)
 
     def _sampled(self, one: _Planned, progress: Any) -> Iterator[Path]:
         row, settings = one.row, self.pipe.settings(one.row.captions, one.params)
@@ -191,11 +192,11 @@ class _Batch:
             scale=one.scale,
             again=None,
             fit=self.fit,
-            last=row.last and given_frame(row.last),
+            last=given_frame(row.last) if row.last else None,
         )
         with held_record(one.file) as record, warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)  # told before the first video
-            last = order.last and order.last.pixels
+            last = order.last.pixels if order.last else None
             parts = self.pipe.stream(order.start, row.captions, one.params, progress, last_image=last, fit=self.fit)
             yield from request.write(parts, settings, request.Target(one.file, record, None), order, **self.machine)
 

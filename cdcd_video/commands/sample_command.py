@@ -84,7 +84,7 @@ def sample(order: request.Request, target: request.Target) -> None:
     earlier = (lambda: earlier_digests(folder)) if folder else tuple
     note(*request.differences(order.again, settings | machine, earlier))
     with notes_on_stderr():
-        last = order.last and order.last.pixels
+        last = order.last.pixels if order.last else None
         parts = pipe.stream(
             order.start, order.captions, params, lambda frames: bar.update(frames), last_image=last, fit=order.fit
         )
