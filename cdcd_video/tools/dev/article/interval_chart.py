@@ -1,0 +1,81 @@
+"""Geometry of a chart of values with their intervals, a panel for each axis; the template `interval_chart.html` renders it."""
+
+import itertools
+from typing import Any
+
+from matplotlib.ticker import MaxNLocator
+
+from cdcd_video.tools.dev.article.article_plan import Cell, Panel, ResultFile
+
+WIDTH, LABELS, RIGHT = 360, 118, 14
+"""Of a panel; of the column of labels at its left; margin at the right. In units of the picture, which are px on a page of 390."""
+_TOP, _LINE, _FLOOR = 8, 19, 26
+"""Margin above, height of a line, and of the axis below."""
+_MOST_TICKS = 5
+
+
+def interval_chart(result: ResultFile) -> dict[str, Any]:
+    """All panels of a result file, and its numbers as tables."""
+    rows = [f"{label}, {group}" if group else label for (group, label), _ in _lines(result.panels[0])]
+    return {"panels": [_panel(panel) for panel in result.panels], "rows": rows}
+
+
+def shown_numbers(panel: Panel, cell: Cell) -> tuple[float, ...]:
+    """Those numbers of a cell that a panel shows: value, lower and upper end; or one value for each dot."""
+    if panel.shown == "dots":
+        return cell.numbers
+    first = 3 if panel.shown == "difference" else 0
+    return cell.numbers[first : first + 3]
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    across = WIDTH - LABELS - RIGHT
+
+    def place(value: float) -> float:
+        return round(LABELS + across * (value - panel.low) / (panel.high - panel.low), 1)
+
+    y, last, lines, groups = float(_TOP), "", [], []
+    for (group, label), cells in _lines(panel):
+        if group != last:
+            groups.append({"title": group, "y": y + _LINE - 6})
+            y, last = y + _LINE, group
+        y += _LINE
+        numbers = tuple(itertools.chain.from_iterable(shown_numbers(panel, cell) for cell in cells))
+        is_span = panel.shown != "dots"
+        lines.append(
+            {
+                "label": label,
+                "y": y - _LINE / 2,
+                "marks": [place(number) for number in numbers[: 1 if is_span else None]],
+                "span": [place(number) for number in numbers[1:]] if is_span else [],
+                "is_bold": cells[0].bold,
+                "text": _text(numbers, is_span, panel.shown == "difference"),
+            }
+        )
+    ticks = [tick for tick in MaxNLocator(_MOST_TICKS).tick_values(panel.low, panel.high) if panel.low <= tick <= panel.high]
+    return {
+        "title": panel.title,
+        "unit": panel.unit,
+        "better": panel.better,
+        "lines": lines,
+        "groups": groups,
+        "line": None if panel.line is None else place(panel.line),
+        "ticks": [(place(tick), f"{tick:g}") for tick in ticks],
+        "size": (WIDTH, y + _FLOOR),
+        "labels": LABELS,
+        "floor": y + 4,
+        "right": WIDTH - RIGHT,
+    }
+
+
+def _lines(panel: Panel) -> list[tuple[tuple[str, str], list[Cell]]]:
+    """Cells that follow each other with the same group and label share a line."""
+    return [(key, list(cells)) for key, cells in itertools.groupby(panel.cells, lambda cell: (cell.group, cell.label))]
+
+
+def _text(numbers: tuple[float, ...], is_span: bool, is_signed: bool) -> str:
+    """The numbers as the table of the documentation has them."""
+    if not is_span:
+        return ", ".join(f"{number:g}" for number in numbers)
+    value, low, high = numbers
+    return f"{value:+g} [{low:g}, {high:g}]" if is_signed else f"{value:g} [{low:g}, {high:g}]"
