@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check mathematics test test-all lint types smoke audit clean
+.PHONY: help setup demo article check mathematics test test-all lint types smoke audit clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,6 +27,9 @@ setup: $(READY)  ## .venv with everything that is needed
 
 demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> draw -> evaluate round; about five minutes
 	@$(RUN) -m cdcd_video.demo
+
+article: $(READY)  ## the write-up as one page, out/article/index.html; about two minutes
+	@$(RUN) -m cdcd_video.tools.article
 
 check: lint  ## what to run between two edits, under a minute: style, types beside the mathematics' tests, the rules of the house
 	@$(MAKE) --no-print-directory -j2 types mathematics

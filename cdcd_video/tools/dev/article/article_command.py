@@ -13,9 +13,27 @@ ROOT = Path(__file__).resolve().parents[4]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.article", description=__doc__)
     add = parser.add_argument
-    add("--plan", type=Path, default=ROOT / "docs/article/article.yaml", metavar="FILE", help="default: docs/article/article.yaml")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="changes the plan, such as latent_path.num_frames=8")
-    add("--out", type=Path, default=Path("out/article/index.html"), metavar="FILE", help="the page (default: %(default)s)")
+    add(
+        "--plan",
+        type=Path,
+        default=ROOT / "docs/article/article.yaml",
+        metavar="FILE",
+        help="default: docs/article/article.yaml",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes the plan, such as latent_path.num_frames=8",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("out/article/index.html"),
+        metavar="FILE",
+        help="the page (default: %(default)s)",
+    )
     args = parser.parse_args()
     if args.out.suffix != ".html":
         raise UserError(f"--out must be an .html file, not {str(args.out)!r}")

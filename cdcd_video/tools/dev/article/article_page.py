@@ -22,7 +22,11 @@ BUILD = "make article"
 
 
 def article_page(
-    plan: ArticlePlan, folder: Path, references: Path, computed: Mapping[str, Mapping[str, Any]], facts: Mapping[str, str]
+    plan: ArticlePlan,
+    folder: Path,
+    references: Path,
+    computed: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, str],
 ) -> str:
     """The page, without a reference to any other file.
 

@@ -26,11 +26,15 @@ class LatentPath(Section):
 
 
 class SideBySide(Section):
-    """Videos of the model beside references: for each kind the first scene of the split, whatever the model makes of it."""
+    """Videos of the model beside references."""
 
     split: Split = "heldout"
     kinds: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Of `side_by_side.KINDS`."""
+    """Of `side_by_side.KINDS`: the first scene of each is shown, whatever the model makes of it."""
+    failures: tuple[str, ...] = ()
+    """Likewise: the first scene of each that the model gets wrong is shown."""
+    num_tried: Annotated[int, Field(ge=1)] = 8
+    """Scenes of each kind among which a failure is looked for."""
     num_frames: Annotated[int, Field(ge=3, le=32)] = 16
     fps: Annotated[float, Field(gt=0, le=60)] = 8.0
 

@@ -4,6 +4,7 @@ A fence `figure NAME` stands for a figure, and its content is the caption. `[@CD
 """
 
 import html
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,8 +54,12 @@ class ArticleText:
     def contents(self, text: str) -> list[tuple[str, str]]:
         """Id and title of the sections of a text."""
         tokens = self._markdown.parse(text)
-        pairs = zip(tokens, tokens[1:])
-        return [(str(head.attrs["id"]), title.content) for head, title in pairs if (head.type, head.tag) == ("heading_open", "h2")]
+        pairs = itertools.pairwise(tokens)
+        return [
+            (str(head.attrs["id"]), title.content)
+            for head, title in pairs
+            if (head.type, head.tag) == ("heading_open", "h2")
+        ]
 
     def _cited(self, tokens: Any, place: int, options: Any, env: Any) -> str:
         numbers = [self.citations.number(key) for key in self.citations.keys(tokens[place].content)]
@@ -66,14 +71,18 @@ class ArticleText:
         if kind != "figure":
             return f"<pre><code>{html.escape(tokens[place].content)}</code></pre>\n"
         if name not in self._figures:
-            raise UserError(f"the article shows the figure {name!r}, which there is not; choose among {', '.join(self._figures)}")
+            raise UserError(
+                f"the article shows the figure {name!r}, which there is not; choose among {', '.join(self._figures)}"
+            )
         self.shown.append(name)
         return self._figures[name](len(self.shown), self.inline(tokens[place].content.strip()))
 
     def _link(self, tokens: Any, place: int, options: Any, env: Any) -> str:
         target = str(tokens[place].attrs["href"])
         if not target.startswith(("#", "https://")):
-            raise UserError(f"the article links to {target!r}, which one page alone does not have; name the file in the text instead")
+            raise UserError(
+                f"the article links to {target!r}, which one page alone does not have; name the file in the text instead"
+            )
         return self._markdown.renderer.renderToken(tokens, place, options, env)
 
 

@@ -23,7 +23,9 @@ class Citations:
         self._file = references
         parts = references.read_text(encoding="utf-8").split("\n## ")
         lists = "\n".join(part for part in parts if part.startswith(_LISTS))
-        self._works = {key: work for key, work in _ROW.findall(lists) if work != "reference" and not work.endswith("above")}
+        self._works = {
+            key: work for key, work in _ROW.findall(lists) if work != "reference" and not work.endswith("above")
+        }
         self._numbers: dict[str, int] = {}
 
     def number(self, key: str) -> int:

@@ -7,8 +7,10 @@ from matplotlib.ticker import MaxNLocator
 
 from cdcd_video.tools.dev.article.article_plan import Cell, Panel, ResultFile
 
-WIDTH, LABELS, RIGHT = 360, 118, 14
-"""Of a panel; of the column of labels at its left; margin at the right. In units of the picture, which are px on a page of 390."""
+WIDTH, RIGHT = 360, 14
+"""Of a panel, and its margin at the right, in units of the picture, which are px on a page of 390."""
+_LETTER, _LEAST_LABELS = 6.5, 70
+"""Width of a letter, and of the column of labels at least."""
 _TOP, _LINE, _FLOOR = 8, 19, 26
 """Margin above, height of a line, and of the axis below."""
 _MOST_TICKS = 5
@@ -29,10 +31,11 @@ def shown_numbers(panel: Panel, cell: Cell) -> tuple[float, ...]:
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
-    across = WIDTH - LABELS - RIGHT
+    labels = max(_LEAST_LABELS, round(_LETTER * max(len(cell.label) for cell in panel.cells)) + 10)
+    across = WIDTH - labels - RIGHT
 
     def place(value: float) -> float:
-        return round(LABELS + across * (value - panel.low) / (panel.high - panel.low), 1)
+        return round(labels + across * (value - panel.low) / (panel.high - panel.low), 1)
 
     y, last, lines, groups = float(_TOP), "", [], []
     for (group, label), cells in _lines(panel):
@@ -52,7 +55,11 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 "text": _text(numbers, is_span, panel.shown == "difference"),
             }
         )
-    ticks = [tick for tick in MaxNLocator(_MOST_TICKS).tick_values(panel.low, panel.high) if panel.low <= tick <= panel.high]
+    ticks = [
+        tick
+        for tick in MaxNLocator(_MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(panel.low, panel.high)
+        if panel.low <= tick <= panel.high
+    ]
     return {
         "title": panel.title,
         "unit": panel.unit,
@@ -62,7 +69,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "line": None if panel.line is None else place(panel.line),
         "ticks": [(place(tick), f"{tick:g}") for tick in ticks],
         "size": (WIDTH, y + _FLOOR),
-        "labels": LABELS,
+        "labels": labels,
         "floor": y + 4,
         "right": WIDTH - RIGHT,
     }

@@ -62,7 +62,9 @@ def latent_path(pipe: Any, plan: LatentPath, seed: int, progress: Progress) -> d
     )
     codes = np.stack([pipe.encode(true[:, 0]).cpu().numpy(), *sampled], axis=1)
     if not np.issubdtype(codes.dtype, np.integer):
-        raise UserError("the figures of the article show codes, and this baseline samples none; choose another checkpoint")
+        raise UserError(
+            "the figures of the article show codes, and this baseline samples none; choose another checkpoint"
+        )
     views = _views(latent, [captions, *([scene.caption] for scene in training)], codes, true_codes, training_codes)
     changed = changed_codes(codes, pipe.model.codec.groups)
     return {
@@ -90,7 +92,8 @@ def sentences_of(scene: Scene, motions: Sequence[str], world: World) -> list[Sce
     for motion in motions:
         if motion not in fitting:
             raise UserError(
-                f"the first object of scene {scene.index} of {scene.split} cannot do {motion!r}; what fits is: {', '.join(fitting)}"
+                f"the first object of scene {scene.index} of {scene.split} cannot do {motion!r}; it can do:"
+                f" {', '.join(fitting)}"
             )
     return [other for motion in motions if (other := found[motion]) is not None]
 
@@ -119,7 +122,9 @@ def _views(
     wide = fit_plane(joint[0])
     others, own, model = (wide.project(points) for points in joint)
     paths = [_path("real", 1 + number, 0, points) for number, points in enumerate(others)]
-    paths += [_path(row, 0, c, points) for row, some in (("real", own), ("model", model)) for c, points in enumerate(some)]
+    paths += [
+        _path(row, 0, c, points) for row, some in (("real", own), ("model", model)) for c, points in enumerate(some)
+    ]
     found = [View("embedding", "pca", None, tuple(wide.explained.tolist()), tuple(paths))]
     own, model = (latent.points(part, "codes") for part in (true, codes))
     near = fit_plane(own)

@@ -1,6 +1,7 @@
 """Videos side by side: the truth, the model, the first frame repeated, and a cross-fade to the true last frame."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -40,21 +41,22 @@ SYSTEMS = MappingProxyType(
     }
 )
 """What stands side by side, with its title."""
+_MODEL = tuple(SYSTEMS).index("model")
 MOST_SCENES = 10_000
 """Scenes of a split among which the first of a kind is looked for."""
 
 
 def frames_of_work(plan: SideBySide) -> int:
     """Total of the progress of `side_by_side`: frames that are sampled."""
-    return len(plan.kinds) * (plan.num_frames - 1)
+    return (len(plan.kinds) + len(plan.failures) * plan.num_tried) * (plan.num_frames - 1)
 
 
 def side_by_side(pipe: Any, plan: SideBySide, seed: int, progress: Progress) -> dict[str, Any]:
-    """Samples the first scene of each kind and measures all systems.
+    """Samples the first scene of each kind, and the first that fails of some kinds, and measures all systems.
 
     Args:
       pipe: a `pipeline.ImageToVideo` of the built-in world.
-      plan: split, kinds, length and rate.
+      plan: split, kinds, failures, length and rate.
       seed: of the scenes and of sampling.
       progress: called with the number of frames that are done.
 
@@ -62,32 +64,51 @@ def side_by_side(pipe: Any, plan: SideBySide, seed: int, progress: Progress) -> 
       Values of the template `side_by_side.html`.
 
     Raises:
-      UserError: there is no such kind.
+      UserError: there is no such kind, or none of its scenes fails.
     """
     world = sprites_world(pipe.model.config.data)
-    scenes = [first_of_kind(kind, seed, plan.split, world) for kind in plan.kinds]
     times = np.arange(plan.num_frames) / plan.fps
-    true = np.stack([render(scene, times, pipe.size_px) for scene in scenes])
-    captions = [scene.caption for scene in scenes]
-    seeds = [seed_for(seed, "article", scene.split, scene.index) for scene in scenes]
     params = pipe.defaults(num_frames=plan.num_frames, fps=plan.fps)
-    videos = {
-        "truth": true,
-        "model": pipe.sample(true[:, 0], captions, params, seeds, progress),
-        "copy-first": np.repeat(true[:, :1], plan.num_frames, axis=1),
-        "oracle-cross-fade": faded(true),
-    }
-    rows = [
-        {
-            "caption": scene.caption,
-            "name": f"scene {scene.index} of {scene.split}",
-            "systems": [
-                {"title": title, **measured(videos[system][place], scene, times)} for system, title in SYSTEMS.items()
-            ],
+
+    def made(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
+        """Each scene with the videos of all systems and their scores."""
+        true = np.stack([render(scene, times, pipe.size_px) for scene in scenes])
+        captions = [scene.caption for scene in scenes]
+        seeds = [seed_for(seed, "article", scene.split, scene.index) for scene in scenes]
+        videos = {
+            "truth": true,
+            "model": pipe.sample(true[:, 0], captions, params, seeds, progress),
+            "copy-first": np.repeat(true[:, :1], plan.num_frames, axis=1),
+            "oracle-cross-fade": faded(true),
         }
-        for place, scene in enumerate(scenes)
-    ]
-    sheet = np.concatenate([np.stack([videos[system][place] for system in SYSTEMS]) for place in range(len(scenes))])
+        return [
+            {
+                "caption": scene.caption,
+                "name": f"scene {scene.index} of {scene.split}",
+                "videos": [videos[system][place] for system in SYSTEMS],
+                "systems": [
+                    {"title": title, **measured(videos[system][place], scene, times)}
+                    for system, title in SYSTEMS.items()
+                ],
+            }
+            for place, scene in enumerate(scenes)
+        ]
+
+    def of_kind(kind: str, num: int) -> list[Scene]:
+        return list(itertools.islice(scenes_of_kind(kind, seed, plan.split, world), num))
+
+    shown = made([scene for kind in plan.kinds for scene in of_kind(kind, 1)])
+    rows = [{**row, "chosen": "the first of its kind"} for row in shown]
+    for kind in plan.failures:
+        tried = made(of_kind(kind, plan.num_tried))
+        wrong = [place for place, row in enumerate(tried) if not row["systems"][_MODEL]["is_right"]]
+        if not wrong:
+            raise UserError(
+                f"the model is right in the first {plan.num_tried} scenes of kind {kind!r}; raise side_by_side.num_tried or take"
+                f" the kind out of side_by_side.failures"
+            )
+        rows.append({**tried[wrong[0]], "chosen": f"the first failure, number {wrong[0] + 1} of its kind"})
+    sheet = np.stack([video for row in rows for video in row.pop("videos")])
     return {
         "scenes": rows,
         "sheet": frame_sheet(sheet),
@@ -96,24 +117,22 @@ def side_by_side(pipe: Any, plan: SideBySide, seed: int, progress: Progress) -> 
     }
 
 
-def first_of_kind(kind: str, seed: int, split: Split, world: World) -> Scene:
-    """The scene of the lowest number that is of a kind; results play no part.
+def scenes_of_kind(kind: str, seed: int, split: Split, world: World) -> Iterator[Scene]:
+    """The scenes of a kind in the order of their numbers.
 
     Raises:
-      UserError: there is no such kind, or no such scene among the first of the split.
+      UserError: there is no such kind, or there are no more among the first scenes of the split.
     """
     if kind not in KINDS:
         raise UserError(f"there is no kind {kind!r} of scenes; choose among {', '.join(KINDS)}")
-
-    def scenes() -> Iterator[Scene]:
-        for index in range(MOST_SCENES):
-            yield sprites.sample_scene(seed, index, split, world=world)
-
-    for scene in scenes():
+    for index in range(MOST_SCENES):
+        scene = sprites.sample_scene(seed, index, split, world=world)
         motions = [one.motion for one in scene.objects]
         if len(motions) == 2 if kind == "two" else len(motions) == 1 and motions[0] in KINDS[kind]:
-            return scene
-    raise UserError(f"no scene of kind {kind!r} is among the first {MOST_SCENES} of {split}; choose another split")
+            yield scene
+    raise UserError(
+        f"the first {MOST_SCENES} scenes of {split} have too few of kind {kind!r}; choose another split or kind"
+    )
 
 
 def measured(frames: UInt8[np.ndarray, "F H W 3"], scene: Scene, times: np.ndarray) -> dict[str, Any]:
