@@ -64,9 +64,9 @@ def test_every_number_of_a_chart_is_that_of_its_table(name: str):
             there = table_cell(result.page, result.heading, cell.row, cell.column)
             assert tuple(map(float, NUMBER.findall(there))) == cell.numbers, f"{cell.row}, {cell.column}: {there}"
             assert cell.bold == ("**" in there)
-            shown = interval_chart.shown_numbers(panel, cell)
+            shown = interval_chart.plotted_numbers(panel, cell)
             assert all(panel.low <= number <= panel.high for number in shown), f"{panel.title}: {shown} is off the axis"
-            if panel.shown != "dots":
+            if panel.plotted != "dots":
                 value, low, high = shown
                 assert low <= value <= high
 
@@ -283,7 +283,7 @@ def test_a_sheet_that_webp_cannot_hold_is_refused():
 
 def test_marks_lie_where_the_axis_says():
     cells = [{"row": "", "column": "", "label": "one", "numbers": [5, 2.5, 10]}]
-    panel = Panel.model_validate({"title": "t", "shown": "value", "low": 0, "high": 10, "line": 0, "cells": cells})
+    panel = Panel.model_validate({"title": "t", "plotted": "value", "low": 0, "high": 10, "line": 0, "cells": cells})
     made = interval_chart.interval_chart(
         ResultFile(page="", heading="", command="", commit="", seeds=(0,), n="", panels=(panel,))
     )["panels"][0]
@@ -296,7 +296,7 @@ def test_marks_lie_where_the_axis_says():
 
 
 def test_panels_of_one_chart_have_the_same_lines():
-    shown = {"title": "t", "shown": "value", "low": 0, "high": 1}
+    shown = {"title": "t", "plotted": "value", "low": 0, "high": 1}
     panels = [{**shown, "cells": [{"row": "", "column": "", "label": name, "numbers": [0, 0, 1]}]} for name in "ab"]
     facts = {"page": "", "heading": "", "command": "", "commit": "", "seeds": [0], "n": ""}
     with pytest.raises(ValueError, match="same groups and labels"):

@@ -52,7 +52,7 @@ def article_page(
     text = ArticleText(citations, figures)
     source = "\n\n".join(read_small_text(folder / f"{name}.md", "section of the article") for name in plan.sections)
     body = text.render(source)
-    unused = sorted(set(results) - set(text.shown))
+    unused = sorted(set(results) - set(text.figure_names))
     if unused:
         raise UserError(f"no section shows results/{unused[0]}.json; show it, or delete the file")
     values = {
@@ -60,7 +60,7 @@ def article_page(
         "contents": text.contents(source),
         "body": body,
         "works": [(number, text.inline(work)) for number, work in citations.listed],
-        "figures": [(number, name, results.get(name)) for number, name in enumerate(text.shown, 1)],
+        "figures": [(number, name, results.get(name)) for number, name in enumerate(text.figure_names, 1)],
         "build": BUILD,
         "facts": {**facts, "cdcd_video": cdcd_video.__version__},
         "series": SERIES,

@@ -76,7 +76,7 @@ class Panel(Section):
 
     title: str
     unit: str = ""
-    shown: Literal["value", "difference", "dots"]
+    plotted: Literal["value", "difference", "dots"]
     """The first three numbers of each cell (value and interval), the next three, or every number as a dot of its own."""
     better: Literal["higher", "lower", ""] = ""
     line: float | None = None

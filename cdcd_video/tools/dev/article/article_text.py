@@ -31,7 +31,7 @@ class ArticleText:
 
     def __init__(self, citations: Citations, figures: Mapping[str, Figure]):
         self.citations, self._figures = citations, figures
-        self.shown: list[str] = []
+        self.figure_names: list[str] = []
         """Names of the figures, in order."""
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
         self._markdown.use(anchors_plugin, max_level=3)
@@ -74,8 +74,8 @@ class ArticleText:
             raise UserError(
                 f"the article shows the figure {name!r}, which there is not; choose among {', '.join(self._figures)}"
             )
-        self.shown.append(name)
-        return self._figures[name](len(self.shown), self.inline(tokens[place].content.strip()))
+        self.figure_names.append(name)
+        return self._figures[name](len(self.figure_names), self.inline(tokens[place].content.strip()))
 
     def _link(self, tokens: Any, place: int, options: Any, env: Any) -> str:
         target = str(tokens[place].attrs["href"])

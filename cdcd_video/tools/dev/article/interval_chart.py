@@ -22,11 +22,11 @@ def interval_chart(result: ResultFile) -> dict[str, Any]:
     return {"panels": [_panel(panel) for panel in result.panels], "rows": rows}
 
 
-def shown_numbers(panel: Panel, cell: Cell) -> tuple[float, ...]:
+def plotted_numbers(panel: Panel, cell: Cell) -> tuple[float, ...]:
     """Those numbers of a cell that a panel shows: value, lower and upper end; or one value for each dot."""
-    if panel.shown == "dots":
+    if panel.plotted == "dots":
         return cell.numbers
-    first = 3 if panel.shown == "difference" else 0
+    first = 3 if panel.plotted == "difference" else 0
     return cell.numbers[first : first + 3]
 
 
@@ -43,8 +43,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
             groups.append({"title": group, "y": y + _LINE - 6})
             y, last = y + _LINE, group
         y += _LINE
-        numbers = tuple(itertools.chain.from_iterable(shown_numbers(panel, cell) for cell in cells))
-        is_span = panel.shown != "dots"
+        numbers = tuple(itertools.chain.from_iterable(plotted_numbers(panel, cell) for cell in cells))
+        is_span = panel.plotted != "dots"
         lines.append(
             {
                 "label": label,
@@ -52,7 +52,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 "marks": [place(number) for number in numbers[: 1 if is_span else None]],
                 "span": [place(number) for number in numbers[1:]] if is_span else [],
                 "is_bold": cells[0].bold,
-                "text": _text(numbers, is_span, panel.shown == "difference"),
+                "text": _text(numbers, is_span, panel.plotted == "difference"),
             }
         )
     ticks = [

@@ -50,9 +50,9 @@ def latent_path(pipe: Any, plan: LatentPath, seed: int, progress: Progress) -> d
     times, size_px = np.arange(plan.num_frames) / plan.fps, pipe.size_px
     scenes = sentences_of(sprites.sample_scene(seed, plan.index, plan.split, world=world), plan.motions, world)
     training = [sprites.sample_scene(seed, index, "train", world=world) for index in range(plan.num_training)]
-    true, shown = (np.stack([render(scene, times, size_px) for scene in some]) for some in (scenes, training))
+    true, others = (np.stack([render(scene, times, size_px) for scene in some]) for some in (scenes, training))
     latent = LatentModel(pipe, progress)
-    true_codes, training_codes = (latent.codes_of(latent.latents(videos)) for videos in (true, shown))
+    true_codes, training_codes = (latent.codes_of(latent.latents(videos)) for videos in (true, others))
     params = pipe.defaults(num_frames=plan.num_frames, fps=plan.fps)
     captions = [scene.caption for scene in scenes]
     seeds = [seed_for(seed, "article", caption) for caption in captions]
@@ -117,7 +117,7 @@ def _views(
     true: Int[np.ndarray, "V F N"],
     training: Int[np.ndarray, "T F N"],
 ) -> list[dict[str, Any]]:
-    """Geometry of both planes; `captions` are those of the shown image, then of each training video."""
+    """Geometry of both planes; `captions` are those of the image, then of each training video."""
     joint = [latent.points(part, "embedding") for part in (training, true, codes)]
     wide = fit_plane(joint[0])
     others, own, model = (wide.project(points) for points in joint)
