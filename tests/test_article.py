@@ -29,7 +29,7 @@ SECTIONS = {path.name: path.read_text(encoding="utf-8") for path in sorted(ARTIC
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e-\d+)?")
 MOST_BYTES = 5_000_000
 SMALL = (
-    "latent_path={index: 0, motions: [stays still, grows], num_frames: 4, num_training: 2}",
+    "latent_path={index: 0, motions: [stays still, shrinks], num_frames: 4, num_training: 2}",
     "side_by_side={kinds: [straight], failures: [straight], num_tried: 3, num_frames: 4}",
 )
 
@@ -191,7 +191,7 @@ def test_the_moving_figures_show_the_models_frames_and_codes(page: str, tiny_mod
     assert sheet.shape == (2 * 32, 4 * 32, 3)
     assert (sheet[:32, :32] == start).all() and (sheet[32:, :32] == start).all()
     params = pipe.defaults(num_frames=4, fps=12.0)
-    captions = [sprites.with_motion(scene, 0, motion, world=world).caption for motion in ("stays still", "grows")]
+    captions = [sprites.with_motion(scene, 0, motion, world=world).caption for motion in ("stays still", "shrinks")]
     from cdcd_video.engine.runtime import seed_for
 
     codes = pipe.roll_out(
@@ -220,7 +220,7 @@ def test_failures_are_failures_and_first_scenes_are_first(page: str):
     ("change", "words"),
     [
         ("sections=[motivation, nowhere]", "nowhere.md"),
-        ("sections=[motivation]", "no section shows results/contrast-16.json"),
+        ("sections=[motivation]", "no section has the figure 'contrast-16'"),
         ("latent_path={index: 0, motions: [flies, grows]}", "cannot do 'flies'"),
         ("side_by_side={kinds: [somersault]}", "no kind 'somersault'"),
         ("side_by_side={kinds: [two], num_frames: 3}", "too few of kind 'two'"),

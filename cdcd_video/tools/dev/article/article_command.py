@@ -59,6 +59,8 @@ def build(plan: ArticlePlan, folder: Path, out: Path) -> None:
     from cdcd_video.tools.dev.article import article_page, latent_path, side_by_side
     from cdcd_video.video import whole_file
 
+    references = ROOT / "docs/references.md"
+    article_page.check_text(plan, folder, references, ("latent-path", "side-by-side"))
     pipe = ImageToVideo.from_pretrained(plan.checkpoint, "cpu")
     total = latent_path.frames_of_work(plan.latent_path) + side_by_side.frames_of_work(plan.side_by_side)
     with tqdm(total=total, desc="figures", unit="frame") as bar:
@@ -67,6 +69,6 @@ def build(plan: ArticlePlan, folder: Path, out: Path) -> None:
             "side-by-side": side_by_side.side_by_side(pipe, plan.side_by_side, plan.seed, bar.update),
         }
     facts = {"model": pipe.model.config.name, "model_sha256": pipe.model.digest, "seed": str(plan.seed)}
-    page = article_page.article_page(plan, folder, ROOT / "docs/references.md", computed, facts)
+    page = article_page.article_page(plan, folder, references, computed, facts)
     with whole_file(out) as part:
         part.write_text(page, encoding="utf-8")

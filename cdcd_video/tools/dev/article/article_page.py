@@ -1,7 +1,7 @@
 """The article as one HTML page: text, figures, references, and how to reproduce each figure."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def article_page(
       facts: of the build, such as the model's digest, for the table of reproduction and the footer.
 
     Raises:
-      UserError: a section, a work or a figure is missing, or a file of results is not of its form.
+      UserError: as for `check_text`.
     """
     results = read_results(folder / "results")
     figures: dict[str, Figure] = {
@@ -50,11 +50,8 @@ def article_page(
     }
     citations = Citations(references)
     text = ArticleText(citations, figures)
-    source = "\n\n".join(read_small_text(folder / f"{name}.md", "section of the article") for name in plan.sections)
+    source = _source(plan, folder)
     body = text.render(source)
-    unused = sorted(set(results) - set(text.figure_names))
-    if unused:
-        raise UserError(f"no section shows results/{unused[0]}.json; show it, or delete the file")
     values = {
         "plan": plan,
         "contents": text.contents(source),
@@ -68,6 +65,24 @@ def article_page(
     return render(_HERE / "article.html", values)
 
 
+def check_text(plan: ArticlePlan, folder: Path, references: Path, computed: Iterable[str]) -> None:
+    """Looks for mistakes in the text before any figure is computed.
+
+    Args:
+      plan, folder, references: as for `article_page`.
+      computed: names of the figures that are not files of results.
+
+    Raises:
+      UserError: a section, a work, a figure or a link is missing, or a file of results is not of its form or not used.
+    """
+    results = read_results(folder / "results")
+    text = ArticleText(Citations(references), dict.fromkeys([*computed, *results], lambda number, caption: ""))
+    text.render(_source(plan, folder))
+    unused = sorted({*computed, *results} - set(text.figure_names))
+    if unused:
+        raise UserError(f"no section has the figure {unused[0]!r}; name it in one, or delete it")
+
+
 def read_results(folder: Path) -> dict[str, ResultFile]:
     """The result files by name, in the order of names.
 
@@ -75,6 +90,10 @@ def read_results(folder: Path) -> dict[str, ResultFile]:
       UserError: one is not of its form.
     """
     return {path.stem: config_file.load(path, ResultFile) for path in sorted(folder.glob("*.json"))}
+
+
+def _source(plan: ArticlePlan, folder: Path) -> str:
+    return "\n\n".join(read_small_text(folder / f"{name}.md", "section of the article") for name in plan.sections)
 
 
 def _figure(template: str, values: Mapping[str, Any], number: int, caption: str) -> str:
