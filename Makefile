@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo article check mathematics test test-all lint types smoke audit clean
+.PHONY: help setup demo article check mathematics test test-all lint types docs smoke audit clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -51,6 +51,10 @@ lint: $(READY)  ## style, as the test-suite checks it
 types: $(READY)  ## type errors: none in the packages of the method, elsewhere no more than tests/type_baseline.json allows
 	@$(RUN) -m cdcd_video.tools.dev.type_baseline
 
+docs: $(READY)  ## the site, in site/; `python -m http.server -d site` shows it, with its search
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "site/index.html is ready."
+
 smoke:  ## everything once in an environment of its own: make smoke PYTHON=python3.13, or OLDEST=1 for the oldest dependencies
 	@"$(FOUND)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	  { echo "error: $(PYTHON) is not here or older than 3.10; choose another: make smoke PYTHON=python3.12" >&2; exit 2; }
@@ -66,7 +70,7 @@ audit: $(READY)  ## known vulnerabilities of the installed packages; asks PyPI's
 	  { echo "error: the audit found something, or could not ask about every package (see above)" >&2; exit 1; }
 
 clean:  ## removes .venv, the demo's files and caches; keeps runs/
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-smoke-* out .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-smoke-* out site .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The mark is written last: an installation that was interrupted, or a changed requirements.txt, is taken up again.

@@ -46,6 +46,8 @@ ENTRANCES = {"demo", "__main__", "ablate", "rate"}
 OWN_RANDOMNESS = {"Generator", "Philox", "SeedSequence"}
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    **dict.fromkeys(("markdown", "mkdocs", "pymdownx"), "mkdocs_material"),  # which brings them
+    "markdown_it": "markdown_it_py",
     "yaml": "pyyaml",
     "tomllib": "tomli",
     "cv2": "opencv_python_headless",
@@ -355,7 +357,7 @@ def requirement_lists(*keys: str) -> list[list[str]]:
 
 def test_both_lists_of_requirements_are_one():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    lists = requirement_lists("dependencies", *INSTALLED_EXTRAS, "test")
+    lists = requirement_lists("dependencies", *INSTALLED_EXTRAS, "test", "docs")
     assert [line for line in lines if line and line[0] != "#"] == list(dict.fromkeys(itertools.chain(*lists)))
 
 
@@ -376,8 +378,8 @@ def test_the_oldest_versions_are_the_floors():
 
 
 def test_every_import_is_installed():
-    lists = requirement_lists("dependencies", "test", "cluster", *INSTALLED_EXTRAS)
-    run, test, cluster, *extras = (
+    lists = requirement_lists("dependencies", "test", "docs", "cluster", *INSTALLED_EXTRAS)
+    run, test, docs, cluster, *extras = (
         {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines} for lines in lists
     )
     run = run.union(*extras)
@@ -394,9 +396,11 @@ def test_every_import_is_installed():
         names = {name.split(".")[0] for name in imports(path)} - own - set(sys.stdlib_module_names)
         missing = {DISTRIBUTIONS.get(name, name) for name in names} - run
         if path.parent.name == "tests":
-            missing -= test | {"torchvision"}  # torch-fidelity brings it
+            missing -= test | docs | {"torchvision"}  # torch-fidelity brings it
         if "tools/dev/" in short(path):  # not installed for users
-            missing -= test
+            missing -= test | docs
+        if path.parent.name == "docs_site":
+            missing -= docs
         if path.name == "cluster.py":
             missing -= cluster
         assert not missing, f"{short(path)} imports {', '.join(missing)}, which requirements.txt does not install"

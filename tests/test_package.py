@@ -39,7 +39,7 @@ def extras_of_pyproject() -> dict[str, set[str]]:
     for name, lines in re.findall(r"^(\w+) = \[\n(.*?)^\]", section, re.DOTALL | re.MULTILINE):
         installed = re.findall(r'^ +"([\w-]+)', lines, re.MULTILINE)
         found[name] = {IMPORTED_AS.get(each, each.replace("-", "_")) for each in installed}
-    del found["test"]
+    del found["test"], found["docs"]  # for work on the project
     return found
 
 

@@ -1,0 +1,1 @@
+"""The site of `make docs`: what MkDocs is told beside mkdocs.yml."""
