@@ -12,6 +12,9 @@ import PIL.Image
 import pytest
 from mkdocs.commands import build
 from mkdocs.config import load_config
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
 
 from cdcd_video.tools.dev.docs_site import site_files
 
@@ -61,6 +64,40 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         build.build(config)
         config.plugins.on_shutdown()
         yield Path(config.site_dir)
+
+
+def added(*pages: str) -> tuple[Files, MkDocsConfig]:
+    """What the hooks make of a folder of docs with these pages."""
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    files = Files([File(page, config.docs_dir, config.site_dir, config.use_directory_urls) for page in pages])
+    return config.plugins.on_files(files, config=config), config
+
+
+def menu_items(files: Files, config: MkDocsConfig) -> list[str]:
+    """Addresses that the hooks add to an empty menu."""
+    return [item.url for item in config.plugins.on_nav(Navigation([], []), config=config, files=files).items]
+
+
+def test_the_article_takes_the_place_of_its_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sections = ("article/README.md", "article/answer.md", "data.md")
+    monkeypatch.setattr(site_files, "ARTICLE", tmp_path / "index.html")
+    files, config = added(*sections)
+    assert "article/README.md" in files.src_uris and "article/answer.md" not in files.src_uris
+    assert menu_items(files, config) == []
+
+    site_files.ARTICLE.write_text("<!doctype html><title>The article</title>", encoding="utf-8")
+    files, config = added(*sections)
+    assert [name for name in files.src_uris if name.startswith("article/")] == [site_files.BUILT_ARTICLE]
+    assert menu_items(files, config) == ["article/index.html"]
+    assert site_files.between_pages("[a](docs/article/README.md)", "README.md") == "[a](article/index.html)"
+
+
+def test_a_page_that_the_menu_does_not_name_is_in_it():
+    _, config = added("data.md", "experiments.md", "experiments/newest.md", "forgotten.md")
+    menu = {title: value for entry in config.nav for title, value in entry.items()}
+    assert menu["Experiments"][0] == "experiments.md" and "experiments/newest.md" in menu["Experiments"]
+    assert menu["API reference"] == [f"reference/{name}.md" for name in site_files.REFERENCE]
+    assert "forgotten.md" in menu["More"] and "experiments/newest.md" not in menu["More"]
 
 
 @pytest.fixture(scope="module")

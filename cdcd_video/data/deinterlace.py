@@ -17,7 +17,7 @@ def deinterlaced(frames: Iterable[Timed]) -> Iterator[Timed]:
     each frame says which field that is.
 
     Raises:
-      Whatever `frames` raises, when all before it has been given out.
+      Exception: whatever `frames` raises, when all before it has been given out.
     """
     unweaver: _Unweaver | None = None
     last: av.VideoFrame | None = None

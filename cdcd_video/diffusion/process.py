@@ -149,7 +149,7 @@ class InterpolatingProcess(DiscreteProcess):
 
 
 def mask(num_codes: int, schedule: Schedule = linear) -> InterpolatingProcess:
-    """pi is [MASK] [D3PM sec. 3.1, absorbing]."""
+    """pi is [MASK]: [D3PM sec. 3.1, absorbing]."""
     return InterpolatingProcess(num_codes, uniform=0.0, mask=1.0, source=0.0, schedule=schedule)
 
 

@@ -55,6 +55,8 @@ def page_of(file: str) -> str:
         return BUILT_ARTICLE
     if file.startswith("docs/"):
         return file.removeprefix("docs/")
+    if file.endswith(".md"):
+        return file
     if file.startswith("notebooks/") and file.endswith(".ipynb"):
         return file.removesuffix(".ipynb") + ".md"
     return f"source/{file}.md" if Path(file).suffix in _LANGUAGES else f"source/{file}"
