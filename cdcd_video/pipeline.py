@@ -3,6 +3,7 @@
 import platform
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
@@ -11,8 +12,10 @@ from jaxtyping import UInt8
 
 import cdcd_video
 from cdcd_video.config import SamplingParams
+from cdcd_video.config.model_digest import earlier_digests
 from cdcd_video.config.sampling_params import Decoded, Order, Solver, Unchanged
 from cdcd_video.config.value_types import Fit
+from cdcd_video.config.video_record import FrameRecord, Record, differences
 from cdcd_video.diffusion.sampler import has_order
 from cdcd_video.errors import SamplingWarning, UserError
 from cdcd_video.networks.clip import STAND_IN
@@ -169,7 +172,10 @@ class ImageToVideo(PretrainedPipeline):
             for caption, one, negative in zip(inputs.captions, each, inputs.negatives, strict=True)
         ]
         if output_type is None:
-            videos = [Video(frames, params.fps, one) for frames, one in zip(found, about, strict=True)]
+            made = [self.made_with] * len(found)
+            if lasts is not None:
+                made = [self.made_with | {"last_frame": FrameRecord.of(last, "last_frame.png")} for last in lasts]
+            videos = [Video(frames, params.fps, *facts) for frames, *facts in zip(found, about, made, strict=True)]
             result: Any = videos if inputs.is_list else videos[0]
         else:
             frames = torch.stack(found) if output_type == "latent" else in_layout(found, output_type)
@@ -254,6 +260,37 @@ class ImageToVideo(PretrainedPipeline):
             warnings.warn(note, SamplingWarning, stacklevel=3)
         return starts, np.stack(lasts) if lasts else None
 
+    def sample_again(self, recipe: Record | str | Path) -> Video:
+        """Samples the video of a recipe again, bit for bit where versions, device and processor are those of before.
+
+        Args:
+          recipe: of `Video.load_recipe`, or a path for it.
+
+        Raises:
+          UserError: the recipe cannot be read, or is of another model.
+
+        Warns:
+          SamplingWarning: what may change bits, and what calling warns of.
+        """
+        record = recipe if isinstance(recipe, Record) else Video.load_recipe(recipe)
+        before, self.num_threads = self.num_threads, record.threads
+        try:
+            now = {"model_sha256": self.model.digest, "versions": versions(), **self.made_with}
+            folder = self.model.folder
+            for note in differences(record, now, lambda: earlier_digests(folder) if folder else ()):
+                warnings.warn(note, SamplingWarning, stacklevel=2)
+            last = record.last_frame and record.last_frame.read("last_frame")
+            beside = dict(negative_prompt=record.negative_prompt or "", last_image=last)
+            return self(record.frame.pixels, list(record.text), **beside, **record.sampling)
+        finally:
+            self.num_threads = before
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Where the model comes from, and on what its bits depend beside settings and versions; see `Video.made_with`."""
+        threads = self.num_threads or torch.get_num_threads()
+        return {"checkpoint": self.checkpoint, "device": str(self.device), "threads": threads}
+
     def settings(self, text: Text, params: SamplingParams, negative_prompt: str = "") -> dict[str, Any]:
         """What is written beside a video: enough to sample it again."""
         return {
@@ -263,14 +300,19 @@ class ImageToVideo(PretrainedPipeline):
             "model": self.model.config.name,
             "model_sha256": self.model.digest,
             **({STAND_IN: self.model.clip.stand_in} if self.model.clip.stand_in else {}),
-            "versions": {
-                "cdcd_video": cdcd_video.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": versions(),
         }
 
     if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error
 
         def __getattr__(self, name: str) -> NoReturn:
             raise call_names.missing_attribute(name, dir(type(self)))
+
+
+def versions() -> dict[str, str]:
+    """What bits may depend on."""
+    return {
+        "cdcd_video": cdcd_video.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

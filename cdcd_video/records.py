@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from cdcd_video.config.video_record import FrameRecord, Record, read_record
 from cdcd_video.diffusion.schedule import Times
 
 Rows = TypeVar("Rows", Tensor, np.ndarray, list)
@@ -259,20 +260,43 @@ class Video:
     fps: float
     settings: dict[str, Any] = field(default_factory=dict)
     """Sampling parameters, seed, hash of the model and versions; written beside the video. A slice keeps those of the whole."""
+    made_with: dict[str, Any] | None = None
+    """`checkpoint`, `device` and `threads` of a whole video of a model; None for a slice, and for frames of other origin."""
 
-    def save(self, path: str | Path, *, scale: int = 1) -> Path:
+    def save(self, path: str | Path, *, scale: int = 1, recipe: bool = True) -> Path:
         """Writes mp4, gif, webp or a folder of PNG, by the suffix.
 
         Args:
           path: target; no suffix means a folder of PNG.
           scale: integer enlargement of small frames.
+          recipe: whether the file carries what samples it again, for `load_recipe`; a video without `made_with` has none.
 
         Returns:
           The path written.
         """
         from cdcd_video import video
 
-        return video.save(self.frames, path, self.fps, scale=scale)
+        held = self.record(scale).recipe() if recipe and self.made_with else ""
+        return video.save(self.frames, path, self.fps, scale=scale, recipe=held)
+
+    def to_bytes(self, suffix: str, *, scale: int = 1, recipe: bool = True) -> bytes:
+        """The content of the file that `save` writes: ".mp4", ".gif" or ".webp"."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.save(Path(folder) / f"video{suffix}", scale=scale, recipe=recipe).read_bytes()
+
+    def record(self, scale: int = 1) -> Record:
+        """What reproduces the video, with its starting frame; needs `made_with`."""
+        assert self.made_with is not None
+        return Record(**self.settings, **self.made_with, scale=scale, frame=FrameRecord.of(self.frames[0]))
+
+    @staticmethod
+    def load_recipe(path: str | Path) -> Record:
+        """The recipe that a file written by `save` carries, or a `.json`; `ImageToVideo.sample_again` takes it.
+
+        Raises:
+          UserError: the file is missing or damaged, or carries none.
+        """
+        return read_record(path)
 
     def to_pil(self) -> list[PIL.Image.Image]:
         """The frames as Pillow images."""
@@ -309,14 +333,11 @@ class Video:
 
     def _repr_html_(self) -> str:
         """The video itself, which plays in a notebook: exact pixels (webp), or mp4 where they would be many bytes."""
-        from cdcd_video import video
-
         about = html.escape(repr(self), quote=True)
         if not self.frames.size:
             return f"<p>{about}</p>"
         suffix, kind = (".webp", "image/webp") if self.frames.nbytes <= _MOST_EXACT else (".mp4", "video/mp4")
-        with tempfile.TemporaryDirectory() as folder:
-            content = video.save(self.frames, Path(folder) / f"video{suffix}", self.fps).read_bytes()
+        content = self.to_bytes(suffix, recipe=False)
         if len(content) > _MOST_EMBEDDED:
             return f"<p>{about}: too large to be shown here; write it with save(path)</p>"
         address = f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -10,36 +10,27 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from pydantic import Field, ValidationError, create_model
-from pydantic.fields import FieldInfo
 
 from cdcd_video import video
-from cdcd_video.config.ranges import (
-    MAX_CAPTION_CHARACTERS,
-    MAX_CAPTION_FRAME,
-    MAX_CAPTIONS,
-    RANGES,
-    check_settings,
-)
-from cdcd_video.config.sampling_params import NEWER, SamplingParams
+from cdcd_video.config.ranges import check_settings
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.config.value_types import Fit
+from cdcd_video.config.video_record import SAMPLING, FrameRecord, Record, read_record
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
-from cdcd_video.sampling.frame_record import FrameRecord, GivenFrame, frame_record, given_frame, recorded_frame
+from cdcd_video.sampling.given_frame import GivenFrame, given_frame
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.memory import check_fits
-from cdcd_video.storage.record_files import MOST_BYTES, held_record
-from cdcd_video.storage.small_file import read_small
+from cdcd_video.storage.record_files import held_record
 
 SUFFIXES = (".mp4", ".gif", ".webp")
 """Video files that can be written; see `cdcd_video.video.save`."""
@@ -47,49 +38,6 @@ VIEW_PX = 256
 """Small videos are enlarged to about this side."""
 _NAME_LETTERS, _NAME_BYTES = 60, 100
 """Limits of each half of a generated name."""
-SAMPLING = tuple(SamplingParams.model_fields)
-"""Names of the settings."""
-
-Beginning = Annotated[int, Field(ge=0, le=MAX_CAPTION_FRAME)]
-Sentence = Annotated[str, Field(max_length=MAX_CAPTION_CHARACTERS)]
-
-
-_LATER = (*NEWER, "order", "contrast")
-"""Settings that older records do not have."""
-
-
-def _record_field(name: str, field: FieldInfo) -> tuple[Any, Any]:
-    """A setting as a field of a record; required, unless it was introduced later."""
-    kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    return kind, field.default if name in _LATER else ...
-
-
-_Sampling = create_model(
-    "_Sampling", **{name: _record_field(name, field) for name, field in SamplingParams.model_fields.items()}
-)
-
-
-class Record(_Sampling, extra="ignore"):
-    """The `.json` beside a video."""
-
-    format: Literal[1] = 1
-    video: str
-    checkpoint: str
-    model: str
-    model_sha256: str
-    clip_stand_in: str | None = None
-    """The warning for a model whose CLIP has random weights; None, and left out, for every other."""
-    text: Annotated[list[tuple[Beginning, Sentence]], Field(min_length=1, max_length=MAX_CAPTIONS)]
-    scale: Annotated[int, RANGES["scale"].field]
-    device: str
-    threads: Annotated[int, RANGES["threads"].field]
-    """CPU threads; the last bits of sums depend on their number."""
-    versions: dict[str, str]
-    frame: FrameRecord
-    last_frame: FrameRecord | None = None
-    """None, and left out, where none was given."""
-    fit: Fit | None = None
-    """How given frames that were no square became one; None, and left out, where it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +62,13 @@ class Request:
     """How frames that are no square become one; None: as the model's training frames did."""
     last: GivenFrame | None = None
     """The frame in which the video ends, as it was given; None for none."""
+    has_recipe: bool = True
+    """Whether the video itself carries its record, too."""
+
+    @property
+    def negative_prompt(self) -> str:
+        """What guidance leads away from, in a video that is reproduced; "" is the empty caption."""
+        return (self.again and self.again.negative_prompt) or ""
 
 
 def read_request(asked: Mapping[str, Any]) -> Request:
@@ -138,8 +93,8 @@ def read_request(asked: Mapping[str, Any]) -> Request:
     def picture(name: str) -> GivenFrame | None:
         if asked.get(name):
             return given_frame(named_file("examples")(asked[name]))
-        record = getattr(again, name, None)
-        return recorded_frame(record, name) if record else None
+        record: FrameRecord | None = getattr(again, name, None)
+        return GivenFrame(record.read(name), record.file, record.sha256) if record else None
 
     first = picture("frame")
     if first is None:
@@ -161,6 +116,7 @@ def read_request(asked: Mapping[str, Any]) -> Request:
         again=again,
         fit=asked.get("fit") or kept.get("fit"),
         last=picture("last_frame"),
+        has_recipe=asked.get("recipe") is not False,
     )
 
 
@@ -213,60 +169,12 @@ def _is_taken(path: Path) -> bool:
     return is_there(path) or is_there(path.with_suffix(".json"))
 
 
-def differences(
-    again: Record | None, made_with: Mapping[str, Any], earlier: Callable[[], Collection[str]] = frozenset
-) -> list[str]:
-    """Differences that may change the bits of a reproduced video.
-
-    Args:
-      again: the record of the first video, if there is one.
-      made_with: model_sha256, device, threads and versions of this run.
-      earlier: gives the digests of this model in older records; called only where the hashes differ.
-
-    Returns:
-      Notes, one sentence each.
-
-    Raises:
-      UserError: it is another model.
-    """
-    if again is None:
-        return []
-    if made_with["model_sha256"] != again.model_sha256 and again.model_sha256 not in earlier():
-        raise UserError(
-            f"the checkpoint's sha256 begins with {made_with['model_sha256'][:12]}, but the .json was made with"
-            f" {again.model_sha256[:12]} ({again.checkpoint}); give that model with --checkpoint"
-        )
-    before = {**again.versions, "device": again.device, "threads": again.threads}
-    now = {**made_with["versions"], "device": made_with["device"], "threads": made_with["threads"]}
-    return [
-        f"sampled with {name} {before.get(name)} before, and with {value} now; the last bits may differ"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]
-
-
-def read_record(path: Path) -> Record:
-    """Reads the `.json` beside a video.
-
-    Raises:
-      UserError: it is missing, not a regular file, damaged, of another format, or has a setting out of range.
-    """
-    content = read_small(path, "the .json of a video", limit=MOST_BYTES)
-    try:
-        return Record.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path} is not the .json of a video ({place + ': ' if place else ''}{first['msg']})"
-        ) from error
-
-
 def write(
     parts: Iterator[UInt8[np.ndarray, "_ H W 3"]],
     settings: Mapping[str, Any],
     target: Target,
     request: Request,
+    last: UInt8[np.ndarray, "S S 3"] | None = None,
     **facts: Any,
 ) -> list[Path]:
     """Writes a video while it is sampled, its exact frames if the output is a folder, and finally the `.json`.
@@ -276,6 +184,7 @@ def write(
       settings: what it is sampled with.
       target: where.
       request: what was asked for.
+      last: the last frame that was given, at the model's size; None for none.
       facts: device and threads that were used.
 
     Returns:
@@ -291,20 +200,14 @@ def write(
         check_fits(
             held, f"a {target.video.suffix} of this length and scale", "lower --scale or --num-frames, or take .mp4"
         )
-    frames = {"frame": frame_record(begin[0], request.file, request.sha256)}
-    ends = [begin[-1]]  # of the parts so far; a given last frame is the last of all, at the model's size
-
-    def watched() -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
-        for part in itertools.chain([begin], parts):
-            ends[0] = part[-1]
-            yield part
-
-    places = [(target.video, scale), *([(target.frames, 1)] if target.frames else [])]
-    written = video.save_while_sampled(watched(), places, settings["fps"])
-    if request.last:
-        frames["last_frame"] = frame_record(ends[0], request.last.file, request.last.sha256)
+    frames = {"frame": FrameRecord.of(begin[0], request.file, request.sha256)}
+    if request.last and last is not None:
+        frames["last_frame"] = FrameRecord.of(last, request.last.file, request.last.sha256)
     name, checkpoint = target.video.name, request.checkpoint
     record = Record(video=name, checkpoint=checkpoint, **settings, scale=scale, fit=request.fit, **facts, **frames)
+    places = [(target.video, scale), *([(target.frames, 1)] if target.frames else [])]
+    recipe = record.recipe() if request.has_recipe else ""
+    written = video.save_while_sampled(itertools.chain([begin], parts), places, settings["fps"], recipe)
     with video.whole_file(target.json) as part:
         part.write_text(record.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return [*written, target.json]

@@ -1,7 +1,5 @@
 """Writes frames to mp4, gif, webp, folders of PNG, and contact sheets."""
 
-import contextlib
-import errno
 import itertools
 import math
 import os
@@ -19,6 +17,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.embedded_recipe import exif_with, png_text_with
+from cdcd_video.storage.whole_file import refused_by_disk, whole_file
 
 _BT709 = 1  # the number FFmpeg gives to BT.709 as matrix, as primaries and as transfer function alike
 _LIMITED = 1  # FFmpeg's number for luma in 16..235
@@ -26,7 +26,12 @@ Frames = Iterator[UInt8[np.ndarray, "H W 3"]]
 
 
 def save(
-    frames: UInt8[np.ndarray, "F H W 3"], path: str | os.PathLike[str], fps: float | int, *, scale: int = 1
+    frames: UInt8[np.ndarray, "F H W 3"],
+    path: str | os.PathLike[str],
+    fps: float | int,
+    *,
+    scale: int = 1,
+    recipe: str = "",
 ) -> Path:
     """Writes a video in the format of its suffix; the file appears complete or not at all.
 
@@ -36,13 +41,14 @@ def save(
     - no suffix or a closing slash: a folder of exact PNG files, `frame-00000.png` onwards.
 
     In gif and webp, frames equal to their predecessor are stored as one frame shown for longer; of more than 50 (gif) or
-    90 (webp) frames per second some are left out, since browsers slow them down. The same frames give the same bytes.
+    90 (webp) frames per second some are left out, since browsers slow them down. The same frames and recipe give the same bytes.
 
     Args:
       frames: RGB pixels, at least one frame.
       path: where to; missing folders are made, an existing video is replaced.
       fps: frames per second, over 0.
       scale: each pixel becomes a square of this side, so that tiny videos can be looked at.
+      recipe: ASCII text that the file carries, for `embedded_recipe.read_embedded`; of a folder, its first frame.
 
     Returns:
       The path.
@@ -52,11 +58,16 @@ def save(
     """
     if len(frames) == 0 or min(frames.shape[1:3]) == 0:
         raise ValueError(f"there is nothing to save in frames of shape {frames.shape}")
-    return save_parts([frames], path, fps, scale=scale)
+    return save_parts([frames], path, fps, scale=scale, recipe=recipe)
 
 
 def save_parts(
-    parts: Iterable[UInt8[np.ndarray, "_ H W 3"]], path: str | os.PathLike[str], fps: float, *, scale: int = 1
+    parts: Iterable[UInt8[np.ndarray, "_ H W 3"]],
+    path: str | os.PathLike[str],
+    fps: float,
+    *,
+    scale: int = 1,
+    recipe: str = "",
 ) -> Path:
     """`save` for frames that arrive in parts. Mp4 and PNG keep one part in memory; gif and webp need all frames at
     once.
@@ -72,13 +83,13 @@ def save_parts(
     frames = (frame.repeat(scale, axis=0).repeat(scale, axis=1) for part in parts for frame in part)
     write = _WRITERS.get(target.suffix.lower())
     if target.suffix == "" or os.fspath(path).endswith(("/", os.sep)) or (write is None and target.is_dir()):
-        _write_folder(frames, target)
+        _write_folder(frames, target, recipe)
         return target
     if write is None:
         known = ", ".join(_WRITERS)
         raise UserError(f"cannot write a video as {target.suffix!r}; use {known}, or a folder name for PNG files")
     with whole_file(target) as part:
-        write(frames, part, Fraction(fps).limit_denominator(1001))
+        write(frames, part, Fraction(fps).limit_denominator(1001), recipe)
     return target
 
 
@@ -86,6 +97,7 @@ def save_while_sampled(
     parts: Iterable[UInt8[np.ndarray, "_ H W 3"]],
     places: Sequence[tuple[str | os.PathLike[str], int]],
     fps: float,
+    recipe: str = "",
 ) -> list[Path]:
     """Writes a video to one or more places, each in a thread of its own, while its later parts are still being made.
 
@@ -93,6 +105,7 @@ def save_while_sampled(
       parts: made here, in the calling thread; a writer that lags holds them up, so that only a few wait in memory.
       places: paths, each with its `scale`.
       fps: frames per second, over 0.
+      recipe: as for `save`.
 
     Returns:
       The paths.
@@ -103,7 +116,7 @@ def save_while_sampled(
     waiting = [queue.Queue(_MOST_WAITING) for _ in places]
     with ThreadPoolExecutor(len(places)) as pool:
         writers = [
-            pool.submit(save_parts, _taken(line), path, fps, scale=scale)
+            pool.submit(save_parts, _taken(line), path, fps, scale=scale, recipe=recipe)
             for line, (path, scale) in zip(waiting, places, strict=True)
         ]
         pairs = list(zip(waiting, writers, strict=True))
@@ -198,44 +211,10 @@ def contact_sheet(
     return target
 
 
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `target` and renames it at the end, so that the file is complete or absent.
-
-    Args:
-      target: where the file shall be; missing folders are made.
-
-    Yields:
-      The path to write to. It is deleted if the block fails.
-
-    Raises:
-      UserError: when the place cannot be written or the disk is full.
-    """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with refused_by_disk(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-            os.replace(part, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def refused_by_disk(target: Path) -> Iterator[None]:
-    """Turns what the file system refuses (no permission, full disk, name too long) into a `UserError` on `target`."""
-    try:
-        yield
-    except OSError as error:  # PyAV's errors from the file system are OSErrors too, with the same numbers
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"cannot write {target}: the disk is full; make room or write elsewhere") from error
-        raise UserError(f"cannot write {target}: {error.strerror or error}; write elsewhere") from error
-
-
-def _write_mp4(frames: Frames, path: Path, fps: Fraction) -> None:
+def _write_mp4(frames: Frames, path: Path, fps: Fraction, recipe: str) -> None:
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        if recipe:
+            container.metadata["comment"] = recipe
         # One thread: the bytes x264 writes depend on the number of threads, hence on the machine. No macroblock tree: its
         # vector code reads memory that nobody wrote where a row has no multiple of 8 blocks, as at 64 px.
         options = {"crf": "16", "preset": "medium", "threads": "1", "mbtree": "0"}
@@ -255,7 +234,7 @@ def _write_mp4(frames: Frames, path: Path, fps: Fraction) -> None:
         container.mux(stream.encode(None))
 
 
-def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
+def _write_gif(parts: Frames, path: Path, fps: Fraction, recipe: str) -> None:
     frames = np.stack(list(parts))
     # One palette for all frames: a palette of its own for each makes still areas flicker. A few frames, spread over
     # the video, are enough to find the colours.
@@ -266,21 +245,23 @@ def _write_gif(parts: Frames, path: Path, fps: Fraction) -> None:
     shown, durations = _frame_times(len(frames), fps, tick_ms=10, least_ms=20)
     images = [images[frame] for frame in shown]
     try:
-        images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False)
+        how = dict(duration=durations, loop=0, optimize=False, comment=recipe.encode("ascii"))
+        images[0].save(path, "GIF", save_all=True, append_images=images[1:], **how)
     except OverflowError:  # equal frames are one picture, and its time has 16 bits
         raise UserError(
             "a .gif cannot show a frame for longer than 655 s, as this video needs; use .mp4 or .webp"
         ) from None
 
 
-def _write_webp(frames: Frames, path: Path, fps: Fraction) -> None:
+def _write_webp(frames: Frames, path: Path, fps: Fraction, recipe: str) -> None:
     images = [Image.fromarray(frame) for frame in frames]
     shown, durations = _frame_times(len(images), fps, tick_ms=1, least_ms=11)
     images = [images[frame] for frame in shown]
-    images[0].save(path, "WEBP", save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
+    how = dict(duration=durations, loop=0, lossless=True, exif=exif_with(recipe) if recipe else b"")
+    images[0].save(path, "WEBP", save_all=True, append_images=images[1:], **how)
 
 
-_WRITERS: dict[str, Callable[[Frames, Path, Fraction], None]] = {
+_WRITERS: dict[str, Callable[[Frames, Path, Fraction, str], None]] = {
     ".mp4": _write_mp4,
     ".gif": _write_gif,
     ".webp": _write_webp,
@@ -302,7 +283,7 @@ def _frame_times(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) ->
     return shown, [max(least_ms, end - begin) for begin, end in itertools.pairwise(edges)]
 
 
-def _write_folder(frames: Frames, target: Path) -> None:
+def _write_folder(frames: Frames, target: Path, recipe: str) -> None:
     if target.name in ("", ".."):
         raise UserError(f"frames cannot replace the folder {target}; choose a new name")
     with refused_by_disk(target):
@@ -315,7 +296,8 @@ def _write_folder(frames: Frames, target: Path) -> None:
         try:
             part.mkdir(parents=True)
             for index, frame in enumerate(frames):
-                Image.fromarray(frame).save(part / f"frame-{index:05d}.png")
+                text = png_text_with("" if index else recipe)
+                Image.fromarray(frame).save(part / f"frame-{index:05d}.png", pnginfo=text)
             if target.exists():  # frames of an earlier video; a folder can only be replaced by removing it first
                 shutil.rmtree(target)
             os.replace(part, target)

@@ -18,9 +18,10 @@ from cdcd_video.commands import command_line, command_table, evaluate_command, s
 from cdcd_video.config import Config, config_file, shipped_files, wording
 from cdcd_video.config.registry import named
 from cdcd_video.config.shipped_files import named_file, shipped_folder, shipped_names
+from cdcd_video.config.video_record import SAMPLING
 from cdcd_video.errors import EXTRAS, UserError, exit_code, extras_named, require
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.request import SAMPLING, read_request
+from cdcd_video.request import read_request
 
 NAMES = tuple(command.name for command in command_table.COMMANDS)
 CHANGED = ("--set", "data.num_clips=4", "--set", "data.num_val_clips=2")

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import normalize, one_hot
 
 from cdcd_video import ImageToVideo, request
-from cdcd_video.config import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess
+from cdcd_video.config import BridgeProcess, CdcdProcess, HybridProcess, MaskProcess, ReplaceProcess, video_record
 from cdcd_video.contrast.contrastive_guidance import TEMPERATURE, closeness, tilted
 from cdcd_video.contrast.info_nce import info_nce
 from cdcd_video.data.sprites import World, sample_scene
@@ -253,7 +253,7 @@ def test_the_json_beside_a_video_keeps_it(tiny, starts, tmp_path, tiny_model):
     old = json.loads((tmp_path / "x.json").read_text())
     del old["contrast"]  # as written before there was any
     (tmp_path / "old.json").write_text(json.dumps(old))
-    assert request.read_record(tmp_path / "old.json").contrast == 0.0
+    assert video_record.read_record(tmp_path / "old.json").contrast == 0.0
 
 
 @pytest.mark.sweep(most=1)

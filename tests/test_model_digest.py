@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cdcd_video import request
-from cdcd_video.config import Config, config_file
+from cdcd_video.config import Config, config_file, video_record
 from cdcd_video.config.model_digest import earlier_digests, folder_digest
 from cdcd_video.errors import UserError
 from cdcd_video.model import save_module
@@ -101,14 +100,14 @@ def test_an_earlier_record_is_reproduced(folder: Path):
     """By what the model was called then, with or without what lies beside it now."""
     then = earlier_digests(folder)
     (folder / "README.md").write_text("hello")
-    record = request.Record.model_construct(
+    record = video_record.Record.model_construct(
         model_sha256=then.pop(), versions={}, device="cpu", threads=1, checkpoint="runs/mine"
     )
     made_with = {"model_sha256": folder_digest(folder), "versions": {}, "device": "cpu", "threads": 1}
-    assert request.differences(record, made_with, lambda: earlier_digests(folder)) == []
+    assert video_record.differences(record, made_with, lambda: earlier_digests(folder)) == []
     nudged(folder / "denoiser.safetensors")
     with pytest.raises(UserError, match="give that model with --checkpoint"):
-        request.differences(record, made_with, lambda: earlier_digests(folder))
+        video_record.differences(record, made_with, lambda: earlier_digests(folder))
 
 
 def test_a_tokenizer_that_was_used_is_written_as_one_that_was_not(tmp_path: Path):

@@ -13,7 +13,7 @@ from shapes import unchecked
 from worlds import KINDS, chi_square_p_value, chi_square_power, drawn_states, kinds, oracle, world
 
 from cdcd_video import ImageToVideo, request
-from cdcd_video.config import BridgeProcess
+from cdcd_video.config import BridgeProcess, video_record
 from cdcd_video.diffusion.process import mask
 from cdcd_video.diffusion.sampler import SAMPLERS, has_order, sample_ancestral, sample_by_confidence, sample_by_purity
 from cdcd_video.diffusion.schedule import cosine, linear
@@ -269,4 +269,4 @@ def test_the_json_beside_a_video_keeps_the_order(pipe, start, tmp_path, tiny_mod
     old = json.loads((tmp_path / "x.json").read_text())
     del old["order"]  # as written before there was a choice
     (tmp_path / "old.json").write_text(json.dumps(old))
-    assert request.read_record(tmp_path / "old.json").order == "ancestral"
+    assert video_record.read_record(tmp_path / "old.json").order == "ancestral"

@@ -99,10 +99,10 @@ def test_noise_is_frozen_and_as_large_as_the_video(study, folder: Path):
 
 
 def test_sentence_and_picture_come_from_what_inference_writes(tmp_path: Path):
-    from cdcd_video.sampling.frame_record import frame_record
+    from cdcd_video.config.video_record import FrameRecord
 
     picture = np.full((SIDE_PX, SIDE_PX, 3), 77, np.uint8)
-    frame = frame_record(picture, "x.png", "0").model_dump()
+    frame = FrameRecord.of(picture, "x.png").model_dump()
     for system in SYSTEMS[:2]:
         path = video.save(np.repeat(picture[None], 4, 0), tmp_path / system / "one" / "video.mp4", 8)
         text = [[0, "it moves"], [4, "it stops"]]

@@ -22,8 +22,9 @@ from cdcd_video.config.ranges import (
     RANGES,
     check_sentences,
 )
+from cdcd_video.config.video_record import SAMPLING, Record, read_record
 from cdcd_video.errors import UserError
-from cdcd_video.request import SAMPLING, Record, read_record, read_request
+from cdcd_video.request import read_request
 
 NOT_GIVEN = dict.fromkeys(("frame", "text", "checkpoint", "out", "device", "scale", "from_json", *SAMPLING))
 BAD = {

@@ -153,14 +153,14 @@ def test_parts_are_written_while_later_ones_are_made_and_few_wait(tmp_path: Path
     frames, written, made = some_frames(20), threading.Event(), []
     write = video._WRITERS[".mp4"]
 
-    def watched(given, path, fps):
+    def watched(given, path, fps, recipe):
         def seen():
             for number, frame in enumerate(given):
                 if number == 2:
                     written.set()
                 yield frame
 
-        write(seen(), path, fps)
+        write(seen(), path, fps, recipe)
 
     def parts():
         for number in range(20):

@@ -24,7 +24,7 @@ from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.config.value_types import Fit
 from cdcd_video.data.images import as_array
 from cdcd_video.errors import SamplingWarning, UserError, note
-from cdcd_video.sampling.frame_record import given_frame
+from cdcd_video.sampling.given_frame import given_frame
 from cdcd_video.storage.record_files import held_record
 
 MOST_SEEDS = 1_000
@@ -196,9 +196,11 @@ class _Batch:
         )
         with held_record(one.file) as record, warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)  # told before the first video
-            last = order.last.pixels if order.last else None
+            last = self._fitted(row.last, "last image")[0] if row.last else None
             parts = self.pipe.stream(order.start, row.captions, one.params, progress, last_image=last, fit=self.fit)
-            yield from request.write(parts, settings, request.Target(one.file, record, None), order, **self.machine)
+            yield from request.write(
+                parts, settings, request.Target(one.file, record, None), order, last, **self.machine
+            )
 
 
 def _sha256(path: Path) -> str:

@@ -42,7 +42,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
         help="images that are no square: crop, letterbox, or exact to refuse them",
     )
     batch_run.add_flags(parser)
-    add("--from-json", metavar="FILE", help="sample the video of this .json again; other options override it")
+    again = "sample the video of this .json, or of a video that carries its recipe, again; other options override it"
+    add("--from-json", "--from", metavar="FILE", help=again)
+    kept = "write the settings and the starting frame into the video itself, too (default: yes)"
+    add("--recipe", action=argparse.BooleanOptionalAction, default=True, help=kept)
     return parser.parse_args(arguments)
 
 
@@ -69,8 +72,10 @@ def sample(order: request.Request, target: request.Target) -> None:
 
     from cdcd_video.config import SamplingParams
     from cdcd_video.config.model_digest import earlier_digests
+    from cdcd_video.config.video_record import differences
     from cdcd_video.engine import runtime
     from cdcd_video.pipeline import ImageToVideo
+    from cdcd_video.sampling.start_images import fitted
 
     SamplingParams().changed(**order.sampling)  # reports a wrong value before the model is loaded
     device = runtime.device_for(order.device)
@@ -79,16 +84,16 @@ def sample(order: request.Request, target: request.Target) -> None:
         pipe.num_threads = order.again.threads
     params = pipe.defaults(**order.sampling)
     machine = {"device": str(device), "threads": pipe.num_threads or torch.get_num_threads()}
-    settings = pipe.settings(order.captions, params)
+    settings = pipe.settings(order.captions, params, order.negative_prompt)
     folder = pipe.model.folder
     earlier = (lambda: earlier_digests(folder)) if folder else tuple
-    note(*request.differences(order.again, settings | machine, earlier))
+    note(*differences(order.again, settings | machine, earlier))
     with notes_on_stderr():
-        last = order.last.pixels if order.last else None
-        parts = pipe.stream(
-            order.start, order.captions, params, lambda frames: bar.update(frames), last_image=last, fit=order.fit
-        )
+        given = order.last.pixels if order.last else None
+        beside = dict(negative_prompt=order.negative_prompt, last_image=given, fit=order.fit)
+        parts = pipe.stream(order.start, order.captions, params, progress=lambda frames: bar.update(frames), **beside)
+    last = None if given is None else fitted(given, pipe.size_px, order.fit or pipe.model.config.data.mode)[0]
     with tqdm(total=params.num_frames - 1, desc="sampling", unit="frame") as bar:
-        written = request.write(parts, settings, target, order, **machine)
+        written = request.write(parts, settings, target, order, last, **machine)
     for path in written:
         sys.stdout.write(f"{path}\n")

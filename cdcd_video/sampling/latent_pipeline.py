@@ -49,10 +49,11 @@ class LatentPipeline:
       precision: of the matrix products while sampling and decoding; starting frames are encoded in fp32, as in training.
       num_threads: CPU threads of one operation while sampling; None: what torch is set to. The caller's own setting is
         restored afterwards. Last bits depend on it, so it follows from the model alone.
+      checkpoint: name or path that the model was loaded by.
     """
 
     def __init__(self, model: Model, precision: Precision = "fp32"):
-        self.model, self.precision = model, precision
+        self.model, self.precision, self.checkpoint = model, precision, model.config.name
         self.num_threads = threads_of(model)
         self._precision_follows_device = False
         self.sampler: NextFrame = (
@@ -157,8 +158,8 @@ class LatentPipeline:
           lasts: last frames at the model's size, which are then given and not sampled; None where there are none.
         """
         with threads(self.num_threads):
-            sampled = list(self._frames(starts, captions, params, seeds, progress, negatives, on_frame, lasts))
-            frames = self.decode(torch.stack([self._values(frame.to_decode) for frame in sampled], 1), starts, params)
+            sampled = list(self.sampled_frames(starts, captions, params, seeds, progress, negatives, on_frame, lasts))
+            frames = self.decode(torch.stack([self.values(frame.to_decode) for frame in sampled], 1), starts, params)
         frames[:, 0] = starts
         if lasts is not None:
             frames[:, -1] = lasts
@@ -183,7 +184,7 @@ class LatentPipeline:
         Returns codes (B, F, N), or code values (B, F, P, V) of a baseline on those.
         """
         with threads(self.num_threads):
-            sampled = self._frames(starts, captions, params, seeds, progress, negatives, on_frame, lasts)
+            sampled = self.sampled_frames(starts, captions, params, seeds, progress, negatives, on_frame, lasts)
             return torch.stack([frame.latents for frame in sampled], 1)
 
     def _parts(
@@ -197,11 +198,12 @@ class LatentPipeline:
         lasts: Frames | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
         """One video, at most `DECODE_BATCH` frames at a time. Between two parts torch's number of threads is the caller's own."""
-        sampled = self._frames(start[None], [caption], params, [params.seed], progress, negatives, on_frame, lasts)
+        streams = [params.seed], progress, negatives, on_frame, lasts
+        sampled = self.sampled_frames(start[None], [caption], params, *streams)
         first, num_left = None, params.num_frames
         for number in itertools.count():
             with threads(self.num_threads), user_error_when_out(*OUT_OF_MEMORY):
-                part = [self._values(frame.to_decode) for frame in itertools.islice(sampled, DECODE_BATCH)]
+                part = [self.values(frame.to_decode) for frame in itertools.islice(sampled, DECODE_BATCH)]
                 if not part:
                     return
                 first = part[0] if first is None else first
@@ -214,7 +216,7 @@ class LatentPipeline:
             yield frames
 
     @torch.no_grad()
-    def _frames(
+    def sampled_frames(
         self,
         starts: Frames,
         captions: Texts,
@@ -225,7 +227,7 @@ class LatentPipeline:
         on_frame: OnFrame = None,
         lasts: Frames | None = None,
     ) -> Iterator[SampledFrame]:
-        """Frame after frame of `roll_out`, with what the decoder gets of each."""
+        """`sample`, frame after frame and undecoded; the context of the caller is the thread's number of threads."""
         start = self.sampler.begin(self.encode(starts))
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
@@ -299,7 +301,8 @@ class LatentPipeline:
             ]
             return torch.cat(rows)
 
-    def _values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
+    def values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
+        """Code values of codes; values stay as they are."""
         return latents if latents.is_floating_point() else self.model.codec.values(latents)
 
     @torch.no_grad()
@@ -322,9 +325,9 @@ class LatentPipeline:
             start = _as_tensor(starts, latents.device).repeat_interleave(num_frames, 0)
             given = [latents.flatten(0, 1), start]
             if copies:
-                given.append(self._values(latents[:, 0] if first is None else first).repeat_interleave(num_frames, 0))
+                given.append(self.values(latents[:, 0] if first is None else first).repeat_interleave(num_frames, 0))
             parts = zip(*(rows.split(DECODE_BATCH) for rows in given), strict=True)
-            decoded = torch.cat([codec.decode_values(self._values(part), *others).float() for part, *others in parts])
+            decoded = torch.cat([codec.decode_values(self.values(part), *others).float() for part, *others in parts])
             frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 

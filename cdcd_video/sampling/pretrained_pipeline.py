@@ -69,7 +69,7 @@ class PretrainedPipeline(LatentPipeline):
             token=token,
         )
         pipe = cls(load_model(folder, where), for_sampling(where) if chosen == "auto" else chosen)
-        pipe._precision_follows_device = chosen == "auto"
+        pipe._precision_follows_device, pipe.checkpoint = chosen == "auto", str(name_or_path)
         return pipe
 
     def save_pretrained(self, folder: str | Path) -> Path:

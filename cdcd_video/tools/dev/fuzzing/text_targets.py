@@ -8,12 +8,12 @@ from PIL import Image
 
 from cdcd_video import request
 from cdcd_video.config import Config, config_file
+from cdcd_video.config.video_record import SAMPLING, FrameRecord, Record
 from cdcd_video.engine.compare_runs import read_log
 from cdcd_video.engine.log import Journal
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.model import SHIPPED
 from cdcd_video.networks.clip import FrozenClip
-from cdcd_video.sampling.frame_record import frame_record
 from cdcd_video.tools.dev.fuzzing.mutate import TOKENS, as_json, mutated, mutated_json
 from cdcd_video.tools.dev.fuzzing.target import Target
 
@@ -84,7 +84,7 @@ def targets(scratch: Path) -> list[Target]:
         return [tokenizer.check_caption(sentence) for _, sentence in request.parse_captions([read_words(folder)]).turns]
 
     def read_record(folder: Path) -> object:
-        asked = dict.fromkeys(("frame", "text", "scale", "checkpoint", "device", *request.SAMPLING))
+        asked = dict.fromkeys(("frame", "text", "scale", "checkpoint", "device", *SAMPLING))
         return request.read_request({**asked, "from_json": str(folder / "x.json")})
 
     def read_a_log(folder: Path) -> object:
@@ -107,9 +107,9 @@ def targets(scratch: Path) -> list[Target]:
 def _record(scratch: Path) -> dict[str, object]:
     """The `.json` beside a video, as `inference.py` writes it."""
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(scratch / "frame.png")
-    frame = frame_record(np.zeros((8, 8, 3), np.uint8), "frame.png", "0" * 64)
+    frame = FrameRecord.of(np.zeros((8, 8, 3), np.uint8))
     params = dict(num_frames=4, fps=8.0, num_steps=2, guidance=1.0, temperature=0.3, top_p=1.0, seed=3)
-    record = request.Record(
+    record = Record(
         **dict(video="x.mp4", checkpoint="sprites", model="sprites", model_sha256="0" * 64, text=[(0, "it spins")]),
         **dict(**params, scale=4, device="cpu", threads=1, versions={"torch": "2"}, frame=frame),
     )
