@@ -230,6 +230,7 @@ def test_an_example_is_a_starting_frame(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [
         (["evaluate"], "cv2", "eval"),
         (["evaluate", "--compare", "a", "b"], "matplotlib", "eval"),
+        (["studio", "--port", "0"], "gradio", "studio"),
         (["prepare", "folder", ".", "--out", "x"], "scenedetect", "data"),
         (["prepare", "augment", "CLIPS", "--out", "x"], "cv2", "data"),
         (["ablate", "contrast"], "cv2", "eval"),

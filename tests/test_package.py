@@ -52,7 +52,7 @@ def test_the_extras_that_messages_name_are_those_of_pyproject():
         for extra in extras:
             named.setdefault(extra, set()).add(module)
     assert named == extras_of_pyproject()
-    assert set(named) == {"eval", "data", "rate", "vq", "watch", "umap", "cluster"}
+    assert set(named) == {"eval", "data", "rate", "studio", "vq", "watch", "umap", "cluster"}
 
 
 def module_file(name: str) -> Path | None:

@@ -29,6 +29,7 @@ COMMANDS = (
     Command("evaluate", "evaluate a model, or videos", "cdcd_video.commands.evaluate_command:main", "eval"),
     Command("prepare", "prepare clips and captions for training", "data_prep.__main__:main", "data"),
     Command("rate", "human evaluation: a blind rating page", "cdcd_video.rate.__main__:main", "rate"),
+    Command("studio", "sample videos in a browser", "cdcd_video.studio.__main__:main", "studio"),
     Command("ablate", "train and compare the cells of an ablation", "cdcd_video.ablate.__main__:main", "eval"),
     Command("bench", "measure time and memory on this machine", "cdcd_video.tools.bench.__main__:main", "eval"),
 )

@@ -1,0 +1,218 @@
+"""What happens when a field of the page is used. Every mistake of a visitor is a sentence on the page."""
+
+import functools
+import html
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from cdcd_video.config.video_record import read_record
+from cdcd_video.errors import UserError
+from cdcd_video.studio import start_frame
+from cdcd_video.studio.downloads import write_files
+from cdcd_video.studio.model_shelf import LoadedModel, ModelShelf
+from cdcd_video.studio.sampling_session import SamplingSession, parse_timeline
+from cdcd_video.studio.setting_fields import FURTHER, MAIN, settings_from
+from cdcd_video.studio.start_frame import StartFrame
+from cdcd_video.studio.studio_limits import Limits
+from cdcd_video.studio.training_paths import path_plot
+from cdcd_video.studio.video_cards import cards_while_sampled, finished_cards, picture
+
+
+def on_page(error: UserError) -> Exception:
+    """An error of a visitor as a message on the page."""
+    import gradio as gr
+
+    return gr.Error(html.escape(str(error)), duration=None, print_exception=False)
+
+
+def in_a_sentence(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose `UserError` is a message on the page; what else fails is a traceback in the terminal."""
+
+    @functools.wraps(function)
+    def handler(*given: Any) -> Any:
+        try:
+            return function(*given)
+        except UserError as error:
+            raise on_page(error) from None
+
+    return handler
+
+
+class PageEvents:
+    """The handlers of the page. What belongs to a visitor comes in and goes out as Gradio's state."""
+
+    def __init__(self, shelf: ModelShelf, limits: Limits):
+        self._shelf, self._limits = shelf, limits
+
+    def start_view(self, start: StartFrame, text: str, loaded: LoadedModel) -> str:
+        """The starting frame as the model gets it, with what is to be said of it."""
+        frame = start.fitted(loaded.pipe)
+        whole = (
+            f"<figure>{picture(frame, 'the starting frame', 'start')}<figcaption>Starting frame</figcaption></figure>"
+        )
+        try:
+            with loaded.turn:
+                return whole + _notes(loaded.pipe.warnings(parse_timeline(text), loaded.pipe.defaults(), frame))
+        except UserError as error:  # of the sentences, which may not be there yet
+            return whole + _notes([str(error)])
+
+    def _chosen(self, start: StartFrame, text: str, model: str) -> tuple[StartFrame, str]:
+        return start, self.start_view(start, text, self._shelf.get(model))
+
+    @in_a_sentence
+    def choose_example(self, name: str, text: str, model: str) -> tuple[StartFrame, str]:
+        """Starts from an image that comes with the project."""
+        return self._chosen(start_frame.from_example(name), text, model)
+
+    @in_a_sentence
+    def open_picture(self, path: str, text: str, model: str) -> tuple[StartFrame, str]:
+        """Starts from a picture of the visitor."""
+        return self._chosen(start_frame.from_file(path, self._limits.max_megabytes), text, model)
+
+    @in_a_sentence
+    def use_canvas(self, canvas: Any, text: str, model: str) -> tuple[StartFrame, str]:
+        """Starts from what was drawn."""
+        return self._chosen(start_frame.from_canvas(canvas), text, model)
+
+    @in_a_sentence
+    def add_shape(
+        self, canvas: Any, shape: str, colour: str, size: str, x: float, y: float, text: str, model: str
+    ) -> tuple[Any, StartFrame, str]:
+        """Puts a shape on the canvas, and starts from it."""
+        pixels = start_frame.from_canvas(canvas).pixels
+        pixels = start_frame.with_shape(pixels, shape, colour, size, x, y)
+        return pixels, *self._chosen(StartFrame(pixels, "drawing.png"), text, model)
+
+    def timeline(self, text: str) -> str:
+        """From which frame on each sentence holds; or why it cannot be used."""
+        try:
+            turns = parse_timeline(text).turns
+        except UserError as error:
+            return _notes([str(error)])
+        return f"<ol>{''.join(f'<li>from frame {frame}: {html.escape(one)}</li>' for frame, one in turns)}</ol>"
+
+    @in_a_sentence
+    def load_model(self, name: str) -> tuple[Any, ...]:
+        """Loads a model, and takes its settings over."""
+        loaded = self._shelf.get(name, is_anew=True)
+        params = loaded.pipe.defaults()
+        about = f"{loaded.name} is loaded: sha256 {loaded.pipe.model.digest[:12]}, {loaded.pipe.size_px} px."
+        return _status(about), *_values(params)
+
+    @in_a_sentence
+    def open_recipe(self, path: str, model: str) -> tuple[Any, ...]:
+        """Fills the page with what a video was sampled with."""
+        record = read_record(path)
+        if not self._shelf.is_open and record.checkpoint not in self._shelf.names:
+            loaded = self._shelf.get(model)
+        else:
+            loaded = self._shelf.get(record.checkpoint)
+        same = record.model_sha256 == loaded.pipe.model.digest
+        start = StartFrame(record.frame.pixels, record.frame.file, record.frame.sha256)
+        text = "\n".join(f"{frame}: {sentence}" for frame, sentence in record.text)
+        self._limits.check(1, record.num_frames, record.num_steps)
+        about = (
+            "The recipe is open; Sample gives the same video."
+            if same
+            else (
+                f"The recipe is of another model ({record.model}, sha256 {record.model_sha256[:12]}) than {loaded.name};"
+                " choose that model, or get another video."
+            )
+        )
+        return (
+            *self._chosen(start, text, loaded.name),
+            *(text, "", 1, record.negative_prompt or "", loaded.name, self.timeline(text), _status(about)),
+            *_values(record),
+        )
+
+    def sample(
+        self, start: StartFrame, text: str, other: str, num_seeds: float, negative: str, model: str, *settings: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """Samples the videos of a request; what is on the page is renewed after every frame.
+
+        Yields:
+          The session, the videos, their latent paths, the status, and the choices of video and frame.
+        """
+        import gradio as gr
+
+        try:
+            sentences = [text, other] if (other or "").strip() else [text]
+            given = settings_from(list(settings))
+            loaded = self._shelf.get(model)
+            session = SamplingSession.of(loaded, start, sentences, given, int(num_seeds), negative or "", self._limits)
+        except UserError as error:
+            raise on_page(error) from None
+        total, begun, labels = session.params[0].num_frames, time.monotonic(), session.labels
+        choices = gr.Dropdown(choices=labels, value=labels[0])
+        same = gr.skip()
+        try:
+            for number, frames in enumerate(session.run()):
+                about = f"Frame {number + 1} of {total}, {time.monotonic() - begun:.1f} s."
+                cards = cards_while_sampled(frames, labels, number, total)
+                yield session, cards, same, _status(about, session.notes), choices, gr.Slider(value=number)
+        except UserError as error:
+            gr.Warning(html.escape(str(error)), duration=None)
+        yield session, *self._result(session, f"{time.monotonic() - begun:.1f} s")
+
+    @in_a_sentence
+    def after_cancel(self, session: SamplingSession | None) -> tuple[Any, ...]:
+        """What was sampled before the visitor stopped it."""
+        import gradio as gr
+
+        if session is None:
+            return (gr.skip(),) * 5
+        return self._result(session, "cancelled")
+
+    def _result(self, session: SamplingSession, how: str) -> tuple[Any, ...]:
+        """The videos so far, with their latent paths."""
+        import gradio as gr
+
+        videos, labels = session.videos, session.labels
+        plot = path_plot(session.loaded.pipe, session.loaded.paths, session.latents, labels)
+        about = f"{len(videos[0])} of {session.params[0].num_frames} frames, {how}."
+        choices, last = gr.Dropdown(choices=labels, value=labels[0]), gr.Slider(value=len(videos[0]) - 1)
+        return finished_cards(videos, labels), plot, _status(about, session.notes), choices, last
+
+    @in_a_sentence
+    def go_on(
+        self, session: SamplingSession | None, place: int | None, frame: float, text: str, model: str
+    ) -> tuple[StartFrame, str]:
+        """Starts from a frame of a sampled video."""
+        video = _sampled(session).videos[_place(session, place)]
+        if not 0 <= frame < len(video):
+            raise UserError(f"the video has no frame {frame:g}; choose one from 0 to {len(video) - 1}")
+        return self._chosen(StartFrame(np.ascontiguousarray(video[int(frame)])), text, model)
+
+    @in_a_sentence
+    def write(self, session: SamplingSession | None, place: int | None) -> list[str]:
+        """Writes the files of a sampled video."""
+        return write_files(_sampled(session), _place(session, place))
+
+
+def _sampled(session: SamplingSession | None) -> SamplingSession:
+    if session is None:
+        raise UserError("no video is here, or it was deleted after its time; press Sample first")
+    return session
+
+
+def _place(session: SamplingSession | None, place: int | None) -> int:
+    most = len(_sampled(session).params)
+    if place is None or not 0 <= place < most:
+        raise UserError("no video is chosen; choose one in the field Video")
+    return int(place)
+
+
+def _values(held: Any) -> list[Any]:
+    """Values of the settings' fields, of `SamplingParams` or a record; a seed is text, see `setting_field`."""
+    return [str(getattr(held, name)) if name == "seed" else getattr(held, name) for name in (*MAIN, *FURTHER)]
+
+
+def _notes(sentences: list[str]) -> str:
+    return "".join(f'<p class="note">{html.escape(sentence)}.</p>' for sentence in sentences)
+
+
+def _status(about: str, notes: list[str] | tuple[str, ...] = ()) -> str:
+    return f'<p role="status">{html.escape(about)}</p>{_notes(list(notes))}'

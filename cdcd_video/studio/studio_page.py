@@ -1,0 +1,145 @@
+"""The page: its fields, and which event calls what. Gradio is imported by the functions, since it is an extra."""
+
+from pathlib import Path
+from typing import Any
+
+from cdcd_video.config.shipped_files import shipped_names
+from cdcd_video.studio import start_frame
+from cdcd_video.studio.model_shelf import ModelShelf
+from cdcd_video.studio.page_events import PageEvents
+from cdcd_video.studio.setting_fields import FURTHER, MAIN, setting_field
+from cdcd_video.studio.studio_limits import Limits
+
+STYLE = Path(__file__).with_name("studio.css")
+EXAMPLE, SENTENCE = "red-circle", "the red circle moves right"
+"""What the page begins with."""
+_TITLE = "Studio: image to video"
+_HELP = 'One sentence a line. "8: the red circle moves up" holds from frame 8 on.'
+
+
+def build_page(shelf: ModelShelf, limits: Limits) -> Any:
+    """The page as Gradio blocks, with its queue.
+
+    Args:
+      shelf: its first model is loaded here.
+      limits: of a visitor.
+
+    Raises:
+      UserError: the first model cannot be loaded.
+    """
+    import gradio as gr
+
+    page = PageEvents(shelf, limits)
+    first = shelf.get(shelf.names[0])
+    keep_s = 60 * limits.keep_minutes
+    with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(60, keep_s)) as blocks:
+        gr.Markdown(
+            f"# {_TITLE}\nA starting frame and a sentence give a video. What you open is deleted after"
+            f" {limits.keep_minutes} minutes and goes nowhere else."
+        )
+        start = gr.State(start_frame.from_example(EXAMPLE), time_to_live=keep_s)
+        session = gr.State(None, time_to_live=keep_s)
+        with gr.Row():
+            with gr.Column(min_width=320):
+                start_view = gr.HTML(page.start_view(start.value, SENTENCE, first), elem_classes="studio")
+                example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example of a starting frame")
+                with gr.Row():
+                    opened = gr.UploadButton("Open a picture", file_types=["image"])
+                    recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
+                with gr.Accordion("Draw a starting frame", open=False):
+                    canvas = gr.ImageEditor(
+                        label="Canvas",
+                        type="numpy",
+                        image_mode="RGB",
+                        format="png",
+                        sources=(),
+                        transforms=(),
+                        layers=False,
+                        canvas_size=(start_frame.CANVAS_PX,) * 2,
+                        fixed_canvas=True,
+                        buttons=[],
+                        brush=gr.Brush(default_size=24, colors=list(start_frame.COLOUR_NAMES), color_mode="defaults"),
+                    )
+                    with gr.Row():
+                        shape = gr.Dropdown(list(start_frame.SHAPES), value="circle", label="Shape", min_width=100)
+                        colour = gr.Dropdown(list(start_frame.COLOURS), value="red", label="Colour", min_width=100)
+                        size = gr.Dropdown(list(start_frame.SIZE_NAMES), value="medium", label="Size", min_width=100)
+                    with gr.Row():
+                        across = gr.Slider(0, 1, value=0.5, step=0.05, label="From the left", min_width=140)
+                        down = gr.Slider(0, 1, value=0.5, step=0.05, label="From the top", min_width=140)
+                    with gr.Row():
+                        add_shape = gr.Button("Add the shape", min_width=120)
+                        clear = gr.Button("Clear the canvas", min_width=120)
+                        use_canvas = gr.Button("Use the drawing", min_width=120)
+                text = gr.Textbox(SENTENCE, lines=2, label="Sentences", info=_HELP)
+                timeline = gr.HTML(page.timeline(SENTENCE), elem_classes="studio")
+                other = gr.Textbox("", lines=1, label="Other sentences, for the same seeds beside these (optional)")
+                num_seeds = gr.Slider(1, limits.max_videos, value=1, step=1, label="Seeds side by side")
+            with gr.Column(min_width=320):
+                params = first.pipe.defaults()
+                with gr.Row():
+                    fields = [setting_field(name, params, limits) for name in MAIN]
+                with gr.Accordion("More settings", open=False):
+                    negative = gr.Textbox("", label="Negative sentence")
+                    fields += [setting_field(name, params, limits) for name in FURTHER]
+                with gr.Accordion("Model", open=False):
+                    about = (
+                        "A shipped model, a model or run folder, or owner/name on the Hub" if shelf.is_open else None
+                    )
+                    model = gr.Dropdown(
+                        list(shelf.names), value=first.name, allow_custom_value=shelf.is_open, label="Model", info=about
+                    )
+                    load = gr.Button("Load the model, or the newest weights of a run")
+                with gr.Row():
+                    sample = gr.Button("Sample", variant="primary")
+                    cancel = gr.Button("Cancel", variant="stop")
+                status = gr.HTML('<p role="status"></p>', elem_classes="studio")
+        view = gr.HTML("", elem_classes="studio", label="Videos")
+        with gr.Row():
+            chosen = gr.Dropdown([], label="Video", type="index")
+            frame = gr.Slider(0, limits.max_frames - 1, value=0, step=1, label="Frame")
+            go_on = gr.Button("Continue from this frame")
+            write = gr.Button("Write files of this video")
+        files = gr.File(label="Files", file_count="multiple", interactive=False)
+        plot = gr.HTML("", elem_classes="studio", label="Latent paths")
+
+        shown = [start, start_view]
+        seen = [text, model]
+        example.input(page.choose_example, [example, *seen], shown, api_name="example")
+        opened.upload(page.open_picture, [opened, *seen], shown, api_name="open_picture")
+        use_canvas.click(page.use_canvas, [canvas, *seen], shown, api_name="use_canvas")
+        stamp = [canvas, shape, colour, size, across, down, *seen]
+        add_shape.click(page.add_shape, stamp, [canvas, *shown], api_name="add_shape")
+        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear")
+        blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
+        text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
+        load.click(page.load_model, [model], [status, *fields], api_name="load_model")
+        settings = [start, text, other, num_seeds, negative, model, *fields]
+        loaded = [*shown, text, other, num_seeds, negative, model, timeline, status, *fields]
+        recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe")
+        results = [session, view, plot, status, chosen, frame]
+        running = sample.click(
+            page.sample, settings, results, api_name="sample", concurrency_limit=limits.at_once, show_progress="hidden"
+        )
+        stopped = cancel.click(None, None, None, cancels=[running], api_name=False)
+        stopped.then(page.after_cancel, [session], results[1:], api_name="after_cancel")
+        go_on.click(page.go_on, [session, chosen, frame, *seen], shown, api_name="go_on")
+        write.click(page.write, [session, chosen], files, api_name="write")
+    return blocks.queue(max_size=limits.max_waiting, default_concurrency_limit=limits.at_once)
+
+
+def launch_options(limits: Limits) -> dict[str, Any]:
+    """Options for `launch` or `mount_gradio_app`: fonts of the visitor's own machine, and nothing that is kept or counted."""
+    import gradio as gr
+
+    fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return dict(
+        theme=gr.themes.Default(**fonts),
+        css_paths=[STYLE],
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        show_error=False,
+        max_file_size=f"{limits.max_megabytes}mb",
+    )

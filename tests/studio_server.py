@@ -1,0 +1,72 @@
+"""A studio on a free port of this machine, for tests; and what its pages hold."""
+
+import base64
+import contextlib
+import io
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+from PIL import Image, ImageSequence
+
+from cdcd_video.rate.address import listen
+from cdcd_video.studio.__main__ import create_app
+from cdcd_video.studio.model_shelf import ModelShelf
+from cdcd_video.studio.studio_limits import Limits
+from cdcd_video.studio.temporary_files import temporary_files
+
+
+class Studio:
+    """A running studio.
+
+    Attributes:
+      address: of the page.
+      folder: of its temporary files.
+      shelf: its models.
+    """
+
+    def __init__(self, address: str, folder: Path, shelf: ModelShelf):
+        self.address, self.folder, self.shelf = address, folder, shelf
+
+    def visitor(self, **options: Any) -> Any:
+        """A client with a session of its own."""
+        from gradio_client import Client
+
+        return Client(self.address, verbose=False, analytics_enabled=False, **options)
+
+
+@contextlib.contextmanager
+def served(names: Sequence[str], limits: Limits, token: str = "", *, is_open: bool = False) -> Iterator[Studio]:
+    """Serves models until the end of the block."""
+    with listen("127.0.0.1", 0) as opened, temporary_files(60 * limits.keep_minutes) as folder:
+        shelf = ModelShelf(names, is_open=is_open)
+        app = create_app(shelf, limits, token)
+        running = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [opened]})
+        thread.start()
+        try:
+            yield Studio(f"http://127.0.0.1:{opened.getsockname()[1]}/", folder, shelf)
+        finally:
+            running.should_exit = True
+            thread.join(30)
+
+
+def videos_in(page: str) -> list[np.ndarray]:
+    """The exact frames of every video that a finished page plays, (F, H, W, 3)."""
+    found = []
+    for content in re.findall(r"data:image/webp;base64,([\w+/=]+)", page):
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            found.append(np.stack([np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]))
+    return found
+
+
+def pictures_in(page: str) -> list[np.ndarray]:
+    """The pixels of every PNG on a page."""
+    return [
+        np.array(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+        for content in re.findall(r"data:image/png;base64,([\w+/=]+)", page)
+    ]
