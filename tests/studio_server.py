@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import shapes
 import uvicorn
 from PIL import Image, ImageSequence
 
 from cdcd_video.rate.address import listen
 from cdcd_video.studio.__main__ import create_app
 from cdcd_video.studio.model_shelf import ModelShelf
+from cdcd_video.studio.page_events import PageEvents
 from cdcd_video.studio.studio_limits import Limits
 from cdcd_video.studio.temporary_files import temporary_files
 
@@ -42,7 +45,14 @@ class Studio:
 @contextlib.contextmanager
 def served(names: Sequence[str], limits: Limits, token: str = "", *, is_open: bool = False) -> Iterator[Studio]:
     """Serves models until the end of the block."""
-    with listen("127.0.0.1", 0) as opened, temporary_files(60 * limits.keep_minutes) as folder:
+    with (
+        listen("127.0.0.1", 0) as opened,
+        temporary_files(60 * limits.keep_minutes) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        shapes.as_without_checks(
+            patch, PageEvents, "sample"
+        )  # Gradio asks whether it is a generator, which a check is not
         shelf = ModelShelf(names, is_open=is_open)
         app = create_app(shelf, limits, token)
         running = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))

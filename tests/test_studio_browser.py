@@ -1,0 +1,174 @@
+"""The studio in a real browser: draw, type, sample, cancel, open a recipe; narrow and wide, light and dark, by keyboard."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import Chromium, Tab, find
+
+pytest.importorskip("gradio", reason="the extra studio is not installed")
+pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
+
+from studio_server import Studio, pictures_in, served, videos_in
+
+from cdcd_video.config.shipped_files import shipped_folder
+from cdcd_video.records import Video
+from cdcd_video.studio.studio_limits import Limits
+
+PATIENCE_S = 180
+READY = "document.querySelector('.studio img.start') && button('Sample')"
+FINISHED = "document.querySelector('.studio .strip')"
+SCREENS = [(1280, 900, False), (390, 844, True)]
+HELPERS = """
+window.button = (text) => [...document.querySelectorAll('button')].find((one) => one.innerText.trim() === text);
+window.field = (label) => [...document.querySelectorAll('label')].find((one) => one.innerText.trim().startsWith(label));
+window.text = (label) => field(label).querySelector('textarea, input');
+window.page = (part) => [...document.querySelectorAll('.studio')].map((one) => one.innerHTML).join('\\n');
+true
+"""
+
+
+@pytest.fixture(scope="module")
+def studio():
+    with served(["sprites"], Limits(max_frames=64)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    opened = Chromium(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+def opened(browser: Chromium, studio: Studio, width: int = 1280, height: int = 900, dark: bool = False) -> Tab:
+    """The page, once it can be used."""
+    tab = browser.tab(studio.address, width, height, dark)
+    tab.wait("document.querySelector('.studio img.start')", PATIENCE_S)
+    tab.value(HELPERS)
+    tab.wait(READY, PATIENCE_S)
+    return tab
+
+
+def type_into(tab: Tab, label: str, words: str) -> None:
+    tab.value(f"text({json.dumps(label)}).focus(), text({json.dumps(label)}).select()")
+    tab.type(words)
+
+
+def pressed(tab: Tab, name: str) -> None:
+    tab.value(f"button({json.dumps(name)}).click()")
+
+
+@pytest.mark.parametrize(("width", "height", "dark"), SCREENS)
+def test_a_video_is_sampled_on_every_screen(
+    studio: Studio, browser: Chromium, width: int, height: int, dark: bool, tmp_path: Path
+):
+    tab = opened(browser, studio, width, height, dark)
+    assert tab.value("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
+    shade = tab.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+    assert (np.mean(shade) < 100) == dark
+    tab.value("window.shown = null; window.begun = performance.now(); true")
+    tab.value(
+        "new MutationObserver(() => { if (!shown && document.querySelector('.studio .videos img'))"
+        " shown = performance.now() }).observe(document.body, {childList: true, subtree: true}); true"
+    )
+    pressed(tab, "Sample")
+    tab.wait(FINISHED, PATIENCE_S)
+    first_s = tab.value("(shown - begun) / 1000")
+    if os.getloadavg()[0] < 0.5 and (os.cpu_count() or 1) >= 2:  # two free cores
+        assert first_s < 2
+    (video,) = videos_in(tab.value("page()"))
+    assert len(video) == 16
+    assert tab.value("document.documentElement.scrollWidth <= innerWidth"), "a video is wider than the screen"
+    assert tab.complaints() == []
+    assert [one for one in tab.fetched() if not one.startswith((studio.address, "blob:"))] == []
+    tab.picture(tmp_path / "page.png")
+    tab.close()
+
+
+def test_by_keyboard_and_with_names(studio: Studio, browser: Chromium):
+    tab = opened(browser, studio)
+    tree = tab.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "textbox", "slider", "spinbutton", "combobox", "img", "listbox"}
+    named = {
+        (node["role"]["value"], node.get("name", {}).get("value", "").strip())
+        for node in tree
+        if not node["ignored"] and node.get("role", {}).get("value") in roles
+    }
+    assert {"Sample", "Cancel", "Continue from this frame"} <= {name for role, name in named if role == "button"}
+    assert [role for role, name in named if not name] == []
+    tab.value("text('Frames').focus()")
+    for _ in range(60):
+        if tab.value("document.activeElement === button('Sample')"):
+            break
+        tab.press("Tab")
+    assert tab.value("document.activeElement === button('Sample')"), "Sample cannot be reached by the keyboard"
+    tab.press("Enter")
+    tab.wait(FINISHED, PATIENCE_S)
+    tab.close()
+
+
+def test_what_is_cancelled_stays(studio: Studio, browser: Chromium):
+    tab = opened(browser, studio)
+    type_into(tab, "Frames", "64")
+    tab.press("Tab")
+    pressed(tab, "Sample")
+    tab.wait("/Frame [2-9] of 64/.test(document.body.innerText)", PATIENCE_S)
+    pressed(tab, "Cancel")
+    tab.wait(FINISHED, PATIENCE_S)
+    (video,) = videos_in(tab.value("page()"))
+    assert 2 <= len(video) < 64 and "cancelled" in tab.text()
+    tab.close()
+
+
+def test_a_drawing_is_a_starting_frame(studio: Studio, browser: Chromium):
+    tab = opened(browser, studio)
+    before = pictures_in(tab.value("page()"))[0]
+    pressed(tab, "Draw a starting frame")
+    tab.wait("document.querySelector('canvas') && button('Use the drawing')", PATIENCE_S)
+    pressed(tab, "Add the shape")
+    tab.wait(f"document.querySelector('.studio img.start').src !== {json.dumps(start_of(tab))}", PATIENCE_S)
+    shape = pictures_in(tab.value("page()"))[0]
+    assert (shape != before).any()
+    box = tab.value(
+        "(() => { const one = document.querySelector('canvas'); one.scrollIntoView({block: 'center'});"
+        " const b = one.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] })()"
+    )
+    x, y, width, height = box
+    start = start_of(tab)
+    for kind, share in (
+        ("mousePressed", 0.2),
+        *(("mouseMoved", 0.2 + 0.05 * step) for step in range(8)),
+        ("mouseReleased", 0.6),
+    ):
+        place = dict(x=x + share * width, y=y + 0.2 * height)
+        tab.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **place)
+    pressed(tab, "Use the drawing")
+    tab.wait(f"document.querySelector('.studio img.start').src !== {json.dumps(start)}", PATIENCE_S)
+    assert (pictures_in(tab.value("page()"))[0] != shape).any()
+    tab.close()
+
+
+def start_of(tab: Tab) -> str:
+    return tab.value("document.querySelector('.studio img.start').src")
+
+
+def test_a_recipe_fills_the_page(studio: Studio, browser: Chromium, tmp_path: Path):
+    pipe = studio.shelf.get("").pipe
+    text = "the green square grows"
+    video: Video = pipe(shipped_folder("examples") / "green-square.png", text, num_frames=5, seed=2**60)
+    path = video.save(tmp_path / "video.mp4")
+    tab = opened(browser, studio)
+    document = tab.call("DOM.getDocument", depth=-1)["root"]["nodeId"]
+    inputs = tab.call("DOM.querySelectorAll", nodeId=document, selector="input[type=file]")["nodeIds"]
+    wanted = [node for node in inputs if ".mp4" in json.dumps(tab.call("DOM.getAttributes", nodeId=node))]
+    tab.call("DOM.setFileInputFiles", nodeId=wanted[0], files=[str(path)])
+    tab.wait(f"text('Sentences').value.includes({json.dumps(text)})", PATIENCE_S)
+    assert tab.value("text('Seed').value") == str(2**60)
+    pressed(tab, "Sample")
+    tab.wait(FINISHED, PATIENCE_S)
+    (found,) = videos_in(tab.value("page()"))
+    assert (found == video.frames).all()
+    tab.close()
