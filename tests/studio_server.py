@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import shapes
 import uvicorn
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from cdcd_video.rate.address import listen
 from cdcd_video.studio.__main__ import create_app
@@ -39,6 +39,7 @@ class Studio:
         """A client with a session of its own."""
         from gradio_client import Client
 
+        options = {"httpx_kwargs": {"timeout": 300}} | options  # a busy machine answers late
         return Client(self.address, verbose=False, analytics_enabled=False, **options)
 
 
@@ -66,12 +67,8 @@ def served(names: Sequence[str], limits: Limits, token: str = "", *, is_open: bo
 
 
 def videos_in(page: str) -> list[np.ndarray]:
-    """The exact frames of every video that a finished page plays, (F, H, W, 3)."""
-    found = []
-    for content in re.findall(r"data:image/webp;base64,([\w+/=]+)", page):
-        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
-            found.append(np.stack([np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]))
-    return found
+    """The exact frames of every video of a finished page, (F, H, W, 3), by its strips."""
+    return [np.stack(pictures_in(strip)) for strip in re.findall(r'<div class="strip".*?</div>', page, re.DOTALL)]
 
 
 def pictures_in(page: str) -> list[np.ndarray]:

@@ -9,14 +9,13 @@ import pytest
 from chromium import Chromium, Tab, find
 
 pytest.importorskip("gradio", reason="the extra studio is not installed")
-pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
-
 from studio_server import Studio, pictures_in, served, videos_in
 
 from cdcd_video.config.shipped_files import shipped_folder
 from cdcd_video.records import Video
 from cdcd_video.studio.studio_limits import Limits
 
+pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
 PATIENCE_S = 180
 READY = "document.querySelector('.studio img.start') && button('Sample')"
 FINISHED = "document.querySelector('.studio .strip')"
