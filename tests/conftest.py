@@ -49,6 +49,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def restless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like `tiny_model`, but it samples codes almost evenly, so that every frame differs from the first."""
+    from fixtures_model import write_model
+
+    return write_model(tmp_path_factory.mktemp("model"), "sample.temperature=10")
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of `fixtures_model.trained_config()`, trained through all its stages in one go."""
     from fixtures_model import trained_config

@@ -112,10 +112,10 @@ def build(out: Path, *changes: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def page(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def page(restless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The article of a tiny model with random weights."""
     out = tmp_path_factory.mktemp("article") / "deep" / "index.html"
-    assert build(out, f"checkpoint={tiny_model}", *SMALL) == 0
+    assert build(out, f"checkpoint={restless_model}", *SMALL) == 0
     return out.read_text(encoding="utf-8")
 
 
@@ -125,10 +125,10 @@ def elements(page: str) -> Iterator:
     return parser.parse(page).iter()
 
 
-def test_the_same_build_gives_the_same_bytes(page: str, tiny_model: Path, tmp_path: Path):
-    assert build(tmp_path / "again.html", f"checkpoint={tiny_model}", *SMALL) == 0
+def test_the_same_build_gives_the_same_bytes(page: str, restless_model: Path, tmp_path: Path):
+    assert build(tmp_path / "again.html", f"checkpoint={restless_model}", *SMALL) == 0
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
-    assert build(tmp_path / "other.html", f"checkpoint={tiny_model}", *SMALL, "seed=1") == 0
+    assert build(tmp_path / "other.html", f"checkpoint={restless_model}", *SMALL, "seed=1") == 0
     assert (tmp_path / "other.html").read_text(encoding="utf-8") != page
 
 
@@ -177,13 +177,13 @@ def frames_of(page: str, number: int) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet[1]))).convert("RGB"))
 
 
-def test_the_moving_figures_show_the_models_frames_and_codes(page: str, tiny_model: Path):
+def test_the_moving_figures_show_the_models_frames_and_codes(page: str, restless_model: Path):
     from cdcd_video.data.sprites_render import render
     from cdcd_video.pipeline import ImageToVideo
     from cdcd_video.training.training_data import sprites_world
 
     first, last = json.loads(re.search(r'<script type="application/json">(.+?)</script>', page)[1]), len(RESULTS) + 2
-    pipe = ImageToVideo.from_pretrained(tiny_model, "cpu")
+    pipe = ImageToVideo.from_pretrained(restless_model, "cpu")
     world = sprites_world(pipe.model.config.data)
     scene = sprites.sample_scene(0, 0, "val", world=world)
     start = render(scene, np.zeros(1), pipe.size_px)[0]
@@ -197,6 +197,7 @@ def test_the_moving_figures_show_the_models_frames_and_codes(page: str, tiny_mod
     codes = pipe.roll_out(
         np.stack([start] * 2), captions, params, [seed_for(0, "article", c) for c in captions]
     ).numpy()
+    assert (codes[:, 1:] != codes[:, :1]).any(-1).all(), "the test needs codes that change"
     for video, frame in np.ndindex(2, 4):
         bits = first["changed"][video][frame]
         assert len(bits) == 2 * 16
@@ -229,22 +230,22 @@ def test_failures_are_failures_and_first_scenes_are_first(page: str):
     ],
 )
 def test_mistakes_in_the_plan_end_in_one_sentence(
-    change: str, words: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
+    change: str, words: str, restless_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
 ):
     monkeypatch.setattr(side_by_side, "MOST_SCENES", 20)
-    assert build(tmp_path / "index.html", f"checkpoint={tiny_model}", *SMALL, change) == 2
+    assert build(tmp_path / "index.html", f"checkpoint={restless_model}", *SMALL, change) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said and not (tmp_path / "index.html").exists()
 
 
-def test_a_model_that_never_fails_has_no_failure_to_show(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_never_fails_has_no_failure_to_show(restless_model: Path, monkeypatch: pytest.MonkeyPatch):
     from cdcd_video.pipeline import ImageToVideo
 
     plan = config_file.load(ARTICLE / "article.yaml", ArticlePlan, SMALL).side_by_side
     never = {"is_right": True, "position_error": None, "identity": 1.0}
     monkeypatch.setattr(side_by_side, "measured", lambda *given: never)
     with pytest.raises(UserError, match="right in the first 3 scenes"):
-        side_by_side.side_by_side(ImageToVideo.from_pretrained(tiny_model, "cpu"), plan, 0, lambda num: None)
+        side_by_side.side_by_side(ImageToVideo.from_pretrained(restless_model, "cpu"), plan, 0, lambda num: None)
 
 
 @pytest.mark.parametrize(

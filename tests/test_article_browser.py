@@ -27,9 +27,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def page(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(restless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("article") / "index.html"
-    options = [word for change in (f"checkpoint={tiny_model}", *SMALL) for word in ("--set", change)]
+    options = [word for change in (f"checkpoint={restless_model}", *SMALL) for word in ("--set", change)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["article", "--out", str(out), *options])
         assert exit_code(article_command.main) == 0

@@ -9,8 +9,8 @@ from cdcd_video.tools.dev.article.article_plan import Cell, Panel, ResultFile
 
 WIDTH, RIGHT = 360, 14
 """Of a panel, and its margin at the right, in units of the picture, which are px on a page of 390."""
-_LETTER, _LEAST_LABELS = 6.5, 70
-"""Width of a letter, and of the column of labels at least."""
+_LETTER, _LEAST_LABELS = 7.2, 70
+"""Width of a bold letter, and of the column of labels at least."""
 _TOP, _LINE, _FLOOR = 8, 19, 26
 """Margin above, height of a line, and of the axis below."""
 _MOST_TICKS = 5

@@ -37,7 +37,7 @@ SYSTEMS = MappingProxyType(
         "truth": "truth",
         "model": "model",
         "copy-first": "first frame repeated",
-        "oracle-cross-fade": "cross-fade, given the true last frame",
+        "oracle-cross-fade": "cross-fade (oracle)",
     }
 )
 """What stands side by side, with its title."""
