@@ -45,7 +45,7 @@ def article_page(
         name: functools.partial(_figure, f"{name.replace('-', '_')}.html", values) for name, values in computed.items()
     }
     figures |= {
-        name: functools.partial(_figure, "interval_chart.html", interval_chart(result) | {"result": result})
+        name: functools.partial(_figure, "interval_chart.html", interval_chart(result))
         for name, result in results.items()
     }
     citations = Citations(references)

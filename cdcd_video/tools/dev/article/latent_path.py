@@ -71,7 +71,6 @@ def latent_path(pipe: Any, plan: LatentPath, seed: int, progress: Progress) -> d
         "captions": captions,
         "sheet": frame_sheet(frames),
         "views": views,
-        "num_changed": changed.sum(axis=(2, 3)).tolist(),
         "data": {
             "fps": plan.fps,
             "frames": plan.num_frames,

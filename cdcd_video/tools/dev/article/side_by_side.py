@@ -112,7 +112,6 @@ def side_by_side(pipe: Any, plan: SideBySide, seed: int, progress: Progress) -> 
     return {
         "scenes": rows,
         "sheet": frame_sheet(sheet),
-        "num_frames": plan.num_frames,
         "data": {"fps": plan.fps, "frames": plan.num_frames, "rows": len(sheet)},
     }
 
