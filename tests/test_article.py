@@ -238,6 +238,15 @@ def test_mistakes_in_the_plan_end_in_one_sentence(
     assert words in said and "Traceback" not in said and not (tmp_path / "index.html").exists()
 
 
+@pytest.mark.parametrize(("out", "words"), [("page.pdf", "must be an .html file"), ("file/index.html", "cannot write")])
+def test_a_place_that_cannot_be_written_is_found_before_the_figures(
+    out: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    (tmp_path / "file").write_text("")
+    assert build(tmp_path / out, "checkpoint=nowhere") == 2
+    assert words in capsys.readouterr().err
+
+
 def test_a_model_that_never_fails_has_no_failure_to_show(restless_model: Path, monkeypatch: pytest.MonkeyPatch):
     from cdcd_video.pipeline import ImageToVideo
 

@@ -1,6 +1,7 @@
 """Builds the article: computes its figures with the shipped model and writes one HTML page that needs no other file."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from cdcd_video.config import config_file
@@ -57,10 +58,13 @@ def build(plan: ArticlePlan, folder: Path, out: Path) -> None:
 
     from cdcd_video.pipeline import ImageToVideo
     from cdcd_video.tools.dev.article import article_page, latent_path, side_by_side
-    from cdcd_video.video import whole_file
+    from cdcd_video.video import refused_by_disk, whole_file
 
     references = ROOT / "docs/references.md"
     article_page.check_text(plan, folder, references, ("latent-path", "side-by-side"))
+    with refused_by_disk(out):  # before the figures, which take minutes
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
     pipe = ImageToVideo.from_pretrained(plan.checkpoint, "cpu")
     total = latent_path.frames_of_work(plan.latent_path) + side_by_side.frames_of_work(plan.side_by_side)
     with tqdm(total=total, desc="figures", unit="frame") as bar:
