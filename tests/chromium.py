@@ -22,9 +22,14 @@ def find() -> str | None:
 
 
 class Chromium:
-    """One browser with a profile of its own; close it after use."""
+    """One browser with a profile of its own; close it after use.
 
-    def __init__(self, profile: Path):
+    Attributes:
+      patience_s: how long an answer may take; the page of a large framework keeps a busy machine from answering for minutes.
+    """
+
+    def __init__(self, profile: Path, patience_s: float = 30):
+        self.patience_s = patience_s
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
 
@@ -47,7 +52,7 @@ class Chromium:
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._next(time.monotonic() + 30)
+            answer = self._next(time.monotonic() + self.patience_s)
             if answer.get("id") == number:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return answer["result"]

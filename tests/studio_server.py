@@ -36,11 +36,13 @@ class Studio:
         self.address, self.folder, self.shelf = address, folder, shelf
 
     def visitor(self, **options: Any) -> Any:
-        """A client with a session of its own."""
+        """A client with a session of its own, which begins as the page does in a browser."""
         from gradio_client import Client
 
         options = {"httpx_kwargs": {"timeout": 300}} | options  # a busy machine answers late
-        return Client(self.address, verbose=False, analytics_enabled=False, **options)
+        client = Client(self.address, verbose=False, analytics_enabled=False, **options)
+        client.predict("red-circle", "the red circle moves right", self.shelf.names[0], api_name="/example")
+        return client
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from cdcd_video.studio.temporary_files import delete_older
 
 pytest.importorskip("gradio", reason="the extra studio is not installed")
 
-from gradio_client import handle_file
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from studio_server import Studio, pictures_in, served, videos_in
 
@@ -120,15 +120,15 @@ def test_what_is_cancelled_stops_and_can_be_gone_on_from(studio: Studio, monkeyp
 
 def test_a_visitor_who_leaves_stops_the_sampling(studio: Studio, monkeypatch: pytest.MonkeyPatch):
     counted = count_frames(monkeypatch)
-    place = urlsplit(studio.address)
+    place, session = urlsplit(studio.address), studio.visitor().session_hash
     config = json.loads(get(studio, "/config")[1])
     function = next(one["id"] for one in config["dependencies"] if one["api_name"] == "sample")
     data = [None, *asked(studio, num_frames=48, num_steps=20)]
-    body = json.dumps({"data": data, "fn_index": function, "session_hash": "leaves"})
+    body = json.dumps({"data": data, "fn_index": function, "session_hash": session})
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
     connection.request("POST", "/gradio_api/queue/join", body, {"Content-Type": "application/json"})
     assert connection.getresponse().read()
-    connection.request("GET", "/gradio_api/queue/data?session_hash=leaves")
+    connection.request("GET", f"/gradio_api/queue/data?session_hash={session}")
     answer = connection.getresponse()
     while len(counted) < 3:
         assert answer.readline()
@@ -196,6 +196,14 @@ def test_files_are_recipes_of_the_same_video(studio: Studio, pipe: ImageToVideo,
 def test_a_mistake_is_a_sentence_on_the_page(studio: Studio, changes: dict[str, Any], sentence: str):
     with pytest.raises(AppError, match=re.escape(sentence)):
         studio.visitor().predict(*asked(studio, **changes), api_name="/sample")
+
+
+def test_without_a_starting_frame_nothing_is_sampled(studio: Studio):
+    client = Client(studio.address, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": 300})
+    with pytest.raises(AppError, match="there is no starting frame"):
+        client.predict(*asked(studio), api_name="/sample")
+    with pytest.raises(AppError, match="no video is here"):
+        client.predict(None, api_name="/write")
 
 
 def test_models_that_are_not_offered_are_refused(studio: Studio):

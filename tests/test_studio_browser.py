@@ -16,7 +16,7 @@ from cdcd_video.records import Video
 from cdcd_video.studio.studio_limits import Limits
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
-PATIENCE_S = 180
+PATIENCE_S = 300
 READY = "document.querySelector('.studio img.start') && button('Sample')"
 FINISHED = "document.querySelector('.studio .strip')"
 SCREENS = [(1280, 900, False), (390, 844, True)]
@@ -37,7 +37,7 @@ def studio():
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory):
-    opened = Chromium(tmp_path_factory.mktemp("profile"))
+    opened = Chromium(tmp_path_factory.mktemp("profile"), PATIENCE_S)
     yield opened
     opened.close()
 

@@ -78,7 +78,9 @@ class SamplingSession:
           UserError: what is missing, too much, or cannot be used.
         """
         if start is None:
-            raise UserError("no starting frame is given; open a picture, choose an example, or draw one")
+            raise UserError(
+                "there is no starting frame, or it was deleted after its time; open a picture, choose an example, or draw one"
+            )
         if num_seeds < 1:
             raise UserError(f"the number of seeds is {num_seeds}; it must be at least 1")
         params = loaded.pipe.defaults(**settings)

@@ -37,11 +37,13 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
             f"# {_TITLE}\nA starting frame and a sentence give a video. What you open is deleted after"
             f" {limits.keep_minutes} minutes and goes nowhere else."
         )
-        start = gr.State(start_frame.from_example(EXAMPLE), time_to_live=keep_s)
+        start = gr.State(
+            None, time_to_live=keep_s
+        )  # what has expired is its first value again, and must not be a picture
         session = gr.State(None, time_to_live=keep_s)
         with gr.Row():
             with gr.Column(min_width=320):
-                start_view = gr.HTML(page.start_view(start.value, SENTENCE, first), elem_classes="studio")
+                start_view = gr.HTML("", elem_classes="studio", label="Starting frame")
                 example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example of a starting frame")
                 with gr.Row():
                     opened = gr.UploadButton("Open a picture", file_types=["image"])
@@ -103,19 +105,20 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         files = gr.File(label="Files", file_count="multiple", interactive=False)
         plot = gr.HTML("", elem_classes="studio", label="Latent paths")
 
-        shown = [start, start_view]
-        seen = [text, model]
-        example.input(page.choose_example, [example, *seen], shown, api_name="example")
-        opened.upload(page.open_picture, [opened, *seen], shown, api_name="open_picture")
-        use_canvas.click(page.use_canvas, [canvas, *seen], shown, api_name="use_canvas")
-        stamp = [canvas, shape, colour, size, across, down, *seen]
-        add_shape.click(page.add_shape, stamp, [canvas, *shown], api_name="add_shape")
+        start_fields = [start, start_view]
+        beside = [text, model]
+        example.input(page.choose_example, [example, *beside], start_fields, api_name="example")
+        opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture")
+        use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas")
+        stamp = [canvas, shape, colour, size, across, down, *beside]
+        add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape")
         clear.click(start_frame.empty_canvas, None, canvas, api_name="clear")
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
+        blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
         load.click(page.load_model, [model], [status, *fields], api_name="load_model")
         settings = [start, text, other, num_seeds, negative, model, *fields]
-        loaded = [*shown, text, other, num_seeds, negative, model, timeline, status, *fields]
+        loaded = [*start_fields, text, other, num_seeds, negative, model, timeline, status, *fields]
         recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe")
         results = [session, view, plot, status, chosen, frame]
         running = sample.click(
@@ -123,7 +126,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         )
         stopped = cancel.click(None, None, None, cancels=[running], api_name=False)
         stopped.then(page.after_cancel, [session], results[1:], api_name="after_cancel")
-        go_on.click(page.go_on, [session, chosen, frame, *seen], shown, api_name="go_on")
+        go_on.click(page.go_on, [session, chosen, frame, *beside], start_fields, api_name="go_on")
         write.click(page.write, [session, chosen], files, api_name="write")
     return blocks.queue(max_size=limits.max_waiting, default_concurrency_limit=limits.at_once)
 
