@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import shapes
+from fixtures_model import ROOT
 from PIL import Image
 from test_inference import CAPTION, SIZE, Run, pixels_of, run  # noqa: F401 - a fixture
 
 from cdcd_video import ImageToVideo, SamplingWarning, UserError
+from cdcd_video.config import Config, config_file
 from cdcd_video.sampling.start_images import fitted
+from data_prep.prepared_sheet import note_on_sides
 
 
 def striped(height: int, width: int) -> np.ndarray:
@@ -99,3 +103,22 @@ def test_a_batch_fits_all_rows_and_refuses_another_way(run: Run):  # noqa: F811
     assert code == 2 and 'fit "letterbox" there, null here' in err
     code, _, err = run(*how[:-1], "other", "--fit", "exact")
     assert code == 2 and "p.tsv, line 2: the image has 48 x 24 px" in err and not Path("other").exists()
+
+
+def test_prepared_clips_say_what_their_mode_cost():
+    def rows(*sides: tuple[int, int]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(source_width=width, source_height=height) for width, height in sides]
+
+    with shapes.unchecked():
+        assert note_on_sides(rows((64, 64), (300, 300)), "crop") is None
+        wide = rows((64, 64), (400, 300), (300, 400))
+        cut = (
+            "2 of 3 clips are no squares, and 25 % of each (the median) was cut off; --mode letterbox keeps all of it."
+        )
+        assert note_on_sides(wide, "crop") == cut
+        assert "black bars fill 25 % of their frames (the median)" in note_on_sides(wide, "letterbox")
+
+
+def test_a_config_with_two_sides_is_refused_in_one_sentence():
+    with pytest.raises(UserError, match="frames are square, so give one side in px, such as 64"):
+        config_file.load(ROOT / "configs/tiny.yaml", Config, ["data.size_px=[64, 96]"])
