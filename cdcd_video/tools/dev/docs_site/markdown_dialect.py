@@ -53,7 +53,7 @@ def to_python_markdown(text: str) -> str:
                 columns[number] += 4
         elif token.type in _BLOCKS and (token.level == 0 or token.type in ("table_open", "fence")):
             blank_before |= {first, end}
-    pieces = []
+    pieces: list[str] = []
     for number, line in enumerate(lines):
         if number in blank_before and pieces and pieces[-1].strip() and line.strip():
             pieces.append("")
