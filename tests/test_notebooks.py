@@ -78,6 +78,6 @@ def test_your_own_clips_runs(run: Callable[..., Path]):
     out = run("your_own_clips", STEPS=steps) / "out" / "your_own_clips"
     assert len(list((out / "videos").glob("*.mp4"))) == 6
     scores = [json.loads(line) for line in (out / "evaluation" / "scores.jsonl").read_text().splitlines()]
-    assert {"psnr", "motion"} <= {score.get("metric") for score in scores}
+    assert {"psnr", "motion_ratio"} <= {score["metric"] for score in scores}
     assert {Path(score["data"]).name for score in scores} == {"prepared"}, "it evaluates the clips that it prepared"
     assert (out / "evaluation" / "report.html").is_file() and (out / "sheet.png").is_file()
