@@ -28,7 +28,7 @@ setup: $(READY)  ## .venv with everything that is needed
 demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> draw -> evaluate round; about five minutes
 	@$(RUN) -m cdcd_video.demo
 
-article: $(READY)  ## the write-up as one page, out/article/index.html; about two minutes
+article: $(READY)  ## the write-up as one page, out/article/index.html; a few minutes
 	@$(RUN) -m cdcd_video.tools.article
 
 check: lint  ## what to run between two edits, under a minute: style, types beside the mathematics' tests, the rules of the house
