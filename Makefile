@@ -25,7 +25,7 @@ help:  ## this list
 
 setup: $(READY)  ## .venv with everything that is needed
 
-demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> draw -> evaluate round; about five minutes
+demo: $(READY)  ## image + sentence -> video, then a small train -> resume -> sample -> evaluate round; about a minute
 	@$(RUN) -m cdcd_video.demo
 
 article: $(READY)  ## the write-up as one page, out/article/index.html; a few minutes

@@ -53,7 +53,6 @@ DISTRIBUTIONS = {
     "cv2": "opencv_python_headless",
     "scenedetect": "scenedetect_headless",
     "gradio_client": "gradio",
-    "markdown_it": "markdown_it_py",
 }
 """Where the name that is imported is not the name that is installed (apart from - and _)."""
 INSTALLED_EXTRAS = ("eval", "data", "rate", "vq")
