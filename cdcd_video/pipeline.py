@@ -172,9 +172,11 @@ class ImageToVideo(PretrainedPipeline):
             for caption, one, negative in zip(inputs.captions, each, inputs.negatives, strict=True)
         ]
         if output_type is None:
-            made = [self.made_with] * len(found)
+            made: list[Any] = [self.made_with] * len(found)
             if lasts is not None:
                 made = [self.made_with | {"last_frame": FrameRecord.of(last, "last_frame.png")} for last in lasts]
+            if callback_on_step_end:  # latents that were replaced are in no recipe
+                made = [None] * len(found)
             videos = [Video(frames, params.fps, *facts) for frames, *facts in zip(found, about, made, strict=True)]
             result: Any = videos if inputs.is_list else videos[0]
         else:

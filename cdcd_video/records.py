@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.video_record import FrameRecord, Record, read_record
 from cdcd_video.diffusion.schedule import Times
 
@@ -287,6 +288,7 @@ class Video:
     def record(self, scale: int = 1) -> Record:
         """What reproduces the video, with its starting frame; needs `made_with`."""
         assert self.made_with is not None
+        scale = min(scale, int(RANGES["scale"].high))  # files may be larger than the command line makes them
         return Record(**self.settings, **self.made_with, scale=scale, frame=FrameRecord.of(self.frames[0]))
 
     @staticmethod

@@ -69,6 +69,15 @@ def test_a_slice_carries_no_recipe(sampled: Video, tmp_path: Path):
         Video.load_recipe(sampled[1:].save(tmp_path / "x.webp"))
 
 
+@pytest.mark.filterwarnings("ignore::cdcd_video.SamplingWarning")
+def test_what_is_no_recipe_is_not_written_and_what_is_unusual_is(pipe: ImageToVideo, sampled: Video, tmp_path: Path):
+    changed = pipe(sampled[0], "the circle moves", **SETTINGS, callback_on_step_end=lambda *given: None)
+    with pytest.raises(UserError, match="carries no recipe"):
+        Video.load_recipe(changed.save(tmp_path / "x.webp"))
+    long = pipe(sampled[0], "the circle moves", negative_prompt="it spins " * 500, **SETTINGS)
+    assert Video.load_recipe(long.save(tmp_path / "y.webp", scale=33)).negative_prompt == "it spins " * 500
+
+
 def test_another_model_is_refused_and_threads_are_those_of_the_recipe(pipe: ImageToVideo, sampled: Video):
     record = sampled.record()
     with pytest.raises(UserError, match="sha256"):
