@@ -13,6 +13,7 @@ from test_inference import CAPTION, SIZE, Run, frame, pixels_of, run  # noqa: F4
 
 import evaluate
 from cdcd_video import ImageToVideo
+from cdcd_video.config.video_record import read_record
 from cdcd_video.data.sprites import World, sample_scene
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics import between_ends
@@ -33,6 +34,23 @@ def end(tmp_path: Path) -> Path:
 
 
 # Sampling ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::cdcd_video.SamplingWarning")
+def test_the_video_carries_it_and_is_sampled_again(run: Run, frame: Path, end: Path, model: Path):  # noqa: F811
+    pipe = ImageToVideo.from_pretrained(model)
+    wide = np.array(Image.open(end).resize((2 * SIZE, SIZE)))
+    made = pipe(frame, CAPTION, last_image=wide, fit="letterbox", num_frames=4, num_steps=2, seed=5)
+    made.save("made.webp")
+    again = pipe.sample_again("made.webp")
+    assert (again.frames == made.frames).all() and (made.frames[-1] != made.frames[0]).any()
+    code, _, err = run("--from", "made.webp", "--out", "again.webp", checkpoint=model)
+    assert code == 0, err
+    with Image.open("made.webp") as first, Image.open("again.webp") as second:
+        first.seek(2), second.seek(2)
+        assert (np.array(first.convert("RGB")) == np.array(second.convert("RGB"))).all()
+    held = json.loads(Path("again.json").read_text())["last_frame"]
+    assert held["file"] == "last_frame.png" and read_record("again.webp").last_frame.file == "last_frame.png"
 
 
 def test_the_video_ends_in_it_and_the_json_repeats_it(run: Run, frame: Path, end: Path, model: Path):  # noqa: F811
