@@ -14,6 +14,7 @@ from cdcd_video.config import Config, config_file
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.latent import health
+from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.networks.clip import built_in
 from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.initial_weights import begin_with, saved_tokenizer
@@ -138,3 +139,18 @@ def test_a_bound_that_rises_twice_is_an_alarm():
     assert told == [(0, 0), (0, 0), (0, 0), (1, 0), (2, 1), (0, 0), (1, 0)]
     assert stage.trends({}, {"val_mse": 1.0}) == {}
     assert "has risen 2 times in a row; use more clips, or fewer steps" in health.alarms({"val_bound_rises": 2}, 0.1)[0]
+
+
+@pytest.mark.parametrize("name", ["actions_64_codec", "actions_64", "clips_20"])
+def test_the_configs_that_begin_with_the_shipped_model_have_its_shapes(name: str):
+    """All of codec and denoiser, and all of CLIP but what belongs to the words."""
+    config = config_file.load(ROOT / "configs" / f"{name}.yaml", Config)
+    assert config.init == "sprites"
+    clip = ImageToVideo.from_pretrained("sprites", "cpu").model.clip
+    codec = build_codec(config, clip)
+    assert begin_with("sprites", "codec", codec) == "the codec begins with all 104 tensors of sprites"
+    denoiser = build_denoiser(config, codec, clip.text_width)
+    assert begin_with("sprites", "diffusion", denoiser) == "the denoiser begins with all 133 tensors of sprites"
+    own_clip = built_in.build_clip(config.clip, config.data.size_px, 300, 1)
+    words = "text_model.embeddings.token_embedding.weight, text_model.embeddings.position_embedding.weight"
+    assert begin_with("sprites", "clip", own_clip).endswith(f"anew begin {words}")
