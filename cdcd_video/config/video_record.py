@@ -113,7 +113,7 @@ class Record(_Sampling, extra="ignore"):
     clip_stand_in: str | None = None
     """The warning for a model whose CLIP has random weights; None, and left out, for every other."""
     text: Annotated[list[tuple[Beginning, Sentence]], Field(min_length=1, max_length=MAX_CAPTIONS)]
-    negative_prompt: str | None = None
+    negative_prompt: Sentence | None = None
     """What guidance leads away from; None, and left out, for the empty caption."""
     scale: Annotated[int, RANGES["scale"].field]
     device: str
