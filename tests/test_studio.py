@@ -361,7 +361,7 @@ def test_videos_have_names_for_screen_readers(studio: Studio):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--token", "short"], "--token must be at least 8"),
+        (["--token", "short"], "--token is no word of at least 8"),
         (["--max-frames", "0"], "--max-frames is 0"),
         (["--host", "::1]"], "--host"),
         (["--port", "99999"], "--port is 99999"),

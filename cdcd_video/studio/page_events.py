@@ -17,6 +17,7 @@ from cdcd_video.studio.sampling_session import SamplingSession, parse_timeline
 from cdcd_video.studio.setting_fields import FURTHER, MAIN, settings_from
 from cdcd_video.studio.start_frame import StartFrame
 from cdcd_video.studio.studio_limits import Limits
+from cdcd_video.studio.temporary_files import uploaded
 from cdcd_video.studio.training_paths import path_plot
 from cdcd_video.studio.video_cards import cards_while_sampled, finished_cards, picture
 
@@ -70,7 +71,7 @@ class PageEvents:
     @in_a_sentence
     def open_picture(self, path: str, text: str, model: str) -> tuple[StartFrame, str]:
         """Starts from a picture of the visitor."""
-        return self._chosen(start_frame.from_file(path, self._limits.max_megabytes), text, model)
+        return self._chosen(start_frame.from_file(uploaded(path), self._limits.max_megabytes), text, model)
 
     @in_a_sentence
     def use_canvas(self, canvas: Any, text: str, model: str) -> tuple[StartFrame, str]:
@@ -105,7 +106,7 @@ class PageEvents:
     @in_a_sentence
     def open_recipe(self, path: str, model: str) -> tuple[Any, ...]:
         """Fills the page with what a video was sampled with."""
-        record = read_record(path)
+        record = read_record(uploaded(path))
         if not self._shelf.is_open and record.checkpoint not in self._shelf.names:
             loaded = self._shelf.get(model)
         else:

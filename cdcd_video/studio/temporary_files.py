@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cdcd_video.errors import UserError
+
 _EVERY_S = 20.0
 
 
@@ -38,6 +40,18 @@ def temporary_files(keep_s: float) -> Iterator[Path]:
                 del os.environ["GRADIO_TEMP_DIR"]
             else:
                 os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def uploaded(path: str) -> str:
+    """The path of a file that a visitor has sent; Gradio's interface for programs takes others, too.
+
+    Raises:
+      UserError: it lies elsewhere on this machine.
+    """
+    folder = os.environ.get("GRADIO_TEMP_DIR")
+    if not path or folder is None or not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise UserError("this is no file that was sent to the studio; open one")
+    return path
 
 
 def delete_older(folder: Path, age_s: float) -> None:
