@@ -78,7 +78,9 @@ def create_app(shelf: Any, limits: Limits, token: str = "") -> Any:
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(StudioGuard, token=token, max_bytes=(limits.max_megabytes + 1) * MIB)
-    return gradio.mount_gradio_app(app, build_page(shelf, limits), path="/", **launch_options(limits))
+    page = build_page(shelf, limits)
+    page.has_launched = True  # else Gradio takes any path of this machine for a file that a visitor has sent
+    return gradio.mount_gradio_app(app, page, path="/", **launch_options(limits))
 
 
 def serve(app: Any, opened: socket.socket) -> None:
