@@ -281,9 +281,11 @@ class ImageToVideo(PretrainedPipeline):
             folder = self.model.folder
             for note in differences(record, now, lambda: earlier_digests(folder) if folder else ()):
                 warnings.warn(note, SamplingWarning, stacklevel=2)
-            last = record.last_frame and record.last_frame.read("last_frame")
-            beside = dict(negative_prompt=record.negative_prompt or "", last_image=last)
-            return self(record.frame.pixels, list(record.text), **beside, **record.sampling)
+            last = record.last_frame.read("last_frame") if record.last_frame else None
+            negative = record.negative_prompt or ""
+            return self(
+                record.frame.pixels, list(record.text), negative_prompt=negative, last_image=last, **record.sampling
+            )
         finally:
             self.num_threads = before
 

@@ -90,8 +90,15 @@ def sample(order: request.Request, target: request.Target) -> None:
     note(*differences(order.again, settings | machine, earlier))
     with notes_on_stderr():
         given = order.last.pixels if order.last else None
-        beside = dict(negative_prompt=order.negative_prompt, last_image=given, fit=order.fit)
-        parts = pipe.stream(order.start, order.captions, params, progress=lambda frames: bar.update(frames), **beside)
+        parts = pipe.stream(
+            order.start,
+            order.captions,
+            params,
+            progress=lambda frames: bar.update(frames),
+            negative_prompt=order.negative_prompt,
+            last_image=given,
+            fit=order.fit,
+        )
     last = None if given is None else fitted(given, pipe.size_px, order.fit or pipe.model.config.data.mode)[0]
     with tqdm(total=params.num_frames - 1, desc="sampling", unit="frame") as bar:
         written = request.write(parts, settings, target, order, last, **machine)

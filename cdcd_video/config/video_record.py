@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from cdcd_video.config.ranges import MAX_CAPTION_CHARACTERS, MAX_CAPTION_FRAME, MAX_CAPTIONS, MAX_SIZE_PX, RANGES
@@ -97,13 +97,14 @@ def _record_field(name: str, field: FieldInfo) -> tuple[Any, Any]:
     return kind, field.default if name in _LATER else ...
 
 
-_Sampling = create_model(
-    "_Sampling", **{name: _record_field(name, field) for name, field in SamplingParams.model_fields.items()}
-)
+_FIELDS: dict[str, Any] = {name: _record_field(name, field) for name, field in SamplingParams.model_fields.items()}
+_Sampling: Any = create_model("_Sampling", **_FIELDS)
 
 
-class Record(_Sampling, extra="ignore"):
+class Record(_Sampling):
     """The `.json` beside a video; without the name of the video, the recipe inside it."""
+
+    model_config = ConfigDict(extra="ignore")
 
     format: Literal[1] = 1
     video: str = ""

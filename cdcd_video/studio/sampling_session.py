@@ -146,7 +146,7 @@ class SamplingSession:
             ]
             made_with = pipe.made_with if whole else None
             self._videos = [
-                Video(one, self.params[0].fps, *rest, made_with) for one, *rest in zip(frames, about, strict=True)
+                Video(one, self.params[0].fps, settings, made_with) for one, settings in zip(frames, about, strict=True)
             ]
         return self._videos
 

@@ -83,7 +83,8 @@ def path_plot(pipe: ImageToVideo, known: TrainingPaths, latents: Tensor, labels:
 
     colours = [chart_style.SERIES[place % len(chart_style.SERIES)] for place in range(len(labels))]
     lines = [line(path, chart_style.INK, "a training clip", 0.5) for path in known.paths]
-    lines += [line(path, *rest, chart_style.THICK) for path, *rest in zip(own, colours, labels, strict=True)]
+    for path, colour, label in zip(own, colours, labels, strict=True):
+        lines.append(line(path, colour, label, chart_style.THICK))
     entries = "".join(
         f'<li><span style="color: {colour}" aria-hidden="true">&#9679;</span> {html.escape(label)}</li>'
         for colour, label in zip(colours, labels, strict=True)
