@@ -96,13 +96,14 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                     sample = gr.Button("Sample", variant="primary")
                     cancel = gr.Button("Cancel", variant="stop")
                 status = gr.HTML('<p role="status"></p>', elem_classes="studio")
-        view = gr.HTML("", elem_classes="studio", label="Videos")
-        with gr.Row():
-            chosen = gr.Dropdown([], label="Video", type="index")
-            frame = gr.Slider(0, limits.max_frames - 1, value=0, step=1, label="Frame")
-            go_on = gr.Button("Continue from this frame")
-            write = gr.Button("Write files of this video")
-        files = gr.File(label="Files", file_count="multiple", interactive=False)
+                view = gr.HTML("", elem_classes="studio", label="Videos")
+                with gr.Row():
+                    chosen = gr.Dropdown([], label="Video", type="index", min_width=140)
+                    frame = gr.Slider(0, limits.max_frames - 1, value=0, step=1, label="Frame", min_width=140)
+                with gr.Row():
+                    go_on = gr.Button("Continue from this frame", min_width=140)
+                    write = gr.Button("Write files of this video", min_width=140)
+                files = gr.File(label="Files", file_count="multiple", interactive=False, height=120)
         plot = gr.HTML("", elem_classes="studio", label="Latent paths")
 
         start_fields = [start, start_view]
