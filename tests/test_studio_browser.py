@@ -24,7 +24,8 @@ HELPERS = """
 window.button = (text) => [...document.querySelectorAll('button')].find((one) => one.innerText.trim() === text);
 window.field = (label) => [...document.querySelectorAll('label')].find((one) => one.innerText.trim().startsWith(label));
 window.text = (label) => field(label).querySelector('textarea, input');
-window.page = (part) => [...document.querySelectorAll('.studio')].map((one) => one.innerHTML).join('\\n');
+window.outermost = (one) => !one.parentElement.closest('.studio');
+window.page = () => [...document.querySelectorAll('.studio')].filter(outermost).map((one) => one.innerHTML).join('\\n');
 true
 """
 
