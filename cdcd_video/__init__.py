@@ -20,13 +20,13 @@ from cdcd_video.errors import SamplingWarning, UserError
 
 if TYPE_CHECKING:
     from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.records import Video
+    from cdcd_video.sampled_video import Video
     from cdcd_video.video import contact_sheet
 
 __version__ = "0.2.0"
 __all__ = ["ImageToVideo", "SamplingWarning", "UserError", "Video", "__version__", "contact_sheet"]
 
-_LATER = {"ImageToVideo": "pipeline", "Video": "records", "contact_sheet": "video"}
+_LATER = {"ImageToVideo": "pipeline", "Video": "sampled_video", "contact_sheet": "video"}
 """Imported when first asked for: torch takes seconds, `--help` should not."""
 
 

@@ -104,7 +104,7 @@ def sample_examples(checkpoint: str, examples: Path, out: Path) -> list[Path]:
     from tqdm import tqdm
 
     from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.records import Video
+    from cdcd_video.sampled_video import Video
 
     pipe = ImageToVideo.from_pretrained(checkpoint)
     params = pipe.defaults(seed=0, fps=FPS, num_frames=NUM_FRAMES)

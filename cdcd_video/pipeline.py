@@ -19,7 +19,7 @@ from cdcd_video.config.video_record import FrameRecord, Record, differences
 from cdcd_video.diffusion.sampler import has_order
 from cdcd_video.errors import SamplingWarning, UserError
 from cdcd_video.networks.clip import STAND_IN
-from cdcd_video.records import Video
+from cdcd_video.sampled_video import Video
 from cdcd_video.sampling import call_names
 from cdcd_video.sampling.call_inputs import CallInputs, Generators, call_inputs
 from cdcd_video.sampling.call_names import NoArgument

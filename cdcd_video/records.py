@@ -4,23 +4,15 @@ Letters: B batch, F frames, N tokens per frame, L caption tokens, K codes, D wid
 processes share a batch, B is the rows of one of them; see `Collectives`.
 """
 
-import base64
-import html
-import operator
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TypeVar
 
 import numpy as np
-import PIL.Image
 import torch
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from cdcd_video.config.ranges import RANGES
-from cdcd_video.config.video_record import FrameRecord, Record, read_record
 from cdcd_video.diffusion.schedule import Times
 
 Rows = TypeVar("Rows", Tensor, np.ndarray, list)
@@ -251,107 +243,3 @@ class LossTerms:
     called before the total is differentiated."""
     groups: dict[str, Float[Tensor, "2 G"]] = field(default_factory=dict)
     """Values of examples by group, detached: sums and counts, so that means over steps weight all examples equally."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Video:
-    """Frames, and the settings that reproduce them. `len`, an index and a loop are over frames; a slice is a video."""
-
-    frames: UInt8[np.ndarray, "F H W 3"]
-    fps: float
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Sampling parameters, seed, hash of the model and versions; written beside the video. A slice keeps those of the whole."""
-    made_with: dict[str, Any] | None = None
-    """`checkpoint`, `device` and `threads` of a whole video of a model; None for a slice, and for frames of other origin."""
-
-    def save(self, path: str | Path, *, scale: int = 1, recipe: bool = True) -> Path:
-        """Writes mp4, gif, webp or a folder of PNG, by the suffix.
-
-        Args:
-          path: target; no suffix means a folder of PNG.
-          scale: integer enlargement of small frames.
-          recipe: whether the file carries what samples it again, for `load_recipe`; a video without `made_with` has none.
-
-        Returns:
-          The path written.
-        """
-        from cdcd_video import video
-
-        held = self.record(scale).recipe() if recipe and self.made_with else ""
-        return video.save(self.frames, path, self.fps, scale=scale, recipe=held)
-
-    def to_bytes(self, suffix: str, *, scale: int = 1, recipe: bool = True) -> bytes:
-        """The content of the file that `save` writes: ".mp4", ".gif" or ".webp"."""
-        with tempfile.TemporaryDirectory() as folder:
-            return self.save(Path(folder) / f"video{suffix}", scale=scale, recipe=recipe).read_bytes()
-
-    def record(self, scale: int = 1) -> Record:
-        """What reproduces the video, with its starting frame; needs `made_with`."""
-        assert self.made_with is not None
-        scale = min(scale, int(RANGES["scale"].high))  # files may be larger than the command line makes them
-        return Record(**self.settings, **self.made_with, scale=scale, frame=FrameRecord.of(self.frames[0]))
-
-    @staticmethod
-    def load_recipe(path: str | Path) -> Record:
-        """The recipe that a file written by `save` carries, or a `.json`; `ImageToVideo.sample_again` takes it.
-
-        Raises:
-          UserError: the file is missing or damaged, or carries none.
-        """
-        return read_record(path)
-
-    def to_pil(self) -> list[PIL.Image.Image]:
-        """The frames as Pillow images."""
-        return [PIL.Image.fromarray(frame) for frame in self.frames]
-
-    def to_tensor(self) -> Float[Tensor, "F 3 H W"]:
-        """The frames as a float32 tensor from 0 to 1."""
-        return torch.from_numpy(np.ascontiguousarray(self.frames)).permute(0, 3, 1, 2).float().div(255)
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        return iter(self.frames)
-
-    @overload
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Video": ...
-    def __getitem__(self, index: Any) -> Any:
-        """A frame; or, for a slice, the video of these frames. `video[::2]` has half the frame rate and moves as fast."""
-        if isinstance(index, slice):
-            return Video(self.frames[index], self.fps / abs(index.step or 1), self.settings)
-        return self.frames[operator.index(index)]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.frames, dtype=dtype, copy=copy)
-
-    def __repr__(self) -> str:
-        height, width = self.frames.shape[1:3]
-        about = "; ".join(sentence for _, sentence in self.settings.get("text", []))
-        length = f"{len(self)} frames of {width} x {height} px, {self.fps:g} fps, {len(self) / self.fps:.3g} s"
-        return f"Video({length}{f': {about}' if about else ''})"
-
-    def _repr_html_(self) -> str:
-        """The video itself, which plays in a notebook: exact pixels (webp), or mp4 where they would be many bytes."""
-        about = html.escape(repr(self), quote=True)
-        if not self.frames.size:
-            return f"<p>{about}</p>"
-        suffix, kind = (".webp", "image/webp") if self.frames.nbytes <= _MOST_EXACT else (".mp4", "video/mp4")
-        content = self.to_bytes(suffix, recipe=False)
-        if len(content) > _MOST_EMBEDDED:
-            return f"<p>{about}: too large to be shown here; write it with save(path)</p>"
-        address = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-        style = f"width: {max(self.frames.shape[2], _LEAST_WIDTH)}px; image-rendering: pixelated"
-        if suffix == ".webp":
-            return f'<img src="{address}" alt="{about}" title="{about}" style="{style}">'
-        return f'<video src="{address}" title="{about}" style="{style}" autoplay loop muted controls></video>'
-
-
-_MOST_EXACT = 8 << 20
-"""Bytes of pixels that a notebook gets exactly."""
-_MOST_EMBEDDED = 16 << 20
-"""Bytes of a file that goes into a notebook."""
-_LEAST_WIDTH = 256
-"""Smaller videos are enlarged to this width, in CSS pixels."""

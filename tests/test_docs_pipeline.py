@@ -24,7 +24,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
             exec(compile(block, f"block {number} of docs/pipeline.md", "exec"), known)  # noqa: S102
     assert {"circle.mp4", "sheet.png", "circle.gif", "saved"} <= {path.name for path in tmp_path.iterdir()}
     shown = capsys.readouterr().out.splitlines()
-    assert f"print(video)  # {shown[0]}" in PAGE and shown[1:] == ["0 1 (1, 384)", "1 2 (1, 384)"]
+    assert f"print(video)  # {shown[0]}" in PAGE and shown[1:3] == ["0 1 (1, 384)", "1 2 (1, 384)"]
+    assert shown[3:] == [f"{number} (1, 64, 64, 3)" for number in range(1, 5)]
 
 
 @pytest.mark.parametrize("method", ["__call__", "from_pretrained"])

@@ -18,7 +18,7 @@ SCRIPTS = ("train.py", "inference.py", "evaluate.py")
 
 ORDER = (
     *("diffusion", "contrast"),  # the mathematics, which knows no other
-    *("errors", "storage", "config", "video", "records", "pages"),  # what is said, kept and handed on
+    *("errors", "storage", "config", "video", "records", "sampled_video", "pages"),  # what is said, kept and handed on
     *("engine", "kernels"),
     *("data", "networks", "metrics"),  # the parts
     *("contrast_terms", "objective", "baselines", "model"),  # how it learns, how others do, the whole

@@ -243,6 +243,9 @@ def test_every_command_runs_once_from_another_folder(call):
     assert "has no finished cell" in call("cdcd-video ablate contrast --table", code=2).stderr
     assert "as it is / one thread" in call("cdcd-video bench busy --videos 1 --busy 0 --repeats 1").stdout
 
+    refused = call("cdcd-video studio --model no-such-model", code=2).stderr  # there is no such model, or no extra
+    assert "no-such-model" in refused or "studio" in refused
+
     assert {f"cdcd-video {command.name}" for command in COMMANDS} <= done.called
 
     assert "checkout" in call("cdcd-video bench start", code=2).stderr

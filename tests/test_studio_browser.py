@@ -12,7 +12,7 @@ pytest.importorskip("gradio", reason="the extra studio is not installed")
 from studio_server import Studio, pictures_in, served, videos_in
 
 from cdcd_video.config.shipped_files import shipped_folder
-from cdcd_video.records import Video
+from cdcd_video.sampled_video import Video
 from cdcd_video.studio.studio_limits import Limits
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from cdcd_video.errors import UserError
-from cdcd_video.records import Video
+from cdcd_video.sampled_video import Video
 from cdcd_video.sampling.latent_pipeline import OnFrame
 
 OutputType = Literal["np", "pil", "pt", "latent"]

@@ -1,4 +1,4 @@
-"""`python -m cdcd_video.studio`, and `cdcd-video studio`: serves the page on this machine, or with a token on another address."""
+"""Serves the studio, a page for sampling videos, on this machine, or with a token on another address."""
 
 import argparse
 import secrets

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from cdcd_video.config import SamplingParams
 from cdcd_video.config.video_record import FrameRecord, Record
 from cdcd_video.errors import UserError
-from cdcd_video.records import Video
+from cdcd_video.sampled_video import Video
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
 from cdcd_video.sampling.frame_stream import FrameStream
 from cdcd_video.studio.model_shelf import LoadedModel

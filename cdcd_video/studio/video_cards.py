@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cdcd_video.records import Video
+from cdcd_video.sampled_video import Video
 
 Pixels = UInt8[np.ndarray, "H W 3"]
 

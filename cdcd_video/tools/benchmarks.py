@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import exit_code
-from cdcd_video.evaluation.report.markdown import as_is
 from cdcd_video.metrics.score_entries import formatted, interval
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
+from cdcd_video.pages.markdown_text import as_is
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.tools.benchmark_results import COLUMNS, SYSTEMS, Column, Result, read_results, results_in, write_result
 from cdcd_video.video import refused_by_disk, whole_file

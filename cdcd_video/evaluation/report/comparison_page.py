@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from cdcd_video.evaluation.report import plots
 from cdcd_video.evaluation.report.comparison_words import REFERENCES as REFERENCE_TITLES
 from cdcd_video.evaluation.report.comparison_words import title, verdict
-from cdcd_video.evaluation.report.markdown import as_is
 from cdcd_video.evaluation.report.saved_previews import read_previews, side_by_side
 from cdcd_video.metrics.statistics.comparison import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.pages.chart_style import THIN, colours_of
+from cdcd_video.pages.markdown_text import as_is
 from cdcd_video.pages.templates import render
 from cdcd_video.storage.free_name import chosen_folder
 from cdcd_video.video import whole_file

@@ -1,7 +1,6 @@
 """The tables of the report as Markdown."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from cdcd_video.metrics.protocol import SettledProtocol
 from cdcd_video.metrics.score_entries import SYSTEMS
 from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
+from cdcd_video.pages.markdown_text import as_is
 from cdcd_video.video import whole_file
 
 
@@ -73,9 +73,3 @@ def _cell(cell: Cell) -> str:
 def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     rows = [("", ""), ("---", "---"), *pairs]
     return "\n".join([f"## {title}", "", *(f"| {as_is(name)} | {as_is(value)} |" for name, value in rows)])
-
-
-def as_is(text: str) -> str:
-    """Escapes text for a Markdown table: no cell ends in it, and it makes no tag and no link."""
-    marked = re.sub(r"[\\|`]|\](?=[(\[:])|:(?=//)", r"\\\g<0>", " ".join(text.split()))
-    return marked.replace("<", "&lt;")
