@@ -230,7 +230,7 @@ def test_other_sentences_are_of_other_actions_of_the_same_set():
 class Obedient:
     """Moves the square as the sentence says, if `obeys`; otherwise lets it walk. Without guidance it never knows the sentence."""
 
-    size_px = SIDE
+    size_px, num_threads, precision = SIDE, 1, "fp32"
 
     def __init__(self, obeys: bool):
         self.obeys = obeys

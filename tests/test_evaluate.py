@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml", "--num-videos", 4, "--num-frames", 4)
 SHORT = (*SMALL, "--no-latents")
 QUICK = ("--metrics", "sprites", "psnr", "ssim", "motion")
-FILES = ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "previews.json", "report.md", "report.html"]
+FILES = ["scores.jsonl", "per_video.jsonl", "protocol.yaml", "previews.json", "cost.json", "report.md", "report.html"]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_measures_a_model_and_leaves_it_as_it_was(run: Run, tiny_model: Path):
     code, out, _ = run("--checkpoint", tiny_model, *SHORT, *QUICK, "--steps", 2, "--batch", 3)
     assert code == 0
     assert out.splitlines()[0].split()[:2] == ["n", "model"] and "codec-ceiling" in out
-    assert out.splitlines()[-6:] == [f"out/eval/{name}" for name in FILES]
+    assert out.splitlines()[-7:] == [f"out/eval/{name}" for name in FILES]
     assert sorted(path.name for path in Path("out/eval").iterdir()) == sorted(FILES)
     lines = lines_of(Path("out/eval/scores.jsonl"))
     assert {line["row"] for line in lines} == {

@@ -23,7 +23,7 @@ from cdcd_video.pipeline import ImageToVideo
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml")
-FILES = ["per_video.jsonl", "previews.json", "protocol.yaml", "report.html", "report.md", "scores.jsonl"]
+FILES = ["cost.json", "per_video.jsonl", "previews.json", "protocol.yaml", "report.html", "report.md", "scores.jsonl"]
 
 
 @pytest.fixture

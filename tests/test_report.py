@@ -259,6 +259,7 @@ def test_the_same_scores_make_the_same_bytes(tmp_path: Path):
         "per_video.jsonl",
         "protocol.yaml",
         "previews.json",
+        "cost.json",
         "report.md",
         "report.html",
     ]

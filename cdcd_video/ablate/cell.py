@@ -1,6 +1,5 @@
 """One cell: claimed, trained, evaluated. If a process dies, the next one continues its cell."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from tqdm import tqdm
 from cdcd_video import evaluation
 from cdcd_video.ablate.plan import Cell, Plan
 from cdcd_video.engine import runtime
-from cdcd_video.evaluation.report.score_files import write_protocol, write_scores, write_videos
+from cdcd_video.evaluation.report.score_files import COST, write_cost, write_protocol, write_scores, write_videos
 from cdcd_video.metrics import suite
 from cdcd_video.metrics.references import ORACLES, REFERENCES
 from cdcd_video.pipeline import ImageToVideo
@@ -81,7 +80,7 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     write_videos(found.videos, folder / "per_video.jsonl")
     write_protocol(bench.settled, folder / "protocol.yaml")
-    cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
-    runtime.replace_file(folder / "cost.json", json.dumps(cost, indent=1) + "\n")
+    cost = runtime.provenance(threads=bench.threads, precision=bench.precision) | {"seconds": found.seconds}
+    write_cost(cost, folder / COST)
     write_scores(found.scores, bench.facts(), folder / SCORES)
     return found.seconds

@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace, out: Path | None) -> int:
     found, study = bench.measure(args.batch, "reading" if args.videos else "sampling", args.vbench)
     if out is None:
         return 0  # the main process has it all
-    cost = runtime.git_state() | {"machine": runtime.machine() | {"threads": bench.threads}, "seconds": found.seconds}
+    cost = runtime.provenance(threads=bench.threads, precision=bench.precision) | {"seconds": found.seconds}
     paths = report.write(found, bench.settled, bench.facts(), out, notes=bench.notes, cost=cost, study=study)
     sys.stdout.write("\n".join([report.terminal_table(found.scores), *map(str, paths), ""]))
     return 1 if bench.left_out else 0

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import typed_command
 from cdcd_video.storage.small_file import MIB, read_small_json
 
 _MOST_BYTES = 64 * MIB
@@ -126,6 +127,7 @@ def machine() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "cpu": _cpu_model(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -145,6 +147,15 @@ def git_state() -> dict[str, Any]:
         "commit": _git(here.parent, "rev-parse", "HEAD") or "unknown",
         "dirty": "unknown" if changes is None else bool(changes),
     }
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """What a result came from: the command, commit and machine.
+
+    Args:
+      facts: further entries of the machine, such as threads and precision.
+    """
+    return {"command": typed_command(), **git_state(), "machine": machine() | facts}
 
 
 def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:

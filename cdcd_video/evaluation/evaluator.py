@@ -128,6 +128,11 @@ class Benchmark:
         return self._few_threads or torch.get_num_threads()
 
     @property
+    def precision(self) -> str | None:
+        """Of the matrix products while sampling; None where nothing is sampled."""
+        return getattr(self.video_model, "precision", None)
+
+    @property
     def _few_threads(self) -> int | None:
         """Number of threads where all networks are small: on a busy machine their threads wait for each other."""
         is_small = {network.name for network in self.tools.networks.values()} <= {

@@ -86,6 +86,7 @@ def prepare(
         "checkpoint": pipe.model.config.name,
         "model_sha256": pipe.model.digest,
         **({STAND_IN: pipe.model.clip.stand_in} if pipe.model.clip.stand_in else {}),
+        **({"baseline": pipe.model.config.baseline.kind} if pipe.model.config.baseline else {}),
         "drawing": settings.described(),
         "versions": pipe.settings("", settings)["versions"],
     }

@@ -180,13 +180,13 @@ def _about_me() -> dict[str, object]:
     return {
         "process": os.getpid(),
         "host": socket.gethostname(),
-        "command": _command()[:_MOST_COMMAND_LETTERS],
+        "command": typed_command()[:_MOST_COMMAND_LETTERS],
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
 
-def _command() -> str:
-    """What was typed: of `python -m cdcd_video.ablate`, `sys.argv` would say `__main__.py`."""
+def typed_command() -> str:
+    """What was typed, without the folder of the program; of `python -m cdcd_video.ablate`, `sys.argv` would say `__main__.py`."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     start = [os.path.basename(sys.argv[0] or "python")]
     if spec is not None:

@@ -104,6 +104,9 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     Raises:
       UserError: clips, referee and model do not fit each other.
     """
+    import torch
+
+    from cdcd_video.engine.runtime import provenance
     from cdcd_video.pipeline import ImageToVideo
     from cdcd_video.video import contact_sheet
 
@@ -132,6 +135,7 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     card = {name: referee.card[name] for name in ("split", "sets")}
     facts = {"model": args.checkpoint, "model_sha256": pipe.model.digest, "sampling": params.described()}
     facts |= {"clips_sha256": clips.digest(), "split": args.split, "seed": args.seed}
+    facts |= provenance(threads=pipe.num_threads or torch.get_num_threads(), precision=pipe.precision)
     result = {**facts, "referee": {"sha256": referee.sha256, **card}, "scores": scores}
     (out / SCORES).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return [*action_classifier.summary(referee.card), *map(_line, scores), str(out / SCORES), str(sheet)]

@@ -82,6 +82,7 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     from tqdm import tqdm
 
     from cdcd_video import evaluation
+    from cdcd_video.engine.runtime import provenance
     from cdcd_video.evaluation import report
     from cdcd_video.metrics.protocol import OWN, Protocol
     from cdcd_video.pipeline import ImageToVideo
@@ -108,7 +109,8 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
         for (name, lines, _), bench in zip(plans, benches, strict=True):
             found = bench.run(args.batch, bar.update, SYSTEMS)
             folder = out / name.replace(" ", "-")
-            report.write(found, bench.settled, bench.facts(), folder)
+            cost = provenance(threads=bench.threads, precision=bench.precision) | {"seconds": found.seconds}
+            report.write(found, bench.settled, bench.facts(), folder, cost=cost)
             rows = [row(line, found.scores, bench.settled.protocol.num_frames) for line in lines]
             (folder / "bars.json").write_text(json.dumps(rows, indent=1) + "\n")
             for line, cells in zip(lines, rows, strict=True):

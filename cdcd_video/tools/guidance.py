@@ -53,6 +53,7 @@ def measure(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from cdcd_video import evaluation
+    from cdcd_video.engine.runtime import provenance
     from cdcd_video.evaluation import report
     from cdcd_video.metrics.protocol import OWN, Protocol
     from cdcd_video.pipeline import ImageToVideo
@@ -69,7 +70,9 @@ def measure(args: argparse.Namespace) -> None:
     with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="sampling", unit="frame") as bar:
         for (steps, strength), bench in zip(cells, benches, strict=True):
             found = bench.run(args.batch, bar.update, systems)
-            report.write(found, bench.settled, bench.facts(), args.out / f"steps-{steps}-contrast-{strength:g}")
+            cost = provenance(threads=bench.threads, precision=bench.precision) | {"seconds": found.seconds}
+            folder = args.out / f"steps-{steps}-contrast-{strength:g}"
+            report.write(found, bench.settled, bench.facts(), folder, cost=cost)
             line = {"num_steps": steps, "contrast": strength, "drawing_s": found.seconds["drawing"]}
             tqdm.write(json.dumps(line | selected(found.scores)), file=sys.stdout)
 

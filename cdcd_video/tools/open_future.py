@@ -77,9 +77,10 @@ class Start:
 
 def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     """Samples and measures, line by line, and writes `open_future.json` into the folder `out` at the end."""
+    import torch
     from tqdm import tqdm
 
-    from cdcd_video.engine.runtime import seed_for
+    from cdcd_video.engine.runtime import provenance, seed_for
     from cdcd_video.pipeline import ImageToVideo
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
@@ -149,6 +150,7 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
             for one in starts
         ],
         "rows": rows,
+        **provenance(threads=pipe.num_threads or torch.get_num_threads(), precision=pipe.precision),
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "open_future.json").write_text(json.dumps(result, indent=1) + "\n")

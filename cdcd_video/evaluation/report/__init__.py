@@ -8,7 +8,7 @@ from cdcd_video.evaluation.report import latent_page
 from cdcd_video.evaluation.report.html_page import write_report
 from cdcd_video.evaluation.report.markdown import write_markdown
 from cdcd_video.evaluation.report.saved_previews import FILE, write_previews
-from cdcd_video.evaluation.report.score_files import write_protocol, write_scores, write_videos
+from cdcd_video.evaluation.report.score_files import COST, write_cost, write_protocol, write_scores, write_videos
 from cdcd_video.evaluation.report.summary_text import terminal_table
 from cdcd_video.metrics.latent.latent_study import LatentStudy
 from cdcd_video.metrics.protocol import SettledProtocol
@@ -27,7 +27,7 @@ def write(
     cost: Mapping[str, Any] | None = None,
     study: LatentStudy | None = None,
 ) -> list[Path]:
-    """Writes `scores.jsonl`, `per_video.jsonl`, `protocol.yaml`, `previews.json`, `report.md` and `report.html`.
+    """Writes `scores.jsonl`, `per_video.jsonl`, `protocol.yaml`, `previews.json`, `cost.json`, `report.md` and `report.html`.
 
     Files of an earlier evaluation are replaced.
 
@@ -37,7 +37,7 @@ def write(
       facts: common to all scores: data, split, seed, checkpoint, model_sha256, drawing, versions.
       folder: output folder.
       notes: notes at the top of the report, one sentence each.
-      cost: commit, machine and seconds; only in the report, because they differ between runs.
+      cost: command, commit, machine and seconds. They differ between runs, so they are not with the scores.
       study: of the latent space; its scores and plots are added to the others.
 
     Returns:
@@ -55,6 +55,7 @@ def write(
         write_videos(found.videos, folder / "per_video.jsonl"),
         write_protocol(settled, folder / "protocol.yaml"),
         write_previews(found.examples, settled.protocol.rate, folder / FILE),
+        write_cost(cost, folder / COST),
         write_markdown(found.scores, folder / "report.md", of_latents=of_latents, **report),
         write_report(found.scores, found.examples, folder / "report.html", fragments=fragments, **report),
     ]

@@ -11,6 +11,8 @@ from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.summary import PerVideo
 from cdcd_video.video import whole_file
 
+COST = "cost.json"
+
 
 def write_scores(scores: Sequence[Score], facts: Mapping[str, Any], path: Path) -> Path:
     """Writes `scores.jsonl`: a line per score, each with all facts of the evaluation.
@@ -39,6 +41,13 @@ def write_protocol(settled: SettledProtocol, path: Path) -> Path:
     """Writes `protocol.yaml`, which `evaluate.py --protocol` takes."""
     with whole_file(path) as part:
         part.write_text(settled.as_yaml(), encoding="utf-8")
+    return path
+
+
+def write_cost(cost: Mapping[str, Any], path: Path) -> Path:
+    """Writes `cost.json`: command, commit, machine and seconds."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
     return path
 
 
