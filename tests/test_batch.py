@@ -18,6 +18,8 @@ from test_inference import Run, refused, run  # noqa: F401
 import evaluate
 import inference
 from cdcd_video.batch import batch_rows, seed_grid
+from cdcd_video.config.shipped_files import shipped_folder
+from cdcd_video.data import prompt_table
 from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import exit_code
 from cdcd_video.rate.prepare import make
@@ -101,6 +103,51 @@ def test_one_image_and_caption_with_several_seeds(run: Run, tmp_path: Path):  # 
     assert {"frame-seed-0.mp4", "frame-seed-1.mp4"} <= set(files_in("out/frame"))
     (line, _) = map(json.loads, Path("out/frame/prompts.jsonl").read_text().splitlines())
     assert line["prompt"] == "the red circle spins, then the red circle stays still"
+
+
+def test_a_frame_may_be_the_name_of_an_example_as_in_a_single_call(run: Run, tmp_path: Path):  # noqa: F811
+    sentence, folder = "the red circle moves right", tmp_path / "given"
+    rows = [{"file": "a.webp", "prompt": sentence, "frame": "red-circle"}]
+    rows += [{"file": "b.webp", "prompt": sentence, "frame": "square-and-star"}]
+    table(folder, rows, "prompts.csv")
+    code, _, err = run("--prompts", folder / "prompts.csv", *SHORT, "--out", "many")
+    assert code == 0, err
+    for name, frame in (("a", "red-circle"), ("b", "square-and-star")):
+        assert run("--frame", frame, "--text", sentence, *SHORT, "--out", f"one/{name}.webp")[0] == 0
+        for suffix in (".webp", ".json"):
+            assert Path(f"one/{name}{suffix}").read_bytes() == Path(f"many/{name}{suffix}").read_bytes()
+    table(folder, [{"file": "a.webp", "prompt": sentence}], "without.jsonl")
+    assert run("--prompts", folder / "without.jsonl", "--frame", "red-circle", *SHORT, "--out", "for-all")[0] == 0
+    assert run("--frame", "red-circle", "--text", sentence, "--grid", "grid.png", *SHORT, "--out", "single")[0] == 0
+    expected = read_clip("many/a.webp", size_px=SIZE).frames
+    assert (read_clip("for-all/a.webp", size_px=SIZE).frames == expected).all()
+    assert "red-circle.mp4" in files_in("single")
+
+
+def test_a_file_wins_over_the_name_of_an_example(tmp_path: Path):
+    picture(tmp_path / "red-circle.png", 1).rename(tmp_path / "red-circle")
+    rows = [
+        {"file": name, "prompt": "it grows", "frame": frame}
+        for name, frame in (("a", "red-circle"), ("b", "white-triangle"))
+    ]
+    table(tmp_path, rows, "p.jsonl")
+    (tmp_path / "white-triangle").mkdir()
+    first, second = prompt_table.read_entries(tmp_path, tmp_path / "p.jsonl")
+    assert first.frame == tmp_path / "red-circle"
+    assert second.frame == shipped_folder("examples") / "white-triangle.png"
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        ("red-circel", "there is no example 'red-circel'; did you mean red-circle?"),
+        ("examples/red-circle.png", "the one that comes with the project is called red-circle"),
+        ("../red-circle", "leaves"),
+    ],
+)
+def test_names_of_no_example_are_refused(run: Run, tmp_path: Path, frame: str, words: str):  # noqa: F811
+    table(tmp_path / "t", [{"file": "a", "prompt": "it grows", "frame": frame}], "p.jsonl")
+    refused(run("--prompts", "t/p.jsonl", "--out", "many"), "line 1", words)
 
 
 def test_a_rate_and_a_common_frame(run: Run, tmp_path: Path):  # noqa: F811

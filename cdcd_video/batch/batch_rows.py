@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cdcd_video.config.ranges import check_sentences
+from cdcd_video.config.shipped_files import named_file
 from cdcd_video.data.images import read_image
 from cdcd_video.data.prompt_table import read_entries
 from cdcd_video.errors import UserError
@@ -83,7 +84,7 @@ def _rows_of_table(table: Path, picture: str | None, folder: Path) -> list[Batch
     rows, root = [], folder.resolve()
     for entry in read_entries(folder, table):
         where = f"prompts {table}, line {entry.line}"
-        frame = entry.frame or (Path(picture) if picture else None)
+        frame = entry.frame or (named_file("examples")(picture) if picture else None)
         if frame is None:
             raise UserError(f"{where}: no starting frame; add the column frame, or give --frame for all rows")
         captions = CaptionSchedule.of(entry.prompt)
@@ -101,8 +102,8 @@ def _single(asked: Mapping[str, Any]) -> BatchRow:
         raise UserError("no starting frame is given; give an image: --frame x.png")
     if not asked["text"]:
         raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
-    picture = Path(asked["frame"])
-    return BatchRow(str(picture), PurePath(f"{picture.stem}.mp4"), parse_captions(asked["text"]), picture)
+    picture = named_file("examples")(asked["frame"])
+    return BatchRow(asked["frame"], PurePath(f"{picture.stem}.mp4"), parse_captions(asked["text"]), picture)
 
 
 def _video_file(file: Path) -> PurePath:

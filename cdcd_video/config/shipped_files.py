@@ -42,22 +42,31 @@ def named_file(kind: Kind, within: str = "") -> Callable[[str], Path]:
     """
 
     def find(text: str) -> Path:
-        path, ending = Path(text), _ENDING[kind]
+        path = Path(text)
         if os.path.lexists(path) and not os.path.isdir(path):
             return path
-        names = shipped_names(kind, within)
-        if text in names:
-            return shipped_folder(kind) / within / f"{text}{ending}"
-        if os.path.isdir(path):
+        if os.path.isdir(path) and text not in shipped_names(kind, within):
             return path
-        if path.suffix:  # no name, but a path; it may be one of a checkout
-            name = path.as_posix().removeprefix("configs/" if kind == "configs" else "examples/")
-            name = name.removeprefix(f"{within}/" if within else "").removesuffix(ending)
-            if not path.is_absolute() and name in names:
-                raise UserError(f"{text} does not exist here; the one that comes with the project is called {name}")
-            return path
-        near = difflib.get_close_matches(text, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"give a path, or one of {', '.join(names)}"
-        raise UserError(f"there is no {_SINGULAR[kind]} {quoted(text)}; {hint}")
+        return shipped_file(kind, text, within) or path
 
     return find
+
+
+def shipped_file(kind: Kind, text: str, within: str = "") -> Path | None:
+    """The file of a name of `shipped_names`; None for a path, which has a suffix.
+
+    Raises:
+      UserError: a name that is not shipped, or the path that a shipped file has in a checkout.
+    """
+    path, ending, names = Path(text), _ENDING[kind], shipped_names(kind, within)
+    if text in names:
+        return shipped_folder(kind) / within / f"{text}{ending}"
+    if path.suffix:  # no name, but a path; it may be one of a checkout
+        name = path.as_posix().removeprefix("configs/" if kind == "configs" else "examples/")
+        name = name.removeprefix(f"{within}/" if within else "").removesuffix(ending)
+        if not path.is_absolute() and name in names:
+            raise UserError(f"{text} does not exist here; the one that comes with the project is called {name}")
+        return None
+    near = difflib.get_close_matches(text, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"give a path, or one of {', '.join(names)}"
+    raise UserError(f"there is no {_SINGULAR[kind]} {quoted(text)}; {hint}")

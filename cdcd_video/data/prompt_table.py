@@ -6,7 +6,7 @@ Its columns:
 |---|---|
 | `file` | a video, an animated gif or webp, or a folder of pictures, relative to the folder of videos |
 | `prompt` | the caption it was sampled from |
-| `frame` | optional: the image it was sampled from; otherwise the video's own first frame counts as given |
+| `frame` | optional: the image it was sampled from, or the name of an example; otherwise the video's own first frame counts as given |
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
 
@@ -21,6 +21,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.shipped_files import shipped_file
 from cdcd_video.data.tables import Row, read_rows
 from cdcd_video.errors import UserError
 
@@ -60,11 +61,11 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         where = f"prompts {prompts}, line {row.line}"
         texts = texts_of(row, (*NEEDED, "frame", "truth"), where)
         file = confined(folder, texts["file"], where, is_needed=False)
-        beside = {
-            name: confined(prompts.parent, texts[name], where, is_needed=False)
-            for name in ("frame", "truth")
-            if texts.get(name)
-        }
+        beside = {}
+        if texts.get("frame"):
+            beside["frame"] = _picture(prompts.parent, texts["frame"], where)
+        if texts.get("truth"):
+            beside["truth"] = confined(prompts.parent, texts["truth"], where, is_needed=False)
         name = file.name if file.is_dir() else file.stem
         if name in entries:
             raise UserError(f"{where}: another video is also called {name}; rename one of them")
@@ -104,6 +105,21 @@ def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> 
     if is_needed and not is_there:
         raise UserError(f"{where}: there is no {name} in {folder}")
     return path
+
+
+def _picture(folder: Path, name: str, where: str) -> Path:
+    """A starting frame: a file wins over the name of an example, as on the command line.
+
+    Raises:
+      UserError: its path leads out of the folder, or it is neither a path nor the name of an example.
+    """
+    path = confined(folder, name, where, is_needed=False)
+    if path.is_file():
+        return path
+    try:
+        return shipped_file("examples", name) or path
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _rate_of(row: dict[str, Any], where: str) -> float | None:

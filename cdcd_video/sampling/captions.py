@@ -10,6 +10,7 @@ from cdcd_video.errors import UserError, is_text
 Caption = str | Sequence[tuple[int, str]]
 """One sentence, or (frame, sentence) pairs: the sentence that holds from that frame on."""
 
+_NEXT_TURN = re.compile(r"\n(?=\s*\d{1,9}:(?!\d))")
 # No digit behind the colon: "3:30 pm" and "16:9" are words of a sentence.
 _FROM_FRAME = re.compile(r"\s*(\d{1,9}):(?!\d)(.*)", re.DOTALL)
 
@@ -66,3 +67,12 @@ def parse_captions(texts: Sequence[str]) -> CaptionSchedule:
     if not all(sentence.strip() for _, sentence in found.turns):
         raise UserError('the caption is empty; describe what should happen, e.g. --text "the red circle moves right"')
     return found
+
+
+def parse_lines(text: str) -> CaptionSchedule:
+    """The captions of a text field: a line such as "8: it stops" begins a caption, and any other line goes on with the last one.
+
+    Raises:
+      UserError: see `parse_captions`.
+    """
+    return parse_captions([" ".join(part.split()) for part in _NEXT_TURN.split(text.strip())])
