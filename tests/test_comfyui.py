@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from cdcd_video.sampling.captions import parse_lines
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "integrations" / "comfyui"
 START = ROOT / "examples" / "red-circle.png"
+pytestmark = pytest.mark.filterwarnings("ignore::cdcd_video.SamplingWarning")  # of images that are noise
 SENTENCE = "the red circle moves right"
 
 
@@ -216,11 +218,10 @@ def test_lines_of_a_text_field_are_captions():
     assert parse_lines("at noon\n3:30 pm is shown").turns == ((0, "at noon 3:30 pm is shown"),)
 
 
-def test_a_model_that_was_trained_on_is_loaded_again(pack: ModuleType, tiny_model: Path, tmp_path: Path):
-    import os
-    import shutil
-
-    shutil.copytree(tiny_model, tmp_path / "model")
+def test_a_model_that_was_trained_on_is_loaded_again(pack: ModuleType, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    for name in ("config.yaml", "denoiser.safetensors"):
+        (tmp_path / "model" / name).touch()
     before = pack.LoadModel.IS_CHANGED(str(tmp_path))
     assert isinstance(before, str) and before == pack.LoadModel.IS_CHANGED(str(tmp_path))
     os.utime(tmp_path / "model" / "denoiser.safetensors", ns=(1, 1))

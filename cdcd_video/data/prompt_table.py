@@ -6,7 +6,7 @@ Its columns:
 |---|---|
 | `file` | a video, an animated gif or webp, or a folder of pictures, relative to the folder of videos |
 | `prompt` | the caption it was sampled from |
-| `frame` | optional: the image it was sampled from, or the name of an example; otherwise the video's own first frame counts as given |
+| `frame` | optional: the image it was sampled from, or the name of an example; else the video's own first frame counts |
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
 

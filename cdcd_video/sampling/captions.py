@@ -10,7 +10,7 @@ from cdcd_video.errors import UserError, is_text
 Caption = str | Sequence[tuple[int, str]]
 """One sentence, or (frame, sentence) pairs: the sentence that holds from that frame on."""
 
-_NEXT_TURN = re.compile(r"\n(?=\s*\d{1,9}:(?!\d))")
+_NEXT_TURN = re.compile(r"\n(?=[^\S\n]*\d{1,9}:(?!\d))")
 # No digit behind the colon: "3:30 pm" and "16:9" are words of a sentence.
 _FROM_FRAME = re.compile(r"\s*(\d{1,9}):(?!\d)(.*)", re.DOTALL)
 

@@ -133,7 +133,12 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
         [one.frames for one in rows], out / SHEET, [f"{one.system}: {one.label.caption}" for one in rows], 3
     )
     card = {name: referee.card[name] for name in ("split", "sets")}
-    facts = {"model": args.checkpoint, "model_sha256": pipe.model.digest, "sampling": params.described()}
+    facts = {
+        "model": args.checkpoint,
+        "data": args.clips.name,
+        "model_sha256": pipe.model.digest,
+        "sampling": params.described(),
+    }
     facts |= {"clips_sha256": clips.digest(), "split": args.split, "seed": args.seed}
     facts |= provenance(threads=pipe.num_threads or torch.get_num_threads(), precision=pipe.precision)
     result = {**facts, "referee": {"sha256": referee.sha256, **card}, "scores": scores}
