@@ -54,7 +54,7 @@ def evaluation(
     facts = {"data": data, "split": "val", "seed": 3, "checkpoint": name, "model_sha256": digest} | facts
     write_scores([dataclasses.replace(one, protocol="p") for one in SCORES], facts, folder / "scores.jsonl")
     (folder / "protocol.yaml").write_text(PROTOCOL)
-    write_cost(ORIGIN | {"command": f"python evaluate.py --checkpoint /elsewhere/{name}"}, folder / "cost.json")
+    write_cost(ORIGIN | {"command": f"evaluate.py --checkpoint /elsewhere/{name}"}, folder / "cost.json")
     return folder
 
 

@@ -63,6 +63,9 @@ def test_measures_a_model_and_leaves_it_as_it_was(run: Run, tiny_model: Path):
         assert (line["split"], line["seed"], line["checkpoint"], line["model_sha256"]) == ("val", 0, "tiny", digest)
         assert line["drawing"]["num_steps"] == 2 and line["drawing"]["num_frames"] == 4
         assert set(line["versions"]) == {"cdcd_video", "torch", "python"}
+    cost = json.loads(Path("out/eval/cost.json").read_text())
+    assert "--checkpoint" in cost["command"] and {"commit", "dirty", "seconds"} <= set(cost)
+    assert (cost["machine"]["precision"], cost["machine"]["threads"]) == ("fp32", 1)
     (psnr,) = [s for s in lines if (s["metric"], s["row"], s["group"], s["frame"]) == ("psnr", "model", "all", 0)]
     assert psnr["value"] == 60 and psnr["n"] == 4  # frame 0 is the given one
     assert folder_digest(tiny_model) == digest

@@ -163,12 +163,14 @@ def _score(line: Mapping[str, Any]) -> Score:
 def _origin(cost: Mapping[str, Any], model: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a result that say where it came from; of paths on one machine only the name is left."""
     words = [PurePath(word).name if PurePath(word).is_absolute() else word for word in shlex.split(cost["command"])]
-    named = {name: cost[name] for name in ("commit", "dirty", "machine")} | {"model": PurePath(model).name}
-    return (
-        named
-        | {"command": shlex.join(words)}
-        | {name: facts.get(name) for name in ("model_sha256", "baseline", "seed")}
-    )
+    if words[0].endswith(".py"):
+        words.insert(0, "python")
+    return {
+        "model": PurePath(model).name,
+        "command": shlex.join(words),
+        **{name: cost[name] for name in ("commit", "dirty", "machine")},
+        **{name: facts.get(name) for name in ("model_sha256", "baseline", "seed")},
+    }
 
 
 def write_result(result: Result, folder: Path) -> Path:
