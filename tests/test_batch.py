@@ -107,6 +107,7 @@ def test_one_image_and_caption_with_several_seeds(run: Run, tmp_path: Path):  # 
 
 def test_a_frame_may_be_the_name_of_an_example_as_in_a_single_call(run: Run, tmp_path: Path):  # noqa: F811
     sentence, folder = "the red circle moves right", tmp_path / "given"
+    folder.mkdir()
     rows = [{"file": "a.webp", "prompt": sentence, "frame": "red-circle"}]
     rows += [{"file": "b.webp", "prompt": sentence, "frame": "square-and-star"}]
     table(folder, rows, "prompts.csv")
@@ -146,6 +147,7 @@ def test_a_file_wins_over_the_name_of_an_example(tmp_path: Path):
     ],
 )
 def test_names_of_no_example_are_refused(run: Run, tmp_path: Path, frame: str, words: str):  # noqa: F811
+    (tmp_path / "t").mkdir()
     table(tmp_path / "t", [{"file": "a", "prompt": "it grows", "frame": frame}], "p.jsonl")
     refused(run("--prompts", "t/p.jsonl", "--out", "many"), "line 1", words)
 
