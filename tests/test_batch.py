@@ -141,7 +141,7 @@ def test_a_file_wins_over_the_name_of_an_example(tmp_path: Path):
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        ("red-circel", "there is no example 'red-circel'; did you mean red-circle?"),
+        ("red-circel", 'there is no example "red-circel"; did you mean red-circle?'),
         ("examples/red-circle.png", "the one that comes with the project is called red-circle"),
         ("../red-circle", "leaves"),
     ],
