@@ -87,6 +87,7 @@ def test_a_model_goes_from_training_to_the_table(
     assert "note:" not in said.err
     results = [json.loads((tmp_path / folder / "open_future.json").read_text()) for folder in ("one", "two")]
     for result in results:
+        assert "--num-starts" in result.pop("command") and {"commit", "dirty", "machine"} <= set(result)
         for row in result["rows"]:
             assert (row.pop("cpu_s_per_video") is None) is (row["system"] != "model")
     assert results[0] == results[1], "the same seed gives the same videos"
