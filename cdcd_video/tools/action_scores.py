@@ -135,7 +135,7 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     card = {name: referee.card[name] for name in ("split", "sets")}
     facts = {
         "model": args.checkpoint,
-        "data": args.clips.name,
+        "data": args.clips.resolve().name,
         "model_sha256": pipe.model.digest,
         "sampling": params.described(),
     }
