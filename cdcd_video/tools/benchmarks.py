@@ -153,7 +153,7 @@ def _cell(result: Result, system: str, column: Column) -> str:
 
 
 def _source(result: Result) -> str:
-    machine, changed = result.machine, {True: " with changes", False: ""}.get(result.dirty, "")
+    machine, changed = result.machine, " with changes" if result.dirty is True else ""
     words: Iterable[Any] = (
         f"{machine['cores']} cores of {machine['cpu']}",
         machine["gpu"],
