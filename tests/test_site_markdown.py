@@ -11,8 +11,10 @@ from markdown_it import MarkdownIt
 from cdcd_video.tools.dev.docs_site import markdown_dialect, site_files
 
 ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = {path for path in (ROOT / "docs" / "article").glob("*.md") if path.name != "README.md"}
+"""Of the article, whose fences are figures: they are no pages of the site."""
 FILES = [
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in {*(ROOT / "docs").rglob("*.md")} - SECTIONS),
     *site_files.PAGES,
 ]
 EXTENSIONS = ["tables", "toc", "pymdownx.superfences", "pymdownx.betterem", "pymdownx.arithmatex"]

@@ -9,9 +9,10 @@ from tqdm import tqdm
 from cdcd_video import evaluation
 from cdcd_video.ablate.plan import Cell, Plan
 from cdcd_video.engine import runtime
-from cdcd_video.evaluation.report.score_files import COST, write_cost, write_protocol, write_scores, write_videos
+from cdcd_video.evaluation.report.score_files import write_cost, write_protocol, write_scores, write_videos
 from cdcd_video.metrics import suite
 from cdcd_video.metrics.references import ORACLES, REFERENCES
+from cdcd_video.metrics.statistics.saved_evaluation import COST
 from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
 from cdcd_video.training import training_run

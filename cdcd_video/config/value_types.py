@@ -24,7 +24,7 @@ def _one_side(value: Any) -> Any:
     return value
 
 
-SizePx = Annotated[int, BeforeValidator(_one_side), Field(ge=16, le=MAX_SIZE_PX)]
+SizePx = Annotated[int, Field(ge=16, le=MAX_SIZE_PX), BeforeValidator(_one_side)]
 """Side of a square frame."""
 
 

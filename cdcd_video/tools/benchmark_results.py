@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from cdcd_video.errors import UserError
-from cdcd_video.evaluation.report.score_files import COST
 from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.statistics import saved_evaluation
 from cdcd_video.storage.small_file import read_small_json
@@ -124,7 +123,7 @@ def _evaluation(folder: Path) -> Result:
         f"{rules['num_videos']} videos of {rules['num_frames']} frames, {rules['fps'] / rules['stride']:g} per second"
     )
     words += f", split {rules['split']}"
-    cost = read_small_json(folder / COST, "command, commit and machine of an evaluation")
+    cost = read_small_json(folder / saved_evaluation.COST, "command, commit and machine of an evaluation")
     origin = _origin(cost, facts["checkpoint"], facts)
     return Result(kind="evaluate", world=PurePath(facts["data"]).name, protocol=words, scores=scores, **origin)
 

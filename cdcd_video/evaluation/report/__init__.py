@@ -8,10 +8,11 @@ from cdcd_video.evaluation.report import latent_page
 from cdcd_video.evaluation.report.html_page import write_report
 from cdcd_video.evaluation.report.markdown import write_markdown
 from cdcd_video.evaluation.report.saved_previews import FILE, write_previews
-from cdcd_video.evaluation.report.score_files import COST, write_cost, write_protocol, write_scores, write_videos
+from cdcd_video.evaluation.report.score_files import write_cost, write_protocol, write_scores, write_videos
 from cdcd_video.evaluation.report.summary_text import terminal_table
 from cdcd_video.metrics.latent.latent_study import LatentStudy
 from cdcd_video.metrics.protocol import SettledProtocol
+from cdcd_video.metrics.statistics.saved_evaluation import COST
 from cdcd_video.metrics.suite import Evaluation
 
 __all__ = ["terminal_table", "write", "write_markdown", "write_report", "write_scores"]

@@ -11,8 +11,6 @@ from cdcd_video.metrics.scores import Score
 from cdcd_video.metrics.summary import PerVideo
 from cdcd_video.video import whole_file
 
-COST = "cost.json"
-
 
 def write_scores(scores: Sequence[Score], facts: Mapping[str, Any], path: Path) -> Path:
     """Writes `scores.jsonl`: a line per score, each with all facts of the evaluation.

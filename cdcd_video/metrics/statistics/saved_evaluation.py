@@ -13,7 +13,7 @@ from cdcd_video.config.wording import command_name
 from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_text
 
-SCORES, VIDEOS, PROTOCOL = "scores.jsonl", "per_video.jsonl", "protocol.yaml"
+SCORES, VIDEOS, PROTOCOL, COST = "scores.jsonl", "per_video.jsonl", "protocol.yaml", "cost.json"
 """Files of an evaluation."""
 _NAMES = ("row", "group", "metric", "features")
 """Fields that identify a score; most have no network."""
