@@ -13,6 +13,8 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions", "--mute-audio")
+NAMES = "--enable-blink-features=ComputedAccessibilityInfo"
+"""Gives elements `computedName`, what a screen reader calls them."""
 _SPECIAL = {"Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
 
 
@@ -38,7 +40,7 @@ class Chromium:
             os.dup2(copies[0], 3)
             os.dup2(copies[1], 4)
 
-        command = [find(), *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
+        command = [find(), *FLAGS, NAMES, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
         self._process = subprocess.Popen(
             command, preexec_fn=hand_over, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

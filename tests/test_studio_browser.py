@@ -21,9 +21,9 @@ READY = "document.querySelector('.studio img.start') && button('Sample')"
 FINISHED = "document.querySelector('.studio .strip')"
 SCREENS = [(1280, 900, False), (390, 844, True)]
 HELPERS = """
-window.button = (text) => [...document.querySelectorAll('button')].find((one) => one.innerText.trim() === text);
-window.field = (label) => [...document.querySelectorAll('label')].find((one) => one.innerText.trim().startsWith(label));
-window.text = (label) => field(label).querySelector('textarea, input');
+window.called = (kinds, name) => [...document.querySelectorAll(kinds)].find((one) => one.computedName.startsWith(name));
+window.button = (name) => called('button', name);
+window.text = (name) => called('input, textarea', name);
 window.outermost = (one) => !one.parentElement.closest('.studio');
 window.page = () => [...document.querySelectorAll('.studio')].filter(outermost).map((one) => one.innerHTML).join('\\n');
 true
@@ -91,7 +91,7 @@ def test_a_video_is_sampled_on_every_screen(
 def test_by_keyboard_and_with_names(studio: Studio, browser: Chromium):
     tab = opened(browser, studio)
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
-    roles = {"button", "textbox", "slider", "spinbutton", "combobox", "img", "listbox"}
+    roles = {"button", "textbox", "slider", "spinbutton", "combobox", "listbox"}
     named = {
         (node["role"]["value"], node.get("name", {}).get("value", "").strip())
         for node in tree
@@ -99,7 +99,8 @@ def test_by_keyboard_and_with_names(studio: Studio, browser: Chromium):
     }
     assert {"Sample", "Cancel", "Continue from this frame"} <= {name for role, name in named if role == "button"}
     assert [role for role, name in named if not name] == []
-    tab.value("text('Frames').focus()")
+    assert tab.value("[...document.querySelectorAll('img, [role=img]')].every((one) => one.computedName)")
+    tab.value("text('number input for Frames').focus()")
     for _ in range(60):
         if tab.value("document.activeElement === button('Sample')"):
             break
@@ -112,7 +113,7 @@ def test_by_keyboard_and_with_names(studio: Studio, browser: Chromium):
 
 def test_what_is_cancelled_stays(studio: Studio, browser: Chromium):
     tab = opened(browser, studio)
-    type_into(tab, "Frames", "64")
+    type_into(tab, "number input for Frames", "64")
     tab.press("Tab")
     pressed(tab, "Sample")
     tab.wait("/Frame [2-9] of 64/.test(document.body.innerText)", PATIENCE_S)
