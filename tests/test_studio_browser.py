@@ -140,8 +140,8 @@ def test_a_drawing_is_a_starting_frame(studio: Studio, browser: Chromium):
     x, y, width, height = box
     start = start_of(tab)
     for kind, share in (
-        ("mousePressed", 0.2),
-        *(("mouseMoved", 0.2 + 0.05 * step) for step in range(8)),
+        ("mousePressed", 0.4),  # the picture is in the middle of the canvas
+        *(("mouseMoved", 0.4 + 0.03 * step) for step in range(8)),
         ("mouseReleased", 0.6),
     ):
         place = dict(x=x + share * width, y=y + 0.2 * height)

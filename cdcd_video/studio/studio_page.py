@@ -15,6 +15,16 @@ EXAMPLE, SENTENCE = "red-circle", "the red circle moves right"
 """What the page begins with."""
 _TITLE = "Studio: image to video"
 _HELP = 'One sentence a line. "8: the red circle moves up" holds from frame 8 on.'
+_COLOURS = dict(
+    body_text_color_subdued="*neutral_600",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
+    button_cancel_background_fill="#b91c1c",
+    button_cancel_background_fill_hover="#991b1b",
+)
+"""Where the theme's own text has a contrast below 4.5."""
 
 
 def build_page(shelf: ModelShelf, limits: Limits) -> Any:
@@ -43,11 +53,13 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         session = gr.State(None, time_to_live=keep_s)
         with gr.Row():
             with gr.Column(min_width=320):
-                start_view = gr.HTML("", elem_classes="studio", label="Starting frame")
-                example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example of a starting frame")
                 with gr.Row():
-                    opened = gr.UploadButton("Open a picture", file_types=["image"])
-                    recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
+                    with gr.Column(min_width=150):
+                        start_view = gr.HTML("", elem_classes="studio", label="Starting frame")
+                    with gr.Column(min_width=150):
+                        example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example")
+                        opened = gr.UploadButton("Open a picture", file_types=["image"])
+                        recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
                 with gr.Accordion("Draw a starting frame", open=False):
                     canvas = gr.ImageEditor(
                         label="Canvas",
@@ -71,7 +83,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                         down = gr.Slider(0, 1, value=0.5, step=0.05, label="From the top", min_width=140)
                     with gr.Row():
                         add_shape = gr.Button("Add the shape", min_width=120)
-                        clear = gr.Button("Clear the canvas", min_width=120)
+                        clear = gr.Button("Clear", min_width=120)
                         use_canvas = gr.Button("Use the drawing", min_width=120)
                 text = gr.Textbox(SENTENCE, lines=2, label="Sentences", info=_HELP)
                 timeline = gr.HTML(page.timeline(SENTENCE), elem_classes="studio")
@@ -103,7 +115,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                 with gr.Row():
                     go_on = gr.Button("Continue from this frame", min_width=140)
                     write = gr.Button("Write files of this video", min_width=140)
-                files = gr.File(label="Files", file_count="multiple", interactive=False, height=120)
+                files = gr.File(label="Files", file_count="multiple", interactive=False, elem_classes="studio-files")
         plot = gr.HTML("", elem_classes="studio", label="Latent paths")
 
         start_fields = [start, start_view]
@@ -138,7 +150,7 @@ def launch_options(limits: Limits) -> dict[str, Any]:
 
     fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return dict(
-        theme=gr.themes.Default(**fonts),
+        theme=gr.themes.Default(**fonts).set(**_COLOURS),
         css_paths=[STYLE],
         footer_links=[],
         run_history=False,
