@@ -140,6 +140,7 @@ def test_a_drawing_is_a_starting_frame(studio: Studio, browser: Chromium):
     x, y, width, height = box
     start = start_of(tab)
     for kind, share in (
+        ("mouseMoved", 0.4),
         ("mousePressed", 0.4),  # the picture is in the middle of the canvas
         *(("mouseMoved", 0.4 + 0.03 * step) for step in range(8)),
         ("mouseReleased", 0.6),

@@ -46,7 +46,7 @@ def setting_field(name: str, params: SamplingParams, limits: Limits) -> Any:
         return gr.Dropdown(list(get_args(SamplingParams.model_fields[name].annotation)), value=value, label=label)
     most = {"num_frames": limits.max_frames, "num_steps": limits.max_steps}
     if name in most:
-        return gr.Slider(1, most[name], value=min(value, most[name]), step=1, label=label, min_width=240)
+        return gr.Slider(1, most[name], value=min(value, most[name]), step=1, label=label, min_width=300)
     # A seed has more digits than a number of JavaScript.
     return (
         gr.Textbox(str(value), label=label, min_width=140)

@@ -54,9 +54,9 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         with gr.Row():
             with gr.Column(min_width=320):
                 with gr.Row():
-                    with gr.Column(min_width=150):
+                    with gr.Column(min_width=180):
                         start_view = gr.HTML("", elem_classes="studio", label="Starting frame")
-                    with gr.Column(min_width=150):
+                    with gr.Column(min_width=180):
                         example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example")
                         opened = gr.UploadButton("Open a picture", file_types=["image"])
                         recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
@@ -110,7 +110,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                 status = gr.HTML('<p role="status"></p>', elem_classes="studio")
                 view = gr.HTML("", elem_classes="studio", label="Videos")
                 with gr.Row():
-                    chosen = gr.Dropdown([], label="Video", type="index", min_width=140)
+                    chosen = gr.Dropdown([], label="Video", type="index", min_width=140, elem_classes="studio-video")
                     frame = gr.Slider(0, limits.max_frames - 1, value=0, step=1, label="Frame", min_width=140)
                 with gr.Row():
                     go_on = gr.Button("Continue from this frame", min_width=140)
@@ -124,8 +124,8 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture")
         use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas")
         stamp = [canvas, shape, colour, size, across, down, *beside]
-        add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape")
-        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear")
+        add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", show_progress="hidden")
+        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", show_progress="hidden")
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
         blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
