@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import cdcd_video
-from cdcd_video import ImageToVideo, UserError, Video, pipeline, records
+from cdcd_video import ImageToVideo, UserError, Video, pipeline, sampled_video
 from cdcd_video.config import SamplingParams
 from cdcd_video.sampling import latent_pipeline
 from cdcd_video.sampling.call_inputs import call_inputs
@@ -292,9 +292,9 @@ def test_a_notebook_gets_the_pixels_or_a_small_file_or_a_sentence(video: Video, 
     with PIL.Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", exact)[1]))) as image:
         assert image.format == "WEBP" and image.n_frames == 6
         assert np.array_equal(np.asarray(image.convert("RGB")), video[0])
-    monkeypatch.setattr(records, "_MOST_EXACT", 1)
+    monkeypatch.setattr(sampled_video, "_MOST_EXACT", 1)
     assert video._repr_html_().startswith('<video src="data:video/mp4;base64,')
-    monkeypatch.setattr(records, "_MOST_EMBEDDED", 1)
+    monkeypatch.setattr(sampled_video, "_MOST_EMBEDDED", 1)
     assert video._repr_html_() == f"<p>{about}: too large to be shown here; write it with save(path)</p>"
     assert video[9:]._repr_html_().startswith("<p>Video(0 frames of 5 x 4 px")
 

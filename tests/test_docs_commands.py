@@ -42,10 +42,7 @@ def print_helps() -> None:
         code: object = "did not end"
         with contextlib.redirect_stdout(io.StringIO()) as out:
             try:
-                if name.endswith(".py"):
-                    runpy.run_path(str(ROOT / name), run_name="__main__")
-                else:
-                    runpy.run_module(name, run_name="__main__", alter_sys=True)
+                runpy.run_module(name.removesuffix(".py"), run_name="__main__", alter_sys=True)
             except SystemExit as end:
                 code = end.code
         helps.append([code, out.getvalue()])

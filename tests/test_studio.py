@@ -1,9 +1,9 @@
 """The studio through its real server: frames while they are sampled, cancel, two visitors, limits, recipes, files."""
 
 import http.client
+import importlib.util
 import json
 import re
-import runpy
 import time
 from pathlib import Path
 from typing import Any
@@ -391,9 +391,11 @@ def test_the_space_shows_the_same_page(studio: Studio):
     assert header["sdk"] == "gradio" and header["license"] == "apache-2.0" and len(header["short_description"]) <= 60
     pinned = (folder / "requirements.txt").read_text().split()
     assert all("==" in line for line in pinned) and f"gradio=={header['sdk_version']}" in pinned
-    space = runpy.run_path(str(folder / header["app_file"]))
-    with space["temporary_files"](60):
-        page = space["build"]()
+    spec = importlib.util.spec_from_file_location("space_app", folder / header["app_file"])
+    space = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(space)
+    with space.temporary_files(60):
+        page = space.build()
     own = json.loads(get(studio, "/config")[1])
     kinds = [(one["type"], one["props"].get("label")) for one in page.get_config_file()["components"]]
     assert kinds == [(one["type"], one["props"].get("label")) for one in own["components"]]
