@@ -9,6 +9,7 @@ import jaxtyping
 import pytest
 import shapes
 import sweeps
+from chromium import Chromium
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,14 @@ def is_scheduled_as_before() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def are_shapes_checked(request: pytest.FixtureRequest) -> None:
     jaxtyping.config.update("jaxtyping_disable", request.module.__name__ in shapes.WHOLE_LINES)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A headless Chromium; only tests that are skipped where there is none may ask for it."""
+    opened = Chromium(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 # Models and runs that many tests look at. They are made here, and not in the tests' own files, so that each is made once:

@@ -20,13 +20,6 @@ BUTTON = "document.querySelector('.{} button')"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    opened = Chromium(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
 def page(restless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("article") / "index.html"
     options = [word for change in (f"checkpoint={restless_model}", *SMALL) for word in ("--set", change)]

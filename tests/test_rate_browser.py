@@ -15,13 +15,6 @@ RATING = "state?.page && !document.getElementById('rate').hidden"
 PLAYING = "[...document.querySelectorAll('video')].every((video) => video.currentTime > 0 && video.videoWidth)"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    opened = Chromium(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(autouse=True)
 def no_cookies(browser: Chromium):
     browser.call("Storage.clearCookies")

@@ -17,7 +17,7 @@ from cdcd_video.metrics import fidelity
 from cdcd_video.metrics import protocol as protocols
 from cdcd_video.metrics.eval_dataset import EvalDataset, VideoFrames
 from cdcd_video.metrics.measurements import Measurement, measured
-from cdcd_video.metrics.references import Progress, VideoBatch, as_evaluated, codec_ceiling, faded
+from cdcd_video.metrics.references import Progress, VideoBatch, VideoModel, as_evaluated, codec_ceiling, faded
 
 CROSS_FADE = "oracle-cross-fade"
 LEAST_FRAMES = 3
@@ -27,12 +27,8 @@ _OF_OBJECTS = {"identity_iou": "between_identity_iou", "position_error": "betwee
 
 
 @runtime_checkable
-class InbetweenModel(Protocol):
+class InbetweenModel(VideoModel, Protocol):
     """What a model must implement to be scored; `pipeline.ImageToVideo` does."""
-
-    @property
-    def size_px(self) -> int:
-        """Side of the frames."""
 
     def sample(
         self,
@@ -45,12 +41,6 @@ class InbetweenModel(Protocol):
         lasts: np.ndarray | None = None,
     ) -> np.ndarray:
         """Samples videos (B, F, H, W, 3) from first and last frames (B, H, W, 3)."""
-
-    def encode(self, frames: np.ndarray) -> Any:
-        """Frames (B, H, W, 3) to codes (B, N)."""
-
-    def decode(self, codes: Any, starts: np.ndarray) -> np.ndarray:
-        """Codes (B, F, N), with first frames, to videos."""
 
 
 def with_cross_fade(systems: Sequence[str]) -> list[str]:
