@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     add = parser.add_argument
     add("--against", required=True, metavar="COMMIT", help="commit of this repository with the other recipe")
-    add("--config", default="configs/sprites.yaml", metavar="FILE", help="the recipe, in both (default: %(default)s)")
+    add("--config", default="configs/sprites.yaml", metavar="FILE", help="this side's recipe (default: %(default)s)")
+    add("--config-against", metavar="FILE", help="the other side's recipe, in its commit (default: as --config)")
     add(
         "--out", type=Path, default=Path("runs/bench-recipe"), metavar="DIR", help="where both train; it can be resumed"
     )
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Trains both recipes one after the other, on one thread in 32 bits, and scores what they had learned on the way.
+    """Trains both recipes one after the other, on one thread, in 32 bits unless `--set` says otherwise, and scores what they had learned on the way.
 
     With `shipped` the other recipe's seconds are those of a short training, its stages stretched to their steps, and its
     curve is one point: the model that it led to.
@@ -74,7 +75,8 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
     codes = {"now": ROOT, "against": _code_of(args.against, args.out / "against" / "code")}
     sides = {}
     for name, code in codes.items():
-        side = Side(name, code, args.config, args.out.resolve() / name, args.set)
+        config = args.config_against if name == "against" and args.config_against else args.config
+        side = Side(name, code, config, args.out.resolve() / name, args.set)
         if name == "against" and args.shipped:
             say(f"timing {args.shipped} steps of each stage of {name} ...")
             seconds = side.estimate(args.shipped)
