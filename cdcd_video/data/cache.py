@@ -36,7 +36,7 @@ from torch import Tensor
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import Missing, read_small
 from cdcd_video.storage.verified_files import is_known, require
@@ -61,7 +61,7 @@ class CachePlan:
       num_items: clips that are asked for, those that will be refused included.
       num_codes: K.
       num_tokens: N, codes per frame.
-      num_patches: patches per frame.
+      num_patches: patches of a square frame, which the codec was built for.
       text_width: Dt, width of a caption's token states.
       joint_width: J, width of CLIP's joint space.
       size_px: side of the frames that are encoded.
@@ -70,6 +70,7 @@ class CachePlan:
       codec: the codec's section of its config.
       recipe: what else decides which clips come out; plain JSON values.
       is_timed: whether frames are not evenly apart, and their times are kept.
+      grid: rows and columns of the patches of frames that are no squares; None for the square grid of `num_patches`.
     """
 
     codes: str
@@ -87,11 +88,14 @@ class CachePlan:
     codec: dict[str, Any]
     recipe: dict[str, Any]
     is_timed: bool = False
+    grid: Grid | None = None
 
     def values(self) -> dict[str, Any]:
         """The plan as JSON values."""
         values = asdict(self)
         version = TIMED_VERSION if values.pop("is_timed") else VERSION
+        if self.grid is None:  # as caches of square frames have always been written
+            values.pop("grid")
         return json.loads(json.dumps({"version": version, **values}))
 
     @property
@@ -144,6 +148,8 @@ class CodeCache:
 
     _times: np.ndarray | None = None
     """Seconds of every frame from its clip's first, where frames are not evenly apart."""
+    grid: Grid | None = None
+    """Rows and columns of the frames' patches; None for the square grid."""
 
     def __init__(self, folder: Path, split: str | None = None, *, trusted: bool = False):
         self.folder, self.manifest = folder, read_manifest(folder)
@@ -155,6 +161,8 @@ class CodeCache:
         self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
         self._times = arrays.get(TIMES)
         self.fps: float = self.manifest["plan"]["fps"]
+        grid = self.manifest["plan"].get("grid")
+        self.grid = None if grid is None else (grid[0], grid[1])
         frames, captions, cuts, splits = arrays["clips"].T.astype(np.int64)
         chosen = np.arange(len(frames))
         if split is not None:
@@ -277,6 +285,7 @@ def _is_whole(facts: dict[str, Any]) -> bool:
         and all(isinstance(plan.get(name), dict) for name in ("codec", "recipe"))
         and type(fps) in (int, float)
         and 0 < fps < math.inf
+        and _is_grid(plan.get("grid"))
         and isinstance(splits, dict)
         and isinstance(files, dict)
         and all(
@@ -285,6 +294,13 @@ def _is_whole(facts: dict[str, Any]) -> bool:
             and isinstance(files[name].get("sha256"), str)
             for name in (*(f"{name}.npy" for name in arrays_of(plan)), SPACE)
         )
+    )
+
+
+def _is_grid(value: Any) -> bool:
+    """Whether it is no grid at all, or numbers of rows and columns."""
+    return value is None or (
+        isinstance(value, list) and [type(side) for side in value] == [int, int] and min(value) > 0
     )
 
 

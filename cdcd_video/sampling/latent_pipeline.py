@@ -17,7 +17,7 @@ from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.conditioning import with_dropped_captions
 from cdcd_video.networks.next_frame import CodePrediction, Likelihood, NextFrame
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.notes import threads_of
@@ -32,7 +32,7 @@ OnFrame = Callable[[int, Tensor], Tensor | None] | None
 """Called with the number of a sampled frame, from 1 on, and its latents; returns others to go on from, or None."""
 Progress = Callable[[int], None] | None
 Seeds = Sequence[int]
-Start = UInt8[np.ndarray, "S S 3"]
+Start = UInt8[np.ndarray, "H W 3"]
 """A starting frame at the model's size."""
 Text = Caption | CaptionSchedule
 Texts = Sequence[Text]
@@ -196,7 +196,7 @@ class LatentPipeline:
         negatives: Sequence[str] = (),
         on_frame: OnFrame = None,
         lasts: Frames | None = None,
-    ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
+    ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
         """One video, at most `DECODE_BATCH` frames at a time. Between two parts torch's number of threads is the caller's own."""
         streams = [params.seed], progress, negatives, on_frame, lasts
         sampled = self.sampled_frames(start[None], [caption], params, *streams)
@@ -228,12 +228,12 @@ class LatentPipeline:
         lasts: Frames | None = None,
     ) -> Iterator[SampledFrame]:
         """`sample`, frame after frame and undecoded; the context of the caller is the thread's number of threads."""
-        start = self.sampler.begin(self.encode(starts))
+        start, grid = self.sampler.begin(self.encode(starts)), self._grid_of(starts)
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
         negative, encode_text = self._negative_text(negatives), self.model.clip.encode_text
         last = None if lasts is None else self.encode(lasts)
-        frames = roll_out(self.sampler, start, schedules, encode_text, params, streams, negative, last)
+        frames = roll_out(self.sampler, start, schedules, encode_text, params, streams, negative, last, grid)
         num_sampled = params.num_frames - (last is not None)
         replaced = None
         for number in range(params.num_frames):
@@ -243,6 +243,10 @@ class LatentPipeline:
                 progress(len(start))
             replaced = on_frame(number, frame.latents) if on_frame and 0 < number < num_sampled else None
             yield frame if replaced is None else SampledFrame(replaced, replaced)
+
+    def _grid_of(self, frames: Frames) -> Grid:
+        """Rows and columns of the patches of frames."""
+        return self.model.codec.grid_of(*frames.shape[1:3])
 
     def _negative_text(self, negatives: Sequence[str]) -> TextStates | None:
         """Token states of negative captions; None where all are the empty caption."""
@@ -275,7 +279,8 @@ class LatentPipeline:
         with threads(self.num_threads):
             codes, text = self.encode(frames), self.model.clip.encode_text([caption])
             stream = generator(int(seed), "nll", device=codes.device)
-            return nats_of_true_frames(self.sampler.nll, codes, text, fps, stream).cpu().numpy()
+            grid = self._grid_of(frames)
+            return nats_of_true_frames(self.sampler.nll, codes, text, fps, stream, grid).cpu().numpy()
 
     @user_error_when_out("comparing captions", "use a smaller model")
     def code_nats(
@@ -287,7 +292,8 @@ class LatentPipeline:
             codes, nats = self.encode(frames), []
             for text in (self.model.clip.encode_text([caption]) for caption in captions):
                 stream = generator(int(seed), "code-nats", device=codes.device)
-                nats.append(nats_of_true_frames(self.sampler.code_nats, codes, text, fps, stream))
+                given = (codes, text, fps, stream, self._grid_of(frames))
+                nats.append(nats_of_true_frames(self.sampler.code_nats, *given))
             return torch.stack(nats).cpu().numpy(), (codes[1:] != codes[:-1]).cpu().numpy()
 
     @torch.no_grad()
@@ -295,11 +301,11 @@ class LatentPipeline:
         """Frames at the model's size -> codes."""
         codec = self.model.codec
         with threads(self.num_threads):
-            rows = [
-                codec.encode(self.model.clip.encode_image(_as_tensor(rows, self.device), codec.cfg.layers).patches)
-                for rows in np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
-            ]
-            return torch.cat(rows)
+            parts = np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
+            tensors = [_as_tensor(part, self.device) for part in parts]
+            grid = codec.grid_of(*tensors[0].shape[-2:])
+            states = (self.model.clip.encode_image(part, codec.cfg.layers, grid) for part in tensors)
+            return torch.cat([codec.encode(found.patches) for found in states])
 
     def values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
         """Code values of codes; values stay as they are."""

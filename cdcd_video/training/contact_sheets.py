@@ -36,7 +36,8 @@ def decoded_rows(codec: Codec, clip: FrozenClip, clips: Clips, numbers: Sequence
     device, clips = codec.table.device, LongestShots(clips)
     middle = np.array([clips.num_frames(number) // 2 for number in numbers])
     start, frames = load_frames(clips, np.array(numbers), np.zeros_like(middle), middle, device=device)
-    decoded = codec.decode(codec.encode(clip.encode_image(frames, codec.cfg.layers).patches), start)
+    states = clip.encode_image(frames, codec.cfg.layers, codec.grid_of(*frames.shape[-2:]))
+    decoded = codec.decode(codec.encode(states.patches), start)
     rows = [
         part.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy() for part in (frames, decoded)
     ]

@@ -85,7 +85,8 @@ class FrameEncoder:
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
-        return self.codec.encode(self.clip.encode_image(frames.to(self.device), self.codec.cfg.layers).patches)
+        frames, layers = frames.to(self.device), self.codec.cfg.layers
+        return self.codec.encode(self.clip.encode_image(frames, layers, self.codec.grid_of(*frames.shape[-2:])).patches)
 
 
 def open_frame_encoder(name_or_path: str | Path, device: torch.device) -> FrameEncoder:

@@ -46,26 +46,31 @@ _BATCH = 64
 
 
 @torch.no_grad()
-def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B S S 3"]) -> Float[np.ndarray, "B"]:
+def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B"]:
     """PSNR in dB of starting frames that are encoded and decoded, each as its own starting frame."""
     device, found = codec.table.device, []
     for begin in range(0, len(frames), _BATCH):
         part = torch.from_numpy(frames[begin : begin + _BATCH]).to(device).permute(0, 3, 1, 2).float().div(255)
-        codes = codec.encode(clip.encode_image(part, codec.cfg.layers).patches)
+        codes = codec.encode(clip.encode_image(part, codec.cfg.layers, codec.grid_of(*part.shape[-2:])).patches)
         found.append(psnr(codec.decode(codes, part).float(), part).cpu().numpy())
     return np.concatenate(found)
 
 
 @torch.no_grad()
 def similarity(
-    clip: FrozenClip, frames: UInt8[np.ndarray, "B S S 3"], captions: Sequence[str]
+    clip: FrozenClip, frames: UInt8[np.ndarray, "B H W 3"], captions: Sequence[str], codec: Codec | None = None
 ) -> Float[np.ndarray, "B"]:
-    """Cosine of CLIP's embeddings of starting frames and their sentences."""
+    """Cosine of CLIP's embeddings of starting frames and their sentences.
+
+    Args:
+      codec: says which grid of patches frames have that are no squares; without it they are seen as squares.
+    """
     device, found = clip.mean.device, []
     for begin in range(0, len(frames), _BATCH):
         part = torch.from_numpy(frames[begin : begin + _BATCH]).to(device).permute(0, 3, 1, 2).float().div(255)
         said = clip.encode_text(list(captions[begin : begin + _BATCH])).embedding
-        found.append((clip.encode_image(part, ()).embedding * said).sum(-1).cpu().numpy())
+        grid = codec.grid_of(*part.shape[-2:]) if codec else None
+        found.append((clip.encode_image(part, (), grid).embedding * said).sum(-1).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -73,7 +78,7 @@ def are_unlike(
     thresholds: StartThresholds,
     codec: Codec,
     clip: FrozenClip,
-    frames: UInt8[np.ndarray, "B S S 3"],
+    frames: UInt8[np.ndarray, "B H W 3"],
     captions: Sequence[str],
 ) -> Bool[np.ndarray, "B"]:
     """Which starting frames are below one of the thresholds, by themselves or with their sentences."""
@@ -81,7 +86,7 @@ def are_unlike(
     if thresholds.least_db is not None:
         found |= round_trip_db(codec, clip, frames) < thresholds.least_db
     if thresholds.least_similarity is not None:
-        found |= similarity(clip, frames, captions) < thresholds.least_similarity
+        found |= similarity(clip, frames, captions, codec) < thresholds.least_similarity
     return found
 
 
