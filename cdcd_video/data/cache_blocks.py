@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from cdcd_video.data.cache import TIMES, CachePlan
+from cdcd_video.data.cache_plan import TIMES, CachePlan
 from cdcd_video.data.store import Clips, StoredClips, TimedClips
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates

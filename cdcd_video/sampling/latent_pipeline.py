@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Float64, Int, UInt8
 from torch import Tensor
 
 from cdcd_video.config import SamplingParams
-from cdcd_video.engine.precision import Precision, for_sampling
+from cdcd_video.engine.precision import PRECISIONS, Precision, for_sampling, precision_of
 from cdcd_video.engine.runtime import device_for, generator
-from cdcd_video.errors import UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.conditioning import with_dropped_captions
@@ -37,7 +36,6 @@ Start = UInt8[np.ndarray, "H W 3"]
 Text = Caption | CaptionSchedule
 Texts = Sequence[Text]
 OUT_OF_MEMORY = ("sampling a video", "use fewer frames, a smaller batch or a smaller model")
-PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 Pipeline = TypeVar("Pipeline", bound="LatentPipeline")
 
 
@@ -64,7 +62,7 @@ class LatentPipeline:
 
     @property
     def size_px(self) -> int:
-        """Side of the frames."""
+        """Side of the frames, where they are square; frames of other shapes have patches of the same size."""
         return self.model.config.data.size_px
 
     @property
@@ -278,9 +276,8 @@ class LatentPipeline:
         assert isinstance(self.sampler, Likelihood)
         with threads(self.num_threads):
             codes, text = self.encode(frames), self.model.clip.encode_text([caption])
-            stream = generator(int(seed), "nll", device=codes.device)
-            grid = self._grid_of(frames)
-            return nats_of_true_frames(self.sampler.nll, codes, text, fps, stream, grid).cpu().numpy()
+            given = (codes, text, fps, generator(int(seed), "nll", device=codes.device), self._grid_of(frames))
+            return nats_of_true_frames(self.sampler.nll, *given).cpu().numpy()
 
     @user_error_when_out("comparing captions", "use a smaller model")
     def code_nats(
@@ -291,8 +288,13 @@ class LatentPipeline:
         with threads(self.num_threads), torch.no_grad():
             codes, nats = self.encode(frames), []
             for text in (self.model.clip.encode_text([caption]) for caption in captions):
-                stream = generator(int(seed), "code-nats", device=codes.device)
-                given = (codes, text, fps, stream, self._grid_of(frames))
+                given = (
+                    codes,
+                    text,
+                    fps,
+                    generator(int(seed), "code-nats", device=codes.device),
+                    self._grid_of(frames),
+                )
                 nats.append(nats_of_true_frames(self.sampler.code_nats, *given))
             return torch.stack(nats).cpu().numpy(), (codes[1:] != codes[:-1]).cpu().numpy()
 
@@ -302,9 +304,8 @@ class LatentPipeline:
         codec = self.model.codec
         with threads(self.num_threads):
             parts = np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
-            tensors = [_as_tensor(part, self.device) for part in parts]
-            grid = codec.grid_of(*tensors[0].shape[-2:])
-            states = (self.model.clip.encode_image(part, codec.cfg.layers, grid) for part in tensors)
+            how = (codec.cfg.layers, self._grid_of(frames))
+            states = (self.model.clip.encode_image(_as_tensor(part, self.device), *how) for part in parts)
             return torch.cat([codec.encode(found.patches) for found in states])
 
     def values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
@@ -336,17 +337,6 @@ class LatentPipeline:
             decoded = torch.cat([codec.decode_values(self.values(part), *others).float() for part, *others in parts])
             frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
-
-
-def precision_of(dtype: torch.dtype) -> Precision:
-    """The precision of the matrix products in a dtype.
-
-    Raises:
-      UserError: neither float32 nor bfloat16.
-    """
-    if dtype not in PRECISIONS:
-        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
-    return PRECISIONS[dtype]
 
 
 def _as_tensor(frames: Frames, device: torch.device) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from cdcd_video.data.buckets import spread
 from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
 from cdcd_video.networks.clip import FrozenClip
@@ -96,16 +97,19 @@ def measure(codec: Codec, clip: FrozenClip, clips: Clips) -> str:
     Args:
       clips: validation clips; the first frames of the first `MOST_FRAMES` are used.
     """
-    numbers = range(min(MOST_FRAMES, len(clips)))
-    frames = np.stack([clips.frames(number, range(1))[0] for number in numbers])
-    quantile = float(np.quantile(round_trip_db(codec, clip, frames), QUANTILE))
-    alike = float(np.quantile(similarity(clip, frames, [clips.caption(number) for number in numbers]), QUANTILE))
+    decibels, similarities = [], []
+    for bucket, numbers in spread(clips, MOST_FRAMES):
+        frames = np.stack([bucket.frames(number, range(1))[0] for number in numbers])
+        decibels.append(round_trip_db(codec, clip, frames))
+        similarities.append(similarity(clip, frames, [bucket.caption(number) for number in numbers], codec))
+    quantile = float(np.quantile(np.concatenate(decibels), QUANTILE))
+    alike = float(np.quantile(np.concatenate(similarities), QUANTILE))
     # Rounded: last bits depend on the machine.
     facts = {
         "least_db": round(quantile - MARGIN_DB, 2),
         "quantile_db": round(quantile, 2),
         "least_similarity": round(alike, 3),
-        "num_frames": len(frames),
+        "num_frames": sum(map(len, decibels)),
     }
     return json.dumps(facts, indent=1) + "\n"
 
