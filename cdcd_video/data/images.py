@@ -1,6 +1,8 @@
 """Reads images of any format as RGB pixels, and resizes pixels to the model's size."""
 
+import dataclasses
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -143,6 +145,21 @@ def content_box(
     display_height = min(new_height, max(1, round(height * scale)))
     left, top = (new_width - display_width) // 2, (new_height - display_height) // 2
     return left, top, left + display_width, top + display_height
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestShape:
+    """Sizes of frames, of which a video or picture gets the one whose shape is nearest to its own.
+
+    Attributes:
+      sizes: height and width of each, px.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def of(self, height: float, width: float) -> tuple[int, int]:
+        """The size whose ratio of sides is nearest to that of a picture, the first of equals."""
+        return min(self.sizes, key=lambda size: abs(math.log(size[0] / size[1]) - math.log(height / width)))
 
 
 def sides_of(size_px: int | tuple[int, int]) -> tuple[int, int]:

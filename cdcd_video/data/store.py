@@ -99,6 +99,9 @@ class StoredClips:
         self.folder, self.split = Path(folder), split
         self.manifest = read_manifest(self.folder)
         self.size_px = int(self.manifest["size_px"])
+        height, width = self.manifest.get("size") or (self.size_px, self.size_px)
+        self.size: tuple[int, int] = (height, width)
+        """Height and width of the frames, px."""
         self.fps = float(self.manifest["fps"])
         self.mode: FitMode = self.manifest["mode"]
         rows = read_rows(self.folder, self.manifest)
@@ -139,6 +142,22 @@ class StoredClips:
         hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items() if name != REJECTED}
         return digest_of({"files": hashes, "split": self.split})
 
+    def require_squares(self, what: str) -> None:
+        """Refuses frames that are no squares.
+
+        Args:
+          what: takes squares only, for the sentence.
+
+        Raises:
+          UserError: they are none.
+        """
+        height, width = self.size
+        if height != width or height != self.size_px:
+            raise UserError(
+                f"the frames of {self.folder} have {height}x{width} px, and {what} takes squares of {self.size_px} px only;"
+                " prepare the clips without --sizes for it"
+            )
+
     def check(self, *, trusted: bool = False) -> None:
         """Reads all its files of frames against their hashes now.
 
@@ -165,7 +184,7 @@ class StoredClips:
             raise_if_out_of_memory(error)
             raise UserError(f"{self.folder / name} cannot be read ({error}); prepare the folder again") from error
         needed = max(row.offset + row.num_frames for row in self.rows if row.file == name)
-        frame_shape = (self.size_px, self.size_px, 3)
+        frame_shape = (*self.size, 3)
         if array.dtype != np.uint8 or array.shape[1:] != frame_shape or len(array) < needed:
             raise UserError(f"{self.folder / name} does not contain the frames of {CLIPS}; prepare the folder again")
         return array

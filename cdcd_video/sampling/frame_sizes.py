@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from cdcd_video.config import Config
 from cdcd_video.config.value_types import Fit, FitMode
-from cdcd_video.data.images import content_box, fit
+from cdcd_video.data.images import NearestShape, content_box, fit
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.start_images import fitted
 
@@ -75,7 +75,7 @@ class FrameSizes:
                 " crop or letterbox for the nearest trained shape"
             )
             return fit(image, own, self.mode), [note]
-        return self._at(nearest_shape(self.trained, (height, width)), image, how or self.mode, about)
+        return self._at(NearestShape(self.trained).of(height, width), image, how or self.mode, about)
 
     def fitted_to(
         self, size: Size, image: UInt8[np.ndarray, "H W 3"], how: Fit | None = None, what: str = "image"
@@ -141,11 +141,6 @@ class FrameSizes:
             return height, width
         middle = math.sqrt(min(counts) * max(counts)) * self.patch_px**2
         return min(sizes, key=lambda size: abs(math.log(size[0] * size[1] / middle)), default=None)
-
-
-def nearest_shape(sizes: Sequence[Size], size: Size) -> Size:
-    """The size whose ratio of sides is nearest to that of a picture, the first of equals."""
-    return min(sizes, key=lambda one: abs(math.log(one[0] / one[1]) - math.log(size[0] / size[1])))
 
 
 def nearest_area(sizes: Sequence[Size], size: Size) -> Size:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from cdcd_video.config import Config, SpritesData
+from cdcd_video.config import Config, FolderData, SpritesData
 from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.data_section import Data
 from cdcd_video.config.fingerprint import of_codes
@@ -18,6 +18,7 @@ from cdcd_video.data.digits_world import PROTOCOLS
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, SQUARE_VIEW, VIEW_PX, World
 from cdcd_video.data.sprites_grounds import pictures_in
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips, TimedClips, UnevenSpritesClips
+from cdcd_video.data.store_files import read_manifest, sizes_in
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError, say
 from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
@@ -36,16 +37,7 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
     if data.kind == "latents":
         raise UserError(f"{data.path} holds latents and no pixels; set data.path to a prepared folder")
     if data.kind == "folder":
-        clips = StoredClips(Path(data.path), split)
-        if clips.size_px != data.size_px:
-            raise UserError(
-                f"{data.path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
-            )
-        if clips.mode != data.mode:
-            raise UserError(
-                f"{data.path} was made with --mode {clips.mode} and data.mode is {data.mode}; make them equal"
-            )
-        return clips
+        return _stored(data, split)
     num_clips = data.num_clips if split == "train" else data.num_val_clips
     if data.kind == "digits":
         return DigitsClips(data.path, data.protocol, split, num_clips, data.scene_seed, data.fps)
@@ -63,6 +55,38 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
         numbers = range(place, num_clips, len(data.sizes))
         buckets.append(kind(data.scene_seed, len(numbers), split, world, *given, numbers))
     return BucketedClips(buckets)
+
+
+def _stored(data: FolderData, split: str) -> Clips:
+    """The clips of a prepared folder, or of the prepared folders of several sizes."""
+    if data.sizes is None:
+        return _of_one_size(data, Path(data.path), split)
+    made, path = sizes_in(Path(data.path)) if Path(data.path).is_dir() else [], Path(data.path)
+    asked = [f"{height}x{width}" for height, width in data.sizes]
+    if sorted(made) != sorted(asked):
+        raise UserError(
+            f"{path} has frames of {', '.join(made) or 'one size'}, and data.sizes is {', '.join(asked)}; make them equal, or"
+            f" prepare the clips with --sizes {' '.join(asked)}"
+        )
+    has_clips = [name for name in asked if read_manifest(path / name)["splits"].get(split)]
+    if not has_clips:
+        raise UserError(
+            f"{path} has no clips of the split {split!r} in any size; prepare more clips, or raise --val-share"
+        )
+    return BucketedClips([_of_one_size(data, path / name, split) for name in has_clips])
+
+
+def _of_one_size(data: FolderData, path: Path, split: str) -> StoredClips:
+    clips = StoredClips(path, split)
+    if clips.size_px != data.size_px:
+        raise UserError(
+            f"{path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
+        )
+    if clips.mode != data.mode:
+        raise UserError(f"{path} was made with --mode {clips.mode} and data.mode is {data.mode}; make them equal")
+    if data.sizes is None:
+        clips.require_squares("a config without data.sizes")
+    return clips
 
 
 def sprites_world(data: SpritesData, view: tuple[float, float] = SQUARE_VIEW) -> World:
