@@ -37,7 +37,7 @@ class LoadedClip:
     source: str
     captions: tuple[str, ...]
     cuts: tuple[int, ...]
-    frames: UInt8[np.ndarray, "F S S 3"]
+    frames: UInt8[np.ndarray, "F H W 3"]
     about: Mapping[str, object] = field(default_factory=dict)
     times_s: Float64[np.ndarray, " F"] | None = None
     """Where frames are not evenly apart: seconds of each from the first."""
