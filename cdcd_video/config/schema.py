@@ -243,7 +243,9 @@ class Config(Section):
                 "samples; raise train.diffusion.batch_size and train.refine.batch_size, or use fewer negatives"
             )
         if self.clip.kind == "builtin":  # a published one has patches enough
-            num_tokens = (self.data.size_px // self.clip.patch_size) ** 2 * self.codec.groups
+            patch, square = self.clip.patch_size, (self.data.size_px, self.data.size_px)
+            sizes = getattr(self.data, "sizes", None) or [square]
+            num_tokens = min((height // patch) * (width // patch) for height, width in sizes) * self.codec.groups
             chunks = {"cdcd": cdcd.num_chunks if cdcd.intra else 0}
             chunks["contrast"] = self.loss.contrast.num_chunks if self.loss.contrast.shuffled else 0
             for name, num_chunks in chunks.items():

@@ -35,7 +35,7 @@ class VideoOutput:
         return (self.frames,)[index]
 
 
-def check_layout(starts: Sequence[UInt8[np.ndarray, "H W 3"]], output_type: str | None) -> None:
+def check_layout(starts: Sequence[UInt8[np.ndarray, "_ _ 3"]], output_type: str | None) -> None:
     """Refuses a layout of one array for videos of several sizes, before anything is sampled.
 
     Raises:

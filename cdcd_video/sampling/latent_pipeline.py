@@ -31,8 +31,8 @@ OnFrame = Callable[[int, Tensor], Tensor | None] | None
 """Called with the number of a sampled frame, from 1 on, and its latents; returns others to go on from, or None."""
 Progress = Callable[[int], None] | None
 Seeds = Sequence[int]
-Start = UInt8[np.ndarray, "H W 3"]
-"""A starting frame at the model's size."""
+Start = UInt8[np.ndarray, "_ _ 3"]
+"""A starting frame at the size of its video; those of several videos may differ."""
 Text = Caption | CaptionSchedule
 Texts = Sequence[Text]
 OUT_OF_MEMORY = ("sampling a video", "use fewer frames, a smaller batch or a smaller model")

@@ -81,7 +81,7 @@ def read_moving_sample(folder: Path) -> MovingSample | None:
 
 
 def _tiled(
-    pairs: Sequence[tuple[UInt8[np.ndarray, "_ H W 3"], UInt8[np.ndarray, "_ H W 3"]]], number: int
+    pairs: Sequence[tuple[UInt8[np.ndarray, "_ _ _ 3"], UInt8[np.ndarray, "_ _ _ 3"]]], number: int
 ) -> Image.Image:
     """A frame of all videos: a column per clip, the true one above. A video that has ended keeps its last frame."""
     side = max(max(video.shape[1:3]) for pair in pairs for video in pair)
