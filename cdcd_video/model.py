@@ -56,8 +56,12 @@ class Model:
 
 
 def build_codec(config: Config, clip: FrozenClip) -> Codec:
-    """A codec with fresh weights for a CLIP's states."""
-    return Codec(
+    """A codec with fresh weights for a CLIP's states.
+
+    Raises:
+      UserError: frames of the config are no whole number of its patches.
+    """
+    codec = Codec(
         config.codec,
         clip_width=clip.vision_width,
         num_patches=clip.num_patches,
@@ -65,6 +69,14 @@ def build_codec(config: Config, clip: FrozenClip) -> Codec:
         size_px=config.data.size_px,
         uses_start=config.picture.sees_start,
     )
+    patch_px = codec.decoder.patch_px
+    for height, width in getattr(config.data, "sizes", None) or ():
+        if height % patch_px or width % patch_px:
+            raise UserError(
+                f"data.sizes: frames of {height}x{width} px are no whole number of this CLIP's patches, of which a square of"
+                f" {config.data.size_px} px has {clip.num_patches}; use multiples of {patch_px}"
+            )
+    return codec
 
 
 def build_critic(config: Config) -> Critic | None:

@@ -65,7 +65,9 @@ def diffusion_objective(
     source = noisy_source(batch.source, cfg.source_jitter, draws.source_noise, draws.source_uniforms, reduce)
     x_t = process.corrupt(batch.target, t, source, draws.corruption) if draws.x_t is None else draws.x_t
     text = with_dropped_captions(batch.text, cfg.caption_dropout, draws.caption_uniforms)
-    condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text, last=batch.last)
+    condition = Condition(
+        source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text, last=batch.last, grid=batch.grid
+    )
     if "hidden" in needs_of(loss.contrast):
         logits, hidden = denoiser.with_hidden(x_t, t.float(), condition)
     else:

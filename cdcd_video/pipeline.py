@@ -23,12 +23,20 @@ from cdcd_video.sampled_video import Video
 from cdcd_video.sampling import call_names
 from cdcd_video.sampling.call_inputs import CallInputs, Generators, call_inputs
 from cdcd_video.sampling.call_names import NoArgument
-from cdcd_video.sampling.call_outputs import CallbackOnStepEnd, OutputType, VideoOutput, in_layout, on_frame_of
+from cdcd_video.sampling.call_outputs import (
+    CallbackOnStepEnd,
+    OutputType,
+    VideoOutput,
+    check_layout,
+    in_layout,
+    on_frame_of,
+)
 from cdcd_video.sampling.captions import CaptionSchedule
+from cdcd_video.sampling.frame_sizes import Size
 from cdcd_video.sampling.latent_pipeline import OUT_OF_MEMORY, Frames, OnFrame, Progress, Start, Text
 from cdcd_video.sampling.notes import advice, advice_on_last
 from cdcd_video.sampling.pretrained_pipeline import PretrainedPipeline
-from cdcd_video.sampling.start_images import Image, Images, fitted
+from cdcd_video.sampling.start_images import Image, Images
 from cdcd_video.storage.memory import user_error_when_out
 
 MOST_AT_ONCE = 16
@@ -115,8 +123,8 @@ class ImageToVideo(PretrainedPipeline):
         """Samples one video, or several at once; each has the bits that a call of its own gives.
 
         Args:
-          image: the starting frame (see `start_images.Image`), or several; made square as `fit` says, and resized. One of the
-            model's size is frame 0 of the video, unchanged.
+          image: the starting frame (see `start_images.Image`), or several; brought to a shape of the model's frames as `fit`
+            says, and resized. One of the model's size is frame 0 of the video, unchanged.
           text, prompt: what happens; or [(frame, sentence), ...] for sentences that change along the video; or a list.
           negative_prompt: guidance leads away from this sentence, and not from the empty caption; or a list.
           last_image: the frame in which the video ends, treated as `image` is, for models that were trained with last frames; or
@@ -124,8 +132,9 @@ class ImageToVideo(PretrainedPipeline):
           num_frames ... solver: fields of `SamplingParams`; the model has its own defaults. `num_inference_steps` is
             `num_steps`, and `guidance_scale` is `guidance`.
           seed, generator, num_videos_per_prompt: see `call_inputs`.
-          height, width: the model's own size, or left out.
-          fit: `crop`, `letterbox` or `exact`, see `value_types.Fit`; by default as the training frames were made square.
+          height, width: the model's own size, or left out. Of a model that was trained on several sizes the size of the
+            video; without it, the image chooses (`frame_sizes.FrameSizes.fitted`).
+          fit: `crop`, `letterbox` or `exact`, see `value_types.Fit`; by default as the training frames were treated.
           output_type: "np", "pil", "pt" or "latent" for diffusers' layouts; by default `Video`.
           return_dict: False returns the frames in a tuple, as diffusers does.
           callback_on_step_end, callback_on_step_end_tensor_inputs: called after every frame; see `on_frame_of`.
@@ -152,11 +161,7 @@ class ImageToVideo(PretrainedPipeline):
         params = self.defaults(**settings, guidance=guidance, guidance_scale=guidance_scale)
         if output_type is not None:
             call_names.choose("output_type", output_type, get_args(OutputType))
-        for name, size in (("height", height), ("width", width)):
-            if size not in (None, self.size_px):
-                raise UserError(
-                    f"{name} is {size}, but the model's frames are {self.size_px} x {self.size_px} px; leave it out"
-                )
+        size = self.sizes.chosen(height, width)
         text = call_names.one_of("text", text, prompt)
         given = (image, text, negative_prompt, seed, generator, num_videos_per_prompt, params.seed)
         inputs = call_inputs(*given, last=last_image)
@@ -165,7 +170,8 @@ class ImageToVideo(PretrainedPipeline):
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, self.model.codec.num_codes
         )
         with user_error_when_out(*OUT_OF_MEMORY):  # no decorator: warnings name the line that called
-            starts, lasts = self._begin(inputs, params, fit)
+            starts, lasts = self._begin(inputs, params, fit, size)
+            check_layout(starts, output_type)
             found = self._sampled(starts, lasts, inputs, each, progress, on_frame, is_latent=output_type == "latent")
         about = [
             self.settings(caption, one, negative)
@@ -187,7 +193,7 @@ class ImageToVideo(PretrainedPipeline):
     def _sampled(
         self,
         starts: Sequence[Start],
-        lasts: Frames | None,
+        lasts: Sequence[Start] | None,
         inputs: CallInputs,
         params: Sequence[SamplingParams],
         progress: Progress,
@@ -195,20 +201,23 @@ class ImageToVideo(PretrainedPipeline):
         *,
         is_latent: bool,
     ) -> list[Any]:
-        """Frames of each video, or its latents; several videos in batches of `MOST_AT_ONCE`."""
+        """Frames of each video, or its latents; several videos of one size in batches of `MOST_AT_ONCE`."""
         if len(starts) == 1 and not is_latent:
-            given: dict[str, Any] = dict(negatives=inputs.negatives, on_frame=on_frame, lasts=lasts)
+            given: dict[str, Any] = dict(negatives=inputs.negatives, on_frame=on_frame, lasts=_stacked(lasts))
             parts = self._parts(starts[0], inputs.captions[0], params[0], progress, **given)
             return [np.concatenate(list(parts))]
-        found: list[Any] = []
+        found: dict[int, Any] = {}
         method = self.roll_out if is_latent else self.sample
-        for begin in range(0, len(starts), MOST_AT_ONCE):
-            rows = slice(begin, begin + MOST_AT_ONCE)
-            given = dict(negatives=inputs.negatives[rows], on_frame=on_frame)
-            given["lasts"] = None if lasts is None else lasts[rows]
-            first, captions, seeds = np.stack(starts[rows]), inputs.captions[rows], inputs.seeds[rows]
-            found.extend(method(first, captions, params[0], seeds, progress, **given))
-        return found
+        for size in dict.fromkeys(start.shape for start in starts):
+            of_size = [row for row, start in enumerate(starts) if start.shape == size]
+            for begin in range(0, len(of_size), MOST_AT_ONCE):
+                rows = of_size[begin : begin + MOST_AT_ONCE]
+                given = dict(negatives=[inputs.negatives[row] for row in rows], on_frame=on_frame)
+                given["lasts"] = _stacked(lasts and [lasts[row] for row in rows])
+                first, captions = np.stack([starts[row] for row in rows]), [inputs.captions[row] for row in rows]
+                videos = method(first, captions, params[0], [inputs.seeds[row] for row in rows], progress, **given)
+                found |= dict(zip(rows, videos, strict=True))
+        return [found[row] for row in range(len(starts))]
 
     def stream(
         self,
@@ -243,24 +252,27 @@ class ImageToVideo(PretrainedPipeline):
                 "a stream is of one video; give one image and one prompt, or call the pipeline with the lists"
             )
         starts, lasts = self._begin(inputs, params, fit)
-        return self._parts(starts[0], inputs.captions[0], params, progress, inputs.negatives, lasts=lasts)
+        return self._parts(starts[0], inputs.captions[0], params, progress, inputs.negatives, lasts=_stacked(lasts))
 
-    def _begin(self, inputs: CallInputs, params: SamplingParams, fit: Fit | None) -> tuple[list[Start], Frames | None]:
-        """First and last frames at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
-        how, starts, lasts = fit or self.model.config.data.mode, [], []
-        call_names.choose("fit", how, get_args(Fit))
+    def _begin(
+        self, inputs: CallInputs, params: SamplingParams, fit: Fit | None, size: Size | None = None
+    ) -> tuple[list[Start], list[Start] | None]:
+        """First and last frames at the size of each video; warns on behalf of the caller of `__call__` or `stream`."""
+        starts, lasts, sizes = [], [], self.sizes
+        if fit is not None:
+            call_names.choose("fit", fit, get_args(Fit))
         notes = [] if inputs.lasts is None else advice_on_last(self.model, params)
         for image, caption, negative in zip(inputs.images, inputs.captions, inputs.negatives, strict=True):
-            start, on_sides = fitted(image, self.size_px, how)
+            start, on_sides = sizes.fitted(image, fit) if size is None else sizes.fitted_to(size, image, fit)
             starts.append(start)
             notes += on_sides + advice(self.model, caption, params, starts[-1], negative)
-        for image in inputs.lasts or ():
-            last, on_sides = fitted(image, self.size_px, how, "last image")
+        for image, start in zip(inputs.lasts or (), starts, strict=inputs.lasts is not None):
+            last, on_sides = sizes.fitted_to(start.shape[:2], image, fit, "last image")
             lasts.append(last)
             notes += on_sides
         for note in dict.fromkeys(notes):
             warnings.warn(note, SamplingWarning, stacklevel=3)
-        return starts, np.stack(lasts) if lasts else None
+        return starts, lasts or None
 
     def sample_again(self, recipe: Record | str | Path) -> Video:
         """Samples the video of a recipe again, bit for bit where versions, device and processor are those of before.
@@ -283,9 +295,10 @@ class ImageToVideo(PretrainedPipeline):
                 warnings.warn(note, SamplingWarning, stacklevel=2)
             last = record.last_frame.read("last_frame") if record.last_frame else None
             negative = record.negative_prompt or ""
-            return self(
-                record.frame.pixels, list(record.text), negative_prompt=negative, last_image=last, **record.sampling
-            )
+            frame = record.frame.pixels
+            height, width = (None, None) if self.sizes.is_square else frame.shape[:2]
+            given = dict(negative_prompt=negative, last_image=last, height=height, width=width, **record.sampling)
+            return self(frame, list(record.text), **given)
         finally:
             self.num_threads = before
 
@@ -311,6 +324,11 @@ class ImageToVideo(PretrainedPipeline):
 
         def __getattr__(self, name: str) -> NoReturn:
             raise call_names.missing_attribute(name, dir(type(self)))
+
+
+def _stacked(frames: Sequence[Start] | None) -> Frames | None:
+    """Frames of one size as one array."""
+    return None if frames is None else np.stack(frames)
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,8 @@ from torch import Tensor
 from cdcd_video.diffusion.schedule import Times
 
 Rows = TypeVar("Rows", Tensor, np.ndarray, list)
+Grid = tuple[int, int]
+"""Rows and columns of a frame's patches. Patches, and the codes of each, lie one row after another."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class CodePair:
     """A frame after the target; None where `diffusion.last_share` is 0."""
     progress: float = 0.0
     """Share of the stage's batches before this one, for terms that end early."""
+    grid: Grid | None = None
+    """Of all these frames; None: the square grid that the networks were built for."""
 
 
 class Collectives:

@@ -174,7 +174,7 @@ def write(
     settings: Mapping[str, Any],
     target: Target,
     request: Request,
-    last: UInt8[np.ndarray, "S S 3"] | None = None,
+    last: UInt8[np.ndarray, "H W 3"] | None = None,
     **facts: Any,
 ) -> list[Path]:
     """Writes a video while it is sampled, its exact frames if the output is a folder, and finally the `.json`.

@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> str:
     if options.out.resolve() == options.folder.resolve():
         raise UserError(f"{options.out} is the folder to augment; choose another --out")
     clips = StoredClips(options.folder)
+    clips.require_squares("augment")
     if all(row.split != TRAIN for row in clips.rows):
         raise UserError(f"{options.folder} has no clips of the split {TRAIN}, and only those are augmented")
     recipe = {

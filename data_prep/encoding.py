@@ -90,6 +90,10 @@ def plan_of(job: Job, size_px: int) -> Plan | str:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     recipe.add_options(parser)
     options = parser.parse_args(["--size-px", str(size_px), *rest, "--out", str(job.out)])
+    if options.sizes:
+        raise UserError(
+            "encode takes frames of one size; leave out --sizes, or prepare a folder with it and train on that"
+        )
     if options.size_px != size_px:
         raise UserError(f"--size-px is {options.size_px}, but {job.model} was trained on {size_px} px; leave it out")
     return recipe.run(options)
@@ -107,6 +111,7 @@ def summary(job: Job, seconds: float) -> str:
 
 def _of_folder(job: Job, frame_encoder: FrameEncoder) -> CacheWriter:
     clips = StoredClips(job.data)
+    clips.require_squares("encode")
     if clips.size_px != frame_encoder.size_px:
         raise UserError(
             f"{job.data} has frames of {clips.size_px} px, but {job.model} was trained on {frame_encoder.size_px}; prepare the "

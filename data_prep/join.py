@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> str:
     if options.out.resolve() in {folder.resolve() for folder in options.folders}:
         raise UserError(f"{options.out} is one of the folders to join; choose another --out")
     sets = [StoredClips(folder) for folder in options.folders]
+    for clips in sets:
+        clips.require_squares("join")
     for clips in sets[1:]:
         for what, own, first in (
             ("px", clips.size_px, sets[0].size_px),

@@ -6,17 +6,21 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
+from cdcd_video.config.value_types import FrameSizes
 from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
 from cdcd_video.data.cut_detection import DETECTOR, CutFinder
-from cdcd_video.data.images import RESIZE, FitMode
+from cdcd_video.data.images import RESIZE, FitMode, NearestShape
 from cdcd_video.data.shots import shots_in
+from cdcd_video.data.store_files import MANIFEST
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
@@ -36,7 +40,8 @@ class Settings:
 
     Attributes:
       out: the folder to make.
-      size_px: side of the frames.
+      size_px: side of square frames; where there are several sizes, of the frame whose patches and positions others share.
+      sizes: height and width of the frames, each clip in the nearest shape; None for squares.
       fps: frames per second.
       mode: `crop` or `letterbox`.
       min_frames: clips that give fewer are refused.
@@ -48,6 +53,7 @@ class Settings:
 
     out: Path
     size_px: int
+    sizes: tuple[tuple[int, int], ...] | None
     fps: float
     mode: FitMode
     min_frames: int
@@ -61,9 +67,15 @@ class Settings:
         """Adds the options that become these settings; `needs_out` is false where a recipe can do with less."""
         parser.add_argument("--out", required=needs_out, type=Path, help="prepared folder to create")
         parser.add_argument("--size-px", type=int, default=64, help="side of the square frames (%(default)s)")
+        parser.add_argument(
+            "--sizes",
+            nargs="+",
+            metavar="HxW",
+            help="several shapes of frames, such as 64x64 64x96 96x64: each clip gets the nearest, and --out a folder for each",
+        )
         parser.add_argument("--fps", type=float, default=8.0, help="frames per second (%(default)s)")
         parser.add_argument(
-            "--mode", choices=("crop", "letterbox"), default="crop", help="how frames are made square (%(default)s)"
+            "--mode", choices=("crop", "letterbox"), default="crop", help="how frames get their shape (%(default)s)"
         )
         parser.add_argument("--min-frames", type=int, default=8, help="refuse clips with fewer frames (%(default)s)")
         parser.add_argument("--max-seconds", type=float, metavar="S", help="keep the first S seconds of longer clips")
@@ -96,7 +108,8 @@ class Settings:
         """
         if options.out is None:
             raise UserError("no prepared folder is given; name it with --out FOLDER")
-        settings = cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(cls)})
+        given = {field.name: getattr(options, field.name) for field in dataclasses.fields(cls)}
+        settings = cls(**given | {"sizes": _sizes(options.sizes) if options.sizes else None})
         for name, least in (("size_px", 8), ("min_frames", 1), ("workers", 1)):
             if getattr(settings, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(settings, name)}")
@@ -146,11 +159,19 @@ class Plan:
         }
 
 
+def _sizes(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    try:
+        return TypeAdapter(FrameSizes).validate_python(list(texts))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"--sizes {' '.join(texts)}: {reason}") from None
+
+
 def prepare(plan: Plan) -> str:
     """Decodes every item into a prepared folder; what cannot be used goes to `rejected.jsonl` and stops nothing.
 
     Returns:
-      One line that says what came out.
+      A line that says what came out; of several sizes one for each.
 
     Raises:
       UserError: if the folder cannot be written, another process writes it, or not one clip could be used.
@@ -159,21 +180,44 @@ def prepare(plan: Plan) -> str:
         return _prepare(plan)
 
 
+def _writers(plan: Plan, held: ExitStack) -> dict[tuple[int, int], StoreWriter]:
+    """What writes the prepared folder, or the folder of each size.
+
+    Raises:
+      UserError: there is a prepared folder of the other kind.
+    """
+    settings, out = plan.settings, plan.settings.out
+    how: dict[str, Any] = {
+        "size_px": settings.size_px,
+        "fps": settings.fps,
+        "mode": settings.mode,
+        "recipe": plan.facts(),
+    }
+    if settings.sizes is None:
+        return {(settings.size_px, settings.size_px): held.enter_context(StoreWriter(out, **how))}
+    if (out / MANIFEST).exists():
+        raise UserError(f"{out} holds a prepared folder of one size; choose another --out for --sizes")
+    return {
+        (height, width): held.enter_context(StoreWriter(out / f"{height}x{width}", size=(height, width), **how))
+        for height, width in settings.sizes
+    }
+
+
 def _prepare(plan: Plan) -> str:
     began = time.monotonic()
-    settings, digest, recipe = plan.settings, plan.digest, plan.facts()
-    with StoreWriter(
-        settings.out, size_px=settings.size_px, fps=settings.fps, mode=settings.mode, recipe=recipe
-    ) as writer:
-        done = writer.done
+    settings, digest = plan.settings, plan.digest
+    with ExitStack() as held:
+        writers = _writers(plan, held)
+        first = next(iter(writers.values()))
+        done = set().union(*(writer.done for writer in writers.values()))
         todo = (item for item in plan.items if item.name not in done)
         progress = tqdm(total=digest.num_items, initial=len(done), unit="clip", file=sys.stderr)
         with progress:
             for item, clip in decoded(todo, settings):
                 if isinstance(clip, str):
-                    writer.reject(item.name, item.source, clip)
+                    first.reject(item.name, item.source, clip)
                 else:
-                    writer.add(
+                    writers[clip.frames.shape[1:3]].add(
                         item.name,
                         clip.frames,
                         item.captions,
@@ -185,16 +229,20 @@ def _prepare(plan: Plan) -> str:
                         about=item.about,
                         cuts=clip.cuts,
                     )
-                progress.set_postfix(refused=len(writer.rejected), refresh=False)
+                progress.set_postfix(refused=len(first.rejected), refresh=False)
                 progress.update()
-        further = {"subset": describe(writer.rows, with_ids=plan.subset == "ids")} if plan.subset else {}
-        manifest = writer.finish(further)
-    if not manifest["num_clips"]:
-        reason = writer.rejected[0]["reason"]
+        made = [(writer, writer.finish(_further(plan, writer))) for writer in writers.values()]
+    if not any(manifest["num_clips"] for _, manifest in made):
+        reason = first.rejected[0]["reason"]
         raise UserError(
-            f"none of {digest.num_items} clips could be used (the first: {reason}); see {settings.out}/rejected.jsonl"
+            f"none of {digest.num_items} clips could be used (the first: {reason}); see {first.folder}/rejected.jsonl"
         )
-    return summary(settings.out, manifest, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return "\n".join(summary(writer.folder, manifest, seconds) for writer, manifest in made)
+
+
+def _further(plan: Plan, writer: StoreWriter) -> dict[str, object]:
+    return {"subset": describe(writer.rows, with_ids=plan.subset == "ids")} if plan.subset else {}
 
 
 def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
@@ -202,7 +250,10 @@ def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
     splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
     refused = f"; {manifest['num_rejected']} refused, see {out}/rejected.jsonl" if manifest["num_rejected"] else ""
     cuts = f", {manifest['num_cuts']} cuts" if manifest["num_cuts"] else ""
-    size = f"{manifest['size_px']} px, {manifest['fps']:g} fps"
+    height, width = manifest.get("size") or (manifest["size_px"],) * 2
+    size = f"{height if height == width else f'{height}x{width}'} px, {manifest['fps']:g} fps"
+    if not manifest["num_clips"]:
+        return f"{out}: no clip is nearest to {height}x{width} px"
     counts = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames{cuts}, {size}"
     return f"{out}: {counts}{refused}; {seconds:.0f} s{after_summary(out, manifest['splits'])}"
 
@@ -251,7 +302,7 @@ def _read(item: Item, path: Path, settings: Settings, beat: Beat) -> DecodedClip
     clip = read_clip(
         path,
         fps=settings.fps,
-        size_px=settings.size_px,
+        size_px=NearestShape(settings.sizes) if settings.sizes else settings.size_px,
         mode=settings.mode,
         start_s=item.start_s,
         end_s=min(ends, default=None),

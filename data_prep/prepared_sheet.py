@@ -35,7 +35,7 @@ def after_summary(folder: Path, splits: dict[str, int]) -> str:
     """
     sheet = draw_sheet(folder, "train" if "train" in splits else next(iter(splits)))
     whole = StoredClips(folder)
-    if note := note_on_sides(whole.rows, whole.mode):
+    if note := note_on_sides(whole.rows, whole.mode, whole.size):
         say("note", note)
     num = splits.get("train", 0)
     if 0 < num < FEW_CLIPS:
@@ -44,14 +44,20 @@ def after_summary(folder: Path, splits: dict[str, int]) -> str:
     return f"; look at {sheet}"
 
 
-def note_on_sides(rows: Sequence[ClipRow], mode: FitMode) -> str | None:
-    """One sentence on what was cut off from clips that are no squares, or added to them; None where all are squares."""
-    sides = np.array([(row.source_width, row.source_height) for row in rows])
+def note_on_sides(rows: Sequence[ClipRow], mode: FitMode, size: tuple[int, int] = (1, 1)) -> str | None:
+    """One sentence on what was cut off from clips of another shape than the frames, or added to them; None where there are none.
+
+    Args:
+      size: height and width of the frames; any square by default.
+    """
+    height, width = size
+    sides = np.array([(row.source_width * height, row.source_height * width) for row in rows])
     uneven = sides[sides[:, 0] != sides[:, 1]]
     if not len(uneven):
         return None
     share = 100 * np.median(1 - uneven.min(axis=1) / uneven.max(axis=1))
-    about = f"{len(uneven):,} of {len(rows):,} clips are no squares"
+    what = "no squares" if height == width else f"not of the shape {height}x{width}"
+    about = f"{len(uneven):,} of {len(rows):,} clips are {what}"
     if mode == "crop":
         return f"{about}, and {share:.2g} % of each (the median) was cut off; --mode letterbox keeps all of it."
     return f"{about}, and black bars fill {share:.2g} % of their frames (the median); --mode crop shows their centre alone."

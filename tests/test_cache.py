@@ -18,8 +18,9 @@ import torch
 
 from cdcd_video.data import cache as caches
 from cdcd_video.data import cache_blocks, cache_writer
-from cdcd_video.data.cache import CachePlan, CodeCache
+from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_blocks import Encoder, LoadedClip, Refused, encode_block, sentence_number
+from cdcd_video.data.cache_plan import CachePlan
 from cdcd_video.data.cache_writer import CacheWriter, write_cache, write_private_cache
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates

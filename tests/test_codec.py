@@ -33,7 +33,7 @@ class PixelClip(FrozenClip):
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def encode_image(self, images, layers):
+    def encode_image(self, images, layers, grid=None):
         patches = torch.nn.functional.unfold(images, 8, stride=8).transpose(1, 2)
         mean = torch.nn.functional.normalize(images.mean((2, 3)), dim=-1)
         return VisionStates(tuple(patches for _ in layers), mean)

@@ -30,6 +30,7 @@ ORDER = (
 STAGES = {"data", "networks", "metrics"}
 ACROSS = {
     ("networks.codec.start_thresholds", "data.store"),
+    ("networks.codec.start_thresholds", "data.buckets"),
     ("metrics.external_videos", "data.external_video"),
     ("metrics.external_videos", "data.prompt_table"),
     ("metrics.external_videos", "data.images"),

@@ -233,7 +233,7 @@ class GreyClip(FrozenClip):
         torch.nn.Module.__init__(self)
         self.seen: list[int] = []
 
-    def encode_image(self, frames, layers):
+    def encode_image(self, frames, layers, grid=None):
         self.seen += (frames[:, 0, 0, 0] * 255).round().int().tolist()
         return SimpleNamespace(patches=frames, embedding=torch.ones(len(frames), 2))
 
@@ -248,11 +248,12 @@ def test_figures_and_sheets_of_the_codec_look_at_one_shot(tmp_path):
         groups=1,
         cfg=SimpleNamespace(layers=(), still_tolerance=0.0),
         encode=lambda patches: torch.zeros(len(patches), 16).long(),
-        embed=lambda codes: torch.ones(len(codes), 2),
+        embed=lambda codes, grid: torch.ones(len(codes), 2),
+        grid_of=lambda height, width: (4, 4),
         decode=lambda codes, start: start,
     )
     figures = codec_metrics_of(codec, clip, clips, num_clips=2)
     assert clip.seen == [23, 24, 25, 26, 124, 125, 126, 127, 128, 129]
     assert np.isnan(figures["flicker"]) and figures["still_share"] == 0, "each frame is another grey"
-    rows, _ = contact_sheets.decoded_rows(codec, clip, clips, [0, 1])
+    rows, _ = contact_sheets.decoded_rows(codec, clip, clips, 2)
     assert rows[0][:, 0, 0, 0].tolist() == [25, 127] and rows[1][:, 0, 0, 0].tolist() == [23, 124]

@@ -7,6 +7,7 @@ from cdcd_video.config import Config, DenoiserConfig
 from cdcd_video.networks.codec.quantizer import FiniteScalarQuantizer
 from cdcd_video.networks.conditional_transformer import rotation_of_grid
 from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.patch_grid import square_grid
 from cdcd_video.networks.transformer import Attention, Block, rotated
 
 SIDE, HEAD = 3, 8
@@ -24,13 +25,13 @@ def test_rotation_is_a_product_of_complex_numbers():
     )
     x = heads(0)
     wanted = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones(9, 4), angles)
-    found = rotated(x, rotation_of_grid(9, HEAD))
+    found = rotated(x, rotation_of_grid((3, 3), HEAD))
     torch.testing.assert_close(found, torch.cat([wanted.real, wanted.imag], -1), atol=1e-6, rtol=0)
 
 
 def test_scores_depend_on_how_far_patches_are_apart():
     query, key = heads(1)[:, :, :1], heads(2)[:, :, :1]  # the same content everywhere
-    rotation = rotation_of_grid(SIDE**2, HEAD)
+    rotation = rotation_of_grid((SIDE, SIDE), HEAD)
     everywhere = (1, 1, SIDE**2, 1)
     scores = rotated(query.repeat(everywhere), rotation) @ rotated(key.repeat(everywhere), rotation).mT
     places = [divmod(patch, SIDE) for patch in range(SIDE**2)]
@@ -46,7 +47,7 @@ def test_scores_depend_on_how_far_patches_are_apart():
 
 def test_attention_turns_queries_and_keys_and_leaves_values():
     torch.manual_seed(0)
-    attention, x, rotation = Attention(2 * HEAD, 2), torch.randn(2, 9, 2 * HEAD), rotation_of_grid(9, HEAD)
+    attention, x, rotation = Attention(2 * HEAD, 2), torch.randn(2, 9, 2 * HEAD), rotation_of_grid((3, 3), HEAD)
     q = attention._heads(attention.query(x))
     k, v = (attention._heads(part) for part in attention.key_value(x).chunk(2, -1))
     scores = rotated(q, rotation) @ rotated(k, rotation).mT / HEAD**0.5
@@ -87,7 +88,7 @@ def test_a_block_of_zero_outputs_is_the_identity_and_learns():
 
 def test_patches_that_are_no_square_and_heads_that_cannot_be_turned_are_refused():
     with pytest.raises(ValueError, match="6 patches are no square grid"):
-        rotation_of_grid(6, HEAD)
+        square_grid(6)
     with pytest.raises(ValueError, match="rotary needs heads whose width is a multiple of 4"):
         DenoiserConfig(width=32, num_heads=3, rotary=True)
     assert Config(name="x", data={"kind": "sprites"}).denoiser.rotary is False

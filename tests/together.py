@@ -216,7 +216,7 @@ class OnFrames:
             self.codec, SimpleNamespace(encode_image=self._measure), batch, self.picture, distributed.collectives()
         )
 
-    def _measure(self, frames: Tensor, layers: tuple[int, ...]) -> SimpleNamespace:
+    def _measure(self, frames: Tensor, layers: tuple[int, ...], grid: tuple[int, int]) -> SimpleNamespace:
         patches = frames.unflatten(2, (2, 8)).unflatten(4, (2, 8)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         states = patches @ self.map[:, :16]
         embedding = normalize((patches @ self.map[:, 16:]).mean(1), dim=-1)

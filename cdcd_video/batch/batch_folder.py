@@ -109,7 +109,7 @@ def is_sampled(
 def write_table(
     folder: Path,
     rows: Sequence[BatchRow],
-    start_of: Callable[[BatchRow], UInt8[np.ndarray, "S S 3"]],
+    start_of: Callable[[BatchRow], UInt8[np.ndarray, "H W 3"]],
     seeds: Sequence[int],
     model_sha256: str,
 ) -> Path:

@@ -153,25 +153,27 @@ class _Batch:
         about: dict[str, list[str]] = {}
         for one in self.planned[:: len(self.seeds)]:
             with naming(one.row):
-                start, notes = self._fitted(one.row.picture, "image")
+                start, notes = self._fitted(one.row)
                 notes += self.pipe.warnings(one.row.captions, one.params, start)
                 if one.row.last is not None:
                     notes += advice_on_last(self.pipe.model, one.params)
-                    notes += self._fitted(one.row.last, "last image")[1]
+                    notes += self._fitted_last(one.row, start)[1]
                 for sentence in notes:
                     about.setdefault(sentence, []).append(one.row.where)
         for sentence, places in about.items():
             others = f" and {len(places) - 1} more" if len(places) > 1 else ""
             note(f"{places[0]}{others}: {sentence}")
 
-    def _start(self, row: BatchRow) -> UInt8[np.ndarray, "S S 3"]:
-        return self._fitted(row.picture, "image")[0]
+    def _start(self, row: BatchRow) -> UInt8[np.ndarray, "H W 3"]:
+        return self._fitted(row)[0]
 
-    def _fitted(self, picture: Path, what: str) -> tuple[UInt8[np.ndarray, "S S 3"], list[str]]:
-        from cdcd_video.sampling.start_images import fitted
+    def _fitted(self, row: BatchRow) -> tuple[UInt8[np.ndarray, "H W 3"], list[str]]:
+        return self.pipe.sizes.fitted(as_array(read_picture(row.picture)), self.fit)
 
-        how = self.fit or self.pipe.model.config.data.mode
-        return fitted(as_array(read_picture(picture)), self.pipe.size_px, how, what)
+    def _fitted_last(self, row: BatchRow, start: np.ndarray) -> tuple[UInt8[np.ndarray, "H W 3"], list[str]]:
+        assert row.last is not None, "a row without a last frame has none to fit"
+        picture = as_array(read_picture(row.last))
+        return self.pipe.sizes.fitted_to(start.shape[:2], picture, self.fit, "last image")
 
     def _is_there(self, one: _Planned) -> bool:
         settings = self.pipe.settings(one.row.captions, one.params)
@@ -196,7 +198,7 @@ class _Batch:
         )
         with held_record(one.file) as record, warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)  # told before the first video
-            last = self._fitted(row.last, "last image")[0] if row.last else None
+            last = self._fitted_last(row, self._start(row))[0] if row.last else None
             parts = self.pipe.stream(order.start, row.captions, one.params, progress, last_image=last, fit=self.fit)
             yield from request.write(
                 parts, settings, request.Target(one.file, record, None), order, last, **self.machine

@@ -57,7 +57,7 @@ def write_grid(
 
 def _strip(file: Path, side: int) -> UInt8[np.ndarray, "H W 3"]:
     """A few frames of a video side by side, on white; all strips have one width."""
-    frames = read_clip(file, size_px=side).frames
+    frames = read_clip(file, size_px=side, mode="letterbox").frames  # nothing of a wide video is cut off
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, NUM_FRAMES).round().astype(int))]
     strip = np.full((side, NUM_FRAMES * side + _GAP_PX, 3), 255, np.uint8)
     strip[:, : len(chosen) * side] = np.concatenate(list(chosen), axis=1)

@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
         "--fit",
         metavar="HOW",
         choices=get_args(Fit),
-        help="images that are no square: crop, letterbox, or exact to refuse them",
+        help="images of another shape than the model's frames: crop, letterbox, or exact to refuse them",
     )
     batch_run.add_flags(parser)
     again = "sample the video of this .json, or of a video that carries its recipe, again; other options override it"
@@ -75,7 +75,6 @@ def sample(order: request.Request, target: request.Target) -> None:
     from cdcd_video.config.video_record import differences
     from cdcd_video.engine import runtime
     from cdcd_video.pipeline import ImageToVideo
-    from cdcd_video.sampling.start_images import fitted
 
     SamplingParams().changed(**order.sampling)  # reports a wrong value before the model is loaded
     device = runtime.device_for(order.device)
@@ -99,7 +98,10 @@ def sample(order: request.Request, target: request.Target) -> None:
             last_image=given,
             fit=order.fit,
         )
-    last = None if given is None else fitted(given, pipe.size_px, order.fit or pipe.model.config.data.mode)[0]
+    last = None
+    if given is not None:
+        size = pipe.sizes.fitted(order.start, order.fit)[0].shape[:2]
+        last = pipe.sizes.fitted_to(size, given, order.fit)[0]
     with tqdm(total=params.num_frames - 1, desc="sampling", unit="frame") as bar:
         written = request.write(parts, settings, target, order, last, **machine)
     for path in written:

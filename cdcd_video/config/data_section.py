@@ -8,7 +8,7 @@ from cdcd_video.config.processes import Share
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.sampling_params import FrameRate
 from cdcd_video.config.section import Section
-from cdcd_video.config.value_types import MAX_CLIPS, Count, FitMode, SizePx
+from cdcd_video.config.value_types import MAX_CLIPS, Count, FitMode, FrameSizes, SizePx
 
 Licence = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A line of text."""
@@ -36,6 +36,9 @@ class SpritesData(RenderedData):
     num_frames: Annotated[int, Field(ge=2, le=RANGES["num_frames"].high)] = 16
     """Frames per clip."""
     size_px: SizePx = 64
+    sizes: FrameSizes | None = None
+    """Height x width of the frames, such as [64x64, 64x96, 96x64]; None: squares of `size_px`. Each size has an equal part of the
+    clips, and each batch is of one size. Patches, and so the positions that are learned, are those of a square of `size_px`."""
     fps: FrameRate = 8.0
     max_objects: Annotated[int, Field(ge=1, le=2)] = 2
     two_object_share: Share = 0.4
@@ -103,6 +106,8 @@ class FolderData(Section):
     """The prepared folder."""
     size_px: SizePx = 64
     """Must agree with the prepared folder."""
+    sizes: FrameSizes | None = None
+    """Height x width of the frames; must agree with the prepared folder's `--sizes`. Each batch is of one size."""
     mode: FitMode = "crop"
     """Must agree with the prepared folder. Starting frames are treated in the same way."""
     max_frames_per_clip: Count = 64

@@ -44,6 +44,8 @@ def folder_digest(folder: Path) -> str:
     parts = {name: json.loads(identity_text(section, but={"folder"})) for name, section in sections.items()}
     written = type(config.data).model_fields
     parts["data"] = {name: getattr(config.data, name) if name in written else None for name in _FRAMES}
+    if sizes := getattr(config.data, "sizes", None):
+        parts["data"]["sizes"] = list(sizes)
     if config.clip.kind != "builtin":
         parts["clip"] = json.loads(read_small(folder / "model.json")).get("clip_sha256")
     for name in _there(folder, _WEIGHTS):

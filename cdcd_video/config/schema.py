@@ -243,7 +243,9 @@ class Config(Section):
                 "samples; raise train.diffusion.batch_size and train.refine.batch_size, or use fewer negatives"
             )
         if self.clip.kind == "builtin":  # a published one has patches enough
-            num_tokens = (self.data.size_px // self.clip.patch_size) ** 2 * self.codec.groups
+            patch, square = self.clip.patch_size, (self.data.size_px, self.data.size_px)
+            sizes = getattr(self.data, "sizes", None) or [square]
+            num_tokens = min((height // patch) * (width // patch) for height, width in sizes) * self.codec.groups
             chunks = {"cdcd": cdcd.num_chunks if cdcd.intra else 0}
             chunks["contrast"] = self.loss.contrast.num_chunks if self.loss.contrast.shuffled else 0
             for name, num_chunks in chunks.items():
@@ -251,6 +253,21 @@ class Config(Section):
                     raise ValueError(
                         f"loss.{name}.num_chunks is {num_chunks}, but a frame has {num_tokens} codes; use fewer chunks"
                     )
+        sizes = getattr(self.data, "sizes", None) or ()
+        if sizes and self.baseline:
+            raise ValueError(
+                f"data.sizes names frames that are no squares, but the baseline {self.baseline.kind} takes squares only; leave"
+                " it out"
+            )
+        patch_px = (
+            self.clip.patch_size if self.clip.kind == "builtin" else 1
+        )  # a published one's is checked with its files
+        for size in [(self.data.size_px, self.data.size_px), *sizes] if sizes else ():
+            if size[0] % patch_px or size[1] % patch_px:
+                raise ValueError(
+                    f"data.sizes: frames of {size[0]}x{size[1]} px are no whole number of patches of {patch_px} px; use"
+                    f" multiples of {patch_px}"
+                )
         if self.diffusion.process.kind == "cdcd" and self.diffusion.num_steps < max(2, self.sample.num_steps):
             raise ValueError(
                 f"diffusion.num_steps is {self.diffusion.num_steps}; the process cdcd needs at least 2, and at least "

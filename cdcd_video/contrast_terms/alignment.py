@@ -10,6 +10,8 @@ from cdcd_video.config import CONTRAST_TERMS
 from cdcd_video.contrast_terms.term_inputs import FrameLosses, StepTerm, TermInputs
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.denoiser import Denoiser
+from cdcd_video.networks.patch_grid import square_grid
+from cdcd_video.records import Grid
 
 UNTIL = 0.5
 """Share of the stage's steps after which the term has no weight: later the alignment holds the model back (Wang et al. 2025e)."""
@@ -24,13 +26,11 @@ class AlignmentHead(nn.Module):
 
     def __init__(self, width: int, code_width: int, num_patches: int):
         super().__init__()
-        self.side = math.isqrt(num_patches)
-        if self.side**2 != num_patches:
-            raise ValueError(f"{num_patches} patches are no square grid")
+        self.square = square_grid(num_patches)
         self.map = nn.Conv2d(width, code_width, 3, padding=1)
 
-    def forward(self, hidden: Float[Tensor, "B P D"]) -> Float[Tensor, "B P V"]:
-        return self.map(hidden.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+    def forward(self, hidden: Float[Tensor, "B P D"], grid: Grid | None = None) -> Float[Tensor, "B P V"]:
+        return self.map(hidden.unflatten(1, grid or self.square).permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
 
 
 def head_for(denoiser: Denoiser, space: CodeSpace) -> AlignmentHead:
@@ -77,7 +77,7 @@ def alignment(inputs: TermInputs) -> FrameLosses:
     batch, step, rows = inputs.batch, inputs.training_step, len(inputs.logits)
     assert step.hidden is not None and step.heads is not None, "the term alignment needs hidden states and its head"
     assert batch.after is not None, "the term alignment needs the frame after the target"
-    projected = step.heads["alignment"](step.hidden[:rows]).float()
+    projected = step.heads["alignment"](step.hidden[:rows], batch.grid).float()
     values = inputs.codec.values
     losses, wins = alignment_loss(
         projected,

@@ -22,7 +22,7 @@ def frame_text(inputs: TermInputs) -> Comparison:
     if encoder is None:
         return Comparison(inputs.embedding, captions(batch.text.embedding[:rows], inputs))
     values, source = inputs.codec.soft_values(inputs.soft_codes), inputs.codec.values(batch.source[:rows])
-    step = encoder.encode_step(source, values, batch.gap_s[:rows])
+    step = encoder.encode_step(source, values, batch.gap_s[:rows], batch.grid)
     return Comparison(step, captions(encoder.encode_text(batch.text)[:rows], inputs))
 
 
@@ -46,7 +46,7 @@ def earlier_frames(inputs: TermInputs) -> Candidates:
         is_wrong.append((shuffled != target[:, None]).any(-1) & (shuffled != source[:, None]).any(-1))
     is_other = (clip[:, None] != reduce.gather(clip, inputs.num_rows)) & cfg.inter
     if not own:
-        return Candidates(codec.embed(source), is_other)
+        return Candidates(codec.embed(source, batch.grid), is_other)
     codes = torch.cat([source[:, None], *own], 1)
-    embedded = codec.embed(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+    embedded = codec.embed(codes.flatten(0, 1), batch.grid).unflatten(0, codes.shape[:2])
     return Candidates(embedded[:, 0], is_other, embedded[:, 1:], torch.cat(is_wrong, 1))

@@ -93,7 +93,7 @@ class TermInputs:
     @cached_property
     def embedding(self) -> Float[Tensor, "B J"]:
         """`codec.embed_soft(soft_codes)`: the predicted frames in the joint space."""
-        return self.codec.embed_soft(self.soft_codes)
+        return self.codec.embed_soft(self.soft_codes, self.batch.grid)
 
     @cached_property
     def expected_values(self) -> Float[Tensor, "B P V"]:

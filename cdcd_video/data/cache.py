@@ -23,7 +23,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,100 +32,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cdcd_video.data.cache_plan import ARRAYS, TIMED_VERSION, TIMES, VERSION
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.small_file import Missing, read_small
 from cdcd_video.storage.verified_files import is_known, require
 
-FORMAT, VERSION = "cdcd_video latents", 2
-TIMED_VERSION = 3
-"""Of a cache that holds the times of its frames, which readers of version 2 would not look for."""
+FORMAT = "cdcd_video latents"
 MANIFEST, INDEX, REJECTED, SPACE = "manifest.json", "index.jsonl", "rejected.jsonl", "space.safetensors"
 _SCANNED_BYTES = 1 << 24
-ARRAYS = ("codes", "words", "embeddings", "captions", "clips", "cuts")
-TIMES = "times"
-
-
-@dataclass(frozen=True)
-class CachePlan:
-    """The content of a cache, fixed before the first clip is encoded; two caches of one plan are equal byte for byte.
-
-    Attributes:
-      codes: SHA-256 of what makes the codes: the CLIP and the codec's part before the decoder.
-      clip: SHA-256 of the CLIP's weights.
-      data: SHA-256 of what names the clips.
-      num_items: clips that are asked for, those that will be refused included.
-      num_codes: K.
-      num_tokens: N, codes per frame.
-      num_patches: patches per frame.
-      text_width: Dt, width of a caption's token states.
-      joint_width: J, width of CLIP's joint space.
-      size_px: side of the frames that are encoded.
-      fps: frames per second.
-      max_frames: frames of each clip that are encoded, from its first; None for all.
-      codec: the codec's section of its config.
-      recipe: what else decides which clips come out; plain JSON values.
-      is_timed: whether frames are not evenly apart, and their times are kept.
-    """
-
-    codes: str
-    clip: str
-    data: str
-    num_items: int
-    num_codes: int
-    num_tokens: int
-    num_patches: int
-    text_width: int
-    joint_width: int
-    size_px: int
-    fps: float
-    max_frames: int | None
-    codec: dict[str, Any]
-    recipe: dict[str, Any]
-    is_timed: bool = False
-
-    def values(self) -> dict[str, Any]:
-        """The plan as JSON values."""
-        values = asdict(self)
-        version = TIMED_VERSION if values.pop("is_timed") else VERSION
-        return json.loads(json.dumps({"version": version, **values}))
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """Names of the arrays that it holds."""
-        return (*ARRAYS, TIMES) if self.is_timed else ARRAYS
-
-    def check(self, other: dict[str, Any], where: Path, way_out: str) -> None:
-        """Refuses a cache, or the beginning of one, that was made by another plan.
-
-        Args:
-          other: that plan.
-          where: its folder.
-          way_out: what the user can do, the end of the sentence.
-
-        Raises:
-          UserError: the plans differ; the sentence names both hashes.
-        """
-        if other == self.values():
-            return
-        words = {"codes": "codec", "clip": "CLIP", "data": "data"}
-        for name, word in reversed(words.items()):
-            if name == "codes" and other.get("clip") != self.clip:
-                continue  # the codes' hash depends on the CLIP, too
-            theirs = str(other.get(name))
-            if theirs != getattr(self, name):
-                raise UserError(
-                    f"{where} was made with the {word} {theirs[:16]}, but this is the {word} "
-                    f"{getattr(self, name)[:16]}; {way_out}"
-                )
-        names = [name for name, value in self.values().items() if other.get(name) != value]
-        raise UserError(
-            f"{where} was made with {names[0]} {other.get(names[0])!r}, but this run has "
-            f"{self.values()[names[0]]!r}; {way_out}"
-        )
 
 
 class CodeCache:
@@ -144,6 +61,8 @@ class CodeCache:
 
     _times: np.ndarray | None = None
     """Seconds of every frame from its clip's first, where frames are not evenly apart."""
+    grid: Grid | None = None
+    """Rows and columns of the frames' patches; None for the square grid."""
 
     def __init__(self, folder: Path, split: str | None = None, *, trusted: bool = False):
         self.folder, self.manifest = folder, read_manifest(folder)
@@ -155,6 +74,8 @@ class CodeCache:
         self.codes, self.words, self.embeddings = (arrays[name] for name in ("codes", "words", "embeddings"))
         self._times = arrays.get(TIMES)
         self.fps: float = self.manifest["plan"]["fps"]
+        grid = self.manifest["plan"].get("grid")
+        self.grid = None if grid is None else (grid[0], grid[1])
         frames, captions, cuts, splits = arrays["clips"].T.astype(np.int64)
         chosen = np.arange(len(frames))
         if split is not None:
@@ -277,6 +198,7 @@ def _is_whole(facts: dict[str, Any]) -> bool:
         and all(isinstance(plan.get(name), dict) for name in ("codec", "recipe"))
         and type(fps) in (int, float)
         and 0 < fps < math.inf
+        and _is_grid(plan.get("grid"))
         and isinstance(splits, dict)
         and isinstance(files, dict)
         and all(
@@ -285,6 +207,13 @@ def _is_whole(facts: dict[str, Any]) -> bool:
             and isinstance(files[name].get("sha256"), str)
             for name in (*(f"{name}.npy" for name in arrays_of(plan)), SPACE)
         )
+    )
+
+
+def _is_grid(value: Any) -> bool:
+    """Whether it is no grid at all, or numbers of rows and columns."""
+    return value is None or (
+        isinstance(value, list) and [type(side) for side in value] == [int, int] and min(value) > 0
     )
 
 

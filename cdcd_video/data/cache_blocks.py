@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from cdcd_video.data.cache import TIMES, CachePlan
+from cdcd_video.data.cache_plan import TIMES, CachePlan
 from cdcd_video.data.store import Clips, StoredClips, TimedClips
 from cdcd_video.errors import UserError
 from cdcd_video.records import TextStates
@@ -37,7 +37,7 @@ class LoadedClip:
     source: str
     captions: tuple[str, ...]
     cuts: tuple[int, ...]
-    frames: UInt8[np.ndarray, "F S S 3"]
+    frames: UInt8[np.ndarray, "F H W 3"]
     about: Mapping[str, object] = field(default_factory=dict)
     times_s: Float64[np.ndarray, " F"] | None = None
     """Where frames are not evenly apart: seconds of each from the first."""

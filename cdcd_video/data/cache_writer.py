@@ -23,8 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from cdcd_video.data.cache import FORMAT, INDEX, MANIFEST, REJECTED, SPACE, CachePlan, read_manifest
+from cdcd_video.data.cache import FORMAT, INDEX, MANIFEST, REJECTED, SPACE, read_manifest
 from cdcd_video.data.cache_blocks import BLOCK_CLIPS, Block, BlockFile, Encoder, encode_block, loaded_clips, pack
+from cdcd_video.data.cache_plan import CachePlan
 from cdcd_video.data.store import Clips
 from cdcd_video.data.store_files import MOST_MANIFEST_BYTES
 from cdcd_video.errors import UserError

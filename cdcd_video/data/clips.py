@@ -1,4 +1,4 @@
-"""Decodes any video file to square frames at a constant rate, or raises `ClipRejected` with the reason."""
+"""Decodes any video file to frames of one size at a constant rate, or raises `ClipRejected` with the reason."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from jaxtyping import Float64, UInt8
 from cdcd_video.data.animations import opened
 from cdcd_video.data.decoding import PATIENCE_S, check_file, plain
 from cdcd_video.data.display import Refused
-from cdcd_video.data.images import FitMode
+from cdcd_video.data.images import FitMode, NearestShape, sides_of
 from cdcd_video.data.video_reader import Reader
 from cdcd_video.errors import UserError
 
@@ -24,6 +24,10 @@ MAX_BYTES = 2 * 2**30
 
 # A grid point may fall this much before the frame it was meant for: Matroska keeps times in whole milliseconds.
 _TICK_S = Fraction(1, 1000)
+
+
+Wanted = int | tuple[int, int] | NearestShape
+"""Sizes of frames, as for `images.fit`, and the choice among several."""
 
 
 class ClipRejected(UserError):
@@ -63,7 +67,7 @@ class DecodedClip:
       cuts: first frames of its shots after the first one: above 0, ascending; empty, too, if cuts were not detected.
     """
 
-    frames: UInt8[np.ndarray, "F S S 3"]
+    frames: UInt8[np.ndarray, "F H W 3"]
     times_s: Float64[np.ndarray, " F"]
     fps: float
     source_width: int
@@ -76,7 +80,7 @@ def read_clip(
     path: str | os.PathLike[str],
     *,
     fps: float | int | None = None,
-    size_px: int,
+    size_px: Wanted,
     mode: FitMode = "crop",
     max_frames: int | None = None,
     start_s: float | int = 0,
@@ -95,7 +99,7 @@ def read_clip(
     Args:
       path: a video file, or an animated gif, png, webp or avif.
       fps: frames per second wanted; None for all frames as they are.
-      size_px: side of the square, pixels.
+      size_px: side of square frames, or height and width, or several of these, of which the nearest in shape is taken; pixels.
       mode: `crop` or `letterbox`, see `images.fit`.
       max_frames: stops after this many frames.
       start_s: time of the first frame, seconds from the beginning.
@@ -118,7 +122,7 @@ def read_clip(
     if max_frames is not None and max_frames < 1:
         raise UserError(f"max_frames must be at least 1, not {max_frames}")
     start, end = _exact(start_s), None if end_s is None else _exact(end_s)
-    taken = _Taken(limit=max_frames, most=MAX_BYTES // (3 * size_px**2))
+    taken = _Taken(limit=max_frames, most=MAX_BYTES // (3 * _most_pixels(size_px)))
     try:
         check_file(path)
         with opened(path, start, patience_s) as source:
@@ -184,7 +188,7 @@ def _take_all(
     start: Fraction,
     end: Fraction | None,
     taken: _Taken,
-    size_px: int,
+    size_px: Wanted,
     mode: FitMode,
     watcher: Watcher | None,
 ) -> None:
@@ -206,7 +210,7 @@ def _take_grid(
     end: Fraction | None,
     fps: Fraction,
     taken: _Taken,
-    size_px: int,
+    size_px: Wanted,
     mode: FitMode,
     watcher: Watcher | None,
 ) -> None:
@@ -234,6 +238,11 @@ def _take_grid(
     if shown is not None:
         until(source.end_s - _TICK_S, number)
     source.check_promise()
+
+
+def _most_pixels(size_px: Wanted) -> int:
+    sizes = size_px.sizes if isinstance(size_px, NearestShape) else (sides_of(size_px),)
+    return max(height * width for height, width in sizes)
 
 
 def _once(compute: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:

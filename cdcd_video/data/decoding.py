@@ -18,7 +18,7 @@ from cdcd_video.data.colour import in_srgb
 from cdcd_video.data.completeness import is_cut_short, is_joined
 from cdcd_video.data.deinterlace import deinterlaced
 from cdcd_video.data.display import Placing, Refused, placing_of
-from cdcd_video.data.images import MAX_PIXELS, FitMode
+from cdcd_video.data.images import MAX_PIXELS, FitMode, NearestShape
 from cdcd_video.data.timestamps import Clock, Course
 from cdcd_video.data.video_reader import Reader
 
@@ -240,7 +240,7 @@ class Source(Reader):
             return _seconds(frame.duration, frame)
         return 1 / self._rate if self._rate else step
 
-    def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
+    def pixels(self, frame: av.VideoFrame, size_px: int | tuple[int, int] | NearestShape, mode: FitMode) -> np.ndarray:
         """RGB pixels of a frame as shown, at the size wanted."""
         if self._profile is None:
             return super().pixels(frame, size_px, mode)

@@ -1,6 +1,8 @@
 """Reads images of any format as RGB pixels, and resizes pixels to the model's size."""
 
+import dataclasses
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -89,52 +91,80 @@ def as_array(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> UInt8[
 
 
 def fit(
-    image: UInt8[np.ndarray, "H W 3"], size_px: int, mode: FitMode = "crop", pixel_aspect: float = 1.0
-) -> UInt8[np.ndarray, "S S 3"]:
-    """Brings a picture to a square of the model's size, with antialiasing (bicubic, over the area when shrinking).
+    image: UInt8[np.ndarray, "H W 3"],
+    size_px: int | tuple[int, int],
+    mode: FitMode = "crop",
+    pixel_aspect: float = 1.0,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Brings a picture to the size of the model's frames, with antialiasing (bicubic, over the area when shrinking).
 
     Args:
       image: RGB pixels.
-      size_px: side of the square, pixels.
-      mode: `crop` takes the centre square; `letterbox` shows everything, centred on black.
+      size_px: side of a square frame, or height and width of a frame; pixels.
+      mode: `crop` takes the largest part in the middle of the frame's shape; `letterbox` shows everything, centred on black.
       pixel_aspect: width of one pixel over its height; other than 1 only in some videos.
 
     Returns:
       RGB pixels; an image already of that size comes back unchanged, bit for bit.
     """
     height, width = image.shape[:2]
-    if height == width == size_px and pixel_aspect == 1:
+    new_height, new_width = sides_of(size_px)
+    if (height, width) == (new_height, new_width) and pixel_aspect == 1:
         return image
     if mode == "crop":
-        side = min(width * pixel_aspect, height)  # in units of one pixel's height
+        shape = new_width / new_height
+        high = min(width * pixel_aspect / shape, height)  # in units of one pixel's height
         # Whole pixels, so that a picture that only has to lose its edges is not blurred by half a pixel.
-        box_width, box_height = max(1, round(side / pixel_aspect)), max(1, round(side))
+        box_width, box_height = max(1, round(high * shape / pixel_aspect)), max(1, round(high))
         left, top = (width - box_width) // 2, (height - box_height) // 2
         box = (left, top, left + box_width, top + box_height)
-        return _resize(image, size_px, size_px, box)
+        return _resize(image, new_width, new_height, box)
     if mode == "letterbox":
         left, top, right, bottom = content_box(width * pixel_aspect, height, size_px, mode)
-        canvas = np.zeros((size_px, size_px, 3), np.uint8)
+        canvas = np.zeros((new_height, new_width, 3), np.uint8)
         canvas[top:bottom, left:right] = _resize(image, right - left, bottom - top, (0, 0, width, height))
         return canvas
     raise ValueError(f"mode must be 'crop' or 'letterbox', not {mode!r}")
 
 
-def content_box(width: float, height: float, size_px: int, mode: FitMode) -> tuple[int, int, int, int]:
+def content_box(
+    width: float, height: float, size_px: int | tuple[int, int], mode: FitMode
+) -> tuple[int, int, int, int]:
     """Left, top, right and bottom, in px, of what `fit` makes of a picture; outside are the black bars of `letterbox`.
 
     Args:
       width, height: of the picture as displayed.
-      size_px: side of the square, pixels.
-      mode: how the picture was made square.
+      size_px: as for `fit`.
+      mode: how the picture was brought to that size.
     """
+    new_height, new_width = sides_of(size_px)
     if mode == "crop":
-        return 0, 0, size_px, size_px
-    scale = size_px / max(width, height)
-    display_width = min(size_px, max(1, round(width * scale)))
-    display_height = min(size_px, max(1, round(height * scale)))
-    left, top = (size_px - display_width) // 2, (size_px - display_height) // 2
+        return 0, 0, new_width, new_height
+    scale = min(new_width / width, new_height / height)
+    display_width = min(new_width, max(1, round(width * scale)))
+    display_height = min(new_height, max(1, round(height * scale)))
+    left, top = (new_width - display_width) // 2, (new_height - display_height) // 2
     return left, top, left + display_width, top + display_height
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestShape:
+    """Sizes of frames, of which a video or picture gets the one whose shape is nearest to its own.
+
+    Attributes:
+      sizes: height and width of each, px.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def of(self, height: float, width: float) -> tuple[int, int]:
+        """The size whose ratio of sides is nearest to that of a picture, the first of equals."""
+        return min(self.sizes, key=lambda size: abs(math.log(size[0] / size[1]) - math.log(height / width)))
+
+
+def sides_of(size_px: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a frame that is given by them, or by the side of a square."""
+    return (size_px, size_px) if isinstance(size_px, int) else size_px
 
 
 def _decode(opened: Callable[[], Any], name: str) -> UInt8[np.ndarray, "H W 3"]:

@@ -128,7 +128,7 @@ class LongestShots(Clips):
         """None: it is one shot."""
         return ()
 
-    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
         """Some frames of the shot.
 
         Raises:

@@ -15,7 +15,11 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", 
 
 @functools.lru_cache(maxsize=256)
 def ground(background: Background, size_px: int) -> np.ndarray:
-    """The background in 0..255, float32 (size_px, size_px, 3), read-only because it is shared.
+    """The background in 0..255, float32 (H, W, 3), read-only because it is shared.
+
+    Args:
+      background: what is seen; its view says how high and wide.
+      size_px: side of a picture of the 64x64 view.
 
     Raises:
       UserError: a photograph that cannot be read.
@@ -25,6 +29,20 @@ def ground(background: Background, size_px: int) -> np.ndarray:
         picture = np.ascontiguousarray(picture[:, ::-1])
     picture.flags.writeable = False
     return picture
+
+
+def sides_px(view: tuple[float, float], size_px: int) -> tuple[int, int]:
+    """Height and width of a view's picture, px, where the 64x64 view has `size_px`.
+
+    Raises:
+      UserError: a side would be no whole number.
+    """
+    width, height = (side * size_px / VIEW_PX for side in view)
+    if not (width.is_integer() and height.is_integer()):
+        raise UserError(
+            f"sprites: at {size_px} px the view {view} would have {width:g} x {height:g} px; use whole numbers"
+        )
+    return int(height), int(width)
 
 
 def pictures_in(folder: Path) -> tuple[str, ...]:
@@ -45,9 +63,10 @@ def pictures_in(folder: Path) -> tuple[str, ...]:
 
 def _pattern(background: Background, size_px: int) -> np.ndarray:
     """Two colours and what is between them."""
-    axis = ((np.arange(size_px) + 0.5) * (VIEW_PX / size_px)).astype(np.float32)
-    mix = _PATTERNS[background.kind](background, axis[None, :], axis[:, None])
-    mix = np.broadcast_to(mix, (size_px, size_px))[..., None].astype(np.float32)
+    height, width = sides_px(background.view, size_px)
+    x, y = (((np.arange(side) + 0.5) * (VIEW_PX / size_px)).astype(np.float32) for side in (width, height))
+    mix = _PATTERNS[background.kind](background, x[None, :], y[:, None])
+    mix = np.broadcast_to(mix, (height, width))[..., None].astype(np.float32)
     first, second = np.array([background.first, background.second], dtype=np.float32) * 255
     return first + mix * (second - first)
 
@@ -55,25 +74,32 @@ def _pattern(background: Background, size_px: int) -> np.ndarray:
 def _noise(background: Background, size_px: int) -> np.ndarray:
     """Soft coloured noise: independent normal values on a lattice for each channel, interpolated between its points."""
     rng = np.random.Generator(np.random.Philox(key=background.seed))
-    cells = math.ceil(VIEW_PX / background.period_px) + 2
-    lattice = rng.normal(size=(cells, cells, 3)).clip(-2, 2).astype(np.float32)
-    at = (np.arange(size_px) + 0.5) * (VIEW_PX / size_px) / background.period_px + background.phase
+    across, down = (math.ceil(side / background.period_px) + 2 for side in background.view)
+    lattice = rng.normal(size=(down, across, 3)).clip(-2, 2).astype(np.float32)
+    (top, below), (left, right) = (_between(background, side, size_px) for side in sides_px(background.view, size_px))
+    rows = lattice[top] + below[:, None, None] * (lattice[top + 1] - lattice[top])
+    field = rows[:, left] + right[None, :, None] * (rows[:, left + 1] - rows[:, left])
+    return _centred(background, field)
+
+
+def _between(background: Background, side: int, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of a side lie on the lattice: the point before each, and the smoothed share of the way to the next."""
+    at = (np.arange(side) + 0.5) * (VIEW_PX / size_px) / background.period_px + background.phase
     low = np.floor(at).astype(int)
     share = (at - low).astype(np.float32)
-    share = share * share * (3 - 2 * share)
-    rows = lattice[low] + share[:, None, None] * (lattice[low + 1] - lattice[low])
-    field = rows[:, low] + share[None, :, None] * (rows[:, low + 1] - rows[:, low])
-    return _centred(background, field)
+    return low, share * share * (3 - 2 * share)
 
 
 def _photo(background: Background, size_px: int) -> np.ndarray:
     """A window of a photograph around the ground's own colour, softened by the ground's contrast."""
     picture = _photograph(background.path)
     height, width = picture.shape[:2]
-    left, top, side = background.window
-    span = max(1, round(side * min(height, width)))
-    row, column = round(top * (height - span)), round(left * (width - span))
-    part = fit(picture[row : row + span, column : column + span], size_px, "crop").astype(np.float32) / 255
+    left, top, share = background.window
+    largest = min(width / background.view[0], height / background.view[1])
+    across, down = (max(1, round(share * largest * side)) for side in background.view)
+    row, column = round(top * (height - down)), round(left * (width - across))
+    window = picture[row : row + down, column : column + across]
+    part = fit(window, sides_px(background.view, size_px), "crop").astype(np.float32) / 255
     return _centred(background, part - part.mean(axis=(0, 1)))
 
 
@@ -89,8 +115,8 @@ def _photograph(path: str) -> np.ndarray:
 
 def _along(background: Background, x: np.ndarray, y: np.ndarray, turn: float = 0.0) -> np.ndarray:
     """Distance from the view's middle along the pattern's direction, in px."""
-    angle, middle = background.angle_rad + turn, VIEW_PX / 2
-    return (x - middle) * math.cos(angle) + (y - middle) * math.sin(angle)
+    angle, (width, height) = background.angle_rad + turn, background.view
+    return (x - width / 2) * math.cos(angle) + (y - height / 2) * math.sin(angle)
 
 
 def _soft_square_wave(way: np.ndarray, period: float, phase: float) -> np.ndarray:
@@ -104,7 +130,7 @@ def _plain(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _gradient(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.clip(_along(background, x, y) / (1.2 * VIEW_PX) + 0.5, 0.0, 1.0)
+    return np.clip(_along(background, x, y) / (1.2 * max(background.view)) + 0.5, 0.0, 1.0)
 
 
 def _stripes(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -75,11 +75,12 @@ def sample_ground(rng: np.random.Generator, world: World, objects: tuple[SpriteO
     if world.photographs:
         kinds = (*kinds, "photo") if "photo" not in kinds else kinds
     for _ in range(_GROUNDS):
-        candidate = _some_ground(rng, kinds[int(rng.integers(len(kinds)))], world.photographs)
+        candidate = _some_ground(rng, kinds[int(rng.integers(len(kinds)))], world)
         if clearance(candidate, objects) >= 1:
             return candidate
     greys = (
-        Background("plain", (level, level, level), (level, level, level)) for level in np.linspace(0, 1, 33).tolist()
+        Background("plain", (level, level, level), (level, level, level), view=world.view)
+        for level in np.linspace(0, 1, 33).tolist()
     )
     return max(greys, key=lambda grey: clearance(grey, objects))
 
@@ -99,7 +100,7 @@ def clearance(background: Background, objects: tuple[SpriteObject, ...]) -> floa
     return found
 
 
-def _some_ground(rng: np.random.Generator, kind: str, photographs: tuple[str, ...]) -> Background:
+def _some_ground(rng: np.random.Generator, kind: str, world: World) -> Background:
     value, saturation = _value(rng), rng.uniform(0.0, 0.5) * rng.random()
     hue, step = rng.random(), rng.uniform(0.04, 0.22) * (1 if rng.random() < 0.5 else -1)
     other_hue, other_value = hue + rng.uniform(-0.15, 0.15), value + step
@@ -107,18 +108,19 @@ def _some_ground(rng: np.random.Generator, kind: str, photographs: tuple[str, ..
         other_value = value - step
     angle, phase, seed = rng.uniform(0, 2 * math.pi), rng.random(), int(rng.integers(2**32))
     period, fine = rng.uniform(6, 24), math.exp(rng.uniform(math.log(2.0), math.log(32.0)))
-    contrast, window = rng.uniform(0.02, 0.12), rng.random(3)
+    contrast, place = rng.uniform(0.02, 0.12), rng.random(3)
     first, second = (
         colorsys.hsv_to_rgb(tint % 1.0, saturation, min(max(light, 0.0), 1.0))
         for tint, light in ((hue, value), (other_hue, other_value))
     )
     if kind == "noise":
-        return Background(kind, first, first, 0.0, fine, phase, seed, contrast)
+        return Background(kind, first, first, 0.0, fine, phase, seed, contrast, view=world.view)
     if kind == "photo":
-        path = photographs[seed % len(photographs)]
-        left, top, side = (float(part) for part in window)
-        return Background(kind, first, first, contrast=5 * contrast, path=path, window=(left, top, 0.4 + 0.6 * side))
-    return Background(kind, first, second, angle, period, phase, seed)
+        path = world.photographs[seed % len(world.photographs)]
+        left, top, side = (float(part) for part in place)
+        window = (left, top, 0.4 + 0.6 * side)
+        return Background(kind, first, first, contrast=5 * contrast, path=path, window=window, view=world.view)
+    return Background(kind, first, second, angle, period, phase, seed, view=world.view)
 
 
 def _value(rng: np.random.Generator) -> float:

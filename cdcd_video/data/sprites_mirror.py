@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from cdcd_video.data.mirrored_captions import mirrored_caption
 from cdcd_video.data.sprites_sampling import with_motion
-from cdcd_video.data.sprites_scene import VIEW_PX, Background, Look, Scene, World, caption_of, held_out
+from cdcd_video.data.sprites_scene import Background, Look, Scene, World, caption_of, held_out
 
 Part = TypeVar("Part", Background, Look)
 
@@ -35,7 +35,7 @@ def mirrored(scene: Scene) -> Scene | None:
         if motion is None:
             return None
         look = _turned(sprite.look) if sprite.look else None
-        other = dataclasses.replace(sprite, motion=motion, x=VIEW_PX - sprite.x, look=look)
+        other = dataclasses.replace(sprite, motion=motion, x=scene.view[0] - sprite.x, look=look)
         if held_out(other) != held_out(sprite):
             return None
         objects.append(other)

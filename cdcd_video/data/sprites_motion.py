@@ -11,9 +11,9 @@ import numpy as np
 from cdcd_video.data.sprites_scene import (
     OUTER_RADIUS,
     SQUARE_HALF_SIDE,
+    SQUARE_VIEW,
     STAR_CIRCUMRADIUS,
     TRIANGLE_CIRCUMRADIUS,
-    VIEW_PX,
     Scene,
     SpriteObject,
     World,
@@ -72,7 +72,9 @@ def truth(scene: Scene, times_s: np.ndarray) -> Truth:
     times = np.atleast_1d(np.asarray(times_s, dtype=np.float64))
     starts = [np.array([sprite.x, sprite.y]) for sprite in scene.objects]
     return Truth(
-        centres=np.stack([_centres(sprite, start, times) for sprite, start in zip(scene.objects, starts, strict=True)]),
+        centres=np.stack(
+            [_centres(sprite, start, times, scene.view) for sprite, start in zip(scene.objects, starts, strict=True)]
+        ),
         radii=np.stack([_radii(sprite, times) for sprite in scene.objects]),
         angles_rad=np.stack([_angles(sprite, times) for sprite in scene.objects]),
     )
@@ -89,13 +91,15 @@ def _angles(sprite: SpriteObject, times: np.ndarray) -> np.ndarray:
     return times * (SPIN_RAD_S[sprite.adverb] if sprite.motion == "spins" else 0.0)
 
 
-def _centres(sprite: SpriteObject, starts: np.ndarray, times: np.ndarray) -> np.ndarray:
+def _centres(
+    sprite: SpriteObject, starts: np.ndarray, times: np.ndarray, view: tuple[float, float] = SQUARE_VIEW
+) -> np.ndarray:
     """Centres (..., F, 2) at times (F,) if the object started at `starts` (..., 2)."""
     speed = SPEED_PX_S[sprite.adverb]
     offsets = np.zeros((len(times), 2))
     if sprite.motion in DIRECTIONS:
         direction = np.array(DIRECTIONS[sprite.motion])
-        low, high = _room(sprite)
+        low, high = _room(sprite, view)
         # The move ends where the first edge is reached. A start beyond its room (a hand-made scene) does not move.
         with np.errstate(divide="ignore", invalid="ignore"):
             ways = np.where(direction > 0, (high - starts) / direction, (low - starts) / direction)
@@ -110,12 +114,12 @@ def _centres(sprite: SpriteObject, starts: np.ndarray, times: np.ndarray) -> np.
     return starts[..., None, :] + offsets
 
 
-def _room(sprite: SpriteObject) -> tuple[np.ndarray, np.ndarray]:
+def _room(sprite: SpriteObject, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """The least and greatest centre (x, y) at which the whole object is in view, at its largest, at any of its angles."""
     radius = sprite.radius * (SIZE_FACTOR[sprite.adverb] if sprite.motion == "grows" else 1.0)
     reach = (OUTER_RADIUS[sprite.shape],) * 4 if sprite.motion == "spins" else _UPRIGHT_REACH[sprite.shape]
     left, up, right, down = (radius * side for side in reach)
-    return np.array([left, up]), np.array([VIEW_PX - right, VIEW_PX - down])
+    return np.array([left, up]), np.array([view[0] - right, view[1] - down])
 
 
 def start_room(sprite: SpriteObject, world: World, free_share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -123,10 +127,10 @@ def start_room(sprite: SpriteObject, world: World, free_share: float = 1.0) -> t
 
     Args:
       sprite: what moves.
-      world: its window is how long a straight move is free of the edges, at most `FREE_SECONDS`.
+      world: its view, and its window, which is how long a straight move is free of the edges, at most `FREE_SECONDS`.
       free_share: share of that time, where a move may end at an edge earlier.
     """
-    low, high = _room(sprite)
+    low, high = _room(sprite, world.view)
     before, after = np.zeros(2), np.zeros(2)  # how far the path goes to smaller and to greater coordinates
     if sprite.motion in DIRECTIONS:
         seconds = min((world.num_frames - 1) / world.fps, FREE_SECONDS)
@@ -139,8 +143,14 @@ def start_room(sprite: SpriteObject, world: World, free_share: float = 1.0) -> t
     return low + before, high - after
 
 
-def apart(first: SpriteObject, second: SpriteObject, starts: np.ndarray, times: np.ndarray) -> np.ndarray | np.bool_:
+def apart(
+    first: SpriteObject,
+    second: SpriteObject,
+    starts: np.ndarray,
+    times: np.ndarray,
+    view: tuple[float, float] = SQUARE_VIEW,
+) -> np.ndarray | np.bool_:
     """For pairs of starts (..., 2, 2), whether the two objects keep their distance at all times; bool (...)."""
-    between = _centres(first, starts[..., 0, :], times) - _centres(second, starts[..., 1, :], times)
+    between = _centres(first, starts[..., 0, :], times, view) - _centres(second, starts[..., 1, :], times, view)
     outer = OUTER_RADIUS[first.shape] * _radii(first, times) + OUTER_RADIUS[second.shape] * _radii(second, times)
     return (np.hypot(between[..., 0], between[..., 1]) > outer + GAP_PX).all(axis=-1)

@@ -28,7 +28,7 @@ def futures(scene: Scene, times_s: Float64[np.ndarray, " F"]) -> tuple[Scene, ..
     Returns:
       The scenes; the scene alone where its caption is not open.
     """
-    return _futures(scene, World(num_frames=2, fps=1.0 / max(float(times_s[-1]), 1e-6)), times_s)
+    return _futures(scene, World(num_frames=2, fps=1.0 / max(float(times_s[-1]), 1e-6), view=scene.view), times_s)
 
 
 def sampled_futures(scene: Scene, world: World) -> tuple[tuple[Scene, ...], Float64[np.ndarray, " n"]]:
@@ -60,7 +60,7 @@ def _futures(scene: Scene, window: World, times_s: np.ndarray) -> tuple[Scene, .
         return (scene,)
     found = [scene]
     for objects in itertools.product(*(_alternatives(sprite, window) for sprite in scene.objects)):
-        if objects != scene.objects and _never_touch(objects, times_s):
+        if objects != scene.objects and _never_touch(objects, times_s, scene.view):
             found.append(dataclasses.replace(scene, objects=objects))
     return tuple(found)
 
@@ -85,8 +85,8 @@ def _start_density(sprite: SpriteObject, window: World, free_share: float) -> fl
     return 1.0 / float(np.prod(high - low)) if is_inside else 0.0
 
 
-def _never_touch(objects: tuple[SpriteObject, ...], times_s: np.ndarray) -> bool:
+def _never_touch(objects: tuple[SpriteObject, ...], times_s: np.ndarray, view: tuple[float, float]) -> bool:
     if len(objects) == 1:
         return True
     starts = np.array([[sprite.x, sprite.y] for sprite in objects])
-    return bool(apart(objects[0], objects[1], starts, times_s))
+    return bool(apart(objects[0], objects[1], starts, times_s, view))

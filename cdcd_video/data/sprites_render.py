@@ -10,12 +10,13 @@ import time
 
 import numpy as np
 
-from cdcd_video.data.sprites_grounds import ground
+from cdcd_video.data.sprites_grounds import ground, sides_px
 from cdcd_video.data.sprites_motion import truth
 from cdcd_video.data.sprites_sampling import sample_scene
 from cdcd_video.data.sprites_scene import (
     OUTER_RADIUS,
     SQUARE_HALF_SIDE,
+    SQUARE_VIEW,
     STAR_CIRCUMRADIUS,
     STAR_INNER,
     TRIANGLE_CIRCUMRADIUS,
@@ -36,10 +37,10 @@ def render(scene: Scene, times_s: np.ndarray, size_px: int = VIEW_PX) -> np.ndar
     Args:
       scene: what to draw.
       times_s: (F,) in seconds, in any order and spacing.
-      size_px: height and width of the pictures.
+      size_px: height and width of the pictures of a 64x64 view; those of another view have the same scale.
 
     Returns:
-      uint8 (F, size_px, size_px, 3), RGB.
+      uint8 (F, H, W, 3), RGB.
     """
     known = truth(scene, times_s)
     scale = size_px / VIEW_PX
@@ -68,7 +69,7 @@ def _area_colour(sprite: SpriteObject, outside: np.ndarray, radius: float) -> np
 
 
 def render_background(background: Background, size_px: int = VIEW_PX) -> np.ndarray:
-    """The scene without its objects, uint8 (size_px, size_px, 3): the very bytes `render` leaves uncovered."""
+    """The scene without its objects, uint8 (H, W, 3): the very bytes `render` leaves uncovered."""
     return (ground(background, size_px) + 0.5).astype(np.uint8)
 
 
@@ -79,25 +80,27 @@ def render_object_mask(
     angles_rad: np.ndarray,
     size_px: int = VIEW_PX,
     look: Look | None = None,
+    view: tuple[float, float] = SQUARE_VIEW,
 ) -> np.ndarray:
     """Coverage of every pixel by one object, whatever else is in the scene.
 
     Args:
       shape: one of `SHAPES`.
-      centres: (F, 2) as (x, y) in px of the 64x64 view; may lie outside it.
+      centres: (F, 2) as (x, y) in px of the view; may lie outside it.
       radii: (F,) nominal radii in px of the view.
       angles_rad: (F,), clockwise; 0 is upright.
-      size_px: height and width of the pictures.
+      size_px: height and width of the pictures of a 64x64 view.
       look: how the object is drawn; its outline belongs to it.
+      view: width and height of the view.
 
     Returns:
-      float32 (F, size_px, size_px) in 0..1.
+      float32 (F, H, W) in 0..1.
     """
     scale = size_px / VIEW_PX
     outside, corners = _signed_distances(
         shape, np.asarray(centres, float) * scale, np.asarray(radii, float) * scale, np.asarray(angles_rad, float), look
     )
-    masks = np.zeros((len(outside), size_px, size_px), dtype=np.float32)
+    masks = np.zeros((len(outside), *sides_px(view, size_px)), dtype=np.float32)
     for mask, distance, corner in zip(masks, outside, corners, strict=True):
         under, away = _overlap(mask, distance, corner)
         under[:] = _coverage(away)

@@ -128,7 +128,7 @@ def _sample_objects(
     low, high = (np.stack(side) for side in zip(*rooms, strict=True))
     starts = low + (high - low) * rng.random((_PLACINGS, count, 2))
     if count == 2:
-        starts = starts[apart(objects[0], objects[1], starts, world.times_s)]
+        starts = starts[apart(objects[0], objects[1], starts, world.times_s, world.view)]
         if not len(starts):
             return None
     return tuple(
@@ -187,7 +187,7 @@ def _sample_background(rng: np.random.Generator, world: World) -> Background:
     ]
     if rng.random() < 0.5:
         colours.reverse()
-    return Background(kind, colours[0], colours[1], angle, period, phase, int(seed))
+    return Background(kind, colours[0], colours[1], angle, period, phase, int(seed), view=world.view)
 
 
 def with_motion(
@@ -200,13 +200,13 @@ def with_motion(
       object_index: whose motion changes.
       motion: one of `MOTIONS`.
       adverb: None, "slowly" or "quickly".
-      world: its window is where the objects must not touch; None means the full world.
+      world: its window is where the objects must not touch; None means the full world. The view is the scene's.
 
     Returns:
       The scene, or None where the motion cannot be seen (a circle that spins), has no adverb (stays still), would
       leave the view or touch the other object.
     """
-    world = world or World()
+    world = dataclasses.replace(world or World(), view=scene.view)
     old = scene.objects[object_index]
     if (old.shape, motion) == ("circle", "spins") or (motion == "stays still" and adverb is not None):
         return None
@@ -218,7 +218,7 @@ def with_motion(
     objects = tuple(new if place == object_index else sprite for place, sprite in enumerate(scene.objects))
     if len(objects) == 2:
         starts = np.array([[sprite.x, sprite.y] for sprite in objects])
-        if not apart(*objects, starts, world.times_s):
+        if not apart(*objects, starts, world.times_s, world.view):
             return None
     return dataclasses.replace(scene, objects=objects, caption=caption_of(objects), is_open=False)
 

@@ -1,6 +1,7 @@
 """What a scene of the world "sprites" is: its objects, background and caption; the shapes; the dials of the world.
 
-Lengths are pixels of the 64x64 view, x to the right and y down, with the first pixel's centre at (0.5, 0.5).
+Lengths are pixels of the view, x to the right and y down, with the first pixel's centre at (0.5, 0.5). The view has 64x64 px, or
+the sides that the world says: shapes, speeds and margins are the same in a wider one.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from cdcd_video.errors import UserError
 
 VIEW_PX = 64
 """Side of the square view, in the unit of every length of a scene."""
+SQUARE_VIEW = (VIEW_PX, VIEW_PX)
 
 # Geometry per shape in units of the nominal radius. The sizes are a compromise: about equal weight to the eye, yet a
 # large star that moves quickly for the whole window still fits between the edges of the view.
@@ -65,6 +67,7 @@ class World:
         "v2" has grounds from black to white, outlines, wobbling contours and shades of the colours. "open" has the scenes
         of "v2", of which half of the captions that name a direction leave it out.
       photographs: files of pictures for grounds of the kind "photo".
+      view: width and height of the view, px; objects bounce off and stop at its true sides.
     """
 
     max_objects: int = 2
@@ -79,6 +82,7 @@ class World:
     fps: float = 8.0
     version: str = "v1"
     photographs: tuple[str, ...] = ()
+    view: tuple[float, float] = SQUARE_VIEW
 
     def __post_init__(self):
         if self.version not in VERSIONS:
@@ -98,6 +102,8 @@ class World:
             raise UserError(f"sprites: max_objects must be 1 or 2, got {self.max_objects}.")
         if not 0 <= self.two_object_share <= 1:
             raise UserError(f"sprites: two_object_share must lie in 0..1, got {self.two_object_share}.")
+        if not min(self.view) > 0:
+            raise UserError(f"sprites: the sides of the view must be above 0, got {self.view}.")
         if self.num_frames < 1 or not self.fps > 0:
             raise UserError(f"sprites: need num_frames >= 1 and fps > 0, got {self.num_frames} and {self.fps}.")
 
@@ -108,7 +114,7 @@ class World:
 
     def described(self) -> dict[str, object]:
         """The dials as JSON values; one that is newer than the first world is left out where it has no effect."""
-        newer = {"version": "v1", "photographs": ()}
+        newer = {"version": "v1", "photographs": (), "view": SQUARE_VIEW}
         values = {name: value for name, value in dataclasses.asdict(self).items() if newer.get(name, self) != value}
         if self.photographs:  # by what they show: where they lie changes nothing
             values["photographs"] = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.photographs]
@@ -193,8 +199,9 @@ class Background:
       angle_rad, period_px, phase: direction, wavelength and offset (0..1) of the pattern; of "noise", the side of its cells.
       seed: stream of the waves that make up "blobs", and of "noise".
       contrast: of "noise", the standard deviation of each channel in 0..1; of "photo", what it is multiplied by.
-      path, window: of "photo", the file, and the part of it that is seen: left, top and side over the shorter side.
+      path, window: of "photo", the file, and the part of it that is seen: left, top and its size over the largest possible.
       is_mirrored: whether the picture is shown with left and right exchanged; so are the scenes of `sprites_mirror`.
+      view: width and height of what is seen of it, px: those of the world's view.
     """
 
     kind: str
@@ -208,6 +215,7 @@ class Background:
     path: str = ""
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
     is_mirrored: bool = False
+    view: tuple[float, float] = SQUARE_VIEW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +234,11 @@ class Scene:
     index: int
     split: Split
     is_open: bool = False
+
+    @property
+    def view(self) -> tuple[float, float]:
+        """Width and height of the view, px."""
+        return self.background.view
 
 
 def caption_of(objects: tuple[SpriteObject, ...], is_open: bool = False) -> str:

@@ -30,9 +30,9 @@ class Clips(Protocol):
     """Captioned videos of one size and rate, by number.
 
     Attributes:
-      size_px: height and width of every frame.
+      size_px: height and width of every frame, where they are square; other frames have patches of the same size.
       fps: frames per second of every clip.
-      mode: how frames that were not square were made so.
+      mode: how frames of other shapes were brought to theirs.
     """
 
     size_px: int
@@ -61,7 +61,7 @@ class Clips(Protocol):
         """First frames of the clip's shots after the first one: over 0, ascending; none in a clip of one shot."""
         ...
 
-    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
         """RGB pixels of some frames of the clip, in the order asked for."""
         ...
 
@@ -99,6 +99,9 @@ class StoredClips:
         self.folder, self.split = Path(folder), split
         self.manifest = read_manifest(self.folder)
         self.size_px = int(self.manifest["size_px"])
+        height, width = self.manifest.get("size") or (self.size_px, self.size_px)
+        self.size: tuple[int, int] = (height, width)
+        """Height and width of the frames, px."""
         self.fps = float(self.manifest["fps"])
         self.mode: FitMode = self.manifest["mode"]
         rows = read_rows(self.folder, self.manifest)
@@ -128,7 +131,7 @@ class StoredClips:
     def cuts(self, clip: int) -> tuple[int, ...]:
         return self.rows[clip].cuts
 
-    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
         row = self.rows[clip]
         wanted = _checked(indices, row.num_frames)
         if row.file not in self._right:
@@ -137,7 +140,23 @@ class StoredClips:
 
     def digest(self) -> str:
         hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items() if name != REJECTED}
-        return _digest({"files": hashes, "split": self.split})
+        return digest_of({"files": hashes, "split": self.split})
+
+    def require_squares(self, what: str) -> None:
+        """Refuses frames that are no squares.
+
+        Args:
+          what: takes squares only, for the sentence.
+
+        Raises:
+          UserError: they are none.
+        """
+        height, width = self.size
+        if height != width or height != self.size_px:
+            raise UserError(
+                f"the frames of {self.folder} have {height}x{width} px, and {what} takes squares of {self.size_px} px only;"
+                " prepare the clips without --sizes for it"
+            )
 
     def check(self, *, trusted: bool = False) -> None:
         """Reads all its files of frames against their hashes now.
@@ -165,7 +184,7 @@ class StoredClips:
             raise_if_out_of_memory(error)
             raise UserError(f"{self.folder / name} cannot be read ({error}); prepare the folder again") from error
         needed = max(row.offset + row.num_frames for row in self.rows if row.file == name)
-        frame_shape = (self.size_px, self.size_px, 3)
+        frame_shape = (*self.size, 3)
         if array.dtype != np.uint8 or array.shape[1:] != frame_shape or len(array) < needed:
             raise UserError(f"{self.folder / name} does not contain the frames of {CLIPS}; prepare the folder again")
         return array
@@ -185,24 +204,26 @@ class SpritesClips:
         num_frames: int = 16,
         size_px: int = 64,
         fps: float | int = 8.0,
+        numbers: range | None = None,
     ):
         """Names the clips; nothing is rendered yet.
 
         Args:
           seed: names the data set.
-          num_clips: scenes 0 to `num_clips` - 1 of the split.
+          num_clips: scenes 0 to `num_clips` - 1 of the split, or as many as `numbers` names.
           split: "train", "val" or "heldout".
           world: the settings of the world; None for the full one, with room for `num_frames` at `fps`.
           num_frames: frames per clip.
-          size_px: height and width of every frame.
+          size_px: height and width of every frame, where the world's view is square; it scales those of another view.
           fps: frames per second.
+          numbers: of the scenes; None for the first.
         """
         if num_clips < 1 or num_frames < 1:
             raise UserError(f"sprites: need at least one clip and one frame, got {num_clips} and {num_frames}")
         self.seed, self.num_clips, self.split = seed, num_clips, split
         self.world = world or World(num_frames=num_frames, fps=float(fps))
         self.size_px, self.fps = size_px, float(fps)
-        self._num_frames = num_frames
+        self._num_frames, self._numbers = num_frames, numbers or range(num_clips)
         # Captions are requested far more often than frames, and sampling a scene takes a good part of rendering it.
         self._scene = functools.lru_cache(maxsize=16384)(self._sample)
 
@@ -216,7 +237,7 @@ class SpritesClips:
         return self._scene(int(clip))
 
     def name(self, clip: int) -> str:
-        return f"sprites-{self.seed}-{self.split}-{clip:06d}"
+        return f"sprites-{self.seed}-{self.split}-{self._numbers[clip]:06d}"
 
     def caption(self, clip: int) -> str:
         return self.scene(clip).caption
@@ -230,19 +251,21 @@ class SpritesClips:
     def cuts(self, clip: int) -> tuple[int, ...]:
         return ()
 
-    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
         return render(self.scene(clip), _checked(indices, self._num_frames) / self.fps, self.size_px)
 
     def digest(self) -> str:
         # The arguments name the clips; a few rendered frames notice a change of the world or of its renderer.
         probes = [self.frames(clip, [self._num_frames - 1]).tobytes() for clip in range(min(4, self.num_clips))]
-        arguments = (self.seed, self.num_clips, self.split, self._num_frames, self.size_px, self.fps)
+        arguments: list[object] = [self.seed, self.num_clips, self.split, self._num_frames, self.size_px, self.fps]
+        if self._numbers != range(self.num_clips):
+            arguments.append([self._numbers.start, self._numbers.step])
         world = self.world.described()
         pixels = hashlib.sha256(b"".join(probes)).hexdigest()
-        return _digest({"arguments": arguments, "world": world, "captions": self.caption(0), "pixels": pixels})
+        return digest_of({"arguments": arguments, "world": world, "captions": self.caption(0), "pixels": pixels})
 
     def _sample(self, clip: int) -> Scene:
-        return sample_scene(self.seed, clip, self.split, world=self.world)
+        return sample_scene(self.seed, self._numbers[clip], self.split, world=self.world)
 
 
 class UnevenSpritesClips(SpritesClips):
@@ -263,7 +286,7 @@ class UnevenSpritesClips(SpritesClips):
 
     def times_s(self, clip: int) -> Float64[np.ndarray, " F"]:
         """Seconds of every frame from the first, rising from 0."""
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + clip]))
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + self._numbers[clip]]))
         rest = self._num_frames - 1
         share, span_s = (np.arange(rest) + rng.uniform(0.05, 0.95, rest)) / max(rest, 1), rest / self.fps
         is_late, begin = rng.random(2)
@@ -271,7 +294,7 @@ class UnevenSpritesClips(SpritesClips):
             return np.concatenate([[0.0], begin * (self.late_s - span_s) + share * span_s])
         return np.concatenate([[0.0], share**_CROWDED * rest / self.fps])
 
-    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
+    def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
         return render(self.scene(clip), self.times_s(clip)[_checked(indices, self._num_frames)], self.size_px)
 
     def digest(self) -> str:
@@ -290,5 +313,6 @@ def _checked(indices: Sequence[int], num_frames: int) -> np.ndarray:
     return wanted
 
 
-def _digest(value: object) -> str:
+def digest_of(value: object) -> str:
+    """SHA-256 (hex) of plain JSON values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -81,6 +82,11 @@ def read_manifest(folder: Path) -> dict:
         manifest = json.loads(read_small(folder / MANIFEST, limit=MOST_MANIFEST_BYTES))
         is_ours = manifest["format"] == FORMAT
     except Missing:
+        if sizes := sizes_in(folder):
+            raise UserError(
+                f"{folder} holds a prepared folder for each size of frames ({', '.join(sizes)}); train on all by data.sizes, or"
+                f" name one, such as {folder / sizes[0]}"
+            ) from None
         raise UserError(f"{folder} has no {MANIFEST}; it was not made by `python -m data_prep`") from None
     except (UserError, ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
@@ -99,6 +105,12 @@ def read_manifest(folder: Path) -> dict:
         if path.stat().st_size != entry["bytes"]:
             raise UserError(f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}; prepare it again")
     return manifest
+
+
+def sizes_in(folder: Path) -> list[str]:
+    """The sizes of frames, height x width, for which a folder holds a prepared folder each: the folders' names."""
+    found = (path.name for path in sorted(folder.iterdir()) if (path / MANIFEST).is_file())
+    return [name for name in found if re.fullmatch(r"[0-9]+x[0-9]+", name)]
 
 
 def read_rows(folder: Path, manifest: dict) -> list[ClipRow]:
@@ -132,6 +144,7 @@ def _is_whole(manifest: dict) -> bool:
         and size_px > 0
         and type(fps) in (int, float)
         and 0 < fps < math.inf
+        and _is_size(manifest.get("size"))
         and manifest.get("mode") in get_args(FitMode)
         and isinstance(files, dict)
         and CLIPS in files
@@ -143,6 +156,13 @@ def _is_whole(manifest: dict) -> bool:
             and isinstance(entry.get("sha256"), str)
             for name, entry in files.items()
         )
+    )
+
+
+def _is_size(value: Any) -> bool:
+    """Whether it is no size at all, or a height and a width."""
+    return value is None or (
+        isinstance(value, list) and [type(side) for side in value] == [int, int] and min(value) > 0
     )
 
 

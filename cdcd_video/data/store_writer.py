@@ -41,6 +41,7 @@ class StoreWriter:
         folder: str | os.PathLike[str],
         *,
         size_px: int,
+        size: tuple[int, int] | None = None,
         fps: float | int,
         mode: FitMode,
         recipe: Mapping[str, object],
@@ -50,7 +51,8 @@ class StoreWriter:
 
         Args:
           folder: where the finished folder shall be; an earlier prepared folder there is replaced at the end.
-          size_px: height and width of every frame.
+          size_px: height and width of every frame, where they are square.
+          size: height and width of frames of a prepared folder that is one of several sizes; None for squares.
           fps: frames per second of every clip.
           mode: how the frames were brought to their size.
           recipe: whatever else decides what comes out; written to the manifest. Plain JSON values.
@@ -64,7 +66,10 @@ class StoreWriter:
             raise UserError(f"cannot write a prepared folder to {folder}; choose a new folder")
         self.part = self.folder.with_name(self.folder.name + ".part")
         self._settings: dict[str, Any] = {"size_px": size_px, "fps": float(fps), "mode": mode, "recipe": dict(recipe)}
-        self._frame_bytes = 3 * size_px**2
+        if size is not None:
+            self._settings["size"] = list(size)
+        self._size = size or (size_px, size_px)
+        self._frame_bytes = 3 * self._size[0] * self._size[1]
         self._shard_frames = max(1, shard_bytes // self._frame_bytes)
         self.rows: list[ClipRow] = []
         self.rejected: list[dict[str, str]] = []
@@ -91,7 +96,7 @@ class StoreWriter:
     def add(
         self,
         name: str,
-        frames: UInt8[np.ndarray, "F S S 3"],
+        frames: UInt8[np.ndarray, "F H W 3"],
         captions: Sequence[str],
         split: str,
         *,
@@ -109,6 +114,8 @@ class StoreWriter:
         """
         if not captions:
             raise ValueError(f"clip {name} has no caption")
+        if frames.shape[1:] != (*self._size, 3):
+            raise ValueError(f"clip {name} has frames of {frames.shape[1:]}, and the folder those of {self._size}")
         if any(not before < cut for before, cut in zip([0, *cuts], [*cuts, len(frames)], strict=True)):
             raise ValueError(f"clip {name} of {len(frames)} frames cannot have cuts at {list(cuts)}")
         file, offset = self._place(len(frames))
@@ -160,7 +167,7 @@ class StoreWriter:
             lengths = self._lengths()
             for file, length in lengths.items():
                 with open(self.part / file, "r+b") as array:
-                    _write_header(array, (length, self._settings["size_px"], self._settings["size_px"], 3))
+                    _write_header(array, (length, *self._size, 3))
             splits = [row.split for row in self.rows]
             manifest = {
                 "format": FORMAT,
@@ -203,7 +210,7 @@ class StoreWriter:
     def _keep_what_is_whole(self) -> None:
         """Keeps the clips of an interrupted run up to the first that is not completely on disk, and drops the rest."""
         sizes = {path.name: path.stat().st_size for path in self.part.glob("frames-*.npy")}
-        header = _header_bytes(self._settings["size_px"])
+        header = _header_bytes(self._size)
         for values in _whole_lines(self.part / CLIPS):
             try:
                 row = ClipRow.of(values)
@@ -244,13 +251,13 @@ class StoreWriter:
 
     def _open_array(self, file: str, offset: int) -> IO[bytes]:
         path = self.part / file
-        position = _header_bytes(self._settings["size_px"]) + offset * self._frame_bytes
+        position = _header_bytes(self._size) + offset * self._frame_bytes
         if self._array is None or self._array.name != str(path):
             if self._array is not None:
                 self._array.close()
             self._array = open(path, "r+b" if path.exists() else "w+b")
             if offset == 0:
-                _write_header(self._array, (0, self._settings["size_px"], self._settings["size_px"], 3))
+                _write_header(self._array, (0, *self._size, 3))
         self._array.seek(position)
         return self._array
 
@@ -308,10 +315,10 @@ def _write_header(file: IO[bytes] | io.BytesIO, shape: tuple[int, ...]) -> None:
 
 
 @functools.cache
-def _header_bytes(size_px: int) -> int:
+def _header_bytes(size: tuple[int, int]) -> int:
     """Bytes before the first frame: numpy leaves room in its header for the length to grow, so they are fixed."""
     buffer = io.BytesIO()
-    _write_header(buffer, (0, size_px, size_px, 3))
+    _write_header(buffer, (0, *size, 3))
     return buffer.tell()
 
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from cdcd_video.data.display import AS_CODED, Placing, is_turned, to_srgb
-from cdcd_video.data.images import FitMode, fit
+from cdcd_video.data.images import FitMode, NearestShape, fit
 
 
 class Reader(ABC):
@@ -40,8 +40,10 @@ class Reader(ABC):
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yields every frame from where frames are wanted, or from before, with its time in seconds."""
 
-    def pixels(self, frame: av.VideoFrame, size_px: int, mode: FitMode) -> np.ndarray:
+    def pixels(self, frame: av.VideoFrame, size_px: int | tuple[int, int] | NearestShape, mode: FitMode) -> np.ndarray:
         """RGB pixels of a frame as shown, at the size wanted."""
+        if isinstance(size_px, NearestShape):
+            size_px = size_px.of(self.display_height, self.display_width)
         placing = self.placing(frame)
         aspect = 1 / self.pixel_aspect if is_turned(placing) else self.pixel_aspect
         return fit(to_srgb(frame, placing, self._matrix), size_px, mode, aspect)

@@ -7,7 +7,10 @@ from typing import Literal
 
 import torch
 
+from cdcd_video.errors import UserError
+
 Precision = Literal["bf16", "fp32"]
+PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 UNITS = ("avx512_bf16", "amx_bf16")
 """Instructions that multiply bf16, as Linux names them. Without one bf16 is emulated: on a processor with AVX-512 a
@@ -76,3 +79,14 @@ def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
         return frozenset()
     flags = [frozenset(line.partition(":")[2].split()) for line in lines if line.partition(":")[0].strip() == "flags"]
     return frozenset.intersection(*flags) if flags else frozenset()
+
+
+def precision_of(dtype: torch.dtype) -> Precision:
+    """The precision of the matrix products in a dtype.
+
+    Raises:
+      UserError: neither float32 nor bfloat16.
+    """
+    if dtype not in PRECISIONS:
+        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
+    return PRECISIONS[dtype]

@@ -20,6 +20,7 @@ from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.networks.codec.start_thresholds import StartThresholds, are_unlike
 from cdcd_video.networks.next_frame import CodePrediction, Likelihood
 from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.sampling.frame_sizes import named
 
 NUM_CHECKED = 64
 """First frames that are checked before anything is sampled."""
@@ -66,6 +67,7 @@ def prepare(
     notes += [
         *left_out,
         *_other_mode(pipe, protocol),
+        *_other_sizes(pipe, protocol),
         *_other_world(pipe, protocol, dataset),
         *_too_few(requested, protocol, dataset),
         *load_networks.blindness(protocol, metrics, protocol.data == SPRITES),
@@ -126,6 +128,14 @@ def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
     if protocol.mode is None or data.is_rendered or data.mode == protocol.mode:
         return []
     return [f"the model was trained on frames made square by {data.mode}, and these are made square by {protocol.mode}"]
+
+
+def _other_sizes(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
+    """A note that a model of several shapes of frames is evaluated on squares alone."""
+    if pipe.sizes.is_square:
+        return []
+    sizes, side = named(pipe.sizes.trained), protocol.size_px
+    return [f"the model was trained on frames of {sizes} px, and is evaluated on {side}x{side} alone"]
 
 
 def _other_world(pipe: ImageToVideo, protocol: Protocol, dataset: EvalDataset) -> list[str]:

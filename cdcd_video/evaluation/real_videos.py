@@ -104,7 +104,9 @@ def stored(protocol: Protocol) -> LongestShots:
     Raises:
       UserError: they are missing, have another frame rate, or were made square in another way.
     """
-    clips = LongestShots(store.StoredClips(protocol.data, protocol.split))
+    found = store.StoredClips(protocol.data, protocol.split)
+    found.require_squares("an evaluation")
+    clips = LongestShots(found)
     if protocol.fps not in (None, clips.fps):
         raise UserError(
             f"the clips of {protocol.data} have {clips.fps:g} frames per second, but the protocol says {protocol.fps:g};"

@@ -12,7 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from cdcd_video.config import DenoiserConfig
 from cdcd_video.networks.conditioning import Condition
+from cdcd_video.networks.patch_grid import positions_on, square_grid
 from cdcd_video.networks.transformer import Block
+from cdcd_video.records import Grid
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class CachedCondition:
     """What the logits may copy of source and first frame, and of the last one where a network reads one: (B, P, Q) one-hot
     digits, or codes (B, P, g) without digits."""
     condition: Condition
+    rotation: Float[Tensor, "2 P r"] | None = None
+    """By which self-attention turns queries and keys; None for not at all."""
     time_offset: Float[Tensor, "B D"] | None = None
     """Added to the embedding of the times; None for nothing."""
 
@@ -39,7 +43,8 @@ class ConditionalTransformer(nn.Module, ABC):
     """
 
     rotation: Tensor | None
-    """(2, P, d/2) cosines and sines, by which self-attention turns queries and keys of the patches; None for not at all."""
+    """(2, P, d/2) cosines and sines, by which self-attention turns queries and keys of the square grid's patches; None for not at
+    all."""
     keeps_activations = True
     """Whether activations are kept for the gradient, or computed again (Chen et al. 2016)."""
 
@@ -47,7 +52,7 @@ class ConditionalTransformer(nn.Module, ABC):
         """Adds the blocks and what conditions them.
 
         Args:
-          num_patches: P.
+          num_patches: P of the square grid; other grids get their positions from its.
           text_width: width of the caption's token states.
           mlp_width: of the blocks; four times their width when not given.
         """
@@ -65,7 +70,7 @@ class ConditionalTransformer(nn.Module, ABC):
         if cfg.zero_init:
             for block in self.blocks:
                 cast("Block", block).zero_outputs()
-        rotation = rotation_of_grid(num_patches, width // cfg.num_heads) if cfg.rotary else None
+        rotation = rotation_of_grid(square_grid(num_patches), width // cfg.num_heads) if cfg.rotary else None
         self.register_buffer("rotation", rotation, persistent=False)
         self.norm = nn.LayerNorm(width)
 
@@ -80,6 +85,13 @@ class ConditionalTransformer(nn.Module, ABC):
     @abstractmethod
     def _copies(self, source: Tensor, first: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
         """`CachedCondition.copies`; zero for a first frame that is withheld."""
+
+    def _rotation(self, grid: Grid | None) -> Tensor | None:
+        """`rotation` on a grid: patches one row apart are turned by the same angle on all of them."""
+        square = square_grid(len(self.position))
+        if self.rotation is None or grid in (None, square):
+            return self.rotation
+        return rotation_of_grid(grid, 2 * self.rotation.shape[-1]).to(self.rotation)
 
     def _no_first(self, like: Tensor) -> Tensor:
         """Replaces the input of a first frame that is withheld."""
@@ -101,11 +113,12 @@ class ConditionalTransformer(nn.Module, ABC):
             condition.has_first[:, None].float(),
         ]
         return CachedCondition(
-            positions=of_source + of_first + self.position,
+            positions=of_source + of_first + positions_on(self.position, condition.grid),
             keys_values=keys_values or tuple(attention.keys_values(context) for attention in attentions),
             time_features=torch.cat(time_features, -1),
             copies=self._copies(source, first, is_there),
             condition=condition,
+            rotation=self._rotation(condition.grid),
         )
 
     def _trunk(
@@ -123,7 +136,7 @@ class ConditionalTransformer(nn.Module, ABC):
         is_word = prepared.condition.text.is_word
         middle = (len(self.blocks) - 1) // 2
         for place, (block, keys_values) in enumerate(zip(self.blocks, prepared.keys_values, strict=True)):
-            given = dict(modulation=modulation, context=keys_values, is_key=is_word, rotation=self.rotation)
+            given = dict(modulation=modulation, context=keys_values, is_key=is_word, rotation=prepared.rotation)
             if self.keeps_activations or not torch.is_grad_enabled():
                 x = block(x, **given)
             else:
@@ -133,20 +146,14 @@ class ConditionalTransformer(nn.Module, ABC):
         return self.norm(x)
 
 
-def rotation_of_grid(num_patches: int, head_width: int) -> Float[Tensor, "2 P r"]:
-    """Cosines and sines of the angles of a square grid's patches: row (first half) and column, times 100^(-4i/d), i < d/4.
+def rotation_of_grid(grid: Grid, head_width: int) -> Float[Tensor, "2 P r"]:
+    """Cosines and sines of the angles of a grid's patches: row (first half) and column, times 100^(-4i/d), i < d/4.
 
     Axial rotary positions (Heo et al. 2024, sec. 3.2), in which a product of query and key depends on how far their patches
     are apart.
-
-    Raises:
-      ValueError: the patches are no square.
     """
-    side = math.isqrt(num_patches)
-    if side**2 != num_patches:
-        raise ValueError(f"{num_patches} patches are no square grid")
     rates = 100.0 ** -(torch.arange(head_width // 4) / (head_width // 4))
-    places = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+    places = torch.cartesian_prod(*map(torch.arange, grid))
     angles = (places[:, :, None] * rates).flatten(1)
     return torch.stack([angles.cos(), angles.sin()])
 

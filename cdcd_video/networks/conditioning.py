@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from cdcd_video.records import LastFrame, TextStates
+from cdcd_video.records import Grid, LastFrame, TextStates
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Condition:
     """Captions that guidance leads away from; None: the empty caption. Only guidance uses them."""
     last: LastFrame | None = None
     """The frame in which the video ends; None where none is given."""
+    grid: Grid | None = None
+    """Of the frames; None: the square grid that the network was built for."""
 
 
 def of_rows(condition: Condition, rows: slice | Int[Tensor, "R"]) -> Condition:
@@ -30,7 +32,8 @@ def of_rows(condition: Condition, rows: slice | Int[Tensor, "R"]) -> Condition:
     known = (condition.source, condition.first, condition.has_first, condition.gap_s, condition.age_s)
     source, first, has_first, gap_s, age_s = (value[rows] for value in known)
     last = condition.last and condition.last.of_rows(rows)
-    return Condition(source, first, has_first, gap_s, age_s, condition.text.of_rows(rows), last=last)
+    text, grid = condition.text.of_rows(rows), condition.grid
+    return Condition(source, first, has_first, gap_s, age_s, text, last=last, grid=grid)
 
 
 def with_empty_captions(condition: Condition) -> Condition:
@@ -43,7 +46,7 @@ def with_empty_captions(condition: Condition) -> Condition:
     source, first, has_first, gap_s, age_s = (torch.cat([value, value]) for value in known)
     twice = torch.arange(len(source), device=source.device) % len(condition.source)
     last = condition.last and condition.last.of_rows(twice)
-    return Condition(source, first, has_first, gap_s, age_s, text, last=last)
+    return Condition(source, first, has_first, gap_s, age_s, text, last=last, grid=condition.grid)
 
 
 def concatenated(one: TextStates, other: TextStates) -> TextStates:

@@ -141,8 +141,8 @@ class Denoiser(ConditionalTransformer):
     def _copied(self, codes: Int[Tensor, "B N"]) -> Tensor:
         """One-hot digits of codes, patch by patch; the codes themselves where they have no digits."""
         if not self.has_digits:
-            return codes.unflatten(1, (self.num_patches, self.groups))
-        return self.digits[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
+            return codes.unflatten(1, (-1, self.groups))
+        return self.digits[codes].unflatten(1, (-1, self.groups)).flatten(2)
 
     def _logits(self, x: Float[Tensor, "B P D"], copied: tuple[Tensor, ...]) -> Float[Tensor, "B N K"]:
         pulls = self.to_copy(x).chunk(2, -1)

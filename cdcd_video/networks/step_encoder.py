@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from cdcd_video.contrast.info_nce import batch_info_nce
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, normalized_halves, time_embedding
+from cdcd_video.networks.patch_grid import positions_on
 from cdcd_video.networks.transformer import Block
-from cdcd_video.records import ALONE, CodePair, Collectives, LossTerms, TextStates
+from cdcd_video.records import ALONE, CodePair, Collectives, Grid, LossTerms, TextStates
 
 NUM_LAYERS = 2
 
@@ -24,7 +25,7 @@ class StepTextEncoder(nn.Module):
 
     Args:
       code_width: V, values per patch.
-      num_patches: P.
+      num_patches: P of the square grid.
       text_width: of the caption's token states.
       width: of the towers and of the space.
       normalised_text: as for the denoiser.
@@ -45,13 +46,17 @@ class StepTextEncoder(nn.Module):
         self.text_out = nn.Linear(2 * width, width)
 
     def encode_step(
-        self, source: Float[Tensor, "B P V"], values: Float[Tensor, "B P V"], gap_s: Float[Tensor, "B"]
+        self,
+        source: Float[Tensor, "B P V"],
+        values: Float[Tensor, "B P V"],
+        gap_s: Float[Tensor, "B"],
+        grid: Grid | None = None,
     ) -> Float[Tensor, "B J"]:
         """The step from a source frame to (soft) code values; differentiable in both."""
         x = (
             self.step_in(torch.cat([source, values - source], -1))
             + self.gap_in(time_embedding(gap_s))[:, None]
-            + self.position
+            + positions_on(self.position, grid)
         )
         for block in self.blocks:
             x = block(x)
@@ -68,7 +73,7 @@ def step_encoder_objective(
     step_encoder: StepTextEncoder, codec: CodeSpace, batch: CodePair, temperature: float, reduce: Collectives = ALONE
 ) -> LossTerms:
     """The loss of the encoder's own training: CLIP's loss (Radford et al. 2021) between true steps and their sentences."""
-    steps = step_encoder.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s)
+    steps = step_encoder.encode_step(codec.values(batch.source), codec.values(batch.target), batch.gap_s, batch.grid)
     text = step_encoder.encode_text(batch.text)
     is_other = batch.caption[:, None] != reduce.gather(batch.caption)
     among = None if reduce.size == 1 else (reduce.gather(steps), reduce.gather(text))

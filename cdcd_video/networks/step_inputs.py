@@ -59,7 +59,10 @@ def conditions_before(batch: CodePair, num: int) -> list[Condition]:
     ages_s = [(batch.age_s - rest_s).clamp_min(0) for rest_s in since_s]  # 0 where there is no first frame
     lasts = [_last_after(batch, after_s - gap_s) for after_s in since_s]
     known = (batch.before, batch.first, batch.has_first, gap_s)
-    return [Condition(*known, age_s, batch.text, last=last) for age_s, last in zip(ages_s, lasts, strict=True)]
+    return [
+        Condition(*known, age_s, batch.text, last=last, grid=batch.grid)
+        for age_s, last in zip(ages_s, lasts, strict=True)
+    ]
 
 
 def _last_after(batch: CodePair, rest_s: Float[Tensor, "B"]) -> LastFrame | None:

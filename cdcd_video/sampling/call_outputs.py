@@ -35,6 +35,21 @@ class VideoOutput:
         return (self.frames,)[index]
 
 
+def check_layout(starts: Sequence[UInt8[np.ndarray, "_ _ 3"]], output_type: str | None) -> None:
+    """Refuses a layout of one array for videos of several sizes, before anything is sampled.
+
+    Raises:
+      UserError: the starting frames have several sizes.
+    """
+    sizes = list(dict.fromkeys(start.shape[:2] for start in starts))
+    if output_type in ("np", "pt", "latent") and len(sizes) > 1:
+        found = " and ".join(f"{height}x{width}" for height, width in sizes)
+        raise UserError(
+            f"the videos have frames of {found} px, and output_type {output_type} puts them into one array; leave it out, or"
+            " call once for each size"
+        )
+
+
 def in_layout(videos: Sequence[UInt8[np.ndarray, "F H W 3"]], output_type: str) -> Any:
     """Frames of videos of equal length as `VideoOutput.frames` has them."""
     if output_type == "pil":

@@ -68,7 +68,7 @@ class DiscreteSampler:
         expected = (self.codec.soft_values(logits.float().softmax(-1)) / step).round() * step
         if not has_order(self.process):
             return codes, expected
-        is_set = (x_t != self.process.mask_id).unflatten(1, (self.codec.num_patches, self.codec.groups))
+        is_set = (x_t != self.process.mask_id).unflatten(1, (-1, self.codec.groups))
         width = expected.shape[-1] // self.codec.groups
         return codes, torch.where(is_set.repeat_interleave(width, -1), self.codec.values(codes), expected)
 
@@ -138,9 +138,9 @@ class DiscreteSampler:
 
     def _contrasted(self, denoise: Denoise, condition: Condition, strength: float) -> Denoise:
         """A denoiser tilted towards the earlier frame and the caption in the codec's embedding space."""
-        near = (self.codec.embed(condition.source), condition.text.embedding)
+        near = (self.codec.embed(condition.source, condition.grid), condition.text.embedding)
 
         def score(soft: Float[Tensor, "B N K"]) -> Float[Tensor, "B"]:
-            return closeness(self.codec.embed_soft(soft), near)
+            return closeness(self.codec.embed_soft(soft, condition.grid), near)
 
         return lambda x_t, t: tilted(denoise(x_t, t), score, strength)

@@ -10,14 +10,13 @@ from jaxtyping import Bool, Float, Float64, Int, UInt8
 from torch import Tensor
 
 from cdcd_video.config import SamplingParams
-from cdcd_video.engine.precision import Precision, for_sampling
+from cdcd_video.engine.precision import PRECISIONS, Precision, for_sampling, precision_of
 from cdcd_video.engine.runtime import device_for, generator
-from cdcd_video.errors import UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.conditioning import with_dropped_captions
 from cdcd_video.networks.next_frame import CodePrediction, Likelihood, NextFrame
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 from cdcd_video.sampling.captions import Caption, CaptionSchedule
 from cdcd_video.sampling.code_sampler import DiscreteSampler
 from cdcd_video.sampling.notes import threads_of
@@ -32,12 +31,11 @@ OnFrame = Callable[[int, Tensor], Tensor | None] | None
 """Called with the number of a sampled frame, from 1 on, and its latents; returns others to go on from, or None."""
 Progress = Callable[[int], None] | None
 Seeds = Sequence[int]
-Start = UInt8[np.ndarray, "S S 3"]
-"""A starting frame at the model's size."""
+Start = UInt8[np.ndarray, "_ _ 3"]
+"""A starting frame at the size of its video; those of several videos may differ."""
 Text = Caption | CaptionSchedule
 Texts = Sequence[Text]
 OUT_OF_MEMORY = ("sampling a video", "use fewer frames, a smaller batch or a smaller model")
-PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 Pipeline = TypeVar("Pipeline", bound="LatentPipeline")
 
 
@@ -64,7 +62,7 @@ class LatentPipeline:
 
     @property
     def size_px(self) -> int:
-        """Side of the frames."""
+        """Side of the frames, where they are square; frames of other shapes have patches of the same size."""
         return self.model.config.data.size_px
 
     @property
@@ -196,7 +194,7 @@ class LatentPipeline:
         negatives: Sequence[str] = (),
         on_frame: OnFrame = None,
         lasts: Frames | None = None,
-    ) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
+    ) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
         """One video, at most `DECODE_BATCH` frames at a time. Between two parts torch's number of threads is the caller's own."""
         streams = [params.seed], progress, negatives, on_frame, lasts
         sampled = self.sampled_frames(start[None], [caption], params, *streams)
@@ -228,12 +226,12 @@ class LatentPipeline:
         lasts: Frames | None = None,
     ) -> Iterator[SampledFrame]:
         """`sample`, frame after frame and undecoded; the context of the caller is the thread's number of threads."""
-        start = self.sampler.begin(self.encode(starts))
+        start, grid = self.sampler.begin(self.encode(starts)), self._grid_of(starts)
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
         negative, encode_text = self._negative_text(negatives), self.model.clip.encode_text
         last = None if lasts is None else self.encode(lasts)
-        frames = roll_out(self.sampler, start, schedules, encode_text, params, streams, negative, last)
+        frames = roll_out(self.sampler, start, schedules, encode_text, params, streams, negative, last, grid)
         num_sampled = params.num_frames - (last is not None)
         replaced = None
         for number in range(params.num_frames):
@@ -243,6 +241,10 @@ class LatentPipeline:
                 progress(len(start))
             replaced = on_frame(number, frame.latents) if on_frame and 0 < number < num_sampled else None
             yield frame if replaced is None else SampledFrame(replaced, replaced)
+
+    def _grid_of(self, frames: Frames) -> Grid:
+        """Rows and columns of the patches of frames."""
+        return self.model.codec.grid_of(*frames.shape[1:3])
 
     def _negative_text(self, negatives: Sequence[str]) -> TextStates | None:
         """Token states of negative captions; None where all are the empty caption."""
@@ -274,8 +276,8 @@ class LatentPipeline:
         assert isinstance(self.sampler, Likelihood)
         with threads(self.num_threads):
             codes, text = self.encode(frames), self.model.clip.encode_text([caption])
-            stream = generator(int(seed), "nll", device=codes.device)
-            return nats_of_true_frames(self.sampler.nll, codes, text, fps, stream).cpu().numpy()
+            given = (codes, text, fps, generator(int(seed), "nll", device=codes.device), self._grid_of(frames))
+            return nats_of_true_frames(self.sampler.nll, *given).cpu().numpy()
 
     @user_error_when_out("comparing captions", "use a smaller model")
     def code_nats(
@@ -286,8 +288,14 @@ class LatentPipeline:
         with threads(self.num_threads), torch.no_grad():
             codes, nats = self.encode(frames), []
             for text in (self.model.clip.encode_text([caption]) for caption in captions):
-                stream = generator(int(seed), "code-nats", device=codes.device)
-                nats.append(nats_of_true_frames(self.sampler.code_nats, codes, text, fps, stream))
+                given = (
+                    codes,
+                    text,
+                    fps,
+                    generator(int(seed), "code-nats", device=codes.device),
+                    self._grid_of(frames),
+                )
+                nats.append(nats_of_true_frames(self.sampler.code_nats, *given))
             return torch.stack(nats).cpu().numpy(), (codes[1:] != codes[:-1]).cpu().numpy()
 
     @torch.no_grad()
@@ -295,11 +303,10 @@ class LatentPipeline:
         """Frames at the model's size -> codes."""
         codec = self.model.codec
         with threads(self.num_threads):
-            rows = [
-                codec.encode(self.model.clip.encode_image(_as_tensor(rows, self.device), codec.cfg.layers).patches)
-                for rows in np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
-            ]
-            return torch.cat(rows)
+            parts = np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
+            how = (codec.cfg.layers, self._grid_of(frames))
+            states = (self.model.clip.encode_image(_as_tensor(part, self.device), *how) for part in parts)
+            return torch.cat([codec.encode(found.patches) for found in states])
 
     def values(self, latents: Int[Tensor, "B N"] | Float[Tensor, "B P V"]) -> Float[Tensor, "B P V"]:
         """Code values of codes; values stay as they are."""
@@ -330,17 +337,6 @@ class LatentPipeline:
             decoded = torch.cat([codec.decode_values(self.values(part), *others).float() for part, *others in parts])
             frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
-
-
-def precision_of(dtype: torch.dtype) -> Precision:
-    """The precision of the matrix products in a dtype.
-
-    Raises:
-      UserError: neither float32 nor bfloat16.
-    """
-    if dtype not in PRECISIONS:
-        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
-    return PRECISIONS[dtype]
 
 
 def _as_tensor(frames: Frames, device: torch.device) -> Tensor:

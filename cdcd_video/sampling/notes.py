@@ -24,7 +24,7 @@ def advice(
     model: Model,
     captions: CaptionSchedule,
     params: SamplingParams,
-    start: UInt8[np.ndarray, "S S 3"] | None = None,
+    start: UInt8[np.ndarray, "H W 3"] | None = None,
     negative: str = "",
 ) -> list[str]:
     """Warnings before sampling, one sentence each; see `FrozenClip.check_caption`.
@@ -110,7 +110,7 @@ def _other_rates(model: Model, params: SamplingParams) -> list[str]:
     return [f"{params.fps:g} frames per second is outside what the model was trained on ({slowest:g} to {fastest:g})"]
 
 
-def _other_world(model: Model, captions: CaptionSchedule, start: UInt8[np.ndarray, "S S 3"] | None) -> list[str]:
+def _other_world(model: Model, captions: CaptionSchedule, start: UInt8[np.ndarray, "H W 3"] | None) -> list[str]:
     """A starting frame that is unlike the training frames, or that does not show what its sentence says."""
     least_db, least_similarity = model.start.least_db, model.start.least_similarity
     if start is None:
@@ -128,7 +128,7 @@ def _other_world(model: Model, captions: CaptionSchedule, start: UInt8[np.ndarra
                     f" those at {least_db:.1f} dB or more), so the video may break down; {way_out}"
                 ]
         if least_similarity is not None:
-            found = float(similarity(model.clip, start[None], [captions.turns[0][1]])[0])
+            found = float(similarity(model.clip, start[None], [captions.turns[0][1]], model.codec)[0])
             if found < least_similarity:
                 return [
                     f"the starting frame does not seem to show what the caption says (CLIP finds a similarity of {found:.2f},"

@@ -5,17 +5,23 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from cdcd_video.engine.precision import Precision, for_sampling
+from cdcd_video.engine.precision import Precision, for_sampling, precision_of
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
 from cdcd_video.sampling.call_names import NoArgument, names_of, refuse_unknown
-from cdcd_video.sampling.latent_pipeline import LatentPipeline, Pipeline, precision_of
+from cdcd_video.sampling.frame_sizes import FrameSizes
+from cdcd_video.sampling.latent_pipeline import LatentPipeline, Pipeline
 from cdcd_video.sampling.model_hub import find_model, push_model, save_model
 
 
 class PretrainedPipeline(LatentPipeline):
     """A `LatentPipeline` of a model that was trained before."""
+
+    @property
+    def sizes(self) -> FrameSizes:
+        """The sizes of frames that the model was trained on."""
+        return FrameSizes.of(self.model.config, self.model.codec.decoder.patch_px)
 
     @classmethod
     def from_pretrained(

@@ -12,7 +12,7 @@ from torch import Tensor
 from cdcd_video.config import SamplingParams
 from cdcd_video.networks.conditioning import Condition
 from cdcd_video.networks.next_frame import ExpectedValues, NextFrame
-from cdcd_video.records import LastFrame, TextStates
+from cdcd_video.records import Grid, LastFrame, TextStates
 from cdcd_video.sampling.captions import CaptionSchedule
 
 
@@ -58,6 +58,7 @@ def roll_out(
     streams: Sequence[torch.Generator],
     negative: TextStates | None = None,
     last: Int[Tensor, "B N"] | None = None,
+    grid: Grid | None = None,
 ) -> Generator[SampledFrame, Tensor | None, None]:
     """Samples every frame from the one `lookback_s` before it, never from before its own sentence began.
 
@@ -73,25 +74,26 @@ def roll_out(
       params: number of frames, rate, `lookback_s`, `longest_gap_s`, `decoded`.
       streams: one per video.
       negative: captions that guidance leads away from; None: the empty caption.
+      grid: rows and columns of the frames' patches; None for the square grid.
       last: latents of the last frames, which are then given and not sampled; all frames between are conditioned on both ends.
 
     Yields:
       The frames of the videos, the starting frames first. Latents that are sent back take the place of those sampled.
     """
-    grid, device = TimeGrid.of(params), start.device
+    instants, device = TimeGrid.of(params), start.device
     plans = [dict(schedule.turns) for schedule in captions]
     sentences = [plan[0] for plan in plans]
     text, first = encode_text(sentences), start
     began = torch.zeros(len(start), dtype=torch.long, device=device)
     has_first = torch.ones(len(start), dtype=torch.bool, device=device)
-    kept = deque([start], maxlen=grid.back)
+    kept = deque([start], maxlen=instants.back)
     yield SampledFrame(start, start)
-    end = (params.num_frames - 1) * grid.per_frame
+    end = (params.num_frames - 1) * instants.per_frame
     for instant in range(1, end + 1):
         if last is not None and instant == end:
             yield SampledFrame(last, last)
             return
-        frame, passed = divmod(instant - 1, grid.per_frame)
+        frame, passed = divmod(instant - 1, instants.per_frame)
         turns = [frame + 1 in plan for plan in plans]
         if not passed and any(turns):
             sentences = [plan.get(frame + 1, before) for plan, before in zip(plans, sentences, strict=True)]
@@ -99,17 +101,17 @@ def roll_out(
             is_turn = torch.tensor(turns, device=device)
             first = torch.where(is_turn.view(-1, *[1] * (start.ndim - 1)), kept[-1], first)
             began = torch.where(is_turn, instant - 1, began)
-        at = (instant - torch.full_like(began, grid.back)).maximum(began)
+        at = (instant - torch.full_like(began, instants.back)).maximum(began)
         source = _rows_of(kept, instant - 1 - at)
-        gap_s, age_s = (instant - at) * grid.step_s, (at - began) * grid.step_s
-        until_s = torch.full_like(age_s, (end - instant) * grid.step_s).float()
+        gap_s, age_s = (instant - at) * instants.step_s, (at - began) * instants.step_s
+        until_s = torch.full_like(age_s, (end - instant) * instants.step_s).float()
         ending = None if last is None else LastFrame(last, has_first, until_s)
-        condition = Condition(source, first, has_first, gap_s.float(), age_s.float(), text, negative, ending)
+        condition = Condition(source, first, has_first, gap_s.float(), age_s.float(), text, negative, ending, grid)
         if params.decoded == "expected" and isinstance(sampler, ExpectedValues):
             latents, to_decode = sampler.next_frame_and_values(condition, params, streams)
         else:
             latents = to_decode = sampler.next_frame(condition, params, streams)
-        replaced = (yield SampledFrame(latents, to_decode)) if passed == grid.per_frame - 1 else None
+        replaced = (yield SampledFrame(latents, to_decode)) if passed == instants.per_frame - 1 else None
         kept.append(latents if replaced is None else replaced)
 
 

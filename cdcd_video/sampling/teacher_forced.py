@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cdcd_video.networks.conditioning import Condition
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 
 BATCH = 16
 """Frames evaluated at a time. Fixed, since the random numbers of the estimate depend on it."""
@@ -18,13 +18,19 @@ Nats = Callable[[Condition, Int[Tensor, "B N"], torch.Generator], Float[Tensor, 
 
 
 def nats_of_true_frames(
-    nats_of: Nats, codes: Int[Tensor, "F N"], text: TextStates, fps: float, stream: torch.Generator
+    nats_of: Nats,
+    codes: Int[Tensor, "F N"],
+    text: TextStates,
+    fps: float,
+    stream: torch.Generator,
+    grid: Grid | None = None,
 ) -> Float[Tensor, "F-1 N"]:
     """Nats of the codes of a frame, given those of the frame before it, the first frame, the caption and dt; from frame 1 on.
 
     Args:
       nats_of: of a model.
       text: its caption, a batch of one.
+      grid: rows and columns of the frames' patches; None for the square grid.
 
     Returns:
       Nats per token.
@@ -40,6 +46,7 @@ def nats_of_true_frames(
             gap_s=torch.full((num,), 1 / fps, device=codes.device),
             age_s=(later - 1).float() / fps,
             text=TextStates(*(part.repeat_interleave(num, 0) for part in parts)),
+            grid=grid,
         )
         found.append(nats_of(condition, codes[later], stream))
     return torch.cat(found)

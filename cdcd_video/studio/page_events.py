@@ -172,7 +172,8 @@ class PageEvents:
         import gradio as gr
 
         videos, labels = session.videos, session.labels
-        plot = path_plot(session.loaded.pipe, session.loaded.paths, session.latents, labels)
+        grid = session.loaded.pipe.model.codec.grid_of(*videos[0].frames.shape[1:3])
+        plot = path_plot(session.loaded.pipe, session.loaded.paths, session.latents, labels, grid)
         about = f"{len(videos[0])} of {session.params[0].num_frames} frames, {how}."
         choices, last = gr.Dropdown(choices=labels, value=labels[0]), gr.Slider(value=len(videos[0]) - 1)
         return finished_cards(videos, labels), plot, _status(about, session.notes), choices, last

@@ -91,7 +91,8 @@ class SamplingSession:
         session = cls(loaded, start, captions, each, negative.strip(), limits)
         with loaded.turn:
             for schedule in schedules:
-                session.notes += loaded.pipe.warnings(schedule, params, start.fitted(loaded.pipe))
+                frame, on_sides = loaded.pipe.sizes.fitted(start.pixels)
+                session.notes += on_sides + loaded.pipe.warnings(schedule, params, frame)
         session.notes = list(dict.fromkeys(session.notes))
         return session
 
@@ -105,7 +106,7 @@ class SamplingSession:
             labels.append(f"{place}: seed {one.seed}" + (f", {sentences}" if several else ""))
         return labels
 
-    def run(self) -> Iterator[UInt8[np.ndarray, "B S S 3"]]:
+    def run(self) -> Iterator[UInt8[np.ndarray, "B H W 3"]]:
         """Samples; may be left at any frame.
 
         Yields:

@@ -36,7 +36,7 @@ class StartFrame:
 
     def fitted(self, pipe: ImageToVideo) -> Pixels:
         """The frame as the model gets it."""
-        return fit(self.pixels, pipe.size_px, pipe.model.config.data.mode)
+        return pipe.sizes.fitted(self.pixels)[0]
 
 
 def empty_canvas() -> Pixels:

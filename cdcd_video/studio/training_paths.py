@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from cdcd_video.data.buckets import spread
 from cdcd_video.errors import UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics.latent.latent_model import LatentModel
 from cdcd_video.metrics.latent.trajectories import Plane, fit_plane
 from cdcd_video.pages import chart_style
 from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.records import Grid
 from cdcd_video.training.training_data import open_clips
 
 NUM_CLIPS, NUM_FRAMES = 24, 12
@@ -41,20 +43,29 @@ def training_paths(pipe: ImageToVideo) -> TrainingPaths:
     except UserError as error:
         note = f"No training clips: {error}. The plane is that of the videos themselves."
         return TrainingPaths(np.zeros((0, 0, 2)), None, note)
-    chosen = [
-        clips.frames(clip, np.linspace(0, clips.num_frames(clip) - 1, NUM_FRAMES).round().astype(int).tolist())
-        for clip in range(min(NUM_CLIPS, len(clips)))
-    ]
-    latents = LatentModel(pipe, lambda _: None)
-    with threads(pipe.num_threads):
-        points = latents.points(latents.codes_of(latents.latents(np.stack(chosen))), SPACE)
+    latents, found = LatentModel(pipe, lambda _: None), []
+    for of_size, numbers in spread(clips, NUM_CLIPS):
+        chosen = np.stack(
+            [
+                of_size.frames(
+                    clip, np.linspace(0, of_size.num_frames(clip) - 1, NUM_FRAMES).round().astype(int).tolist()
+                )
+                for clip in numbers
+            ]
+        )
+        grid = pipe.model.codec.grid_of(*chosen.shape[2:4])
+        with threads(pipe.num_threads):
+            found.append(latents.points(latents.codes_of(latents.latents(chosen)), SPACE, grid))
+    points = np.concatenate(found)
     plane = fit_plane(points)
     shares = " and ".join(f"{100 * share:.0f}%" for share in plane.explained)
-    note = f"PCA of {len(chosen)} training clips in CLIP's joint space; the axes explain {shares} of their variance."
+    note = f"PCA of {len(points)} training clips in CLIP's joint space; the axes explain {shares} of their variance."
     return TrainingPaths(plane.project(points), plane, note)
 
 
-def path_plot(pipe: ImageToVideo, known: TrainingPaths, latents: Tensor, labels: Sequence[str]) -> str:
+def path_plot(
+    pipe: ImageToVideo, known: TrainingPaths, latents: Tensor, labels: Sequence[str], grid: Grid | None = None
+) -> str:
     """An SVG figure of the videos' paths over the training paths; a filled dot is the starting frame.
 
     Args:
@@ -62,9 +73,10 @@ def path_plot(pipe: ImageToVideo, known: TrainingPaths, latents: Tensor, labels:
       known: of `training_paths`.
       latents: (B, F, N) codes, or (B, F, P, V) values.
       labels: one per video.
+      grid: rows and columns of the frames' patches; None for the square grid.
     """
     with threads(pipe.num_threads):
-        points = LatentModel(pipe, lambda _: None).points(latents.cpu().numpy(), SPACE)
+        points = LatentModel(pipe, lambda _: None).points(latents.cpu().numpy(), SPACE, grid)
     own = (known.plane or fit_plane(points)).project(points)
     corners = np.concatenate([own.reshape(-1, 2), known.paths.reshape(-1, 2)])
     low, high = corners.min(0), corners.max(0)

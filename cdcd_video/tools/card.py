@@ -43,7 +43,7 @@ def write_sample(folder: Path, device: str) -> Path:
 
     pipe = ImageToVideo.from_pretrained(folder, device)
     clips = open_clips(pipe.model.config, "val")
-    rows = sampled_rows(pipe, clips, range(min(MOST_CLIPS, len(clips))))
+    rows = sampled_rows(pipe, clips, MOST_CLIPS)
     return write_moving_sample(rows, folder, clips.fps, pipe.model.digest)
 
 

@@ -4,9 +4,11 @@ On sprites "object" means the true objects; on a prepared folder, whatever diffe
 """
 
 import argparse
+import functools
 import json
 import math
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,7 @@ def main() -> int:
     if args.num_clips < 1:
         raise UserError("--num-clips must be at least 1")
 
+    from cdcd_video.data.buckets import mean_figures, spread
     from cdcd_video.data.sprites import truth
     from cdcd_video.data.sprites_render import render_object_mask
     from cdcd_video.metrics.latent.space import space_metrics
@@ -37,11 +40,13 @@ def main() -> int:
     model = load_model(args.checkpoint)
     clips = open_clips(model.config, "val")
 
-    def object_mask(clip: int, frame: int) -> np.ndarray:
-        scene = clips.scene(clip)
-        known = truth(scene, np.array([frame / clips.fps]))
+    def object_mask(of_size: Any, clip: int, frame: int) -> np.ndarray:
+        scene, size_px = of_size.scene(clip), of_size.size_px
+        known = truth(scene, np.array([frame / of_size.fps]))
         masks = [
-            render_object_mask(sprite.shape, known.centres[i], known.radii[i], known.angles_rad[i], clips.size_px)[0]
+            render_object_mask(
+                sprite.shape, known.centres[i], known.radii[i], known.angles_rad[i], size_px, view=scene.view
+            )[0]
             for i, sprite in enumerate(scene.objects)
         ]
         return np.max(masks, axis=0) > 0.5
@@ -55,7 +60,11 @@ def main() -> int:
 
     is_sprites = model.config.data.kind == "sprites"
     num_clips = min(args.num_clips, len(clips))
-    figures = codec_metrics_of(model.codec, model.clip, clips, num_clips, object_mask if is_sprites else None, space_of)
+    found = []
+    for of_size, numbers in spread(clips, num_clips):
+        mask = functools.partial(object_mask, of_size) if is_sprites else None
+        found.append(codec_metrics_of(model.codec, model.clip, of_size, len(numbers), mask, space_of))
+    figures = mean_figures(found)
     line = {"model_sha256": model.digest, "clips": num_clips, **{name: _plain(x) for name, x in figures.items()}}
     if is_sprites:
         line["motion_probe"] = motion_probe(model.clip)

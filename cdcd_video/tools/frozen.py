@@ -16,6 +16,7 @@ def main() -> int:
 
     import torch
 
+    from cdcd_video.data.buckets import buckets_of, mean_figures, size_of
     from cdcd_video.data.cache import CodeCache
     from cdcd_video.data.cache_writer import write_cache
     from cdcd_video.engine.runtime import device_for
@@ -29,17 +30,19 @@ def main() -> int:
         for name in args.models:
             pipe = ImageToVideo.from_pretrained(name, str(device))
             model, config = pipe.model, pipe.model.config
-            clips = training_data.open_clips(config, "val")
             frame_encoder = FrameEncoder(config, model.clip, model.codec, device)
-            most = training_data.longest_of(config.data)
-            plan = frame_encoder.plan(
-                data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=most, recipe={}
-            )
-            cache = Path(folder, plan.codes, plan.data)  # models of one codec and the same clips share it
-            if not cache.exists():
-                write_cache(cache, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split="val")
-            with torch.no_grad():
-                found = rollout_health.roll_outs(pipe.sampler, model.codec, config, CodeCache(cache), device)
+            most, figures = training_data.longest_of(config.data), []
+            for clips in buckets_of(training_data.open_clips(config, "val")):
+                facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, size=size_of(clips))
+                plan = frame_encoder.plan(**facts, max_frames=most, recipe={})
+                cache = Path(folder, plan.codes, plan.data)  # models of one codec and the same clips share it
+                if not cache.exists():
+                    write_cache(cache, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split="val")
+                with torch.no_grad():
+                    figures.append(
+                        rollout_health.roll_outs(pipe.sampler, model.codec, config, CodeCache(cache), device)
+                    )
+            found = mean_figures(figures)
             ratio = found.get("rolled_motion_ratio")
             value = "none (its clips have no motion)" if ratio is None else f"{ratio:.3f}"
             print(

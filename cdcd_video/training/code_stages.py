@@ -11,6 +11,7 @@ from torch import nn
 
 from cdcd_video.config import Config, DenoiserTrainConfig
 from cdcd_video.contrast_terms import Temperatures, cosine_terms_of, heads_of, needs_of
+from cdcd_video.data.buckets import Caches, buckets_of, mean_figures, sampled_bucket
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.pairs import PairIndices, sample_last, sample_pairs, with_near_sources
 from cdcd_video.diffusion.process import DiscreteProcess
@@ -41,16 +42,30 @@ class CodeStage:
     needs: frozenset[str] = frozenset()
     """What contrastive terms ask of a batch; see `contrast_terms.needs_of`."""
 
-    def __init__(self, codec: CodeSpace, config: Config, cache: CodeCache, val: CodeCache, device: torch.device):
+    def __init__(self, codec: CodeSpace, config: Config, cache: Caches, val: Caches, device: torch.device):
         self.codec, self.config = codec.to(device), config
         codec.requires_grad_(False)
         self.cache, self.val, self.device = cache, val, device
-        self.sentence_makers = {cache: SentenceMaker(), val: SentenceMaker()}
+        self.sentence_makers = {bucket: SentenceMaker() for bucket in (*buckets_of(cache), *buckets_of(val))}
 
     def batch(self, step: int) -> CodePair:
         """Codes of a source frame, a target frame a random gap later, the shot's first and a far frame, and a caption."""
         rng = step_rng(self.config.seed, self.name, step)
-        return self._examples(self.cache, rng, self.batch_size, progress=self._progress(step))
+        return self._examples(self._sampled(rng), rng, self.batch_size, progress=self._progress(step))
+
+    def _sampled(self, rng: np.random.Generator) -> CodeCache:
+        """The bucket that a batch is of."""
+        buckets = buckets_of(self.cache)
+        return buckets[sampled_bucket(buckets, rng)]
+
+    def _evaluated(self, figures_of: Callable[[CodeCache, int], dict[str, float]]) -> dict[str, float]:
+        """Figures of validation examples, the mean over the sizes of frames.
+
+        Args:
+          figures_of: of a bucket, and the number of buckets that share the examples.
+        """
+        buckets = buckets_of(self.val)
+        return mean_figures([figures_of(bucket, len(buckets)) for bucket in buckets])
 
     def _progress(self, step: int) -> float:
         train = getattr(self.config.train, self.name)
@@ -106,6 +121,7 @@ class CodeStage:
                 cache.seconds(pairs.clip, pairs.target, last),
             ),
             progress=progress,
+            grid=cache.grid,
         )
         return to_device(pair, self.device)
 
@@ -120,8 +136,8 @@ class StepEncoderStage(CodeStage):
         step_encoder: StepTextEncoder,
         codec: CodeSpace,
         config: Config,
-        cache: CodeCache,
-        val: CodeCache,
+        cache: Caches,
+        val: Caches,
         device: torch.device,
     ):
         super().__init__(codec, config, cache, val, device)
@@ -135,9 +151,13 @@ class StepEncoderStage(CodeStage):
 
     def evaluate(self) -> dict[str, float]:
         """The loss on 256 validation examples, and how often a step is matched to its caption and a caption to its step."""
-        examples = self._examples(self.val, step_rng(self.config.seed, "eye-val", 0), 256)
-        found = self.objective(examples, torch.Generator())
-        return {f"val_{name}": float(value) for name, value in found.parts.items()}
+
+        def figures_of(val: CodeCache, num_sizes: int) -> dict[str, float]:
+            examples = self._examples(val, step_rng(self.config.seed, "eye-val", 0), 256 // num_sizes)
+            found = self.objective(examples, torch.Generator())
+            return {f"val_{name}": float(value) for name, value in found.parts.items()}
+
+        return self._evaluated(figures_of)
 
 
 class DiffusionStage(CodeStage):
@@ -156,8 +176,8 @@ class DiffusionStage(CodeStage):
         codec: CodeSpace,
         process: DiscreteProcess,
         config: Config,
-        cache: CodeCache,
-        val: CodeCache,
+        cache: Caches,
+        val: Caches,
         device: torch.device,
         step_encoder: StepTextEncoder | None = None,
     ):
@@ -177,7 +197,7 @@ class DiffusionStage(CodeStage):
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
         if config.baseline:
-            self.denoiser.fit_normalization(cache.some_codes(NUM_NORMALIZATION_FRAMES))
+            self.denoiser.fit_normalization(buckets_of(cache)[0].some_codes(NUM_NORMALIZATION_FRAMES))
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
         """Applies the settings of this stage that save memory or time."""
@@ -215,18 +235,20 @@ class DiffusionStage(CodeStage):
 
     def evaluate(self) -> dict[str, float]:
         """The training terms on 256 validation examples, and the health of sampled frames and roll-outs."""
-        examples = self._examples(self.val, step_rng(self.config.seed, "diffusion-val", 0), 256)
+        return self._evaluated(self._figures_of)
+
+    def _figures_of(self, val: CodeCache, num_sizes: int) -> dict[str, float]:
+        examples = self._examples(val, step_rng(self.config.seed, "diffusion-val", 0), 256 // num_sizes)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.seed, "diffusion-val"))
         terms = {f"val_{name}": float(value) for name, value in self.objective(examples, generator).parts.items()}
         sampler = self.denoiser
         if self.config.baseline is None:
             sampler = DiscreteSampler(self.denoiser, self.process, self.codec, self.config)
-        examples = self._examples(self.val, step_rng(self.config.seed, "health", 0), rollout_health.NUM_WATCHED)
+        num_watched = rollout_health.NUM_WATCHED // num_sizes
+        examples = self._examples(val, step_rng(self.config.seed, "health", 0), num_watched)
         given = (sampler, self.codec, self.config)
         return (
-            terms
-            | rollout_health.single_frames(*given, examples)
-            | rollout_health.roll_outs(*given, self.val, self.device)
+            terms | rollout_health.single_frames(*given, examples) | rollout_health.roll_outs(*given, val, self.device)
         )
 
     def trends(self, before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
@@ -260,7 +282,7 @@ class RefineStage(DiffusionStage):
         baseline, most = self.config.baseline, self.config.train.refine.generations
         most = most if baseline is None or baseline.refines_generations else 1
         rng = step_rng(self.config.seed, self.name, step)
-        return self._examples(self.cache, rng, self.batch_size, 1 + step % most, self._progress(step))
+        return self._examples(self._sampled(rng), rng, self.batch_size, 1 + step % most, self._progress(step))
 
     def objective(self, batch: CodePair, generator: torch.Generator) -> LossTerms:
         own_share, temperature = self.config.train.refine.own_share, self.config.sample.temperature

@@ -64,10 +64,11 @@ def codec_metrics_of(
     for number in range(min(num_clips, len(clips))):
         length = clips.num_frames(number)
         frames = torch.from_numpy(clips.frames(number, range(length))).permute(0, 3, 1, 2).float().div(255).to(device)
-        states = clip.encode_image(frames, codec.cfg.layers)
+        grid = codec.grid_of(*frames.shape[-2:])
+        states = clip.encode_image(frames, codec.cfg.layers, grid)
         codes = codec.encode(states.patches)
         counts += torch.bincount(codes.flatten().cpu(), minlength=codec.num_codes)
-        embedded = codec.embed(codes)
+        embedded = codec.embed(codes, grid)
         cosine.append((embedded * states.embedding).sum(-1).mean().item())
         if look and length > 1:
             begin = torch.tensor([min(length // 4, length - 2), min(length * 9 // 16, length - 2)])
@@ -77,8 +78,8 @@ def codec_metrics_of(
                 (embedded[pairs], states.embedding[pairs], codec.values(codes[pairs.flatten()]), text_embedding)
             )
 
-        still = ~is_patch_changed(frames[1:], frames[:-1], round(codec.num_patches**0.5), tolerance)
-        moved = (codes[1:] != codes[:-1]).unflatten(1, (codec.num_patches, codec.groups))
+        still = ~is_patch_changed(frames[1:], frames[:-1], grid, tolerance)
+        moved = (codes[1:] != codes[:-1]).unflatten(1, (-1, codec.groups))
         flickers += int((moved & still[..., None]).sum())
         still_codes += int(still.sum()) * codec.groups
         all_codes += still.numel() * codec.groups

@@ -297,7 +297,10 @@ def _limits(folder: Path, config: Config, evaluations: Sequence[Scored]) -> Iter
     data, least_db = config.data, start_thresholds.read_thresholds(folder).least_db
     rate = f" Trained at {data.fps:g} frames per second" if data.kind in ("sprites", "digits") else ""
     length = f", on clips of {data.num_frames} frames: longer videos drift" if data.kind == "sprites" else ""
-    yield f"Frames are {data.size_px} x {data.size_px} pixels.{rate}{length}{'.' if rate else ''}"
+    sizes = getattr(data, "sizes", None) or [(data.size_px, data.size_px)]
+    shown = " or ".join(f"{height} x {width}" for height, width in sizes)
+    shapes = " (height x width)" if any(height != width for height, width in sizes) else ""
+    yield f"Frames are {shown} pixels{shapes}.{rate}{length}{'.' if rate else ''}"
     if data.kind in ("sprites", "digits"):
         yield "It knows the rendered world that it was trained on and nothing else; it cannot continue photographs or drawings."
     if least_db is not None:

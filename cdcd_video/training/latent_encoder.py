@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cdcd_video.config import CodecConfig, Config
 from cdcd_video.config.fingerprint import TRAINS_THE_CODEC, identity_text, of_codes, saved_config
-from cdcd_video.data.cache import SPACE, CachePlan, CodeCache
+from cdcd_video.data.cache import SPACE, CodeCache
 from cdcd_video.data.cache_blocks import Encoder
+from cdcd_video.data.cache_plan import CachePlan
 from cdcd_video.errors import UserError
 from cdcd_video.model import SHIPPED, build_codec, clip_folder, load_module, read_weights
 from cdcd_video.networks.clip import STAND_IN, FrozenClip
@@ -54,15 +55,22 @@ class FrameEncoder:
         max_frames: int | None,
         recipe: dict[str, object],
         is_timed: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> CachePlan:
-        """The plan of a cache made with this encoder; see `CachePlan` for the arguments."""
+        """The plan of a cache made with this encoder; see `CachePlan` for the arguments.
+
+        Args:
+          size: height and width of the frames, px; None for squares.
+        """
+        square = self.codec.grid_of(self.size_px, self.size_px)
+        grid = square if size is None else self.codec.grid_of(*size)
         return CachePlan(
             codes=codes_digest(self.codec, self.clip),
             clip=self.clip.digest,
             data=data,
             num_items=num_items,
             num_codes=self.codec.num_codes,
-            num_tokens=self.codec.num_tokens,
+            num_tokens=grid[0] * grid[1] * self.codec.groups,
             num_patches=self.codec.num_patches,
             text_width=self.clip.text_width,
             joint_width=self.clip.joint_width,
@@ -70,6 +78,7 @@ class FrameEncoder:
             fps=float(fps),
             max_frames=max_frames,
             is_timed=is_timed,
+            grid=None if grid == square else grid,
             codec=self.codec.cfg.model_dump(mode="json", exclude=set(TRAINS_THE_CODEC)),
             recipe={**recipe, **({STAND_IN: self.clip.stand_in} if self.clip.stand_in else {})},
         )
@@ -85,7 +94,8 @@ class FrameEncoder:
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
-        return self.codec.encode(self.clip.encode_image(frames.to(self.device), self.codec.cfg.layers).patches)
+        frames, layers = frames.to(self.device), self.codec.cfg.layers
+        return self.codec.encode(self.clip.encode_image(frames, layers, self.codec.grid_of(*frames.shape[-2:])).patches)
 
 
 def open_frame_encoder(name_or_path: str | Path, device: torch.device) -> FrameEncoder:

@@ -81,10 +81,10 @@ def read_moving_sample(folder: Path) -> MovingSample | None:
 
 
 def _tiled(
-    pairs: Sequence[tuple[UInt8[np.ndarray, "_ S S 3"], UInt8[np.ndarray, "_ S S 3"]]], number: int
+    pairs: Sequence[tuple[UInt8[np.ndarray, "_ _ _ 3"], UInt8[np.ndarray, "_ _ _ 3"]]], number: int
 ) -> Image.Image:
     """A frame of all videos: a column per clip, the true one above. A video that has ended keeps its last frame."""
-    side = pairs[0][0].shape[1]
+    side = max(max(video.shape[1:3]) for pair in pairs for video in pair)
     tile = min(side, TILE_PX) * max(1, TILE_PX // 2 // side)
     step = tile + _GAP_PX
     sheet = Image.new("RGB", (step * len(pairs) - _GAP_PX, step * 2 - _GAP_PX), "white")
@@ -92,5 +92,6 @@ def _tiled(
         for row, video in enumerate(pair):
             frame = Image.fromarray(video[min(number, len(video) - 1)])
             how = Image.Resampling.NEAREST if tile >= side else Image.Resampling.LANCZOS
-            sheet.paste(frame.resize((tile, tile), how), (column * step, row * step))
+            size = tuple(round(tile * length / side) for length in frame.size)
+            sheet.paste(frame.resize(size, how), (column * step, row * step))
     return sheet

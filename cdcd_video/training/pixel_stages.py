@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cdcd_video.config import Config
+from cdcd_video.data.buckets import buckets_of, mean_figures, sampled_bucket
 from cdcd_video.data.pairs import load_frames, sample_pairs
 from cdcd_video.data.shots import Shots
 from cdcd_video.data.store import Clips
@@ -57,24 +58,30 @@ class ClipStage:
         self.model: Any = model.to(device)  # a `CLIPModel`: importing it takes seconds
         self.tokenizer, self.config, self.clips, self.val = tokenizer, config, clips, val
         self.batch_size, self.device = config.train.clip.batch_size, device
-        self.lengths = clip_lengths(clips)
+        self.buckets = buckets_of(clips)
+        self.lengths = [clip_lengths(bucket) for bucket in self.buckets]
 
     def batch(self, step: int) -> ClipBatch:
         """Random frames of random clips, each with one of its captions."""
         rng = step_rng(self.config.seed, self.name, step)
-        clip = rng.integers(len(self.clips), size=self.batch_size)
-        return self._examples(self.clips, clip, np.floor(rng.random(self.batch_size) * self.lengths[clip]), rng)
+        place = sampled_bucket(self.buckets, rng)
+        clips, lengths = self.buckets[place], self.lengths[place]
+        clip = rng.integers(len(clips), size=self.batch_size)
+        return self._examples(clips, clip, np.floor(rng.random(self.batch_size) * lengths[clip]), rng)
 
     def objective(self, batch: ClipBatch, generator: torch.Generator) -> LossTerms:
         return clip_objective(self.model, *batch, distributed.collectives())
 
     def evaluate(self) -> dict[str, float]:
         """Loss and retrieval among 128 validation clips."""
-        rng = step_rng(self.config.seed, "clip-val", 0)
-        clip = np.arange(min(128, len(self.val)))
-        examples = self._examples(self.val, clip, np.zeros(len(clip)), rng)
-        terms = clip_objective(self.model, *examples, distributed.collectives())
-        return {"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])}
+        found, buckets = [], buckets_of(self.val)
+        for val in buckets:
+            rng = step_rng(self.config.seed, "clip-val", 0)
+            clip = np.arange(min(128 // len(buckets), len(val)))
+            examples = self._examples(val, clip, np.zeros(len(clip)), rng)
+            terms = clip_objective(self.model, *examples, distributed.collectives())
+            found.append({"val_clip_nats": float(terms.total), "val_retrieval": float(terms.parts["retrieval"])})
+        return mean_figures(found)
 
     def _examples(self, clips: Clips, clip: np.ndarray, frame: np.ndarray, rng: np.random.Generator) -> ClipBatch:
         captions = [clips.captions(int(c))[rng.integers(len(clips.captions(int(c))))] for c in clip]
@@ -89,8 +96,8 @@ class ClipStage:
             return_tensors="pt",
         )
         caption = torch.tensor([number[caption] for caption in captions])
-        size = self.model.config.vision_config.image_size
-        if images.shape[-1] != size:
+        size, square = self.model.config.vision_config.image_size, self.config.data.size_px
+        if images.shape[-2:] == (square, square) and square != size:
             images = nn.functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (torch.tensor(value, device=self.device).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
         ids, mask = tokens.input_ids, tokens.attention_mask.bool()
@@ -109,15 +116,18 @@ class CodecStage:
         self.model: nn.Module = self.codec
         self.batch_size, self.device = config.train.codec.batch_size, device
         self.picture = picture_of(config, None, device)
-        self.shots = Shots.of_clips(clips)
+        self.buckets = buckets_of(clips)
+        self.shots = [Shots.of_clips(bucket) for bucket in self.buckets]
 
     def batch(self, step: int) -> FramePair:
         """Two random frames of a shot, and its first."""
         rng = step_rng(self.config.seed, self.name, step)
-        pairs = sample_pairs(self.shots, self.batch_size, rng, max_gap=None, start_share=0.1)
+        place = sampled_bucket(self.buckets, rng)
+        clips = self.buckets[place]
+        pairs = sample_pairs(self.shots[place], self.batch_size, rng, max_gap=None, start_share=0.1)
         rows = map(distributed.own, (pairs.clip, pairs.first, pairs.source, pairs.target))
-        pair = FramePair(*load_frames(self.clips, *rows, device=self.device))
-        return self._with_sentences(pair, pairs.clip, rng) if self.has_contrast else pair
+        pair = FramePair(*load_frames(clips, *rows, device=self.device))
+        return self._with_sentences(pair, clips, pairs.clip, rng) if self.has_contrast else pair
 
     @property
     def has_contrast(self) -> bool:
@@ -129,17 +139,22 @@ class CodecStage:
 
     def evaluate(self) -> dict[str, float]:
         """Metrics of the codec and of its latent space on 48 validation clips."""
-        return codec_metrics_of(
-            self.codec,
-            self.clip,
-            self.val,
-            num_clips=48,
-            look=lambda at: space_metrics(at.embedding, at.values, at.text_embedding),
-        )
+        buckets = buckets_of(self.val)
+        found = [
+            codec_metrics_of(
+                self.codec,
+                self.clip,
+                val,
+                num_clips=48 // len(buckets),
+                look=lambda at: space_metrics(at.embedding, at.values, at.text_embedding),
+            )
+            for val in buckets
+        ]
+        return mean_figures(found)
 
-    def _with_sentences(self, pair: FramePair, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
+    def _with_sentences(self, pair: FramePair, clips: Clips, clip: np.ndarray, rng: np.random.Generator) -> FramePair:
         """Adds captions; sampled after the frames, which are therefore the same without captions."""
-        captions = [self.clips.captions(int(c)) for c in clip]
+        captions = [clips.captions(int(c)) for c in clip]
         sentences = [known[rng.integers(len(known))] for known in captions]
         number = {caption: i for i, caption in enumerate(sorted(set(sentences)))}
         sentences, clip = distributed.own(sentences), distributed.own(clip)

@@ -33,11 +33,11 @@ def single_frames(sampler: NextFrame, codec: CodeSpace, config: Config, batch: C
     """
     streams = [generator(config.seed, "health", row, device=batch.source.device) for row in range(len(batch.source))]
     source, first = sampler.begin(batch.source), sampler.begin(batch.first)
-    condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text)
+    condition = Condition(source, first, batch.has_first, batch.gap_s, batch.age_s, batch.text, grid=batch.grid)
 
     def arrays_of(latents: Tensor) -> dict[str, np.ndarray]:
         values = _values(codec, latents)
-        return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values).cpu().numpy()}
+        return {"values": values.cpu().numpy(), "embedding": codec.embed_head(values, batch.grid).cpu().numpy()}
 
     sampled = sampler.next_frame(condition, _few_steps(config), streams)
     text_embedding = batch.text.embedding.float().cpu().numpy()
@@ -65,9 +65,8 @@ def roll_outs(
     has_first, params = torch.ones(len(clip), dtype=torch.bool, device=device), _few_steps(config)
     sampled = [sampler.begin(truth[0])]
     for number in range(num_frames - 1):
-        sampled.append(
-            sampler.next_frame(Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text), params, streams)
-        )
+        condition = Condition(sampled[-1], sampled[0], has_first, gap, number * gap, text, grid=cache.grid)
+        sampled.append(sampler.next_frame(condition, params, streams))
 
     def values(frames: list[Tensor]) -> Float[np.ndarray, "n F P V"]:
         return torch.stack([_values(codec, latents) for latents in frames], 1).cpu().numpy()

@@ -6,17 +6,19 @@ from typing import Any, Literal
 
 import torch
 
-from cdcd_video.config import Config, SpritesData
+from cdcd_video.config import Config, FolderData, SpritesData
 from cdcd_video.config.config_difference import describe_differences, unequal
 from cdcd_video.config.data_section import Data
 from cdcd_video.config.fingerprint import of_codes
+from cdcd_video.data.buckets import BucketedCaches, BucketedClips, Caches, buckets_of, size_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.digits_clips import DigitsClips
 from cdcd_video.data.digits_world import PROTOCOLS
-from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, World
+from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, SQUARE_VIEW, VIEW_PX, World
 from cdcd_video.data.sprites_grounds import pictures_in
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips, TimedClips, UnevenSpritesClips
+from cdcd_video.data.store_files import read_manifest, sizes_in
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError, say
 from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
@@ -35,28 +37,65 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
     if data.kind == "latents":
         raise UserError(f"{data.path} holds latents and no pixels; set data.path to a prepared folder")
     if data.kind == "folder":
-        clips = StoredClips(Path(data.path), split)
-        if clips.size_px != data.size_px:
-            raise UserError(
-                f"{data.path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
-            )
-        if clips.mode != data.mode:
-            raise UserError(
-                f"{data.path} was made with --mode {clips.mode} and data.mode is {data.mode}; make them equal"
-            )
-        return clips
+        return _stored(data, split)
     num_clips = data.num_clips if split == "train" else data.num_val_clips
     if data.kind == "digits":
         return DigitsClips(data.path, data.protocol, split, num_clips, data.scene_seed, data.fps)
-    world = sprites_world(data)
-    settings = (data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
-    if split == "train" and data.frame_times == "uneven":
-        return UnevenSpritesClips(*settings, late_share=data.late_share, late_s=data.late_s)
-    return SpritesClips(*settings)
+    is_uneven = split == "train" and data.frame_times == "uneven"
+    late = dict(late_share=data.late_share, late_s=data.late_s)
+    kind = functools.partial(UnevenSpritesClips, **late) if is_uneven else SpritesClips
+    given = (data.num_frames, data.size_px, data.fps)
+    if data.sizes is None:
+        return kind(data.scene_seed, num_clips, split, sprites_world(data), *given)
+    if num_clips < len(data.sizes):
+        raise UserError(
+            f"{num_clips} {split} clips cannot have {len(data.sizes)} sizes; raise data.num_clips and num_val_clips"
+        )
+    buckets = []
+    for place, (height, width) in enumerate(data.sizes):
+        world = sprites_world(data, (width * VIEW_PX / data.size_px, height * VIEW_PX / data.size_px))
+        numbers = range(place, num_clips, len(data.sizes))
+        buckets.append(kind(data.scene_seed, len(numbers), split, world, *given, numbers))
+    return BucketedClips(buckets)
 
 
-def sprites_world(data: SpritesData) -> World:
+def _stored(data: FolderData, split: str) -> Clips:
+    """The clips of a prepared folder, or of the prepared folders of several sizes."""
+    if data.sizes is None:
+        return _of_one_size(data, Path(data.path), split)
+    made, path = sizes_in(Path(data.path)) if Path(data.path).is_dir() else [], Path(data.path)
+    asked = [f"{height}x{width}" for height, width in data.sizes]
+    if sorted(made) != sorted(asked):
+        raise UserError(
+            f"{path} has frames of {', '.join(made) or 'one size'}, and data.sizes is {', '.join(asked)}; make them equal, or"
+            f" prepare the clips with --sizes {' '.join(asked)}"
+        )
+    has_clips = [name for name in asked if read_manifest(path / name)["splits"].get(split)]
+    if not has_clips:
+        raise UserError(
+            f"{path} has no clips of the split {split!r} in any size; prepare more clips, or raise --val-share"
+        )
+    return BucketedClips([_of_one_size(data, path / name, split) for name in has_clips])
+
+
+def _of_one_size(data: FolderData, path: Path, split: str) -> StoredClips:
+    clips = StoredClips(path, split)
+    if clips.size_px != data.size_px:
+        raise UserError(
+            f"{path} holds frames of {clips.size_px} px and data.size_px is {data.size_px}; make them equal"
+        )
+    if clips.mode != data.mode:
+        raise UserError(f"{path} was made with --mode {clips.mode} and data.mode is {data.mode}; make them equal")
+    if data.sizes is None:
+        clips.require_squares("a config without data.sizes")
+    return clips
+
+
+def sprites_world(data: SpritesData, view: tuple[float, float] = SQUARE_VIEW) -> World:
     """The settings of the sprites world in a config.
+
+    Args:
+      view: width and height of what is seen, in the unit of the world.
 
     Raises:
       UserError: a motion or background that does not exist, or a folder without pictures.
@@ -84,6 +123,7 @@ def sprites_world(data: SpritesData) -> World:
         fps=data.fps,
         version=data.world,
         photographs=photographs,
+        view=view,
     )
 
 
@@ -96,7 +136,7 @@ class Latents:
       text_width: of the captions' states.
       codes: SHA-256 of what made the codes.
       clip_sha256: of the CLIP's weights.
-      caches: of training and of validation clips.
+      caches: of training and of validation clips; each of one size, or of several.
       clip: both towers, if they are available.
     """
 
@@ -104,7 +144,7 @@ class Latents:
     text_width: int
     codes: str
     clip_sha256: str
-    caches: tuple[CodeCache, CodeCache]
+    caches: tuple[Caches, Caches]
     clip: FrozenClip | None = None
 
 
@@ -117,12 +157,13 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     data = config.data
     assert data.kind == "latents"
     at = latents_in(Path(data.path), ("train", "val"), device)
-    size_px = at.caches[0].manifest["plan"]["size_px"]
+    plan = latents_plan(at)
+    size_px = plan["size_px"]
     if size_px != data.size_px:
         raise UserError(
             f"{data.path} was made of frames of {size_px} px and data.size_px is {data.size_px}; make them equal"
         )
-    mode = at.caches[0].manifest["plan"]["recipe"].get("mode", data.mode)
+    mode = plan["recipe"].get("mode", data.mode)
     if mode != data.mode:
         raise UserError(f"{data.path} was made with --mode {mode} and data.mode is {data.mode}; make them equal")
     there, here = of_codes(at.space.cfg), of_codes(config.codec)
@@ -164,16 +205,33 @@ def longest_of(data: Data) -> int | None:
     return getattr(data, "max_frames_per_clip", None)
 
 
-def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
-    """The cache of a split's latents, made by the run unless it exists.
+def latents_plan(latents: Latents) -> dict[str, Any]:
+    """The plan in the manifest of the training clips' cache, of the first where there are several."""
+    return buckets_of(latents.caches[0])[0].manifest["plan"]
+
+
+def cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> Caches:
+    """The cache of a split's latents, made by the run unless it exists; of clips of several sizes one for each.
 
     Args:
-      folder: of the cache, named for the split.
+      folder: of the cache, named for the split; those of several sizes lie beside it, in a folder for each size.
     """
+    if not isinstance(clips, BucketedClips):
+        return _cached(frame_encoder, clips, folder)
+    names = ["x".join(map(str, size_of(bucket))) for bucket in clips.buckets]
+    return BucketedCaches(
+        [
+            _cached(frame_encoder, bucket, folder.parent / name / folder.name)
+            for name, bucket in zip(names, clips.buckets, strict=True)
+        ]
+    )
+
+
+def _cached(frame_encoder: FrameEncoder, clips: Clips, folder: Path) -> CodeCache:
     data = frame_encoder.config.data
     longest = longest_of(data)
     facts: dict[str, Any] = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=longest)
-    facts["is_timed"] = isinstance(clips, TimedClips)
+    facts |= dict(is_timed=isinstance(clips, TimedClips), size=size_of(clips))
     plan, space = frame_encoder.plan(**facts, recipe={}), frame_encoder.space()
     # Runs of an ablation share it: one makes it, the others wait.
     with distributed.for_all(lambda: folder_lock(folder, wait=lambda message: say("cache", message))):
@@ -192,7 +250,7 @@ def stand_in_of(config: Config, latents: Latents | None) -> dict[str, str]:
       latents: name it instead, if the training uses latents.
     """
     if latents is not None:
-        mark = latents.caches[0].manifest["plan"]["recipe"].get(STAND_IN)
+        mark = latents_plan(latents)["recipe"].get(STAND_IN)
     elif config.clip.kind == "pretrained":
         mark = mark_of(find(config.clip.folder))
     else:

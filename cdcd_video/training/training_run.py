@@ -10,6 +10,7 @@ from torch import nn
 
 from cdcd_video.config import Config, PictureConfig, TrainConfig, config_file
 from cdcd_video.config.fingerprint import identity_text, text_digest
+from cdcd_video.data.buckets import buckets_of
 from cdcd_video.data.store import StoredClips
 from cdcd_video.engine import checkpoint, distributed, loop, runtime
 from cdcd_video.engine.train_step import Task
@@ -53,10 +54,8 @@ from cdcd_video.training.training_data import Latents, cached, open_clips, open_
 from cdcd_video.training.wrong_sentences import makers_of_world
 from cdcd_video.video import contact_sheet
 
-NUM_FINAL_SAMPLES = 6
-"""Validation clips sampled at the end of a run."""
-NUM_EVAL_SAMPLES = 2
-"""Validation clips sampled at each evaluation of the denoiser."""
+NUM_FINAL_SAMPLES, NUM_EVAL_SAMPLES = 6, 2
+"""Validation clips sampled at the end of a run, and at each evaluation of the denoiser."""
 
 Built = TypeVar("Built")
 
@@ -94,12 +93,13 @@ class TrainingRun:
         self.config = mine or config_file.load(out / "config.yaml", Config)
         distributed.check_alike("the config", int(text_digest(config_file.dump(self.config))[:12], 16))
         if self.latents is not None:
-            self.data_digest = self.latents.caches[0].digest
+            self.data_digest = buckets_of(self.latents.caches[0])[0].digest
             return
         self.clips, self.val = open_clips(config, "train"), open_clips(config, "val")
         if min(len(self.clips), len(self.val)) == 0:
             raise UserError("the data has no training or no validation clips; prepare more clips, or raise --val-share")
-        stored = [clips for clips in (self.clips, self.val) if isinstance(clips, StoredClips)]
+        every = (*buckets_of(self.clips), *buckets_of(self.val))
+        stored = [clips for clips in every if isinstance(clips, StoredClips)]
         distributed.by_main(lambda: list(map(StoredClips.check, stored)))
         for clips in stored:
             clips.check(trusted=not distributed.is_main())
@@ -166,7 +166,7 @@ class TrainingRun:
         clip = self._clip()
         codec = self._fresh("codec", lambda: build_codec(self.config, clip))
         stage = CodecStage(codec, clip, self.config, self.clips, self.val, self.device)
-        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
+        stage.pictures = lambda: decoded_rows(codec, clip, self.val, NUM_FINAL_SAMPLES)
         made_of = dict(codec=identity_text(self.config.codec), clip=clip.digest)
         self._fit(stage, self.config.train.codec, **made_of, **self._picture_identity())
         if not checkpoint.home(self.out, "decoder").exists():  # never overwrite a decoder that was trained further
@@ -178,7 +178,7 @@ class TrainingRun:
         codec = self._codec(clip)
         critic = self._fresh("critic", lambda: build_critic(self.config))
         stage = DecoderStage(codec, clip, self.config, self.clips, self.val, self.device, critic)
-        stage.pictures = lambda: decoded_rows(codec, clip, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
+        stage.pictures = lambda: decoded_rows(codec, clip, self.val, NUM_FINAL_SAMPLES)
         self._fit(stage, self.config.train.decoder, codes=codes_digest(codec, clip), **self._picture_identity())
         has_card = (self.folder / FILE).is_file()  # of a denoiser that was trained before
         self._save(codec, "codec", clip.digest)
@@ -242,7 +242,7 @@ class TrainingRun:
             assert isinstance(at.space, Codec)
             # It gets the weights as they are.
             pipe = ImageToVideo(Model(config, at.clip, at.space, denoiser, digest=""))
-            task.pictures = lambda: sampled_rows(pipe, self.val, range(min(NUM_EVAL_SAMPLES, len(self.val))))
+            task.pictures = lambda: sampled_rows(pipe, self.val, NUM_EVAL_SAMPLES)
         writes = stage is RefineStage or not checkpoint.home(self.out, "refine").exists()
         if writes:
             # Written after every checkpoint, so that the run can be sampled from before it has ended.
@@ -271,7 +271,7 @@ class TrainingRun:
         """Samples a few validation clips, beside the truth, into samples/ and the model folder, and writes the model card."""
         if self.latents is None:
             pipe = ImageToVideo.from_pretrained(self.folder, str(self.device))
-            rows, labels = sampled_rows(pipe, self.val, range(min(NUM_FINAL_SAMPLES, len(self.val))))
+            rows, labels = sampled_rows(pipe, self.val, NUM_FINAL_SAMPLES)
             contact_sheet(rows, self.out / "samples" / "validation.png", labels)
             write_moving_sample((rows, labels), self.folder, self.val.fps, pipe.model.digest)
         if self.can_sample:

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import pad
 
 from cdcd_video.config import SpritesData
+from cdcd_video.data.buckets import Caches, buckets_of
 from cdcd_video.data.cache import CodeCache
 from cdcd_video.data.counterfactual_captions import exchanged_caption, moved_captions
 from cdcd_video.data.sprites_words import MOTIONS
@@ -60,13 +61,14 @@ class SentenceMaker:
 
 
 def makers_of_world(
-    data: SpritesData, clip: FrozenClip, splits: Sequence[Clips], caches: Sequence[CodeCache]
+    data: SpritesData, clip: FrozenClip, splits: Sequence[Clips], caches: Sequence[Caches]
 ) -> dict[CodeCache, SentenceMaker]:
     """For clips of the built-in world, which all are in the cache of their split: makers of sentences that no clip has."""
     motions, made = sprites_world(data).motions, {}
-    for clips, cache in zip(splits, caches, strict=True):
-        captions = [caption for number in range(len(clips)) for caption in clips.captions(number)]
-        made[cache] = SentenceMaker(clip, captions, motions)
+    for whole, cache in zip(splits, caches, strict=True):
+        for clips, bucket in zip(buckets_of(whole), buckets_of(cache), strict=True):
+            captions = [caption for number in range(len(clips)) for caption in clips.captions(number)]
+            made[bucket] = SentenceMaker(clip, captions, motions)
     return made
 
 

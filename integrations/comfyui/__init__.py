@@ -9,7 +9,6 @@ import torch
 from cdcd_video import ImageToVideo
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.value_types import FitMode
-from cdcd_video.data import images
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import parse_lines
 from cdcd_video.sampling.model_hub import find_model
@@ -100,10 +99,10 @@ class SampleVideo:
           mask: (B, H, W) or (1, H, W), of any size.
 
         Returns:
-          A float32 tensor (F, S, S, 3) from 0 to 1 for each image, and the frames per second.
+          A float32 tensor (F, H, W, 3) from 0 to 1 for each image, and the frames per second.
         """
-        mode = model.model.config.data.mode if fit == OWN else fit
-        starts = [images.fit(pixels(one), model.size_px, mode) for one in with_alpha(image, mask).numpy()]
+        how = None if fit == OWN else fit
+        starts = [model.sizes.fitted(pixels(one), how)[0] for one in with_alpha(image, mask).numpy()]
         bar = comfy.utils.ProgressBar(len(starts) * (num_frames - 1))
 
         def after_frame(num: int) -> None:

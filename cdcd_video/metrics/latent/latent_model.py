@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from cdcd_video.engine.runtime import seed_for
+from cdcd_video.records import Grid
 
 SPACES = ("embedding", "codes")
 BATCH_FRAMES = 64
@@ -40,7 +41,8 @@ class LatentModel:
         """Latents before they are rounded to codes."""
         parts = []
         for part in _parts(frames.reshape(-1, *frames.shape[-3:])):
-            encoded = self.pipe.model.clip.encode_image(_pixels(part, self.device), self.codec.cfg.layers)
+            grid = self.codec.grid_of(*part.shape[1:3])
+            encoded = self.pipe.model.clip.encode_image(_pixels(part, self.device), self.codec.cfg.layers, grid)
             parts.append(self.codec.quantize(encoded.patches)[0].cpu().numpy())
             self.progress(len(part))
         return np.concatenate(parts).reshape(*frames.shape[:-3], *parts[0].shape[1:])
@@ -62,13 +64,17 @@ class LatentModel:
         return found.reshape(*latents.shape[:-1], *found.shape[1:])
 
     @torch.no_grad()
-    def points(self, latents: Latents, space: str) -> Float[np.ndarray, "*n D"]:
-        """Codes, or code vectors, as points of a space."""
+    def points(self, latents: Latents, space: str, grid: Grid | None = None) -> Float[np.ndarray, "*n D"]:
+        """Codes, or code vectors, as points of a space.
+
+        Args:
+          grid: rows and columns of the frames' patches; None for the square grid.
+        """
         values = self.values(latents)
         if space == "codes":
             return values.reshape(*values.shape[:-2], -1)
         flat = torch.from_numpy(values.reshape(-1, *values.shape[-2:])).to(self.device)
-        found = torch.cat([self.codec.embed_head(part) for part in flat.split(BATCH_FRAMES)]).cpu().numpy()
+        found = torch.cat([self.codec.embed_head(part, grid) for part in flat.split(BATCH_FRAMES)]).cpu().numpy()
         return found.reshape(*values.shape[:-2], -1)
 
     def sample(

@@ -19,7 +19,7 @@ from cdcd_video.networks.clip.load_clip import WIDE, check_end, damaged, load_mo
 from cdcd_video.networks.clip.preprocessing import Pixels, pixels_of, resized
 from cdcd_video.networks.clip.random_clip import mark_of
 from cdcd_video.networks.clip.token_growth import growth_of, most_characters
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
 
@@ -124,6 +124,7 @@ class FrozenClip(nn.Module):
 
     @property
     def num_patches(self) -> int:
+        """Of a square frame."""
         return (self.image_size // self.model.config.vision_config.patch_size) ** 2
 
     @property
@@ -148,13 +149,23 @@ class FrozenClip(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def encode_image(self, images: Float[Tensor, "B 3 H W"], layers: Sequence[int]) -> VisionStates:
-        """Image tower: frames in [0, 1] of any size -> patch states of the requested layers, and the embedding."""
-        return vision_states(self.model, self.normalised(images), layers)
+    def encode_image(
+        self, images: Float[Tensor, "B 3 H W"], layers: Sequence[int], grid: Grid | None = None
+    ) -> VisionStates:
+        """Image tower: frames in [0, 1] of any size -> patch states of the requested layers, and the embedding.
 
-    def normalised(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 S S"]:
-        """Frames in [0, 1] as the tower wants them: its own size, mean and deviation."""
-        return (resized(images, self.image_size, self.pixels.mode) - self.mean) / self.std
+        Args:
+          grid: rows and columns of the patches that a frame is divided into; None: the tower's own square grid. Positions of
+            another grid are interpolated from it.
+        """
+        return vision_states(self.model, self.normalised(images, grid), layers)
+
+    def normalised(self, images: Float[Tensor, "B 3 H W"], grid: Grid | None = None) -> Float[Tensor, "B 3 h w"]:
+        """Frames in [0, 1] as the tower wants them: of its own size, or of a grid of its patches; its mean and deviation."""
+        patch, own = self.model.config.vision_config.patch_size, self.image_size
+        is_own = grid in (None, (own // patch, own // patch))  # whose sides need not be a multiple of a patch's
+        size = (own, own) if grid is None or is_own else (grid[0] * patch, grid[1] * patch)
+        return (resized(images, size, self.pixels.mode) - self.mean) / self.std
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions -> token ids (B, L) and mask (B, L); what does not fit into the tower is cut off."""
@@ -204,9 +215,11 @@ class FrozenClip(nn.Module):
         return warnings
 
 
-def vision_states(model: Any, pixels: Float[Tensor, "B 3 S S"], layers: Sequence[int]) -> VisionStates:
+def vision_states(model: Any, pixels: Float[Tensor, "B 3 h w"], layers: Sequence[int]) -> VisionStates:
     """`FrozenClip.encode_image` for normalised pixels and any CLIPModel, with gradients where the caller wants them."""
-    out = model.vision_model(pixel_values=pixels, output_hidden_states=True)
+    own = model.config.vision_config.image_size
+    how = {} if pixels.shape[-2:] == (own, own) else {"interpolate_pos_encoding": True}
+    out = model.vision_model(pixel_values=pixels, output_hidden_states=True, **how)
     patches = tuple(out.hidden_states[layer][:, 1:] for layer in layers)
     return VisionStates(patches, unit(model.visual_projection(out.pooler_output)))
 

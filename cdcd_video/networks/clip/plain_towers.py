@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.networks.clip.clip_files import ClipFiles, read_json
+from cdcd_video.networks.patch_grid import positions_on, square_grid
+from cdcd_video.records import Grid
 
 WIDE = 512
 """From this width on a tower attends by torch's fused kernels; small ones keep the plain sums they were trained with."""
@@ -152,10 +154,18 @@ class VisionEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv2d(3, size, patch, stride=patch, bias=False)
         self.position_embedding = _table((cfg.image_size // patch) ** 2 + 1, size)
 
-    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B N D"]:
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
+        patches = self.patch_embedding(pixels)
         first = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([first, patches], 1) + self.position_embedding.weight
+        positions = self._positions((patches.shape[2], patches.shape[3]))
+        return torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + positions
+
+    def _positions(self, grid: Grid) -> Float[Tensor, "N D"]:
+        """Those of the class token and of the patches of a grid; the learned ones are of a square grid."""
+        learned = self.position_embedding.weight
+        if grid == square_grid(len(learned) - 1):
+            return learned
+        return torch.cat([learned[:1], positions_on(learned[1:], grid, "bicubic")])
 
 
 class VisionTower(nn.Module):
@@ -168,7 +178,12 @@ class VisionTower(nn.Module):
         self.encoder = Encoder(cfg)
         self.post_layernorm = nn.LayerNorm(cfg.hidden_size, eps=cfg.layer_norm_eps)
 
-    def forward(self, pixel_values: Float[Tensor, "B 3 S S"], output_hidden_states: bool = True) -> Output:
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "B 3 H W"],
+        output_hidden_states: bool = True,
+        interpolate_pos_encoding: bool = True,
+    ) -> Output:
         states = self.encoder(self.pre_layrnorm(self.embeddings(pixel_values)))
         return Output(states, states[-1], self.post_layernorm(states[-1][:, 0]))
 

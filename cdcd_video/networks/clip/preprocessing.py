@@ -70,11 +70,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MOST_SHIFT
 
 
-def resized(images: Float[Tensor, "B 3 H W"], size: int, mode: str) -> Float[Tensor, "B 3 S S"]:
-    """Whole frames in [0, 1] at another size: not cropped, because every patch of a frame must be encoded.
+def resized(images: Float[Tensor, "B 3 H W"], size: tuple[int, int], mode: str) -> Float[Tensor, "B 3 h w"]:
+    """Whole frames in [0, 1] at another height and width: not cropped, because every patch of a frame must be encoded.
 
     As in Pillow, the filter is wider where the frame shrinks (antialiasing), and values are clamped to [0, 1].
     """
-    if images.shape[-2:] == (size, size):
+    if images.shape[-2:] == size:
         return images
-    return F.interpolate(images, size=(size, size), mode=mode, antialias=True).clamp(0, 1)
+    return F.interpolate(images, size=size, mode=mode, antialias=True).clamp(0, 1)

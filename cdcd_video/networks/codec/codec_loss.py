@@ -11,7 +11,8 @@ from cdcd_video.networks.clip import FrozenClip
 from cdcd_video.networks.codec.decoder import psnr
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.codec.perceptual import Picture
-from cdcd_video.records import ALONE, Collectives, FramePair, LossTerms
+from cdcd_video.networks.patch_grid import square_grid
+from cdcd_video.records import ALONE, Collectives, FramePair, Grid, LossTerms
 
 CHANGED = 8 / 255
 """A pixel that differs from the starting frame by more than this has changed."""
@@ -31,15 +32,15 @@ def codec_objective(
     - frame_frame, frame_text: the contrast in the latent space itself, if weighted; see `latent_contrast`;
     - the terms of `picture`, if given.
     """
-    cfg = codec.cfg
-    states = clip.encode_image(torch.cat([pair.target, pair.source]), cfg.layers)
+    cfg, grid = codec.cfg, codec.grid_of(*pair.target.shape[-2:])
+    states = clip.encode_image(torch.cat([pair.target, pair.source]), cfg.layers, grid)
     latents, quantized = codec.quantize(states.patches)
     values = quantized.values.flatten(2)
     decoded = codec.decoder(values[: len(pair.target)], codec.decoder.start_features(pair.first))
 
     reconstruction = reconstruction_loss(decoded, pair, cfg.change_weight, reduce)
-    still = still_loss(latents, pair, cfg.still_tolerance, reduce)
-    embedded = codec.embed_head(values)
+    still = still_loss(latents, pair, cfg.still_tolerance, reduce, grid=grid)
+    embedded = codec.embed_head(values, grid)
     embed = 1 - (embedded * states.embedding).sum(-1).mean()
     total = reconstruction + cfg.still_weight * still + cfg.embed_weight * embed + quantized.commitment
     parts = dict(
@@ -59,7 +60,8 @@ def decoder_objective(
 ) -> LossTerms:
     """The loss of the decoder alone, with fixed codes: the terms of `codec_objective` that depend on the decoded frame."""
     with torch.no_grad():
-        values = codec.values(codec.encode(clip.encode_image(pair.target, codec.cfg.layers).patches))
+        states = clip.encode_image(pair.target, codec.cfg.layers, codec.grid_of(*pair.target.shape[-2:]))
+        values = codec.values(codec.encode(states.patches))
     decoded = codec.decoder(values, codec.decoder.start_features(pair.first))
     loss = reconstruction_loss(decoded, pair, codec.cfg.change_weight, reduce)
     psnr_db = psnr(decoded.detach().clamp(0, 1), pair.target).mean()
@@ -120,11 +122,16 @@ def reconstruction_loss(
 
 
 def still_loss(
-    latents: Float[Tensor, "BB P V"], pair: FramePair, tolerance: float, reduce: Collectives = ALONE
+    latents: Float[Tensor, "BB P V"],
+    pair: FramePair,
+    tolerance: float,
+    reduce: Collectives = ALONE,
+    *,
+    grid: Grid | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared difference of the two frames' latents over patches that are still; see `is_patch_changed`."""
     of_target, of_source = latents.chunk(2)
-    grid = round(latents.shape[1] ** 0.5)
+    grid = grid or square_grid(latents.shape[1])
     same = (~is_patch_changed(pair.target, pair.source, grid, tolerance)).to(latents.dtype)
     return ((of_target - of_source).square().mean(-1) * same).sum() / reduce.counted(same.sum())
 
@@ -135,7 +142,7 @@ def has_changed(frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"]
 
 
 def is_patch_changed(
-    frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"], grid: int, tolerance: float
+    frame: Float[Tensor, "B 3 H W"], other: Float[Tensor, "B 3 H W"], grid: int | Grid, tolerance: float
 ) -> Tensor:
     """Patches (B, P) that differ by more than `tolerance` levels of 255, mean over their values; with 0, at all."""
     difference = (frame - other).abs()

@@ -5,16 +5,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cdcd_video.networks.patch_grid import positions_on
 from cdcd_video.networks.transformer import Block
+from cdcd_video.records import Grid
 
 
 class Decoder(nn.Module):
-    """Transformer over patches, then convolutions at full resolution.
+    """Transformer over patches, then convolutions at full resolution. A frame has the height and width of the starting frame.
 
     Args:
       code_width: values per patch (groups x digits).
-      grid: patches per side.
-      patch_px: pixels per patch side; the frame has grid x patch_px pixels per side.
+      grid: patches per side of a square frame; other grids get their positions from its.
+      patch_px: pixels per patch side.
       width, num_layers: of the transformer.
       pixel_width: channels of the convolutions.
       uses_start: whether it gets the starting frame, or grey instead.
@@ -45,6 +47,16 @@ class Decoder(nn.Module):
             assert self.out.bias is not None
             self.out.bias[3] = 1.0  # begin by copying the starting frame
 
+    def grid_of(self, height: int, width: int) -> Grid:
+        """Rows and columns of the patches of frames of a size in px.
+
+        Raises:
+          ValueError: a side is no multiple of the patches'.
+        """
+        if height % self.patch_px or width % self.patch_px:
+            raise ValueError(f"frames of {height} x {width} px are no whole number of patches of {self.patch_px} px")
+        return height // self.patch_px, width // self.patch_px
+
     def start_features(self, start: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
         """Features of the starting frame, once per video. Shallow on purpose: they stay local."""
         start = start if self.uses_start else torch.full_like(start, 0.5)
@@ -55,10 +67,11 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "B 3 H W"]:
         """Code values of a frame, and `start_features` of the video's starting frame -> the frame, about [0, 1]."""
         start, start_patches, start_pixels = start_features
-        x = self.codes_in(values) + start_patches + self.position
+        grid = self.grid_of(*start.shape[-2:])
+        x = self.codes_in(values) + start_patches + positions_on(self.position, grid)
         for block in self.blocks:
             x = block(x)
-        x = self.to_pixels(self.norm(x)).transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        x = self.to_pixels(self.norm(x)).transpose(1, 2).unflatten(2, grid)
         x = F.pixel_shuffle(x, self.patch_px) + start_pixels
         for convolution in self.convolutions:
             x = x + convolution(F.silu(x))

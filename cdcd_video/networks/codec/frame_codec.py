@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from cdcd_video.config import CodecConfig
 from cdcd_video.networks.codec.decoder import Decoder
 from cdcd_video.networks.codec.quantizer import Quantized, build_quantizer
+from cdcd_video.networks.patch_grid import positions_on
 from cdcd_video.networks.transformer import Block
+from cdcd_video.records import Grid
 
 
 class Projection(nn.Module):
@@ -24,7 +26,10 @@ class Projection(nn.Module):
 
 
 class EmbedHead(nn.Module):
-    """Code values -> unit-norm embedding in CLIP's joint space; differentiable in soft codes."""
+    """Code values -> unit-norm embedding in CLIP's joint space; differentiable in soft codes.
+
+    `num_patches` are those of the square grid; other grids get their positions from its.
+    """
 
     def __init__(self, code_width: int, num_patches: int, width: int, joint_width: int):
         super().__init__()
@@ -34,8 +39,8 @@ class EmbedHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, joint_width)
 
-    def forward(self, values: Float[Tensor, "B P V"]) -> Float[Tensor, "B J"]:
-        x = self.codes_in(values) + self.position
+    def forward(self, values: Float[Tensor, "B P V"], grid: Grid | None = None) -> Float[Tensor, "B J"]:
+        x = self.codes_in(values) + positions_on(self.position, grid)
         for block in self.blocks:
             x = block(x)
         return F.normalize(self.out(self.norm(x).mean(1)).float(), dim=-1)
@@ -45,9 +50,10 @@ class CodeSpace(nn.Module):
     """The code space: code vectors, and their embedding in CLIP's joint space; no pixels.
 
     It is the part of a codec that the diffusion is trained with. N = patches x groups codes per frame, position by position.
+    Frames may have any grid of patches; the square one is what is meant where none is named.
 
     Args:
-      num_patches, joint_width: of the CLIP whose states were encoded.
+      num_patches, joint_width: of the CLIP whose states were encoded; the patches are those of a square frame.
     """
 
     def __init__(self, cfg: CodecConfig, *, num_patches: int, joint_width: int):
@@ -64,7 +70,7 @@ class CodeSpace(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """N."""
+        """N of a square frame."""
         return self.num_patches * self.groups
 
     @property
@@ -79,27 +85,28 @@ class CodeSpace(nn.Module):
 
     def values(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B P V"]:
         """Codes -> code values, patch by patch."""
-        return self.table[codes].unflatten(1, (self.num_patches, self.groups)).flatten(2)
+        return self.table[codes].unflatten(1, (-1, self.groups)).flatten(2)
 
     def soft_values(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B P V"]:
         """Expected code values under a distribution over codes; differentiable."""
         values = probabilities @ self.table.to(probabilities.dtype)
-        return values.unflatten(1, (self.num_patches, self.groups)).flatten(2)
+        return values.unflatten(1, (-1, self.groups)).flatten(2)
 
-    def embed(self, codes: Int[Tensor, "B N"]) -> Float[Tensor, "B J"]:
+    def embed(self, codes: Int[Tensor, "B N"], grid: Grid | None = None) -> Float[Tensor, "B J"]:
         """Codes -> unit-norm joint embedding."""
-        return self.embed_head(self.values(codes))
+        return self.embed_head(self.values(codes), grid)
 
-    def embed_soft(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B J"]:
+    def embed_soft(self, probabilities: Float[Tensor, "B N K"], grid: Grid | None = None) -> Float[Tensor, "B J"]:
         """Soft codes -> unit-norm joint embedding, with gradients to the probabilities."""
-        return self.embed_head(self.soft_values(probabilities))
+        return self.embed_head(self.soft_values(probabilities), grid)
 
 
 class Codec(CodeSpace):
     """CLIP patch states <-> codes <-> pixels.
 
     Args:
-      clip_width, num_patches, joint_width: of the CLIP whose states are read.
+      clip_width, num_patches, joint_width: of the CLIP whose states are read; the patches are those of a square frame.
+      size_px: side of a square frame.
       uses_start: whether the decoder sees the starting frame.
     """
 
@@ -123,6 +130,10 @@ class Codec(CodeSpace):
         sizes = dict(width=cfg.decoder_width, num_layers=cfg.decoder_layers, pixel_width=cfg.pixel_width)
         self.decoder = Decoder(code_width, grid, size_px // grid, **sizes, uses_start=uses_start)
         self.embed_head = EmbedHead(code_width, num_patches, cfg.embed_width, joint_width)
+
+    def grid_of(self, height: int, width: int) -> Grid:
+        """Rows and columns of the patches of frames of a size in px; see `Decoder.grid_of`."""
+        return self.decoder.grid_of(height, width)
 
     def quantize(self, patches: tuple[Float[Tensor, "B P Dv"], ...]) -> tuple[Float[Tensor, "B P V"], Quantized]:
         """Patch states -> latents before rounding, and what rounding makes of them."""
@@ -151,7 +162,7 @@ class Codec(CodeSpace):
         frame = self.decoder(values, self.decoder.start_features(start)).clamp(0, 1)
         if of_start is None:
             return frame
-        kept = self.is_unchanged(values, of_start).unflatten(1, (self.decoder.grid, self.decoder.grid))
+        kept = self.is_unchanged(values, of_start).unflatten(1, self.grid_of(*start.shape[-2:]))
         kept = kept.repeat_interleave(self.decoder.patch_px, 1).repeat_interleave(self.decoder.patch_px, 2)
         return torch.where(kept[:, None], start.to(frame.dtype), frame)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from cdcd_video.data.buckets import spread
 from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
 from cdcd_video.networks.clip import FrozenClip
@@ -46,26 +47,31 @@ _BATCH = 64
 
 
 @torch.no_grad()
-def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B S S 3"]) -> Float[np.ndarray, "B"]:
+def round_trip_db(codec: Codec, clip: FrozenClip, frames: UInt8[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B"]:
     """PSNR in dB of starting frames that are encoded and decoded, each as its own starting frame."""
     device, found = codec.table.device, []
     for begin in range(0, len(frames), _BATCH):
         part = torch.from_numpy(frames[begin : begin + _BATCH]).to(device).permute(0, 3, 1, 2).float().div(255)
-        codes = codec.encode(clip.encode_image(part, codec.cfg.layers).patches)
+        codes = codec.encode(clip.encode_image(part, codec.cfg.layers, codec.grid_of(*part.shape[-2:])).patches)
         found.append(psnr(codec.decode(codes, part).float(), part).cpu().numpy())
     return np.concatenate(found)
 
 
 @torch.no_grad()
 def similarity(
-    clip: FrozenClip, frames: UInt8[np.ndarray, "B S S 3"], captions: Sequence[str]
+    clip: FrozenClip, frames: UInt8[np.ndarray, "B H W 3"], captions: Sequence[str], codec: Codec | None = None
 ) -> Float[np.ndarray, "B"]:
-    """Cosine of CLIP's embeddings of starting frames and their sentences."""
+    """Cosine of CLIP's embeddings of starting frames and their sentences.
+
+    Args:
+      codec: says which grid of patches frames have that are no squares; without it they are seen as squares.
+    """
     device, found = clip.mean.device, []
     for begin in range(0, len(frames), _BATCH):
         part = torch.from_numpy(frames[begin : begin + _BATCH]).to(device).permute(0, 3, 1, 2).float().div(255)
         said = clip.encode_text(list(captions[begin : begin + _BATCH])).embedding
-        found.append((clip.encode_image(part, ()).embedding * said).sum(-1).cpu().numpy())
+        grid = codec.grid_of(*part.shape[-2:]) if codec else None
+        found.append((clip.encode_image(part, (), grid).embedding * said).sum(-1).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -73,7 +79,7 @@ def are_unlike(
     thresholds: StartThresholds,
     codec: Codec,
     clip: FrozenClip,
-    frames: UInt8[np.ndarray, "B S S 3"],
+    frames: UInt8[np.ndarray, "B H W 3"],
     captions: Sequence[str],
 ) -> Bool[np.ndarray, "B"]:
     """Which starting frames are below one of the thresholds, by themselves or with their sentences."""
@@ -81,7 +87,7 @@ def are_unlike(
     if thresholds.least_db is not None:
         found |= round_trip_db(codec, clip, frames) < thresholds.least_db
     if thresholds.least_similarity is not None:
-        found |= similarity(clip, frames, captions) < thresholds.least_similarity
+        found |= similarity(clip, frames, captions, codec) < thresholds.least_similarity
     return found
 
 
@@ -91,16 +97,19 @@ def measure(codec: Codec, clip: FrozenClip, clips: Clips) -> str:
     Args:
       clips: validation clips; the first frames of the first `MOST_FRAMES` are used.
     """
-    numbers = range(min(MOST_FRAMES, len(clips)))
-    frames = np.stack([clips.frames(number, range(1))[0] for number in numbers])
-    quantile = float(np.quantile(round_trip_db(codec, clip, frames), QUANTILE))
-    alike = float(np.quantile(similarity(clip, frames, [clips.caption(number) for number in numbers]), QUANTILE))
+    decibels, similarities = [], []
+    for bucket, numbers in spread(clips, MOST_FRAMES):
+        frames = np.stack([bucket.frames(number, range(1))[0] for number in numbers])
+        decibels.append(round_trip_db(codec, clip, frames))
+        similarities.append(similarity(clip, frames, [bucket.caption(number) for number in numbers], codec))
+    quantile = float(np.quantile(np.concatenate(decibels), QUANTILE))
+    alike = float(np.quantile(np.concatenate(similarities), QUANTILE))
     # Rounded: last bits depend on the machine.
     facts = {
         "least_db": round(quantile - MARGIN_DB, 2),
         "quantile_db": round(quantile, 2),
         "least_similarity": round(alike, 3),
-        "num_frames": len(frames),
+        "num_frames": sum(map(len, decibels)),
     }
     return json.dumps(facts, indent=1) + "\n"
 

@@ -120,7 +120,11 @@ def decoded(frame_encoder: "FrameEncoder", clips: "Clips", numbers: range, truth
     with torch.no_grad():
         for number, frames in zip(numbers, truth, strict=True):
             codes = frame_encoder.codec.encode(
-                frame_encoder.clip.encode_image(tensor(frames), frame_encoder.codec.cfg.layers).patches
+                frame_encoder.clip.encode_image(
+                    tensor(frames),
+                    frame_encoder.codec.cfg.layers,
+                    frame_encoder.codec.grid_of(*tensor(frames).shape[-2:]),
+                ).patches
             )
             start = tensor(_first(clips, number)[None]).expand(len(frames), -1, -1, -1)
             reconstructed = frame_encoder.codec.decode(codes, start)

@@ -14,7 +14,7 @@ from cdcd_video.networks.clip.load_clip import attention_of, check_end, config_o
 from cdcd_video.networks.clip.preprocessing import Pixels, pixels_of
 from cdcd_video.networks.clip.published import KNOWN
 from cdcd_video.networks.clip.token_growth import growth_of
-from cdcd_video.records import TextStates
+from cdcd_video.records import Grid, TextStates
 from cdcd_video.tools.dry_run.cost_meters import make_fake, noise
 from cdcd_video.tools.stand_in_clip import OPENAI_MEAN, OPENAI_STD, learned_tokenizer
 
@@ -33,11 +33,11 @@ class ShapeOnlyClip(FrozenClip):
         return mode
 
     @torch.no_grad()
-    def encode_image(self, images: Tensor, layers: Sequence[int]) -> VisionStates:
+    def encode_image(self, images: Tensor, layers: Sequence[int], grid: Grid | None = None) -> VisionStates:
         """As `FrozenClip.encode_image`, on fake tensors; a caller with real ones gets noise of the right shape."""
         active = detect_fake_mode(images)
         with self._mode(active):
-            states = super().encode_image(images, layers)
+            states = super().encode_image(images, layers, grid)
         if active:
             return states
         return VisionStates(tuple(map(noise, states.patches)), F.normalize(noise(states.embedding), dim=-1))

@@ -59,6 +59,13 @@ def look_at_data(config: Config) -> ClipFacts:
     notes = []
     if train.size_px != data.size_px:
         notes.append(f"the clips are {train.size_px} px, but data.size_px is {data.size_px}; make them equal")
+    if sizes := getattr(data, "sizes", None):
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
+        times = height * width / data.size_px**2
+        notes.append(
+            f"the clips have {len(sizes)} sizes; tensors, FLOPs and memory are those of frames of {data.size_px}x{data.size_px}"
+            f" px, and the largest, {height}x{width}, have {times:.3g} times as many patches"
+        )
     num_frames = tuple(int(length.sum()) for length in lengths)
     return ClipFacts(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from cdcd_video.data import cache
+from cdcd_video.data import cache, cache_plan
 from cdcd_video.data.store import StoredClips
 from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION
 from cdcd_video.engine import checkpoint
@@ -164,7 +164,7 @@ def _encoded(folder: Path) -> tuple[dict, dict[str, bytes]]:
     arrays = {f"{name}.npy": (folder / f"{name}.npy").read_bytes() for name in values}
     files = {name: {"bytes": len(content), "sha256": "0" * 64} for name, content in arrays.items()}
     plan = {
-        "version": cache.VERSION,
+        "version": cache_plan.VERSION,
         "fps": 8.0,
         "size_px": 32,
         "codec": {},
