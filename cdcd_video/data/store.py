@@ -299,7 +299,7 @@ class UnevenSpritesClips(SpritesClips):
 
     def digest(self) -> str:
         late = {"late_share": self.late_share, "late_s": self.late_s}
-        return _digest({"clips": super().digest(), **late}) if self.late_share else super().digest()
+        return digest_of({"clips": super().digest(), **late}) if self.late_share else super().digest()
 
 
 _CROWDED = 1.4

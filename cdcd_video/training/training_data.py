@@ -1,5 +1,6 @@
 """Training data of a config: the clips that it names, or a cache of their latents."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
