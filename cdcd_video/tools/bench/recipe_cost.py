@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cdcd_video.config.setting_words import add_setting_flag
 from cdcd_video.data.sprites import World
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.eval_dataset import choose_scenes
@@ -53,14 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not train the other recipe to its end: time this many steps of each of its stages, and score the model"
         " that its commit ships (default: train it)",
     )
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of both configs; repeatable")
+    add_setting_flag(parser, "a setting of both configs")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Trains both recipes one after the other, on one thread, in 32 bits unless `--set` says otherwise, and scores what they had learned on the way.
+    """Trains both recipes one after the other and scores what they had learned on the way.
 
-    With `shipped` the other recipe's seconds are those of a short training, its stages stretched to their steps, and its
-    curve is one point: the model that it led to.
+    Both train on one thread, and in 32 bits unless `--set` says otherwise. With `shipped` the other recipe's seconds are
+    those of a short training, its stages stretched to their steps, and its curve is one point: the model that it led to.
 
     Only the training's processor seconds count: neither evaluations nor the videos that are scored. Killed and started
     again, it goes on where it was.
