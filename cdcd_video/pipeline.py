@@ -17,13 +17,22 @@ from cdcd_video.config.sampling_params import Decoded, Order, Solver, Unchanged
 from cdcd_video.config.value_types import Fit
 from cdcd_video.config.video_record import FrameRecord, Record, differences
 from cdcd_video.diffusion.sampler import has_order
+from cdcd_video.engine.precision import Precision
 from cdcd_video.errors import SamplingWarning, UserError
+from cdcd_video.model import Model
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.sampled_video import Video
 from cdcd_video.sampling import call_names
 from cdcd_video.sampling.call_inputs import CallInputs, Generators, call_inputs
 from cdcd_video.sampling.call_names import NoArgument
-from cdcd_video.sampling.call_outputs import CallbackOnStepEnd, OutputType, VideoOutput, in_layout, on_frame_of
+from cdcd_video.sampling.call_outputs import (
+    OTHER_OUTPUT_TYPES,
+    CallbackOnStepEnd,
+    OutputType,
+    VideoOutput,
+    in_layout,
+    on_frame_of,
+)
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.latent_pipeline import OUT_OF_MEMORY, Frames, OnFrame, Progress, Start, Text
 from cdcd_video.sampling.notes import advice, advice_on_last
@@ -37,6 +46,11 @@ MOST_AT_ONCE = 16
 
 class ImageToVideo(PretrainedPipeline):
     """The public face of a trained model: `pipe(image, "the red circle moves right")`. See docs/pipeline.md."""
+
+    def __init__(self, model: Model, precision: Precision = "fp32"):
+        if isinstance(model, str | Path):
+            raise UserError(f"a model is loaded by its name with ImageToVideo.from_pretrained({str(model)!r})")
+        super().__init__(model, precision)
 
     def defaults(self, **changes: Any) -> SamplingParams:
         """The model's own sampling parameters, with those that are given (and not None) changed.
@@ -151,7 +165,7 @@ class ImageToVideo(PretrainedPipeline):
         )
         params = self.defaults(**settings, guidance=guidance, guidance_scale=guidance_scale)
         if output_type is not None:
-            call_names.choose("output_type", output_type, get_args(OutputType))
+            call_names.choose("output_type", output_type, get_args(OutputType), OTHER_OUTPUT_TYPES)
         for name, size in (("height", height), ("width", width)):
             if size not in (None, self.size_px):
                 raise UserError(
@@ -249,7 +263,7 @@ class ImageToVideo(PretrainedPipeline):
         """First and last frames at the model's size; warns on behalf of the caller of `__call__` or `stream`."""
         how, starts, lasts = fit or self.model.config.data.mode, [], []
         call_names.choose("fit", how, get_args(Fit))
-        notes = [] if inputs.lasts is None else advice_on_last(self.model, params)
+        notes = inputs.notes + ([] if inputs.lasts is None else advice_on_last(self.model, params))
         for image, caption, negative in zip(inputs.images, inputs.captions, inputs.negatives, strict=True):
             start, on_sides = fitted(image, self.size_px, how)
             starts.append(start)
@@ -306,6 +320,16 @@ class ImageToVideo(PretrainedPipeline):
             **({STAND_IN: self.model.clip.stand_in} if self.model.clip.stand_in else {}),
             "versions": versions(),
         }
+
+    def __repr__(self) -> str:
+        size = f"{self.size_px} x {self.size_px} px"
+        return f"ImageToVideo({self.checkpoint}, {size}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses what other pipelines let you set and this one does not have: it would have no effect."""
+        if name in call_names.MISSING:
+            raise call_names.missing_attribute(name, ())
+        super().__setattr__(name, value)
 
     if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error
 

@@ -1,4 +1,4 @@
-"""The precision of training if a config has `auto`: bf16 where it is fast, else fp32."""
+"""The precision of training if a config has `auto`: bf16 where it is fast, else fp32; and that of a dtype, for sampling."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,10 @@ from typing import Literal
 
 import torch
 
+from cdcd_video.errors import UserError
+
 Precision = Literal["bf16", "fp32"]
+PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 UNITS = ("avx512_bf16", "amx_bf16")
 """Instructions that multiply bf16, as Linux names them. Without one bf16 is emulated: on a processor with AVX-512 a
@@ -45,6 +48,18 @@ def best_for(device: torch.device) -> tuple[Precision, str]:
 def for_sampling(device: torch.device) -> Precision:
     """bf16 on a GPU that has it; elsewhere fp32, in which a video does not depend on what the processor multiplies."""
     return best_for(device)[0] if device.type == "cuda" else "fp32"
+
+
+def precision_of(dtype: torch.dtype | str) -> Precision:
+    """The precision of the matrix products in a dtype, which may be given by its name: "bfloat16".
+
+    Raises:
+      UserError: neither float32 nor bfloat16.
+    """
+    named = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(named, torch.dtype) or named not in PRECISIONS:
+        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
+    return PRECISIONS[named]
 
 
 def _of_gpu(device: torch.device) -> tuple[Precision, str]:

@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Float64, Int, UInt8
 from torch import Tensor
 
 from cdcd_video.config import SamplingParams
-from cdcd_video.engine.precision import Precision, for_sampling
+from cdcd_video.engine.precision import PRECISIONS, Precision, for_sampling, precision_of
 from cdcd_video.engine.runtime import device_for, generator
-from cdcd_video.errors import UserError
 from cdcd_video.kernels.threads import threads
 from cdcd_video.model import Model
 from cdcd_video.networks.conditioning import with_dropped_captions
@@ -37,7 +36,6 @@ Start = UInt8[np.ndarray, "S S 3"]
 Text = Caption | CaptionSchedule
 Texts = Sequence[Text]
 OUT_OF_MEMORY = ("sampling a video", "use fewer frames, a smaller batch or a smaller model")
-PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 Pipeline = TypeVar("Pipeline", bound="LatentPipeline")
 
 
@@ -109,7 +107,7 @@ class LatentPipeline:
             device, dtype = None, device if dtype is None else dtype
         precision = self.precision if dtype is None else precision_of(dtype)
         if device is not None:
-            place = device_for(str(device))
+            place = device_for(device)
             with user_error_when_out(f"moving the model to {place}", "choose a smaller one"):
                 for module in (self.model.clip, self.model.codec, self.model.denoiser):
                     module.to(place)
@@ -228,7 +226,8 @@ class LatentPipeline:
         lasts: Frames | None = None,
     ) -> Iterator[SampledFrame]:
         """`sample`, frame after frame and undecoded; the context of the caller is the thread's number of threads."""
-        start = self.sampler.begin(self.encode(starts))
+        with self._in_fp32():
+            start = self.sampler.begin(self.encode(starts))
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
         negative, encode_text = self._negative_text(negatives), self.model.clip.encode_text
@@ -248,13 +247,18 @@ class LatentPipeline:
         """Token states of negative captions; None where all are the empty caption."""
         if not any(sentence.strip() for sentence in negatives):
             return None
-        text = self.model.clip.encode_text(negatives)
+        with self._in_fp32():
+            text = self.model.clip.encode_text(negatives)
         is_kept = torch.tensor([[float(bool(sentence.strip()))] for sentence in negatives], device=text.tokens.device)
         return with_dropped_captions(text, 0.5, is_kept)
 
     def _autocast(self) -> torch.autocast:
         """In bf16, matrix products in it; otherwise nothing."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _in_fp32(self) -> torch.autocast:
+        """Also where the caller has switched autocast on: the bits of a video depend on `precision` alone."""
+        return torch.autocast(self.device.type, enabled=False)
 
     @user_error_when_out("computing a likelihood", "use a smaller model")
     @torch.no_grad()
@@ -294,7 +298,7 @@ class LatentPipeline:
     def encode(self, frames: Frames) -> Int[Tensor, "B N"]:
         """Frames at the model's size -> codes."""
         codec = self.model.codec
-        with threads(self.num_threads):
+        with threads(self.num_threads), self._in_fp32():
             rows = [
                 codec.encode(self.model.clip.encode_image(_as_tensor(rows, self.device), codec.cfg.layers).patches)
                 for rows in np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
@@ -330,17 +334,6 @@ class LatentPipeline:
             decoded = torch.cat([codec.decode_values(self.values(part), *others).float() for part, *others in parts])
             frames = decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
-
-
-def precision_of(dtype: torch.dtype) -> Precision:
-    """The precision of the matrix products in a dtype.
-
-    Raises:
-      UserError: neither float32 nor bfloat16.
-    """
-    if dtype not in PRECISIONS:
-        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
-    return PRECISIONS[dtype]
 
 
 def _as_tensor(frames: Frames, device: torch.device) -> Tensor:
