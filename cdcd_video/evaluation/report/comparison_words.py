@@ -7,13 +7,6 @@ from cdcd_video.metrics.score_entries import OF_SETS, headline
 from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
 from cdcd_video.metrics.statistics.comparison import LEVEL, Comparison, Line
 
-REFERENCES = {
-    "truth": "true video",
-    "copy-first": "first frame, repeated",
-    "codec-ceiling": "true codes, decoded",
-    "oracle-cross-fade": "cross-fade to the true last frame",
-}
-"""Titles of the columns beside the systems."""
 _ALONG = {RETENTION: "end / beginning", SLOPE: "slope per frame", KEPT: "frames kept"}
 _LATENT = {name: words[0] for lines in (IMAGE_LINES, CAPTION_LINES, PATH_LINES) for name, words in lines.items()}
 _MOST_NAMED = 3
