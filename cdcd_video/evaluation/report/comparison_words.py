@@ -47,9 +47,15 @@ def verdict(comparison: Comparison) -> str:
         for name, lines in won.items()
         if lines
     ]
+    undecided = [line for line in tested if line.is_undecided]
+    if undecided:
+        parts.append(
+            f"{_listed(comparison.systems)} differ significantly in {len(undecided)} of {num} scores ({_named(undecided)}),"
+            " of which the value of true videos would be right, and there are none"
+        )
     if not parts:
         return f"None of {num} tested scores tells {_listed(comparison.systems)} apart significantly."
-    left = num - sum(map(len, won.values()))
+    left = num - sum(map(len, won.values())) - len(undecided)
     return f"{'; '.join(parts)}{f'; no significant difference in {left}' if left else ''}."
 
 
