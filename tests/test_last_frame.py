@@ -163,7 +163,7 @@ def test_the_schema_keeps_identities_and_refuses_a_baseline():
         config_file.load(
             ROOT / "configs/sprites.yaml", Config, ["diffusion.last_share=0.3", "baseline={kind: gaussian}"]
         )
-    assert config_file.load(ROOT / "configs/sprites_ends.yaml", Config).diffusion.last_share == 0.3
+    assert config_file.load(ROOT / "configs/sprites_more.yaml", Config).diffusion.last_share == 0.2
 
 
 def test_what_only_the_last_frame_says_is_learned():

@@ -34,9 +34,9 @@ def test_it_is_small():
 
 
 def test_its_recipe_is_in_the_repository(pipe):
-    """As it was trained: in fp32; `compile` changes speed only."""
-    then = [f"train.{stage}.precision=fp32" for stage in TrainStages.model_fields]
-    assert pipe.model.config == config_file.load(ROOT / "configs" / "sprites.yaml", Config, then)
+    """As it was trained: in bf16; `compile` changes speed only."""
+    then = [*(f"train.{stage}.precision=bf16" for stage in TrainStages.model_fields), "name=sprites"]
+    assert pipe.model.config == config_file.load(ROOT / "configs" / "sprites_more.yaml", Config, then)
 
 
 def test_the_recipe_of_the_first_model_stays():

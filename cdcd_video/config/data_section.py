@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cdcd_video.config.processes import Share
 from cdcd_video.config.ranges import RANGES
@@ -49,8 +49,23 @@ class SpritesData(RenderedData):
     leave the direction out. v1: the first world, frozen."""
     frame_times: Literal["even", "uneven"] = "even"
     """Of the training clips. uneven: instants at random, close together and far apart, so that any frame rate is learned."""
+    late_share: Share = 0.0
+    """Share of the training clips, of uneven ones, whose frames after the first lie anywhere in the first `late_s` seconds, so
+    that a model learns what goes on long after the start: frames of a long video."""
+    late_s: Annotated[float, Field(gt=0.0, le=600.0)] = 16.0
     scene_seed: int = 0
     """Seed of the scenes; separate from the training seed, so that two runs can share the data."""
+
+    @model_validator(mode="after")
+    def _only_uneven_clips_are_late(self) -> "SpritesData":
+        if self.late_share and self.frame_times == "even":
+            raise ValueError("late_share is for clips with uneven times; set frame_times to uneven, or late_share to 0")
+        if self.late_share and self.late_s <= self.num_frames / self.fps:
+            raise ValueError(
+                f"late_s is {self.late_s:g}, but a clip has {self.num_frames / self.fps:g} s anyway; raise it, or set "
+                "late_share to 0"
+            )
+        return self
 
 
 class DigitsData(RenderedData):

@@ -1,10 +1,11 @@
 """Chooses the frames of a training step as a pure function of (seed, stage, step), so that resuming needs no state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cdcd_video.data.shots import Shots
@@ -59,6 +60,36 @@ def sample_pairs(
     before = np.maximum(0, source - generations * rng.permutation(gap))
     after = np.where(target + gap < length, target + gap, target)
     return PairIndices(clip, first, *(first + frame for frame in (source, target, far, before, after, length - 1)))
+
+
+def with_near_sources(
+    pairs: PairIndices, gap_s: Float[np.ndarray, "B"], longest_s: float, rng: np.random.Generator
+) -> PairIndices:
+    """Replaces sources that are too long ago by later ones; the first frame of a clip with a hole in its time is such a one.
+
+    The target moves on by a frame where nothing lies between it and the shot's first frame.
+
+    Args:
+      pairs: the frames of the batch.
+      gap_s: seconds from source to target.
+      longest_s: the longest gap that stays.
+      rng: the step's generator; nothing is sampled where all gaps stay.
+    """
+    is_far = (gap_s > longest_s) & (pairs.end >= pairs.first + 2)
+    if not is_far.any():
+        return pairs
+    target = np.where(is_far, np.maximum(pairs.target, pairs.first + 2), pairs.target)
+    between = target - pairs.first - 1
+    nearer = pairs.first + 1 + np.floor(rng.random(len(target)) * between).astype(np.int64)
+    source = np.where(is_far, nearer, pairs.source)
+    after = np.where(2 * target - source <= pairs.end, 2 * target - source, target)
+    return replace(
+        pairs,
+        source=source,
+        target=target,
+        after=np.where(is_far, after, pairs.after),
+        before=np.where(is_far, source, pairs.before),
+    )
 
 
 def sample_last(pairs: PairIndices, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -249,18 +249,34 @@ class UnevenSpritesClips(SpritesClips):
     """The same scenes at instants that are not evenly apart: short gaps and long ones, so that a model learns any frame rate.
 
     A clip covers the time that it would at its frame rate. Its instants are one at random in each of equal parts of that time,
-    closer together towards the beginning, where a roll-out at a high rate takes its first, shortest steps.
+    closer together towards the beginning, where a roll-out at a high rate takes its first, shortest steps. Of late clips the
+    first instant is 0, and the others are one in each of equal parts of a window of that length, anywhere before `late_s`.
+
+    Args:
+      late_share: share of the clips that are late.
+      late_s: seconds from the first frame, more than a clip covers.
     """
+
+    def __init__(self, *args: Any, late_share: float = 0.0, late_s: float = 16.0, **settings: Any):
+        super().__init__(*args, **settings)
+        self.late_share, self.late_s = late_share, late_s
 
     def times_s(self, clip: int) -> Float64[np.ndarray, " F"]:
         """Seconds of every frame from the first, rising from 0."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + clip]))
         rest = self._num_frames - 1
-        share = (np.arange(rest) + rng.uniform(0.05, 0.95, rest)) / max(rest, 1)
+        share, span_s = (np.arange(rest) + rng.uniform(0.05, 0.95, rest)) / max(rest, 1), rest / self.fps
+        is_late, begin = rng.random(2)
+        if is_late < self.late_share:
+            return np.concatenate([[0.0], begin * (self.late_s - span_s) + share * span_s])
         return np.concatenate([[0.0], share**_CROWDED * rest / self.fps])
 
     def frames(self, clip: int, indices: Sequence[int]) -> UInt8[np.ndarray, "n S S 3"]:
         return render(self.scene(clip), self.times_s(clip)[_checked(indices, self._num_frames)], self.size_px)
+
+    def digest(self) -> str:
+        late = {"late_share": self.late_share, "late_s": self.late_s}
+        return _digest({"clips": super().digest(), **late}) if self.late_share else super().digest()
 
 
 _CROWDED = 1.4

@@ -59,7 +59,7 @@ def advice_on_last(model: Model, params: SamplingParams) -> list[str]:
     if not config.diffusion.last_share:
         raise UserError(
             f"the model {config.name} was not trained with last frames; leave the last frame out, or train a model with"
-            " diffusion.last_share above 0, such as configs/sprites_ends.yaml"
+            " diffusion.last_share above 0, such as configs/sprites_more.yaml"
         )
     if params.num_frames < 2:
         raise UserError("a video from a first to a last frame has at least 2 frames; raise num_frames")

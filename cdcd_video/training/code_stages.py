@@ -12,7 +12,7 @@ from torch import nn
 from cdcd_video.config import Config, DenoiserTrainConfig
 from cdcd_video.contrast_terms import Temperatures, cosine_terms_of, heads_of, needs_of
 from cdcd_video.data.cache import CodeCache
-from cdcd_video.data.pairs import PairIndices, sample_last, sample_pairs
+from cdcd_video.data.pairs import PairIndices, sample_last, sample_pairs, with_near_sources
 from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.engine import distributed
 from cdcd_video.engine.runtime import seed_for, to_device
@@ -67,6 +67,10 @@ class CodeStage:
         cfg = self.config.diffusion
         gaps = dict(max_gap=cfg.max_gap_frames(cache.fps), generations=generations)
         pairs = sample_pairs(cache.shots, batch_size, rng, start_share=cfg.start_share, **gaps)
+        data = self.config.data
+        if data.kind == "sprites" and data.late_share:
+            gap_s = cache.seconds(pairs.clip, pairs.source, pairs.target).numpy()
+            pairs = with_near_sources(pairs, gap_s, data.num_frames / data.fps, rng)
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         wrong = self.sentence_makers[cache].sentences(cache, caption, rng) if "counterfactual" in self.needs else None

@@ -49,8 +49,10 @@ def open_clips(config: Config, split: Literal["train", "val"]) -> Clips:
     if data.kind == "digits":
         return DigitsClips(data.path, data.protocol, split, num_clips, data.scene_seed, data.fps)
     world = sprites_world(data)
-    kind = UnevenSpritesClips if split == "train" and data.frame_times == "uneven" else SpritesClips
-    return kind(data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
+    settings = (data.scene_seed, num_clips, split, world, data.num_frames, data.size_px, data.fps)
+    if split == "train" and data.frame_times == "uneven":
+        return UnevenSpritesClips(*settings, late_share=data.late_share, late_s=data.late_s)
+    return SpritesClips(*settings)
 
 
 def sprites_world(data: SpritesData) -> World:

@@ -58,10 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Trains both recipes one after the other and scores what they had learned on the way.
+    """Trains both recipes one after the other, on one thread, and scores what they had learned on the way.
 
-    Both train on one thread, and in 32 bits unless `--set` says otherwise. With `shipped` the other recipe's seconds are
-    those of a short training, its stages stretched to their steps, and its curve is one point: the model that it led to.
+    They train in 32 bits unless `set` says otherwise.
+
+    With `shipped` the other recipe's seconds are those of a short training, its stages stretched to their steps, and its
+    curve is one point: the model that it led to.
 
     Only the training's processor seconds count: neither evaluations nor the videos that are scored. Killed and started
     again, it goes on where it was.
