@@ -18,9 +18,7 @@ CONFIG = Path(__file__).parent.parent / "configs" / "sprites.yaml"
 
 
 def clips(late_share: float) -> UnevenSpritesClips:
-    return UnevenSpritesClips(
-        0, NUM_CLIPS, "train", WORLD, NUM_FRAMES, 64, FPS, late_share=late_share, late_s=LATE_S
-    )
+    return UnevenSpritesClips(0, NUM_CLIPS, "train", WORLD, NUM_FRAMES, 64, FPS, late_share=late_share, late_s=LATE_S)
 
 
 @pytest.fixture(scope="module")
