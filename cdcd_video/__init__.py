@@ -13,6 +13,7 @@ Start reading at: records -> diffusion/schedule -> process -> posterior -> loss 
 networks/codec/frame_codec -> networks/denoiser -> objective -> diffusion/sampler -> pipeline.
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ _LATER = {"ImageToVideo": "pipeline", "Video": "sampled_video", "contact_sheet":
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(f"cdcd_video.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'cdcd_video' has no attribute {name!r}")
+    near = get_close_matches(name, __all__, 1, 0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise AttributeError(f"module 'cdcd_video' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:

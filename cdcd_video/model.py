@@ -49,6 +49,8 @@ class Model:
     """What starting frames like the training frames reach."""
     folder: Path | None = None
     """The folder it was loaded from."""
+    unfinished: str = ""
+    """How far its training was when the weights were written; "" if it had ended."""
 
     @property
     def process(self) -> processes.DiscreteProcess:
@@ -200,7 +202,10 @@ def folder_of(name_or_path: str | Path) -> Path:
             return folder
     shipped = sorted(found.parent.name for found in SHIPPED.glob("*/model.json"))
     if (Path(name_or_path) / "config.yaml").is_file():
-        raise UserError(f"{name_or_path} contains no finished model yet; run its training command again to continue")
+        raise UserError(
+            f"{name_or_path} contains no model yet: a run has one from the first checkpoint of its diffusion on; wait for it,"
+            " or run its training command again to continue"
+        )
     names = ", ".join(shipped) or "none installed"
     raise UserError(
         f"there is no model {str(name_or_path)!r}: give a run folder, a model folder, or the name of a shipped model ({names})"
@@ -254,4 +259,5 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
     for module in (clip, codec, denoiser):
         module.to(device).eval().requires_grad_(False)
     thresholds = start_thresholds.read_thresholds(folder)
-    return Model(config, clip, codec, denoiser, folder_digest(folder), thresholds, folder)
+    unfinished = str(known.get("unfinished") or "")
+    return Model(config, clip, codec, denoiser, folder_digest(folder), thresholds, folder, unfinished)

@@ -4,7 +4,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from cdcd_video.config.sampling_params import Decoded, Order, Solver, Unchanged
 from cdcd_video.config.value_types import Fit
 from cdcd_video.config.video_record import FrameRecord, Record, differences
 from cdcd_video.diffusion.sampler import has_order
+from cdcd_video.engine.precision import Precision
 from cdcd_video.errors import SamplingWarning, UserError
+from cdcd_video.model import Model
 from cdcd_video.networks.clip import STAND_IN
 from cdcd_video.sampled_video import Video
 from cdcd_video.sampling import call_names
 from cdcd_video.sampling.call_inputs import CallInputs, Generators, call_inputs
 from cdcd_video.sampling.call_names import NoArgument
 from cdcd_video.sampling.call_outputs import (
+    OTHER_OUTPUT_TYPES,
     CallbackOnStepEnd,
     OutputType,
     VideoOutput,
@@ -45,6 +48,11 @@ MOST_AT_ONCE = 16
 
 class ImageToVideo(PretrainedPipeline):
     """The public face of a trained model: `pipe(image, "the red circle moves right")`. See docs/pipeline.md."""
+
+    def __init__(self, model: Model, precision: Precision = "fp32"):
+        if isinstance(model, str | Path):
+            raise UserError(f"a model is loaded by its name with ImageToVideo.from_pretrained({str(model)!r})")
+        super().__init__(model, precision)
 
     def defaults(self, **changes: Any) -> SamplingParams:
         """The model's own sampling parameters, with those that are given (and not None) changed.
@@ -160,7 +168,7 @@ class ImageToVideo(PretrainedPipeline):
         )
         params = self.defaults(**settings, guidance=guidance, guidance_scale=guidance_scale)
         if output_type is not None:
-            call_names.choose("output_type", output_type, get_args(OutputType))
+            call_names.choose("output_type", output_type, get_args(OutputType), OTHER_OUTPUT_TYPES)
         size = self.sizes.chosen(height, width)
         text = call_names.one_of("text", text, prompt)
         given = (image, text, negative_prompt, seed, generator, num_videos_per_prompt, params.seed)
@@ -261,7 +269,7 @@ class ImageToVideo(PretrainedPipeline):
         starts, lasts, sizes = [], [], self.sizes
         if fit is not None:
             call_names.choose("fit", fit, get_args(Fit))
-        notes = [] if inputs.lasts is None else advice_on_last(self.model, params)
+        notes = inputs.notes + ([] if inputs.lasts is None else advice_on_last(self.model, params))
         for image, caption, negative in zip(inputs.images, inputs.captions, inputs.negatives, strict=True):
             start, on_sides = sizes.fitted(image, fit) if size is None else sizes.fitted_to(size, image, fit)
             starts.append(start)
@@ -320,10 +328,9 @@ class ImageToVideo(PretrainedPipeline):
             "versions": versions(),
         }
 
-    if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise call_names.missing_attribute(name, dir(type(self)))
+    def __repr__(self) -> str:
+        size = f"{self.size_px} x {self.size_px} px"
+        return f"ImageToVideo({self.checkpoint}, {size}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
 
 
 def _stacked(frames: Sequence[Start] | None) -> Frames | None:

@@ -3,11 +3,13 @@
 import base64
 import html
 import operator
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 import PIL.Image
@@ -18,6 +20,7 @@ from torch import Tensor
 from cdcd_video import video
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.video_record import FrameRecord, Record, read_record
+from cdcd_video.errors import UserError
 
 _MOST_EXACT = 8 << 20
 """Bytes of pixels that a notebook gets exactly."""
@@ -27,9 +30,37 @@ _LEAST_WIDTH = 256
 """Smaller videos are enlarged to this width, in CSS pixels."""
 
 
+_ELSEWHERE = MappingProxyType(
+    {
+        **dict.fromkeys(("shape", "size", "width", "height"), "video.frames.shape is (F, H, W, 3)"),
+        **dict.fromkeys(("num_frames", "n_frames"), "it is len(video)"),
+        **dict.fromkeys(("duration", "duration_s", "length"), "it is len(video) / video.fps seconds"),
+        **dict.fromkeys(("seed", "guidance_scale", "num_inference_steps"), "video.settings has it"),
+        **dict.fromkeys(("prompt", "text", "caption"), 'it is video.settings["text"]'),
+        **dict.fromkeys(("numpy", "to_numpy", "array", "data", "video"), "the pixels are video.frames"),
+        "videos": "it is one video, with its pixels in video.frames; a list of prompts gives a list of videos",
+        **dict.fromkeys(("images", "image", "pil", "pil_images"), "use video.to_pil()"),
+        **dict.fromkeys(("pt", "tensor", "torch"), "use video.to_tensor()"),
+        **dict.fromkeys(
+            ("show", "play", "display"),
+            "a notebook plays a video that is the last value of a cell; save(path) writes it",
+        ),
+        **dict.fromkeys(("write", "export", "to_gif", "to_mp4", "to_video", "save_video"), "use save(path)"),
+        **dict.fromkeys(("append", "concat"), "Video(numpy.concatenate([one, other]), fps) joins two"),
+    }
+)
+"""What other objects have that hold a video, and where it is here."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Video:
-    """Frames, and the settings that reproduce them. `len`, an index and a loop are over frames; a slice is a video."""
+    """Frames, and the settings that reproduce them. `len`, an index and a loop are over frames; a slice is a video.
+
+    Two videos are equal if their pixels and frame rates are.
+
+    Raises:
+      UserError: the frames are not uint8 pixels (F, H, W, 3).
+    """
 
     frames: UInt8[np.ndarray, "F H W 3"]
     fps: float
@@ -38,17 +69,35 @@ class Video:
     made_with: dict[str, Any] | None = None
     """`checkpoint`, `device` and `threads` of a whole video of a model; None for a slice, and for frames of other origin."""
 
+    def __post_init__(self) -> None:
+        frames: Any = self.frames
+        if isinstance(frames, np.ndarray) and frames.ndim == 4 and frames.shape[3] == 3 and frames.dtype == np.uint8:
+            return
+        is_array = isinstance(frames, np.ndarray)
+        found = f"an array {frames.shape} of {frames.dtype}" if is_array else f"of the type {type(frames).__name__}"
+        raise UserError(
+            f"the frames of a video are {found}; give uint8 pixels (F, H, W, 3), such as numpy.stack(images)"
+        )
+
     def save(self, path: str | Path, *, scale: int = 1, recipe: bool = True) -> Path:
         """Writes mp4, gif, webp or a folder of PNG, by the suffix.
 
         Args:
-          path: target; no suffix means a folder of PNG.
+          path: target, also below `~`; no suffix means a folder of PNG.
           scale: integer enlargement of small frames.
           recipe: whether the file carries what samples it again, for `load_recipe`; a video without `made_with` has none.
 
         Returns:
           The path written.
+
+        Raises:
+          UserError: see `video.save`; or the target is an open file.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise UserError(
+                f"a video is saved under a path, not in a {type(path).__name__}; to_bytes('.mp4') gives bytes"
+            )
+        path = os.path.expanduser(path)
         held = self.record(scale).recipe() if recipe and self.made_with else ""
         return video.save(self.frames, path, self.fps, scale=scale, recipe=held)
 
@@ -96,6 +145,14 @@ class Video:
             return Video(self.frames[index], self.fps / abs(index.step or 1), self.settings)
         return self.frames[operator.index(index)]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Video):
+            return NotImplemented
+        return self.fps == other.fps and np.array_equal(self.frames, other.frames)
+
+    def __hash__(self) -> int:
+        return hash((self.frames.shape, self.fps))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.frames, dtype=dtype, copy=copy)
 
@@ -119,3 +176,9 @@ class Video:
         if suffix == ".webp":
             return f'<img src="{address}" alt="{about}" title="{about}" style="{style}">'
         return f'<video src="{address}" title="{about}" style="{style}" autoplay loop muted controls></video>'
+
+    if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            way_out = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise AttributeError(f"Video has no attribute {name!r}{way_out}")

@@ -159,18 +159,18 @@ def _taken(line: queue.Queue) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
 
 
 def contact_sheet(
-    rows: Sequence[Any],
+    rows: Any,
     path: str | os.PathLike[str],
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | None = None,
     every: int = 1,
     columns: Sequence[str] = (),
 ) -> Path:
     """Arranges videos in one image: a row each, time to the right.
 
     Args:
-      rows: videos: `Video`, or uint8 RGB pixels (F, H, W, 3); lengths and sizes may differ.
+      rows: videos: `Video`, or uint8 RGB pixels (F, H, W, 3); lengths and sizes may differ. Or a single one.
       path: a picture file, `.png` for exact pixels.
-      labels: a line of text above each row; cut with "..." where the row is shorter.
+      labels: a line of text above each row, or above a single one; cut with "..." where the row is shorter.
       every: shows each `every`-th frame, beginning with the first.
       columns: a text above each column, where the frames of all rows have one width.
 
@@ -180,7 +180,10 @@ def contact_sheet(
     Raises:
       UserError: when the place cannot be written or Pillow does not know the suffix.
     """
-    if not rows or any(len(row) == 0 for row in rows):
+    if getattr(getattr(rows, "frames", rows), "ndim", None) == 4:
+        rows = [rows]
+    labels = [labels] if isinstance(labels, str) else labels
+    if not len(rows) or any(len(row) == 0 for row in rows):
         raise ValueError("a contact sheet needs at least one video, and at least one frame of each")
     if labels is not None and len(labels) != len(rows):
         raise ValueError(f"{len(rows)} rows but {len(labels)} labels")

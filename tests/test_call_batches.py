@@ -280,7 +280,9 @@ def test_as_an_array_and_as_a_tensor(video: Video):
     assert torch.equal(video.to_tensor(), torch.from_numpy(video.frames).permute(0, 3, 1, 2) / 255)
     assert video[::-1].to_tensor().shape == (6, 3, 4, 5)
     assert all(np.array_equal(image, frame) for image, frame in zip(video.to_pil(), video, strict=True))
-    assert video == video and video != Video(video.frames, 8.0) and len({video, video}) == 1
+    same = Video(video.frames.copy(), video.fps)
+    assert video == same and len({video, same}) == 1
+    assert video != video[::-1] and video != video[1:] and video != Video(video.frames, video.fps + 1) and video != 3
 
 
 def test_a_notebook_gets_the_pixels_or_a_small_file_or_a_sentence(video: Video, monkeypatch: pytest.MonkeyPatch):

@@ -425,6 +425,19 @@ def test_the_verdict_is_one_sentence(tmp_path):
     assert shown.verdict(compare(sets)).startswith("No score can be tested")
 
 
+def test_a_difference_without_a_right_value_is_told_and_nobody_wins(tmp_path):
+    folders = [evaluation(tmp_path / name, {"flow": varied(m, 1)}, better="real") for name, m in (("a", 1), ("b", 0))]
+    for file in (folder / "scores.jsonl" for folder in folders):
+        lines = file.read_text().splitlines()
+        file.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["row"] != "truth"))
+    found = compare(folders)
+    assert found.lines[0].best is None and found.lines[0].is_undecided
+    assert shown.verdict(found) == (
+        "a and b differ significantly in 1 of 1 scores (optical flow), of which the value of true videos would be right,"
+        " and there are none."
+    )
+
+
 def test_nothing_is_bold_without_a_test(tmp_path):
     folders = [
         evaluation(tmp_path / name, {}, sets={"fvd": own, "psnr_retention": own})

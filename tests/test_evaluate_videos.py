@@ -299,7 +299,10 @@ def test_a_bad_evaluation_is_named_and_the_others_compared(run: Run):
         (("--videos", "nowhere"), "there is no folder nowhere"),
         (("--videos", "bare"), "bare has none of prompts.tsv, prompts.csv, prompts.jsonl; name the table"),
         (("--data", "nowhere"), "nowhere does not exist"),
-        (("--num-frames", 17, "--metrics", "flow"), "0.mp4 is too short: 16 frames at 8 per second"),
+        (
+            ("--num-frames", 17, "--metrics", "flow"),
+            "0.mp4 is too short: 16 frames at 8 per second, but the protocol needs 17; --num-frames 16",
+        ),
         (("--fps", 5, "--metrics", "flow"), "0.mp4 has 8 frames per second, not a multiple of the protocol's 5"),
         (("--checkpoint", "nowhere"), "there is no model 'nowhere'"),
         (("--batch", 0), "--batch must be at least 1"),

@@ -346,7 +346,7 @@ def test_a_checkpoint_of_another_version(run: Run, frame: Path, damaged: Path):
 def test_no_such_checkpoint(run: Run, frame: Path, damaged: Path):
     refused(run("--frame", frame, "--text", CAPTION, checkpoint="nowhere"), "'nowhere'")
     (damaged / "denoiser.safetensors").unlink()  # as after an interrupted training
-    refused(run("--frame", frame, "--text", CAPTION, checkpoint=damaged), "no finished model yet")
+    refused(run("--frame", frame, "--text", CAPTION, checkpoint=damaged), "contains no model yet")
 
 
 def test_another_model_than_the_one_of_the_json_is_refused(run: Run, frame: Path, damaged: Path):

@@ -68,6 +68,17 @@ def test_a_page_fits_any_screen_and_asks_for_nothing(browser: Chromium, pages: d
         tab.close()
 
 
+def test_compared_videos_are_side_by_side_and_several_fit_beside_each_other(browser: Chromium, pages: dict[str, Path]):
+    tops = "[...document.querySelectorAll(%s)].map((one) => Math.round(one.getBoundingClientRect().top))"
+    for width in (1280, 390):
+        tab = opened(browser, pages["compare"], width, dark=False)
+        of_first = tab.value(tops % "'.preview:first-child figure'")
+        assert len(of_first) >= 2 and len({*of_first}) == 1
+        cards = tab.value(tops % "'.preview'")
+        assert len(cards) == 3 and (cards[0] == cards[1]) is (width == 1280)
+        tab.close()
+
+
 def test_pointing_at_a_latent_path_reads_its_sentence(browser: Chromium, pages: dict[str, Path]):
     for width in (1280, 390):
         tab = opened(browser, pages["report"], width, dark=False)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError, exit_code, require
 
@@ -23,19 +24,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
     add = parser.add_argument
     what = "an ablation: a file, or the name of one of configs/ablations"
     add("config", type=named_file("configs", "ablations"), metavar="CONFIG", help=what)
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="key=value",
-        help="override a field of the ablation; may be repeated",
-    )
+    add_setting_flag(parser, "override a field of the ablation")
     add("--out", type=Path, metavar="DIR", help="folder of the cells (default: runs/ablations/NAME)")
     add("--only", nargs="+", default=[], metavar="ARM", help="only cells of these arms")
     add("--batch", type=int, default=64, metavar="B", help="videos sampled at a time (default: 64)")
     add("--dry-run", action="store_true", help="show the open cells and their cost, then stop")
     add("--table", action="store_true", help="train nothing; write the table of the finished cells")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(with_flags(arguments))
     require("cv2", "matplotlib", extra="eval")  # now, and not after the first cell is trained
     if args.batch < 1:
         raise UserError(f"--batch is {args.batch}; it must be at least 1")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError
 
@@ -20,8 +21,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     add = parser.add_argument
     what = "config file, such as configs/tiny.yaml" if prog is None else "config file, or name of a shipped one: tiny"
     add("--config", type=named_file("configs"), required=True, help=what)
-    change = "override one setting of the config; repeatable"
-    add("--set", action="append", default=[], metavar="section.key=value", help=change)
+    add_setting_flag(parser, "override a setting of the config")
     add("--out", type=Path, help="run folder (default: runs/ and the name in the config)")
     stages = "train only these stages: clip codec decoder eye diffusion refine (default: all)"
     add("--stages", nargs="+", metavar="STAGE", help=stages)
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     add("--watch", nargs="+", metavar="NAME", help=loggers)
     shard = "under torchrun: replicate the model (ddp) or shard it (fsdp) (default: ddp)"
     add("--shard", choices=("ddp", "fsdp"), default="ddp", help=shard)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(with_flags(arguments))
 
     from cdcd_video.config import Config, config_file
 

@@ -41,6 +41,11 @@ class Range:
         return self.words or from_to
 
     @property
+    def kind(self) -> str:
+        """What a value must be, in words."""
+        return "a whole number" if self.is_whole else "a number"
+
+    @property
     def field(self) -> FieldInfo:
         """The same, for a field of a pydantic model."""
         return Field(le=self.high, gt=self.low) if self.is_open else Field(le=self.high, ge=self.low)
@@ -73,6 +78,22 @@ RANGES = MappingProxyType(
 """By the name of the setting."""
 
 
+def plain_number(value: Any, *, is_whole: bool = False) -> Any:
+    """A number as Python's own: of NumPy or torch, also as an array without axes, and whole where it must be.
+
+    Args:
+      value: anything; what is no such number comes back as it is.
+      is_whole: whether a float without a fraction, such as 2 * 8.0 frames, becomes an int.
+    """
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if is_whole and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
 def check_settings(given: Mapping[str, Any]) -> None:
     """Refuses values out of their range; names without a range are ignored.
 
@@ -81,7 +102,10 @@ def check_settings(given: Mapping[str, Any]) -> None:
     """
     for name, value in given.items():
         if name in RANGES and not RANGES[name].holds(value):
-            raise UserError(f"{name} is {value}; it must be {RANGES[name]}")
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            of_kind = is_number and (not RANGES[name].is_whole or isinstance(value, numbers.Integral))
+            shown = f"the text {value}" if isinstance(value, str) else value
+            raise UserError(f"{name} is {shown}; it must be {'' if of_kind else f'{RANGES[name].kind} '}{RANGES[name]}")
 
 
 def check_sentences(pairs: Sequence[tuple[int, str]]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, get_args
 
-from cdcd_video.config.ranges import RANGES, check_settings
+from cdcd_video.config.ranges import RANGES, check_settings, plain_number
 from cdcd_video.config.section import Section
 from cdcd_video.errors import UserError
 
@@ -65,6 +65,8 @@ class SamplingParams(Section):
         """
         if unknown := changes.keys() - type(self).model_fields.keys():
             raise TypeError(f"unknown setting: {', '.join(sorted(unknown))}")
+        whole = {name for name in changes if name in RANGES and RANGES[name].is_whole}
+        changes = {name: plain_number(value, is_whole=name in whole) for name, value in changes.items()}
         check_settings(changes)
         for name, known in (
             ("order", get_args(Order)),

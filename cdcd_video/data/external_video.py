@@ -117,4 +117,7 @@ def _every(file: Path, own: float, wanted: float) -> int:
 
 def _check_length(file: Path, found: int, wanted: int, fps: float) -> None:
     if found < wanted:
-        raise UserError(f"{file} is too short: {found} frames at {fps:.4g} per second, but the protocol needs {wanted}")
+        way_out = f"; --num-frames {found} takes videos of this length" if found > 1 else ""
+        raise UserError(
+            f"{file} is too short: {found} frames at {fps:.4g} per second, but the protocol needs {wanted}{way_out}"
+        )

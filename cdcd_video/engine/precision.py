@@ -1,4 +1,4 @@
-"""The precision of training if a config has `auto`: bf16 where it is fast, else fp32."""
+"""The precision of training if a config has `auto`: bf16 where it is fast, else fp32; and that of a dtype, for sampling."""
 
 import os
 from collections.abc import Mapping
@@ -50,6 +50,18 @@ def for_sampling(device: torch.device) -> Precision:
     return best_for(device)[0] if device.type == "cuda" else "fp32"
 
 
+def precision_of(dtype: torch.dtype | str) -> Precision:
+    """The precision of the matrix products in a dtype, which may be given by its name: "bfloat16".
+
+    Raises:
+      UserError: neither float32 nor bfloat16.
+    """
+    named = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(named, torch.dtype) or named not in PRECISIONS:
+        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
+    return PRECISIONS[named]
+
+
 def _of_gpu(device: torch.device) -> tuple[Precision, str]:
     if torch.version.hip:
         return ("bf16", "this GPU has bf16") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
@@ -79,14 +91,3 @@ def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
         return frozenset()
     flags = [frozenset(line.partition(":")[2].split()) for line in lines if line.partition(":")[0].strip() == "flags"]
     return frozenset.intersection(*flags) if flags else frozenset()
-
-
-def precision_of(dtype: torch.dtype) -> Precision:
-    """The precision of the matrix products in a dtype.
-
-    Raises:
-      UserError: neither float32 nor bfloat16.
-    """
-    if dtype not in PRECISIONS:
-        raise UserError(f"sampling in {dtype} is not supported; use torch.float32 or torch.bfloat16")
-    return PRECISIONS[dtype]

@@ -54,11 +54,11 @@ def seed_layers(seed: int, device: torch.device) -> None:
         torch.mps.manual_seed(seed)
 
 
-def device_for(name: str = "auto") -> torch.device:
+def device_for(name: str | int | torch.device = "auto") -> torch.device:
     """The device of a name, if this machine has it.
 
     Args:
-      name: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1" or "mps".
+      name: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1" or "mps"; or the number of a GPU, as torch takes it.
 
     Returns:
       The device.
@@ -66,6 +66,7 @@ def device_for(name: str = "auto") -> torch.device:
     Raises:
       UserError: it is not the name of a device, or this machine has no such device.
     """
+    name = f"cuda:{name}" if isinstance(name, int) else str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -162,6 +162,14 @@ SYSTEMS = {
     "oracle-cross-fade": "an oracle: a cross-fade from the first frame to the true last one, which no model has",
 }
 """The columns of both tables with a description."""
+SYSTEM_TITLES = {
+    "model": "model",
+    "copy-first": "first frame, repeated",
+    "codec-ceiling": "true codes, decoded",
+    "truth": "true video",
+    "oracle-cross-fade": "cross-fade to the true last frame",
+}
+"""What pages call them; the names are those of `scores.jsonl`."""
 SENTENCE_TITLES = {
     "counterfactual": "another sentence was given",
     "sentence-ignored": "the sentence was not changed",

@@ -1,7 +1,7 @@
 """What a call is given, spread over videos: images, captions, negative captions and seeds, one of each per video."""
 
-import numbers
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from cdcd_video.config.ranges import plain_number
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.start_images import listed, pixels
@@ -32,6 +33,21 @@ class CallInputs:
     """Whether the call asked for several videos, even if they are one."""
     lasts: list[UInt8[np.ndarray, "_ _ 3"]] | None = None
     """RGB pixels of the last frames; None where none are given."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Warnings on how the captions are given, one sentence each."""
+        begun = (_FROM_FRAME.match(one.turns[0][1]) for one in self.captions if one.is_sentence)
+        return [
+            f'the prompt begins with "{match[0].strip()}", which is part of the sentence here; for sentences that begin at a'
+            ' frame give [(0, "first sentence"), (8, "next sentence")]'
+            for match in begun
+            if match
+        ]
+
+
+_FROM_FRAME = re.compile(r"\s*\d{1,9}:(?!\d)")
+"""As on the command line, where it says from which frame on a sentence holds."""
 
 
 def call_inputs(
@@ -75,7 +91,7 @@ def call_inputs(
         found = " and ".join(f"{count} {name}" for name, count in several.items())
         raise UserError(f"there are {found}; give as many of each, or one for all")
     num_inputs = max(several.values(), default=1)
-    given = seed if generator is None else generator
+    given = _listed_seeds(seed) if generator is None else generator
     is_list = bool(counts) or num_videos_per_prompt > 1
     if isinstance(given, list | tuple | range):
         if not is_list:
@@ -103,11 +119,20 @@ def call_inputs(
     return CallInputs(images, captions, negatives, seeds, is_list, lasts)
 
 
+def _listed_seeds(seed: Any) -> Any:
+    """An array of seeds as a list."""
+    return seed.tolist() if isinstance(seed, np.ndarray | torch.Tensor) and seed.ndim == 1 else seed
+
+
 def _captions(text: Any) -> tuple[list[CaptionSchedule], bool]:
     if text is None:
         raise UserError('no prompt is given; describe what should happen: prompt="the red circle moves right"')
     if isinstance(text, str | CaptionSchedule):
         return [CaptionSchedule.of(text)], False
+    if isinstance(text, Mapping) and text and all(_is_turn(part) for part in text.items()):
+        return [CaptionSchedule.of(list(text.items()))], False
+    if isinstance(text, np.ndarray) and text.ndim == 1:
+        text = text.tolist()
     if not isinstance(text, list | tuple):
         raise UserError(
             f"the prompt is of the type {type(text).__name__}; the order is image, prompt, and a prompt is a sentence or"
@@ -150,10 +175,11 @@ def _seeds(given: Any, is_generator: bool, num_inputs: int, repeats: int, defaul
 def _seed(value: Any) -> int:
     if isinstance(value, torch.Generator):
         raise UserError("seed is a torch.Generator; give it as generator=...")
+    value = plain_number(value, is_whole=True)
     if not _is_whole(value):
         raise UserError(f"seed is {value!r}; it must be a whole number from 0 to 2**63 - 1, or a list of them")
-    return int(value)
+    return value
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -35,8 +35,18 @@ _MEANT = {
     **dict.fromkeys(("variant", "half", "fp16", "bf16"), "dtype"),
     **dict.fromkeys(("use_auth_token", "hf_token", "auth_token"), "token"),
     **dict.fromkeys(("branch", "commit"), "revision"),
+    **dict.fromkeys(("save_directory", "path", "output_dir"), "folder"),
 }
 """Names that other libraries have for ours, where spelling does not lead to it."""
+
+_ELSEWHERE = MappingProxyType(
+    {
+        "push_to_hub": 'call pipe.push_to_hub("owner/name")',
+        **dict.fromkeys(("latents", "prompt_embeds", "image_embeds"), "give the image and the prompt themselves"),
+        "duration": "give num_frames and fps",
+    }
+)
+"""Arguments of other libraries, and what does the same here."""
 
 MISSING = MappingProxyType(
     {
@@ -46,6 +56,13 @@ MISSING = MappingProxyType(
             "the model is small enough to stay where it is; move it with pipe.to(device)",
         ),
         **dict.fromkeys(("cuda", "cpu", "half", "float"), "use pipe.to(device, dtype)"),
+        **dict.fromkeys(("eval", "train", "requires_grad_"), "it is for sampling only; `train.py` trains a model"),
+        **dict.fromkeys(
+            ("components", "parameters", "named_parameters", "state_dict"),
+            "its networks are pipe.model.clip, pipe.model.codec and pipe.model.denoiser",
+        ),
+        **dict.fromkeys(("generate", "predict", "run", "forward", "encode_prompt"), "call it: pipe(image, prompt)"),
+        **dict.fromkeys(("interrupt", "_interrupt"), "raise an exception in callback_on_step_end to stop"),
         **dict.fromkeys(
             ("scheduler", "num_timesteps"),
             "choose num_inference_steps and order in the call; pipe.defaults() lists both",
@@ -95,6 +112,7 @@ def refuse_unknown(what: str, given: Collection[str], known: Collection[str]) ->
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         meant = _MEANT[name] if _MEANT.get(name) in known else near[0] if near else None
         way_out = f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"
+        way_out = _ELSEWHERE.get(name, way_out)
         raise TypeError(f"{what} has no argument {name!r}; {way_out}")
 
 
@@ -103,17 +121,21 @@ def names_of(function: Callable[..., Any]) -> list[str]:
     return [name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
 
 
-def choose(name: str, value: Any, known: Collection[str]) -> str:
+def choose(name: str, value: Any, known: Collection[str], meant: Mapping[str, str] = MappingProxyType({})) -> str:
     """One of a few words.
+
+    Args:
+      meant: words that other libraries have for these.
 
     Raises:
       UserError: it is none of them.
     """
     if value in known:
         return value
-    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
-    meant = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"{name} is {value!r}; it must be one of {', '.join(known)}{meant}")
+    word = str(value).lower()
+    near = [meant[word]] if word in meant else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    way_out = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UserError(f"{name} is {value!r}; it must be one of {', '.join(known)}{way_out}")
 
 
 def missing_attribute(name: str, known: Mapping[str, Any] | Collection[str]) -> AttributeError:

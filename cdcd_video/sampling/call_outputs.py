@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,15 @@ from cdcd_video.sampled_video import Video
 from cdcd_video.sampling.latent_pipeline import OnFrame
 
 OutputType = Literal["np", "pil", "pt", "latent"]
+OTHER_OUTPUT_TYPES = MappingProxyType(
+    {
+        **dict.fromkeys(("numpy", "array", "ndarray"), "np"),
+        **dict.fromkeys(("tensor", "torch", "pytorch"), "pt"),
+        **dict.fromkeys(("image", "images", "pillow"), "pil"),
+        **dict.fromkeys(("codes", "latents"), "latent"),
+    }
+)
+"""Words of other libraries for an `OutputType`."""
 CallbackOnStepEnd = Callable[[Any, int, int, dict[str, Any]], Mapping[str, Any] | None]
 """(pipeline, step, frame, {"latents": ...}) -> {"latents": ...}; see `on_frame_of`."""
 CALLBACK_TENSORS = ("latents",)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cdcd_video.config.ranges import check_sentences
 from cdcd_video.errors import UserError, is_text
@@ -21,6 +21,8 @@ class CaptionSchedule:
 
     turns: tuple[tuple[int, str], ...]
     """(first frame, sentence), in order; the first begins at frame 0."""
+    is_sentence: bool = field(default=False, compare=False)
+    """Whether it was given as one sentence, without frames."""
 
     @classmethod
     def of(cls, caption: "Caption | CaptionSchedule") -> "CaptionSchedule":
@@ -35,19 +37,19 @@ class CaptionSchedule:
         if not all(is_text(text) for _, text in pairs):
             raise UserError("the caption is not valid text; give it in UTF-8")
         if not pairs:
-            raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
+            raise UserError('no caption is given; describe what should happen, as in "the red circle moves right"')
         frame, first = pairs[0]
         if frame != 0:
             raise UserError(
                 f"the first caption, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
-                f' --text "0: ..." --text "8: ..."; if "{frame}:" is part of the caption, write "0: {frame}: ..."'
+                f' "0: ..." and "8: ..."; if "{frame}:" is part of the caption, write "0: {frame}: ..."'
             )
         frames = [frame for frame, _ in pairs]
         if len(set(frames)) < len(frames):
             raise UserError(
-                f'two captions begin at the same frame ({frames}); give each its own frame, as in --text "0: ..." --text "8: ..."'
+                f'two captions begin at the same frame ({frames}); give each its own frame, as in "0: ..." and "8: ..."'
             )
-        return cls(tuple(pairs))
+        return cls(tuple(pairs), is_sentence=isinstance(caption, str))
 
 
 def parse_captions(texts: Sequence[str]) -> CaptionSchedule:
@@ -65,7 +67,7 @@ def parse_captions(texts: Sequence[str]) -> CaptionSchedule:
     found = CaptionSchedule.of([(int(match[1]), match[2].strip()) if match else (0, text) for match, text in numbered])
     check_sentences(found.turns)
     if not all(sentence.strip() for _, sentence in found.turns):
-        raise UserError('the caption is empty; describe what should happen, e.g. --text "the red circle moves right"')
+        raise UserError('the caption is empty; describe what should happen, as in "the red circle moves right"')
     return found
 
 

@@ -107,7 +107,7 @@ class LatentPipeline:
             device, dtype = None, device if dtype is None else dtype
         precision = self.precision if dtype is None else precision_of(dtype)
         if device is not None:
-            place = device_for(str(device))
+            place = device_for(device)
             with user_error_when_out(f"moving the model to {place}", "choose a smaller one"):
                 for module in (self.model.clip, self.model.codec, self.model.denoiser):
                     module.to(place)
@@ -226,7 +226,9 @@ class LatentPipeline:
         lasts: Frames | None = None,
     ) -> Iterator[SampledFrame]:
         """`sample`, frame after frame and undecoded; the context of the caller is the thread's number of threads."""
-        start, grid = self.sampler.begin(self.encode(starts)), self._grid_of(starts)
+        grid = self._grid_of(starts)
+        with self._in_fp32():
+            start = self.sampler.begin(self.encode(starts))
         streams = [generator(int(seed), "draw", device=start.device) for seed in seeds]
         schedules = [CaptionSchedule.of(caption) for caption in captions]
         negative, encode_text = self._negative_text(negatives), self.model.clip.encode_text
@@ -250,13 +252,18 @@ class LatentPipeline:
         """Token states of negative captions; None where all are the empty caption."""
         if not any(sentence.strip() for sentence in negatives):
             return None
-        text = self.model.clip.encode_text(negatives)
+        with self._in_fp32():
+            text = self.model.clip.encode_text(negatives)
         is_kept = torch.tensor([[float(bool(sentence.strip()))] for sentence in negatives], device=text.tokens.device)
         return with_dropped_captions(text, 0.5, is_kept)
 
     def _autocast(self) -> torch.autocast:
         """In bf16, matrix products in it; otherwise nothing."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _in_fp32(self) -> torch.autocast:
+        """Also where the caller has switched autocast on: the bits of a video depend on `precision` alone."""
+        return torch.autocast(self.device.type, enabled=False)
 
     @user_error_when_out("computing a likelihood", "use a smaller model")
     @torch.no_grad()
@@ -302,7 +309,7 @@ class LatentPipeline:
     def encode(self, frames: Frames) -> Int[Tensor, "B N"]:
         """Frames at the model's size -> codes."""
         codec = self.model.codec
-        with threads(self.num_threads):
+        with threads(self.num_threads), self._in_fp32():
             parts = np.array_split(frames, max(1, len(frames) // DECODE_BATCH))
             how = (codec.cfg.layers, self._grid_of(frames))
             states = (self.model.clip.encode_image(_as_tensor(part, self.device), *how) for part in parts)

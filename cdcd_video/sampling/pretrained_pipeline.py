@@ -1,7 +1,7 @@
 """Pipelines that are loaded by name, from a folder or the Hub, and saved there."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import torch
 
@@ -9,7 +9,7 @@ from cdcd_video.engine.precision import Precision, for_sampling, precision_of
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
-from cdcd_video.sampling.call_names import NoArgument, names_of, refuse_unknown
+from cdcd_video.sampling.call_names import MISSING, NoArgument, missing_attribute, names_of, refuse_unknown
 from cdcd_video.sampling.frame_sizes import FrameSizes
 from cdcd_video.sampling.latent_pipeline import LatentPipeline, Pipeline
 from cdcd_video.sampling.model_hub import find_model, push_model, save_model
@@ -27,11 +27,11 @@ class PretrainedPipeline(LatentPipeline):
     def from_pretrained(
         cls: type[Pipeline],
         name_or_path: str | Path = "sprites",
-        device: str | torch.device = "auto",
+        device: str | int | torch.device = "auto",
         precision: Literal["auto", "bf16", "fp32"] | None = None,
         *,
-        dtype: torch.dtype | None = None,
-        torch_dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
@@ -44,7 +44,8 @@ class PretrainedPipeline(LatentPipeline):
 
         Args:
           precision: `auto`, the default, is bf16 on a GPU that has it, and fp32 elsewhere.
-          dtype, torch_dtype: the same as a dtype: torch.bfloat16 or torch.float32.
+          device: "auto", "cpu", "cuda", "cuda:1" or "mps", or the number of a GPU.
+          dtype, torch_dtype: the same as a dtype or its name: torch.bfloat16 or torch.float32; or "auto".
           revision: branch, tag or commit of a model on the Hub.
           cache_dir: of the Hub's files; by default that of huggingface_hub (HF_HUB_CACHE).
           local_files_only: takes a model of the Hub from the cache, as does HF_HUB_OFFLINE=1 in the environment.
@@ -59,13 +60,13 @@ class PretrainedPipeline(LatentPipeline):
         refuse_unknown("from_pretrained", unknown, names_of(PretrainedPipeline.from_pretrained))
         if not use_safetensors:
             raise UserError("use_safetensors is False, but weights are read from safetensors only; leave it out")
-        dtypes = {"fp32" if one is None else precision_of(one) for one in (dtype, torch_dtype) if one is not None}
+        dtypes = {precision_of(one) for one in (dtype, torch_dtype) if one is not None and one != "auto"}
         if len(dtypes | ({precision} if precision else set())) > 1:
             raise UserError("precision, dtype and torch_dtype are names for the same, but differ; give one of them")
         chosen: Any = precision or next(iter(dtypes), "auto")
         if chosen not in ("auto", *get_args(Precision)):
             raise UserError(f"precision is {chosen}; it must be auto, {' or '.join(get_args(Precision))}")
-        where = device_for(str(device))
+        where = device_for(device)
         folder = find_model(
             name_or_path,
             revision=revision,
@@ -78,12 +79,19 @@ class PretrainedPipeline(LatentPipeline):
         pipe._precision_follows_device, pipe.checkpoint = chosen == "auto", str(name_or_path)
         return pipe
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True, **unknown: NoArgument) -> Path:
         """Writes the model into a folder that `from_pretrained` loads, with the same bits; see `model_hub.save_model`.
+
+        Args:
+          safe_serialization: always; pickles are never written.
 
         Raises:
           UserError: the folder holds something else, or cannot be written.
+          TypeError: an argument that does not exist.
         """
+        refuse_unknown("save_pretrained", unknown, names_of(PretrainedPipeline.save_pretrained))
+        if not safe_serialization:
+            raise UserError("safe_serialization is False, but weights are written as safetensors only; leave it out")
         return save_model(self.model, folder)
 
     def push_to_hub(
@@ -114,3 +122,14 @@ class PretrainedPipeline(LatentPipeline):
             private=private, commit_message=commit_message, revision=revision, create_pr=create_pr
         )
         return push_model(self.model, repo_id, **given, token=token)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses what other pipelines let you set and this one does not have: it would have no effect."""
+        if name in MISSING:
+            raise missing_attribute(name, ())
+        super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing_attribute(name, dir(type(self)))

@@ -12,12 +12,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from cdcd_video.config.shipped_files import named_file
 from cdcd_video.config.value_types import Fit
-from cdcd_video.data.images import as_array, content_box, fit, read_image_bytes
+from cdcd_video.data.images import as_array, content_box, fit, read_image, read_image_bytes
 from cdcd_video.errors import UserError
+from cdcd_video.sampled_video import Video
 
 Image = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
-"""A path; the bytes of a file; a Pillow image; an array (H, W, 3) or a tensor (3, H, W), in uint8 or as floats from 0 to 1."""
+"""A path, or the name of an example, such as "red-circle"; the bytes of a file; a Pillow image; an array (H, W, 3) or a tensor
+(3, H, W), in uint8 or as floats from 0 to 1."""
 Images = Image | Sequence[Image]
 """One, or several: a list, an array (B, H, W, 3) or a tensor (B, 3, H, W)."""
 
@@ -47,8 +50,12 @@ def pixels(image: Any) -> UInt8[np.ndarray, "H W 3"]:
         image = _channels_last(image)
     if isinstance(image, np.ndarray):
         return as_array(_as_uint8(image) if np.issubdtype(image.dtype, np.floating) else image)
-    if isinstance(image, str | os.PathLike | PIL.Image.Image):
+    if isinstance(image, str | os.PathLike):
+        return read_image(named_file("examples")(os.path.expanduser(image)))
+    if isinstance(image, PIL.Image.Image):
         return as_array(image)
+    if isinstance(image, Video):
+        raise UserError("the image is a whole video; give one of its frames, such as video[-1]")
     raise UserError(
         f"the image is of the type {type(image).__name__}; give a path, bytes, a Pillow image, an array (H, W, 3) or a"
         " tensor (3, H, W)"

@@ -1,12 +1,16 @@
 """The models of a studio: loaded when first asked for, a few kept, and worked on by one request at a time."""
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cdcd_video.errors import UserError
+from cdcd_video.model import folder_of
 from cdcd_video.pipeline import ImageToVideo
+from cdcd_video.storage.small_file import read_small_json
+from cdcd_video.studio.model_names import known_models
 from cdcd_video.studio.training_paths import TrainingPaths, training_paths
 
 
@@ -19,6 +23,18 @@ class LoadedModel:
     paths: TrainingPaths
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Held while a frame is sampled, so that requests take turns."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Whether its training goes on, and has written newer weights; one sentence each."""
+        model = self.pipe.model
+        if not model.unfinished or model.folder is None:
+            return []
+        notes = [f"{self.name} is still training, or was stopped; its weights are those of {model.unfinished}"]
+        now = read_small_json(model.folder / "model.json", "model file").get("unfinished") or "its end"
+        if now != model.unfinished:
+            notes.append(f"newer weights are there, of {now}; load the model again to sample with them")
+        return notes
 
 
 class ModelShelf:
@@ -33,6 +49,20 @@ class ModelShelf:
         self.names, self.is_open, self._device = tuple(names), is_open, device
         self._loading = threading.Lock()
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+
+    def offered(self) -> list[str]:
+        """Names to choose from: `names`, and where any may be asked for, all that are on this machine."""
+        return list(dict.fromkeys([*self.names, *(known_models() if self.is_open else ())]))
+
+    def is_here(self, name: str) -> bool:
+        """Whether a model may be asked for, and is loaded or on this machine, so that nothing is downloaded."""
+        if name in self.names:
+            return True
+        if not self.is_open:
+            return False
+        with contextlib.suppress(UserError):
+            return name in self._loaded or folder_of(name).is_dir()
+        return False
 
     def get(self, name: str, *, is_anew: bool = False) -> LoadedModel:
         """The model of a name.

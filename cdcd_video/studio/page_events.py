@@ -95,22 +95,26 @@ class PageEvents:
             return _notes([str(error)])
         return f"<ol>{''.join(f'<li>from frame {frame}: {html.escape(one)}</li>' for frame, one in turns)}</ol>"
 
+    def models(self, chosen: str) -> Any:
+        """The models to choose from now: runs come and go while the studio is open."""
+        import gradio as gr
+
+        return gr.Dropdown(choices=list(dict.fromkeys([chosen, *self._shelf.offered()])), value=chosen)
+
     @in_a_sentence
     def load_model(self, name: str) -> tuple[Any, ...]:
         """Loads a model, and takes its settings over."""
         loaded = self._shelf.get(name, is_anew=True)
         params = loaded.pipe.defaults()
         about = f"{loaded.name} is loaded: sha256 {loaded.pipe.model.digest[:12]}, {loaded.pipe.size_px} px."
-        return _status(about), *_values(params)
+        return _status(about, loaded.notes), *_values(params)
 
     @in_a_sentence
     def open_recipe(self, path: str, model: str) -> tuple[Any, ...]:
         """Fills the page with what a video was sampled with."""
         record = read_record(uploaded(path))
-        if not self._shelf.is_open and record.checkpoint not in self._shelf.names:
-            loaded = self._shelf.get(model)
-        else:
-            loaded = self._shelf.get(record.checkpoint)
+        # A recipe may be a stranger's: it makes this machine download nothing.
+        loaded = self._shelf.get(record.checkpoint if self._shelf.is_here(record.checkpoint) else model)
         same = record.model_sha256 == loaded.pipe.model.digest
         start = StartFrame(record.frame.pixels, record.frame.file, record.frame.sha256)
         text = "\n".join(f"{frame}: {sentence}" for frame, sentence in record.text)
@@ -119,7 +123,7 @@ class PageEvents:
             "The recipe is open; Sample gives the same video."
             if same
             else (
-                f"The recipe is of another model ({record.model}, sha256 {record.model_sha256[:12]}) than {loaded.name};"
+                f"The recipe is of another model ({record.checkpoint}, sha256 {record.model_sha256[:12]}) than {loaded.name};"
                 " choose that model, or get another video."
             )
         )

@@ -88,7 +88,7 @@ class SamplingSession:
         limits.check(len(schedules) * num_seeds, params.num_frames, params.num_steps)
         captions = [schedule for schedule in schedules for _ in range(num_seeds)]
         each = [params.changed(seed=params.seed + number) for _ in schedules for number in range(num_seeds)]
-        session = cls(loaded, start, captions, each, negative.strip(), limits)
+        session = cls(loaded, start, captions, each, negative.strip(), limits, loaded.notes)
         with loaded.turn:
             for schedule in schedules:
                 frame, on_sides = loaded.pipe.sizes.fitted(start.pixels)

@@ -97,11 +97,9 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                     negative = gr.Textbox("", label="Negative sentence")
                     fields += [setting_field(name, params, limits) for name in FURTHER]
                 with gr.Accordion("Model", open=False):
-                    about = (
-                        "A shipped model, a model or run folder, or owner/name on the Hub" if shelf.is_open else None
-                    )
+                    about = "Choose, or type a model or run folder, or owner/name on the Hub" if shelf.is_open else None
                     model = gr.Dropdown(
-                        list(shelf.names), value=first.name, allow_custom_value=shelf.is_open, label="Model", info=about
+                        shelf.offered(), value=first.name, allow_custom_value=shelf.is_open, label="Model", info=about
                     )
                     load = gr.Button("Load the model, or the newest weights of a run")
                 with gr.Row():
@@ -130,6 +128,8 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
         load.click(page.load_model, [model], [status, *fields], api_name="load_model")
+        if shelf.is_open:
+            blocks.load(page.models, [model], model, api_name=False, show_progress="hidden")
         settings = [start, text, other, num_seeds, negative, model, *fields]
         loaded = [*start_fields, text, other, num_seeds, negative, model, timeline, status, *fields]
         recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe")

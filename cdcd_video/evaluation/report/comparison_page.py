@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from cdcd_video.evaluation.report import plots
-from cdcd_video.evaluation.report.comparison_words import REFERENCES as REFERENCE_TITLES
 from cdcd_video.evaluation.report.comparison_words import title, verdict
 from cdcd_video.evaluation.report.saved_previews import read_previews, side_by_side
+from cdcd_video.metrics.score_entries import SYSTEM_TITLES
 from cdcd_video.metrics.statistics.comparison import LEVEL, REFERENCES, Cell, Comparison, Line, Test, compare
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
 from cdcd_video.pages.chart_style import THIN, colours_of
@@ -103,7 +103,7 @@ def html(comparison: Comparison) -> str:
     values = {
         "systems": comparison.systems,
         "folders": comparison.folders,
-        "references": [REFERENCE_TITLES[row] for row in _references(comparison)],
+        "references": [SYSTEM_TITLES[row] for row in _references(comparison)],
         "verdict": verdict(comparison),
         "previews": side_by_side({name: read_previews(Path(folder)) for name, folder in comparison.folders.items()}),
         "sections": [(head, [_parts(line, comparison) for line in lines]) for head, lines in _sections(comparison)],
@@ -142,7 +142,7 @@ def _sections(comparison: Comparison) -> list[tuple[str, list[Line]]]:
 
 def _rows(comparison: Comparison, lines: Sequence[Line], stressed: Callable[[str], str]) -> list[list[str]]:
     references = _references(comparison)
-    rows = [["", "n", *comparison.systems, *(REFERENCE_TITLES[row] for row in references)]]
+    rows = [["", "n", *comparison.systems, *(SYSTEM_TITLES[row] for row in references)]]
     for line in lines:
         cells = []
         for name in comparison.systems:

@@ -7,13 +7,6 @@ from cdcd_video.metrics.score_entries import OF_SETS, headline
 from cdcd_video.metrics.scores import KEPT, RETENTION, SLOPE
 from cdcd_video.metrics.statistics.comparison import LEVEL, Comparison, Line
 
-REFERENCES = {
-    "truth": "true video",
-    "copy-first": "first frame, repeated",
-    "codec-ceiling": "true codes, decoded",
-    "oracle-cross-fade": "cross-fade to the true last frame",
-}
-"""Titles of the columns beside the systems."""
 _ALONG = {RETENTION: "end / beginning", SLOPE: "slope per frame", KEPT: "frames kept"}
 _LATENT = {name: words[0] for lines in (IMAGE_LINES, CAPTION_LINES, PATH_LINES) for name, words in lines.items()}
 _MOST_NAMED = 3
@@ -54,9 +47,15 @@ def verdict(comparison: Comparison) -> str:
         for name, lines in won.items()
         if lines
     ]
+    undecided = [line for line in tested if line.is_undecided]
+    if undecided:
+        parts.append(
+            f"{_listed(comparison.systems)} differ significantly in {len(undecided)} of {num} scores ({_named(undecided)}),"
+            " of which the value of true videos would be right, and there are none"
+        )
     if not parts:
         return f"None of {num} tested scores tells {_listed(comparison.systems)} apart significantly."
-    left = num - sum(map(len, won.values()))
+    left = num - sum(map(len, won.values())) - len(undecided)
     return f"{'; '.join(parts)}{f'; no significant difference in {left}' if left else ''}."
 
 

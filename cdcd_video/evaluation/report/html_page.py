@@ -9,7 +9,7 @@ from cdcd_video.evaluation.report.markdown import sections
 from cdcd_video.evaluation.report.score_table import tables
 from cdcd_video.evaluation.report.summary_text import verdict
 from cdcd_video.metrics.protocol import SettledProtocol
-from cdcd_video.metrics.score_entries import OF_SETS, SYSTEMS, headline
+from cdcd_video.metrics.score_entries import OF_SETS, SYSTEM_TITLES, SYSTEMS, headline
 from cdcd_video.metrics.scores import OVER_FLOOR, SETS, Score
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example
@@ -90,6 +90,7 @@ def write_report(
         "systems": [system for system in SYSTEMS if any(score.row == system for score in scores)],
         "curves": curves,
         "colours": COLOURS,
+        "titles": SYSTEM_TITLES,
         "first": first,
         "extremes": extremes,
         "fragments": fragments or {},

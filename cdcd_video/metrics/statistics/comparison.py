@@ -94,6 +94,11 @@ class Line:
     """The videos, objects, space or frame rate that the score is of."""
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether systems differ significantly, but the right value is unknown, so that none of them is better."""
+        return self.better == "real" and self.right is None and any(test.is_significant for test in self.tests)
+
+    @property
     def is_latent(self) -> bool:
         """Whether this is a score of the latent space."""
         return self.group.startswith(OF_LATENTS)

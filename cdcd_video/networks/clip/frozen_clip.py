@@ -199,7 +199,7 @@ class FrozenClip(nn.Module):
           UserError: the caption is empty, absurdly long, or holds no word this model knows.
         """
         if not caption.strip():
-            raise UserError('the caption is empty; say what should happen, e.g. --text "the red circle moves right"')
+            raise UserError('the caption is empty; say what should happen, as in "the red circle moves right"')
         check_sentences([(0, caption)])
         warnings = []
         num_tokens = len(self.tokenizer(caption, verbose=False).input_ids)  # too long ones are truncated, see below

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.setting_words import with_flags
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.tools.bench import (
     attention_cost,
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
         options.add_argument("--upstream", type=Path, metavar="DIR", help="a checkout of L-YeZhu/CDCD to compare with")
         options.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
         work.add_arguments(options)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(with_flags(arguments))
     if args.json and not args.json.parent.is_dir():
         raise UserError(
             f"--json is {args.json}, but there is no folder {args.json.parent}; create it or choose another"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.setting_words import add_setting_flag
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError
 
@@ -25,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=named_file("configs"), required=True, help="the config, or the name of one of configs/"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="override a config value; may be repeated",
-    )
+    add_setting_flag(parser, "override a config value")
     parser.add_argument("--stages", nargs="*", metavar="STAGE", help="stages to measure (default: all of the config)")
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: %(default)s)")
     parser.add_argument(

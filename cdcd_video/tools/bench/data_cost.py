@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from cdcd_video.config import Config, config_file
+from cdcd_video.config.setting_words import add_setting_flag
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.data.cache_blocks import loaded_clips
 from cdcd_video.data.cache_writer import write_cache
@@ -58,13 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=named_file("configs"), help="instead of --model, a config with an available CLIP"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="override a value of --config; may be repeated",
-    )
+    add_setting_flag(parser, "override a value of --config")
     parser.add_argument(
         "--num-sprites", type=int, default=64, help="clips of the built-in world (default: %(default)s)"
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cdcd_video.config.setting_words import add_setting_flag
 from cdcd_video.data.sprites import World
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.eval_dataset import choose_scenes
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not train the other recipe to its end: time this many steps of each of its stages, and score the model"
         " that its commit ships (default: train it)",
     )
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of both configs; repeatable")
+    add_setting_flag(parser, "a setting of both configs")
 
 
 def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 
@@ -172,11 +173,11 @@ def main() -> int:
     parser.add_argument(
         "--config", type=Path, default=ROOT / "configs" / "tiny.yaml", help="the config (default: configs/tiny.yaml)"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    add_setting_flag(parser, "override a config value of both runs")
     parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     parser.add_argument("--out", type=Path, help="folder of both runs (default: a temporary one)")
-    args = parser.parse_args()
+    args = parser.parse_args(with_flags(None))
     if args.kills < 1 or args.seed < 0:
         raise UserError("--kills must be at least 1, and --seed at least 0")
     with tempfile.TemporaryDirectory(prefix="kill-resume-") as scratch, folder_lock(args.out or scratch):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def main() -> int:
     )
     parser.add_argument("--steps", type=int, default=20, help="steps of each stage (default: 20)")
     parser.add_argument("--stages", nargs="+", default=["clip", "codec", "decoder", "diffusion", "refine"])
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    args = parser.parse_args()
+    add_setting_flag(parser, "override a config value of both")
+    args = parser.parse_args(with_flags(None))
 
     from cdcd_video.engine.compare_runs import compare_logs, unequal_weights
 

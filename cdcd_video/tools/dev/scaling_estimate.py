@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 
 
@@ -179,13 +180,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.scaling", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, required=True, help="the config, such as a file of configs/")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="override a config value; may be repeated",
-    )
+    add_setting_flag(parser, "override a config value")
     add("--stage", default="diffusion", help="the stage (default: %(default)s)")
     add("--counted", metavar="JSON", help="the counts of an earlier run of this command, instead of counting again")
     add("--processes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 64], metavar="W", help="numbers of processes")
@@ -193,7 +188,7 @@ def main() -> int:
     add("--link", type=float, default=200e9, help="bytes per second within a machine (default: %(default)g)")
     add("--network", type=float, default=100e9, help="bytes per second between machines (default: %(default)g)")
     add("--per-node", type=int, default=8, metavar="G", help="processes per machine (default: %(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(with_flags(None))
 
     from cdcd_video.config import Config, config_file
 

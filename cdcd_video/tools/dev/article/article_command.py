@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from cdcd_video.config import config_file
+from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 from cdcd_video.tools.dev.article.article_plan import ArticlePlan
 
@@ -21,13 +22,7 @@ def main() -> int:
         metavar="FILE",
         help="default: docs/article/article.yaml",
     )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="changes the plan, such as latent_path.num_frames=8",
-    )
+    add_setting_flag(parser, "changes the plan, such as latent_path.num_frames=8")
     add(
         "--out",
         type=Path,
@@ -35,7 +30,7 @@ def main() -> int:
         metavar="FILE",
         help="the page (default: %(default)s)",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(with_flags(None))
     if args.out.suffix != ".html":
         raise UserError(f"--out must be an .html file, not {str(args.out)!r}")
     build(config_file.load(args.plan, ArticlePlan, args.set), args.plan.parent, args.out)
