@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cdcd_video.config import FitMode
-from cdcd_video.data.store import StoredClips
+from cdcd_video.data.store import WITH_VAL, StoredClips
 from cdcd_video.data.store_files import SHEET, ClipRow
 from cdcd_video.errors import say
 from cdcd_video.video import contact_sheet
@@ -28,7 +28,7 @@ def draw_sheet(folder: Path, split: str) -> Path:
 
 
 def after_summary(folder: Path, splits: dict[str, int]) -> str:
-    """Draws the sheet and says where it is; says what became of clips that are no squares, and warns of few training clips.
+    """Draws the sheet and says where it is; says what became of clips that are no squares; warns of few clips to train or validate on.
 
     Args:
       splits: number of clips by split.
@@ -38,6 +38,8 @@ def after_summary(folder: Path, splits: dict[str, int]) -> str:
     if note := note_on_sides(whole.rows, whole.mode, whole.size):
         say("note", note)
     num = splits.get("train", 0)
+    if num and not splits.get("val"):
+        say("warning", f"no clip is of the split val, and training needs some; prepare again with {WITH_VAL}.")
     if 0 < num < FEW_CLIPS:
         few = f"{num} training clips are few, and a model learns few clips by heart"
         say("warning", f"{few}; prepare more, or begin with the weights of a shipped model (--set init=sprites).")

@@ -541,6 +541,10 @@ def test_a_missing_folder_or_split_is_named(tmp_path):
         whole.finish()
     with pytest.raises(UserError, match="'test'; its splits are: train"):
         StoredClips(tmp_path / "out", "test")
+    with pytest.raises(
+        UserError, match="its splits are: train; prepare it again with --val-share 0.1, or .* --val-from-train"
+    ):
+        StoredClips(tmp_path / "out", "val")
 
 
 def test_splits_part_the_clips_and_their_digests_differ(tmp_path):
@@ -641,4 +645,6 @@ def test_a_sheet_of_what_was_prepared_and_a_sentence_on_few_clips(tmp_path, caps
         left = 2 + column * 66
         assert np.array_equal(sheet[17 : 17 + 64, left : left + 64], clips.frames(0, [frame])[0])
     after_summary(tmp_path / "out", {"train": FEW_CLIPS, "val": 7})
-    assert "are few" not in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
+    after_summary(tmp_path / "out", {"train": FEW_CLIPS, "test": 7})
+    assert "no clip is of the split val" in capsys.readouterr().err

@@ -79,6 +79,10 @@ class TimedClips(Clips, Protocol):
         ...
 
 
+WITH_VAL = "--val-share 0.1, or where the table gives the splits with --val-from-train 0.1"
+"""What makes `data_prep` leave clips for validation."""
+
+
 class StoredClips:
     """The clips of a prepared folder, read through memory maps: opening is quick and frames are loaded when used.
 
@@ -108,7 +112,8 @@ class StoredClips:
         self.rows = [row for row in rows if split is None or row.split == split]
         if not self.rows:
             known = ", ".join(sorted({row.split for row in rows})) or "none"
-            raise UserError(f"{self.folder} has no clips of the split {split!r}; its splits are: {known}")
+            way_out = f"; prepare it again with {WITH_VAL}" if split == "val" and "train" in known else ""
+            raise UserError(f"{self.folder} has no clips of the split {split!r}; its splits are: {known}{way_out}")
         self._right: set[str] = set()
         """Files of frames that are as they were written."""
         self._arrays = {name: self._open(name) for name in sorted({row.file for row in self.rows})}
