@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cdcd_video.data.tables import Row, Table, read_table
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
 from cdcd_video.storage.small_file import Unreadable, read_small
 from data_prep.items import Item, one_line, refused, split_named, split_of
 from data_prep.prepare import Plan, Settings
@@ -27,6 +27,8 @@ from data_prep.videos import DOUBTFUL_SUFFIXES, VIDEO_SUFFIXES, names_in, within
 
 SPLIT = "split"
 """The default column of a clip's split."""
+MOST_FOR_VAL = 0.4
+"""Up to this share of the clips goes to "val" where a smaller one is none of them."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +148,12 @@ def read_items(
         items, column = _from_table(root, captions, val_share, columns, val_from_train)
     if not items:
         raise UserError(f"{captions or folder} describes no clips")
+    splits, share = {item.split for item in items}, val_from_train if column else val_share
+    if 0 < share < MOST_FOR_VAL and "train" in splits and "val" not in splits:  # of a few clips a small share may be none
+        larger = min(2 * share, MOST_FOR_VAL)
+        say("note", f"of {len(items)} clips a share of {share:g} is none for val; {larger:g} is taken instead.")
+        shares = (val_share, larger) if column else (larger, val_from_train)
+        return read_items(folder, captions, shares[0], columns, shares[1])
     return items, column
 
 

@@ -120,3 +120,14 @@ def test_a_column_that_is_nearly_called_split_is_not_passed_over(videos, tmp_pat
     table.write_text("path,caption,Split\na.mp4,it moves,test\n")
     arguments = ["folder", str(videos), "--captions", str(table), "--out", str(tmp_path / "out"), "--size-px", "8"]
     assert exit_code(lambda: main(arguments)) == 2 and "give --split-column Split" in capsys.readouterr().err
+
+
+def test_of_a_few_clips_some_are_left_for_validation(tmp_path, capsys):
+    for name in "abcdef":
+        (tmp_path / f"{name}.mp4").touch()
+        (tmp_path / f"{name}.txt").write_text("a red bar moves")
+    items, _ = read_items(tmp_path, None, 0.01)
+    splits = [item.split for item in items]
+    assert {"train", "val"} == set(splits) and splits.count("val") <= 3
+    assert "of 6 clips a share of 0.01 is none for val; 0.02 is taken instead" in capsys.readouterr().err
+    assert {item.split for item in read_items(tmp_path, None, 0.0)[0]} == {"train"}  # none was asked for
