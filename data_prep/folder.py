@@ -149,7 +149,9 @@ def read_items(
     if not items:
         raise UserError(f"{captions or folder} describes no clips")
     splits, share = {item.split for item in items}, val_from_train if column else val_share
-    if 0 < share < MOST_FOR_VAL and "train" in splits and "val" not in splits:  # of a few clips a small share may be none
+    if (
+        0 < share < MOST_FOR_VAL and "train" in splits and "val" not in splits
+    ):  # of a few clips a small share may be none
         larger = min(2 * share, MOST_FOR_VAL)
         say("note", f"of {len(items)} clips a share of {share:g} is none for val; {larger:g} is taken instead.")
         shares = (val_share, larger) if column else (larger, val_from_train)

@@ -28,7 +28,7 @@ def draw_sheet(folder: Path, split: str) -> Path:
 
 
 def after_summary(folder: Path, splits: dict[str, int]) -> str:
-    """Draws the sheet and says where it is; says what became of clips that are no squares; warns of few clips to train or validate on.
+    """Draws the sheet and says where it is; says what became of clips that are no squares; warns of few clips, or none for val.
 
     Args:
       splits: number of clips by split.
