@@ -314,29 +314,33 @@ def test_what_is_modulated_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch)
 
 @needs_library
 def test_nothing_is_read_beyond_a_tensor():
-    q, k = torch.randn(2, 3, 8, 16), torch.randn(2, 3, 5, 16)
-    mask = torch.ones(2, 5, dtype=torch.bool)
-    for given in (
-        (q, k[:1], k[:1]), (q, k[:, :1], k[:, :1]), (q, k, k[:, :, :4]), (q, k[..., :8], k[..., :8]), (q, k, k.bfloat16()),
-        (q.repeat(1, 1, 1, 5), k.repeat(1, 1, 1, 5), k.repeat(1, 1, 1, 5)),
-        (q, k, k, mask[:1]), (q, k, k, mask[:, :4]), (q, k, k, mask.int()),
-    ):  # fmt: skip
-        with shapes.unchecked(), pytest.raises(ValueError, match="do not fit"):
-            tiled.attention(*given)
-    x, scale = torch.randn(2, 3, 32), torch.randn(2, 1, 32)
-    assert (
-        modulated.serves(x, scale) and not modulated.serves(x, scale[:1]) and not modulated.serves(x, scale[..., :16])
-    )
-    with pytest.raises(ValueError, match="do not fit"):
-        modulated.norm(x, scale, scale[:1], 1e-5)
-    with pytest.raises(ValueError, match="do not fit"):
-        modulated.add(x, scale.double(), x)
-    for width in (24, 8192):
-        wide, of_sample = torch.randn(2, 3, width), torch.randn(2, 1, width)
+    """Of sizes that do not fit, which annotations refuse before where they are checked."""
+    with shapes.unchecked():
+        q, k = torch.randn(2, 3, 8, 16), torch.randn(2, 3, 5, 16)
+        mask = torch.ones(2, 5, dtype=torch.bool)
+        for given in (
+            (q, k[:1], k[:1]), (q, k[:, :1], k[:, :1]), (q, k, k[:, :, :4]), (q, k[..., :8], k[..., :8]), (q, k, k.bfloat16()),
+            (q.repeat(1, 1, 1, 5), k.repeat(1, 1, 1, 5), k.repeat(1, 1, 1, 5)),
+            (q, k, k, mask[:1]), (q, k, k, mask[:, :4]), (q, k, k, mask.int()),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match="do not fit"):
+                tiled.attention(*given)
+        x, scale = torch.randn(2, 3, 32), torch.randn(2, 1, 32)
+        assert (
+            modulated.serves(x, scale)
+            and not modulated.serves(x, scale[:1])
+            and not modulated.serves(x, scale[..., :16])
+        )
         with pytest.raises(ValueError, match="do not fit"):
-            modulated.norm(wide, of_sample, of_sample, 1e-5)
-    with pytest.raises(ValueError, match="a change of"):
-        modulated.add(x, scale, x[:, :2])
+            modulated.norm(x, scale, scale[:1], 1e-5)
+        with pytest.raises(ValueError, match="do not fit"):
+            modulated.add(x, scale.double(), x)
+        for width in (24, 8192):
+            wide, of_sample = torch.randn(2, 3, width), torch.randn(2, 1, width)
+            with pytest.raises(ValueError, match="do not fit"):
+                modulated.norm(wide, of_sample, of_sample, 1e-5)
+        with pytest.raises(ValueError, match="a change of"):
+            modulated.add(x, scale, x[:, :2])
 
 
 def test_what_cannot_be_modulated_here_is_left_to_torch(monkeypatch: pytest.MonkeyPatch):
