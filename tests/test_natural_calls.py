@@ -241,7 +241,7 @@ calls(
         lambda out: out == f"Video(3 frames of 32 x 32 px, 8 fps, 0.375 s: {PROMPT})",
     ),
     contact_sheet=(
-        lambda u: cdcd_video.contact_sheet([u.video, u.video[1:]], u.tmp / "x.png"),
+        lambda u: cdcd_video.contact_sheet([u.video, u.video[1:]], u.tmp / "sheet.png"),
         lambda out: frames_in(out) == 1,
     ),
     save_pretrained=(lambda u: load(u).save_pretrained(u.tmp / "saved"), lambda out: (out / "config.yaml").is_file()),

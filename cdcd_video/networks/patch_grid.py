@@ -31,15 +31,14 @@ def positions_on(
     interpolation, theirs is the same in every run on a GPU.
 
     Args:
-      table: learned positions of a square grid.
-      grid: rows and columns; None for the square grid itself.
+      table: learned positions, of a square grid where another one is asked for.
+      grid: rows and columns; None for the network's own.
       how: linear, or bicubic as in published CLIPs; differentiable in `table`.
 
     Returns:
       `table` itself for its own grid, bit for bit.
     """
-    square = square_grid(len(table))
-    if grid is None or grid == square:
+    if grid is None or grid == (square := square_grid(len(table))):
         return table
     with torch.autocast(table.device.type, enabled=False):  # in 16 bits neighbouring positions would become equal
         rows, columns = (_weights(square[0], side, how).to(table) for side in grid)
