@@ -51,7 +51,12 @@ def test_every_recipe_and_option_of_the_page_is_there():
     options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--revision"}  # of `hf`
     runs = {entrance(words) for page in PAGES for words in commands(page) if words[:2] != ["-m", "data_prep"]}
     helps += "".join(
-        file.read_text(encoding="utf-8") for file in (*runs, ROOT / "cdcd_video" / "metrics" / "protocol.py")
+        file.read_text(encoding="utf-8")
+        for file in (
+            *runs,
+            ROOT / "cdcd_video" / "metrics" / "protocol.py",
+            ROOT / "cdcd_video" / "config" / "setting_words.py",
+        )
     )
     assert [option for option in sorted(options) if option not in helps] == []
 

@@ -88,8 +88,7 @@ class ConditionalTransformer(nn.Module, ABC):
 
     def _rotation(self, grid: Grid | None) -> Tensor | None:
         """`rotation` on a grid: patches one row apart are turned by the same angle on all of them."""
-        square = square_grid(len(self.position))
-        if self.rotation is None or grid in (None, square):
+        if self.rotation is None or grid is None or grid == square_grid(len(self.position)):
             return self.rotation
         return rotation_of_grid(grid, 2 * self.rotation.shape[-1]).to(self.rotation)
 

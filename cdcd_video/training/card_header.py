@@ -13,6 +13,8 @@ TASK = "image-to-video"
 OWN_LICENCE = "apache-2.0"
 """Of a model that has learned from nothing but what this project renders."""
 UNKNOWN = "unknown"
+OWN_MODELS = ("sprites",)
+"""Shipped models that were trained on nothing but what this project renders, so that one may begin with their weights."""
 _IDENTIFIERS = """
     afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
     bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
@@ -39,7 +41,8 @@ def learns_from_own_data(config: Config) -> bool:
     is_rendered = (data.kind == "sprites" and not isinstance(data.backgrounds, str)) or (
         data.kind == "digits" and data.path is None
     )
-    return is_rendered and config.clip.kind == "builtin" and config.reuse is None and config.init is None
+    begins_with = {config.reuse, config.init} - {None, *OWN_MODELS}
+    return is_rendered and config.clip.kind == "builtin" and not begins_with
 
 
 def header(config: Config, evaluations: Sequence[tuple[str, str, Sequence[tuple[str, Score]]]]) -> str:
