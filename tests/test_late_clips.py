@@ -50,8 +50,12 @@ def test_digest_depends_on_lateness_only_where_there_is_some():
     assert len({clips(share).digest() for share in (0, 0.25, 0.5)}) == 3
 
 
+def seconds(times: np.ndarray, clip: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
+    return times[clip, later] - times[clip, earlier]
+
+
 def gaps(times: np.ndarray, pairs: PairIndices) -> np.ndarray:
-    return times[pairs.clip, pairs.target] - times[pairs.clip, pairs.source]
+    return seconds(times, pairs.clip, pairs.source, pairs.target)
 
 
 def test_no_source_lies_across_the_hole(times: np.ndarray):
@@ -60,11 +64,16 @@ def test_no_source_lies_across_the_hole(times: np.ndarray):
     longest = NUM_FRAMES / FPS
     before = gaps(times, pairs)
     assert (before > longest).mean() > 0.03
-    near = with_near_sources(pairs, before, longest, rng)
+    near = with_near_sources(pairs, lambda one, other: seconds(times, pairs.clip, one, other), longest, rng)
     changed = before > longest
     assert (gaps(times, near) <= longest).all()
-    for name in ("source", "target", "before", "after"):
+    for name in ("source", "target", "after"):
         np.testing.assert_array_equal(getattr(near, name)[~changed], getattr(pairs, name)[~changed])
+    is_across = seconds(times, pairs.clip, pairs.before, pairs.source) > longest
+    assert (is_across & ~changed).mean() > 0.01
+    kept = np.where(is_across, near.source, pairs.before)
+    np.testing.assert_array_equal(near.before[~changed], kept[~changed])
+    assert (seconds(times, near.clip, near.before, near.source) <= longest).all()
     assert (near.first < near.source).all(where=changed) and (near.source < near.target).all()
     assert (near.after <= near.end).all() and (near.target <= near.after).all()
     assert (near.before == near.source).all(where=changed)
@@ -76,7 +85,9 @@ def test_nothing_is_sampled_where_all_gaps_are_short(times: np.ndarray):
     rng = np.random.default_rng(0)
     pairs = sample_pairs(Shots.of([NUM_FRAMES] * 4), 8, rng, max_gap=2, start_share=0.0)
     state = rng.bit_generator.state
-    assert with_near_sources(pairs, np.full(8, 0.1), 2.0, rng) is pairs
+    near = with_near_sources(pairs, lambda earlier, later: 0.1 * (later - earlier), 2.0, rng)
+    for name, rows in vars(pairs).items():
+        np.testing.assert_array_equal(getattr(near, name), rows)
     assert rng.bit_generator.state == state
 
 

@@ -56,6 +56,7 @@ class SpritesData(RenderedData):
     """Share of the training clips, of uneven ones, whose frames after the first lie anywhere in the first `late_s` seconds, so
     that a model learns what goes on long after the start: frames of a long video."""
     late_s: Annotated[float, Field(gt=0.0, le=600.0)] = 16.0
+    """Of late clips: seconds from the first frame, before which all others lie."""
     scene_seed: int = 0
     """Seed of the scenes; separate from the training seed, so that two runs can share the data."""
 

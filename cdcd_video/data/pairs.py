@@ -1,6 +1,6 @@
 """Chooses the frames of a training step as a pure function of (seed, stage, step), so that resuming needs no state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,19 +63,24 @@ def sample_pairs(
 
 
 def with_near_sources(
-    pairs: PairIndices, gap_s: Float[np.ndarray, "B"], longest_s: float, rng: np.random.Generator
+    pairs: PairIndices,
+    seconds: Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "B"]],
+    longest_s: float,
+    rng: np.random.Generator,
 ) -> PairIndices:
     """Replaces sources that are too long ago by later ones; the first frame of a clip with a hole in its time is such a one.
 
-    The target moves on by a frame where nothing lies between it and the shot's first frame.
+    The target moves on by a frame where nothing lies between it and the shot's first frame. A frame before the source that
+    is too long ago becomes the source.
 
     Args:
       pairs: the frames of the batch.
-      gap_s: seconds from source to target.
+      seconds: from an earlier frame of each clip (B,) to a later one (B,).
       longest_s: the longest gap that stays.
-      rng: the step's generator; nothing is sampled where all gaps stay.
+      rng: the step's generator; nothing is sampled where all sources stay.
     """
-    is_far = (gap_s > longest_s) & (pairs.end >= pairs.first + 2)
+    pairs = replace(pairs, before=np.where(seconds(pairs.before, pairs.source) > longest_s, pairs.source, pairs.before))
+    is_far = (seconds(pairs.source, pairs.target) > longest_s) & (pairs.end >= pairs.first + 2)
     if not is_far.any():
         return pairs
     target = np.where(is_far, np.maximum(pairs.target, pairs.first + 2), pairs.target)

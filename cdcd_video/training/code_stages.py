@@ -84,8 +84,13 @@ class CodeStage:
         pairs = sample_pairs(cache.shots, batch_size, rng, start_share=cfg.start_share, **gaps)
         data = self.config.data
         if data.kind == "sprites" and data.late_share:
-            gap_s = cache.seconds(pairs.clip, pairs.source, pairs.target).numpy()
-            pairs = with_near_sources(pairs, gap_s, data.num_frames / data.fps, rng)
+            clip = pairs.clip
+            pairs = with_near_sources(
+                pairs,
+                lambda earlier, later: cache.seconds(clip, earlier, later).numpy(),
+                data.num_frames / data.fps,
+                rng,
+            )
         caption = np.array([cache.caption_of[c][rng.integers(len(cache.caption_of[c]))] for c in pairs.clip.tolist()])
         has_first = (rng.random(batch_size) >= cfg.first_dropout) | (pairs.source == pairs.first)
         wrong = self.sentence_makers[cache].sentences(cache, caption, rng) if "counterfactual" in self.needs else None
