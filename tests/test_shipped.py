@@ -1,11 +1,13 @@
 """The model that comes with the package: its size, its recipe, and that it still does what it was shipped for."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cdcd_video import ImageToVideo
+from cdcd_video.ablate import plan
 from cdcd_video.config import Config, TrainStages, config_file
 from cdcd_video.config.fingerprint import BEFORE
 from cdcd_video.data.sprites import sample_scene
@@ -13,6 +15,7 @@ from cdcd_video.data.sprites_render import render
 from cdcd_video.metrics.single_step import GATE_WORLD, gate
 from cdcd_video.metrics.sprites_metrics import score
 from cdcd_video.model import SHIPPED, saved_config
+from cdcd_video.training.trained_parts import take_over
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 25_000_000
@@ -60,3 +63,22 @@ def test_its_videos_do_what_the_sentence_says(pipe, scenes):
     assert np.mean([one.all_right for one in scores]) >= 0.8
     assert np.mean([one.identity_iou.mean() for one in scores]) > 0.75
     assert np.mean([one.background_psnr_db[-1] for one in scores]) > 30
+
+
+REUSES = [
+    path
+    for path in sorted((ROOT / "configs").glob("*.yaml")) + sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
+    if re.search(r"reuse[:=] ?\w+$", path.read_text(encoding="utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("path", REUSES, ids=lambda path: path.stem)
+def test_what_reuses_a_shipped_model_has_its_codec(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A codec that is shipped anew must not break them."""
+    monkeypatch.chdir(ROOT)
+    if path.parent.name == "ablations":
+        config = plan.read(path, [], tmp_path).cells[0].config
+    else:
+        config = config_file.load(path, Config)
+    take_over(config.reuse, config, tmp_path / "model", None)
+    assert (tmp_path / "model" / "codec.safetensors").is_file()
