@@ -76,9 +76,7 @@ REUSES = [
 def test_what_reuses_a_shipped_model_has_its_codec(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A codec that is shipped anew must not break them."""
     monkeypatch.chdir(ROOT)
-    if path.parent.name == "ablations":
-        config = plan.read(path, [], tmp_path).cells[0].config
-    else:
-        config = config_file.load(path, Config)
+    is_ablation = path.parent.name == "ablations"
+    config = plan.read(path, [], tmp_path).cells[0].config if is_ablation else config_file.load(path, Config)
     take_over(config.reuse, config, tmp_path / "model", None)
     assert (tmp_path / "model" / "codec.safetensors").is_file()
