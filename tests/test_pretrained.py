@@ -17,6 +17,7 @@ from cdcd_video.config import Config, config_file
 from cdcd_video.data.images import fit, read_image
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.features import networks
+from cdcd_video.model import SHIPPED
 from cdcd_video.model import load_model as load_whole
 from cdcd_video.networks.clip import FrozenClip, find, load_clip, mark_of, open_clip, preprocessing, published
 from cdcd_video.networks.clip.clip_files import sha256_of
@@ -140,7 +141,7 @@ def in_cache(hub: Path):
 @pytest.mark.parametrize(
     "source, sentence",
     [
-        ("/no/such/folder", "CLIP folder /no/such/folder does not exist; give a folder"),
+        ("/no/such/folder", "CLIP folder /no/such/folder does not exist; give a folder .* sprites, openai/"),
         (
             "runs/none",
             "neither an existing folder nor a known name .* add its commit: runs/none@",
@@ -153,6 +154,15 @@ def test_a_missing_folder_has_a_message_of_its_own(source, sentence):
     with pytest.raises(UserError, match=sentence) as told:
         FrozenClip(source)
     assert "Repo id must be" not in str(told.value)
+
+
+def test_the_clip_of_a_shipped_model_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In any folder, whatever lies there: a model whose CLIP this is must load."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sprites").mkdir()
+    found = find("sprites")
+    assert found.source == "sprites" and found.folder == SHIPPED / "sprites" / "clip"
+    assert FrozenClip("sprites").digest == load_whole("sprites").clip.digest
 
 
 def test_a_pickle_is_refused_and_never_opened(plain, monkeypatch):

@@ -51,7 +51,8 @@ class PretrainedClip(Section):
 
     kind: Literal["pretrained"] = "pretrained"
     folder: Annotated[str, Field(min_length=1)]
-    """A folder of `save_pretrained` or an OpenCLIP export; or the name of a published CLIP in the Hub's cache."""
+    """A folder of `save_pretrained` or an OpenCLIP export; the name of a published CLIP in the Hub's cache; or that of a shipped
+    model, for its CLIP."""
 
 
 Clip = Annotated[ClipConfig | PretrainedClip, Field(discriminator="kind")]

@@ -26,6 +26,7 @@ from cdcd_video.metrics.score_entries import OF_SETS, SYSTEMS, Entry, find, form
 from cdcd_video.metrics.scores import MEASURES, Score
 from cdcd_video.metrics.statistics import saved_evaluation
 from cdcd_video.networks.clip import STAND_IN
+from cdcd_video.networks.clip.clip_files import shipped
 from cdcd_video.networks.codec import start_thresholds
 from cdcd_video.storage.small_file import Missing, Unreadable, read_small_json, read_small_text
 from cdcd_video.training import moving_sample
@@ -238,7 +239,8 @@ def _parts(config: Config, found: Sizes, digest: str, facts: dict[str, Any]) -> 
     yield f"- sha256 of the model (of all that affects its videos): `{digest}`"
     if config.clip.kind == "pretrained":
         name = Path(config.clip.folder).name if Path(config.clip.folder).is_absolute() else config.clip.folder
-        yield f"- CLIP: `{name}`, which is not part of this folder and has a licence of its own"
+        what = "that of the shipped model, which comes with the package" if name in shipped() else "has a licence of its own"
+        yield f"- CLIP: `{name}`, which is not part of this folder; {what}"
     kind = f"the baseline {config.baseline.kind}" if config.baseline else f"the process {config.diffusion.process.kind}"
     yield f"- next frame by {kind}, {config.diffusion.num_steps} steps in training, {config.sample.num_steps} in sampling"
     for key, words in (("init", "weights that training began with"), ("reuse", "CLIP and codec copied from")):

@@ -19,6 +19,7 @@ _MOST_BYTES = 64 * MIB
 """Largest size of a text file, twice that of the largest vocabularies."""
 _TEXTS = (".json", ".jsonl", ".txt", ".jinja", ".model", ".py", ".md")
 ON_THE_HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[0-9a-f]{40}))?")
+_MODELS = Path(__file__).resolve().parents[2] / "models"
 WEIGHTS = {"transformers": "model.safetensors", "open_clip": "open_clip_model.safetensors"}
 
 Layout = Literal["transformers", "open_clip"]
@@ -43,20 +44,23 @@ def find(source: str | Path) -> ClipFiles:
     """Finds a CLIP by its folder, its name, or `name@revision`.
 
     Args:
-      source: a folder of `CLIPModel.save_pretrained` or an OpenCLIP export; or a name of `known.KNOWN`; or any other
-        name on the Hub with the 40 hex digits of a commit that lies in the cache.
+      source: the name of a shipped model, for the CLIP that was trained with it; or a folder of
+        `CLIPModel.save_pretrained` or an OpenCLIP export; or a name of `published.KNOWN`; or any other name on the Hub
+        with the 40 hex digits of a commit that lies in the cache.
 
     Raises:
       UserError: there is none, or none that can be loaded without pickle; the message says how to get it.
     """
     source = str(source)
+    if source in shipped():  # before a folder of that name: a shipped model must load in any folder
+        return in_folder(_MODELS / source / "clip", source)
     if Path(source).is_dir():
         return in_folder(Path(source), source)
     on_the_hub = ON_THE_HUB.fullmatch(source)
     if on_the_hub is None:
         raise UserError(
             f"CLIP folder {source} does not exist; give a folder with safetensors weights, or one of the names"
-            f" {', '.join(KNOWN)}"
+            f" {', '.join((*shipped(), *KNOWN))}"
         )
     name, revision = on_the_hub["name"], on_the_hub["revision"]
     if revision is None and name in KNOWN:
@@ -69,6 +73,11 @@ def find(source: str | Path) -> ClipFiles:
     places = [Place(name, revision, file) for file in ("config.json", "preprocessor_config.json", "tokenizer.json")]
     found = _cached(source, [Place(name, revision, "model.safetensors"), *places])
     return in_folder(found[0].parent, source)
+
+
+def shipped() -> list[str]:
+    """The names of the shipped models that have a CLIP of their own."""
+    return sorted(config.parents[1].name for config in _MODELS.glob("*/clip/config.json"))
 
 
 def in_folder(folder: Path, source: str) -> ClipFiles:
