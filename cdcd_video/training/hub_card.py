@@ -239,7 +239,11 @@ def _parts(config: Config, found: Sizes, digest: str, facts: dict[str, Any]) -> 
     yield f"- sha256 of the model (of all that affects its videos): `{digest}`"
     if config.clip.kind == "pretrained":
         name = Path(config.clip.folder).name if Path(config.clip.folder).is_absolute() else config.clip.folder
-        what = "that of the shipped model, which comes with the package" if name in shipped() else "has a licence of its own"
+        what = (
+            "that of the shipped model, which comes with the package"
+            if name in shipped()
+            else "has a licence of its own"
+        )
         yield f"- CLIP: `{name}`, which is not part of this folder; {what}"
     kind = f"the baseline {config.baseline.kind}" if config.baseline else f"the process {config.diffusion.process.kind}"
     yield f"- next frame by {kind}, {config.diffusion.num_steps} steps in training, {config.sample.num_steps} in sampling"
