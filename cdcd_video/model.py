@@ -241,6 +241,8 @@ def _loaded(folder: Path, device: torch.device | str) -> Model:
         say("warning", f"the model {folder} is unfinished ({known['unfinished']}).")
     config = saved_config(folder / "config.yaml")
     clip = FrozenClip(clip_folder(config, folder))
+    if config.clip.kind == "pretrained":
+        clip.known_words = None  # those that another model was trained with
     if known.get("clip_sha256", clip.digest) != clip.digest:
         raise UserError(
             f"model folder {folder} was trained with another CLIP (sha256 {str(known['clip_sha256'])[:12]}...) than"

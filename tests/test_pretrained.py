@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -163,6 +164,17 @@ def test_the_clip_of_a_shipped_model_has_its_name(tmp_path: Path, monkeypatch: p
     found = find("sprites")
     assert found.source == "sprites" and found.folder == SHIPPED / "sprites" / "clip"
     assert FrozenClip("sprites").digest == load_whole("sprites").clip.digest
+
+
+def test_the_words_of_a_named_clip_are_not_those_of_the_model(tiny_model: Path, tmp_path: Path):
+    """A model of digits whose CLIP was trained on other captions must not warn of the words of its own."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("clip"))
+    config = yaml.safe_load((tiny_model / "config.yaml").read_text())
+    config["clip"] = {"kind": "pretrained", "folder": str(tiny_model / "clip")}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert load_whole(tiny_model).clip.known_words
+    assert load_whole(folder).clip.known_words is None
 
 
 def test_a_pickle_is_refused_and_never_opened(plain, monkeypatch):
