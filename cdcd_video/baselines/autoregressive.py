@@ -23,19 +23,13 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
+from cdcd_video.baselines.code_loss import cross_entropy_terms, training_condition
 from cdcd_video.config import DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
 from cdcd_video.networks.conditional_transformer import TIME_EMBEDDING_WIDTH, CachedCondition
-from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
+from cdcd_video.networks.conditioning import Condition, with_empty_captions
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_inputs import (
-    condition_before,
-    gets_own_source,
-    masked_mean,
-    noisy_source,
-    token_weights,
-    weight_sum,
-)
+from cdcd_video.networks.step_inputs import condition_before, gets_own_source
 from cdcd_video.networks.transformer import SquaredReLU
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
@@ -167,22 +161,8 @@ class CausalTransformer(Denoiser):
         """The weighted cross-entropy of the true codes, nats per token, on the denoiser's batch; see `Baseline.learn`."""
         if own_share:
             batch = self._with_own_source(batch, own_share, temperature, rows)
-        noise, uniforms = rows.rand(len(batch.source), 1), rows.rand(*batch.source.shape)
-        source = noisy_source(batch.source, cfg.source_jitter, noise, uniforms, rows.reduce)
-        text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
-        condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
-        logits = self(batch.target, condition)
-        nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.target, reduction="none")
-        weight = token_weights(batch, loss)
-        total = (weight * nll).sum() / weight_sum(weight, rows.reduce)
-        changed = batch.target != batch.source
-        parts = dict(
-            nll=nll.mean(),
-            nll_changed=masked_mean(nll, changed, rows.reduce),
-            nll_still=masked_mean(nll, ~changed, rows.reduce),
-            right_changed=masked_mean((logits.argmax(-1) == batch.target).float(), changed, rows.reduce),
-        )
-        return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
+        logits = self(batch.target, training_condition(batch, cfg, rows))
+        return cross_entropy_terms(logits, batch, loss, rows.reduce, "nll")
 
     @torch.no_grad()
     def next_frame(

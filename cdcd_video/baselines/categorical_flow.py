@@ -28,22 +28,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cdcd_video.baselines.code_loss import cross_entropy_terms, training_condition
 from cdcd_video.baselines.code_values import CodeValues
 from cdcd_video.baselines.straight_path import integrate, noised, training_times
 from cdcd_video.config import CategoricalFlowBaseline, DenoiserConfig, DiffusionConfig, LossConfig, SamplingParams
 from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
 from cdcd_video.diffusion.sampler import even_times
 from cdcd_video.networks.conditional_transformer import CachedCondition
-from cdcd_video.networks.conditioning import Condition, with_dropped_captions, with_empty_captions
+from cdcd_video.networks.conditioning import Condition, with_empty_captions
 from cdcd_video.networks.denoiser import Denoiser
-from cdcd_video.networks.step_inputs import (
-    conditions_before,
-    gets_own_source,
-    masked_mean,
-    noisy_source,
-    token_weights,
-    weight_sum,
-)
+from cdcd_video.networks.step_inputs import conditions_before, gets_own_source
 from cdcd_video.records import CodePair, LossTerms, RowGenerator
 
 Classify = Callable[[Tensor, Tensor], Tensor]
@@ -134,31 +128,16 @@ class CategoricalFlow(CodeValues, Denoiser):
         own_share: float = 0.0,
         temperature: float = 1.0,
     ) -> LossTerms:
-        """The weighted cross-entropy of the true codes, nats per token, on the denoiser's batch; see `Baseline.learn`.
-
-        L = sum of w (-log p(x_0 | x_t)) / sum of w, with the token weights w of our L_aux.
+        """The weighted cross-entropy -log p(x_0 | x_t) of the true codes, nats per token, on the denoiser's batch; see
+        `Baseline.learn`.
         """
         if own_share:
             batch = self._with_own_source(batch, own_share, temperature, rows)
-        noise, uniforms = rows.rand(len(batch.source), 1), rows.rand(*batch.source.shape)
-        source = noisy_source(batch.source, cfg.source_jitter, noise, uniforms, rows.reduce)
-        text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
-        condition = Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
-
+        condition = training_condition(batch, cfg, rows)
         t = training_times(len(batch.target), cfg.full_share, self.settings, rows)
         x_0 = self._normal(self.values_of(batch.target))
         logits = self(noised(x_0, rows.randn(*x_0.shape), t), t, condition).float()
-        nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch.target, reduction="none")
-        weight = token_weights(batch, loss)
-        total = (weight * nll).sum() / weight_sum(weight, rows.reduce)
-        changed = batch.target != batch.source
-        parts = dict(
-            x0_nll=nll.mean(),
-            x0_nll_changed=masked_mean(nll, changed, rows.reduce),
-            x0_nll_still=masked_mean(nll, ~changed, rows.reduce),
-            right_changed=masked_mean((logits.argmax(-1) == batch.target).float(), changed, rows.reduce),
-        )
-        return LossTerms(total, {name: value.detach().float() for name, value in parts.items()})
+        return cross_entropy_terms(logits, batch, loss, rows.reduce, "x0_nll")
 
     @torch.no_grad()
     def next_frame(
