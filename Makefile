@@ -80,7 +80,8 @@ $(READY): requirements.txt
 	@echo "Setting up $(VENV) (once; PyTorch is large, so this takes a few minutes and 6 GB of disk) ..."
 	@$(RUN) -c 'import pip' 2>/dev/null || "$(FOUND)" -m venv --clear $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
-	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade "$$(grep '^torch>' requirements.txt)"
+	@sed -n '/^torch>/p' requirements.txt > $(VENV)/torch.txt
+	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade -r $(VENV)/torch.txt
 	@echo "PyTorch is there; now everything else ..."
 	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade -r requirements.txt
 	@touch $@

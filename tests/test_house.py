@@ -421,6 +421,7 @@ def test_only_what_is_known_is_told_to_be_installed():
         "pip-audit",
         "-r requirements.txt",
         "-r $(SMOKE",
+        "-r $(VENV",
         "{name}",
         ".[{named}]",
     }  # {name}: of a watcher, which is among the extras, and {named} is an extra
