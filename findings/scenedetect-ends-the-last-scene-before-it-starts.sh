@@ -22,7 +22,6 @@ import numpy as np
 from scenedetect import ContentDetector, SceneManager, open_video
 
 print("scenedetect-headless", importlib.metadata.version("scenedetect-headless"), "PyAV", av.__version__)
-av.logging.set_level(av.logging.ERROR)
 MS = Fraction(1, 1000)
 SHOTS = ((20, 500, (200, 30, 30)), (60, 40, (20, 30, 200)), (40, 100, (240, 240, 60)))  # frames, ms between them, colour
 
@@ -32,6 +31,7 @@ def write(path):
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 128, 96, "yuv420p", MS
+        stream.options = {"x264-params": "log=-1"}
         time = 0
         for count, step, colour in SHOTS:
             for _ in range(count):
