@@ -14,6 +14,7 @@ from cdcd_video.baselines.build import build_baseline
 from cdcd_video.config import Config
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.model_digest import folder_digest
+from cdcd_video.config.shipped_files import MODELS
 from cdcd_video.diffusion import process as processes
 from cdcd_video.errors import UserError, is_text, say
 from cdcd_video.networks.clip import FrozenClip
@@ -30,7 +31,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = 1
 """Version of the model folder's layout."""
-SHIPPED = Path(__file__).parent / "models"
+SHIPPED = MODELS
 """Models that come with the package, by name."""
 
 

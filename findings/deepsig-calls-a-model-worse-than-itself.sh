@@ -3,7 +3,7 @@
 # the first model is better, 1 means that the second dominates it. Of a model with itself one expects 0.5, or a value that says "no difference".
 # aso(scores, scores) is 1: the model is dominated by itself, in either order, also if the same scores are given in another order.
 # Scores that are all one number give 0.5 for the same comparison. Where the other is better by 1e-12 the two values are 1 and 0.72,
-# so they do not add up to about 1 as for other pairs. multi_aso has such pairs wherever two rows of a table share their runs.
+# so they do not add up to about 1 as for other pairs. Rows of a table that share their runs are such pairs.
 # Do instead: look at the difference of the means first, and report both orders.
 set -euo pipefail
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # piq 0.8.0. HaarPSI lies between 0 and 1, and a frame compared with itself should have 1, as it has for noise and for grey.
-# For a black frame it is infinite: the similarities are averaged with the frame's own wavelet coefficients as weights, which
-# are all 0. With reduction="mean", the default, one such frame makes the value of the whole batch infinite; there is no warning.
+# For a black frame it is infinite: the mean is weighted by the frame's own wavelet coefficients, which are all 0, so that it is
+# eps / eps = 1 exactly, of which the formula then takes the logit. With reduction="mean", the default, one such frame makes the
+# value of the whole batch infinite; there is no warning.
 # piq's other full-reference scores give black frames their best value.
 # Fades, cuts to black and failed generations have black frames. Do instead: reduction="none", and leave out what is not finite.
 set -euo pipefail

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# scenedetect 0.7.2 (its headless package). Scenes of a video whose frames are unevenly apart have the true times since 0.7,
-# with every backend; so the last scene should end with the video as well.
+# scenedetect 0.7.2 (its headless package). Cuts in a video whose frames are unevenly apart have their true times with the
+# backends opencv and pyav; so the last scene should end with the video as well.
 # With the default backend, OpenCV, its start is true and its end is the number of frames divided by an average rate. In a
 # Matroska file of 20 frames at 2 fps and 100 at 10 to 25 the scenes are 0 to 10 s, 10 to 12.4 s, and 12.4 to 4.8 s.
 # In the same video as MP4 the end is 17.14 s, and the video ends at 16.4. With the backend pyav it is right to a frame.
-# split_video_ffmpeg and lists of clips take the length from these two times: it is negative, and the last shot is lost.
+# Whoever takes a clip's length from the two times gets a negative one, and loses the last shot.
 # Screen recordings, slide shows and phone videos are such files. Do instead: open_video(path, backend="pyav").
 set -euo pipefail
 

@@ -10,6 +10,8 @@ from cdcd_video.config.wording import quoted
 from cdcd_video.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+MODELS = _PACKAGE / "models"
+"""The shipped models, a folder each."""
 Kind = Literal["configs", "examples"]
 _ENDING: dict[Kind, str] = {"configs": ".yaml", "examples": ".png"}
 _SINGULAR: dict[Kind, str] = {"configs": "config", "examples": "example"}

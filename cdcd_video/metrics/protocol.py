@@ -17,10 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx, config_file
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.ranges import RANGES
-from cdcd_video.config.shipped_files import named_file
+from cdcd_video.config.shipped_files import MODELS, named_file
 from cdcd_video.errors import UserError
 
-_SHIPPED = Path(__file__).resolve().parents[1] / "models"
 OWN = "own"
 """The CLIP of the model that is measured."""
 DEFINITIONS = {"ssim": "windows within the frame"}
@@ -204,7 +203,7 @@ def default_file(folder: Path, checkpoint: str, data: str | None) -> Path:
       checkpoint: a shipped model, or a model or run folder; one that does not exist is reported when it is loaded.
       data: as named; other data than those of the model have the protocol of sprites.
     """
-    places = (_SHIPPED / checkpoint, Path(checkpoint), Path(checkpoint, "model"))
+    places = (MODELS / checkpoint, Path(checkpoint), Path(checkpoint, "model"))
     found = next((place / "config.yaml" for place in places if (place / "config.yaml").is_file()), None)
     is_digits = data in (None, DIGITS) and found is not None and saved_config(found).data.kind == "digits"
     return folder / ("digits.yaml" if is_digits else "sprites.yaml")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cdcd_video.config.shipped_files import MODELS
 from cdcd_video.errors import UserError
 from cdcd_video.networks.clip.published import KNOWN, Known, Place
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, open_plain, read_small_json
@@ -19,7 +20,6 @@ _MOST_BYTES = 64 * MIB
 """Largest size of a text file, twice that of the largest vocabularies."""
 _TEXTS = (".json", ".jsonl", ".txt", ".jinja", ".model", ".py", ".md")
 ON_THE_HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[0-9a-f]{40}))?")
-_MODELS = Path(__file__).resolve().parents[2] / "models"
 WEIGHTS = {"transformers": "model.safetensors", "open_clip": "open_clip_model.safetensors"}
 
 Layout = Literal["transformers", "open_clip"]
@@ -53,7 +53,7 @@ def find(source: str | Path) -> ClipFiles:
     """
     source = str(source)
     if source in shipped():  # before a folder of that name: a shipped model must load in any folder
-        return in_folder(_MODELS / source / "clip", source)
+        return in_folder(MODELS / source / "clip", source)
     if Path(source).is_dir():
         return in_folder(Path(source), source)
     on_the_hub = ON_THE_HUB.fullmatch(source)
@@ -77,7 +77,7 @@ def find(source: str | Path) -> ClipFiles:
 
 def shipped() -> list[str]:
     """The names of the shipped models that have a CLIP of their own."""
-    return sorted(config.parents[1].name for config in _MODELS.glob("*/clip/config.json"))
+    return sorted(config.parents[1].name for config in MODELS.glob("*/clip/config.json"))
 
 
 def in_folder(folder: Path, source: str) -> ClipFiles:
