@@ -9,7 +9,7 @@ from cdcd_video.data import sprites, store
 from cdcd_video.data.digits_clips import DigitsClips
 from cdcd_video.data.digits_world import DigitsSplit
 from cdcd_video.data.shots import LongestShots
-from cdcd_video.data.store_files import MANIFEST, read_manifest, sizes_in
+from cdcd_video.data.store_files import MANIFEST
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.dataset_parts import MixedDataset
 from cdcd_video.metrics.digits_dataset import DigitsDataset
@@ -229,7 +229,7 @@ def scale_of(protocol: Protocol) -> int:
     Raises:
       UserError: there are none.
     """
-    return _stored_by_size(protocol)[0].size_px
+    return store.stored_by_size(Path(protocol.data), protocol.split)[0].size_px
 
 
 def _stored_sizes(protocol: Protocol) -> tuple[Size, ...]:
@@ -238,22 +238,13 @@ def _stored_sizes(protocol: Protocol) -> tuple[Size, ...]:
     Raises:
       UserError: it has none, or they have another scale than the protocol.
     """
-    found = _stored_by_size(protocol)
+    found = store.stored_by_size(Path(protocol.data), protocol.split)
     if found[0].size_px != protocol.size_px:
         raise UserError(
             f"the clips of {protocol.data} are {found[0].size_px} px, but the protocol says {protocol.size_px} px; set --size-px"
             f" {found[0].size_px}, or prepare them with --size-px {protocol.size_px}"
         )
     return tuple(sorted(Size(*clips.size) for clips in found))
-
-
-def _stored_by_size(protocol: Protocol) -> list[store.StoredClips]:
-    """The clips of the split in each size that has some."""
-    folder = Path(protocol.data)
-    named = sizes_in(folder) if folder.is_dir() and not (folder / MANIFEST).is_file() else []
-    there = [name for name in named if read_manifest(folder / name)["splits"].get(protocol.split)]
-    # Without a size that has clips of the split, the first one says what is wrong.
-    return [store.StoredClips(folder / name, protocol.split) for name in there or named[:1] or ["."]]
 
 
 def clips(found: Clips, protocol: Protocol) -> tuple[ClipDataset, Protocol]:
