@@ -26,13 +26,14 @@ from cdcd_video.data.clip_augmentation import (
 )
 from cdcd_video.data.images import content_box
 from cdcd_video.data.mirrored_captions import mirrored_caption
-from cdcd_video.data.store import StoredClips
+from cdcd_video.data.store import StoredClips, stored_by_size
 from cdcd_video.data.store_files import ClipRow
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.prepare import summary
 from data_prep.recipes import RECIPES, Recipe
+from data_prep.sizes import Place, is_of_one_size, places_of
 
 TRAIN = "train"
 NUM_PRINTED = 8
@@ -41,7 +42,7 @@ NUM_PRINTED = 8
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
-    parser.add_argument("folder", type=Path, metavar="PREPARED", help="a prepared folder")
+    parser.add_argument("folder", type=Path, metavar="PREPARED", help="a prepared folder, of one size or several")
     parser.add_argument("--out", required=True, type=Path, help="prepared folder to create")
     parser.add_argument(
         "--copies", type=int, default=8, help="clips for each training clip, itself included (%(default)s)"
@@ -61,25 +62,40 @@ def run(options: argparse.Namespace) -> str:
     require("cv2", extra="data")
     if options.out.resolve() == options.folder.resolve():
         raise UserError(f"{options.out} is the folder to augment; choose another --out")
-    clips = StoredClips(options.folder)
-    clips.require_squares("augment")
-    if all(row.split != TRAIN for row in clips.rows):
+    stored = stored_by_size(options.folder)
+    by_size = {clips.size: clips for clips in stored}
+    if all(row.split != TRAIN for clips in stored for row in clips.rows):
         raise UserError(f"{options.folder} has no clips of the split {TRAIN}, and only those are augmented")
+    lines: list[str] = []
+    mirrors: dict[str, str] = {}
+    with folder_lock(options.out):
+        places = places_of(options.out, sorted(by_size), stored[0].size_px, is_one=is_of_one_size(options.folder))
+        for size, place in places.items():
+            manifest, own = _augment(by_size[size], place, options.copies, options.seed)
+            mirrors |= own
+            lines.append(summary(place.folder, manifest, time.monotonic() - began))
+    lines.append(f"{len(mirrors)} sentences have another mirror; check that `left` and `right` are sides in each:")
+    lines += [f"  {old} -> {new}" for old, new in list(mirrors.items())[:NUM_PRINTED]]
+    return "\n".join(lines)
+
+
+def _augment(clips: StoredClips, place: Place, copies: int, seed: int) -> tuple[dict, dict[str, str]]:
+    """Writes the clips of one size; returns the manifest, and the sentences that have another mirror with it."""
     recipe = {
         "recipe": "augment",
         "data": clips.digest(),
-        "copies": options.copies,
-        "seed": options.seed,
+        "copies": copies,
+        "seed": seed,
         "limits": {"zoom": ZOOM, "shift_share": SHIFT_SHARE, "gain": GAIN, "gamma": GAMMA},
     }
-    how = {"size_px": clips.size_px, "fps": clips.fps, "mode": clips.mode, "recipe": recipe}
+    how = {"size_px": clips.size_px, "size": place.size, "fps": clips.fps, "mode": clips.mode, "recipe": recipe}
     mirrors: dict[str, str] = {}
-    with folder_lock(options.out), StoreWriter(options.out, **how) as writer:
+    with StoreWriter(place.folder, **how) as writer:
         done = writer.done
         for number, row in enumerate(tqdm(clips.rows, unit="clip", file=sys.stderr)):
             frames = clips.frames(number, range(row.num_frames))
-            box = content_box(row.source_width, row.source_height, clips.size_px, clips.mode)
-            for name, change in augmentations(row, clips.size_px, options.copies, options.seed):
+            box = content_box(row.source_width, row.source_height, clips.size, clips.mode)
+            for name, change in augmentations(row, clips.size_px, copies, seed):
                 captions = tuple(map(mirrored_caption, row.captions)) if change.is_mirrored else row.captions
                 mirrors |= {old: new for old, new in zip(row.captions, captions, strict=True) if old != new}
                 if name in done:
@@ -97,11 +113,7 @@ def run(options: argparse.Namespace) -> str:
                     about=about,
                     cuts=tuple(cut - change.skipped for cut in row.cuts),
                 )
-        manifest = writer.finish({"mirrored_captions": mirrors})
-        lines = [summary(options.out, manifest, time.monotonic() - began)]
-    lines.append(f"{len(mirrors)} sentences have another mirror; check that `left` and `right` are sides in each:")
-    lines += [f"  {old} -> {new}" for old, new in list(mirrors.items())[:NUM_PRINTED]]
-    return "\n".join(lines)
+        return writer.finish({"mirrored_captions": mirrors}), mirrors
 
 
 def augmentations(row: ClipRow, size_px: int, copies: int, seed: int) -> Iterator[tuple[str, Augmentation]]:
@@ -109,7 +121,7 @@ def augmentations(row: ClipRow, size_px: int, copies: int, seed: int) -> Iterato
 
     Args:
       row: the clip.
-      size_px: side of its frames.
+      size_px: side of its frames where they are square; others are shifted as far.
       copies: clips for each training clip.
       seed: of the changes.
     """

@@ -8,14 +8,17 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from tqdm import tqdm
 
+from cdcd_video.config.value_types import Size
 from cdcd_video.data.cache import read_manifest
 from cdcd_video.data.cache_blocks import BLOCK_CLIPS, LoadedClip, Refused, encode_block
 from cdcd_video.data.cache_writer import CacheWriter, counted, write_cache
 from cdcd_video.data.clips import DecodedClip
-from cdcd_video.data.store import StoredClips
+from cdcd_video.data.store import StoredClips, stored_by_size
+from cdcd_video.data.store_files import sizes_in
 from cdcd_video.engine.runtime import device_for, take_gpu
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
@@ -24,6 +27,7 @@ from data_prep.items import Item
 from data_prep.job import Job
 from data_prep.prepare import Plan, decoded
 from data_prep.recipes import RECIPES
+from data_prep.sizes import is_of_one_size, places_of
 
 
 def encode(job: Job) -> str:
@@ -61,15 +65,20 @@ def _encode(job: Job) -> str:
     take_gpu(job.device)
     frame_encoder = open_frame_encoder(job.model, device_for(job.device))
     if job.data is not None:
-        writer = _of_folder(job, frame_encoder)
+        writers = _of_folder(job, job.data, frame_encoder)
     else:
         plan = plan_of(job, frame_encoder.size_px)
         if isinstance(plan, str):
             return plan
-        writer = _of_videos(job, frame_encoder, plan)
-    if not writer.is_finished:
+        writers = [_of_videos(job, frame_encoder, plan)]
+    unfinished = [writer for writer in writers if not writer.is_finished]
+    if unfinished:
+        missing, blocks = (
+            sum(len(writer.missing()) for writer in unfinished),
+            sum(writer.num_blocks for writer in writers),
+        )
         return (
-            f"shard {job.shard} of {job.num_shards} is done; {len(writer.missing())} of {writer.num_blocks} blocks of other "
+            f"shard {job.shard} of {job.num_shards} is done; {missing} of {blocks} blocks of other "
             "shards are missing, and the last shard to finish writes the cache"
         )
     return summary(job, time.monotonic() - began)
@@ -92,7 +101,7 @@ def plan_of(job: Job, size_px: int) -> Plan | str:
     options = parser.parse_args(["--size-px", str(size_px), *rest, "--out", str(job.out)])
     if options.sizes:
         raise UserError(
-            "encode takes frames of one size; leave out --sizes, or prepare a folder with it and train on that"
+            "encode brings videos to one size; leave out --sizes, or prepare a folder with it and name that by --data"
         )
     if options.size_px != size_px:
         raise UserError(f"--size-px is {options.size_px}, but {job.model} was trained on {size_px} px; leave it out")
@@ -100,27 +109,45 @@ def plan_of(job: Job, size_px: int) -> Plan | str:
 
 
 def summary(job: Job, seconds: float) -> str:
-    """One line that says what a cache holds."""
-    manifest = read_manifest(job.out)
+    """One line that says what a cache holds; of several sizes one for each."""
+    folders = [job.out] if is_of_one_size(job.out) else [job.out / name for name in sizes_in(job.out)]
+    return "\n".join(_summary(folder, seconds) for folder in folders)
+
+
+def _summary(folder: Path, seconds: float) -> str:
+    manifest = read_manifest(folder)
     splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
-    refused = f"; {manifest['num_rejected']} refused, see {job.out}/rejected.jsonl" if manifest["num_rejected"] else ""
+    refused = f"; {manifest['num_rejected']} refused, see {folder}/rejected.jsonl" if manifest["num_rejected"] else ""
     frames = f"{manifest['num_frames']} frames of {manifest['plan']['num_tokens']} codes"
     captions = f"{manifest['num_captions']} captions"
-    return f"{job.out}: {manifest['num_clips']} clips ({splits}), {frames}, {captions}{refused}; {seconds:.0f} s"
+    return f"{folder}: {manifest['num_clips']} clips ({splits}), {frames}, {captions}{refused}; {seconds:.0f} s"
 
 
-def _of_folder(job: Job, frame_encoder: FrameEncoder) -> CacheWriter:
-    clips = StoredClips(job.data)
-    clips.require_squares("encode")
-    if clips.size_px != frame_encoder.size_px:
+def _of_folder(job: Job, folder: Path, frame_encoder: FrameEncoder) -> list[CacheWriter]:
+    """The cache of a prepared folder, or one for each of its sizes."""
+    by_size = {clips.size: clips for clips in stored_by_size(folder)}
+    size_px = next(iter(by_size.values())).size_px
+    if size_px != frame_encoder.size_px:
         raise UserError(
-            f"{job.data} has frames of {clips.size_px} px, but {job.model} was trained on {frame_encoder.size_px}; prepare the "
+            f"{job.data} has frames of {size_px} px, but {job.model} was trained on {frame_encoder.size_px}; prepare the "
             f"clips with --size-px {frame_encoder.size_px}"
         )
-    facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=job.max_frames)
+    known = getattr(frame_encoder.config.data, "sizes", None) or (Size.square(size_px),)
+    others = [Size(*size) for size in by_size if size not in known]
+    if others:
+        raise UserError(
+            f"{job.data} has frames of {others[0]} px, but {job.model} was trained on {', '.join(map(str, known))}; prepare the"
+            f" clips with --sizes {' '.join(map(str, known))}, or train the codec on frames of that size, too"
+        )
+    places = places_of(job.out, sorted(by_size), size_px, is_one=is_of_one_size(folder))
+    return [_of_size(job, by_size[size], place.folder, frame_encoder) for size, place in places.items()]
+
+
+def _of_size(job: Job, clips: StoredClips, out: Path, frame_encoder: FrameEncoder) -> CacheWriter:
+    facts = dict(data=clips.digest(), num_items=len(clips), fps=clips.fps, max_frames=job.max_frames, size=clips.size)
     shards = dict(shard=job.shard, num_shards=job.num_shards)
     plan = frame_encoder.plan(**facts, recipe={"mode": clips.mode, **clips.manifest["recipe"]})
-    return write_cache(job.out, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split=None, **shards)
+    return write_cache(out, clips, frame_encoder.encoder(), plan, frame_encoder.space(), split=None, **shards)
 
 
 def _of_videos(job: Job, frame_encoder: FrameEncoder, source: Plan) -> CacheWriter:

@@ -58,7 +58,7 @@ class Oracle:
 
     def decode(self, codes: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Likewise."""
-        return codes.reshape(*codes.shape[:2], self.size_px, self.size_px, 3).copy()
+        return codes.reshape(*codes.shape[:2], *starts.shape[1:]).copy()
 
 
 def _obeying(scene: Scene, caption: str) -> Scene:

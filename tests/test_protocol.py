@@ -33,6 +33,7 @@ OTHER = {
     "stride": 2,
     "fps": 7.0,
     "size_px": 32,
+    "size": "64x96",
     "resize": "bicubic",
     "mode": "letterbox",
     "given_frame": "counts",

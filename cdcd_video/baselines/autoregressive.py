@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 from cdcd_video.baselines.code_loss import cross_entropy_terms, training_condition
@@ -45,7 +45,7 @@ class CausalTransformer(Denoiser):
     def __init__(self, cfg: DenoiserConfig, **shape: Any):
         """Arguments as for `Denoiser`."""
         super().__init__(cfg, **shape)
-        width, num_patches, groups = cfg.width, self.num_patches, self.groups
+        width, groups = cfg.width, self.groups
         self.clock_in = nn.Sequential(
             nn.Linear(2 * TIME_EMBEDDING_WIDTH + 1, width), nn.SiLU(), nn.Linear(width, width)
         )
@@ -57,9 +57,6 @@ class CausalTransformer(Denoiser):
         )
         for table_in in known_in:
             nn.init.normal_(table_in.weight, std=0.02)
-        causal = torch.ones(2 * num_patches, 2 * num_patches, dtype=torch.bool).tril()
-        causal[:num_patches, :num_patches] = True
-        self.register_buffer("is_visible", causal, persistent=False)
 
     # --------------------------------------------------------------------------------------------------- the network
 
@@ -69,10 +66,12 @@ class CausalTransformer(Denoiser):
         """Codes of a whole frame -> logits of each code given those before it."""
         prepared = self.prepare(condition) if isinstance(condition, Condition) else condition
         x = torch.cat([prepared.positions, prepared.positions + self._read(self._delayed(codes), 0)], 1)
-        rotation = None if self.rotation is None else torch.cat([self.rotation] * 2, 1)
-        recalls = [lambda keys_values: (keys_values, self.is_visible)] * len(self.blocks)
+        rotation = None if prepared.rotation is None else torch.cat([prepared.rotation] * 2, 1)
+        num_patches = prepared.positions.shape[1]
+        is_visible = _is_visible(num_patches, x.device)
+        recalls = [lambda keys_values: (keys_values, is_visible)] * len(self.blocks)
         x = self._through(x, prepared, recalls, rotation)
-        x = x[:, self.num_patches :]
+        x = x[:, num_patches:]
         per_patch = codes.unflatten(1, (-1, self.groups))
         rows = [self._logits_of(g, x, per_patch[..., :g], prepared.copies) for g in range(self.groups)]
         return torch.stack(rows, 2).flatten(1, 2)
@@ -81,13 +80,14 @@ class CausalTransformer(Denoiser):
     def unroll(self, prepared: CachedCondition, choose: Choose) -> Int[Tensor, "B N"]:
         """Samples a frame code by code, with a cache of keys and values: one pass of one token for each patch."""
         positions = prepared.positions
-        caches = [_Cache(2 * self.num_patches) for _ in self.blocks]
-        self._through(positions, prepared, caches, self.rotation)
+        num_patches = positions.shape[1]
+        caches = [_Cache(2 * num_patches) for _ in self.blocks]
+        self._through(positions, prepared, caches, prepared.rotation)
         before = torch.full((len(positions), self.groups), self.mask_id, device=positions.device)
         frame = []
-        for place in range(self.num_patches):
+        for place in range(num_patches):
             here = slice(place, place + 1)
-            rotation = None if self.rotation is None else self.rotation[:, here]
+            rotation = None if prepared.rotation is None else prepared.rotation[:, here]
             x = self._through(positions[:, here] + self._read(before, 0), prepared, caches, rotation)
             copied = tuple(onehot[:, here] for onehot in prepared.copies)
             before = before[:, :0]
@@ -210,6 +210,13 @@ class CausalTransformer(Denoiser):
         predicted = sample_categorical(logits.softmax(-1), rows.rand(*batch.source.shape))
         is_own = gets_own_source(batch, share, rows.rand(len(batch.source)))
         return replace(batch, source=torch.where(is_own[:, None], predicted, batch.source))
+
+
+def _is_visible(num_patches: int, device: torch.device) -> Bool[Tensor, "M M"]:
+    """Which places see which: the source frame's see each other, and those of the frame what is before them and themselves."""
+    causal = torch.ones(2 * num_patches, 2 * num_patches, dtype=torch.bool, device=device).tril()
+    causal[:num_patches, :num_patches] = True
+    return causal
 
 
 class _Cache:

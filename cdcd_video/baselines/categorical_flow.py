@@ -145,7 +145,7 @@ class CategoricalFlow(CodeValues, Denoiser):
     ) -> Int[Tensor, "B N"]:
         """Codes of the next frame; see `sample_codes`."""
         num_tokens, device = condition.source.shape[1], condition.source.device
-        shape = (self.num_patches, self.groups * self.table.shape[1])
+        shape = (num_tokens // self.groups, self.groups * self.table.shape[1])
         noise = torch.stack([torch.randn(shape, generator=stream, device=device) for stream in streams])
         uniforms = torch.stack([torch.rand(num_tokens, generator=stream, device=device) for stream in streams])
         classify = self._guided(condition, params.guidance)
@@ -176,7 +176,8 @@ class CategoricalFlow(CodeValues, Denoiser):
         """
         sampled, end = batch.before, torch.ones(len(batch.before), device=batch.before.device)
         for condition in conditions_before(batch, batch.generations):
-            noise = rows.randn(len(sampled), self.num_patches, self.groups * self.table.shape[1])
+            num_patches = sampled.shape[1] // self.groups
+            noise = rows.randn(len(sampled), num_patches, self.groups * self.table.shape[1])
             logits = self(noise, end, replace(condition, source=sampled))
             p = truncate_logits(logits.float(), temperature).softmax(-1)
             sampled = sample_categorical(p, rows.rand(*sampled.shape))

@@ -14,7 +14,7 @@ def training_condition(batch: CodePair, cfg: DiffusionConfig, rows: RowGenerator
     noise, uniforms = rows.rand(len(batch.source), 1), rows.rand(*batch.source.shape)
     source = noisy_source(batch.source, cfg.source_jitter, noise, uniforms, rows.reduce)
     text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
-    return Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text)
+    return Condition(source, batch.first, batch.has_first, batch.gap_s, batch.age_s, text, grid=batch.grid)
 
 
 def cross_entropy_terms(

@@ -52,7 +52,7 @@ class FlowDenoiser(CodeValues, ConditionalTransformer):
     Args:
       settings: times of training, and whether frames are put back on the grid of code values.
       table: (K, d) where each code lies.
-      num_patches, groups: patches per frame, and codes per patch: V = groups x d values each.
+      num_patches, groups: patches of a square frame, and codes per patch: V = groups x d values each.
       text_width: width of the caption's token states.
       mlp_width: of the blocks.
     """
@@ -145,7 +145,7 @@ class FlowDenoiser(CodeValues, ConditionalTransformer):
             batch = replace(batch, source=self.nearest(source))
         noisy = self._noisy_source(source, cfg.source_jitter, rows)
         text = with_dropped_captions(batch.text, cfg.caption_dropout, rows.rand(len(batch.target), 1))
-        condition = Condition(noisy, first, batch.has_first, batch.gap_s, batch.age_s, text)
+        condition = Condition(noisy, first, batch.has_first, batch.gap_s, batch.age_s, text, grid=batch.grid)
 
         t = training_times(len(target), cfg.full_share, self.settings, rows)
         x_0 = self._normal(target)

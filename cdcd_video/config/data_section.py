@@ -131,6 +131,8 @@ class LatentsData(Section):
     """The cache."""
     size_px: SizePx = 64
     """Side of the frames that were encoded."""
+    sizes: FrameSizes | None = None
+    """Height x width of the frames; must agree with the cache, which has a folder for each. Each batch is of one size."""
     mode: FitMode = "crop"
     """How the frames were made square; starting frames are treated in the same way."""
     licence: Licence | None = None

@@ -255,11 +255,6 @@ class Config(Section):
                         f"loss.{name}.num_chunks is {num_chunks}, but a frame has {num_tokens} codes; use fewer chunks"
                     )
         sizes = getattr(self.data, "sizes", None) or ()
-        if sizes and self.baseline:
-            raise ValueError(
-                f"data.sizes names frames that are no squares, but the baseline {self.baseline.kind} takes squares only; leave"
-                " it out"
-            )
         patch_px = (
             self.clip.patch_size if self.clip.kind == "builtin" else 1
         )  # a published one's is checked with its files

@@ -67,6 +67,11 @@ class BucketedCaches:
     def __len__(self) -> int:
         return sum(map(len, self.buckets))
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of those of the buckets."""
+        return digest_of({"buckets": [bucket.digest for bucket in self.buckets]})
+
 
 Caches = CodeCache | BucketedCaches
 """Of one size, or of several."""

@@ -15,7 +15,7 @@ MOST_SKIPPED_S = 0.5
 LEAST_FRAMES = 8
 """Frames of the first shot that are kept in any case."""
 
-Frames = UInt8[np.ndarray, "F S S 3"]
+Frames = UInt8[np.ndarray, "F H W 3"]
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of what is not a black bar, px."""
 
@@ -40,7 +40,7 @@ class Augmentation:
     gamma: float = 1.0
     skipped: int = 0
 
-    def apply(self, frames: Frames, box: Box) -> UInt8[np.ndarray, "_ S S 3"]:
+    def apply(self, frames: Frames, box: Box) -> UInt8[np.ndarray, "_ H W 3"]:
         """The changed frames without those that are skipped; `frames` stays as it is.
 
         Bars stay where they are and black: only what lies in the box is moved and brightened. Where the picture no longer
@@ -90,7 +90,7 @@ def sample_augmentation(
 
     Args:
       rng: of this copy of this clip.
-      size_px: side of the frames.
+      size_px: side of square frames; frames of other shapes are shifted as far.
       fps: frames per second.
       first_shot: frames of the clip's first shot.
       is_mirrored: whether left and right are exchanged, too.

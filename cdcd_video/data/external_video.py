@@ -4,11 +4,13 @@ Unlike `clips.read_clip` this never repeats or skips unevenly: the file's rate m
 """
 
 import hashlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.config.value_types import Size
 from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.data.frame_folders import pictures_in, read_pictures
 from cdcd_video.data.images import FitMode, fit, read_image
@@ -17,13 +19,20 @@ from cdcd_video.storage.small_file import MIB, open_plain
 
 RATE_SLACK = 0.02
 """How far a file's rate may be from a multiple of the wanted one: gifs and webps round each frame's time."""
+SQUARE = Size(1, 1)
 _PROBED_FRAMES = 17
 _PROBE_PX = 16
 
 
 def read_video(
-    file: Path, num_frames: int, fps: float, mode: FitMode = "crop", *, sampled_fps: float | None = None
-) -> UInt8[np.ndarray, "F S S 3"]:
+    file: Path,
+    num_frames: int,
+    fps: float,
+    mode: FitMode = "crop",
+    *,
+    shape: Size = SQUARE,
+    sampled_fps: float | None = None,
+) -> UInt8[np.ndarray, "F h w 3"]:
     """The first frames of a video file or of a folder of pictures, at a rate that divides its own.
 
     Args:
@@ -31,11 +40,12 @@ def read_video(
         numbers in their names.
       num_frames: how many.
       fps: frames per second of what comes back.
-      mode: how a frame that is not square is made so.
+      mode: how a frame of another shape is brought to this one.
+      shape: a size that has it.
       sampled_fps: rate of the frames, if the file has another one; a folder has none, and counts as `fps`.
 
     Returns:
-      The frames, as large as they are there.
+      The frames in that shape, as large as they are there.
 
     Raises:
       UserError: the file cannot be used, is too short, or its rate is no multiple of `fps`.
@@ -45,25 +55,41 @@ def read_video(
         pictures = pictures_in(file)[: (num_frames - 1) * every + 1 : every]
         _check_length(file, len(pictures), num_frames, fps)
         frames = read_pictures(file, pictures)
-        return np.stack([fit(frame, _square_side(frame.shape[0], frame.shape[1], mode), mode) for frame in frames])
-    rate, side = _probed(file, fps, mode)
+        return np.stack([_in_shape(frame, mode, shape) for frame in frames])
+    rate, size = _probed(file, fps, mode, shape)
     own = rate or sampled_fps or fps
     every = _every(file, sampled_fps or own, fps)
     # Frames are taken in the middle of their time, for formats that round it.
-    clip = read_clip(file, fps=own / every, size_px=side, mode=mode, max_frames=num_frames, start_s=0.5 / own)
+    clip = read_clip(file, fps=own / every, size_px=size, mode=mode, max_frames=num_frames, start_s=0.5 / own)
     _check_length(file, len(clip.frames), num_frames, fps)
     return clip.frames
 
 
-def _square_side(height: int, width: int, mode: FitMode) -> int:
-    """Side of the square that holds a frame without resizing it."""
-    return min(height, width) if mode == "crop" else max(height, width)
+def _unresized(height: int, width: int, mode: FitMode, shape: Size) -> Size:
+    """The size of a shape that holds a frame without resizing it."""
+    times = (min if mode == "crop" else max)(Fraction(height, shape.height), Fraction(width, shape.width))
+    return Size(max(1, round(times * shape.height)), max(1, round(times * shape.width)))
 
 
-def read_picture(file: Path, mode: FitMode = "crop") -> UInt8[np.ndarray, "S S 3"]:
+def _in_shape(picture: UInt8[np.ndarray, "H W 3"], mode: FitMode, shape: Size) -> UInt8[np.ndarray, "h w 3"]:
+    return fit(picture, _unresized(picture.shape[0], picture.shape[1], mode, shape), mode)
+
+
+def read_picture(file: Path, mode: FitMode = "crop", shape: Size = SQUARE) -> UInt8[np.ndarray, "h w 3"]:
     """A picture as `read_video` makes the frames of a video, as large as it is there."""
-    picture = read_image(file)
-    return fit(picture, _square_side(picture.shape[0], picture.shape[1], mode), mode)
+    return _in_shape(read_image(file), mode, shape)
+
+
+def size_of(file: Path) -> Size:
+    """Height and width of the first frame of a video file, as shown, or of the first picture of a folder.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    if file.is_dir():
+        return Size(*read_pictures(file, pictures_in(file)[:1])[0].shape[:2])
+    clip = read_clip(file, size_px=_PROBE_PX, max_frames=1)
+    return Size(clip.source_height, clip.source_width)
 
 
 def digest_of(file: Path) -> str:
@@ -82,15 +108,15 @@ def digest_of(file: Path) -> str:
     return whole.hexdigest()
 
 
-def _probed(file: Path, fps: float, mode: FitMode) -> tuple[float | None, int]:
-    """Frames per second of a video file by its first frames, None where nothing in them changes; and its square's side."""
+def _probed(file: Path, fps: float, mode: FitMode, shape: Size) -> tuple[float | None, Size]:
+    """Frames per second of a video file by its first frames, None where nothing in them changes; and its size in a shape."""
     rate = None
     try:
         clip = read_clip(file, size_px=_PROBE_PX, max_frames=_PROBED_FRAMES)
         rate = _rate(clip.times_s)
     except ClipRejected:  # a gif stores a still video as one frame; a broken file is reported here
         clip = read_clip(file, fps=fps, size_px=_PROBE_PX, max_frames=1)
-    return rate, _square_side(clip.source_height, clip.source_width, mode)
+    return rate, _unresized(clip.source_height, clip.source_width, mode, shape)
 
 
 def _rate(starts: np.ndarray) -> float | None:

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from cdcd_video.config.value_types import Size
 from cdcd_video.data.sprites_grounds import ground, sides_px
 from cdcd_video.data.sprites_motion import truth
 from cdcd_video.data.sprites_sampling import sample_scene
@@ -66,6 +67,15 @@ def _area_colour(sprite: SpriteObject, outside: np.ndarray, radius: float) -> np
     outline = np.array(look.outline_rgb, dtype=np.float32)
     inner = _coverage(outside + np.float32(look.outline_px * radius / sprite.radius))
     return outline + inner[..., None] * (sprite.rgb - outline)
+
+
+def view_size(view: tuple[float, float], size_px: int = VIEW_PX) -> Size:
+    """Height and width of the pictures of a view, where those of a 64x64 view have `size_px`.
+
+    Raises:
+      UserError: they are no whole numbers.
+    """
+    return Size(*sides_px(view, size_px))
 
 
 def render_background(background: Background, size_px: int = VIEW_PX) -> np.ndarray:

@@ -19,7 +19,7 @@ from jaxtyping import Float64, UInt8
 from cdcd_video.config import FitMode
 from cdcd_video.data.sprites import Scene, Split, World, sample_scene
 from cdcd_video.data.sprites_render import render
-from cdcd_video.data.store_files import CLIPS, REJECTED, read_manifest, read_rows
+from cdcd_video.data.store_files import CLIPS, MANIFEST, REJECTED, read_manifest, read_rows, sizes_in
 from cdcd_video.errors import UserError
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.verified_files import require
@@ -193,6 +193,18 @@ class StoredClips:
         if array.dtype != np.uint8 or array.shape[1:] != frame_shape or len(array) < needed:
             raise UserError(f"{self.folder / name} does not contain the frames of {CLIPS}; prepare the folder again")
         return array
+
+
+def stored_by_size(folder: Path, split: str | None = None) -> list[StoredClips]:
+    """The clips of a prepared folder; of one that holds a prepared folder for each size, those of each that has some.
+
+    Raises:
+      UserError: as `StoredClips`; where no size has clips of the split, the first one says what is wrong.
+    """
+    named = sizes_in(folder) if folder.is_dir() and not (folder / MANIFEST).is_file() else []
+    counts = {name: read_manifest(folder / name)["splits"] for name in named}
+    there = [name for name in named if (counts[name].get(split) if split else counts[name])]
+    return [StoredClips(folder / name, split) for name in there or named[:1] or ["."]]
 
 
 class SpritesClips:

@@ -70,7 +70,7 @@ class Benchmark:
           The results; empty in other processes than the main one.
         """
         protocol, at_a_time = self.settled.protocol, min(batch_size, self.settled.protocol.num_videos)
-        pixels = 3 * (protocol.size_px or 1) ** 2
+        pixels = 3 * max(size.height * size.width for size in protocol.sizes)
         check_fits(
             at_a_time * protocol.num_frames * pixels * _BYTES, f"a batch of {at_a_time:,} videos", "lower --batch"
         )

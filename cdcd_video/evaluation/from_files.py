@@ -20,11 +20,13 @@ from cdcd_video.errors import UserError, spelled
 from cdcd_video.evaluation import load_networks, real_videos
 from cdcd_video.evaluation.evaluator import Benchmark, video_seeds
 from cdcd_video.metrics import external_videos, feature_extractors, suite
-from cdcd_video.metrics.eval_dataset import EvalDataset, PartialDataset
+from cdcd_video.metrics.dataset_parts import PartialDataset
+from cdcd_video.metrics.eval_dataset import EvalDataset
 from cdcd_video.metrics.external_videos import ExternalDataset, ExternalVideos
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
 from cdcd_video.metrics.scores import METRICS, checked_metrics
 from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.sampling.frame_sizes import named
 
 _SCENE = re.compile(r"(sprites|(mage|sync-draw)-[a-z]+)-\d+-[a-z]+-\d{6}")
 _NAMED = 20
@@ -62,6 +64,7 @@ def prepare_videos(
     protocol = feature_extractors.settle_networks(protocol).settled(
         size_px=protocol.size_px or _size_px(protocol, config)
     )
+    protocol = real_videos.with_sizes(config, protocol)
     if metrics is not None:
         checked_metrics(
             metrics, protocol.world or SPRITES, has_model=False
@@ -100,6 +103,7 @@ def prepare_videos(
         left_out=left_out,
         notes=(
             *_left_out_notes(left_out),
+            *_shape_notes(videos),
             *_notes(requested, protocol, dataset, len(entries), len(left_out)),
             *load_networks.blindness(protocol, metrics, protocol.data == SPRITES),
             *load_networks.one_window(protocol, metrics, tools),
@@ -129,22 +133,22 @@ def _are_named(entries: Sequence[Entry], protocol: Protocol) -> bool:
         return False
     if protocol.world:
         return any(_SCENE.fullmatch(entry.name) for entry in entries)
-    clips = real_videos.stored(protocol)
-    known = {clips.name(clip) for clip in range(len(clips))}
+    stored = [real_videos.stored(protocol, size) for size in protocol.sizes]
+    known = {clips.name(clip) for clips in stored for clip in range(len(clips))}
     return any(entry.name.rpartition("#")[0] in known or entry.name in known for entry in entries)
 
 
-def _usable(entries: Sequence[Entry], protocol: Protocol) -> tuple[list[int], dict[str, str]]:
+def _usable(videos: ExternalVideos) -> tuple[list[int], dict[str, str]]:
     """Numbers of the usable videos, and the names of the others with the reason.
 
     Raises:
       UserError: none is usable.
     """
-    unusable = ExternalVideos(entries, protocol).unusable()
-    if len(unusable) == len(entries):
-        raise UserError(f"none of {len(entries)} videos can be used; the first one: {unusable[0]}")
-    good = [place for place in range(len(entries)) if place not in unusable]
-    return good, {entries[place].name: reason for place, reason in unusable.items()}
+    unusable = videos.unusable()
+    if len(unusable) == len(videos):
+        raise UserError(f"none of {len(videos)} videos can be used; the first one: {unusable[0]}")
+    good = [place for place in range(len(videos)) if place not in unusable]
+    return good, {videos.entries[place].name: reason for place, reason in unusable.items()}
 
 
 def _left_out_notes(left_out: Mapping[str, str]) -> list[str]:
@@ -156,6 +160,18 @@ def _left_out_notes(left_out: Mapping[str, str]) -> list[str]:
     return [f"{len(left_out)} of the videos cannot be used and are not measured: {named}{more}"]
 
 
+def _shape_notes(videos: ExternalVideos) -> list[str]:
+    """A note on what becomes of videos of another shape; that all become squares goes without saying."""
+    num_others = videos.other_shapes() if videos.protocol.size is not None else 0
+    if not num_others:
+        return []
+    done = "their edges are cut off; --mode letterbox keeps all of them"
+    done = done if videos.mode == "crop" else "black bars are added to them"
+    return [
+        f"{num_others} of {len(videos)} videos are of another shape than {named(videos.protocol.sizes)}, and {done}"
+    ]
+
+
 Chosen = tuple[EvalDataset, ExternalVideos, Protocol, dict[str, str]]
 """Dataset, videos and protocol, and the unusable videos with the reason."""
 
@@ -163,24 +179,24 @@ Chosen = tuple[EvalDataset, ExternalVideos, Protocol, dict[str, str]]
 def _beside_data(entries: Sequence[Entry], config: Config, protocol: Protocol) -> Chosen:
     """The scenes or clips that a model would be evaluated on, and the videos with these names."""
     dataset, protocol = real_videos.dataset_of(config, protocol)
-    videos = ExternalVideos(entries, protocol).named([eval_video.name for eval_video in dataset.eval_videos])
+    names = [eval_video.name for eval_video in dataset.eval_videos]
+    sizes = [protocol.sizes[dataset.bucket(video)] for video in range(len(names))]
+    videos = ExternalVideos(entries, protocol).named(names, sizes)
     videos.check_prompts(dataset.captions["model"])
-    good, left_out = _usable(videos.entries, protocol)
+    good, left_out = _usable(videos)
     if left_out:
-        dataset, videos = (
-            PartialDataset(dataset, good),
-            ExternalVideos([videos.entries[place] for place in good], protocol),
-        )
+        dataset, videos = PartialDataset(dataset, good), videos.chosen(good)
         protocol = protocol.settled(num_videos=len({eval_video.clip for eval_video in dataset.eval_videos}))
     return dataset, videos, protocol, left_out
 
 
 def _beside_own_truths(entries: Sequence[Entry], protocol: Protocol) -> Chosen:
     """The column `truth` as clips."""
+    real_videos.require_one_size(protocol)
     protocol = protocol.settled(data=TABLE, captions_per_video=1)
     ExternalVideos(entries, protocol).truths()  # an error where one is missing
     num_needed = protocol.num_videos + real_videos.num_real(protocol)
-    good, left_out = _usable(entries[:num_needed], protocol)
+    good, left_out = _usable(ExternalVideos(entries[:num_needed], protocol))
     # Further entries are not read, but they are part of the hash of the protocol.
     entries = [entries[place] for place in good] + [one for one in entries[num_needed:] if one.truth.exists()]
     dataset, protocol = real_videos.clips(ExternalVideos(entries, protocol).truths(), protocol)
@@ -191,12 +207,13 @@ def _without_truth(
     entries: Sequence[Entry], protocol: Protocol, metrics: Sequence[str] | None
 ) -> tuple[EvalDataset, ExternalVideos, Protocol, Sequence[str], dict[str, str]]:
     """The videos without true ones, and other real videos where `data` is a folder of clips."""
-    others = None if protocol.world or protocol.data == TABLE else real_videos.stored(protocol)
+    real_videos.require_one_size(protocol)
+    others = None if protocol.world or protocol.data == TABLE else real_videos.stored(protocol, protocol.sizes[0])
     protocol = (
         protocol.settled(fps=others.fps, mode=others.mode) if others else _with_rate(protocol.settled(data=TABLE))
     )
     protocol = protocol.settled(captions_per_video=1)
-    good, left_out = _usable(entries[: protocol.num_videos], protocol)
+    good, left_out = _usable(ExternalVideos(entries[: protocol.num_videos], protocol))
     entries = [entries[place] for place in good]
     protocol = protocol.settled(num_videos=len(entries))
     if metrics is None:
@@ -211,7 +228,7 @@ def _without_truth(
 def _size_px(protocol: Protocol, config: Config) -> int:
     """The size of the clips of `data`; else that of the model."""
     is_of_model = protocol.world or protocol.data == TABLE
-    return config.data.size_px if is_of_model else real_videos.stored(protocol).size_px
+    return config.data.size_px if is_of_model else real_videos.scale_of(protocol)
 
 
 def _with_rate(protocol: Protocol) -> Protocol:

@@ -9,9 +9,10 @@ import numpy as np
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation import load_networks, real_videos
 from cdcd_video.evaluation.evaluator import Benchmark
-from cdcd_video.evaluation.latent_cases import cases_of
+from cdcd_video.evaluation.latent_cases import cases_of, studied
 from cdcd_video.kernels.threads import threads
 from cdcd_video.metrics import feature_extractors, suite
+from cdcd_video.metrics.dataset_parts import same_size
 from cdcd_video.metrics.eval_dataset import EvalDataset
 from cdcd_video.metrics.latent.latent_model import LatentModel
 from cdcd_video.metrics.protocol import SPRITES, TABLE, Protocol
@@ -54,6 +55,8 @@ def prepare(
         )
     requested = protocol
     protocol = feature_extractors.settle_networks(protocol).settled(size_px=protocol.size_px or pipe.size_px)
+    protocol = real_videos.with_sizes(pipe.model.config, protocol)
+    on_sizes = _on_sizes(pipe, requested, protocol)
     dataset, protocol = real_videos.dataset_of(pipe.model.config, protocol)
     metrics, left_out = _supported(pipe, metrics)
     suite.check(dataset, protocol, metrics)
@@ -67,7 +70,7 @@ def prepare(
     notes += [
         *left_out,
         *_other_mode(pipe, protocol),
-        *_other_sizes(pipe, protocol),
+        *on_sizes,
         *_other_world(pipe, protocol, dataset),
         *_too_few(requested, protocol, dataset),
         *load_networks.blindness(protocol, metrics, protocol.data == SPRITES),
@@ -79,6 +82,8 @@ def prepare(
     if latents:
         try:
             cases = cases_of(pipe, protocol, settings)
+            if len(protocol.sizes) > 1:
+                notes.append(f"the latent space is studied on frames of {studied(protocol)} px alone")
         except UserError as error:
             notes.append(f"the latent space is not studied: {error}")
     system = {
@@ -130,23 +135,48 @@ def _other_mode(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
     return [f"the model was trained on frames made square by {data.mode}, and these are made square by {protocol.mode}"]
 
 
-def _other_sizes(pipe: ImageToVideo, protocol: Protocol) -> list[str]:
-    """A note that a model of several shapes of frames is evaluated on squares alone."""
-    if pipe.sizes.is_square:
-        return []
-    sizes, side = named(pipe.sizes.trained), protocol.size_px
-    return [f"the model was trained on frames of {sizes} px, and is evaluated on {side}x{side} alone"]
+def _on_sizes(pipe: ImageToVideo, requested: Protocol, protocol: Protocol) -> list[str]:
+    """Notes on the sizes of frames that a model is evaluated on, where it knows other ones or does not know these.
+
+    Raises:
+      UserError: it cannot draw such frames.
+    """
+    known, patch_px = pipe.sizes.trained, pipe.sizes.patch_px
+    about = f"the model was trained on frames of {named(known)} px"
+    notes = []
+    for size in protocol.sizes:
+        try:
+            own = size.scaled(pipe.size_px, protocol.square_px)
+        except ValueError as error:
+            raise UserError(f"{error}, and the model has {pipe.size_px} px; set --size-px {pipe.size_px}") from error
+        if own in known:
+            continue
+        if pipe.sizes.is_square or own.height % patch_px or own.width % patch_px:
+            way_out = f"set --size-px {pipe.size_px} --size {' '.join(f'{height}x{width}' for height, width in known)}"
+            raise UserError(
+                f"{about}, and it would be evaluated on frames of {own} px, which it cannot draw; {way_out}"
+            )
+        notes.append(f"{about}, and not on {own}: its videos of this shape may break down")
+    if len(known) > 1 and requested.size is None and len(protocol.sizes) > 1:
+        notes.append(
+            f"each size of frames ({', '.join(map(str, protocol.sizes))} px) has an equal part of the videos; --size"
+            f" {protocol.sizes[0]} evaluates on one alone"
+        )
+    elif len(known) > len(protocol.sizes):
+        notes.append(f"{about}, and is evaluated on {named(protocol.sizes)} alone")
+    return notes
 
 
 def _other_world(pipe: ImageToVideo, protocol: Protocol, dataset: EvalDataset) -> list[str]:
     """A note on the first frames that are unlike the training data, where there are some."""
     if protocol.world or pipe.model.start == StartThresholds():
         return []
-    checked = range(min(NUM_CHECKED, len(dataset.eval_videos)))
-    starts = np.stack([dataset.real_video(number, pipe.size_px)[0] for number in checked])
-    captions = [dataset.captions["model"][number] for number in checked]
-    with threads(pipe.num_threads):
-        strange = int(are_unlike(pipe.model.start, pipe.model.codec, pipe.model.clip, starts, captions).sum())
+    checked, strange = range(min(NUM_CHECKED, len(dataset.eval_videos))), 0
+    for part in same_size(dataset, checked):
+        starts = np.stack([dataset.real_video(number, pipe.size_px)[0] for number in part])
+        captions = [dataset.captions["model"][number] for number in part]
+        with threads(pipe.num_threads):
+            strange += int(are_unlike(pipe.model.start, pipe.model.codec, pipe.model.clip, starts, captions).sum())
     if not strange:
         return []
     return [

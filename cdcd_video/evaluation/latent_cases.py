@@ -3,6 +3,7 @@
 from typing import Any
 
 from cdcd_video.config import SamplingParams
+from cdcd_video.config.value_types import Size
 from cdcd_video.errors import UserError
 from cdcd_video.evaluation import real_videos
 from cdcd_video.metrics.eval_dataset import choose_clips
@@ -12,6 +13,11 @@ from cdcd_video.pipeline import ImageToVideo
 
 IMAGES, CAPTIONS, BANK = 16, 6, 64
 """Source images, captions of each, and real videos of other images, from 128 videos on; as in `tools.latents`."""
+
+
+def studied(protocol: Protocol) -> Size:
+    """The one size of frames that a study looks at: the square where there is one, else the first."""
+    return next((size for size in protocol.sizes if size.height == size.width), protocol.sizes[0])
 
 
 def cases_of(pipe: ImageToVideo, protocol: Protocol, params: SamplingParams) -> Cases:
@@ -36,10 +42,10 @@ def cases_of(pipe: ImageToVideo, protocol: Protocol, params: SamplingParams) -> 
         chosen: dict[str, Any] = {
             "fps": params.fps,
             "split": protocol.split,
-            "world": real_videos.world_of(pipe.model.config),
+            "world": real_videos.world_of(pipe.model.config, protocol, studied(protocol)),
         }
         return SpritesCases(protocol.seed, images, captions, num_frames=protocol.num_frames, **chosen, **sizes)
-    clips = real_videos.stored(protocol)
+    clips = real_videos.stored(protocol, studied(protocol))
     spanned = (protocol.num_frames - 1) * protocol.stride + 1
     fitting = choose_clips(clips, images, spanned, pipe.size_px)
     captions = min(captions, len({clips.caption(clip) for clip in fitting}))

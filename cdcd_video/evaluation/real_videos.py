@@ -1,30 +1,112 @@
 """The real videos that a protocol names, and the protocol with the fields that they settle."""
 
+from pathlib import Path
 from typing import Any, cast
 
 from cdcd_video.config import Config
+from cdcd_video.config.value_types import Size
 from cdcd_video.data import sprites, store
 from cdcd_video.data.digits_clips import DigitsClips
 from cdcd_video.data.digits_world import DigitsSplit
 from cdcd_video.data.shots import LongestShots
+from cdcd_video.data.store_files import MANIFEST
 from cdcd_video.errors import UserError
+from cdcd_video.metrics.dataset_parts import MixedDataset
 from cdcd_video.metrics.digits_dataset import DigitsDataset
 from cdcd_video.metrics.eval_dataset import ClipDataset, Clips, EvalDataset, SceneDataset, choose_pairs, choose_scenes
-from cdcd_video.metrics.protocol import DIGITS, SPRITES, Protocol
+from cdcd_video.metrics.protocol import DIGITS, SPRITES, TABLE, Protocol
 from cdcd_video.training import training_data
 
 
-def world_of(config: Config) -> sprites.World:
-    """The world that a model was trained on; the full one for a model of clips."""
-    return training_data.sprites_world(config.data) if config.data.kind == "sprites" else sprites.World()
+def with_sizes(config: Config, protocol: Protocol) -> Protocol:
+    """The protocol with its sizes of frames: its own, else those of the model, or of the prepared clips.
+
+    Args:
+      config: of the model.
+      protocol: with `size_px`.
+
+    Raises:
+      UserError: the data have no frames of such a size, or there is not a video for each size.
+    """
+    if protocol.data == TABLE or protocol.world == DIGITS:
+        protocol = protocol.at(protocol.sizes)
+        if protocol.size is not None and protocol.data == DIGITS:
+            raise UserError(
+                f"digits are squares by their published protocols, and size is {protocol.size[0]}; leave --size out"
+            )
+        require_one_size(protocol)
+        return protocol
+    there = None if protocol.data == SPRITES else _stored_sizes(protocol)
+    known = there or _of_model(config, protocol)
+    missing = [size for size in protocol.size or () if there and size not in there]
+    if missing:
+        raise UserError(
+            f"{protocol.data} has no clips of {missing[0]} px in the split {protocol.split!r}; choose from --size"
+            f" {' '.join(map(str, known))}, or prepare them with --sizes {missing[0]}"
+        )
+    protocol = protocol.at(protocol.size or known)
+    num, what = protocol.num_videos, "videos"
+    if protocol.scenes == "mirrored_pairs":
+        num, what = num // 2, "mirrored pairs"
+    if num < len(protocol.sizes):
+        raise UserError(
+            f"{num} {what} cannot have {len(protocol.sizes)} sizes; raise --num-videos, or name one, as in"
+            f" --size {protocol.sizes[0]}"
+        )
+    return protocol
 
 
-def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
+def require_one_size(protocol: Protocol) -> None:
+    """Refuses several sizes for videos that are known by their table alone.
+
+    Raises:
+      UserError: there are several.
+    """
+    if len(protocol.sizes) > 1:
+        raise UserError(
+            f"videos without scenes or clips of their names are evaluated at one size, and there are {len(protocol.sizes)};"
+            f" name one, as in --size {protocol.sizes[0]}"
+        )
+
+
+def _of_model(config: Config, protocol: Protocol) -> tuple[Size, ...]:
+    """The sizes that a model was trained on, at the scale of the protocol."""
+    own_px = config.data.size_px
+    trained = getattr(config.data, "sizes", None) or (Size.square(own_px),)
+    try:
+        return tuple(size.scaled(protocol.square_px, own_px) for size in trained)
+    except ValueError as error:
+        raise UserError(f"{error}; set --size-px {own_px}") from error
+
+
+def world_of(config: Config, protocol: Protocol | None = None, size: Size | None = None) -> sprites.World:
+    """The world that a model was trained on; the full one for a model of clips.
+
+    Args:
+      config: of the model.
+      protocol, size: settled, and the one of its sizes that the world's view has; None for the square view.
+
+    Raises:
+      UserError: the view would have no whole number of pixels at the size at which scenes are judged.
+    """
+    view = sprites.SQUARE_VIEW
+    if protocol is not None and size is not None:
+        try:
+            height, width = size.scaled(sprites.VIEW_PX, protocol.square_px)
+        except ValueError as error:
+            raise UserError(f"{error}, and scenes are judged at that size; choose another --size") from error
+        view = (width, height)
+    if config.data.kind == "sprites":
+        return training_data.sprites_world(config.data, view)
+    return sprites.World(view=view)
+
+
+def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset | MixedDataset, Protocol]:
     """Scenes of the built-in world.
 
     Args:
       config: of the model; gives world and frame rate where the protocol does not.
-      protocol: the protocol.
+      protocol: the protocol, with its sizes.
 
     Raises:
       UserError: sprites have no such split, or the protocol has more captions than a scene.
@@ -38,15 +120,23 @@ def scenes(config: Config, protocol: Protocol) -> tuple[SceneDataset, Protocol]:
     split, num_others = cast("sprites.Split", protocol.split), num_real(protocol)
     protocol = protocol.settled(fps=protocol.fps or config.sample.fps * protocol.stride, num_real=num_others)
     length: dict[str, Any] = {"num_frames": protocol.num_frames, "fps": protocol.rate}
-    world = world_of(config)
-    if protocol.scenes == "mirrored_pairs":
-        nums = (protocol.num_videos, num_others)
-        sampled, others, world = choose_pairs(protocol.seed, *nums, split, world, **length)
-    else:
-        num = protocol.num_videos + num_others
-        chosen, world = choose_scenes(protocol.seed, num, split, world, **length)
-        sampled, others = chosen[: protocol.num_videos], chosen[protocol.num_videos :]
-    return SceneDataset(sampled, others, world=world, seed=protocol.seed, **length), protocol
+    parts, each, sizes = [], 2 if protocol.scenes == "mirrored_pairs" else 1, protocol.sizes
+    for place, size in enumerate(sizes):
+        world, own = world_of(config, protocol, size), {**length, "first": place, "step": len(sizes)}
+        num = each * _share(protocol.num_videos // each, place, len(sizes))
+        nums = (num, _share(num_others, place, len(sizes)))
+        if protocol.scenes == "mirrored_pairs":
+            sampled, others, world = choose_pairs(protocol.seed, *nums, split, world, **own)
+        else:
+            chosen, world = choose_scenes(protocol.seed, sum(nums), split, world, **own)
+            sampled, others = chosen[:num], chosen[num:]
+        parts.append(SceneDataset(sampled, others, world=world, seed=protocol.seed, **length))
+    return (parts[0] if len(parts) == 1 else MixedDataset(parts, sizes)), protocol
+
+
+def _share(total: int, place: int, num_sizes: int) -> int:
+    """How many of a number of things have the size at this place: an equal part, the first ones one more."""
+    return len(range(place, total, num_sizes))
 
 
 def dataset_of(config: Config, protocol: Protocol) -> tuple[EvalDataset, Protocol]:
@@ -54,7 +144,7 @@ def dataset_of(config: Config, protocol: Protocol) -> tuple[EvalDataset, Protoco
 
     Args:
       config: of the model.
-      protocol: with `size_px`; its data are a rendered world or a folder.
+      protocol: with its sizes; its data are a rendered world or a folder.
 
     Raises:
       UserError: they are missing, or do not fit the protocol.
@@ -63,7 +153,16 @@ def dataset_of(config: Config, protocol: Protocol) -> tuple[EvalDataset, Protoco
         return scenes(config, protocol)
     if protocol.data == DIGITS:
         return digits(config, protocol)
-    return clips(stored(protocol), protocol)
+    found, sizes = [], protocol.sizes
+    for place, size in enumerate(sizes):
+        share = {"num_videos": _share(protocol.num_videos, place, len(sizes))}
+        share["num_real"] = _share(num_real(protocol), place, len(sizes))
+        found.append(clips(stored(protocol, size), protocol.settled(**share)))
+        protocol = protocol.settled(fps=found[0][1].fps, mode=found[0][1].mode)  # the next sizes must agree
+    if len(found) == 1:
+        return found[0]
+    counts = {name: sum(getattr(own, name) for _, own in found) for name in ("num_videos", "num_real")}
+    return MixedDataset([dataset for dataset, _ in found], sizes), protocol.settled(**counts)
 
 
 def digits(config: Config, protocol: Protocol) -> tuple[DigitsDataset, Protocol]:
@@ -98,15 +197,19 @@ def digits(config: Config, protocol: Protocol) -> tuple[DigitsDataset, Protocol]
     return dataset, protocol.settled(fps=fps, num_real=num_others)
 
 
-def stored(protocol: Protocol) -> LongestShots:
+def stored(protocol: Protocol, size: Size | None = None) -> LongestShots:
     """The prepared clips of the protocol; of each its longest shot, because a sampled video has no cuts either.
 
+    Args:
+      protocol: its data are a prepared folder, or have one for each size.
+      size: of the frames; None where there is one size.
+
     Raises:
-      UserError: they are missing, have another frame rate, or were made square in another way.
+      UserError: they are missing, have another frame rate, or were brought to their shape in another way.
     """
-    found = store.StoredClips(protocol.data, protocol.split)
-    found.require_squares("an evaluation")
-    clips = LongestShots(found)
+    folder = Path(protocol.data)
+    of_size = folder if size is None or (folder / MANIFEST).is_file() else folder / str(size)
+    clips = LongestShots(store.StoredClips(of_size, protocol.split))
     if protocol.fps not in (None, clips.fps):
         raise UserError(
             f"the clips of {protocol.data} have {clips.fps:g} frames per second, but the protocol says {protocol.fps:g};"
@@ -120,17 +223,36 @@ def stored(protocol: Protocol) -> LongestShots:
     return clips
 
 
-def clips(found: Clips, protocol: Protocol) -> tuple[ClipDataset, Protocol]:
-    """Clips to be sampled, and others.
+def scale_of(protocol: Protocol) -> int:
+    """`size_px` of the prepared clips of the protocol.
 
     Raises:
-      UserError: they have another size than the protocol, or none is long enough.
+      UserError: there are none.
     """
-    if found.size_px != protocol.size_px:
+    return store.stored_by_size(Path(protocol.data), protocol.split)[0].size_px
+
+
+def _stored_sizes(protocol: Protocol) -> tuple[Size, ...]:
+    """The sizes in which a prepared folder has clips of the split.
+
+    Raises:
+      UserError: it has none, or they have another scale than the protocol.
+    """
+    found = store.stored_by_size(Path(protocol.data), protocol.split)
+    if found[0].size_px != protocol.size_px:
         raise UserError(
-            f"the clips of {protocol.data} are {found.size_px} px, but the protocol says {protocol.size_px} px; set --size-px"
-            f" {found.size_px}, or prepare them with --size-px {protocol.size_px}"
+            f"the clips of {protocol.data} are {found[0].size_px} px, but the protocol says {protocol.size_px} px; set --size-px"
+            f" {found[0].size_px}, or prepare them with --size-px {protocol.size_px}"
         )
+    return tuple(sorted(Size(*clips.size) for clips in found))
+
+
+def clips(found: Clips, protocol: Protocol) -> tuple[ClipDataset, Protocol]:
+    """Clips of one size to be sampled, and others.
+
+    Raises:
+      UserError: none is long enough.
+    """
     shape: dict[str, Any] = {
         "num_frames": protocol.num_frames,
         "stride": protocol.stride,

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from cdcd_video.config.value_types import Size
 from cdcd_video.metrics import fidelity
 from cdcd_video.metrics import protocol as protocols
 from cdcd_video.metrics.eval_dataset import EvalDataset, VideoFrames
@@ -51,7 +52,7 @@ def with_cross_fade(systems: Sequence[str]) -> list[str]:
 def make_between(
     pipe: InbetweenModel,
     dataset: EvalDataset,
-    batch: range,
+    batch: Sequence[int],
     protocol: protocols.Protocol,
     params: Any,
     seeds: Sequence[int],
@@ -59,15 +60,17 @@ def make_between(
 ) -> dict[str, VideoBatch]:
     """The videos of every system that is given both ends, for a batch, as they are measured; see `references.make`."""
     true = np.stack([dataset.real_video(number, pipe.size_px) for number in batch])
-    part, starts = slice(batch.start, batch.stop), true[:, 0]
-    captions = dataset.captions["model"][part]
+    size = Size(*true.shape[2:4]).scaled(protocol.square_px, pipe.size_px)
+    captions, own_seeds = [dataset.captions["model"][number] for number in batch], [seeds[number] for number in batch]
     made = {
-        "model": pipe.sample(starts, captions, params, seeds[part], progress, lasts=true[:, -1]),
+        "model": pipe.sample(true[:, 0], captions, params, own_seeds, progress, lasts=true[:, -1]),
         "copy-first": np.repeat(true[:, :1], protocol.num_frames, axis=1),
         "codec-ceiling": codec_ceiling(pipe, true),
         CROSS_FADE: faded(true),
     }
-    return {name: np.stack([as_evaluated(frames, protocol) for frames in videos]) for name, videos in made.items()}
+    return {
+        name: np.stack([as_evaluated(frames, protocol, size) for frames in videos]) for name, videos in made.items()
+    }
 
 
 def measure_between(dataset: EvalDataset, number: int, frames: VideoFrames, true: VideoFrames) -> Iterator[Measurement]:

@@ -27,10 +27,10 @@ class CaptionModel(Protocol):
 
     @property
     def size_px(self) -> int:
-        """Side of the frames."""
+        """Side of the frames, where they are square; frames of other shapes have patches of the same size."""
 
     def code_nats(
-        self, frames: UInt8[np.ndarray, "F S S 3"], captions: Sequence[str], fps: float, seed: int
+        self, frames: UInt8[np.ndarray, "F H W 3"], captions: Sequence[str], fps: float, seed: int
     ) -> tuple[Float64[np.ndarray, "C F-1 N"], Bool[np.ndarray, "F-1 N"]]:
         """Cross-entropy of each token of the frames 1, 2, ... under each caption in nats, and whether the token changes."""
 
@@ -38,7 +38,7 @@ class CaptionModel(Protocol):
 def measure_caption_margin(
     model: CaptionModel,
     eval_video: EvalVideo,
-    frames: UInt8[np.ndarray, "F S S 3"],
+    frames: UInt8[np.ndarray, "F H W 3"],
     right: str,
     wrong: str,
     fps: float,

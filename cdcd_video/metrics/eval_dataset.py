@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,9 @@ from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene, World
 from cdcd_video.data.sprites_render import render
 from cdcd_video.errors import UserError
-from cdcd_video.metrics.measurements import EvalVideo, Measurement, measure_scene, resized, scene_groups
+from cdcd_video.metrics.measurements import EvalVideo, Measurement, at_scale, measure_scene, scene_groups
 
-VideoFrames = UInt8[np.ndarray, "F S S 3"]
+VideoFrames = UInt8[np.ndarray, "F H W 3"]
 
 MIRRORED = "-mirrored"
 """Suffix of the name of a scene's mirror image."""
@@ -30,6 +31,8 @@ COUNTERFACTUAL_SYSTEMS = ("counterfactual", "sentence-ignored")
 @runtime_checkable
 class EvalDataset(Protocol):
     """Real videos of one length and rate, by number.
+
+    `size_px` is the side of square frames throughout; patches and objects of other frames are as large as in such a square.
 
     Attributes:
       eval_videos: the videos to be sampled.
@@ -48,6 +51,10 @@ class EvalDataset(Protocol):
     compared: Sequence[int]
     digest: str
 
+    def bucket(self, video: int) -> int:
+        """Which of `Protocol.sizes` a video has, by number; only videos of one size are sampled together."""
+        return 0
+
     def real_video(self, video: int, size_px: int) -> VideoFrames:
         """The true video; frame 0 is given to the model."""
 
@@ -60,9 +67,10 @@ class EvalDataset(Protocol):
 
 @runtime_checkable
 class Clips(Protocol):
-    """Captioned clips; `data.store` holds them."""
+    """Captioned clips of one size; `data.store` holds them."""
 
     size_px: int
+    """Side of square frames; other frames have patches of the same size."""
     fps: float
     mode: FitMode
     """How frames were made square."""
@@ -89,73 +97,68 @@ class Clips(Protocol):
         """SHA-256 (hex) that differs wherever captions or pixels do."""
 
 
-class PartialDataset(EvalDataset):
-    """A subset of a dataset, compared with the same other videos.
-
-    Args:
-      whole: the dataset.
-      videos: numbers of the videos of the subset.
-    """
-
-    def __init__(self, whole: EvalDataset, videos: Sequence[int]):
-        self._whole, self._videos = whole, list(videos)
-        self.eval_videos = [whole.eval_videos[video] for video in videos]
-        self.captions = {system: [captions[video] for video in videos] for system, captions in whole.captions.items()}
-        self.num_others, self.other_names = whole.num_others, whole.other_names
-        self.compared = [place for place, video in enumerate(videos) if video in whole.compared]
-        self.digest = hashlib.sha256(json.dumps([whole.digest, self._videos]).encode()).hexdigest()
-
-    def real_video(self, video: int, size_px: int) -> VideoFrames:
-        """The true video."""
-        return self._whole.real_video(self._videos[video], size_px)
-
-    def other(self, number: int, size_px: int) -> VideoFrames:
-        """A real video of another scene or clip."""
-        return self._whole.other(number, size_px)
-
-    def measure(self, video: int, system: str, frames: VideoFrames) -> Iterator[Measurement]:
-        """The measurements of the whole dataset."""
-        yield from self._whole.measure(self._videos[video], system, frames)
-
-
 # Scenes -----------------------------------------------------------------------------------------------------------
 
 
 def choose_scenes(
-    seed: int, num: int, split: sprites.Split, world: World, num_frames: int, fps: float
+    seed: int,
+    num: int,
+    split: sprites.Split,
+    world: World,
+    num_frames: int,
+    fps: float,
+    *,
+    first: int = 0,
+    step: int = 1,
 ) -> tuple[list[Scene], World]:
-    """The first scenes of a split, and their world, extended to the length of the videos where it is shorter."""
+    """The first scenes of a split, and their world, extended to the length of the videos where it is shorter.
+
+    Args:
+      first, step: every how many-th scene from which on, where others have other sizes.
+    """
     last_s = (num_frames - 1) / fps
     world = dataclasses.replace(world, num_frames=max(world.num_frames, math.ceil(last_s * world.fps) + 1))
-    return [sprites.sample_scene(seed, index, split, world=world) for index in range(num)], world
+    indices = range(first, first + num * step, step)
+    return [sprites.sample_scene(seed, index, split, world=world) for index in indices], world
 
 
 def choose_pairs(
-    seed: int, num: int, num_others: int, split: sprites.Split, world: World, num_frames: int, fps: float
+    seed: int,
+    num: int,
+    num_others: int,
+    split: sprites.Split,
+    world: World,
+    num_frames: int,
+    fps: float,
+    *,
+    first: int = 0,
+    step: int = 1,
 ) -> tuple[list[Scene], list[Scene], World]:
     """The first scenes of a split that have a mirror image, each followed by it; other scenes; and their world.
 
     Args:
       num: of scenes, an even number.
       num_others: of the scenes after those.
-      seed, split, world, num_frames, fps: as for `choose_scenes`.
+      seed, split, world, num_frames, fps, first, step: as for `choose_scenes`.
 
     Raises:
       UserError: too few scenes of the world have a mirror image.
     """
     _, world = choose_scenes(seed, 0, split, world, num_frames, fps)
     pairs: list[Scene] = []
-    index = 0
-    while len(pairs) < num:
-        if index >= MOST_SCENES_PER_PAIR * (num // 2):
+    indices = itertools.count(first, step)
+    for tried, index in enumerate(indices):
+        if len(pairs) >= num:
+            break
+        if tried >= MOST_SCENES_PER_PAIR * (num // 2):
             raise UserError(
                 "too few scenes of this world have a mirror image (none that spins or bounces left and right has);"
                 " allow more motions, or set scenes: single in the protocol"
             )
-        scene, index = sprites.sample_scene(seed, index, split, world=world), index + 1
+        scene = sprites.sample_scene(seed, index, split, world=world)
         image = sprites.mirrored(scene)
         pairs += [scene, image] if image else []
-    others = range(index, index + num_others)
+    others = range(index, index + num_others * step, step)
     return pairs, [sprites.sample_scene(seed, number, split, world=world) for number in others], world
 
 
@@ -271,7 +274,7 @@ class ClipDataset(EvalDataset):
       clips: where they are.
       num, num_others: how many of each; the attributes `eval_videos` and `num_others` have what was found.
       num_frames, stride: frames of a video, and every how many-th of the clip's.
-      size_px: side of the frames as stored.
+      size_px: that of the clips as stored.
       captions_per_video: how many captions of each clip are sampled from, as far as it has them.
       resize: the filter for other sizes.
 
@@ -307,15 +310,18 @@ class ClipDataset(EvalDataset):
 
     def real_video(self, video: int, size_px: int) -> VideoFrames:
         """The clip as it is stored, resized."""
-        return resized(self.clips.frames(self._sampled[video], self._frames), size_px, self._resize)
+        return self._at(self._sampled[video], size_px)
 
     def other(self, number: int, size_px: int) -> VideoFrames:
         """Another clip of the split."""
-        return resized(self.clips.frames(self._others[number], self._frames), size_px, self._resize)
+        return self._at(self._others[number], size_px)
 
     def measure(self, video: int, system: str, frames: VideoFrames) -> Iterator[Measurement]:
         """None: of a clip only the pixels are known."""
         yield from ()
+
+    def _at(self, clip: int, size_px: int) -> VideoFrames:
+        return at_scale(self.clips.frames(clip, self._frames), size_px, self.clips.size_px, self._resize)
 
     def _name(self, video: int) -> str:
         clip = self._sampled[video]

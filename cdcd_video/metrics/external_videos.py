@@ -1,6 +1,6 @@
 """Videos of other models, read from files and measured like our own.
 
-They are read as the protocol asks: from their beginning, made square, at its size and frame rate. A video that is too short,
+They are read as the protocol asks: from their beginning, brought to its shape, size and frame rate. A video that is too short,
 or whose rate is no multiple of the protocol's, is an error that names it; nothing is padded or blended.
 
 Their true videos are found in three ways: scenes or clips of `--data` with the same names (`ExternalVideos.named`), the
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from cdcd_video.data.external_video import FitMode, digest_of, read_picture, read_video
+from cdcd_video.config.value_types import Size
+from cdcd_video.data.external_video import FitMode, digest_of, read_picture, read_video, size_of
 from cdcd_video.data.prompt_table import Entry
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.eval_dataset import Clips, EvalDataset, choose_clips
-from cdcd_video.metrics.measurements import EvalVideo, Measurement, resized
+from cdcd_video.metrics.measurements import EvalVideo, Measurement, at_scale, resized
 from cdcd_video.metrics.protocol import Protocol
 from cdcd_video.metrics.references import as_evaluated
 from cdcd_video.metrics.scores import METRICS
@@ -27,7 +28,7 @@ from cdcd_video.metrics.scores import METRICS
 SYSTEMS = ("model", "sentence-ignored", "copy-first", "truth")
 """Systems that need no model and no codec."""
 SYSTEMS_WITHOUT_TRUTH = ("model", "copy-first")
-Frames = UInt8[np.ndarray, "F S S 3"]
+Frames = UInt8[np.ndarray, "F H W 3"]
 
 
 class ExternalVideos:
@@ -36,17 +37,19 @@ class ExternalVideos:
     Args:
       entries: which videos.
       protocol: the protocol, with rate and size settled.
+      sizes: of each video, some of those of the protocol; None: all have its first.
     """
 
-    def __init__(self, entries: Sequence[Entry], protocol: Protocol):
+    def __init__(self, entries: Sequence[Entry], protocol: Protocol, sizes: Sequence[Size] | None = None):
         self.entries, self.protocol = list(entries), protocol
+        self.sizes = list(sizes) if sizes is not None else [protocol.sizes[0]] * len(self.entries)
         self.mode: FitMode = protocol.mode or "crop"
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def named(self, names: Sequence[str]) -> "ExternalVideos":
-        """The videos with these names, in this order.
+    def named(self, names: Sequence[str], sizes: Sequence[Size] | None = None) -> "ExternalVideos":
+        """The videos with these names, in this order, in these sizes or all in the protocol's first.
 
         Raises:
           UserError: one is missing.
@@ -58,7 +61,12 @@ class ExternalVideos:
                 f"{len(missing)} of {len(names)} videos are missing, the first is {missing[0]}; every clip needs a video of its"
                 " name, from the first clip on: add them, or lower --num-videos"
             )
-        return ExternalVideos([by_name[name] for name in names], self.protocol)
+        return ExternalVideos([by_name[name] for name in names], self.protocol, sizes)
+
+    def chosen(self, videos: Sequence[int]) -> "ExternalVideos":
+        """The videos with these numbers."""
+        sizes = [self.sizes[video] for video in videos]
+        return ExternalVideos([self.entries[video] for video in videos], self.protocol, sizes)
 
     def check_prompts(self, captions: Sequence[str], first: int = 0) -> None:
         """Checks that the videos from `first` on were sampled from these captions.
@@ -79,10 +87,11 @@ class ExternalVideos:
         Raises:
           UserError: the file is damaged, too short, or of a rate that does not fit.
         """
-        entry = self.entries[video]
-        frames = read_video(entry.file, self.protocol.num_frames, self.protocol.rate, self.mode, sampled_fps=entry.fps)
-        frames = resized(frames, self.protocol.size_px, self.protocol.resize)
-        return as_evaluated(frames, self.protocol) if entry.file.is_dir() else frames
+        entry, size = self.entries[video], self.sizes[video]
+        length = self.protocol.num_frames, self.protocol.rate
+        frames = read_video(entry.file, *length, self.mode, shape=size, sampled_fps=entry.fps)
+        frames = resized(frames, size, self.protocol.resize)
+        return as_evaluated(frames, self.protocol, size) if entry.file.is_dir() else frames
 
     def unusable(self) -> dict[int, str]:
         """Reads every video with its picture and its true video; returns the numbers of those that are unusable, and why."""
@@ -91,13 +100,20 @@ class ExternalVideos:
             try:
                 self.frames(video)
                 if entry.frame is not None:
-                    read_picture(entry.frame, self.mode)
+                    read_picture(entry.frame, self.mode, self.sizes[video])
                 if entry.truth is not None:
                     truth = ExternalTruths([entry], self.protocol)
                     truth.frames(0, [truth.num_frames(0) - 1])
             except UserError as error:
                 found[video] = str(error)
         return found
+
+    def other_shapes(self) -> int:
+        """How many videos are of another shape than their frames, so that `mode` cuts something off or adds bars."""
+        own = [size_of(entry.file) for entry in self.entries]
+        return sum(
+            one.height * size.width != size.height * one.width for one, size in zip(own, self.sizes, strict=True)
+        )
 
     def digest(self) -> str:
         """SHA-256 of files and captions, in place of a digest of the model."""
@@ -164,8 +180,9 @@ class ExternalTruths:
         Raises:
           UserError: the file is damaged, too short, or of a rate that does not fit.
         """
-        read = read_video(self.entries[clip].truth, max(frames) + 1, self.fps, self.mode)
-        return resized(read[list(frames)], self.size_px, self.protocol.resize)
+        size = self.protocol.sizes[0]
+        read = read_video(self.entries[clip].truth, max(frames) + 1, self.fps, self.mode, shape=size)
+        return resized(read[list(frames)], size, self.protocol.resize)
 
     def digest(self) -> str:
         """SHA-256 of the true files and the captions, without the sampled videos."""
@@ -213,13 +230,15 @@ class ExternalDataset(EvalDataset):
     def real_video(self, video: int, size_px: int) -> Frames:
         """The given picture for the length of the video: the true video is not known."""
         entry, protocol = self._videos.entries[video], self._videos.protocol
-        picture = read_picture(entry.frame, self._videos.mode) if entry.frame else self._videos.frames(video)[0]
-        return np.repeat(resized(picture[None], size_px, protocol.resize), protocol.num_frames, axis=0)
+        size = self._videos.sizes[video].scaled(size_px, protocol.square_px)
+        picture = read_picture(entry.frame, self._videos.mode, size) if entry.frame else self._videos.frames(video)[0]
+        return np.repeat(resized(picture[None], size, protocol.resize), protocol.num_frames, axis=0)
 
     def other(self, number: int, size_px: int) -> Frames:
         """A real clip."""
+        assert self._others is not None
         frames = self._others.frames(self._chosen[number], self._frames)
-        return resized(frames, size_px, self._videos.protocol.resize)
+        return at_scale(frames, size_px, self._others.size_px, self._videos.protocol.resize)
 
     def measure(self, video: int, system: str, frames: Frames) -> Iterator[Measurement]:
         """None: only the pixels are known."""
@@ -240,12 +259,12 @@ class ExternalModel:
 
     def sample(
         self,
-        starts: UInt8[np.ndarray, "B S S 3"],
+        starts: UInt8[np.ndarray, "B H W 3"],
         captions: Sequence[str],
         params: Any,
         seeds: Sequence[int],
         progress: Callable[[int], None] | None = None,
-    ) -> UInt8[np.ndarray, "B F S S 3"]:
+    ) -> UInt8[np.ndarray, "B F H W 3"]:
         """Reads the videos of these seeds; `starts` and `params` are ignored.
 
         Raises:

@@ -23,16 +23,16 @@ class Likelihood(Protocol):
 
     @property
     def size_px(self) -> int:
-        """Side of the frames."""
+        """Side of the frames, where they are square; frames of other shapes have patches of the same size."""
 
     def nll(
-        self, frames: UInt8[np.ndarray, "F S S 3"], caption: str, fps: float, seed: int
+        self, frames: UInt8[np.ndarray, "F H W 3"], caption: str, fps: float, seed: int
     ) -> Float64[np.ndarray, "F-1 N"]:
         """Nats for each token of the frames 1, 2, ...: exact, or an unbiased estimate of an upper bound."""
 
 
 def measure_likelihood(
-    model: Likelihood, eval_video: EvalVideo, frames: UInt8[np.ndarray, "F S S 3"], caption: str, fps: float, seed: int
+    model: Likelihood, eval_video: EvalVideo, frames: UInt8[np.ndarray, "F H W 3"], caption: str, fps: float, seed: int
 ) -> Measurement:
     """Bits per token of each frame; frame 0 is given and has none.
 

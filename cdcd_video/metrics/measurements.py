@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cdcd_video.config.registry import named
+from cdcd_video.config.value_types import Size
 from cdcd_video.data import sprites, sprites_render
 from cdcd_video.data.sprites import Scene
 from cdcd_video.metrics import fidelity, motion, physics_iq, sprites_futures, sprites_metrics
@@ -211,9 +212,9 @@ def measure_scene(
     Of the futures that an open caption allows, the video is measured by the one that it comes closest to.
     """
     if scene.is_open:
-        found = sprites_futures.score(at_view_size(frames), scene, times).score
+        found = sprites_futures.score(at_view_size(frames, scene), scene, times).score
     else:
-        found = sprites_metrics.score(at_view_size(frames), scene, times)
+        found = sprites_metrics.score(at_view_size(frames, scene), scene, times)
     for place, sprite in enumerate(scene.objects):
         groups = ["all", f"objects={len(scene.objects)}", motion_group(scene, place), *caption_groups(scene)]
         groups += looks_of(scene, place)
@@ -235,9 +236,13 @@ def measure_scene(
     yield measured("background_psnr", eval_video, found.background_psnr_db, scene_groups(scene))
 
 
-def at_view_size(frames: Frames) -> UInt8[np.ndarray, "F S S 3"]:
-    """Frames resized to `sprites.VIEW_PX`, which the sprites metrics need; the scores of `truth` show the effect."""
-    return resized(frames, sprites.VIEW_PX, "area")
+def at_view_size(frames: Frames, scene: Scene) -> UInt8[np.ndarray, "F h w 3"]:
+    """Frames at the size of the scene's view, which the sprites metrics need; the scores of `truth` show the effect.
+
+    Raises:
+      UserError: the view has no whole number of pixels.
+    """
+    return resized(frames, sprites_render.view_size(scene.view), "area")
 
 
 _FILTERS = {
@@ -247,8 +252,24 @@ _FILTERS = {
 }
 
 
-def resized(frames: Frames, side: int, how: str) -> UInt8[np.ndarray, "F S S 3"]:
-    """Frames resized to a square of `side` pixels with antialiasing; returned unchanged where they have that size."""
-    if frames.shape[1:3] == (side, side):
+def resized(frames: Frames, size: Size | int, how: str) -> UInt8[np.ndarray, "F h w 3"]:
+    """Frames resized with antialiasing; returned unchanged where they have that size.
+
+    Args:
+      frames: RGB pixels.
+      size: height and width, or side of a square, px.
+      how: one of the resize filters of a protocol.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if frames.shape[1:3] == (height, width):
         return frames
-    return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), _FILTERS[how])) for frame in frames])
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), _FILTERS[how])) for frame in frames])
+
+
+def at_scale(frames: Frames, size_px: int, own_px: int, how: str) -> UInt8[np.ndarray, "F h w 3"]:
+    """Frames of any shape resized as squares of `own_px` would be to `size_px`.
+
+    Raises:
+      ValueError: that would be no whole number of pixels.
+    """
+    return resized(frames, Size(*frames.shape[1:3]).scaled(size_px, own_px), how)

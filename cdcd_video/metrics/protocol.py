@@ -7,17 +7,18 @@ the ruler. Two scores belong in one column only if the hash of their protocols i
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_serializer, model_validator
 
 from cdcd_video.config import MAX_CLIPS, Count, FitMode, Section, SizePx, config_file
 from cdcd_video.config.fingerprint import saved_config
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.shipped_files import MODELS, named_file
+from cdcd_video.config.value_types import OneOrMoreSizes, Size
 from cdcd_video.errors import UserError
 
 OWN = "own"
@@ -54,7 +55,11 @@ class Protocol(Section):
     fps: Annotated[float, Field(ge=RANGES["fps"].low, le=10_000)] | None = None
     """frames per second of the data, before the stride (null: as stored; for sprites and digits the model's)"""
     size_px: SizePx | None = None
-    """side of the evaluated frames (null: the model's)"""
+    """side of the evaluated frames where they are squares; patches and objects of other frames are as large as in such a square
+    (null: the model's)"""
+    size: OneOrMoreSizes | None = None
+    """height x width of the evaluated frames, such as 64x96, or several, each with an equal part of the videos (null: those of
+    the model or of the prepared clips, which are squares of size_px where they have no others)"""
     resize: Literal["area", "bicubic", "lanczos"] = "area"
     """how frames of another size are resized"""
     mode: FitMode | None = None
@@ -79,13 +84,37 @@ class Protocol(Section):
 
     @model_validator(mode="after")
     def _the_parts_fit(self) -> "Protocol":
-        if self.storage == "mp4" and (self.size_px or 0) % 2:
+        odd = [size for size in self.size or () if size.height % 2 or size.width % 2]
+        if self.storage == "mp4" and odd:
+            raise ValueError(f"size is {odd[0]}, and H.264 wants even sides; take one more or less")
+        if self.storage == "mp4" and self.size is None and (self.size_px or 0) % 2:
             raise ValueError(f"size_px is {self.size_px}, and H.264 wants even sizes; take one more or less")
         if self.scenes == "mirrored_pairs" and self.data != SPRITES:
             raise ValueError(f"scenes: mirrored_pairs is for data: {SPRITES} alone; leave it out for {self.data}")
         if self.scenes == "mirrored_pairs" and self.num_videos % 2:
             raise ValueError(f"num_videos is {self.num_videos}, and mirrored pairs need an even number; take one more")
         return self
+
+    @model_serializer(mode="wrap")
+    def _squares_as_ever(self, plain: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without `size` where it is null, so that hash and files of squares are those of earlier versions."""
+        values = plain(self)
+        return {name: value for name, value in values.items() if name != "size" or value is not None}
+
+    @property
+    def square_px(self) -> int:
+        """`size_px`, which must be settled."""
+        assert self.size_px is not None
+        return self.size_px
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Of the evaluated frames; `size_px` must be settled."""
+        return self.size or (Size.square(self.square_px),)
+
+    def at(self, sizes: Sequence[Size]) -> "Protocol":
+        """The same with these sizes; squares of `size_px` alone are its short form."""
+        return self.settled(size=None if tuple(sizes) == (Size.square(self.square_px),) else tuple(sizes))
 
     @property
     def rate(self) -> float:
@@ -190,9 +219,9 @@ def add_flags(parser: argparse.ArgumentParser, default: Path) -> None:
     )
     group = parser.add_argument_group("overrides of the protocol, which change its hash")
     for name, dial in Protocol.model_fields.items():
-        kind, choices = _kind_of(dial.annotation)
-        shape = {"choices": choices} if choices else {"type": kind, "metavar": kind.__name__.upper()}
-        group.add_argument(f"--{_flag(name)}", help=" ".join(dial.description.split()), **shape)
+        group.add_argument(
+            f"--{_flag(name)}", help=" ".join(dial.description.split()), **_values_of(name, dial.annotation)
+        )
 
 
 def default_file(folder: Path, checkpoint: str, data: str | None) -> Path:
@@ -232,12 +261,20 @@ def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
         mistake = error.errors(include_url=False)[0]
         if not mistake["loc"]:
             raise UserError(str(mistake["ctx"]["error"])) from None
-        name = _flag(str(mistake["loc"][0]))
-        raise UserError(f"--{name} is {mistake['input']}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}") from None
+        name, said = _flag(str(mistake["loc"][0])), mistake["msg"].removeprefix("Value error, ")
+        raise UserError(f"--{name} is {mistake['input']}: {said[0].lower()}{said[1:]}") from None
 
 
 def _flag(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _values_of(name: str, annotation: Any) -> dict[str, Any]:
+    """What a flag takes."""
+    if name == "size":
+        return {"nargs": "+", "metavar": "HEIGHTxWIDTH"}
+    kind, choices = _kind_of(annotation)
+    return {"choices": choices} if choices else {"type": kind, "metavar": kind.__name__.upper()}
 
 
 def _kind_of(annotation: Any) -> tuple[type, tuple[str, ...]]:

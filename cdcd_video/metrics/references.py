@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video import video
+from cdcd_video.config.value_types import Size
 from cdcd_video.data.clips import read_clip
 from cdcd_video.metrics import protocol as protocols
 from cdcd_video.metrics.eval_dataset import COUNTERFACTUAL_SYSTEMS, EvalDataset
@@ -35,7 +36,7 @@ _USERS = {"model": {"model", "sentence-ignored"}, "counterfactual": {"counterfac
 
 Progress = Callable[[int], None]
 """Called with the number of frames sampled since the last call."""
-VideoBatch = UInt8[np.ndarray, "B F S S 3"]
+VideoBatch = UInt8[np.ndarray, "B F H W 3"]
 
 
 @runtime_checkable
@@ -44,7 +45,7 @@ class VideoModel(Protocol):
 
     @property
     def size_px(self) -> int:
-        """Side of the frames."""
+        """Side of the frames, where they are square; frames of other shapes have patches of the same size."""
 
     def sample(
         self,
@@ -71,7 +72,7 @@ def sampled_systems(systems: Sequence[str]) -> list[str]:
 def make(
     pipe: VideoModel,
     dataset: EvalDataset,
-    batch: range,
+    batch: Sequence[int],
     systems: Sequence[str],
     protocol: protocols.Protocol,
     params: Any,
@@ -83,21 +84,21 @@ def make(
     Args:
       pipe: the model.
       dataset: the real videos.
-      batch: numbers of the videos.
+      batch: numbers of the videos, all of one size.
       systems: some of `SYSTEMS` and `ORACLES`.
       protocol: settled protocol.
       params: sampling parameters of the model.
       seeds: one per video of the dataset.
       progress: called after every frame of a batch.
     """
-    size = protocol.size_px
-    true = np.stack([dataset.real_video(number, size) for number in batch])
-    given = true if pipe.size_px == size else np.stack([dataset.real_video(number, pipe.size_px) for number in batch])
-    part = slice(batch.start, batch.stop)
-    made = {
-        system: pipe.sample(given[:, 0], dataset.captions[system][part], params, seeds[part], progress)
-        for system in sampled_systems(systems)
-    }
+    scale = protocol.square_px
+    true = np.stack([dataset.real_video(number, scale) for number in batch])
+    given = true if pipe.size_px == scale else np.stack([dataset.real_video(number, pipe.size_px) for number in batch])
+    own_seeds = [seeds[number] for number in batch]
+    made = {}
+    for system in sampled_systems(systems):
+        captions = [dataset.captions[system][number] for number in batch]
+        made[system] = pipe.sample(given[:, 0], captions, params, own_seeds, progress)
     if "sentence-ignored" in systems:
         made["sentence-ignored"] = made["model"]
     is_ready = dict.fromkeys(
@@ -114,20 +115,29 @@ def make(
     evaluated = {
         system: made[system]
         if is_ready.get(system)
-        else np.stack([as_evaluated(frames, protocol) for frames in made[system]])
+        else np.stack([as_evaluated(frames, protocol, Size(*true.shape[2:4])) for frames in made[system]])
         for system in systems
     }
     return evaluated, true
 
 
-def as_evaluated(frames: UInt8[np.ndarray, "F H W 3"], protocol: protocols.Protocol) -> UInt8[np.ndarray, "F S S 3"]:
-    """A video at the protocol's size, compressed with H.264 if the protocol says so."""
-    frames = resized(frames, protocol.size_px, protocol.resize)
+def as_evaluated(
+    frames: UInt8[np.ndarray, "F H W 3"], protocol: protocols.Protocol, size: Size | None = None
+) -> UInt8[np.ndarray, "F h w 3"]:
+    """A video at the protocol's size, compressed with H.264 if the protocol says so.
+
+    Args:
+      frames: the video at any size.
+      protocol: settled.
+      size: which of the protocol's sizes; None for the first.
+    """
+    size = size or protocol.sizes[0]
+    frames = resized(frames, size, protocol.resize)
     if protocol.storage == "raw":
         return frames
     with tempfile.TemporaryDirectory() as folder:
         path = video.save(frames, Path(folder, "video.mp4"), protocol.rate)
-        return read_clip(path, size_px=protocol.size_px, max_frames=len(frames)).frames
+        return read_clip(path, size_px=size, max_frames=len(frames)).frames
 
 
 def faded(videos: VideoBatch) -> VideoBatch:

@@ -83,7 +83,7 @@ def _elsewhere(scene: Scene, rng: np.random.Generator) -> Scene:
 def _moves(videos: np.ndarray, scenes: Sequence[Scene]) -> np.ndarray:
     """Tracked displacement of each one-object scene from its first frame to its last, (V, 2); NaN where lost."""
     centres = np.stack(
-        [track(at_view_size(frames), scene).centres[0] for frames, scene in zip(videos, scenes, strict=True)]
+        [track(at_view_size(frames, scene), scene).centres[0] for frames, scene in zip(videos, scenes, strict=True)]
     )
     return centres[:, -1] - centres[:, 0]
 

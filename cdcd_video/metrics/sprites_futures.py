@@ -42,7 +42,7 @@ def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray) -> FutureScore:
     Among such futures the one with most motions of the right kind is taken, then the one with the least position error.
 
     Args:
-      frames: uint8 (F, 64, 64, 3).
+      frames: as for `sprites_metrics.score`.
       scene: first frame and caption. Where the caption names all directions, it allows one future.
       times_s: (F,) times of the frames in seconds, rising from 0.
 

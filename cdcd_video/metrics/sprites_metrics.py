@@ -74,13 +74,13 @@ def score(frames: np.ndarray, scene: Scene, times_s: np.ndarray, tracked: Track 
     """Judges a video by the scene that says what should happen.
 
     Args:
-      frames: uint8 (F, 64, 64, 3).
+      frames: uint8 (F, H, W, 3), one pixel for each unit of the scene's view: 64x64, or another size.
       scene: first frame and sentence; for a counterfactual, the scene with the other sentence.
       times_s: (F,) times of the frames in seconds, rising.
       tracked: the tracks of these frames, where they are known; they do not depend on the motions of the scene.
 
     Raises:
-      UserError: if the frames are not 64x64 RGB in uint8, or the times do not match them.
+      UserError: if the frames are not RGB in uint8 of the size of the view, or the times do not match them.
     """
     times = np.asarray(times_s, dtype=np.float64)
     if times.shape != frames.shape[:1] or (np.diff(times) <= 0).any():
@@ -212,6 +212,7 @@ def _identity(scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
                 known.radii[place, frames],
                 known.angles_rad[place, frames],
                 look=sprite.look,
+                view=scene.view,
             )
         )
         overlaps[place, frames] = _overlap(shape, tracked.coverage[place, frames])
@@ -219,7 +220,7 @@ def _identity(scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of coverages (..., 64, 64)."""
+    """Intersection over union of coverages (..., H, W)."""
     shared = np.minimum(one, other).sum(axis=(-2, -1), dtype=np.float64)
     either = np.maximum(one, other).sum(axis=(-2, -1), dtype=np.float64)
     return np.where(either > 0, shared / np.maximum(either, 1e-9), 1.0)
@@ -227,12 +228,18 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _background_psnr(frames: np.ndarray, scene: Scene, tracked: Track, known: Truth) -> np.ndarray:
     free = np.ones(frames.shape[:3], dtype=bool)
-    pixels = np.arange(sprites.VIEW_PX) + 0.5
+    rows, columns = (np.arange(side) + 0.5 for side in frames.shape[1:3])
     for place, sprite in enumerate(scene.objects):
         masks = sprites_render.render_object_mask(
-            sprite.shape, known.centres[place], known.radii[place], known.angles_rad[place], look=sprite.look
+            sprite.shape,
+            known.centres[place],
+            known.radii[place],
+            known.angles_rad[place],
+            look=sprite.look,
+            view=scene.view,
         )
-        x, y = (pixels - np.nan_to_num(tracked.centres[place][:, axis, None], nan=-1e6) for axis in (0, 1))
+        centres = np.nan_to_num(tracked.centres[place], nan=-1e6)
+        x, y = (pixels - centres[:, axis, None] for axis, pixels in enumerate((columns, rows)))
         near = (x * x)[:, None, :] + (y * y)[:, :, None] <= (tracked.reach_px[place] ** 2)[:, None, None]
         free &= (masks == 0) & ~(near & (tracked.coverage[place] > 0))
     under = sprites_render.render_background(scene.background)

@@ -32,7 +32,7 @@ class Track:
       angles_rad: float64 (O, F), clockwise, followed from frame to frame, which is right while an object turns less
         than half its symmetry (36 degrees for a star) per frame; NaN where absent, 0 for circles.
       present: bool (O, F).
-      coverage: float32 (O, F, 64, 64), how much of each pixel has the object's colour, wherever it lies.
+      coverage: float32 (O, F, H, W), how much of each pixel has the object's colour, wherever it lies.
       reach_px: float64 (O, F), radius around the centre within which the coverage was taken for the object itself.
     """
 
@@ -45,15 +45,19 @@ class Track:
 
 
 def track(frames: np.ndarray, scene: Scene) -> Track:
-    """Finds the scene's objects by colour in every frame, uint8 (F, 64, 64, 3), without using the true motion.
+    """Finds the scene's objects by colour in every frame without using the true motion.
+
+    Args:
+      frames: uint8 (F, H, W, 3), one pixel for each unit of the scene's view: 64x64, or another size.
+      scene: background and objects.
 
     Raises:
       UserError: if the frames have another shape or type.
     """
-    side = sprites.VIEW_PX
-    if frames.ndim != 4 or frames.shape[1:] != (side, side, 3) or frames.dtype != np.uint8 or not len(frames):
+    height, width = sprites_render.view_size(scene.view)
+    if frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8 or not len(frames):
         raise UserError(
-            f"sprites score: frames must be uint8 (F, {side}, {side}, 3), got {frames.dtype} {frames.shape}."
+            f"sprites score: frames must be uint8 (F, {height}, {width}, 3), got {frames.dtype} {frames.shape}."
         )
     coverage = _unmix(frames, scene)
     parts = [_locate(sprite, cover) for sprite, cover in zip(scene.objects, coverage, strict=True)]
@@ -141,7 +145,7 @@ def _locate(sprite: sprites.SpriteObject, coverage: np.ndarray) -> tuple[np.ndar
         moments = np.stack([np.bincount(frames, blob * x, count), np.bincount(frames, blob * y, count)], axis=-1)
         centres = np.where(areas[:, None] > 0, moments / np.maximum(areas, 1e-9)[:, None], centres)
         # A triangle reaches 1.55 times as far as the circle of its area, the farthest of all shapes.
-        reach = np.clip(1.7 * np.sqrt(areas / math.pi) + 2.0, 5.0, sprites.VIEW_PX)
+        reach = np.clip(1.7 * np.sqrt(areas / math.pi) + 2.0, 5.0, max(coverage.shape[1:]))
     least = max(_LEAST_AREA_PX, _LEAST_AREA_SHARE * sprites.AREA[sprite.shape] * sprite.radius**2)
     present = areas >= least
     arms = (x - centres[frames, 0]) + 1j * (y - centres[frames, 1])

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cdcd_video.config.value_types import Size
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import between_ends, caption_margin, likelihood, measurements, merge, motion
+from cdcd_video.metrics.dataset_parts import same_size
 from cdcd_video.metrics.eval_dataset import COUNTERFACTUAL_SYSTEMS, Clips, EvalDataset, choose_clips
 from cdcd_video.metrics.examples import Example, ExampleStore
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
@@ -27,7 +29,7 @@ from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
 __all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_sample"]
 
 OnVideo = Callable[[int, str, np.ndarray, np.ndarray], None]
-"""Called with the number of a video, its caption, its frames (F, S, S, 3) and the given frame (S, S, 3)."""
+"""Called with the number of a video, its caption, its frames (F, H, W, 3) and the given frame (H, W, 3)."""
 NUM_EXAMPLES = 8
 """How many of the first videos are kept as examples."""
 
@@ -121,19 +123,24 @@ def evaluate(
     by_number: merge.ByNumber = {}
     examples = ExampleStore(num_examples, metrics, protocol.first_counted)
     for batch in merge.own_batches(len(seeds), batch_size):
+        drawn: dict[int, tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = {}
         with clock("drawing"):
-            made, true = make(pipe, dataset, batch, systems, protocol, params, seeds, progress)
-            between = {}
-            if "inbetween" in metrics:
-                assert isinstance(pipe, between_ends.InbetweenModel)
-                between = between_ends.make_between(pipe, dataset, batch, protocol, params, seeds, progress)
-        for place, number in enumerate(batch):
+            for part in same_size(dataset, batch):
+                made, trues = make(pipe, dataset, part, systems, protocol, params, seeds, progress)
+                between_made = {}
+                if "inbetween" in metrics:
+                    assert isinstance(pipe, between_ends.InbetweenModel)
+                    between_made = between_ends.make_between(pipe, dataset, part, protocol, params, seeds, progress)
+                for place, number in enumerate(part):
+                    of_number = ({name: batch[place] for name, batch in one.items()} for one in (made, between_made))
+                    drawn[number] = (*of_number, trues[place])
+        for number in batch:
             eval_video, caption = dataset.eval_videos[number], dataset.captions["model"][number]
-            videos = {system: made[system][place] for system in systems}
+            videos, between, true = drawn[number]
             found: dict[str, list[measurements.Measurement]] = {system: [] for system in rows}
             for system in (system for system in between if system in rows):
                 with clock("judging frames"):
-                    found[system] += between_ends.measure_between(dataset, number, between[system][place], true[place])
+                    found[system] += between_ends.measure_between(dataset, number, between[system], true)
             with clock("judging scenes"):
                 for system in systems if _of_scenes(metrics) else ():
                     found[system] += dataset.measure(number, system, videos[system])
@@ -154,12 +161,12 @@ def evaluate(
                     how = (caption, wrong[number], protocol.rate, seeds[number])
                     found["model"] += [caption_margin.measure_caption_margin(pipe, eval_video, real_video, *how)]
             if on_video is not None and "model" in videos:
-                on_video(number, caption, videos["model"], true[place][0])
+                on_video(number, caption, videos["model"], true[0])
             plain = [system for system in systems if system not in COUNTERFACTUAL_SYSTEMS]
             with clock("judging frames"):
                 for system in plain:
                     found[system] += measurements.measure_frames(
-                        eval_video, videos[system], true[place], caption, metrics, tools, real_gaps
+                        eval_video, videos[system], true, caption, metrics, tools, real_gaps
                     )
             with clock("feature networks"):
                 for feature_store in feature_stores.values() if number in dataset.compared else ():
@@ -230,7 +237,8 @@ def _measure_real(
     """Adds the other real videos to the feature stores that compare with them; returns their first gaps."""
     gaps, count = [], dataset.num_others if any(METRICS[metric].needs_real for metric in metrics) else 0
     for number in distributed.own(list(range(count))):
-        frames = as_evaluated(dataset.other(number, protocol.size_px), protocol)
+        frames = dataset.other(number, protocol.square_px)
+        frames = as_evaluated(frames, protocol, Size(*frames.shape[1:3]))
         gaps.append(motion.first_gap(frames))
         for feature_store in feature_stores.values():
             feature_store.add_video(REAL, f"{number:09d}", f"{number:09d}", frames)

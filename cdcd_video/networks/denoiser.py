@@ -49,7 +49,7 @@ class Denoiser(ConditionalTransformer):
         takes_last: bool = False,
     ):
         super().__init__()
-        width, self.groups, self.num_patches = cfg.width, groups, num_patches
+        width, self.groups = cfg.width, groups
         self.num_codes = len(table)
         self.mask_id = self.num_codes
         self.levels = tuple(levels)

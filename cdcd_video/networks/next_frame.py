@@ -62,7 +62,7 @@ class Baseline(NextFrame, Protocol):
     """A network in the place of denoiser, process and objective: it samples frames and computes its own loss."""
 
     def fit_normalization(self, codes: Int[Tensor, "M N"]) -> None:
-        """Called once, before the first step, with codes of training frames: fixes what depends on the data."""
+        """Called once, before the first step, with codes of training frames, or of their patches: fixes what depends on them."""
 
     def learn(
         self,

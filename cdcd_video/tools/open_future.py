@@ -283,7 +283,7 @@ def _scored(
         videos = make(part)
         seconds += time.process_time() - begin
         for place, frames in zip(places[part], videos, strict=True):
-            found = sprites_futures.score(at_view_size(frames), starts[place].scene, times_s)
+            found = sprites_futures.score(at_view_size(frames, starts[place].scene), starts[place].scene, times_s)
             scores.append(found)
     return scores, seconds
 

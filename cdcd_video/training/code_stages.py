@@ -2,11 +2,12 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import nn
 
 from cdcd_video.config import Config, DenoiserTrainConfig
@@ -202,7 +203,12 @@ class DiffusionStage(CodeStage):
         self.batch_size = config.train.diffusion.batch_size
         self._spare(config.train.diffusion)
         if config.baseline:
-            self.denoiser.fit_normalization(buckets_of(cache)[0].some_codes(NUM_NORMALIZATION_FRAMES))
+            self.denoiser.fit_normalization(self._some_patches(buckets_of(cache)))
+
+    def _some_patches(self, caches: Sequence[CodeCache]) -> Int[torch.Tensor, "M g"]:
+        """Codes of the patches of training frames, of every size alike."""
+        frames = (cache.some_codes(NUM_NORMALIZATION_FRAMES // len(caches)) for cache in caches)
+        return torch.cat([codes.unflatten(1, (-1, self.codec.groups)).flatten(0, 1) for codes in frames])
 
     def _spare(self, train: DenoiserTrainConfig) -> None:
         """Applies the settings of this stage that save memory or time."""

@@ -1,6 +1,7 @@
 """Training data of a config: the clips that it names, or a cache of their latents."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +14,14 @@ from cdcd_video.config.data_section import Data
 from cdcd_video.config.fingerprint import of_codes
 from cdcd_video.data.buckets import BucketedCaches, BucketedClips, Caches, buckets_of, size_of
 from cdcd_video.data.cache import CodeCache
+from cdcd_video.data.cache import read_manifest as read_cache_manifest
 from cdcd_video.data.cache_writer import clear_private_cache, write_private_cache
 from cdcd_video.data.digits_clips import DigitsClips
 from cdcd_video.data.digits_world import PROTOCOLS
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, SQUARE_VIEW, VIEW_PX, World
 from cdcd_video.data.sprites_grounds import pictures_in
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips, TimedClips, UnevenSpritesClips
-from cdcd_video.data.store_files import read_manifest, sizes_in
+from cdcd_video.data.store_files import MANIFEST, read_manifest, sizes_in
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError, say
 from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
@@ -157,7 +159,7 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     """
     data = config.data
     assert data.kind == "latents"
-    at = latents_in(Path(data.path), ("train", "val"), device)
+    at = latents_in(Path(data.path), ("train", "val"), device, data.sizes)
     plan = latents_plan(at)
     size_px = plan["size_px"]
     if size_px != data.size_px:
@@ -176,15 +178,44 @@ def open_latents(config: Config, device: torch.device) -> Latents:
     return at
 
 
-def latents_in(folder: Path, splits: tuple[str, str], device: torch.device) -> Latents:
+def latents_in(
+    folder: Path, splits: tuple[str, str], device: torch.device, sizes: Sequence[tuple[int, int]] | None = None
+) -> Latents:
     """A cache, for training on one of its splits and validating on the other.
 
+    Args:
+      folder: the cache, or the folder of the caches of several sizes.
+      splits: of training and of validation.
+      device: where the code space is used.
+      sizes: height and width of the frames of each cache, px; None where there is one.
+
     Raises:
-      UserError: it is missing or damaged.
+      UserError: it is missing or damaged, or of other sizes.
     """
-    caches = (open_cache(folder, splits[0]), open_cache(folder, splits[1]))
-    plan = caches[0].manifest["plan"]
-    return Latents(load_space(caches[0]).to(device), plan["text_width"], plan["codes"], plan["clip"], caches)
+    caches = (caches_in(folder, splits[0], sizes), caches_in(folder, splits[1], sizes))
+    every = [cache for of_split in caches for cache in buckets_of(of_split)]
+    plan = every[0].manifest["plan"]
+    if any(cache.manifest["plan"]["codes"] != plan["codes"] for cache in every):
+        raise UserError(f"the sizes in {folder} were encoded by different models; encode the clips again")
+    return Latents(load_space(every[0]).to(device), plan["text_width"], plan["codes"], plan["clip"], caches)
+
+
+def caches_in(folder: Path, split: str, sizes: Sequence[tuple[int, int]] | None) -> Caches:
+    """The cache of a split, or one for each size that has clips of it."""
+    is_one = (folder / MANIFEST).is_file()
+    made = sizes_in(folder) if folder.is_dir() and not is_one else []
+    asked = [f"{height}x{width}" for height, width in sizes or ()]
+    if sorted(made) != sorted(asked) and (made or is_one):
+        raise UserError(
+            f"{folder} has latents of {', '.join(made) or 'one size'}, and data.sizes is {', '.join(asked) or 'null'}; make them"
+            " equal"
+        )
+    if not made:
+        return open_cache(folder, split)
+    has_clips = [name for name in asked if read_cache_manifest(folder / name)["splits"].get(split)]
+    if not has_clips:
+        raise UserError(f"{folder} has no clips of the split {split!r} in any size; encode a folder that has some")
+    return BucketedCaches([open_cache(folder / name, split) for name in has_clips])
 
 
 def open_cache(folder: Path, split: str | None = None) -> CodeCache:

@@ -93,7 +93,7 @@ class TrainingRun:
         self.config = mine or config_file.load(out / "config.yaml", Config)
         distributed.check_alike("the config", int(text_digest(config_file.dump(self.config))[:12], 16))
         if self.latents is not None:
-            self.data_digest = buckets_of(self.latents.caches[0])[0].digest
+            self.data_digest = self.latents.caches[0].digest
             return
         self.clips, self.val = open_clips(config, "train"), open_clips(config, "val")
         if min(len(self.clips), len(self.val)) == 0:

@@ -146,7 +146,7 @@ def _groups(scores: Sequence[Score]) -> Table:
     right = right_metric(scores)
     names = sorted({s.group for s in scores if s.metric == right and s.row == "model"})
     lines = []
-    for prefix in ("all", "objects=", "heldout=", "motion=", "ground=", "outline=", "distractor="):
+    for prefix in ("all", "objects=", "size=", "heldout=", "motion=", "ground=", "outline=", "distractor="):
         for group in (name for name in names if name.startswith(prefix)):
             kind, _, name = group.partition("=")
             title = _GROUP_WORDS.get(group) or (f"held-out {name}" if kind == "heldout" else name or "all objects")

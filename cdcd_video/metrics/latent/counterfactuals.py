@@ -17,7 +17,7 @@ from cdcd_video.data.sprites_render import render, render_object_mask
 from cdcd_video.errors import UserError
 from cdcd_video.metrics import sprites_metrics
 from cdcd_video.metrics.eval_dataset import Clips, choose_clips
-from cdcd_video.metrics.measurements import resized
+from cdcd_video.metrics.measurements import at_view_size
 
 SCENES_TRIED = 50
 """Scenes that are tried for each that is needed, before an error says that the world has too few captions."""
@@ -62,8 +62,8 @@ class SpritesCases:
       num_images, captions_per_image: S and C; scenes with fewer than C possible captions are skipped.
       num_frames, fps: of the videos; objects do not meet for their length.
       split: "val", "heldout" or "train".
-      world: its words make the captions; None means the full one.
-      size_px: side of the frames.
+      world: its words make the captions, and its view the shape of the frames; None means the full one.
+      size_px: side of square frames; those of another view have the same scale.
       bank_size: further scenes that serve as real videos of other images.
 
     Raises:
@@ -119,7 +119,12 @@ class SpritesCases:
         known = sprites.truth(scene, times_s)
         masks = [
             render_object_mask(
-                sprite.shape, known.centres[place], known.radii[place], known.angles_rad[place], self.size_px
+                sprite.shape,
+                known.centres[place],
+                known.radii[place],
+                known.angles_rad[place],
+                self.size_px,
+                view=scene.view,
             )
             for place, sprite in enumerate(scene.objects)
         ]
@@ -129,10 +134,9 @@ class SpritesCases:
         self, image: int, caption: int, times_s: np.ndarray, frames: UInt8[np.ndarray, "F H W 3"]
     ) -> dict[str, Float[np.ndarray, " F"]]:
         """Position error in px over the objects that were found, and overlap with the true shape (0 where lost)."""
-        frames = resized(frames, sprites.VIEW_PX, "area")
         # The metrics track objects through a video: two true frames at the end allow a single frame.
         scene, after = self.scenes[image][caption], times_s[-1] + np.array([0.1, 0.2])
-        whole = np.concatenate([frames, render(scene, after)])
+        whole = np.concatenate([at_view_size(frames, scene), render(scene, after)])
         found = sprites_metrics.score(whole, scene, np.concatenate([times_s, after]))
         away, overlap = found.position_error_px[:, : len(frames)], found.identity_iou[:, : len(frames)]
         is_found = ~np.isnan(away)
@@ -148,7 +152,7 @@ class ClipsCases:
       num_images, captions_per_image: S and C.
       num_frames: frames of the videos.
       fps: of the clips.
-      size_px: the model's size.
+      size_px: that of the model, and of the clips.
       bank_size: further clips that serve as real videos of other images; fewer where there are no more.
 
     Raises:

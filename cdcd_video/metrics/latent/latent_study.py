@@ -118,15 +118,15 @@ def study(
     real_codes = latent.codes_of(latents)
     bank = [cases.bank(number, times) for number in range(cases.bank_size)]
     bank_codes = latent.codes_of(latent.latents(np.stack(bank))) if bank else None
-    starts = np.repeat(true[:, :1, 0], num_captions, axis=1)
+    starts, grid = np.repeat(true[:, :1, 0], num_captions, axis=1), latent.codec.grid_of(*true.shape[-3:-1])
     sampled_codes = latent.sample(starts, cases.captions, params, seed, batch_size)
     scores: list[Score] = []
     views: list[View] = []
     for space in SPACES:
-        model, real = latent.points(sampled_codes, space), latent.points(real_codes, space)
+        model, real = latent.points(sampled_codes, space, grid), latent.points(real_codes, space, grid)
         scores += image_scores(model, real, space, seed)
         scores += caption_scores(model, real, space, seed)
-        others = None if bank_codes is None else latent.points(bank_codes, space)
+        others = None if bank_codes is None else latent.points(bank_codes, space, grid)
         scores += path_scores(model, real, others, space, seed)
         views += _views(model, real, space, seed, umap)
     part = slice(0, min(inbetween_captions, num_true))

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cdcd_video.config import Config
-from cdcd_video.data.cache import INDEX, CodeCache
+from cdcd_video.config.data_section import Data, LatentsData
+from cdcd_video.data.buckets import buckets_of
+from cdcd_video.data.cache import INDEX
 from cdcd_video.errors import UserError
 from cdcd_video.training import training_data
 from cdcd_video.training.pixel_stages import clip_lengths
@@ -38,7 +40,7 @@ def look_at_data(config: Config) -> ClipFacts:
     """Opens the clips; a missing prepared folder is replaced by assumptions and noted."""
     data = config.data
     if data.kind == "latents":
-        return _look_at_latents(Path(data.path))
+        return _look_at_latents(Path(data.path), data)
     most = training_data.longest_of(data)
     assert most is not None, "only latents have no longest clip"
     try:
@@ -59,31 +61,43 @@ def look_at_data(config: Config) -> ClipFacts:
     notes = []
     if train.size_px != data.size_px:
         notes.append(f"the clips are {train.size_px} px, but data.size_px is {data.size_px}; make them equal")
-    if sizes := getattr(data, "sizes", None):
-        height, width = max(sizes, key=lambda size: size[0] * size[1])
-        times = height * width / data.size_px**2
-        notes.append(
-            f"the clips have {len(sizes)} sizes; tensors, FLOPs and memory are those of frames of {data.size_px}x{data.size_px}"
-            f" px, and the largest, {height}x{width}, have {times:.3g} times as many patches"
-        )
+    notes += _on_sizes(data)
     num_frames = tuple(int(length.sum()) for length in lengths)
     return ClipFacts(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
 
 
-def _look_at_latents(folder: Path) -> ClipFacts:
-    """The facts of a cache of latents."""
+def _look_at_latents(folder: Path, data: LatentsData) -> ClipFacts:
+    """The facts of a cache of latents, or of those of several sizes."""
     try:
-        train, val = (CodeCache(folder, split) for split in ("train", "val"))
+        train, val = (buckets_of(training_data.caches_in(folder, split, data.sizes)) for split in ("train", "val"))
     except UserError as error:
         return ClipFacts(
             0, (0, 0), (0, 0), 64, 8.0, (" ".join(["word"] * 1000),), (f"the latents are missing: {error}",)
         )
-    with (folder / INDEX).open(encoding="utf-8") as index:
+    with (train[0].folder / INDEX).open(encoding="utf-8") as index:
         rows = [json.loads(line) for line in itertools.islice(index, SAMPLED_CLIPS)]
     captions = tuple(caption for row in rows for caption in row["captions"])
-    num_frames = tuple(int(cache.lengths.sum()) for cache in (train, val))
-    num_captions = tuple(sum(map(len, cache.caption_of)) for cache in (train, val))
-    return ClipFacts(len(train), num_frames, num_captions, int(train.lengths.max()), train.fps, captions)
+    num_frames = tuple(sum(int(cache.lengths.sum()) for cache in caches) for caches in (train, val))
+    num_captions = tuple(
+        sum(len(of_clip) for cache in caches for of_clip in cache.caption_of) for caches in (train, val)
+    )
+    longest = max(int(cache.lengths.max()) for cache in train)
+    return ClipFacts(
+        sum(map(len, train)), num_frames, num_captions, longest, train[0].fps, captions, tuple(_on_sizes(data))
+    )
+
+
+def _on_sizes(data: Data) -> list[str]:
+    """A note on what the largest of several sizes costs."""
+    sizes = getattr(data, "sizes", None)
+    if not sizes:
+        return []
+    height, width = max(sizes, key=lambda size: size[0] * size[1])
+    times = height * width / data.size_px**2
+    return [
+        f"the clips have {len(sizes)} sizes; tensors, FLOPs and memory are those of frames of {data.size_px}x{data.size_px}"
+        f" px, and the largest, {height}x{width}, have {times:.3g} times as many patches"
+    ]
 
 
 class BlackClips:
