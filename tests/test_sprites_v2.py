@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from cdcd_video.config import SpritesData
 from cdcd_video.data import sprites
@@ -109,6 +110,24 @@ def test_what_is_hard_is_trained_on_more_often_than_it_is_measured():
     assert train["spins"] > 60 and val["spins"] < 60
 
 
+def test_a_config_says_how_often_a_motion_is_trained_on():
+    data = sprites_data(
+        world="v2", max_objects=1, motions=["spins", "grows", "moves left"], motion_weights={"spins": 6, "grows": 2}
+    )
+    world = sprites_world(data)
+    for split, share in (("train", 6 / 9), ("val", 1 / 3)):
+        scenes = [sample_scene(0, index, split, world=world) for index in range(600)]
+        measured = np.mean([scene.objects[0].motion == "spins" for scene in scenes])
+        assert abs(measured - share) < 4 * (share * (1 - share) / 600) ** 0.5
+    unweighted = dataclasses.replace(world, motion_weights=())
+    assert sample_scene(0, 3, "val", world=world) == sample_scene(0, 3, "val", world=unweighted)
+    assert "motion_weights" not in unweighted.described() and "motion_weights" in world.described()
+    own = dataclasses.replace(world, motion_weights=(("spins", 4), ("grows", 1)))
+    assert [sample_scene(0, index, world=own) for index in range(20)] == [
+        sample_scene(0, index, world=unweighted) for index in range(20)
+    ]
+
+
 def test_the_first_world_does_not_know_what_came_later():
     world = World()
     assert set(world.described()) == {
@@ -199,6 +218,12 @@ def test_what_a_config_cannot_mean_is_one_sentence(tmp_path):
         sprites_world(sprites_data(world="v2", backgrounds=str(tmp_path)))
     with pytest.raises(UserError, match="holds 'noise', which is unknown"):
         sprites_world(sprites_data(backgrounds=["noise"]))
+    with pytest.raises(UserError, match="motion_weights holds 'spin', which is unknown; use some of moves left"):
+        sprites_world(sprites_data(world="v2", motion_weights={"spin": 2}))
+    with pytest.raises(ValidationError, match="set world to one of them"):
+        sprites_data(motion_weights={"spins": 2})
+    with pytest.raises(UserError, match="motion_weights are 1 or more"):
+        World(version="v2", motion_weights=(("spins", 0),))
 
 
 def test_scores_are_told_apart_by_ground_and_outline():

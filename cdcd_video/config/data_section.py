@@ -45,6 +45,9 @@ class SpritesData(RenderedData):
     """Share of clips with two objects (where `max_objects` is 2)."""
     motions: tuple[str, ...] | None = None
     """Motion words to use; None for all."""
+    motion_weights: dict[str, Annotated[int, Field(ge=1, le=100)]] | None = None
+    """How often the training clips have a motion, as a multiple of a straight move: {spins: 12}. A motion that is not named keeps
+    the world's own weight: 4 for spins, 2 for bounces, 1 for the rest. The world v1 has none."""
     backgrounds: tuple[str, ...] | str | None = None
     """Kinds of background to use; None for all. In the worlds v2 and open also a folder of pictures, used beside all kinds."""
     world: Literal["v1", "v2", "open"] = "v1"
@@ -68,6 +71,14 @@ class SpritesData(RenderedData):
             raise ValueError(
                 f"late_s is {self.late_s:g}, but a clip has {self.num_frames / self.fps:g} s anyway; raise it, or set "
                 "late_share to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_first_world_is_frozen(self) -> "SpritesData":
+        if self.motion_weights and self.world == "v1":
+            raise ValueError(
+                "motion_weights are for the worlds v2 and open; set world to one of them, or motion_weights to null"
             )
         return self
 

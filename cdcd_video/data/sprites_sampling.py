@@ -149,7 +149,8 @@ def _sample_trained(rng: np.random.Generator, world: World, split: Split) -> tup
         return None
     motions = tuple(pairs)
     if world.version != "v1" and split == "train":
-        motions = tuple(motion for motion in motions for _ in range(_TIMES_AS_OFTEN.get(motion, 1)))
+        weights = _TIMES_AS_OFTEN | dict(world.motion_weights)
+        motions = tuple(motion for motion in motions for _ in range(weights.get(motion, 1)))
     motion = _pick(rng, motions)
     shape = _pick(rng, pairs[motion])
     colours = tuple(colour for colour in world.colours if (colour, shape) not in HELD_OUT_COLOUR_SHAPE)

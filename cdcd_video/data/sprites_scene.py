@@ -68,6 +68,8 @@ class World:
         of "v2", of which half of the captions that name a direction leave it out.
       photographs: files of pictures for grounds of the kind "photo".
       view: width and height of the view, px; objects bounce off and stop at its true sides.
+      motion_weights: how often the split "train" has a motion, as a multiple of a straight move; a motion that is not named
+        keeps the second world's own weight. The first world has none.
     """
 
     max_objects: int = 2
@@ -83,6 +85,7 @@ class World:
     version: str = "v1"
     photographs: tuple[str, ...] = ()
     view: tuple[float, float] = SQUARE_VIEW
+    motion_weights: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self):
         if self.version not in VERSIONS:
@@ -102,6 +105,12 @@ class World:
             raise UserError(f"sprites: max_objects must be 1 or 2, got {self.max_objects}.")
         if not 0 <= self.two_object_share <= 1:
             raise UserError(f"sprites: two_object_share must lie in 0..1, got {self.two_object_share}.")
+        odd = [motion for motion, weight in self.motion_weights if motion not in MOTIONS or weight < 1]
+        if odd or (self.motion_weights and self.version == "v1"):
+            raise UserError(
+                f"sprites: motion_weights are 1 or more, for {MOTIONS} of the worlds v2 and open; got {self.motion_weights}"
+                f" for {self.version}."
+            )
         if not min(self.view) > 0:
             raise UserError(f"sprites: the sides of the view must be above 0, got {self.view}.")
         if self.num_frames < 1 or not self.fps > 0:
@@ -114,7 +123,7 @@ class World:
 
     def described(self) -> dict[str, object]:
         """The dials as JSON values; one that is newer than the first world is left out where it has no effect."""
-        newer = {"version": "v1", "photographs": (), "view": SQUARE_VIEW}
+        newer = {"version": "v1", "photographs": (), "view": SQUARE_VIEW, "motion_weights": ()}
         values = {name: value for name, value in dataclasses.asdict(self).items() if newer.get(name, self) != value}
         if self.photographs:  # by what they show: where they lie changes nothing
             values["photographs"] = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.photographs]

@@ -112,6 +112,7 @@ def sprites_world(data: SpritesData, view: tuple[float, float] = SQUARE_VIEW) ->
         photographs, kinds = pictures_in(Path(kinds)), (*grounds, "photo")
     for name, given, known in (
         ("motions", data.motions, MOTIONS),
+        ("motion_weights", data.motion_weights, MOTIONS),
         ("backgrounds", kinds, (*grounds, "photo") if photographs else grounds),
     ):
         unknown = sorted(set(given or ()) - set(known))
@@ -127,6 +128,7 @@ def sprites_world(data: SpritesData, view: tuple[float, float] = SQUARE_VIEW) ->
         version=data.world,
         photographs=photographs,
         view=view,
+        motion_weights=tuple(sorted((data.motion_weights or {}).items())),
     )
 
 
