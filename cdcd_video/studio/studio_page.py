@@ -132,8 +132,9 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         beside = [text, model]
         example.input(page.choose_example, [example, *beside], start_fields, api_name="example")
         opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture")
-        # Who has drawn and presses Sample means the drawing.
-        canvas.input(page.follow_canvas, [canvas, *beside], start_fields, api_name=False, show_progress="hidden")
+        # Who has drawn and presses Sample means the drawing, with the last stroke, which may come while the one before is read.
+        drawing = dict(api_name=False, show_progress="hidden", trigger_mode="always_last")
+        canvas.input(page.follow_canvas, [canvas, *beside], start_fields, **drawing)
         use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas")
         stamp = [canvas, shape, colour, size, across, down, *beside]
         add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", show_progress="hidden")
