@@ -98,7 +98,9 @@ def read_request(asked: Mapping[str, Any]) -> Request:
 
     first = picture("frame")
     if first is None:
-        raise UserError("no starting frame is given; give an image: --frame x.png")
+        raise UserError(
+            "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
+        )
     if not again and asked["text"] is None:
         raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
     scale = chosen("scale")

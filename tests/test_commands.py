@@ -89,6 +89,12 @@ def test_a_wrong_option_is_answered_by_the_command(call):
     assert (code, out) == (2, "") and err.startswith("usage: cdcd-video train ")
 
 
+@pytest.mark.parametrize("words", [("--text", "it moves"), ("--text", "it moves", "--num-seeds", "2")])
+def test_without_a_frame_an_example_is_offered(words: tuple[str, ...], call):
+    code, _, err = call("sample", *words)
+    assert code == 2 and "--frame x.png, or --frame red-circle" in err and err.count("\n") == 1
+
+
 def test_the_scripts_are_the_commands():
     assert train.main is train_command.main
     assert inference.main is sample_command.main

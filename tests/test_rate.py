@@ -4,11 +4,13 @@ import collections
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import av
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from rating import NASTY, NUM_FRAMES, SIDE_PX, SYSTEMS, Visitor, served, write_material, write_study
 
-from cdcd_video import video
+from cdcd_video import ImageToVideo, video
 from cdcd_video.data.clips import read_clip
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate import __main__ as entrance
@@ -115,6 +117,18 @@ def test_sentence_and_picture_come_from_what_inference_writes(tmp_path: Path):
         make(recipe, tmp_path, tmp_path / "other")
 
 
+def test_sentence_and_picture_come_from_the_recipe_inside_of_a_video(tiny_model: Path, tmp_path: Path):
+    pipe = ImageToVideo.from_pretrained(tiny_model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = pipe("red-circle", "the red circle moves right", num_frames=4, num_steps=1)
+    for system in SYSTEMS[:2]:  # as who samples in Python has them, without a .json
+        made.save(tmp_path / system / "one.mp4")
+    study = make(Recipe(videos={system: system for system in SYSTEMS[:2]}, checks=0), tmp_path, tmp_path / "study")
+    (item,) = study.items
+    assert item.prompt == "the red circle moves right" and item.frame
+
+
 def test_what_not_every_system_has_is_left_out_and_said(tmp_path: Path):
     recipe = write_material(tmp_path, 3)
     (tmp_path / SYSTEMS[1] / "clip1.mp4").unlink()
@@ -125,8 +139,14 @@ def test_what_not_every_system_has_is_left_out_and_said(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"videos": {"a": "nowhere", "b": "nowhere"}}, "there is no folder .*nowhere"),
+        ({"videos": {"a": "nowhere", "b": "elsewhere"}}, "there is no folder .*nowhere"),
         ({"videos": {SYSTEMS[0]: SYSTEMS[0]}}, "pairs need two systems"),
+        ({"videos": {"a": SYSTEMS[0], "b": f"x/../{SYSTEMS[0]}"}}, "a and b have the same folder"),
+        ({"videos": {"a": SYSTEMS[0], "study": "study"}}, "is the folder of the videos of study; name a new folder"),
+        (
+            {"videos": {"a": SYSTEMS[0], "b": "other"}, "prompts": None},
+            "a has clip0, zz; b has foo; videos are matched",
+        ),
         ({"prompts": "nothing.tsv"}, "prompts .*nothing.tsv does not exist"),
         ({"prompts": None}, "clip0 has no prompt"),
         ({"prompts": None, "questions": ("coherence", "first_frame")}, "has no first frame"),
@@ -135,6 +155,8 @@ def test_what_not_every_system_has_is_left_out_and_said(tmp_path: Path):
 def test_mistakes_in_the_material_are_sentences(tmp_path: Path, change: dict, sentence: str):
     recipe = write_material(tmp_path, 2)
     (tmp_path / SYSTEMS[0] / "<b>last.mp4").rename(tmp_path / SYSTEMS[0] / "zz.mp4")  # so that clip0 comes first
+    (tmp_path / "other").mkdir()
+    shutil.copyfile(tmp_path / SYSTEMS[0] / "zz.mp4", tmp_path / "other" / "foo.mp4")
     with pytest.raises(UserError, match=sentence):
         make(Recipe(**(recipe.model_dump() | change)), tmp_path, tmp_path / "study")
     assert not (tmp_path / "study" / "study.json").exists()
@@ -557,6 +579,18 @@ def test_mistakes_end_with_one_sentence(tmp_path: Path, monkeypatch, capsys, arg
     assert exit_code(entrance.main) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and sentence in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "a mistake leaves an empty folder"
+
+
+def test_make_says_what_comes_next_and_leaves_nothing_where_it_fails(tmp_path: Path, monkeypatch, capsys):
+    write_material(tmp_path, 2)
+    monkeypatch.chdir(tmp_path)
+    videos = [word for system in SYSTEMS[:2] for word in ("--videos", f"{system}={system}")]
+    with pytest.raises(UserError, match="has no prompt"):
+        entrance.main(["make", "--study", "new", *videos])
+    assert not Path("new").exists()
+    entrance.main(["make", "--study", "new", *videos, "--prompts", "prompts.tsv"])
+    assert capsys.readouterr().out.endswith("serve it: python -m cdcd_video.rate serve --study new\n")
 
 
 def test_without_fastapi_the_package_works_and_says_what_to_install(folder: Path, study):

@@ -375,7 +375,7 @@ def test_the_report_leaves_out_who_did_not_look_and_shows_both_counts(rated: Pat
         assert found["kept"]["metrics"][NASTY]["n"] == (4 if content["study"]["kind"] == "pair" else 8)
     for name in (page, text):
         said = name.read_text()
-        assert "4 of 5 raters are counted" in said or "of whom 4 are counted" in said
+        assert "Counted: 4 of 5 raters" in said or "raters: 5, counted: 4" in said
         assert "anna" not in said and "no winner" not in said
     assert "<img" not in page.read_text() and "&lt;img src=x" in page.read_text()
     assert not re.search(r"https?://|<script|url\(", page.read_text())
@@ -435,6 +435,9 @@ def test_when_nobody_passes_the_report_says_so(tmp_path: Path):
         store.answer(key, page.trial, 0, dict.fromkeys(study.questions, 1), 5.0)
     store.close()
     page, text, data = report.write(folder, [])
+    assert (
+        "the numbers below are of all raters" in text.read_text() and '<div class="soft">1 rater,' in page.read_text()
+    )
     assert "No rater passed the checks" in page.read_text() and "No rater passed the checks" in text.read_text()
     assert all(found["kept"] is None for found in json.loads(data.read_text())["questions"].values())
 
@@ -446,4 +449,4 @@ def test_no_winner_is_told_from_a_handful_of_answers(n: int, is_told: bool):
     found = {"systems": {"a": facts, "b": facts | {"value": 0.1, "low": 0.1, "high": 0.1}}, "pairs": []}
     content = {"questions": {"coherence": {"kept": found}}}
     told = report._verdict(study_of("pair", ("a", "b"), 2), content, "coherence")["text"]
-    assert ("no significant winner" not in told) == is_told and "a is preferred" in told
+    assert ("no significant winner" not in told) == is_told and "a is preferred 90% [no interval: all alike]" in told

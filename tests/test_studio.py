@@ -60,6 +60,14 @@ def sampled(pipe: ImageToVideo, image: Any = EXAMPLE, text: str = TEXT, **change
     return pipe(image, text, **{**settings, "seed": int(settings["seed"])}).frames
 
 
+def written(visitor: Any, video: str) -> list[Path]:
+    """The files behind the buttons that are shown then, each of which says its file's name."""
+    buttons = [one for one in visitor.predict(video, api_name="/write") if one["visible"]]
+    files = [Path(one["value"]) for one in buttons]
+    assert all(one["label"].startswith(f"{file.name}, ") for one, file in zip(buttons, files, strict=True))
+    return files
+
+
 def wait_for(job: Any, count: int, seconds: float = 120) -> list[Any]:
     """Outputs of a job, once there are so many."""
     end = time.monotonic() + seconds
@@ -109,13 +117,13 @@ def test_what_is_cancelled_stops_and_can_be_gone_on_from(studio: Studio, monkeyp
     view, _, status, choices, last = visitor.predict(api_name="/after_cancel")
     (video,) = videos_in(view)
     assert 3 <= len(video) <= stopped and f"{len(video)} of 48 frames, cancelled" in status
-    page = visitor.predict(choices["value"], 2, TEXT, studio.shelf.names[0], api_name="/go_on")
-    assert (pictures_in(page)[0] == video[2]).all()
-    with pytest.raises(AppError, match="the video has no frame 40"):
+    page, status = visitor.predict(choices["value"], 2, TEXT, studio.shelf.names[0], api_name="/go_on")
+    assert (pictures_in(page)[0] == video[2]).all() and "Frame 2 of video 1 is the starting frame now" in status
+    with pytest.raises(AppError, match="greater than maximum"):
         visitor.predict(choices["value"], 40, TEXT, studio.shelf.names[0], api_name="/go_on")
-    suffixes = sorted(Path(file).suffix for file in visitor.predict(choices["value"], api_name="/write"))
+    suffixes = sorted(file.suffix for file in written(visitor, choices["value"]))
     assert suffixes == [".gif", ".mp4", ".webp"], "a .json would not give these frames again"
-    assert last["value"] == len(video) - 1
+    assert last["value"] == last["maximum"] == len(video) - 1
 
 
 def test_a_visitor_who_leaves_stops_the_sampling(studio: Studio, monkeypatch: pytest.MonkeyPatch):
@@ -167,7 +175,7 @@ def test_files_are_recipes_of_the_same_video(studio: Studio, pipe: ImageToVideo,
     (video,) = videos_in(view)
     turns = [(0, TEXT), (2, "the red circle stays still")]
     assert (video == sampled(pipe, noise, turns, **changes)).all()
-    files = [Path(file) for file in visitor.predict(choices["value"], api_name="/write")]
+    files = written(visitor, choices["value"])
     assert sorted(file.suffix for file in files) == [".gif", ".json", ".mp4", ".webp"]
     for file in files:
         assert (pipe.sample_again(Video.load_recipe(file)).frames == video).all()
@@ -220,10 +228,13 @@ def test_files_that_are_no_pictures_or_too_large_are_refused(studio: Studio, tmp
     model = studio.shelf.names[0]
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
-    with pytest.raises(AppError, match="is not an image in a supported format"):
+    with pytest.raises(AppError, match=r"^bad\.png is not an image in a supported format"):
         studio.visitor().predict(handle_file(bad), TEXT, model, api_name="/open_picture")
     with pytest.raises(AppError, match="is damaged"):
         bad.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)
+        studio.visitor().predict(handle_file(bad), model, api_name="/open_recipe")
+    with pytest.raises(AppError, match=r"^bad\.png carries no recipe|^'?bad\.png'? is"):
+        Image.new("RGB", (8, 8)).save(bad)
         studio.visitor().predict(handle_file(bad), model, api_name="/open_recipe")
     bad.write_bytes(b"\0" * (3 << 20))
     with pytest.raises(Exception, match="413|too large|exceeds"):
@@ -294,6 +305,9 @@ def test_a_picture_of_another_world_is_said_to_be_one(tmp_path: Path):
     with served(["sprites"], LIMITS) as studio:
         page = studio.visitor().predict(handle_file(tmp_path / "noise.png"), TEXT, "sprites", api_name="/open_picture")
         assert "the starting frame is unlike the training frames" in page
+        Image.fromarray(noise[:32]).save(tmp_path / "noise.png")
+        page = studio.visitor().predict(handle_file(tmp_path / "noise.png"), TEXT, "sprites", api_name="/open_picture")
+        assert "50 % of it is cut off" in page, "this was said only once the video was sampled"
         page = studio.visitor().predict("red-circle", TEXT, "sprites", api_name="/example")
         assert 'class="note"' not in page
 
@@ -356,6 +370,20 @@ def test_videos_have_names_for_screen_readers(studio: Studio):
     assert len(alts) == view.count("<img") == 1 + 4 and all(alts) and view.count("data:image/webp") == 1
     assert 'role="group" tabindex="0" aria-label="frames of' in view and "prefers-reduced-motion" in view
     assert 'role="img" aria-label="Latent paths of 1 videos' in plot and 'role="status"' in status
+
+
+def test_a_recipe_that_ends_in_a_frame_is_not_promised(studio: Studio, pipe: ImageToVideo, tmp_path: Path):
+    record = pipe(EXAMPLE, TEXT, num_frames=3).record()
+    path = tmp_path / "ends.json"
+    path.write_text(record.model_copy(update={"last_frame": record.frame}).model_dump_json(exclude_none=True))
+    status = studio.visitor().predict(handle_file(path), studio.shelf.names[0], api_name="/open_recipe")[7]
+    assert "gives the same video" not in status and "sample --from" in status
+
+
+def test_no_two_paths_look_alike(studio: Studio):
+    plot = studio.visitor().predict(*asked(studio, num_seeds=8), api_name="/sample")[1]
+    paths = re.findall(r'<g stroke="(#\w+)" fill="none" stroke-width="2[^"]*"( stroke-dasharray[^>]*)?>', plot)
+    assert len(paths) == len(set(paths)) == 8
 
 
 @pytest.mark.parametrize(

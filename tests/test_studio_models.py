@@ -48,6 +48,7 @@ def test_an_open_shelf_offers_what_is_on_this_machine(
 ):
     run_that_trains(tmp_path, tiny_model)
     run_that_trains(tmp_path, tiny_model, "many/one")
+    run_that_trains(tmp_path, tiny_model, "ablations/contrast/base-8")  # where `ablate` puts it
     (tmp_path / "runs" / "empty").mkdir()
     cached = tmp_path / "hub" / "models--some--model--2" / "snapshots" / "0a1b"
     cached.mkdir(parents=True)
@@ -55,7 +56,11 @@ def test_an_open_shelf_offers_what_is_on_this_machine(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     known = known_models()
-    assert "sprites" in known and {"runs/going", "runs/many/one"} < {*known} and "runs/empty" not in known
+    assert (
+        "sprites" in known
+        and {"runs/going", "runs/many/one", "runs/ablations/contrast/base-8"} < {*known}
+        and "runs/empty" not in known
+    )
     assert known[-1] == "some/model--2"
     assert ModelShelf(["sprites"]).offered() == ["sprites"]
     assert {*ModelShelf(["runs/going"], is_open=True).offered()} == {*known}

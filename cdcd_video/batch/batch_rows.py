@@ -104,7 +104,9 @@ def _rows_of_table(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
 
 def _single(asked: Mapping[str, Any]) -> BatchRow:
     if not asked["frame"]:
-        raise UserError("no starting frame is given; give an image: --frame x.png")
+        raise UserError(
+            "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
+        )
     if not asked["text"]:
         raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
     picture = named_file("examples")(asked["frame"])

@@ -55,13 +55,17 @@ def read_image(
     return _decode(lambda: open_plain(path, "image", within=within).detach(), str(Path(path)))
 
 
-def read_image_bytes(content: bytes) -> UInt8[np.ndarray, "H W 3"]:
+def read_image_bytes(content: bytes, name: str = "(bytes)") -> UInt8[np.ndarray, "H W 3"]:
     """`read_image` of the bytes of such a file.
+
+    Args:
+      content: of the file.
+      name: what messages call it.
 
     Raises:
       UserError: as for `read_image`.
     """
-    return _decode(lambda: io.BytesIO(content), "(bytes)")
+    return _decode(lambda: io.BytesIO(content), name)
 
 
 def as_array(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 3"]:

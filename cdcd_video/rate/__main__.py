@@ -132,8 +132,15 @@ def made(options: argparse.Namespace) -> Study:
     recipe, root = recipe_of(options)
     if not recipe.videos:
         open_study(folder_of(options.study))  # raises an error that says what is missing
-    with folder_lock(folder_of(options.study)):
-        study = make(recipe, root, folder_of(options.study))
+    folder = folder_of(options.study)
+    with folder_lock(folder):
+        try:
+            study = make(recipe, root, folder)
+        except BaseException:
+            for empty in (folder / "media", folder):  # what this attempt has left
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+            raise
     say(f"{len(study.items)} items of {', '.join(study.systems)} in {folder_of(options.study)}")
     if study.left_out:
         say(f"left out, because a system has no video of them: {', '.join(study.left_out)}")
@@ -141,8 +148,9 @@ def made(options: argparse.Namespace) -> Study:
 
 
 def run_make(options: argparse.Namespace) -> None:
-    """Makes a study."""
+    """Makes a study, and says what comes next."""
     made(options)
+    say(f"serve it: {PROGRAM} serve --study {options.study}")
 
 
 def run_serve(options: argparse.Namespace) -> None:
@@ -189,6 +197,7 @@ def run_report(options: argparse.Namespace) -> None:
     from cdcd_video.rate import report
 
     folder = folder_of(options.study)
+    open_study(folder)  # the lock would make the folder of one that is not there
     with folder_lock(options.out or folder / "report.html"):  # while a server shares the folder
         for path in report.write(folder, options.scores, options.out, names=options.names, seed=options.seed):
             say(str(path))

@@ -1,10 +1,11 @@
 """Makes a study from folders of videos: matches the files, copies them, adds the checks."""
 
 import base64
+import contextlib
 import io
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError, is_text
 from cdcd_video.rate.shelf import Shelf, first_frame
 from cdcd_video.rate.study import Item, Recipe, Study
+from cdcd_video.storage.embedded_recipe import read_embedded
 from cdcd_video.storage.record_files import MOST_BYTES, record_of
 from cdcd_video.storage.small_file import read_small
 
@@ -46,14 +48,17 @@ def make(recipe: Recipe, root: Path, folder: Path) -> Study:
         raise UserError(f"{folder} already has a study; name another folder, or serve this one")
     if len(recipe.videos) < (2 if recipe.kind == "pair" else 1):
         raise UserError("pairs need two systems: --videos NAME=DIR --videos OTHER=DIR")
+    _check_folders({system: root / path for system, path in recipe.videos.items()}, folder)
     found = {system: _videos_in(root / path) for system, path in recipe.videos.items()}
     table = _read_prompts(root / recipe.prompts) if recipe.prompts else None
     every = list(table) if table is not None else sorted(set().union(*found.values()))
     names = [name for name in every if all(name in files for files in found.values())]
     if not names:
+        lists = {**({"the table": every} if table is not None else {}), **found}
+        has = "; ".join(f"{what} has {_some(sorted(names))}" for what, names in lists.items())
         raise UserError(
-            "no item has a video of every system; videos are matched by file name without suffix, and by the column file of"
-            " the table of prompts; rename the files"
+            f"no item has a video of every system: {has}; videos are matched by file name without suffix, and by the column"
+            " file of the table of prompts; rename the files"
         )
     shelf, clips, items = Shelf(folder), {}, []
     try:
@@ -85,6 +90,22 @@ def make(recipe: Recipe, root: Path, folder: Path) -> Study:
     with video.whole_file(folder / "study.json") as part:
         part.write_text(study.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return study
+
+
+def _check_folders(folders: Mapping[str, Path], study: Path) -> None:
+    """Refuses what only looks like several systems, and a study among the videos, which are nobody's to delete with it."""
+    seen: dict[Path, str] = {}
+    for system, folder in folders.items():
+        place = folder.resolve()
+        if place in seen:
+            raise UserError(f"{seen[place]} and {system} have the same folder {folder}; give each system its own")
+        if place == study.resolve():
+            raise UserError(f"--study {study} is the folder of the videos of {system}; name a new folder for the study")
+        seen[place] = system
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
@@ -161,13 +182,16 @@ def _given_frame(
 
 
 def _sidecar(path: Path) -> dict[str, Any] | None:
-    """Caption and first frame from the .json that `inference.py` writes beside a video, if there is one."""
+    """Caption and first frame from the .json that `inference.py` writes beside a video, or the recipe inside of it, if any."""
     beside = record_of(path)
-    if beside is None:
-        return None
-    content = read_small(beside, "record", within=path.parent, limit=MOST_BYTES)
+    content: bytes | str | None = None
+    if beside is not None:
+        content = read_small(beside, "record", within=path.parent, limit=MOST_BYTES)
+    else:
+        with contextlib.suppress(UserError):  # one that cannot be read is refused where it is copied
+            content = read_embedded(path)
     try:
-        made = json.loads(content)
+        made = json.loads(content or "")
         prompt = ", then ".join(sentence for _, sentence in made["text"])
         if not is_text(prompt):
             return None

@@ -101,7 +101,10 @@ def _verdict(study: Study, content: dict[str, Any], name: str) -> dict[str, str]
     """One sentence about one question, from the counted raters."""
     found = content["questions"][name]["kept"]
     if found is None:
-        return {"title": WORDS[name], "text": "No rater passed the checks, so there is no result."}
+        return {
+            "title": WORDS[name],
+            "text": "No rater passed the checks, so there is no result; the numbers below are of all raters.",
+        }
     systems = [(facts["value"], system) for system, facts in found["systems"].items() if facts["value"] is not None]
     value, best = max(systems)
     facts = found["systems"][best]
@@ -140,6 +143,8 @@ def _between(facts: dict[str, Any], kind: str = "number") -> str:
     """An interval as text; empty where there is none."""
     if facts["low"] is None:
         return ""
+    if facts["low"] == facts["high"]:  # of answers that are all alike; resampling them finds nothing else
+        return "no interval: all alike"
     if kind == "share":
         return f"{100 * facts['low']:.0f} to {100 * facts['high']:.0f}"
     return f"{_number(facts['low'])} to {_number(facts['high'])}"

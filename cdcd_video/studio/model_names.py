@@ -13,7 +13,8 @@ def known_models() -> list[str]:
     from huggingface_hub import constants
 
     shipped = sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
-    found = [*RUNS.glob("*/model/model.json"), *RUNS.glob("*/*/model/model.json")]  # ablations have a folder of runs
+    depths = ("*", "*/*", "*/*/*")  # the cells of an ablation are in runs/ablations/NAME/
+    found = [path for depth in depths for path in RUNS.glob(f"{depth}/model/model.json")]
     written = [path for path in found if (path.parent / "denoiser.safetensors").is_file()]
     runs = [path.parent.parent.as_posix() for path in sorted(written, key=lambda path: -path.stat().st_mtime)]
     downloaded = Path(constants.HF_HUB_CACHE).glob("models--*--*/snapshots/*/denoiser.safetensors")

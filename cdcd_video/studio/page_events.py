@@ -11,13 +11,13 @@ import numpy as np
 from cdcd_video.config.video_record import read_record
 from cdcd_video.errors import UserError
 from cdcd_video.studio import start_frame
-from cdcd_video.studio.downloads import write_files
+from cdcd_video.studio.downloads import WRITTEN, write_files
 from cdcd_video.studio.model_shelf import LoadedModel, ModelShelf
 from cdcd_video.studio.sampling_session import SamplingSession, parse_timeline
 from cdcd_video.studio.setting_fields import FURTHER, MAIN, settings_from
 from cdcd_video.studio.start_frame import StartFrame
 from cdcd_video.studio.studio_limits import Limits
-from cdcd_video.studio.temporary_files import uploaded
+from cdcd_video.studio.temporary_files import by_its_name, uploaded
 from cdcd_video.studio.training_paths import path_plot
 from cdcd_video.studio.video_cards import cards_while_sampled, finished_cards, picture
 
@@ -50,15 +50,16 @@ class PageEvents:
 
     def start_view(self, start: StartFrame, text: str, loaded: LoadedModel) -> str:
         """The starting frame as the model gets it, with what is to be said of it."""
-        frame = start.fitted(loaded.pipe)
+        frame, on_sides = loaded.pipe.sizes.fitted(start.pixels)
         whole = (
             f"<figure>{picture(frame, 'the starting frame', 'start')}<figcaption>Starting frame</figcaption></figure>"
         )
         try:
             with loaded.turn:
-                return whole + _notes(loaded.pipe.warnings(parse_timeline(text), loaded.pipe.defaults(), frame))
+                notes = loaded.pipe.warnings(parse_timeline(text), loaded.pipe.defaults(), frame)
+            return whole + _notes(on_sides + notes)
         except UserError as error:  # of the sentences, which may not be there yet
-            return whole + _notes([str(error)])
+            return whole + _notes([*on_sides, str(error)])
 
     def _chosen(self, start: StartFrame, text: str, model: str) -> tuple[StartFrame, str]:
         return start, self.start_view(start, text, self._shelf.get(model))
@@ -76,6 +77,15 @@ class PageEvents:
     @in_a_sentence
     def use_canvas(self, canvas: Any, text: str, model: str) -> tuple[StartFrame, str]:
         """Starts from what was drawn."""
+        return self._chosen(start_frame.from_canvas(canvas), text, model)
+
+    @in_a_sentence
+    def follow_canvas(self, canvas: Any, text: str, model: str) -> tuple[Any, Any]:
+        """Starts from what is drawn, stroke by stroke; an empty canvas, as when it is unfolded, changes nothing."""
+        import gradio as gr
+
+        if not start_frame.has_strokes(canvas):
+            return gr.skip(), gr.skip()
         return self._chosen(start_frame.from_canvas(canvas), text, model)
 
     @in_a_sentence
@@ -112,21 +122,25 @@ class PageEvents:
     @in_a_sentence
     def open_recipe(self, path: str, model: str) -> tuple[Any, ...]:
         """Fills the page with what a video was sampled with."""
-        record = read_record(uploaded(path))
+        with by_its_name(path):
+            record = read_record(uploaded(path))
         # A recipe may be a stranger's: it makes this machine download nothing.
         loaded = self._shelf.get(record.checkpoint if self._shelf.is_here(record.checkpoint) else model)
-        same = record.model_sha256 == loaded.pipe.model.digest
         start = StartFrame(record.frame.pixels, record.frame.file, record.frame.sha256)
         text = "\n".join(f"{frame}: {sentence}" for frame, sentence in record.text)
         self._limits.check(1, record.num_frames, record.num_steps)
-        about = (
-            "The recipe is open; Sample gives the same video."
-            if same
-            else (
+        if record.model_sha256 != loaded.pipe.model.digest:
+            about = (
                 f"The recipe is of another model ({record.checkpoint}, sha256 {record.model_sha256[:12]}) than {loaded.name};"
                 " choose that model, or get another video."
             )
-        )
+        elif record.last_frame:
+            about = (
+                "The recipe ends in a given frame, and the studio's videos do not; for the same video, run"
+                " cdcd-video sample --from with this file."
+            )
+        else:
+            about = "The recipe is open; as long as nothing is changed, Sample gives the same video."
         return (
             *self._chosen(start, text, loaded.name),
             *(text, "", 1, record.negative_prompt or "", loaded.name, self.timeline(text), _status(about)),
@@ -157,7 +171,8 @@ class PageEvents:
             for number, frames in enumerate(session.run()):
                 about = f"Frame {number + 1} of {total}, {time.monotonic() - begun:.1f} s."
                 cards = cards_while_sampled(frames, labels, number, total)
-                yield session, cards, same, _status(about, session.notes), choices, gr.Slider(value=number)
+                at = gr.Slider(value=number, maximum=max(1, total - 1))
+                yield session, cards, same, _status(about, session.notes), choices, at
         except UserError as error:
             gr.Warning(html.escape(str(error)), duration=None)
         yield session, *self._result(session, f"{time.monotonic() - begun:.1f} s")
@@ -179,23 +194,41 @@ class PageEvents:
         grid = session.loaded.pipe.model.codec.grid_of(*videos[0].frames.shape[1:3])
         plot = path_plot(session.loaded.pipe, session.loaded.paths, session.latents, labels, grid)
         about = f"{len(videos[0])} of {session.params[0].num_frames} frames, {how}."
-        choices, last = gr.Dropdown(choices=labels, value=labels[0]), gr.Slider(value=len(videos[0]) - 1)
-        return finished_cards(videos, labels), plot, _status(about, session.notes), choices, last
+        last = len(videos[0]) - 1
+        at = gr.Slider(value=last, maximum=max(1, last))  # a slider from 0 to 0 is refused
+        choices = gr.Dropdown(choices=labels, value=labels[0])
+        return finished_cards(videos, labels), plot, _status(about, session.notes), choices, at
 
     @in_a_sentence
     def go_on(
         self, session: SamplingSession | None, place: int | None, frame: float, text: str, model: str
-    ) -> tuple[StartFrame, str]:
-        """Starts from a frame of a sampled video."""
-        video = _sampled(session).videos[_place(session, place)]
+    ) -> tuple[StartFrame, str, str]:
+        """Starts from a frame of a sampled video, and says so where the visitor looks."""
+        place = _place(session, place)
+        video = _sampled(session).videos[place]
         if not 0 <= frame < len(video):
             raise UserError(f"the video has no frame {frame:g}; choose one from 0 to {len(video) - 1}")
-        return self._chosen(StartFrame(np.ascontiguousarray(video[int(frame)])), text, model)
+        about = f"Frame {frame:g} of video {place + 1} is the starting frame now; Sample continues from it."
+        return *self._chosen(StartFrame(np.ascontiguousarray(video[int(frame)])), text, model), _status(about)
 
     @in_a_sentence
-    def write(self, session: SamplingSession | None, place: int | None) -> list[str]:
-        """Writes the files of a sampled video."""
-        return write_files(_sampled(session), _place(session, place))
+    def write(self, session: SamplingSession | None, place: int | None) -> list[Any]:
+        """Writes the files of a sampled video; each gets a button that says its name and size."""
+        import gradio as gr
+
+        files = {path.suffix: path for path in write_files(_sampled(session), _place(session, place))}
+        return [
+            gr.DownloadButton(f"{path.name}, {-(-path.stat().st_size // 1000)} kB", value=str(path), visible=True)
+            if (path := files.get(suffix))
+            else gr.DownloadButton(value=None, visible=False)
+            for suffix in WRITTEN
+        ]
+
+    def no_files(self) -> list[Any]:
+        """Takes the files of earlier videos away, which would be taken for those of the new ones."""
+        import gradio as gr
+
+        return [gr.DownloadButton(value=None, visible=False) for _ in WRITTEN]
 
 
 def _sampled(session: SamplingSession | None) -> SamplingSession:

@@ -10,23 +10,24 @@ from cdcd_video.studio.studio_limits import Limits
 MAIN = ("num_frames", "fps", "num_steps", "guidance", "temperature", "contrast", "seed")
 """Settings that are always in sight; the others are folded away."""
 FURTHER = tuple(name for name in SAMPLING if name not in MAIN)
-LABELS = {
-    "num_frames": "Frames",
-    "fps": "Frames per second",
-    "num_steps": "Steps per frame",
-    "guidance": "Guidance",
-    "temperature": "Temperature",
-    "contrast": "Contrast",
-    "seed": "Seed",
-    "top_p": "Top p",
-    "top_k": "Top k",
-    "order": "Order",
-    "lookback_s": "Lookback (s)",
-    "longest_gap_s": "Longest gap (s)",
-    "decoded": "Decoded",
-    "unchanged": "Unchanged patches",
-    "solver": "Solver",
+WORDS = {
+    "num_frames": ("Frames", "with the starting frame"),
+    "fps": ("Frames per second", "more of them: smaller moves"),
+    "num_steps": ("Steps per frame", "more are slower"),
+    "guidance": ("Guidance", "by the text; 1: off"),
+    "temperature": ("Temperature", "0: no chance"),
+    "contrast": ("Contrast", "against drift; 0: off"),
+    "seed": ("Seed", "another gives another video"),
+    "top_p": ("Top p", "keep the most likely codes up to this total probability; 1: all"),
+    "top_k": ("Top k", "keep this many of the most likely codes; 0: all"),
+    "order": ("Order", "in which codes are fixed"),
+    "lookback_s": ("Lookback (s)", "back to the frame that a frame is sampled from; 0: one frame"),
+    "longest_gap_s": ("Longest gap (s)", "hidden frames fill longer ones; 0: never"),
+    "decoded": ("Decoded", "the sampled codes, or the expected values"),
+    "unchanged": ("Unchanged patches", "decoded like the others, or copied from the starting frame"),
+    "solver": ("Solver", "only of baselines that are flows"),
 }
+"""Label of a field, and what it does in a few words."""
 _STEPS = {"guidance": 0.5, "temperature": 0.05, "top_p": 0.05}
 """Of the arrow keys."""
 
@@ -41,17 +42,18 @@ def setting_field(name: str, params: SamplingParams, limits: Limits) -> Any:
     """
     import gradio as gr
 
-    label, value = LABELS[name], getattr(params, name)
+    value = getattr(params, name)
+    shown: Any = dict(zip(("label", "info"), WORDS[name], strict=True))
     if name not in RANGES:
-        return gr.Dropdown(list(get_args(SamplingParams.model_fields[name].annotation)), value=value, label=label)
+        return gr.Dropdown(list(get_args(SamplingParams.model_fields[name].annotation)), value=value, **shown)
     most = {"num_frames": limits.max_frames, "num_steps": limits.max_steps}
     if name in most:
-        return gr.Slider(1, most[name], value=min(value, most[name]), step=1, label=label, min_width=300)
+        return gr.Slider(1, most[name], value=min(value, most[name]), step=1, min_width=300, **shown)
     # A seed has more digits than a number of JavaScript.
     return (
-        gr.Textbox(str(value), label=label, min_width=140)
+        gr.Textbox(str(value), min_width=140, **shown)
         if name == "seed"
-        else gr.Number(value, step=_STEPS.get(name, 1), label=label, min_width=140)
+        else gr.Number(value, step=_STEPS.get(name, 1), min_width=140, **shown)
     )
 
 

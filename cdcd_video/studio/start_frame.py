@@ -52,7 +52,7 @@ def from_file(path: str | Path, max_megabytes: int) -> StartFrame:
       UserError: it is too large, or no picture.
     """
     content = read_small(path, "the picture", limit=max_megabytes * MIB)
-    pixels = read_image_bytes(content)
+    pixels = read_image_bytes(content, Path(path).name)
     side = min(MAX_SIZE_PX, max(pixels.shape[:2]))
     if side < max(pixels.shape[:2]):  # what is kept for the visitor is no larger than any model's frames
         pixels = fit(pixels, side, "letterbox")
@@ -63,6 +63,12 @@ def from_example(name: str) -> StartFrame:
     """An example image that comes with the project."""
     path = named_file("examples")(name)
     return from_file(path, 1)
+
+
+def has_strokes(canvas: Any) -> bool:
+    """Whether there is more on a canvas of Gradio's than its ground."""
+    composite = canvas.get("composite") if isinstance(canvas, dict) else None
+    return composite is not None and bool((as_array(composite) != empty_canvas()[0, 0]).any())
 
 
 def from_canvas(canvas: Any) -> StartFrame:

@@ -5,15 +5,21 @@ from typing import Any
 
 from cdcd_video.config.shipped_files import shipped_names
 from cdcd_video.studio import start_frame
+from cdcd_video.studio.downloads import WRITTEN
 from cdcd_video.studio.model_shelf import ModelShelf
 from cdcd_video.studio.page_events import PageEvents
 from cdcd_video.studio.setting_fields import FURTHER, MAIN, setting_field
 from cdcd_video.studio.studio_limits import Limits
 
 STYLE = Path(__file__).with_name("studio.css")
+DROPPING = Path(__file__).with_name("dropping.js")
 EXAMPLE, SENTENCE = "red-circle", "the red circle moves right"
 """What the page begins with."""
 _TITLE = "Studio: image to video"
+_OPENING = (
+    "Either can also be dropped anywhere on this page. A recipe is the .json beside a video, or a video that was sampled"
+    " with this project."
+)
 _HELP = 'One sentence a line. "8: the red circle moves up" holds from frame 8 on.'
 _COLOURS = dict(
     body_text_color_subdued="*neutral_600",
@@ -60,6 +66,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                         example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example")
                         opened = gr.UploadButton("Open a picture", file_types=["image"])
                         recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
+                        gr.Markdown(_OPENING, elem_classes="studio-hint")
                 with gr.Accordion("Draw a starting frame", open=False):
                     canvas = gr.ImageEditor(
                         label="Canvas",
@@ -94,7 +101,11 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                 with gr.Row():
                     fields = [setting_field(name, params, limits) for name in MAIN]
                 with gr.Accordion("More settings", open=False):
-                    negative = gr.Textbox("", label="Negative sentence")
+                    negative = gr.Textbox(
+                        "",
+                        label="Negative sentence",
+                        info="what guidance leads away from; needs a guidance other than 1",
+                    )
                     fields += [setting_field(name, params, limits) for name in FURTHER]
                 with gr.Accordion("Model", open=False):
                     about = "Choose, or type a model or run folder, or owner/name on the Hub" if shelf.is_open else None
@@ -113,17 +124,24 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                 with gr.Row():
                     go_on = gr.Button("Continue from this frame", min_width=140)
                     write = gr.Button("Write files of this video", min_width=140)
-                files = gr.File(label="Files", file_count="multiple", interactive=False, elem_classes="studio-files")
+                with gr.Row():
+                    files = [gr.DownloadButton(visible=False, size="md", min_width=140) for _ in WRITTEN]
         plot = gr.HTML("", elem_classes="studio", label="Latent paths")
 
         start_fields = [start, start_view]
         beside = [text, model]
         example.input(page.choose_example, [example, *beside], start_fields, api_name="example")
         opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture")
+        # Who has drawn and presses Sample means the drawing, with the last stroke, which may come while the one before is read.
+        drawing = dict(api_name=False, show_progress="hidden", trigger_mode="always_last")
+        canvas.input(page.follow_canvas, [canvas, *beside], start_fields, **drawing)
         use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas")
         stamp = [canvas, shape, colour, size, across, down, *beside]
         add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", show_progress="hidden")
         clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", show_progress="hidden")
+        blocks.load(None, None, None, js=DROPPING.read_text(encoding="utf-8"), api_name=False)
+        # The canvas' own button takes the ground away, too, and nothing can be drawn on what is left.
+        canvas.clear(start_frame.empty_canvas, None, canvas, api_name=False, show_progress="hidden")
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
         blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
@@ -134,12 +152,13 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         loaded = [*start_fields, text, other, num_seeds, negative, model, timeline, status, *fields]
         recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe")
         results = [session, view, plot, status, chosen, frame]
+        sample.click(page.no_files, None, files, api_name=False, show_progress="hidden")
         running = sample.click(
             page.sample, settings, results, api_name="sample", concurrency_limit=limits.at_once, show_progress="hidden"
         )
         stopped = cancel.click(None, None, None, cancels=[running], api_name=False)
         stopped.then(page.after_cancel, [session], results[1:], api_name="after_cancel")
-        go_on.click(page.go_on, [session, chosen, frame, *beside], start_fields, api_name="go_on")
+        go_on.click(page.go_on, [session, chosen, frame, *beside], [*start_fields, status], api_name="go_on")
         write.click(page.write, [session, chosen], files, api_name="write")
     return blocks.queue(max_size=limits.max_waiting, default_concurrency_limit=limits.at_once)
 

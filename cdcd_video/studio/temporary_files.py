@@ -54,6 +54,15 @@ def uploaded(path: str) -> str:
     return path
 
 
+@contextlib.contextmanager
+def by_its_name(path: str) -> Iterator[None]:
+    """Lets messages name a file that a visitor has sent as the visitor does, and not by its place on this machine."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(path, Path(path).name)) from None
+
+
 def delete_older(folder: Path, age_s: float) -> None:
     """Deletes files below a folder that are older than `age_s` seconds, and folders that are empty then."""
     for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it

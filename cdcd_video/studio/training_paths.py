@@ -84,22 +84,25 @@ def path_plot(
     scale = (room / np.maximum(high - low, 1e-9)).min()
     middle = np.array(_SIZE_PX) / 2
 
-    def line(path: Float[np.ndarray, "F 2"], colour: str, title: str, width: float) -> str:
+    def line(path: Float[np.ndarray, "F 2"], colour: str, title: str, width: float, *, is_dashed: bool = False) -> str:
         spots = (path - (low + high) / 2) * (scale, -scale) + middle
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
         x, y = spots[0]
+        dashes = ' stroke-dasharray="4 3"' if is_dashed else ""
         return (
-            f'<g stroke="{colour}" fill="none" stroke-width="{width}"><title>{html.escape(title)}</title>'
+            f'<g stroke="{colour}" fill="none" stroke-width="{width}"{dashes}><title>{html.escape(title)}</title>'
             f'<polyline points="{joined}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="{1.5 * width}" fill="{colour}"/></g>'
         )
 
     colours = [chart_style.SERIES[place % len(chart_style.SERIES)] for place in range(len(labels))]
+    again = [place >= len(chart_style.SERIES) for place in range(len(labels))]  # these would look like earlier ones
     lines = [line(path, chart_style.INK, "a training clip", 0.5) for path in known.paths]
-    for path, colour, label in zip(own, colours, labels, strict=True):
-        lines.append(line(path, colour, label, chart_style.THICK))
+    for path, colour, label, is_dashed in zip(own, colours, labels, again, strict=True):
+        lines.append(line(path, colour, label, chart_style.THICK, is_dashed=is_dashed))
     entries = "".join(
-        f'<li><span style="color: {colour}" aria-hidden="true">&#9679;</span> {html.escape(label)}</li>'
-        for colour, label in zip(colours, labels, strict=True)
+        f'<li><span style="color: {colour}" aria-hidden="true">{"&#9676;" if is_dashed else "&#9679;"}</span>'
+        f" {html.escape(label)}</li>"
+        for colour, label, is_dashed in zip(colours, labels, again, strict=True)
     )
     width, height = _SIZE_PX
     about = html.escape(f"Latent paths of {len(labels)} videos. {known.note}")
