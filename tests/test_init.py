@@ -14,7 +14,7 @@ from cdcd_video.config import Config, config_file
 from cdcd_video.engine import checkpoint
 from cdcd_video.errors import UserError
 from cdcd_video.metrics.latent import health
-from cdcd_video.model import build_codec, build_denoiser
+from cdcd_video.model import SHIPPED, build_codec, build_denoiser, saved_config
 from cdcd_video.networks.clip import built_in
 from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.initial_weights import begin_with, saved_tokenizer
@@ -150,7 +150,8 @@ def test_the_configs_that_begin_with_the_shipped_model_have_its_shapes(name: str
     codec = build_codec(config, clip)
     assert begin_with("sprites", "codec", codec) == "the codec begins with all 104 tensors of sprites"
     denoiser = build_denoiser(config, codec, clip.text_width)
-    assert begin_with("sprites", "diffusion", denoiser) == "the denoiser begins with all 133 tensors of sprites"
+    assert begin_with("sprites", "diffusion", denoiser) == "the denoiser begins with all 171 tensors of sprites"
+    assert config.denoiser.num_layers == saved_config(SHIPPED / "sprites" / "config.yaml").denoiser.num_layers  # none left out
     own_clip = built_in.build_clip(config.clip, config.data.size_px, 300, 1)
     words = "text_model.embeddings.token_embedding.weight, text_model.embeddings.position_embedding.weight"
     assert begin_with("sprites", "clip", own_clip).endswith(f"anew begin {words}")
