@@ -151,7 +151,8 @@ def test_the_configs_that_begin_with_the_shipped_model_have_its_shapes(name: str
     assert begin_with("sprites", "codec", codec) == "the codec begins with all 104 tensors of sprites"
     denoiser = build_denoiser(config, codec, clip.text_width)
     assert begin_with("sprites", "diffusion", denoiser) == "the denoiser begins with all 171 tensors of sprites"
-    assert config.denoiser.num_layers == saved_config(SHIPPED / "sprites" / "config.yaml").denoiser.num_layers  # none left out
+    shipped = saved_config(SHIPPED / "sprites" / "config.yaml")
+    assert config.denoiser.num_layers == shipped.denoiser.num_layers  # no block is left out
     own_clip = built_in.build_clip(config.clip, config.data.size_px, 300, 1)
     words = "text_model.embeddings.token_embedding.weight, text_model.embeddings.position_embedding.weight"
     assert begin_with("sprites", "clip", own_clip).endswith(f"anew begin {words}")
