@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> Plan:
     """Finds the clips of the folder."""
     settings = Settings.of(options)
     if not options.dir.is_dir():
-        raise UserError(f"{options.dir} is not a folder")
+        what = "is a file" if options.dir.exists() else "is not a folder"
+        raise UserError(f"{options.dir} {what}; name the folder that holds the clips")
     if not 0 <= options.val_share < 1:
         raise UserError(f"--val-share must be at least 0 and below 1, not {options.val_share}")
     if not 0 <= options.val_from_train < 1:

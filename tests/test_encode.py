@@ -209,7 +209,7 @@ def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, sma
         (["--data", "x"], "the prepared folder x does not exist"),
         (["sprites", "--num-clips", "1"], "there is no recipe 'sprites' for videos; choose from folder, msrvtt"),
         (["folder", "y", "--size-px", "64"], "--size-px is 64, but .* was trained on 32 px; leave it out"),
-        (["folder", "y"], "y is not a folder"),
+        (["folder", "y"], "y is not a folder; name the folder that holds the clips"),
         (["--data", "x", "--engine", "datatrove", "--shard", "1", "--num-shards", "2"], "leave --shard out"),
         (["--data", "x", "--engine", "datatrove", "--processes", "0"], "--processes must be at least 1, not 0"),
         (["--data", "x", "--device", "abacus"], "device 'abacus' is not a device"),
