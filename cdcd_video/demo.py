@@ -1,6 +1,5 @@
 """`make demo`: samples the examples with the shipped model, then trains, resumes, samples and evaluates a tiny one."""
 
-import argparse
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cdcd_video import video
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.data.images import fit, read_image
 from cdcd_video.data.sprites import Background, Scene, SpriteObject, caption_of
 from cdcd_video.data.sprites_render import render
@@ -218,7 +218,7 @@ def check(paths: Sequence[Path]) -> None:
 
 def main() -> None:
     """Runs the demo, or renders only the example images."""
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.demo", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.demo", description=__doc__)
     add = parser.add_argument
     add("--out", type=Path, default=ROOT / "out" / "demo", metavar="DIR", help="output folder (default: out/demo)")
     add(

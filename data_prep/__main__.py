@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import exit_code, extras_named
 from data_prep.prepare import Plan, prepare
 from data_prep.recipes import RECIPES
@@ -14,7 +15,7 @@ PROGRAM = "python -m data_prep"
 def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     """All recipes with their options; `prog` is how the program is called."""
     about, after = __doc__.split(": ", 1)[1], f"{prog} RECIPE --help lists the options of a recipe"
-    root = argparse.ArgumentParser(prog=prog, description=about, epilog=after)
+    root = OptionParser(prog=prog, description=about, epilog=after)
     recipes = root.add_subparsers(title="recipes", metavar="RECIPE")
     for name, recipe in RECIPES.items():
         options = recipes.add_parser(name, help=recipe.summary, description=recipe.description)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.value_types import Size
 from cdcd_video.data.cache import read_manifest
 from cdcd_video.data.cache_blocks import BLOCK_CLIPS, LoadedClip, Refused, encode_block
@@ -95,7 +96,7 @@ def plan_of(job: Job, size_px: int) -> Plan | str:
     if name not in of_videos:
         raise UserError(f"there is no recipe {name!r} for videos; choose from {', '.join(of_videos)}")
     recipe = of_videos[name]
-    parser = argparse.ArgumentParser(prog=f"python -m data_prep encode ... {name}", description=recipe.description)
+    parser = OptionParser(prog=f"python -m data_prep encode ... {name}", description=recipe.description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     recipe.add_options(parser)
     options = parser.parse_args(["--size-px", str(size_px), *rest, "--out", str(job.out)])

@@ -3,11 +3,11 @@
 Run it again to continue; run it in a second terminal, or on another machine that shares the folder, to share the work.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError, exit_code, require
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
       arguments: the words of the command line; None: those of this process.
       prog: how the command is called.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = OptionParser(prog=prog, description=__doc__)
     add = parser.add_argument
     what = "an ablation: a file, or the name of one of configs/ablations"
     add("config", type=named_file("configs", "ablations"), metavar="CONFIG", help=what)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.config.shipped_files import shipped_folder
 from cdcd_video.errors import UserError, note, require
@@ -20,7 +21,7 @@ SAMPLING = (
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Reads and checks the command line; see `main`."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = OptionParser(prog=prog, description=__doc__)
     add = parser.add_argument
     add("--metrics", nargs="+", metavar="METRIC", help=f"some of: {', '.join(METRICS)} (default: all that fit)")
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")

@@ -7,6 +7,7 @@ from typing import get_args
 
 from cdcd_video import request
 from cdcd_video.batch import batch_run
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.config.shipped_files import shipped_names
 from cdcd_video.config.value_types import Fit
@@ -20,7 +21,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     """Reads the command line; see `main`."""
     spelled = f"{prog or SCRIPT} --frame {'red-circle' if prog else IMAGE}"
     example = f'example: {spelled} --text "the red circle moves right"'
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, epilog=example)
+    parser = OptionParser(prog=prog, description=__doc__, epilog=example)
     add = parser.add_argument
     names = f", or the name of an example: {', '.join(shipped_names('examples'))}" if prog else ""
     add("--frame", metavar="IMAGE", help=f"starting image: frame 0 of the video{names}")

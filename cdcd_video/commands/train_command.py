@@ -1,10 +1,10 @@
 """Trains every stage that a config needs. Run the same command again to resume."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.errors import UserError
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
       arguments: the words of the command line; None: those of this process.
       prog: how the command is called; None: as this process.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = OptionParser(prog=prog, description=__doc__)
     add = parser.add_argument
     what = "config file, such as configs/tiny.yaml" if prog is None else "config file, or name of a shipped one: tiny"
     add("--config", type=named_file("configs"), required=True, help=what)

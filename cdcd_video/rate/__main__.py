@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.rate.study import QUESTIONS, Recipe, Study, open_study
 from cdcd_video.storage.folder_lock import folder_lock
@@ -17,7 +18,7 @@ EXAMPLE = "example: %s serve --study out/study --videos ours=out/ours --videos t
 def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     """The commands with their options; `prog` is how the program is called."""
     example = EXAMPLE % prog
-    root = argparse.ArgumentParser(prog=prog, description=__doc__, epilog=example)
+    root = OptionParser(prog=prog, description=__doc__, epilog=example)
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     make = commands.add_parser("make", help="make a study from folders of videos", epilog=example)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code, extras_named, require
 from cdcd_video.rate.address import is_local, links, listen
 from cdcd_video.storage.small_file import MIB
@@ -18,7 +19,7 @@ from cdcd_video.studio.temporary_files import temporary_files
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Reads and checks the command line; see `main`."""
-    parser = argparse.ArgumentParser(prog=prog or "python -m cdcd_video.studio", description=__doc__)
+    parser = OptionParser(prog=prog or "python -m cdcd_video.studio", description=__doc__)
     add = parser.add_argument
     models = (
         "a shipped model, a model or run folder, or owner/name on the Hub; repeat to offer several (default: sprites)"

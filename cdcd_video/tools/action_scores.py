@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.data.action_labels import ActionLabel, action_labels
 from cdcd_video.data.store import StoredClips
@@ -43,9 +44,7 @@ SCORES, SHEET = "scores.json", "sheet.png"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cdcd_video.tools.action_scores", description=__doc__.split("\n")[0]
-    )
+    parser = OptionParser(prog="python -m cdcd_video.tools.action_scores", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="NAME_OR_DIR", help="a model or run folder")
     add("--clips", type=Path, required=True, metavar="PREPARED", help="the prepared folder")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.sampling_params import add_flags
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
@@ -55,7 +56,7 @@ LONG = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.bars", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.bars", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add("--num-videos", type=int, default=512, metavar="N", help="seen combinations (default: %(default)s)")

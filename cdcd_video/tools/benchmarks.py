@@ -4,13 +4,13 @@ A result that is named is first kept in a small form, in the folder of results. 
 those that are kept.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import exit_code
 from cdcd_video.metrics.score_entries import formatted, interval
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
@@ -78,7 +78,7 @@ OPEN_COLUMNS = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.benchmarks", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.benchmarks", description=__doc__)
     add = parser.add_argument
     add(
         "folders", nargs="*", type=Path, metavar="DIR", help="output of evaluate.py, bars, action_scores or open_future"

@@ -3,15 +3,15 @@
 Training does this; the command adds scores, and is for older models.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import exit_code
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.card", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.card", description=__doc__)
     add = parser.add_argument
     add("checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     where = "folders that evaluate.py wrote for these weights (default: the run's own, if it is of them)"

@@ -3,7 +3,6 @@
 On sprites "object" means the true objects; on a prepared folder, whatever differs from the clip's first frame.
 """
 
-import argparse
 import functools
 import json
 import math
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 
 
@@ -21,7 +21,7 @@ def _plain(value: float) -> float | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.codec", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.codec", description=__doc__)
     parser.add_argument("--checkpoint", default="sprites", help="a shipped name, a run folder or a model folder")
     parser.add_argument("--num-clips", type=int, default=96, help="number of validation clips")
     args = parser.parse_args()

@@ -1,6 +1,5 @@
 """Validates the metrics of the captioned moving digits on true clips, and on clips that are wrong in a known way."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.data.digits_files import read_mnist
 from cdcd_video.data.digits_world import (
     PROTOCOLS,
@@ -25,7 +25,7 @@ SOFT_DIM, SOFT_NOISE = 0.85, 12.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.digits_validation", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.digits_validation", description=__doc__)
     add = parser.add_argument
     add("--mnist", type=Path, required=True, metavar="DIR", help="folder with MNIST's four files")
     add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), metavar="NAME", help="some of the worlds")

@@ -1,15 +1,15 @@
 """Measures the motion in roll-outs of trained models, by the metric of the training alarm."""
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import exit_code
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.frozen", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.frozen", description=__doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="shipped models, model folders or run folders")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     args = parser.parse_args()

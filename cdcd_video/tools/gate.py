@@ -1,14 +1,14 @@
 """Measures single-step motion: whether an object moves as the caption says in one sampled step. Prints a line of JSON."""
 
-import argparse
 import json
 import sys
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.gate", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.gate", description=__doc__)
     parser.add_argument("--checkpoint", default="sprites", help="a shipped name, a run folder or a model folder")
     parser.add_argument("--num-scenes", type=int, default=64, help="scenes of one object (default: %(default)s)")
     parser.add_argument("--split", choices=("val", "heldout", "train"), default="val")

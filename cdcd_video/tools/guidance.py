@@ -9,6 +9,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
 
@@ -20,7 +21,7 @@ PRINTED = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.guidance", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.guidance", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add(

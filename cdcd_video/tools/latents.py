@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
 
@@ -18,7 +19,7 @@ PRINTED = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.latents", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.latents", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add("--data", default="sprites", metavar="sprites|DIR", help="sprites, or a folder made by python -m data_prep")

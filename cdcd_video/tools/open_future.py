@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.sampling_params import SamplingParams, add_flags
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites_render import render
@@ -37,7 +38,7 @@ SCENES_PER_START = 100
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.open_future", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.open_future", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", default="sprites", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     add("--num-starts", type=int, default=64, metavar="N", help="first frames (default: %(default)s)")

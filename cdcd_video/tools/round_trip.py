@@ -3,14 +3,14 @@
 Training does this; the command is for older models. Sampling warns of given frames that are reconstructed worse.
 """
 
-import argparse
 import sys
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import exit_code
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.round_trip", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.round_trip", description=__doc__)
     parser.add_argument("checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     args = parser.parse_args()

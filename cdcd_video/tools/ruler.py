@@ -6,12 +6,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.storage.free_name import chosen_folder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.ruler", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.ruler", description=__doc__)
     add = parser.add_argument
     add("--num-videos", type=int, default=48, metavar="N", help="degraded videos, and as many real ones (default: 48)")
     add("--seed", type=int, default=0, help="seed of the scenes, degradations and splits (default: 0)")

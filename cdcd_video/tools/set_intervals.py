@@ -6,13 +6,13 @@ Features are normal, with a spectrum that falls by e in 8 dimensions; one side i
 value is the mean score of the trials, and the right width that of 95 % of the scores.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics.sets.distribution import frechet_distance, kernel_distance
 from cdcd_video.metrics.sets.feature_store import HALVES
@@ -68,9 +68,7 @@ def trial(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cdcd_video.tools.set_intervals", description=__doc__.split("\n")[0]
-    )
+    parser = OptionParser(prog="python -m cdcd_video.tools.set_intervals", description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=200, metavar="N", help="pairs of sets per line (default: 200)")
     parser.add_argument(
         "--num", type=int, nargs="+", default=[48, 96], metavar="N", help="samples per set (default: 48 96)"

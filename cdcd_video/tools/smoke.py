@@ -6,7 +6,6 @@ with those of requirements-oldest.txt, the oldest ones allowed. Nothing is measu
 library no longer offers, or does not offer yet, ends the command that needs it.
 """
 
-import argparse
 import contextlib
 import http.cookiejar
 import importlib.metadata
@@ -29,6 +28,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video import video
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.data.clips import read_clip
 from cdcd_video.data.external_video import read_video
 from cdcd_video.data.sprites import World
@@ -60,7 +60,7 @@ farther off on these saturated shapes."""
 
 def main() -> None:
     """Runs every part and says how long each took."""
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.smoke", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.smoke", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep what is made there (default: a temporary folder)")
     args = parser.parse_args()
     if not (ROOT / "train.py").is_file():

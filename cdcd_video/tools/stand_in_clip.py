@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.networks.clip.published import KNOWN, VOCABULARY
 from cdcd_video.storage.folder_lock import folder_lock
@@ -26,7 +27,7 @@ MAX_UNPACKED = 1 << 26
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m cdcd_video.tools.stand_in_clip",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,7 +4,6 @@ It learns from the split train, mirrored, zoomed, shifted, brightened and shorte
 true clips of another split. A second network gets the first frame alone: what that one names right is given away by it.
 """
 
-import argparse
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.data.action_labels import ActionLabel, action_labels, classes_of
 from cdcd_video.data.clip_augmentation import sample_augmentation
 from cdcd_video.data.images import content_box
@@ -39,9 +39,7 @@ View = Callable[[np.ndarray], Float[np.ndarray, "2 T S S"]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cdcd_video.tools.train_action_classifier", description=__doc__.split("\n")[0]
-    )
+    parser = OptionParser(prog="python -m cdcd_video.tools.train_action_classifier", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--clips", type=Path, required=True, metavar="PREPARED", help="a prepared folder, not an augmented one")
     where = "output folder (default: out/action_classifier, or the next free name)"

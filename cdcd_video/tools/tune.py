@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics.protocol import DIGITS, OWN, SPRITES, Protocol
 from cdcd_video.metrics.scores import MEASURES, METRICS
@@ -53,7 +54,7 @@ class Tried:
 
 def main() -> int:
     """Parses the command line and tunes every model."""
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.tune", description=(__doc__ or "").split("\n")[0])
+    parser = OptionParser(prog="python -m cdcd_video.tools.tune", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--checkpoint", required=True, nargs="+", metavar="NAME_OR_DIR", help="shipped models, or model or run folders")
     add("--budget", type=int, default=2304, metavar="N", help="videos sampled for each model (default: %(default)s)")

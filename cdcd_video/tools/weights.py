@@ -1,17 +1,17 @@
 """Lists and downloads weights of feature networks, each pinned by its hash."""
 
-import argparse
 import os
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.weights", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.weights", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the known weights and those that are present")
     get = commands.add_parser("get", help="download weights; no other command does")

@@ -4,7 +4,6 @@ Each side runs in processes of its own. With `--upstream DIR` the other side is 
 without, it is the plain reference implementation of this project.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.setting_words import with_flags
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.tools.bench import (
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
       arguments: the words of the command line; None: those of this process.
       prog: how the command is called.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = OptionParser(prog=prog, description=__doc__)
     chosen = parser.add_subparsers(dest="work", metavar="WORK", required=True)
     for name, work in WORKS.items():
         options = chosen.add_parser(name, help=work.__doc__, description=work.__doc__)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError
 from cdcd_video.storage.free_name import chosen_folder
 
@@ -27,7 +28,7 @@ METRICS = ("psnr_db", "ssim")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m cdcd_video.tools.reconstruct",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

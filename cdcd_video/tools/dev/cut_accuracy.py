@@ -5,7 +5,6 @@ get every frame. A join has the second before a random place of one video and th
 from a single shot.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError
 
 SUFFIXES = (".mp4", ".avi", ".gif", ".mkv", ".mov", ".webm")
@@ -53,7 +53,7 @@ class Count:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.cuts", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.cuts", description=__doc__)
     parser.add_argument("dir", type=Path, help="a folder of videos, subfolders included")
     parser.add_argument("--known", type=Path, metavar="FILE", help="table: path, frame, kind (cut, jump or other)")
     parser.add_argument("--joins", type=int, default=1000, help="number of joins (default: %(default)s)")

@@ -1,6 +1,5 @@
 """Trains the network that names digits on MNIST's training half, and measures it on the test half; minutes on one core."""
 
-import argparse
 import json
 import sys
 import time
@@ -14,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.data.digits_files import NUM_TRAINING, SIDE, Digits, read_mnist
 from cdcd_video.engine import runtime
 from cdcd_video.errors import UserError
@@ -34,7 +34,7 @@ Pictures = Float[Tensor, "B 28 28"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.train_digit_classifier", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.train_digit_classifier", description=__doc__)
     parser.add_argument("--mnist", type=Path, required=True, metavar="DIR", help="folder with MNIST's four files")
     where = "output folder (default: out/digits_classifier, or the next free name)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)

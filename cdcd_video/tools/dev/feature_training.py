@@ -1,6 +1,5 @@
 """Trains the feature networks of the built-in world on sprites with true labels, a few minutes on one core."""
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.data import sprites
 from cdcd_video.data.sprites import Scene
 from cdcd_video.data.sprites_render import render
@@ -30,7 +30,7 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.train_features", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.train_features", description=__doc__)
     parser.add_argument("--names", nargs="+", default=list(offline.NETWORKS), metavar="NAME")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: out/features, or the next free name)"

@@ -4,13 +4,13 @@ The table of words is the glossary of CONTRIBUTING.md. `python -m cdcd_video.too
 into tests/dialect_baseline.json.
 """
 
-import argparse
 import ast
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.tools.dev import baseline
 
@@ -109,7 +109,7 @@ def verdict(found: Mapping[str, list[str]], allowed: Mapping[str, int], words: M
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
+    parser = OptionParser(prog=COMMAND, description=__doc__.splitlines()[0])
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--update", action="store_true", help="write smaller counts into the baseline")
     choice.add_argument(

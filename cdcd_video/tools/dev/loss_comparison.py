@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 
@@ -27,7 +28,7 @@ _MOST_VALUES = 6
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("one", help="a checkout, a commit of this repository, or a run folder")
     parser.add_argument("other", help="likewise")
     parser.add_argument(

@@ -4,7 +4,6 @@ FLOPs, weights and activations are those of the dry run (`cdcd_video.tools.dry_r
 the collectives of `engine.parallel` and of the objective. Nothing is timed.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 
@@ -177,7 +177,7 @@ def _counted(text: str) -> Work:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.scaling", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.scaling", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, required=True, help="the config, such as a file of configs/")
     add_setting_flag(parser, "override a config value")

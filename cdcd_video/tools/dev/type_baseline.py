@@ -4,7 +4,6 @@ The baseline, tests/type_baseline.json, may only shrink. A count that shrank is 
 smaller number down. Counts depend on Python and on the versions in `VERSIONS`; with others only the packages of `CLEAN` are held.
 """
 
-import argparse
 import collections
 import importlib.metadata
 import platform
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
 from cdcd_video.tools.dev import baseline
 
@@ -107,7 +107,7 @@ def run_mypy() -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
+    parser = OptionParser(prog=COMMAND, description=__doc__.splitlines()[0])
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--update", action="store_true", help="write smaller counts into the baseline")
     choice.add_argument("--anew", action="store_true", help="write the counts as they are, after a change of versions")

@@ -1,10 +1,10 @@
 """Builds the article: computes its figures with the shipped model and writes one HTML page that needs no other file."""
 
-import argparse
 import tempfile
 from pathlib import Path
 
 from cdcd_video.config import config_file
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.config.setting_words import add_setting_flag, with_flags
 from cdcd_video.errors import UserError
 from cdcd_video.tools.dev.article.article_plan import ArticlePlan
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cdcd_video.tools.article", description=__doc__)
+    parser = OptionParser(prog="python -m cdcd_video.tools.article", description=__doc__)
     add = parser.add_argument
     add(
         "--plan",

@@ -13,12 +13,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError
 from cdcd_video.storage.free_name import chosen_folder
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--inputs", type=int, default=100_000, help="number of inputs over all targets (default: 100000)"
     )
