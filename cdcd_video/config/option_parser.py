@@ -20,7 +20,9 @@ class OptionParser(argparse.ArgumentParser):
         rest = "" if message.endswith("?") else f"; {self.prog} --help lists the options"
         self.exit(2, f"error: {message}{rest}\n")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(  # type: ignore[override]  # one signature for what typeshed gives as three
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """As `argparse.ArgumentParser.parse_args`; for an option that there is not, the nearest one is offered.
 
         Options are looked up before anything is parsed: otherwise a misspelled one is reported as the one that is missing.
