@@ -31,7 +31,7 @@ def parser() -> OptionParser:
         (["-q"], "nothing is known of -q; it --help lists the options"),
         (["--steps", "many"], "argument --steps: invalid int value: 'many'; it --help lists the options"),
         (["--steps"], "argument --steps: expected one argument; it --help lists the options"),
-        (["serve", "--study", "x", "--", "--prt"], "nothing is known of -- --prt; it --help lists the options"),
+        (["serve", "--study", "x", "--", "--prt"], "nothing is known of --prt; it --help lists the options"),
         (["serve"], "the following arguments are required: --study; it serve --help lists the options"),
     ],
 )

@@ -35,7 +35,7 @@ class OptionParser(argparse.ArgumentParser):
                 near = difflib.get_close_matches(name.lower(), options, 1)
                 self.error(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
         parsed, unknown = self.parse_known_args(words, namespace)
-        if unknown:
+        if unknown := [word for word in unknown if word != "--"]:  # which newer Pythons leave out themselves
             self.error(f"nothing is known of {' '.join(unknown)}")
         return parsed
 
