@@ -32,6 +32,8 @@ from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.memory import check_fits
 from cdcd_video.storage.record_files import held_record
 
+NO_FRAME = "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
+NO_CAPTION = 'no caption is given; describe what should happen: --text "the red circle moves right"'
 SUFFIXES = (".mp4", ".gif", ".webp")
 """Video files that can be written; see `cdcd_video.video.save`."""
 VIEW_PX = 256
@@ -98,11 +100,9 @@ def read_request(asked: Mapping[str, Any]) -> Request:
 
     first = picture("frame")
     if first is None:
-        raise UserError(
-            "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
-        )
+        raise UserError(NO_FRAME)
     if not again and asked["text"] is None:
-        raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
+        raise UserError(NO_CAPTION)
     scale = chosen("scale")
     if scale is not None:
         check_settings({"scale": scale})

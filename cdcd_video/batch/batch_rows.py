@@ -13,7 +13,7 @@ from cdcd_video.config.shipped_files import named_file
 from cdcd_video.data.images import read_image
 from cdcd_video.data.prompt_table import read_entries
 from cdcd_video.errors import UserError
-from cdcd_video.request import SUFFIXES
+from cdcd_video.request import NO_CAPTION, NO_FRAME, SUFFIXES
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
 
 read_picture = functools.lru_cache(maxsize=32)(read_image)
@@ -104,11 +104,9 @@ def _rows_of_table(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
 
 def _single(asked: Mapping[str, Any]) -> BatchRow:
     if not asked["frame"]:
-        raise UserError(
-            "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
-        )
+        raise UserError(NO_FRAME)
     if not asked["text"]:
-        raise UserError('no caption is given; describe what should happen: --text "the red circle moves right"')
+        raise UserError(NO_CAPTION)
     picture = named_file("examples")(asked["frame"])
     file, captions = PurePath(f"{picture.stem}.mp4"), parse_captions(asked["text"])
     return BatchRow(asked["frame"], file, captions, picture, last=_last_of(asked))
