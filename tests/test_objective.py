@@ -20,10 +20,12 @@ from cdcd_video.config import (
     LossConfig,
 )
 from cdcd_video.contrast.negatives import chunk_orders, reordered
-from cdcd_video.contrast_terms import Temperatures, contrast_terms, num_compared
+from cdcd_video.contrast_terms import Candidates, Comparison, Temperatures, contrast_terms, num_compared
+from cdcd_video.contrast_terms.weighted_terms import with_other_partners
 from cdcd_video.diffusion.categorical import truncate_logits
 from cdcd_video.diffusion.process import InterpolatingProcess
 from cdcd_video.diffusion.schedule import Times
+from cdcd_video.errors import UserError
 from cdcd_video.networks.codec.frame_codec import Codec
 from cdcd_video.networks.conditioning import Condition, with_dropped_captions
 from cdcd_video.networks.denoiser import Denoiser
@@ -381,6 +383,34 @@ def test_contrast_leaves_false_negatives_out(codec, batch):
     assert float(terms["frame_text"].nats) == pytest.approx(sum(frame_text) / 6, rel=1e-4)
     assert float(terms["frame_frame"].weighted) == pytest.approx(0.5 * sum(frame_frame) / 6, rel=1e-4)
     assert float(terms["frame_text"].weighted) == pytest.approx(2.0 * sum(frame_text) / 6, rel=1e-4)
+
+
+def test_a_placebo_pairs_each_frame_with_the_partners_of_the_next_row_and_never_with_its_own(codec, batch):
+    cfg = ContrastConfig(frame_frame=0.5, frame_text=2.0, temperature=0.3, share=1.0, placebo=True)
+    with torch.no_grad():
+        terms, _ = terms_of(batch, codec, cfg)
+        drawn = codec.embed_soft(some_logits().softmax(-1))
+        earlier, far, said = codec.embed(batch.source), codec.embed(batch.far), batch.text.embedding
+    clip, caption, nats = batch.clip.tolist(), batch.caption.tolist(), {"frame_frame": [], "frame_text": []}
+    for row in range(6):
+        after = (row + 1) % 6
+        frames = [earlier[i] for i in range(6) if clip[i] not in (clip[row], clip[after])]
+        frames += [far[after]] if not torch.equal(batch.far[after], batch.source[after]) else []
+        nats["frame_frame"].append(info_nce_by_hand(drawn[row], earlier[after], frames, 0.3))
+        captions = [said[i] for i in range(6) if caption[i] not in (caption[row], caption[after])]
+        nats["frame_text"].append(info_nce_by_hand(drawn[row], said[after], captions, 0.3))
+    for name, weight in cfg.weights.items():
+        assert float(terms[name].nats) == pytest.approx(sum(nats[name]) / 6, rel=1e-4)
+        assert float(terms[name].weighted) == pytest.approx(weight * sum(nats[name]) / 6, rel=1e-4)
+
+
+def test_a_placebo_of_one_row_and_one_in_both_directions_are_refused():
+    row = torch.ones(1, 4)
+    lonely = Comparison(row, Candidates(row, torch.zeros(1, 1, dtype=torch.bool)))
+    with pytest.raises(UserError, match="compares fewer; raise batch_size"):
+        with_other_partners(lonely)
+    with pytest.raises(ValueError, match="one direction; set symmetric to false"):
+        ContrastConfig(frame_frame=0.1, symmetric=True, placebo=True)
 
 
 def test_weights_alone_give_the_loss_and_the_gradient_they_always_gave(codec, batch):

@@ -40,6 +40,9 @@ class ContrastConfig(Section):
     trained on true steps (stage `eye`) that also gets the frame before."""
     share: Share = 0.5
     """Share of the batch on which the terms are computed, to limit the cost."""
+    placebo: bool = False
+    """Whether the terms by cosines compare each sampled frame with the partners of another row of the batch, and never with its
+    own: a gradient of the same size that says nothing about what belongs together, for ablations."""
     extra: dict[str, NonNegative] = {}  # noqa: RUF012 - pydantic copies it
     """Weights of further terms by name, of this project (docs/diffusion.md, section 9) or your own (docs/extending.md):
     `extra: {difference: 0.02}`; 0 is off."""
@@ -71,6 +74,8 @@ class ContrastConfig(Section):
             )
         if self.frame_frame and self.symmetric and not self.inter:
             raise ValueError("symmetric compares frames of different clips; enable inter or disable symmetric")
+        if self.placebo and self.symmetric:
+            raise ValueError("placebo compares in one direction; set symmetric to false")
         if self.learn_temperature and self.temperature < 0.01:
             raise ValueError(
                 f"temperature is {self.temperature}, but a learned one stays at or above 0.01; start at 0.01 or higher"

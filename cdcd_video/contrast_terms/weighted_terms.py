@@ -1,6 +1,7 @@
 """The contrastive terms that have a weight: their values, and their parts of the loss."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from cdcd_video.contrast_terms.term_inputs import (
     TermInputs,
 )
 from cdcd_video.diffusion.posterior import Posterior
+from cdcd_video.errors import UserError
 from cdcd_video.networks.codec.frame_codec import CodeSpace
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.networks.step_encoder import StepTextEncoder
@@ -102,12 +104,31 @@ def contrast_terms(
         if isinstance(term, StepTerm) and "reference" in term.needs and (step is None or step.reference is None):
             continue
         found = term(inputs)
+        if isinstance(found, Comparison) and cfg.placebo:
+            found = with_other_partners(found)
         if isinstance(found, FrameLosses):
             losses, wins = (_mean(values, found, num_rows, reduce) for values in (found.losses, found.wins))
             terms[name] = ContrastTerm(weight * found.scale * losses, losses, wins, None, found.reads)
         else:
             terms[name] = _by_cosines(found, weight, name, inputs, temperatures)
     return terms
+
+
+def with_other_partners(comparison: Comparison) -> Comparison:
+    """A placebo: each row's positive and own negatives, with the anchor of the row before it, that is of another example.
+
+    What a negative of either row is not, is none here, so that an anchor never meets what belongs to it.
+
+    Raises:
+      UserError: there are fewer than two rows.
+    """
+    anchor, candidates = comparison.anchor, comparison.candidates
+    if len(anchor) < 2:
+        raise UserError(
+            "loss.contrast.placebo exchanges the partners of two examples, and a process compares fewer; raise batch_size"
+        )
+    both = candidates.is_negative & candidates.is_negative.roll(1, 0)
+    return Comparison(anchor.roll(1, 0), replace(candidates, is_negative=both))
 
 
 def _by_cosines(
