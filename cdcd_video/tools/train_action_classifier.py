@@ -30,7 +30,7 @@ from cdcd_video.metrics import action_classifier
 from cdcd_video.metrics.action_classifier import ActionClassifier, chosen_frames, first_frame_of, motion_of, named
 from cdcd_video.storage.free_name import chosen_folder
 
-NUM_STEPS, BATCH_SIZE, PEAK_RATE = 300, 24, 3e-3
+NUM_STEPS, BATCH_SIZE, PEAK_RATE = 1_000, 24, 3e-3
 LEAST_SHARE = 0.75
 """A training clip is shortened to this share at least."""
 
