@@ -1,6 +1,7 @@
 """The goals of a model of the built-in world, beside what it reaches."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,8 +63,12 @@ def test_a_model_is_set_beside_its_goals(tmp_path: Path, monkeypatch: pytest.Mon
     assert "lookback_s" in (tmp_path / "x" / "seen" / "report.md").read_text()
 
 
-@pytest.mark.parametrize("option", [["--num-videos", "0"], ["--num-long", "-1"], ["--decoded", "guessed"]])
-def test_mistakes_are_sentences(option: list[str], monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
-    monkeypatch.setattr(sys, "argv", ["bars", "--out", str(tmp_path), *option])
+@pytest.mark.parametrize(
+    "option", ["--num-videos 0", "--num-long -1", "--decoded guessed", "--size 6x9x6", "--seed -1"]
+)
+def test_mistakes_are_sentences(option: str, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
+    monkeypatch.setattr(sys, "argv", ["bars", "--out", str(tmp_path), *option.split()])
     assert exit_code(bars.main) == 2
-    assert "must be" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert re.search("must be|such as 64x96|greater than", said)

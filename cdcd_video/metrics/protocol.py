@@ -254,9 +254,17 @@ def from_flags(args: argparse.Namespace, default: Path) -> Protocol:
     read = config_file.load(args.protocol or default, Protocol)
     if args.protocol is None and args.data not in (None, SPRITES, DIGITS, TABLE):
         read = read.settled(size_px=None, fps=None)
-    given = {name: getattr(args, name) for name in Protocol.model_fields}
+    return with_flags(read, {name: getattr(args, name) for name in Protocol.model_fields})
+
+
+def with_flags(protocol: Protocol, given: Mapping[str, Any]) -> Protocol:
+    """The protocol with the values of flags; those that are None were not given.
+
+    Raises:
+      UserError: a value is out of range; the flag is named.
+    """
     try:
-        return read.settled(**{name: value for name, value in given.items() if value is not None})
+        return protocol.settled(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         mistake = error.errors(include_url=False)[0]
         if not mistake["loc"]:

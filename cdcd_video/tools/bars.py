@@ -65,6 +65,8 @@ def main() -> int:
     add("--num-long", type=int, default=48, metavar="N", help="of 128 frames; 0 for none (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of scenes, sampling and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
+    where = "height x width of the frames, such as 64x96 (default: the squares that the goals were set for)"
+    add("--size", nargs="+", metavar="HEIGHTxWIDTH", help=where)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/bars, or the next free name)")
     add_flags(parser, SAMPLING)
@@ -85,12 +87,13 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     from cdcd_video import evaluation
     from cdcd_video.engine.runtime import provenance
     from cdcd_video.evaluation import report
-    from cdcd_video.metrics.protocol import OWN, Protocol
+    from cdcd_video.metrics.protocol import OWN, Protocol, with_flags
     from cdcd_video.pipeline import ImageToVideo
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
     given = {name: getattr(args, name) for name in SAMPLING}
-    shared: dict[str, Any] = dict(num_real=0, seed=args.seed, clip=OWN)
+    size = args.size or [f"{pipe.size_px}x{pipe.size_px}"]
+    shared = with_flags(Protocol(num_real=0, clip=OWN), {"seed": args.seed, "size": size})
     plans: list[tuple[str, tuple[Line, ...], dict[str, Any]]] = [("seen", WHOLE, dict(num_videos=args.num_videos))]
     if args.num_heldout:
         plans.append(("held out", WHOLE, dict(num_videos=args.num_heldout, split="heldout")))
@@ -103,7 +106,7 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     if args.num_long:
         plans.append((f"{LONG_FRAMES} frames", LONG, dict(num_videos=args.num_long, num_frames=LONG_FRAMES)))
     benches = [
-        evaluation.prepare(pipe, Protocol(**shared | plan), ("sprites",), args.device, **given) for _, _, plan in plans
+        evaluation.prepare(pipe, shared.settled(**plan), ("sprites",), args.device, **given) for _, _, plan in plans
     ]  # a parameter out of range is an error before anything is sampled
     yield f"{'':<11}{'':<38}{'goal':>6}  {'model':<26}{'frozen':>8}{'codec':>8}"
     with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="sampling", unit="frame") as bar:
