@@ -56,6 +56,13 @@ PICTURES = {
         ),
         Background("plain", (0.94, 0.93, 0.90), (0.94, 0.93, 0.90)),
     ),
+    "wide-circle-and-triangle.png": (
+        (
+            SpriteObject("orange", "circle", "moves right", x=18.0, y=42.0, radius=7.8),
+            SpriteObject("cyan", "triangle", "stays still", x=76.0, y=20.0, radius=7.8),
+        ),
+        Background("gradient", (0.20, 0.16, 0.28), (0.34, 0.30, 0.40), angle_rad=0.3, view=(96.0, 64.0)),
+    ),
 }
 """The rendered images of examples/: objects and background. Those whose names begin with `drawn` were drawn by hand."""
 FPS, NUM_FRAMES = 24.0, 46
@@ -73,7 +80,7 @@ VIDEOS: tuple[tuple[str, Caption], ...] = (
 
 
 def make_examples(folder: Path) -> list[Path]:
-    """Renders the example images that are not drawn by hand, at 64 px.
+    """Renders the example images that are not drawn by hand: squares of 64 px, and one of 64x96.
 
     Args:
       folder: where to; made when missing.
