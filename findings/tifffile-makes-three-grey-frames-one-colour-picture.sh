@@ -2,8 +2,8 @@
 # tifffile 2026.3.3. imwrite of grey frames, masks or depth maps, an array of (frames, height, width), should write one page for each
 # frame, however many there are. It does for 1, 2, 5 and more. Three frames become a single RGB picture with a plane for each
 # frame, and four an RGBA picture, of float32 as well: a first axis of 3 or 4 is taken for colours. So every other reader sees
-# one colourful page instead of three grey ones, and the fourth frame as its transparency; the parts of a clip cut into pieces of 16
-# frames are fine but for a last one of three. tifffile's own imread gives the array back as it was, so that a test with it passes.
+# one coloured page instead of three grey ones, and the fourth frame as its transparency. Clips cut into pieces of 16 frames are
+# fine until a last piece has three. tifffile's own imread gives the array back as it was, so that a test with it passes.
 # Do instead: always pass photometric="minisblack" for grey frames.
 set -euo pipefail
 
