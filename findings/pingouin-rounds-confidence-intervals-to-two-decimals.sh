@@ -2,8 +2,8 @@
 # pingouin 0.6.1. A confidence interval should be as exact as the numbers it is made of, and an interval of a difference with
 # p < 0.001 should leave out 0. ttest rounds CI95 to two decimals, and compute_bootci both of its ends. For scores such as LPIPS, of
 # which models differ by thousandths, the interval of a paired difference of 0.001 is [0.0, 0.0], beside T = 18.5, and that of a
-# mean of 0.1206 is [0.12, 0.12]: intervals of no width, which read as no difference or as perfect certainty. All other columns of
-# the same table are in full precision. Numbers of 0 to 100 lose little, and so the rounding shows only where it harms.
+# mean of 0.1206 is [0.12, 0.12]: intervals of no width, which read as no difference or as perfect certainty. T, p and the effect
+# size beside them are in full precision. Numbers of 0 to 100 lose little, and so the rounding shows only where it harms.
 # Do instead: pingouin.options["round.column.CI95"] = None for the tables, decimals=6 for compute_bootci, or report percent.
 set -euo pipefail
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# timecode 1.5.1. At 24 frames a second, 1.0 s from the start is the timecode 00:00:01:00, and the two should turn into each other.
+# timecode 1.5.1. At 24 frames a second, 1.0 s from the start is the timecode 00:00:01:00 in every player and editor.
 # Timecode("24", start_seconds=1.0) is 00:00:00:23, and Timecode("24", "00:00:01:00") as a float is 1.0417 s: seconds are taken for a
-# number of frames, and 00:00:00:00 counts as one frame. The way there and the way back differ by two frames, and 0 s is refused.
+# number of frames, and 00:00:00:00 counts as one frame, so that a timecode stands for the end of its frame. 0 s is refused.
 # For the same reason 00:00:01:00 plus 00:00:01:00 is 00:00:02:01, and one less itself raises ValueError; plus or minus a whole
 # number of frames is right, and so is frame_number, which begins at 0. Shots that are listed in seconds are cut a frame
-# early, and times made of timecodes come a frame late, more so at low frame rates.
+# early, and times made of timecodes come a frame late, which is most at low frame rates.
 # Do instead: go by frame_number and Timecode(rate, frames=number + 1), and divide by the rate yourself.
 set -euo pipefail
 
