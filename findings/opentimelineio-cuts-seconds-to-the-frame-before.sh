@@ -3,7 +3,7 @@
 # frame 29. It prints as RationalTime(29, 25), and as seconds it is 1.16 again, but to_frames() is 28 and to_timecode() 00:00:01:03:
 # the value is 28.999999999999996, and both cut off what follows the point. So it goes with 69 of the first 1000 frames at 25
 # a second, with 83 at 23.976, 18 at 30 and none at 24. A list of shots with times in seconds, as most sets of videos have, is
-# cut a frame early in some places, and two shots that follow each other overlap or leave a frame out.
+# cut a frame early in some places, and shots of one length come out with two.
 # Do instead: RationalTime(round(seconds * rate), rate), or keep frame numbers instead of seconds.
 set -euo pipefail
 

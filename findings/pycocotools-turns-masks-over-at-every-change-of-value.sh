@@ -2,7 +2,7 @@
 # pycocotools 2.0.11. mask.encode packs a uint8 mask, in which 0 is the ground. A value above 0 should be the object; encode
 # takes 255 as well as 1. Each change of value down a column switches between object and ground, whatever the values are: from 1 to
 # 2 the object ends, and what follows is turned over, to the foot of the column. So a disc whose edge is soft after resizing, or a mask
-# that was saved as JPEG or cut out of a video, comes back larger than any threshold makes it, striped and with other bounds; and a
+# that was saved as JPEG or cut out of a video, comes back as another shape, up to the edge of the frame, larger or smaller; and a
 # mask of two touching instances loses one and gains the ground below. There is no error, and area and iou are of the wrong mask.
 # Do instead: encode(np.asfortranarray(mask > 127).astype(np.uint8, order="F")), one instance at a time.
 set -euo pipefail

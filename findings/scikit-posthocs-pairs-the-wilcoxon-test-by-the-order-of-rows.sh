@@ -3,9 +3,9 @@
 # model and video. The order of its rows should not matter.
 # It is told the columns of the score and of the model, but none that says which video a row belongs to, and takes the n-th row of
 # each model for a pair. If the rows of a table are shuffled, or sorted by score, or were written as the jobs ended, p of a small
-# but steady difference goes from 0.00008 to 0.9; sort=True does not help, and there is no warning. The tests after Friedman, which have
+# but steady difference goes from 0.00008 to 0.97; sort=True does not help, and there is no warning. The tests after Friedman, which have
 # block_col, give one answer for every order.
-# Do instead: sort by model and video first, or give a matrix with a column for each model.
+# Do instead: sort by model and video first, or give a list of the scores of each model, all in the order of the videos.
 set -euo pipefail
 
 work=$(mktemp -d)
