@@ -39,7 +39,7 @@ def test_it_is_small():
 def test_its_recipe_is_in_the_repository(pipe):
     """As it was trained: in bf16; `compile` changes speed only."""
     then = [*(f"train.{stage}.precision=bf16" for stage in TrainStages.model_fields), "name=sprites"]
-    assert pipe.model.config == config_file.load(ROOT / "configs" / "sprites_deeper.yaml", Config, then)
+    assert pipe.model.config == config_file.load(ROOT / "configs" / "sprites_wide.yaml", Config, then)
 
 
 def test_the_recipe_of_the_first_model_stays():
