@@ -53,10 +53,15 @@ def from_file(path: str | Path, max_megabytes: int) -> StartFrame:
     """
     content = read_small(path, "the picture", limit=max_megabytes * MIB)
     pixels = read_image_bytes(content, Path(path).name)
-    side = min(MAX_SIZE_PX, max(pixels.shape[:2]))
-    if side < max(pixels.shape[:2]):  # what is kept for the visitor is no larger than any model's frames
-        pixels = fit(pixels, side, "letterbox")
+    pixels = shrunk(pixels, MAX_SIZE_PX)  # what is kept for the visitor is no larger than any model's frames
     return StartFrame(pixels, Path(path).name, hashlib.sha256(content).hexdigest())
+
+
+def shrunk(pixels: Pixels, most_px: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture of the same shape whose longer side is at most `most_px` pixels."""
+    height, width = pixels.shape[:2]
+    share = min(1, most_px / max(height, width))
+    return fit(pixels, (max(1, round(share * height)), max(1, round(share * width))))
 
 
 def from_example(name: str) -> StartFrame:
