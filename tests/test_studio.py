@@ -51,7 +51,7 @@ def pipe(tiny_model: Path) -> ImageToVideo:
 def asked(studio: Studio, text: str = TEXT, other: str = "", num_seeds: int = 1, **changes: Any) -> list[Any]:
     """What Sample sends."""
     settings = SETTINGS | FURTHER | changes
-    return [text, other, num_seeds, "", studio.shelf.names[0], *settings.values()]
+    return [text, other, num_seeds, "", studio.shelf.names[0], "as trained", *settings.values()]
 
 
 def sampled(pipe: ImageToVideo, image: Any = EXAMPLE, text: str = TEXT, **changes: Any) -> np.ndarray:
@@ -181,9 +181,9 @@ def test_files_are_recipes_of_the_same_video(studio: Studio, pipe: ImageToVideo,
         assert (pipe.sample_again(Video.load_recipe(file)).frames == video).all()
         visitor = studio.visitor()
         held = visitor.predict(handle_file(file), studio.shelf.names[0], api_name="/open_recipe")
-        page, again, other, num_seeds, negative, model, _, status, *settings = held
+        page, again, other, num_seeds, negative, model, fit, _, status, *settings = held
         assert "gives the same video" in status and (pictures_in(page)[0] == video[0]).all()
-        view, *_ = visitor.predict(again, other, num_seeds, negative, model, *settings, api_name="/sample")
+        view, *_ = visitor.predict(again, other, num_seeds, negative, model, fit, *settings, api_name="/sample")
         assert (videos_in(view)[0] == video).all()
 
 
@@ -243,7 +243,10 @@ def test_files_that_are_no_pictures_or_too_large_are_refused(studio: Studio, tmp
         "path": str(EXAMPLE),
         "meta": {"_type": "gradio.FileData"},
     }  # a file of the server, and not of the visitor
-    body, headers = json.dumps({"data": [outside, TEXT, model]}).encode(), {"Content_Type": "application/json"}
+    body, headers = (
+        json.dumps({"data": [outside, TEXT, model, "as trained"]}).encode(),
+        {"Content_Type": "application/json"},
+    )
     status, answer, _ = get(studio, "/gradio_api/call/open_picture", "POST", body, **headers)
     if status == 200:  # taken, and refused where the file is looked for
         answer = get(studio, f"/gradio_api/call/open_picture/{json.loads(answer)['event_id']}")[1]
@@ -376,7 +379,7 @@ def test_a_recipe_that_ends_in_a_frame_is_not_promised(studio: Studio, pipe: Ima
     record = pipe(EXAMPLE, TEXT, num_frames=3).record()
     path = tmp_path / "ends.json"
     path.write_text(record.model_copy(update={"last_frame": record.frame}).model_dump_json(exclude_none=True))
-    status = studio.visitor().predict(handle_file(path), studio.shelf.names[0], api_name="/open_recipe")[7]
+    status = studio.visitor().predict(handle_file(path), studio.shelf.names[0], api_name="/open_recipe")[8]
     assert "gives the same video" not in status and "sample --from" in status
 
 

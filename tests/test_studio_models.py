@@ -137,7 +137,7 @@ def sampled(visitor: Any, model: str) -> tuple[np.ndarray, str]:
     from studio_server import videos_in
 
     settings = [3, 8, 2, 1.0, 0.3, 0.0, "0", 1.0, 0, "ancestral", 0, 0, "sampled", "decoded", "euler"]
-    view, _, status, *_ = visitor.predict(TEXT, "", 1, "", model, *settings, api_name="/sample")
+    view, _, status, *_ = visitor.predict(TEXT, "", 1, "", model, "as trained", *settings, api_name="/sample")
     (video,) = videos_in(view)
     return video, status
 
@@ -175,7 +175,7 @@ def test_a_recipe_of_a_stranger_downloads_nothing(place: Place, tiny_model: Path
     video = pipe(shipped_folder("examples") / "red-circle.png", TEXT, num_frames=3)
     asked = len(place.hub.asked)
     held = place.visitor().predict(handle_file(video.save(tmp_path / "x.webp")), "sprites", api_name="/open_recipe")
-    status = held[7]
+    status = held[8]
     assert "is of another model (somebody/else, sha256" in status and held[5] == "sprites"
     assert len(place.hub.asked) == asked
 

@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from cdcd_video.config.value_types import Fit
 from cdcd_video.config.video_record import read_record
 from cdcd_video.errors import UserError
 from cdcd_video.studio import start_frame
 from cdcd_video.studio.downloads import WRITTEN, write_files
 from cdcd_video.studio.model_shelf import LoadedModel, ModelShelf
 from cdcd_video.studio.sampling_session import SamplingSession, parse_timeline
-from cdcd_video.studio.setting_fields import FURTHER, MAIN, settings_from
+from cdcd_video.studio.setting_fields import AS_TRAINED, FURTHER, MAIN, fit_from, settings_from
 from cdcd_video.studio.start_frame import StartFrame
 from cdcd_video.studio.studio_limits import Limits
 from cdcd_video.studio.temporary_files import by_its_name, uploaded
 from cdcd_video.studio.training_paths import path_plot
 from cdcd_video.studio.video_cards import cards_while_sampled, finished_cards, picture
+
+_REFUSED_PX = 256
+"""Longer side of a picture that no model gets, as it is shown."""
 
 
 def on_page(error: UserError) -> Exception:
@@ -48,12 +52,13 @@ class PageEvents:
     def __init__(self, shelf: ModelShelf, limits: Limits):
         self._shelf, self._limits = shelf, limits
 
-    def start_view(self, start: StartFrame, text: str, loaded: LoadedModel) -> str:
-        """The starting frame as the model gets it, with what is to be said of it."""
-        frame, on_sides = loaded.pipe.sizes.fitted(start.pixels)
-        whole = (
-            f"<figure>{picture(frame, 'the starting frame', 'start')}<figcaption>Starting frame</figcaption></figure>"
-        )
+    def start_view(self, start: StartFrame, text: str, loaded: LoadedModel, fit: Fit | None) -> str:
+        """The starting frame as the model gets it, with what is to be said of it; as it is given, where it is refused."""
+        try:
+            frame, on_sides = loaded.pipe.sizes.fitted(start.pixels, fit)
+        except UserError as error:
+            return _start_figure(start_frame.shrunk(start.pixels, _REFUSED_PX)) + _notes([str(error)])
+        whole = _start_figure(frame)
         try:
             with loaded.turn:
                 notes = loaded.pipe.warnings(parse_timeline(text), loaded.pipe.defaults(), frame)
@@ -61,41 +66,48 @@ class PageEvents:
         except UserError as error:  # of the sentences, which may not be there yet
             return whole + _notes([*on_sides, str(error)])
 
-    def _chosen(self, start: StartFrame, text: str, model: str) -> tuple[StartFrame, str]:
-        return start, self.start_view(start, text, self._shelf.get(model))
+    def _chosen(self, start: StartFrame, text: str, model: str, fit: str) -> tuple[StartFrame, str]:
+        return start, self.start_view(start, text, self._shelf.get(model), fit_from(fit))
 
     @in_a_sentence
-    def choose_example(self, name: str, text: str, model: str) -> tuple[StartFrame, str]:
+    def choose_fit(self, start: StartFrame | None, text: str, model: str, fit: str) -> Any:
+        """Shows the starting frame as another fit makes it."""
+        import gradio as gr
+
+        return gr.skip() if start is None else self.start_view(start, text, self._shelf.get(model), fit_from(fit))
+
+    @in_a_sentence
+    def choose_example(self, name: str, text: str, model: str, fit: str) -> tuple[StartFrame, str]:
         """Starts from an image that comes with the project."""
-        return self._chosen(start_frame.from_example(name), text, model)
+        return self._chosen(start_frame.from_example(name), text, model, fit)
 
     @in_a_sentence
-    def open_picture(self, path: str, text: str, model: str) -> tuple[StartFrame, str]:
+    def open_picture(self, path: str, text: str, model: str, fit: str) -> tuple[StartFrame, str]:
         """Starts from a picture of the visitor."""
-        return self._chosen(start_frame.from_file(uploaded(path), self._limits.max_megabytes), text, model)
+        return self._chosen(start_frame.from_file(uploaded(path), self._limits.max_megabytes), text, model, fit)
 
     @in_a_sentence
-    def use_canvas(self, canvas: Any, text: str, model: str) -> tuple[StartFrame, str]:
+    def use_canvas(self, canvas: Any, text: str, model: str, fit: str) -> tuple[StartFrame, str]:
         """Starts from what was drawn."""
-        return self._chosen(start_frame.from_canvas(canvas), text, model)
+        return self._chosen(start_frame.from_canvas(canvas), text, model, fit)
 
     @in_a_sentence
-    def follow_canvas(self, canvas: Any, text: str, model: str) -> tuple[Any, Any]:
+    def follow_canvas(self, canvas: Any, text: str, model: str, fit: str) -> tuple[Any, Any]:
         """Starts from what is drawn, stroke by stroke; an empty canvas, as when it is unfolded, changes nothing."""
         import gradio as gr
 
         if not start_frame.has_strokes(canvas):
             return gr.skip(), gr.skip()
-        return self._chosen(start_frame.from_canvas(canvas), text, model)
+        return self._chosen(start_frame.from_canvas(canvas), text, model, fit)
 
     @in_a_sentence
     def add_shape(
-        self, canvas: Any, shape: str, colour: str, size: str, x: float, y: float, text: str, model: str
+        self, canvas: Any, shape: str, colour: str, size: str, x: float, y: float, text: str, model: str, fit: str
     ) -> tuple[Any, StartFrame, str]:
         """Puts a shape on the canvas, and starts from it."""
         pixels = start_frame.from_canvas(canvas).pixels
         pixels = start_frame.with_shape(pixels, shape, colour, size, x, y)
-        return pixels, *self._chosen(StartFrame(pixels, "drawing.png"), text, model)
+        return pixels, *self._chosen(StartFrame(pixels, "drawing.png"), text, model, fit)
 
     def timeline(self, text: str) -> str:
         """From which frame on each sentence holds; or why it cannot be used."""
@@ -141,14 +153,23 @@ class PageEvents:
             )
         else:
             about = "The recipe is open; as long as nothing is changed, Sample gives the same video."
+        fit = record.fit or AS_TRAINED
         return (
-            *self._chosen(start, text, loaded.name),
-            *(text, "", 1, record.negative_prompt or "", loaded.name, self.timeline(text), _status(about)),
+            *self._chosen(start, text, loaded.name, fit),
+            *(text, "", 1, record.negative_prompt or "", loaded.name, fit, self.timeline(text), _status(about)),
             *_values(record),
         )
 
     def sample(
-        self, start: StartFrame, text: str, other: str, num_seeds: float, negative: str, model: str, *settings: Any
+        self,
+        start: StartFrame,
+        text: str,
+        other: str,
+        num_seeds: float,
+        negative: str,
+        model: str,
+        fit: str,
+        *settings: Any,
     ) -> Iterator[tuple[Any, ...]]:
         """Samples the videos of a request; what is on the page is renewed after every frame.
 
@@ -161,7 +182,8 @@ class PageEvents:
             sentences = [text, other] if (other or "").strip() else [text]
             given = settings_from(list(settings))
             loaded = self._shelf.get(model)
-            session = SamplingSession.of(loaded, start, sentences, given, int(num_seeds), negative or "", self._limits)
+            request = (start, sentences, given, int(num_seeds), negative or "", self._limits, fit_from(fit))
+            session = SamplingSession.of(loaded, *request)
         except UserError as error:
             raise on_page(error) from None
         total, begun, labels = session.params[0].num_frames, time.monotonic(), session.labels
@@ -201,7 +223,7 @@ class PageEvents:
 
     @in_a_sentence
     def go_on(
-        self, session: SamplingSession | None, place: int | None, frame: float, text: str, model: str
+        self, session: SamplingSession | None, place: int | None, frame: float, text: str, model: str, fit: str
     ) -> tuple[StartFrame, str, str]:
         """Starts from a frame of a sampled video, and says so where the visitor looks."""
         place = _place(session, place)
@@ -209,7 +231,8 @@ class PageEvents:
         if not 0 <= frame < len(video):
             raise UserError(f"the video has no frame {frame:g}; choose one from 0 to {len(video) - 1}")
         about = f"Frame {frame:g} of video {place + 1} is the starting frame now; Sample continues from it."
-        return *self._chosen(StartFrame(np.ascontiguousarray(video[int(frame)])), text, model), _status(about)
+        start = StartFrame(np.ascontiguousarray(video[int(frame)]))
+        return *self._chosen(start, text, model, fit), _status(about)
 
     @in_a_sentence
     def write(self, session: SamplingSession | None, place: int | None) -> list[Any]:
@@ -229,6 +252,10 @@ class PageEvents:
         import gradio as gr
 
         return [gr.DownloadButton(value=None, visible=False) for _ in WRITTEN]
+
+
+def _start_figure(frame: np.ndarray) -> str:
+    return f"<figure>{picture(frame, 'the starting frame', 'start')}<figcaption>Starting frame</figcaption></figure>"
 
 
 def _sampled(session: SamplingSession | None) -> SamplingSession:

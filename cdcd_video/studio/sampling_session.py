@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.config import SamplingParams
+from cdcd_video.config.value_types import Fit
 from cdcd_video.config.video_record import FrameRecord, Record
 from cdcd_video.errors import UserError
 from cdcd_video.sampled_video import Video
@@ -42,6 +43,7 @@ class SamplingSession:
       params: of each video, equal but for the seed.
       negative: what guidance leads away from.
       limits: of the studio.
+      fit: what becomes of a starting frame of another shape than the model's frames; None is the model's own way.
       notes: warnings, one sentence each.
       videos: frames so far, once `run` has ended or was stopped.
     """
@@ -52,6 +54,7 @@ class SamplingSession:
     params: list[SamplingParams]
     negative: str
     limits: Limits
+    fit: Fit | None = None
     notes: list[str] = field(default_factory=list)
     _stream: FrameStream | None = None
     _videos: list[Video] | None = None
@@ -66,6 +69,7 @@ class SamplingSession:
         num_seeds: int,
         negative: str,
         limits: Limits,
+        fit: Fit | None = None,
     ) -> "SamplingSession":
         """Checks a request before anything is sampled.
 
@@ -73,6 +77,7 @@ class SamplingSession:
           sentences: texts of `parse_timeline`; each is sampled with every seed.
           settings: fields of `SamplingParams`; None is the model's own.
           num_seeds: seeds from `settings["seed"]` on.
+          loaded, start, negative, limits, fit: see the class.
 
         Raises:
           UserError: what is missing, too much, or cannot be used.
@@ -88,11 +93,12 @@ class SamplingSession:
         limits.check(len(schedules) * num_seeds, params.num_frames, params.num_steps)
         captions = [schedule for schedule in schedules for _ in range(num_seeds)]
         each = [params.changed(seed=params.seed + number) for _ in schedules for number in range(num_seeds)]
-        session = cls(loaded, start, captions, each, negative.strip(), limits, loaded.notes)
+        session = cls(loaded, start, captions, each, negative.strip(), limits, fit, loaded.notes)
+        frame, on_sides = loaded.pipe.sizes.fitted(start.pixels, fit)
+        session.notes += on_sides
         with loaded.turn:
             for schedule in schedules:
-                frame, on_sides = loaded.pipe.sizes.fitted(start.pixels)
-                session.notes += on_sides + loaded.pipe.warnings(schedule, params, frame)
+                session.notes += loaded.pipe.warnings(schedule, params, frame)
         session.notes = list(dict.fromkeys(session.notes))
         return session
 
@@ -116,7 +122,8 @@ class SamplingSession:
           UserError: it takes longer than the limit.
         """
         begun = time.monotonic()
-        starts = np.repeat(self.start.fitted(self.loaded.pipe)[None], len(self.params), axis=0)
+        frame, _ = self.loaded.pipe.sizes.fitted(self.start.pixels, self.fit)
+        starts = np.repeat(frame[None], len(self.params), axis=0)
         seeds = [one.seed for one in self.params]
         negatives = [self.negative] * len(seeds)
         self._stream = FrameStream(self.loaded.pipe, starts, self.captions, self.params[0], seeds, negatives)
@@ -145,7 +152,7 @@ class SamplingSession:
             about = [
                 pipe.settings(text, one, self.negative) for text, one in zip(self.captions, self.params, strict=True)
             ]
-            made_with = pipe.made_with if whole else None
+            made_with = pipe.made_with | {"fit": self.fit} if whole else None
             self._videos = [
                 Video(one, self.params[0].fps, settings, made_with) for one, settings in zip(frames, about, strict=True)
             ]

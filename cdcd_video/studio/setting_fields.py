@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 from cdcd_video.config import SamplingParams
 from cdcd_video.config.ranges import RANGES
+from cdcd_video.config.value_types import Fit
 from cdcd_video.config.video_record import SAMPLING
 from cdcd_video.studio.studio_limits import Limits
 
@@ -55,6 +56,23 @@ def setting_field(name: str, params: SamplingParams, limits: Limits) -> Any:
         if name == "seed"
         else gr.Number(value, step=_STEPS.get(name, 1), min_width=140, **shown)
     )
+
+
+AS_TRAINED = "as trained"
+"""The choice of `fit_field` that leaves it to the model."""
+
+
+def fit_field() -> Any:
+    """The Gradio component that says what becomes of pictures of another shape than the model's frames."""
+    import gradio as gr
+
+    about = "a picture of another shape; crop cuts its edges off, letterbox adds black bars, exact refuses it"
+    return gr.Dropdown([AS_TRAINED, *get_args(Fit)], value=AS_TRAINED, label="Fit", info=about)
+
+
+def fit_from(value: Any) -> Fit | None:
+    """The choice of `fit_field`, which lets no other value through, as the pipeline takes it."""
+    return None if value == AS_TRAINED else value
 
 
 def settings_from(values: list[Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from cdcd_video.data.images import as_array, fit, read_image_bytes
 from cdcd_video.data.sprites import COLOURS, SHAPES, SIZES
 from cdcd_video.data.sprites_render import VIEW_PX, render_object_mask
 from cdcd_video.errors import UserError
-from cdcd_video.pipeline import ImageToVideo
 from cdcd_video.storage.small_file import MIB, read_small
 
 CANVAS_PX = 256
@@ -33,10 +32,6 @@ class StartFrame:
     pixels: Pixels
     file: str = "frame.png"
     sha256: str = ""
-
-    def fitted(self, pipe: ImageToVideo) -> Pixels:
-        """The frame as the model gets it."""
-        return pipe.sizes.fitted(self.pixels)[0]
 
 
 def empty_canvas() -> Pixels:

@@ -8,7 +8,7 @@ from cdcd_video.studio import start_frame
 from cdcd_video.studio.downloads import WRITTEN
 from cdcd_video.studio.model_shelf import ModelShelf
 from cdcd_video.studio.page_events import PageEvents
-from cdcd_video.studio.setting_fields import FURTHER, MAIN, setting_field
+from cdcd_video.studio.setting_fields import FURTHER, MAIN, fit_field, setting_field
 from cdcd_video.studio.studio_limits import Limits
 
 STYLE = Path(__file__).with_name("studio.css")
@@ -67,6 +67,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                         opened = gr.UploadButton("Open a picture", file_types=["image"])
                         recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
                         gr.Markdown(_OPENING, elem_classes="studio-hint")
+                        fit = fit_field()
                 with gr.Accordion("Draw a starting frame", open=False):
                     canvas = gr.ImageEditor(
                         label="Canvas",
@@ -129,9 +130,10 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         plot = gr.HTML("", elem_classes="studio", label="Latent paths")
 
         start_fields = [start, start_view]
-        beside = [text, model]
+        beside = [text, model, fit]
         example.input(page.choose_example, [example, *beside], start_fields, api_name="example")
         opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture")
+        fit.input(page.choose_fit, [start, *beside], start_view, api_name="fit", show_progress="hidden")
         # Who has drawn and presses Sample means the drawing, with the last stroke, which may come while the one before is read.
         drawing = dict(api_name=False, show_progress="hidden", trigger_mode="always_last")
         canvas.input(page.follow_canvas, [canvas, *beside], start_fields, **drawing)
@@ -148,8 +150,8 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         load.click(page.load_model, [model], [status, *fields], api_name="load_model")
         if shelf.is_open:
             blocks.load(page.models, [model], model, api_name=False, show_progress="hidden")
-        settings = [start, text, other, num_seeds, negative, model, *fields]
-        loaded = [*start_fields, text, other, num_seeds, negative, model, timeline, status, *fields]
+        settings = [start, text, other, num_seeds, negative, model, fit, *fields]
+        loaded = [*start_fields, text, other, num_seeds, negative, model, fit, timeline, status, *fields]
         recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe")
         results = [session, view, plot, status, chosen, frame]
         sample.click(page.no_files, None, files, api_name=False, show_progress="hidden")
