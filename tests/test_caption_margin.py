@@ -219,3 +219,26 @@ def test_baselines_are_scored_if_they_predict_codes(run, tiny_model: Path, tmp_p
     model = baseline_of(tiny_model, "gaussian", tmp_path / "gaussian")
     code, _, err = run("--checkpoint", model, "--metrics", "caption_margin", "nll", "--out", "b")
     assert code == 2 and "caption_margin is left out: the baseline gaussian has no method code_nats; nll" in err
+
+
+def test_nothing_is_sampled_where_no_metric_needs_videos(run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    sampled, inner = [], ImageToVideo.sample
+
+    def sample(self, *given, **named):
+        sampled.append(len(given[0]))
+        return inner(self, *given, **named)
+
+    monkeypatch.setattr(ImageToVideo, "sample", sample)
+    how = ("--checkpoint", tiny_model, "--metrics", "caption_margin", "nll")
+    code, text, err = run(*how, "--out", "a")
+    assert code == 0 and "caption margin" in text and not sampled and "frame/s" not in err
+    assert json.loads(Path("a", "previews.json").read_text()) == []
+    assert 'id="videos"' not in Path("a", "report.html").read_text(encoding="utf-8")
+    assert run(*how, "psnr", "--out", "b")[0] == 0 and sum(sampled) == 4
+    of_model = [line for line in lines_of("b") if line["metric"] in {one["metric"] for one in lines_of("a")}]
+    assert of_model == lines_of("a"), "a score depends on what is measured beside it"
+    del sampled[:]
+    assert run(*how, "--out", "c", "--vbench", "videos")[0] == 0 and sum(sampled) == 4, "videos are asked for"
+    assert lines_of("c") == lines_of("a") and len(list(Path("videos").rglob("*.mp4"))) == 4
+    code, _, err = run("--compare", "a", "c", "--out", "d")
+    assert code == 0, err

@@ -53,7 +53,11 @@ class Benchmark:
     @property
     def frames_to_sample(self) -> int:
         """Total of a progress bar over `run` and `study_latents`."""
-        frames = suite.frames_to_sample(self.dataset, self.settled.protocol, self.metrics, self.systems)
+        return self._frames_of_work(are_wanted=False)
+
+    def _frames_of_work(self, *, are_wanted: bool) -> int:
+        asked = (self.dataset, self.settled.protocol, self.metrics, self.systems)
+        frames = suite.frames_to_sample(*asked, are_wanted=are_wanted)
         return frames + (latent_study.frames_of_work(self.cases, self.params) if self.cases else 0)
 
     def measure(
@@ -75,7 +79,8 @@ class Benchmark:
             at_a_time * protocol.num_frames * pixels * _BYTES, f"a batch of {at_a_time:,} videos", "lower --batch"
         )
         is_main, study = distributed.is_main(), None
-        with tqdm(total=self.frames_to_sample, desc=doing, unit="frame", disable=not is_main) as bar:
+        total = self._frames_of_work(are_wanted=vbench_folder is not None)
+        with tqdm(total=total, desc=doing, unit="frame", disable=not is_main or not total) as bar:
             with vbench.custom_input(vbench_folder, protocol.rate) as kept:
                 found = self.run(batch_size, bar.update, on_video=kept.add if kept else None)
             if is_main:

@@ -46,6 +46,7 @@ class Metric:
       needs_clip: whether it uses CLIP.
       needs_download: whether its weights must be downloaded, so that it is measured only by name.
       needs_model: whether it needs the model and not only its videos. It is slow, so it is measured only by name.
+      needs_videos: whether videos are sampled for it; likelihoods are those of true ones.
     """
 
     scores: Mapping[str, Measure]
@@ -59,6 +60,7 @@ class Metric:
     needs_clip: bool = False
     needs_download: bool = False
     needs_model: bool = False
+    needs_videos: bool = True
 
 
 MEASURES: dict[str, Measure] = {}
@@ -199,8 +201,8 @@ _built_in(
     "physics",
     needs_truth=True,
 )
-_built_in("nll", Measure("bits per token", "lower"), needs_model=True)
-_built_in("caption_margin", Measure("nats per code", "higher"), needs_model=True)
+_built_in("nll", Measure("bits per token", "lower"), needs_model=True, needs_videos=False)
+_built_in("caption_margin", Measure("nats per code", "higher"), needs_model=True, needs_videos=False)
 _built_in(
     "inbetween",
     {

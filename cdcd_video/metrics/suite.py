@@ -1,12 +1,10 @@
 """The evaluation: samples every video from its first frame and measures it beside references; real videos in, scores out.
 
-`eval_dataset` has the real videos, `references` the systems, `measurements` the metrics of one video, `sets` those of sets.
+`eval_dataset` has the real videos, `references` the systems, `video_measurer` the metrics of one video, `sets` those of sets.
 """
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +13,17 @@ from jaxtyping import Float
 from cdcd_video.config.value_types import Size
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
-from cdcd_video.metrics import between_ends, caption_margin, likelihood, measurements, merge, motion
-from cdcd_video.metrics.dataset_parts import same_size
+from cdcd_video.metrics import between_ends, caption_margin, likelihood, merge, motion
 from cdcd_video.metrics.eval_dataset import COUNTERFACTUAL_SYSTEMS, Clips, EvalDataset, choose_clips
 from cdcd_video.metrics.examples import Example, ExampleStore
 from cdcd_video.metrics.feature_extractors import FeatureExtractors
 from cdcd_video.metrics.protocol import Protocol
-from cdcd_video.metrics.references import SYSTEMS, Progress, VideoModel, as_evaluated, make, sampled_systems
+from cdcd_video.metrics.references import SYSTEMS, Progress, VideoModel, as_evaluated, sampled_systems
 from cdcd_video.metrics.scores import METRICS, SETS, Score
 from cdcd_video.metrics.sets.feature_store import REAL, FeatureStore, set_scores
 from cdcd_video.metrics.summary import PerVideo, per_video, scores_of
+from cdcd_video.metrics.video_measurer import MadeVideos, VideoMeasurer, need_videos, of_scenes
+from cdcd_video.metrics.work_clock import WorkClock
 
 __all__ = ["Clips", "Evaluation", "Example", "check", "choose_clips", "evaluate", "frames_to_sample"]
 
@@ -69,9 +68,21 @@ def check(dataset: EvalDataset, protocol: Protocol, metrics: Sequence[str]) -> N
 
 
 def frames_to_sample(
-    dataset: EvalDataset, protocol: Protocol, metrics: Sequence[str], systems: Sequence[str] = SYSTEMS
+    dataset: EvalDataset,
+    protocol: Protocol,
+    metrics: Sequence[str],
+    systems: Sequence[str] = SYSTEMS,
+    *,
+    are_wanted: bool = False,
 ) -> int:
-    """How many frames an evaluation samples. Scenes are sampled twice, the second time with another caption."""
+    """How many frames an evaluation samples. Scenes are sampled twice, the second time with another caption.
+
+    Args:
+      dataset, protocol, metrics, systems: as for `evaluate`.
+      are_wanted: whether the videos are asked for, too, so that they are sampled even if no metric needs them.
+    """
+    if not (need_videos(metrics) or are_wanted):
+        return 0
     times = len(sampled_systems(_measurable(systems, dataset, metrics))) + ("inbetween" in metrics)
     return len(dataset.eval_videos) * (protocol.num_frames - 1) * times
 
@@ -91,7 +102,7 @@ def evaluate(
     progress: Progress | None = None,
     on_video: OnVideo | None = None,
 ) -> Evaluation:
-    """Samples every video from its first frame and its caption, and measures it.
+    """Samples every video from its first frame and its caption where a metric needs it, and measures it.
 
     Args:
       pipe: the model.
@@ -105,7 +116,8 @@ def evaluate(
       batch_size: videos sampled at a time; the result does not depend on it.
       num_examples: how many of the first videos are kept as examples.
       progress: called after every frame of a batch; see `frames_to_sample`.
-      on_video: called with every video of the system `model`, as it is measured.
+      on_video: called with every video of the system `model`, as it is measured. Without it, and where no metric needs videos,
+        nothing is sampled, and there are no examples.
 
     Returns:
       The result; empty in a process that has sent it to the main one.
@@ -114,110 +126,70 @@ def evaluate(
       UserError: a metric does not fit the dataset.
     """
     check(dataset, protocol, metrics)
-    systems, clock = _measurable(systems, dataset, metrics), _Clock()
+    systems, clock = _measurable(systems, dataset, metrics), WorkClock()
+    rows = between_ends.with_cross_fade(systems) if "inbetween" in metrics else systems
     feature_stores = _feature_stores(metrics, tools, protocol)
     wrong = caption_margin.wrong_captions(dataset) if "caption_margin" in metrics and "model" in systems else None
-    rows = between_ends.with_cross_fade(systems) if "inbetween" in metrics else systems
     with clock("real videos"):
         real_gaps = _measure_real(dataset, protocol, feature_stores, metrics)
+    measurer = VideoMeasurer(pipe, dataset, protocol, params, seeds, metrics, tools, systems, rows, clock)
+    is_sampled = need_videos(metrics) or on_video is not None
     by_number: merge.ByNumber = {}
     examples = ExampleStore(num_examples, metrics, protocol.first_counted)
     for batch in merge.own_batches(len(seeds), batch_size):
-        drawn: dict[int, tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = {}
-        with clock("drawing"):
-            for part in same_size(dataset, batch):
-                made, trues = make(pipe, dataset, part, systems, protocol, params, seeds, progress)
-                between_made = {}
-                if "inbetween" in metrics:
-                    assert isinstance(pipe, between_ends.InbetweenModel)
-                    between_made = between_ends.make_between(pipe, dataset, part, protocol, params, seeds, progress)
-                for place, number in enumerate(part):
-                    of_number = ({name: batch[place] for name, batch in one.items()} for one in (made, between_made))
-                    drawn[number] = (*of_number, trues[place])
+        made = dict.fromkeys(batch, MadeVideos())
+        if is_sampled:
+            with clock("drawing"):
+                made = measurer.make_videos(batch, progress)
         for number in batch:
-            eval_video, caption = dataset.eval_videos[number], dataset.captions["model"][number]
-            videos, between, true = drawn[number]
-            found: dict[str, list[measurements.Measurement]] = {system: [] for system in rows}
-            for system in (system for system in between if system in rows):
-                with clock("judging frames"):
-                    found[system] += between_ends.measure_between(dataset, number, between[system], true)
-            with clock("judging scenes"):
-                for system in systems if _of_scenes(metrics) else ():
-                    found[system] += dataset.measure(number, system, videos[system])
-            if "nll" in metrics:
-                with clock("likelihood"):
-                    real_video = dataset.real_video(number, pipe.size_px)
-                    for system in (system for system in likelihood.CAPTION_OF if system in systems):
-                        sentence = dataset.captions[likelihood.CAPTION_OF[system]][number]
-                        found[system] += [
-                            likelihood.measure_likelihood(
-                                pipe, eval_video, real_video, sentence, protocol.rate, seeds[number]
-                            )
-                        ]
-            if wrong is not None:
-                assert isinstance(pipe, caption_margin.CaptionModel)
-                with clock("caption margin"):
-                    real_video = dataset.real_video(number, pipe.size_px)
-                    how = (caption, wrong[number], protocol.rate, seeds[number])
-                    found["model"] += [caption_margin.measure_caption_margin(pipe, eval_video, real_video, *how)]
-            if on_video is not None and "model" in videos:
-                on_video(number, caption, videos["model"], true[0])
-            plain = [system for system in systems if system not in COUNTERFACTUAL_SYSTEMS]
-            with clock("judging frames"):
-                for system in plain:
-                    found[system] += measurements.measure_frames(
-                        eval_video, videos[system], true, caption, metrics, tools, real_gaps
-                    )
-            with clock("feature networks"):
-                for feature_store in feature_stores.values() if number in dataset.compared else ():
-                    for system in plain:
-                        feature_store.add_video(system, eval_video.name, eval_video.clip, videos[system])
-            by_number[number] = found
-            captions = {system: dataset.captions[system][number] for system in sampled_systems(systems)}
-            pictures = {system: frames for system, frames in videos.items() if system != "sentence-ignored"}
-            examples.offer(number, Example(captions, pictures, eval_video.name), found.get("model", []))
+            videos = made[number]
+            found = by_number[number] = measurer.measure(number, videos, wrong, real_gaps)
+            measurer.add_features(number, videos, feature_stores)
+            if videos.true is None:
+                continue
+            if on_video is not None and "model" in videos.by_system:
+                caption = dataset.captions["model"][number]
+                on_video(number, caption, videos.by_system["model"], videos.true[0])
+            examples.offer(number, _example(dataset, number, systems, videos), found.get("model", []))
     if not merge.at_main(by_number, feature_stores, examples):
         return Evaluation([], [])
-    by_system = {system: [one for number in sorted(by_number) for one in by_number[number][system]] for system in rows}
-    scores: list[Score] = []
-    lines: list[PerVideo] = []
     with clock("intervals"):
-        for system in rows:
-            scores += scores_of(system, by_system[system], protocol.first_counted, protocol.seed, tools.features)
-            lines += per_video(system, by_system[system], protocol.first_counted, by_frame=system == "model")
+        scores, lines = _summarised(by_number, rows, protocol, tools)
         plain = [system for system in systems if system not in COUNTERFACTUAL_SYSTEMS]
         for metric in (name for name in metrics if name in SETS):
             scores += set_scores(metric, feature_stores[SETS[metric]], plain, protocol, tools.features[metric])
     scores.sort(key=lambda score: rows.index(score.row))
-    return Evaluation(
-        scores, examples.examples(), lines, {part: round(seconds, 1) for part, seconds in clock.seconds.items()}
-    )
+    seconds = {part: round(seconds, 1) for part, seconds in clock.seconds.items()}
+    return Evaluation(scores, examples.examples(), lines, seconds)
 
 
-class _Clock:
-    """Adds up the time of each part of the work."""
+def _example(dataset: EvalDataset, number: int, systems: Sequence[str], made: MadeVideos) -> Example:
+    """One video as it may be shown in a report."""
+    captions = {system: dataset.captions[system][number] for system in sampled_systems(systems)}
+    pictures = {system: frames for system, frames in made.by_system.items() if system != "sentence-ignored"}
+    return Example(captions, pictures, dataset.eval_videos[number].name)
 
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
 
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begin
+def _summarised(
+    by_number: merge.ByNumber, rows: Sequence[str], protocol: Protocol, tools: FeatureExtractors
+) -> tuple[list[Score], list[PerVideo]]:
+    """The scores of the metrics of single videos, and what each video contributes."""
+    scores: list[Score] = []
+    lines: list[PerVideo] = []
+    for system in rows:
+        measured = [one for number in sorted(by_number) for one in by_number[number][system]]
+        scores += scores_of(system, measured, protocol.first_counted, protocol.seed, tools.features)
+        lines += per_video(system, measured, protocol.first_counted, by_frame=system == "model")
+    return scores, lines
 
 
 def _measurable(systems: Sequence[str], dataset: EvalDataset, metrics: Sequence[str]) -> list[str]:
     """The systems that these metrics can measure: other captions need scenes or `nll`, and a dataset that has them."""
     measured = (
-        COUNTERFACTUAL_SYSTEMS if _of_scenes(metrics) else tuple(likelihood.CAPTION_OF) if "nll" in metrics else ()
+        COUNTERFACTUAL_SYSTEMS if of_scenes(metrics) else tuple(likelihood.CAPTION_OF) if "nll" in metrics else ()
     )
     measured = measured if "counterfactual" in dataset.captions else ()
     return [system for system in systems if system in measured or system not in COUNTERFACTUAL_SYSTEMS]
-
-
-def _of_scenes(metrics: Sequence[str]) -> bool:
-    return any(METRICS[metric].world for metric in metrics)
 
 
 def _feature_stores(metrics: Sequence[str], tools: FeatureExtractors, protocol: Protocol) -> dict[str, FeatureStore]:
