@@ -117,11 +117,11 @@ class PageEvents:
             return _notes([str(error)])
         return f"<ol>{''.join(f'<li>from frame {frame}: {html.escape(one)}</li>' for frame, one in turns)}</ol>"
 
-    def models(self, chosen: str) -> Any:
-        """The models to choose from now: runs come and go while the studio is open."""
+    def models(self) -> Any:
+        """The models to choose from now: runs come and go while the studio is open. What is chosen meanwhile is left alone."""
         import gradio as gr
 
-        return gr.Dropdown(choices=list(dict.fromkeys([chosen, *self._shelf.offered()])), value=chosen)
+        return gr.Dropdown(choices=self._shelf.offered())
 
     @in_a_sentence
     def load_model(self, name: str) -> tuple[Any, ...]:

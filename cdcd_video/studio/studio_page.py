@@ -131,28 +131,30 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
 
         start_fields = [start, start_view]
         beside = [text, model, fit]
-        example.input(page.choose_example, [example, *beside], start_fields, api_name="example")
-        opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture")
-        fit.input(page.choose_fit, [start, *beside], start_view, api_name="fit", show_progress="hidden")
-        # Who has drawn and presses Sample means the drawing, with the last stroke, which may come while the one before is read.
-        drawing = dict(api_name=False, show_progress="hidden", trigger_mode="always_last")
-        canvas.input(page.follow_canvas, [canvas, *beside], start_fields, **drawing)
-        use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas")
+        # By default, what is asked for while the same is still at work is dropped without a word.
+        last: dict[str, Any] = dict(trigger_mode="always_last")
+        quiet: dict[str, Any] = dict(last, show_progress="hidden")
+        example.input(page.choose_example, [example, *beside], start_fields, api_name="example", **last)
+        opened.upload(page.open_picture, [opened, *beside], start_fields, api_name="open_picture", **last)
+        fit.input(page.choose_fit, [start, *beside], start_view, api_name="fit", **quiet)
+        # Who has drawn and presses Sample means the drawing, with the last stroke.
+        canvas.input(page.follow_canvas, [canvas, *beside], start_fields, api_name=False, **quiet)
+        use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas", **last)
         stamp = [canvas, shape, colour, size, across, down, *beside]
-        add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", show_progress="hidden")
-        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", show_progress="hidden")
+        add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", **quiet)
+        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", **quiet)
         blocks.load(None, None, None, js=DROPPING.read_text(encoding="utf-8"), api_name=False)
         # The canvas' own button takes the ground away, too, and nothing can be drawn on what is left.
-        canvas.clear(start_frame.empty_canvas, None, canvas, api_name=False, show_progress="hidden")
+        canvas.clear(start_frame.empty_canvas, None, canvas, api_name=False, **quiet)
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
         blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
-        load.click(page.load_model, [model], [status, *fields], api_name="load_model")
+        load.click(page.load_model, [model], [status, *fields], api_name="load_model", **last)
         if shelf.is_open:
-            blocks.load(page.models, [model], model, api_name=False, show_progress="hidden")
+            blocks.load(page.models, None, model, api_name=False, show_progress="hidden")
         settings = [start, text, other, num_seeds, negative, model, fit, *fields]
         loaded = [*start_fields, text, other, num_seeds, negative, model, fit, timeline, status, *fields]
-        recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe")
+        recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe", **last)
         results = [session, view, plot, status, chosen, frame]
         sample.click(page.no_files, None, files, api_name=False, show_progress="hidden")
         running = sample.click(
@@ -160,8 +162,8 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         )
         stopped = cancel.click(None, None, None, cancels=[running], api_name=False)
         stopped.then(page.after_cancel, [session], results[1:], api_name="after_cancel")
-        go_on.click(page.go_on, [session, chosen, frame, *beside], [*start_fields, status], api_name="go_on")
-        write.click(page.write, [session, chosen], files, api_name="write")
+        go_on.click(page.go_on, [session, chosen, frame, *beside], [*start_fields, status], api_name="go_on", **last)
+        write.click(page.write, [session, chosen], files, api_name="write", **last)
     return blocks.queue(max_size=limits.max_waiting, default_concurrency_limit=limits.at_once)
 
 
