@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on
 PATIENCE_S = 300
 READY = "document.querySelector('.studio img.start') && button('Sample')"
 FINISHED = "document.querySelector('.studio .strip')"
-SCREENS = [(1280, 900, False), (390, 844, True)]
+SCREENS = [(1280, 900, False), (1280, 900, True), (390, 844, False), (390, 844, True)]
 HELPERS = """
 window.called = (kinds, name) => [...document.querySelectorAll(kinds)].find((one) => one.computedName.startsWith(name));
 window.button = (name) => called('button', name);
@@ -63,6 +64,19 @@ def pressed(tab: Tab, name: str) -> None:
     tab.value(f"button({json.dumps(name)}).click()")
 
 
+def contrast(one: list[int], other: list[int]) -> float:
+    """The contrast ratio of two colours, from 1 to 21."""
+
+    def luminance(colour: list[int]) -> float:
+        shares = np.array(colour) / 255
+        return float(
+            np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 @pytest.mark.parametrize(("width", "height", "dark"), SCREENS)
 def test_a_video_is_sampled_on_every_screen(
     studio: Studio, browser: Chromium, width: int, height: int, dark: bool, tmp_path: Path
@@ -84,6 +98,10 @@ def test_a_video_is_sampled_on_every_screen(
     (video,) = videos_in(tab.value("page()"))
     assert len(video) == 16
     assert tab.value("document.documentElement.scrollWidth <= innerWidth"), "a video is wider than the screen"
+    ground = tab.value("getComputedStyle(document.querySelector('.plane svg')).backgroundColor")
+    assert ground == "rgba(0, 0, 0, 0)", "the plot does not have the page's ground"
+    lines = tab.value("[...document.querySelectorAll('.plane g')].map((one) => getComputedStyle(one).stroke)")
+    assert min(contrast(shade, [int(one) for one in re.findall("[0-9]+", line)]) for line in set(lines)) > 3
     assert tab.complaints() == []
     assert [one for one in tab.fetched() if not one.startswith((studio.address, "blob:"))] == []
     tab.picture(tmp_path / "page.png")
