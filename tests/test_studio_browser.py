@@ -102,6 +102,15 @@ def test_a_video_is_sampled_on_every_screen(
     assert ground == "rgba(0, 0, 0, 0)", "the plot does not have the page's ground"
     lines = tab.value("[...document.querySelectorAll('.plane g')].map((one) => getComputedStyle(one).stroke)")
     assert min(contrast(shade, [int(one) for one in re.findall("[0-9]+", line)]) for line in set(lines)) > 3
+    if width < 700:
+        assert not tab.value("text('number input for Frames')"), "the settings are not folded"
+        place = tab.value(
+            "(({top, bottom}) => [top, bottom])(document.querySelector('.studio .frame').getBoundingClientRect())"
+        )
+        assert 0 <= place[0] < place[1] <= height, "the video is not in sight"
+        order = ["img.start", "textarea", "[role=status]", ".videos", ".plane"]
+        tops = [tab.value(f"document.querySelector('{one}').getBoundingClientRect().top") for one in order]
+        assert tops == sorted(tops) and tab.value("button('Settings').getBoundingClientRect().top") > tops[3]
     assert tab.complaints() == []
     assert [one for one in tab.fetched() if not one.startswith((studio.address, "blob:"))] == []
     tab.picture(tmp_path / "page.png")
@@ -120,15 +129,23 @@ def test_by_keyboard_and_with_names(studio: Studio, browser: Chromium):
     assert {"Sample", "Cancel", "Continue from this frame"} <= {name for role, name in named if role == "button"}
     assert [role for role, name in named if not name] == []
     assert tab.value("[...document.querySelectorAll('img, [role=img]')].every((one) => one.computedName)")
-    tab.value("text('number input for Frames').focus()")
-    for _ in range(60):
-        if tab.value("document.activeElement === button('Sample')"):
-            break
-        tab.press("Tab")
-    assert tab.value("document.activeElement === button('Sample')"), "Sample cannot be reached by the keyboard"
+    tab.value("text('Sentences').focus()")
+    by_tab_to(tab, "button('Sample')", 3)
     tab.press("Enter")
     tab.wait(FINISHED, PATIENCE_S)
+    by_tab_to(tab, "document.querySelector('.studio .strip')", 3)
+    by_tab_to(tab, "button('Continue from this frame')", 8)
+    by_tab_to(tab, "text('number input for Frames')", 8)
     tab.close()
+
+
+def by_tab_to(tab: Tab, element: str, most: int) -> None:
+    """Goes to an element with the key Tab."""
+    for _ in range(most):
+        tab.press("Tab")
+        if tab.value(f"document.activeElement === {element}"):
+            return
+    raise AssertionError(f"{element} is not among the next {most} elements of the keyboard")
 
 
 def test_what_is_cancelled_stays(studio: Studio, browser: Chromium):
@@ -151,6 +168,8 @@ def test_a_drawing_is_a_starting_frame(studio: Studio, browser: Chromium):
     tab.wait("document.querySelector('canvas') && button('Use the drawing')", PATIENCE_S)
     time.sleep(2)  # Gradio says that the canvas has changed, which it has not
     assert (pictures_in(tab.value("page()"))[0] == before).all(), "an empty canvas has become the starting frame"
+    pressed(tab, "Shapes")
+    tab.wait("button('Add the shape')", PATIENCE_S)
     pressed(tab, "Add the shape")
     tab.wait(f"document.querySelector('.studio img.start').src !== {json.dumps(start_of(tab))}", PATIENCE_S)
     shape = pictures_in(tab.value("page()"))[0]

@@ -15,10 +15,16 @@ STYLE = Path(__file__).with_name("studio.css")
 DROPPING = Path(__file__).with_name("dropping.js")
 EXAMPLE, SENTENCE = "red-circle", "the red circle moves right"
 """What the page begins with."""
+_NARROW_PX = 700
+"""Widest page that has one column, as in `studio.css`."""
 _TITLE = "Studio: image to video"
 _OPENING = (
     "Either can also be dropped anywhere on this page. A recipe is the .json beside a video, or a video that was sampled"
     " with this project."
+)
+_FOLDED_WHERE_NARROW = f"() => ({{__type__: 'update', open: innerWidth > {_NARROW_PX}}})"
+_TO_THE_VIDEO_WHERE_NARROW = (
+    f"() => {{ if (innerWidth <= {_NARROW_PX}) document.querySelector('[role=status]').scrollIntoView() }}"
 )
 _HELP = 'One sentence a line. "8: the red circle moves up" holds from frame 8 on.'
 _COLOURS = dict(
@@ -57,17 +63,17 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
             None, time_to_live=keep_s
         )  # what has expired is its first value again, and must not be a picture
         session = gr.State(None, time_to_live=keep_s)
-        with gr.Row():
-            with gr.Column(min_width=320):
+        # In the order of use, of the keyboard and of a phone; on a wide screen the settings are below the first column.
+        with gr.Row(elem_classes="studio-parts"):
+            with gr.Column(min_width=0):
                 with gr.Row():
-                    with gr.Column(min_width=180):
+                    with gr.Column(min_width=140):
                         start_view = gr.HTML("", elem_classes="studio", label="Starting frame")
-                    with gr.Column(min_width=180):
+                    with gr.Column(min_width=150):
                         example = gr.Dropdown(shipped_names("examples"), value=EXAMPLE, label="Example")
                         opened = gr.UploadButton("Open a picture", file_types=["image"])
                         recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
                         gr.Markdown(_OPENING, elem_classes="studio-hint")
-                        fit = fit_field()
                 with gr.Accordion("Draw a starting frame", open=False):
                     canvas = gr.ImageEditor(
                         label="Canvas",
@@ -83,24 +89,44 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                         brush=gr.Brush(default_size=24, colors=list(start_frame.COLOUR_NAMES), color_mode="defaults"),
                     )
                     with gr.Row():
-                        shape = gr.Dropdown(list(start_frame.SHAPES), value="circle", label="Shape", min_width=100)
-                        colour = gr.Dropdown(list(start_frame.COLOURS), value="red", label="Colour", min_width=100)
-                        size = gr.Dropdown(list(start_frame.SIZE_NAMES), value="medium", label="Size", min_width=100)
-                    with gr.Row():
-                        across = gr.Slider(0, 1, value=0.5, step=0.05, label="From the left", min_width=140)
-                        down = gr.Slider(0, 1, value=0.5, step=0.05, label="From the top", min_width=140)
-                    with gr.Row():
-                        add_shape = gr.Button("Add the shape", min_width=120)
-                        clear = gr.Button("Clear", min_width=120)
                         use_canvas = gr.Button("Use the drawing", min_width=120)
+                        clear = gr.Button("Clear", min_width=120)
+                    with gr.Accordion("Shapes", open=False):
+                        with gr.Row():
+                            shape = gr.Dropdown(list(start_frame.SHAPES), value="circle", label="Shape", min_width=100)
+                            colour = gr.Dropdown(list(start_frame.COLOURS), value="red", label="Colour", min_width=100)
+                            size = gr.Dropdown(
+                                list(start_frame.SIZE_NAMES), value="medium", label="Size", min_width=100
+                            )
+                        with gr.Row():
+                            across = gr.Slider(0, 1, value=0.5, step=0.05, label="From the left", min_width=140)
+                            down = gr.Slider(0, 1, value=0.5, step=0.05, label="From the top", min_width=140)
+                        add_shape = gr.Button("Add the shape")
                 text = gr.Textbox(SENTENCE, lines=2, label="Sentences", info=_HELP)
                 timeline = gr.HTML(page.timeline(SENTENCE), elem_classes="studio")
-                other = gr.Textbox("", lines=1, label="Other sentences, for the same seeds beside these (optional)")
-                num_seeds = gr.Slider(1, limits.max_videos, value=1, step=1, label="Seeds side by side")
-            with gr.Column(min_width=320):
-                params = first.pipe.defaults()
                 with gr.Row():
-                    fields = [setting_field(name, params, limits) for name in MAIN]
+                    sample = gr.Button("Sample", variant="primary", min_width=120)
+                    cancel = gr.Button("Cancel", variant="stop", min_width=120)
+            with gr.Column(min_width=0):
+                status = gr.HTML('<p role="status"></p>', elem_classes="studio")
+                view = gr.HTML("", elem_classes="studio", label="Videos")
+                with gr.Row():
+                    chosen = gr.Dropdown([], label="Video", type="index", min_width=140, elem_classes="studio-video")
+                    frame = gr.Slider(0, limits.max_frames - 1, value=0, step=1, label="Frame", min_width=140)
+                with gr.Row():
+                    go_on = gr.Button("Continue from this frame", min_width=140)
+                    write = gr.Button("Write files of this video", min_width=140)
+                with gr.Row():
+                    files = [gr.DownloadButton(visible=False, size="md", min_width=140) for _ in WRITTEN]
+                plot = gr.HTML("", elem_classes="studio studio-paths", label="Latent paths")
+            with gr.Column(min_width=0):
+                params = first.pipe.defaults()
+                with gr.Accordion("Settings") as settings_part:
+                    fit = fit_field()
+                    with gr.Row():
+                        fields = [setting_field(name, params, limits) for name in MAIN]
+                    num_seeds = gr.Slider(1, limits.max_videos, value=1, step=1, label="Seeds side by side")
+                    other = gr.Textbox("", lines=1, label="Other sentences, for the same seeds beside these (optional)")
                 with gr.Accordion("More settings", open=False):
                     negative = gr.Textbox(
                         "",
@@ -114,20 +140,6 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                         shelf.offered(), value=first.name, allow_custom_value=shelf.is_open, label="Model", info=about
                     )
                     load = gr.Button("Load the model, or the newest weights of a run")
-                with gr.Row():
-                    sample = gr.Button("Sample", variant="primary")
-                    cancel = gr.Button("Cancel", variant="stop")
-                status = gr.HTML('<p role="status"></p>', elem_classes="studio")
-                view = gr.HTML("", elem_classes="studio", label="Videos")
-                with gr.Row():
-                    chosen = gr.Dropdown([], label="Video", type="index", min_width=140, elem_classes="studio-video")
-                    frame = gr.Slider(0, limits.max_frames - 1, value=0, step=1, label="Frame", min_width=140)
-                with gr.Row():
-                    go_on = gr.Button("Continue from this frame", min_width=140)
-                    write = gr.Button("Write files of this video", min_width=140)
-                with gr.Row():
-                    files = [gr.DownloadButton(visible=False, size="md", min_width=140) for _ in WRITTEN]
-        plot = gr.HTML("", elem_classes="studio", label="Latent paths")
 
         start_fields = [start, start_view]
         beside = [text, model, fit]
@@ -144,6 +156,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", **quiet)
         clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", **quiet)
         blocks.load(None, None, None, js=DROPPING.read_text(encoding="utf-8"), api_name=False)
+        blocks.load(None, None, settings_part, js=_FOLDED_WHERE_NARROW, api_name=False)
         # The canvas' own button takes the ground away, too, and nothing can be drawn on what is left.
         canvas.clear(start_frame.empty_canvas, None, canvas, api_name=False, **quiet)
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
@@ -157,6 +170,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         recipe.upload(page.open_recipe, [recipe, model], loaded, api_name="open_recipe", **last)
         results = [session, view, plot, status, chosen, frame]
         sample.click(page.no_files, None, files, api_name=False, show_progress="hidden")
+        sample.click(None, None, None, js=_TO_THE_VIDEO_WHERE_NARROW, api_name=False)
         running = sample.click(
             page.sample, settings, results, api_name="sample", concurrency_limit=limits.at_once, show_progress="hidden"
         )
