@@ -176,3 +176,10 @@ def test_results_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch, caps
         (tmp_path / "results" / "x.json").write_text(text)
         assert run(monkeypatch, tmp_path) == 2 and "x.json" in capsys.readouterr().err
     assert not (tmp_path / "page.md").exists()
+
+
+def test_frames_that_are_no_squares_have_a_table_of_their_own():
+    """They would take the place of the squares' result."""
+    kept = [result for result in read_results(ROOT / "docs" / "results") if result.kind == "evaluate"]
+    assert {"frames of 64x96 and 96x64" in result.protocol for result in kept} == {True, False}
+    assert len({result.file_name for result in kept}) == len(kept)

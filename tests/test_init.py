@@ -141,6 +141,10 @@ def test_a_bound_that_rises_twice_is_an_alarm():
     assert "has risen 2 times in a row; use more clips, or fewer steps" in health.alarms({"val_bound_rises": 2}, 0.1)[0]
 
 
+def all_of(network: torch.nn.Module) -> str:
+    return f"begins with all {len(network.state_dict())} tensors of sprites"
+
+
 @pytest.mark.parametrize("name", ["actions_64_codec", "actions_64", "clips_20"])
 def test_the_configs_that_begin_with_the_shipped_model_have_its_shapes(name: str):
     """All of codec and denoiser, and all of CLIP but what belongs to the words."""
@@ -148,9 +152,9 @@ def test_the_configs_that_begin_with_the_shipped_model_have_its_shapes(name: str
     assert config.init == "sprites"
     clip = ImageToVideo.from_pretrained("sprites", "cpu").model.clip
     codec = build_codec(config, clip)
-    assert begin_with("sprites", "codec", codec) == f"the codec begins with all {len(codec.state_dict())} tensors of sprites"
+    assert begin_with("sprites", "codec", codec) == f"the codec {all_of(codec)}"
     denoiser = build_denoiser(config, codec, clip.text_width)
-    assert begin_with("sprites", "diffusion", denoiser) == f"the denoiser begins with all {len(denoiser.state_dict())} tensors of sprites"
+    assert begin_with("sprites", "diffusion", denoiser) == f"the denoiser {all_of(denoiser)}"
     shipped = saved_config(SHIPPED / "sprites" / "config.yaml")
     assert config.denoiser.num_layers == shipped.denoiser.num_layers  # no block is left out
     own_clip = built_in.build_clip(config.clip, config.data.size_px, 300, 1)

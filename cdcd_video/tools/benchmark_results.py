@@ -123,6 +123,8 @@ def _evaluation(folder: Path) -> Result:
         f"{rules['num_videos']} videos of {rules['num_frames']} frames, {rules['fps'] / rules['stride']:g} per second"
     )
     words += f", split {rules['split']}"
+    if sizes := rules.get("size"):  # left out where frames are squares
+        words += f", frames of {' and '.join([sizes] if isinstance(sizes, str) else sizes)}"
     cost = read_small_json(folder / saved_evaluation.COST, "command, commit and machine of an evaluation")
     origin = _origin(cost, facts["checkpoint"], facts)
     return Result(kind="evaluate", world=PurePath(facts["data"]).name, protocol=words, scores=scores, **origin)

@@ -36,7 +36,7 @@ Rows of one table have the same first frames, captions and true videos. [evaluat
 To add a model, measure it and name the output. A model that is measured again takes the place of the earlier result:
 
 ```sh
-python evaluate.py --checkpoint sprites --metrics sprites psnr ssim motion --num-videos 128 --no-latents \\
+python evaluate.py --checkpoint sprites --size 64x64 --metrics sprites psnr ssim motion --num-videos 128 --no-latents \\
     --out out/benchmarks/sprites
 python evaluate.py --checkpoint runs/digits --metrics digits psnr ssim motion --num-videos 128 --no-latents \\
     --out out/benchmarks/digits
