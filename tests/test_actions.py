@@ -199,8 +199,12 @@ def test_only_the_actions_of_a_set_are_named():
     ]
     assert named(classes, np.array([0.2, 0.15, 0.3, 0.35]), "a") == ("x", "u")
     assert named(classes, np.array([0.2, 0.15, 0.3, 0.35]), "b") == ("z", "v")
-    with pytest.raises(UserError, match="no actions of the set 'c'"):
+    with pytest.raises(UserError, match="of the set c, and the action classifier knows the sets a, b"):
         named(classes, np.zeros(4), "c")
+    with pytest.raises(
+        UserError, match="of a folder of one set, which names none, .* give the folder that it was trained on"
+    ):
+        named(classes, np.zeros(4), "")
 
 
 def test_a_damaged_classifier_is_refused(referee, tmp_path):

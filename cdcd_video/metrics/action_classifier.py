@@ -118,13 +118,28 @@ def named(
       UserError: the network knows no class of the set.
     """
     actions: dict[str, float] = {}
+    check_set(classes, set_name)
     own = [place for place, one in enumerate(classes) if one["set"] == set_name]
-    if not own:
-        raise UserError(f"the action classifier knows no actions of the set {set_name!r}; {WAY_OUT} on these clips")
     for place in own:
         action = classes[place]["action"]
         actions[action] = actions.get(action, 0.0) + float(probabilities[place])
     return max(actions, key=actions.__getitem__), classes[max(own, key=lambda place: probabilities[place])]["caption"]
+
+
+def check_set(classes: Sequence[Mapping[str, str]], set_name: str) -> None:
+    """Refuses clips of a set of which the network knows no class.
+
+    Raises:
+      UserError: it knows none.
+    """
+    known = list(dict.fromkeys(one["set"] for one in classes))
+    if set_name not in known:
+        these = f"of the set {set_name}" if set_name else "of a folder of one set, which names none"
+        named_sets = "one set alone" if known == [""] else f"the sets {', '.join(known)}"
+        raise UserError(
+            f"these clips are {these}, and the action classifier knows {named_sets}; give the folder that it was trained on, or"
+            f" {WAY_OUT} on these clips"
+        )
 
 
 def load(folder: Path) -> ActionReferee:

@@ -112,6 +112,8 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     clips, referee = StoredClips(args.clips, args.split), action_classifier.load(args.referee)
     known = action_labels(StoredClips(args.clips, "train"), args.label)
     labels = action_labels(clips, args.label)[: args.num_clips]
+    for set_name in dict.fromkeys(label.set for label in labels):
+        action_classifier.check_set(referee.classes, set_name)
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
     if not pipe.size_px == clips.size_px == referee.card["size_px"]:
         raise UserError(
