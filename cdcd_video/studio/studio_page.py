@@ -154,11 +154,11 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         use_canvas.click(page.use_canvas, [canvas, *beside], start_fields, api_name="use_canvas", **last)
         stamp = [canvas, shape, colour, size, across, down, *beside]
         add_shape.click(page.add_shape, stamp, [canvas, *start_fields], api_name="add_shape", **quiet)
-        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", **quiet)
+        clear.click(start_frame.empty_canvas, None, canvas, api_name="clear", show_progress="hidden")
         blocks.load(None, None, None, js=DROPPING.read_text(encoding="utf-8"), api_name=False)
         blocks.load(None, None, settings_part, js=_FOLDED_WHERE_NARROW, api_name=False)
         # The canvas' own button takes the ground away, too, and nothing can be drawn on what is left.
-        canvas.clear(start_frame.empty_canvas, None, canvas, api_name=False, **quiet)
+        canvas.clear(start_frame.empty_canvas, None, canvas, api_name=False, show_progress="hidden")
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
         blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
