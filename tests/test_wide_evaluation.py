@@ -29,6 +29,7 @@ from cdcd_video.metrics.protocol import Protocol, SettledProtocol
 SIZES = (Size(64, 64), Size(64, 96), Size(96, 64))
 TIMES = np.arange(16) / 8
 RULE = Protocol(num_videos=9, num_real=6, num_frames=16, fps=8.0, size_px=64)
+EACH = ("--size", "32x32", "32x48", "48x32")
 WIDE = ("data.sizes=[32x32, 32x48, 48x32]", "denoiser.rotary=true")
 SMALL = ("--protocol", Path(__file__).parent.parent / "configs/eval/small.yaml", "--num-frames", 4, "--device", "cpu")
 Run = Callable[..., tuple[int, str, str]]
@@ -181,8 +182,13 @@ def test_squares_have_the_hash_that_they_always_had(tmp_path: Path):
 
 def test_each_size_has_an_equal_part_of_the_videos_and_no_scene_is_in_two(wide_model: Path):
     config = config_of(wide_model)
-    protocol = real_videos.with_sizes(config, Protocol(num_videos=7, num_real=4, num_frames=4, size_px=64))
-    assert protocol.sizes == SIZES, "those of the model at the scale of the protocol"
+    asked = Protocol(num_videos=7, num_real=4, num_frames=4, size_px=64)
+    assert real_videos.with_sizes(config, asked).sizes == SIZES[:1], "the square of a model that has it"
+    no_square = config_of(wide_model, "data.sizes=[32x48, 48x32]")
+    assert real_videos.with_sizes(no_square, asked).sizes == SIZES[1:], (
+        "those of the model at the scale of the protocol"
+    )
+    protocol = real_videos.with_sizes(config, asked.settled(size=SIZES))
     dataset, protocol = real_videos.scenes(config, protocol)
     names = [one.name for one in dataset.eval_videos]
     assert (
@@ -208,7 +214,7 @@ def test_each_size_has_an_equal_part_of_the_videos_and_no_scene_is_in_two(wide_m
 
 def test_mirrored_pairs_have_one_size_each(wide_model: Path):
     config = config_of(wide_model)
-    protocol = Protocol(num_videos=8, num_real=3, num_frames=4, size_px=64, scenes="mirrored_pairs")
+    protocol = Protocol(num_videos=8, num_real=3, num_frames=4, size_px=64, size=SIZES, scenes="mirrored_pairs")
     dataset, _ = real_videos.scenes(config, real_videos.with_sizes(config, protocol))
     assert [dataset.bucket(number) for number in range(8)] == [0, 0, 1, 1, 2, 2, 0, 0]
     for first in range(0, 8, 2):
@@ -221,14 +227,25 @@ def test_mirrored_pairs_have_one_size_each(wide_model: Path):
 # ------------------------------------------------------------------------------------------------------- evaluate.py
 
 
-def test_a_model_of_several_sizes_is_evaluated_on_each(run: Run, wide_model: Path):
-    how = ("--checkpoint", wide_model, "--num-videos", 6, "--metrics", "sprites", "psnr", "nll", "caption_margin")
+def test_a_model_of_several_sizes_is_evaluated_on_its_square_or_on_each(run: Run, wide_model: Path):
+    code, _, err = run(
+        "--checkpoint", wide_model, "--num-videos", 2, "--metrics", "psnr", "--no-latents", "--out", "square"
+    )
+    assert code == 0 and "of 32x32, 32x48 or 48x32 px, and is evaluated on 32x32 alone" in err, err
+    how = (
+        "--checkpoint",
+        wide_model,
+        "--num-videos",
+        6,
+        "--metrics",
+        "sprites",
+        "psnr",
+        "nll",
+        "caption_margin",
+        *EACH,
+    )
     code, out, err = run(*how, "--vbench", "vbench", "--out", "a")
     assert code == 0, err
-    assert (
-        "each size of frames (32x32, 32x48, 48x32 px) has an equal part of the videos; --size 32x32 evaluates on one"
-        in err
-    )
     assert "the latent space is studied on frames of 32x32 px alone" in err and "truth" in out
     lines = lines_of("a")
     counts = {
@@ -295,8 +312,14 @@ def test_what_cannot_be_says_the_way_out(run: Run, wide_model: Path, tiny_model:
             "--size",
             "32x36",
         ): "it would be evaluated on frames of 32x36 px, which it cannot draw; set --size-px 32 --size 32x32",
-        ("--num-videos", 2): "2 videos cannot have 3 sizes; raise --num-videos, or name one, as in --size 32x32",
-        ("--num-videos", 4, "--scenes", "mirrored_pairs"): "2 mirrored pairs cannot have 3 sizes; raise --num-videos",
+        ("--num-videos", 2, *EACH): "2 videos cannot have 3 sizes; raise --num-videos, or name one, as in --size 32x32",
+        (
+            "--num-videos",
+            4,
+            "--scenes",
+            "mirrored_pairs",
+            *EACH,
+        ): "2 mirrored pairs cannot have 3 sizes; raise --num-videos",
         (
             "--size-px",
             33,
@@ -327,14 +350,13 @@ def put_scenes(folder: Path, model: Path, protocol: Protocol, drawn: Callable[[n
 
 
 def test_files_of_every_shape_are_measured_beside_the_scenes_of_their_names(run: Run, wide_model: Path):
-    protocol = Protocol(num_videos=6, num_real=6, num_frames=16, fps=8.0, size_px=64)
+    protocol = Protocol(num_videos=6, num_real=6, num_frames=16, fps=8.0, size_px=64, size=SIZES)
     put_scenes(Path("true"), wide_model, protocol, lambda frames: frames)
     put_scenes(Path("still"), wide_model, protocol, lambda frames: frames[:1].repeat(16, axis=0))
     how = ("--checkpoint", wide_model, "--num-videos", 6, "--num-frames", 16, "--size-px", 64, "--storage", "mp4")
     for name in ("true", "still"):
-        code, _, err = run(
-            *how, "--metrics", "sprites", "psnr", "motion", "fvd", "--videos", name, "--out", f"e/{name}"
-        )
+        each = ("--size", *map(str, SIZES), "--videos", name, "--out", f"e/{name}")
+        code, _, err = run(*how, "--metrics", "sprites", "psnr", "motion", "fvd", *each)
         assert code == 0 and "another shape" not in err, err
     found = {
         name: {

@@ -19,7 +19,8 @@ from cdcd_video.training import training_data
 
 
 def with_sizes(config: Config, protocol: Protocol) -> Protocol:
-    """The protocol with its sizes of frames: its own, else those of the model, or of the prepared clips.
+    """The protocol with its sizes of frames: its own; else all of the prepared clips, or the square of a model that has it, or
+    all of the model.
 
     Args:
       config: of the model.
@@ -44,7 +45,9 @@ def with_sizes(config: Config, protocol: Protocol) -> Protocol:
             f"{protocol.data} has no clips of {missing[0]} px in the split {protocol.split!r}; choose from --size"
             f" {' '.join(map(str, known))}, or prepare them with --sizes {missing[0]}"
         )
-    protocol = protocol.at(protocol.size or known)
+    square = Size.square(protocol.square_px)  # of a rendered world alone, so that all models of it have the same videos
+    default = known if there or square not in known else (square,)
+    protocol = protocol.at(protocol.size or default)
     num, what = protocol.num_videos, "videos"
     if protocol.scenes == "mirrored_pairs":
         num, what = num // 2, "mirrored pairs"

@@ -59,7 +59,7 @@ class Protocol(Section):
     (null: the model's)"""
     size: OneOrMoreSizes | None = None
     """height x width of the evaluated frames, such as 64x96, or several, each with an equal part of the videos (null: those of
-    the model or of the prepared clips, which are squares of size_px where they have no others)"""
+    the prepared clips; of a rendered world squares of size_px, or those of a model that has no square)"""
     resize: Literal["area", "bicubic", "lanczos"] = "area"
     """how frames of another size are resized"""
     mode: FitMode | None = None
