@@ -42,7 +42,7 @@ class ContrastConfig(Section):
     """Share of the batch on which the terms are computed, to limit the cost."""
     placebo: bool = False
     """Whether the terms by cosines compare each sampled frame with the partners of another row of the batch, and never with its
-    own: a gradient of the same size that says nothing about what belongs together, for ablations."""
+    own: a gradient that cannot teach what belongs together, for ablations."""
     extra: dict[str, NonNegative] = {}  # noqa: RUF012 - pydantic copies it
     """Weights of further terms by name, of this project (docs/diffusion.md, section 9) or your own (docs/extending.md):
     `extra: {difference: 0.02}`; 0 is off."""

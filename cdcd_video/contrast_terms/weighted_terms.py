@@ -115,9 +115,9 @@ def contrast_terms(
 
 
 def with_other_partners(comparison: Comparison) -> Comparison:
-    """A placebo: each row's positive and own negatives, with the anchor of the row before it, that is of another example.
+    """A placebo: each row's positive and own negatives, with the anchor of the row before it, which is of another example.
 
-    What a negative of either row is not, is none here, so that an anchor never meets what belongs to it.
+    Negatives are those of both rows, so that an anchor never meets its own partner. The rows are those of a process.
 
     Raises:
       UserError: there are fewer than two rows.
