@@ -223,8 +223,9 @@ class Side:
 
     def curve(self, num_videos: int) -> Iterator[Point]:
         """Scores of the snapshots, in the order of the training."""
-        for folder in sorted((self.out / "snapshots").iterdir(), key=lambda folder: _noted(folder)["cpu_s"]):
-            found = _noted(folder)
+        snapshots = ((_noted(folder), folder) for folder in (self.out / "snapshots").iterdir())
+        # Two that were found at one look have the same seconds, and folders come in any order.
+        for found, folder in sorted(snapshots, key=lambda one: (STAGES.index(one[0]["stage"]), one[0]["step"])):
             scores = self._scores(self.run / "model", folder / "ema.safetensors", folder, num_videos)
             yield Point(found["stage"], found["step"], found["cpu_s"], *scores)
 
