@@ -8,12 +8,12 @@ INK = "#7d828c"
 COLOURS = {
     "model": "#2f6fed",
     "codec-ceiling": "#2a9d6f",
-    "copy-first": "#d9822b",
+    "copy-first": "#c8741f",
     "truth": "#8a8f98",
     "oracle-cross-fade": "#b04aa8",
 }
 """Of the systems of an evaluation."""
-SERIES = ("#2f6fed", "#d9822b", "#2a9d6f", "#b04aa8", "#c0392b", "#6b7a8f")
+SERIES = ("#2f6fed", "#c8741f", "#2a9d6f", "#b04aa8", "#c0392b", "#6b7a8f")
 """Of series without a fixed meaning, such as compared models, in this order."""
 THIN, THICK, BAND = 1.4, 2.4, 0.18
 """Widths of lines, the second for the one that a chart is about; opacity of intervals."""

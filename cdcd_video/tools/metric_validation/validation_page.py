@@ -7,17 +7,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from cdcd_video.pages.chart_style import INK, style_axes
+from cdcd_video.pages.chart_style import INK, SERIES, style_axes
 from cdcd_video.tools.metric_validation.curves import Curve, Findings
 
-COLOURS = {
-    "blur": "#2f6fed",
-    "noise": "#d9822b",
-    "shuffle": "#2a9d6f",
-    "freeze": "#b04aa8",
-    "tint": "#c0392b",
-    "drift": "#8a6d3b",
-}
+COLOURS = dict(zip(("blur", "noise", "shuffle", "freeze", "tint", "drift"), SERIES, strict=True))
 _COLUMNS = 5
 
 
