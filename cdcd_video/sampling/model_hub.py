@@ -212,7 +212,8 @@ def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
         if constants.HF_HUB_OFFLINE:
             why = "HF_HUB_OFFLINE is set; unset it once"
         elif error.__cause__ is None:
-            why = "local_files_only is given; leave it out once"
+            revised = f" --revision {revision}" if revision else ""
+            why = f"local_files_only is given; leave it out once, run `hf download {name}{revised}`"
         else:
             why = f"the Hub cannot be reached ({_reason(error.__cause__)}); connect once"
         raise UserError(
