@@ -9,7 +9,7 @@ import torch
 from cdcd_video import ImageToVideo
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.value_types import FitMode
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, notes_on_stderr
 from cdcd_video.sampling.captions import parse_lines
 from cdcd_video.sampling.model_hub import find_model
 from cdcd_video.sampling.start_images import pixels
@@ -32,8 +32,13 @@ class LoadModel:
         return {"required": {"name": ("STRING", {"default": "sprites", "tooltip": tooltip})}}
 
     @classmethod
-    def IS_CHANGED(cls, name: str) -> str:
-        """Changes when a file of the model does, so that a model that was trained on is loaded again."""
+    def IS_CHANGED(cls, name: str | None) -> str | float:
+        """Changes when a file of the model does, so that a model that was trained on is loaded again.
+
+        A name that comes from another node is None here: ComfyUI asks before that node has run. No value equals nan.
+        """
+        if name is None:
+            return float("nan")
         files = sorted(find_model(name, local_files_only=True).rglob("*"))
         return str([(file.name, file.stat().st_mtime_ns) for file in files])
 
@@ -73,9 +78,9 @@ class SampleVideo:
             },
             "optional": {
                 "mask": ("MASK", {"tooltip": hidden}),
-                "fps": ("FLOAT", {"default": 0.0, **_limits("fps", low=0.0), "step": 0.5, "tooltip": zero}),
+                "fps": ("FLOAT", {"default": 0.0, **_limits("fps", low=0.0), "step": 0.01, "tooltip": zero}),
                 "num_steps": ("INT", {"default": 0, **_limits("num_steps", low=0), "tooltip": zero}),
-                "guidance": ("FLOAT", {"default": 0.0, **_limits("guidance", low=0.0), "step": 0.1, "tooltip": zero}),
+                "guidance": ("FLOAT", {"default": 0.0, **_limits("guidance", low=0.0), "step": 0.01, "tooltip": zero}),
             },
         }
 
@@ -111,7 +116,8 @@ class SampleVideo:
 
         given = {"fps": fps or None, "num_steps": num_steps or None, "guidance": guidance or None}
         given |= {"num_frames": num_frames, "seed": seed % NUM_SEEDS}
-        found = model(starts, parse_lines(text), **given, output_type="np", progress=after_frame)
+        with notes_on_stderr():  # else Python would show a note once, and not for the next video
+            found = model(starts, parse_lines(text), **given, output_type="np", progress=after_frame)
         return [torch.from_numpy(frames) for frames in found.frames], found.settings[0]["fps"]
 
 
