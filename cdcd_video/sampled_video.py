@@ -21,6 +21,7 @@ from cdcd_video import video
 from cdcd_video.config.ranges import RANGES
 from cdcd_video.config.video_record import FrameRecord, Record, read_record
 from cdcd_video.errors import UserError
+from cdcd_video.storage.numerals import significant
 
 _MOST_EXACT = 8 << 20
 """Bytes of pixels that a notebook gets exactly."""
@@ -159,7 +160,9 @@ class Video:
     def __repr__(self) -> str:
         height, width = self.frames.shape[1:3]
         about = "; ".join(sentence for _, sentence in self.settings.get("text", []))
-        length = f"{len(self)} frames of {width} x {height} px, {self.fps:g} fps, {len(self) / self.fps:.3g} s"
+        length = (
+            f"{len(self)} frames of {width} x {height} px, {self.fps:g} fps, {significant(len(self) / self.fps, 3)} s"
+        )
         return f"Video({length}{f': {about}' if about else ''})"
 
     def _repr_html_(self) -> str:

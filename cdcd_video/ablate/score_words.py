@@ -3,6 +3,7 @@
 from cdcd_video.ablate.verdict import Difference, Value
 from cdcd_video.metrics.score_entries import headline
 from cdcd_video.metrics.scores import MEASURES
+from cdcd_video.storage.numerals import significant
 
 _FIGURES = {"whole": "", "slope": ", drift per frame", "end": ", last quarter", "last": ", last frame"}
 
@@ -24,7 +25,7 @@ def number(value: float, metric: str) -> str:
     """A value in three digits; of shares in % with one decimal."""
     if is_share(metric):
         return f"{100 * value:.1f}"
-    return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
+    return significant(value, 3) if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
 
 
 def with_unit(value: float, metric: str) -> str:

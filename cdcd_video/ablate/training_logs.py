@@ -7,6 +7,7 @@ from pathlib import Path
 from cdcd_video.ablate.cell import is_done
 from cdcd_video.ablate.gather import lines_of
 from cdcd_video.ablate.plan import Plan
+from cdcd_video.storage.numerals import significant
 
 SHARE, WINS = "gradient_share_", "_wins"
 """Log keys: a term's share of the gradient at the logits, and how often its positive beats all negatives."""
@@ -98,5 +99,5 @@ def _quarters(early: tuple[float, ...] | None, late: tuple[float, ...] | None) -
 
 
 def _spread(values: tuple[float, ...]) -> str:
-    low, mean, high = (f"{100 * value:.2g}" for value in (min(values), sum(values) / len(values), max(values)))
+    low, mean, high = (significant(100 * value, 2) for value in (min(values), sum(values) / len(values), max(values)))
     return f"{mean} ({low} to {high})" if len(values) > 1 else mean

@@ -15,6 +15,7 @@ from cdcd_video.data.clips import ClipRejected, read_clip
 from cdcd_video.data.frame_folders import pictures_in, read_pictures
 from cdcd_video.data.images import FitMode, fit, read_image
 from cdcd_video.errors import UserError
+from cdcd_video.storage.numerals import significant
 from cdcd_video.storage.small_file import MIB, open_plain
 
 RATE_SLACK = 0.02
@@ -135,8 +136,8 @@ def _every(file: Path, own: float, wanted: float) -> int:
     every = max(1, round(own / wanted))
     if abs(own / wanted / every - 1) > RATE_SLACK:
         raise UserError(
-            f"{file} has {own:.4g} frames per second, not a multiple of the protocol's {wanted:.4g}; use a protocol with"
-            " another rate, or give the rate it was sampled at in the column fps"
+            f"{file} has {significant(own, 4)} frames per second, not a multiple of the protocol's {significant(wanted, 4)};"
+            " use a protocol with another rate, or give the rate it was sampled at in the column fps"
         )
     return every
 
@@ -145,5 +146,5 @@ def _check_length(file: Path, found: int, wanted: int, fps: float) -> None:
     if found < wanted:
         way_out = f"; --num-frames {found} takes videos of this length" if found > 1 else ""
         raise UserError(
-            f"{file} is too short: {found} frames at {fps:.4g} per second, but the protocol needs {wanted}{way_out}"
+            f"{file} is too short: {found} frames at {significant(fps, 4)} per second, but the protocol needs {wanted}{way_out}"
         )

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cdcd_video.engine.runtime import replace_file, writing_to
 from cdcd_video.errors import say
+from cdcd_video.storage.numerals import significant
 from cdcd_video.storage.small_file import append_plain, open_plain
 
 _QUIET_S = 10.0
@@ -89,7 +90,7 @@ class Console:
 
     def show(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the latest averages, beside the bar or as a line of their own."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        text = "  ".join(f"{name} {significant(value, 4)}" for name, value in values.items())
         self.bar.set_postfix_str(text, refresh=False)
         if not self.is_live and (time.monotonic() - self.spoke > _QUIET_S or step == self.num_steps):
             self.say(f"step {step}/{self.num_steps}  {text}")

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cdcd_video.metrics.scores import KEPT, MEANINGS, MEASURES, RETENTION, SLOPE, Score
+from cdcd_video.storage.numerals import significant
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,4 @@ def _number(value: float | None, unit: str, with_unit: bool = False) -> str:
         return f"{value:.2f}"
     if unit in ("px", "dB"):
         return f"{value:.1f}" + (f" {unit}" if with_unit else "")
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 or value == 0 else f"{value:.4f}"
+    return significant(value, 3) if abs(value) >= 0.001 or value == 0 else f"{value:.4f}"

@@ -12,6 +12,7 @@ from cdcd_video.config.value_types import Fit, FitMode
 from cdcd_video.data.images import NearestShape, content_box, fit
 from cdcd_video.errors import UserError
 from cdcd_video.sampling.start_images import fitted
+from cdcd_video.storage.numerals import significant
 
 BEYOND = 1.5
 """How many times fewer or more patches than any trained frame a frame of another shape may have."""
@@ -119,14 +120,14 @@ class FrameSizes:
         if mode == "crop":
             shape = columns / rows
             lost = 1 - min(width / shape, height) * min(width, height * shape) / (height * width)
-            note = f"{about}: at {named([size])} {100 * lost:.2g} % of it is cut off; set fit to letterbox to keep all of it"
+            cut = significant(100 * lost, 2)
+            note = f"{about}: at {named([size])} {cut} % of it is cut off; set fit to letterbox to keep all of it"
         else:
             left, top, right, bottom = content_box(width, height, size, mode)
             bars = 1 - (right - left) * (bottom - top) / (rows * columns)
-            note = (
-                f"{about}: at {named([size])} black bars fill {100 * bars:.2g} % of the frames; set fit to crop to show its"
-                " centre alone"
-            )
+            filled = significant(100 * bars, 2)
+            centre = "set fit to crop to show its centre alone"
+            note = f"{about}: at {named([size])} black bars fill {filled} % of the frames; {centre}"
         return fit(image, size, mode), [note]
 
     def _own_grid(self, height: int, width: int) -> Size | None:

@@ -11,6 +11,7 @@ from cdcd_video.model import Model
 from cdcd_video.networks.codec.start_thresholds import round_trip_db, similarity
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.roll_out import TimeGrid
+from cdcd_video.storage.numerals import significant
 
 SMALL_FLOPS = 2e8
 """A few milliseconds of one core, about as long as a thread waits on a busy machine."""
@@ -68,8 +69,8 @@ def advice_on_last(model: Model, params: SamplingParams) -> list[str]:
     if length_s <= longest_s * 1.001:
         return []
     return [
-        f"the last frame comes {length_s:.3g} s after the first, and the clips that the model was trained on have"
-        f" {longest_s:.3g} s, so the frames between may not lead to it; lower num_frames or raise fps"
+        f"the last frame comes {significant(length_s, 3)} s after the first, and the clips that the model was trained on have"
+        f" {significant(longest_s, 3)} s, so the frames between may not lead to it; lower num_frames or raise fps"
     ]
 
 

@@ -17,6 +17,7 @@ from cdcd_video.config.value_types import Fit
 from cdcd_video.data.images import as_array, content_box, fit, read_image, read_image_bytes
 from cdcd_video.errors import UserError
 from cdcd_video.sampled_video import Video
+from cdcd_video.storage.numerals import significant
 
 Image = str | Path | bytes | PIL.Image.Image | np.ndarray | Tensor
 """A path, or the name of an example, such as "red-circle"; the bytes of a file; a Pillow image; an array (H, W, 3) or a tensor
@@ -84,11 +85,13 @@ def fitted(
         raise UserError(f"{about}; set fit to crop or letterbox, or give a square image")
     if how == "crop":
         lost = 1 - min(height, width) / max(height, width)
-        note = f"{about}: {100 * lost:.2g} % of it is cut off; set fit to letterbox to keep all of it"
+        note = f"{about}: {significant(100 * lost, 2)} % of it is cut off; set fit to letterbox to keep all of it"
     else:
         left, top, right, bottom = content_box(width, height, size_px, how)
         bars = 1 - (right - left) * (bottom - top) / size_px**2
-        note = f"{about}: black bars fill {100 * bars:.2g} % of them; set fit to crop to show its centre alone"
+        note = (
+            f"{about}: black bars fill {significant(100 * bars, 2)} % of them; set fit to crop to show its centre alone"
+        )
     return fit(image, size_px, how), [note]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cdcd_video.errors import UserError, is_out_of_memory
+from cdcd_video.storage.numerals import significant
 
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -73,4 +74,4 @@ def size(num_bytes: float) -> str:
         if num_bytes < 1000 or unit == "PB":
             break
         num_bytes /= 1000
-    return f"{num_bytes:.3g} {unit}"
+    return f"{significant(num_bytes, 3)} {unit}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.errors import UserError
+from cdcd_video.storage.numerals import significant
 
 MIB = 1 << 20
 DEFAULT_LIMIT = MIB
@@ -172,4 +173,4 @@ def _kind(mode: int) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count // MIB} MiB" if count >= MIB else f"{count / 1024:.3g} KiB"
+    return f"{count // MIB} MiB" if count >= MIB else f"{significant(count / 1024, 3)} KiB"

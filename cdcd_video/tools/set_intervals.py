@@ -17,6 +17,7 @@ from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics.sets.distribution import frechet_distance, kernel_distance
 from cdcd_video.metrics.sets.feature_store import HALVES
 from cdcd_video.metrics.statistics.intervals import TAIL, around, over_halves
+from cdcd_video.storage.numerals import significant
 
 STATISTICS = {"Frechet (FID, FVD)": frechet_distance, "kernel (KID, KVD)": kernel_distance}
 SHIFTS = (0.0, 0.3, 0.6, 1.5)
@@ -84,7 +85,7 @@ def main() -> int:
         for num in args.num:
             for shift in SHIFTS:
                 found = trial(statistic, num, args.width, shift, args.trials, args.seed)
-                told = f"{found.value:.3g} | {found.width:.2f} | {100 * found.covered:.0f} %"
+                told = f"{significant(found.value, 3)} | {found.width:.2f} | {100 * found.covered:.0f} %"
                 sys.stdout.write(f"| {name} | {num} | {shift:g} | {told} |\n")
                 sys.stdout.flush()
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from cdcd_video.config import Config
 from cdcd_video.metrics.scores import Score
+from cdcd_video.storage.numerals import significant
 
 TASK = "image-to-video"
 """The Hub's name of the task."""
@@ -92,7 +93,11 @@ def header(config: Config, evaluations: Sequence[tuple[str, str, Sequence[tuple[
 
 def _interval(score: Score) -> str:
     """The interval in the unit of the value, which the Hub shows beside it."""
-    return "" if score.low is None or score.high is None else f" [{score.low:.3g} to {score.high:.3g}]"
+    return (
+        ""
+        if score.low is None or score.high is None
+        else f" [{significant(score.low, 3)} to {significant(score.high, 3)}]"
+    )
 
 
 def _slug(text: str) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.storage.numerals import significant
 from cdcd_video.storage.small_file import MIB, open_plain, read_small_json
 
 
@@ -32,7 +33,7 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
     alarm_lines = []
     for stage, (last, evaluation, alarms) in stages(run / "log.jsonl").items():
         alarm_lines += [f"- **{stage}: {alarm}.**" for alarm in alarms]
-        scores = ", ".join(f"{name} {value:.4g}" for name, value in evaluation.items() if value is not None)
+        scores = ", ".join(f"{name} {significant(value, 4)}" for name, value in evaluation.items() if value is not None)
         lines.append(f"| {stage} | {last['step']} | {last['time_s'] / 60:.1f} | {scores} |")
     if alarm_lines:
         lines += ["", "Alarms of the last evaluation (docs/diffusion.md, section 9):", "", *alarm_lines]

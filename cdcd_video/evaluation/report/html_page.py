@@ -15,6 +15,7 @@ from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.metrics.suite import Example
 from cdcd_video.pages.chart_style import COLOURS
 from cdcd_video.pages.templates import render
+from cdcd_video.storage.numerals import significant
 from cdcd_video.video import whole_file
 
 MOST_PICTURE_BYTES = 10_000_000
@@ -142,7 +143,7 @@ def _captioned(example: Example) -> dict[str, Any]:
     measured = ""
     if example.measured:
         metric, value = example.measured
-        measured = f"{example.kind} by {words[metric]}: {value:.3g}"
+        measured = f"{example.kind} by {words[metric]}: {significant(value, 3)}"
     return {
         "caption": example.captions.get("model", ""),
         "other": example.captions.get("counterfactual"),

@@ -13,6 +13,7 @@ from cdcd_video.config.data_section import Data, LatentsData
 from cdcd_video.data.buckets import buckets_of
 from cdcd_video.data.cache import INDEX
 from cdcd_video.errors import UserError
+from cdcd_video.storage.numerals import significant
 from cdcd_video.training import training_data
 from cdcd_video.training.pixel_stages import clip_lengths
 
@@ -96,7 +97,7 @@ def _on_sizes(data: Data) -> list[str]:
     times = height * width / data.size_px**2
     return [
         f"the clips have {len(sizes)} sizes; tensors, FLOPs and memory are those of frames of {data.size_px}x{data.size_px}"
-        f" px, and the largest, {height}x{width}, have {times:.3g} times as many patches"
+        f" px, and the largest, {height}x{width}, have {significant(times, 3)} times as many patches"
     ]
 
 

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cdcd_video.pages.chart_style import INK, SERIES, style_axes
+from cdcd_video.storage.numerals import significant
 from cdcd_video.tools.metric_validation.curves import Curve, Findings
 
 COLOURS = dict(zip(("blur", "noise", "shuffle", "freeze", "tint", "drift"), SERIES, strict=True))
@@ -93,7 +94,7 @@ def _by_score(curves: Sequence[Curve], title: str, first: Any, each: Any) -> lis
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "" if value is None else significant(value, 3)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
