@@ -5,7 +5,7 @@ FROM python:${PYTHON}-slim
 # Empty: torch comes from the registry that pip asks by default, on Linux with CUDA. For a CPU-only build: the address in
 # the command that PyTorch's own page gives for one.
 ARG TORCH_INDEX=""
-# Extras of pyproject.toml.
+# Extras of pyproject.toml; empty: what sampling and training need.
 ARG EXTRAS="eval,data"
 
 # The kernels for CPUs, and torch's compiler, are built when they are first used.
@@ -23,7 +23,7 @@ COPY data_prep data_prep
 COPY patches patches
 COPY configs configs
 COPY examples examples
-RUN pip install --no-cache-dir ".[${EXTRAS}]" && cdcd-video --version
+RUN pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}" && cdcd-video --version
 
 # What it writes (runs/, out/) goes into the current folder: mount yours here. Any user may run it.
 ENV HOME=/tmp

@@ -287,8 +287,13 @@ def test_the_image_is_built_of_what_is_there():
     commands = [shlex.split(command) for run in runs for command in re.findall(r"pip\s+install ([^;&]*)", run)]
     assert [[word for word in words if not word.startswith("-")] for words in commands] == [
         [torch, "torchvision"],
-        [".[${EXTRAS}]"],
+        [".${EXTRAS:+[${EXTRAS}]}"],
     ], "names that are known, and no other"
+    for extras, asked in (("eval,data", ".[eval,data]"), ("", ".")):  # pip refuses `.[]`
+        told = subprocess.run(
+            ["sh", "-c", f"EXTRAS={extras}; echo {commands[1][-1]}"], capture_output=True, text=True, check=True
+        )
+        assert told.stdout.strip() == asked
     assert 'PIP_INDEX_URL="${TORCH_INDEX}" pip install' in runs[1] and '-n "${TORCH_INDEX}"' in runs[1]
     assert found[-2:] == [("ENTRYPOINT", '["cdcd-video"]'), ("CMD", '["--help"]')]
     assert re.search(r"^cdcd-video = ", PYPROJECT, re.MULTILINE)
