@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures_model import ROOT
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from video_files import grey_steps, moving_bar, write_clip, write_sound
 
@@ -360,3 +361,12 @@ def test_without_the_engine_the_message_says_how_to_get_it(tiny_model, tmp_path,
     monkeypatch.delitem(sys.modules, "data_prep.cluster", raising=False)
     assert encode(tiny_model, tmp_path / "out", "--engine", "datatrove", "--data", "x") == 2
     assert "--engine needs datatrove" in capsys.readouterr().err
+
+
+def test_a_block_holds_its_arrays_whatever_their_strides_are(tmp_path):
+    codes = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    arrays = {"turned": np.moveaxis(codes, 0, -1), "columns": np.asfortranarray(codes), "every_second": codes[:, :, ::2]}
+    (tmp_path / "block.safetensors").write_bytes(cache_blocks.pack(cache_blocks.Block(arrays, [], [])))
+    with safe_open(tmp_path / "block.safetensors", "np") as file:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)

@@ -173,7 +173,9 @@ def _read(captions: list[str], encoder: Encoder, plan: CachePlan) -> dict[str, n
 def pack(block: Block) -> bytes:
     """A block as the content of a file."""
     tables = json.dumps({"index": block.index, "rejected": block.rejected})
-    return save(block.arrays, metadata={"tables": tables})
+    # safetensors 0.8.0 writes arrays as they lie in memory, whatever their strides are.
+    arrays = {name: np.ascontiguousarray(array) for name, array in block.arrays.items()}
+    return save(arrays, metadata={"tables": tables})
 
 
 class BlockFile:
