@@ -18,9 +18,10 @@ from cdcd_video.engine.precision import best_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import build_codec, build_denoiser
 from cdcd_video.networks.clip import FrozenClip
+from cdcd_video.networks.transformer import PLAIN_UP_TO, attend
 from cdcd_video.tools import stand_in_clip
 from cdcd_video.tools.dry_run import explain, trial_steps
-from cdcd_video.tools.dry_run.cost_meters import MemoryMeter
+from cdcd_video.tools.dry_run.cost_meters import MemoryMeter, count_flops
 from cdcd_video.tools.dry_run.costs import _time_lines
 from cdcd_video.tools.dry_run.number_format import lasting, scaled
 from cdcd_video.tools.dry_run.sections import config_lines
@@ -282,3 +283,13 @@ def test_a_tensor_of_another_shape_than_told_is_our_mistake():
     table.add("x", torch.zeros(4, 3), "2B Q", "")
     with pytest.raises(AssertionError, match="y has the shape"):
         table.add("y", torch.zeros(2, 4), "B Q", "")
+
+
+@pytest.mark.parametrize("num_keys", [PLAIN_UP_TO, 4 * PLAIN_UP_TO])
+def test_attention_is_counted_however_many_keys_it_has(num_keys: int):
+    queries, keys = torch.ones(2, 3, 8, 16, requires_grad=True), torch.ones(2, 3, num_keys, 16)
+    flops, out = count_flops(lambda: attend(queries, keys, keys))
+    products = 2 * 2 * 3 * 8 * num_keys * 16  # two FLOPs per multiply-add: batch, heads, queries, keys, width
+    assert flops == 2 * products
+    backward, _ = count_flops(lambda: out.sum().backward())
+    assert backward >= products

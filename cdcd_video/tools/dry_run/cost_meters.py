@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+_CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
+"""The operator that serves `F.scaled_dot_product_attention` on a CPU; torch 2.14 has no formula for it."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,23 @@ def watching(modules: dict[str, nn.Module]) -> Iterator[dict[str, Call]]:
             handle.remove()
 
 
+def flop_counter() -> FlopCounterMode:
+    """torch's counter, which on a CPU leaves out fused attention, together with that."""
+
+    def attention(*shapes: Any, **_: Any) -> int:
+        return sdpa_flop_count(*shapes[:3])
+
+    def backward(*shapes: Any, **_: Any) -> int:
+        return sdpa_backward_flop_count(*shapes[:4])
+
+    formulas = {"": attention, "_backward": backward}
+    mapping = {getattr(torch.ops.aten, _CPU_ATTENTION + ending): formula for ending, formula in formulas.items()}
+    return FlopCounterMode(display=False, custom_mapping=mapping)
+
+
 def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
     """FLOPs of a call, and what it returned."""
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         result = run()
     return counter.get_total_flops(), result
 

@@ -13,14 +13,13 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
-from torch.utils.flop_counter import FlopCounterMode
 
 from cdcd_video.engine import optim
 from cdcd_video.engine.ema import Ema
 from cdcd_video.engine.train_step import train_step
 from cdcd_video.networks.denoiser import Denoiser
 from cdcd_video.tools.dry_run.assembly import Assembly, FixedBatch, assemble
-from cdcd_video.tools.dry_run.cost_meters import MemoryMeter, make_fake, watching
+from cdcd_video.tools.dry_run.cost_meters import MemoryMeter, flop_counter, make_fake, watching
 from cdcd_video.tools.dry_run.trial_networks import Line
 from cdcd_video.training.stage_settings import settings_for
 
@@ -154,7 +153,7 @@ def _two_steps(line: Line, name: str, batch_size: int, mode: FakeTensorMode | No
         tensors = parts.table(line, name, batch_size, batch, calls, scalars)
         calls.clear()
         optimizer.zero_grad(set_to_none=True)
-        with MemoryMeter(has_checks) as memory, FlopCounterMode(display=False) as flops:
+        with MemoryMeter(has_checks) as memory, flop_counter() as flops:
             step(step=1)
     trained = optim.trained_parameters(model)
     num_trained = sum(parameter.numel() for parameter in trained.values())
