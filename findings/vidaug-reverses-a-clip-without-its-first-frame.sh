@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# vidaug 1.5. InverseOrder should give the frames of a clip backwards. It gives all but the first: ten frames become nine, and a clip of
+# one frame none, so that a batch of clips no longer stacks, or, where a loader pads or repeats, shows the end of the motion wrongly.
+# RandomRotate should give frames as it was given them, as RandomTranslate and HorizontalFlip do. Of arrays of uint8 it makes float64 of
+# 0 to 1, while PIL images stay as they are: in Sometimes(0.5, RandomRotate(10)) half of the clips of a batch are 255 times darker than
+# the others, and a later Add(100) or InvertColor, which reckon with 255, leave nothing of them.
+# Do instead: clip[::-1], and give lists of PIL images, or scale what comes back as float.
+set -euo pipefail
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"${PYTHON:-python3}" -m venv "$work/venv"
+"$work/venv/bin/pip" install -qq --disable-pip-version-check scikit-image==0.26.0 opencv-python-headless==5.0.0.93 pillow==13.0.0 numpy==2.4.6
+"$work/venv/bin/pip" install -qq --disable-pip-version-check --no-deps vidaug==1.5
+cd "$work"
+OMP_NUM_THREADS=1 venv/bin/python -W ignore - <<'EOF'
+import importlib.metadata
+import random
+
+import numpy as np
+import vidaug.augmentors as augmentors
+from PIL import Image
+
+print("vidaug", importlib.metadata.version("vidaug"))
+clip = [np.full((16, 16, 3), 20 * number, np.uint8) for number in range(10)]
+backwards = [int(frame[0, 0, 0]) // 20 for frame in augmentors.InverseOrder()(clip)]
+print("ten frames backwards:", backwards, "- one frame:", augmentors.InverseOrder()(clip[:1]))
+assert backwards == list(range(9, 0, -1)) and augmentors.InverseOrder()(clip[:1]) == [], "the first frame is kept now"
+random.seed(0)
+ways = {"RandomRotate": augmentors.RandomRotate(10), "RandomTranslate": augmentors.RandomTranslate(4, 4), "HorizontalFlip": augmentors.HorizontalFlip()}
+found = {name: way(clip)[5] for name, way in ways.items()}
+for name, frame in found.items():
+    print(f"a frame of uint8, 100 everywhere, after {name}: {frame.dtype}, {frame[8, 8, 0]:.3f} in the middle")
+assert found["RandomRotate"].dtype == np.float64 and abs(found["RandomRotate"][8, 8, 0] - 100 / 255) < 1e-6, "rotation keeps the type now"
+assert all(found[name].dtype == np.uint8 and found[name][8, 8, 0] == 100 for name in ("RandomTranslate", "HorizontalFlip"))
+picture = ways["RandomRotate"]([Image.fromarray(frame) for frame in clip])[5]
+assert np.asarray(picture)[8, 8, 0] == 100
+inverted = augmentors.InvertColor()(augmentors.RandomRotate(0)(clip))[5]
+print("the same, rotated and then inverted:", float(np.asarray(inverted)[8, 8, 0]))
+assert np.asarray(inverted)[8, 8, 0] > 254
+EOF
