@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # kornia 0.9.0. VideoSequential(RandomChannelDropout(p=1.0), same_on_frame=True) should drop one channel of each clip, in all its frames.
-# It drops one in the first frames of the first clip: in a batch of three clips, in three frames of the first, each another channel, and
+# It drops one in the first frames of the first clip: in a batch of three clips, in three frames of the first, a channel drawn for each, and
 # in none of the rest. The numbers of the clips in the batch are used as numbers of frames of all clips laid end to end. So one
 # clip in a batch flickers in colour at its start, and all others are not augmented at all. RandomChannelShuffle, erasing, noise and the
 # geometric ones do as they are told, so a test of another one passes. On still pictures it is right.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # torchcfm 1.0.7. ExactOptimalTransportConditionalFlowMatcher pairs a batch of noise with a batch of data by optimal transport. Of two
 # batches of one size that is a permutation: each sample once, in another order, as in scipy's linear_sum_assignment.
-# The plan is such a permutation, but pairs are drawn from it with replacement. Of 256 samples about 162 are in the batch, some four
+# The plan is such a permutation, but pairs are drawn from it with replacement. Of 256 samples about 162 are in the batch, some six
 # times, and 37 % are not, as after a bootstrap: an epoch shows a third of the videos not at all, and gradients are noisier.
 # They are drawn by NumPy's generator, so that torch.manual_seed alone does not repeat a run; the times do follow it.
 # Do instead: OTPlanSampler("exact").sample_plan(x0, x1, replace=False) before a plain ConditionalFlowMatcher, and seed NumPy too.

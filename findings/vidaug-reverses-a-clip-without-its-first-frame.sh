@@ -3,7 +3,7 @@
 # one frame none, so that a batch of clips no longer stacks, or, where a loader pads or repeats, shows the end of the motion wrongly.
 # RandomRotate should give frames as it was given them, as RandomTranslate and HorizontalFlip do. Of arrays of uint8 it makes float64 of
 # 0 to 1, while PIL images stay as they are: in Sometimes(0.5, RandomRotate(10)) half of the clips of a batch are 255 times darker than
-# the others, and a later Add(100) or InvertColor, which reckon with 255, leave nothing of them.
+# the others, Add(50) after it, which cuts to whole numbers, leaves a plain grey of 50 and no picture, and InvertColor raises TypeError.
 # Do instead: clip[::-1], and give lists of PIL images, or scale what comes back as float.
 set -euo pipefail
 
@@ -35,7 +35,14 @@ assert found["RandomRotate"].dtype == np.float64 and abs(found["RandomRotate"][8
 assert all(found[name].dtype == np.uint8 and found[name][8, 8, 0] == 100 for name in ("RandomTranslate", "HorizontalFlip"))
 picture = ways["RandomRotate"]([Image.fromarray(frame) for frame in clip])[5]
 assert np.asarray(picture)[8, 8, 0] == 100
-inverted = augmentors.InvertColor()(augmentors.RandomRotate(0)(clip))[5]
-print("the same, rotated and then inverted:", float(np.asarray(inverted)[8, 8, 0]))
-assert np.asarray(inverted)[8, 8, 0] > 254
+turned = ways["RandomRotate"](clip)
+brighter = [np.unique(augmentors.Add(50)(one)[5][6:10, 6:10]).tolist() for one in (clip, turned)]
+print("a frame of 100 after Add(50), as it was and after RandomRotate:", brighter)
+assert brighter == [[150], [50]]
+try:
+    augmentors.InvertColor()(turned)
+except TypeError as error:
+    print("InvertColor after RandomRotate: TypeError:", str(error).split(",")[0])
+else:
+    raise AssertionError("floats are inverted now")
 EOF

@@ -365,7 +365,11 @@ def test_without_the_engine_the_message_says_how_to_get_it(tiny_model, tmp_path,
 
 def test_a_block_holds_its_arrays_whatever_their_strides_are(tmp_path):
     codes = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
-    arrays = {"turned": np.moveaxis(codes, 0, -1), "columns": np.asfortranarray(codes), "every_second": codes[:, :, ::2]}
+    arrays = {
+        "turned": np.moveaxis(codes, 0, -1),
+        "columns": np.asfortranarray(codes),
+        "every_second": codes[:, :, ::2],
+    }
     (tmp_path / "block.safetensors").write_bytes(cache_blocks.pack(cache_blocks.Block(arrays, [], [])))
     with safe_open(tmp_path / "block.safetensors", "np") as file:
         for name, array in arrays.items():
