@@ -256,7 +256,7 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
     assert trained["both"].late == {"gradient_share_bound": pytest.approx((0.075, 1.075))}
     assert trained["both"].alarms == ("seed 1, step 8: it freezes",)
     text = "\n".join(training_logs.markdown(trained))
-    assert "| both (2) | 52 (1.5 to 1e+02); 58 (7.5 to 1.1e+02) | 1 |" in text and "Alarm of both, seed 1" in text
+    assert "| both (2) | 52 (1.5 to 102); 58 (7.5 to 108) | 1 |" in text and "Alarm of both, seed 1" in text
     assert "in different precisions, which contributes to their differences: both bf16 (seed 0), fp32 (seed 1)." in text
     (found.of("both")[0].folder / "log.jsonl").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
