@@ -62,6 +62,10 @@ def test_an_open_shelf_offers_what_is_on_this_machine(
         and "runs/empty" not in known
     )
     assert known[-1] == "some/model--2"
+    for run in ("going", "many/one"):  # copied together: equally new
+        os.utime(tmp_path / "runs" / run / "model" / "model.json", (2e9, 2e9))
+    newest = [name for name in known_models() if name.startswith("runs/")][:2]
+    assert newest == ["runs/going", "runs/many/one"]
     assert ModelShelf(["sprites"]).offered() == ["sprites"]
     assert {*ModelShelf(["runs/going"], is_open=True).offered()} == {*known}
 

@@ -16,7 +16,7 @@ def known_models() -> list[str]:
     depths = ("*", "*/*", "*/*/*")  # the cells of an ablation are in runs/ablations/NAME/
     found = [path for depth in depths for path in RUNS.glob(f"{depth}/model/model.json")]
     written = [path for path in found if (path.parent / "denoiser.safetensors").is_file()]
-    runs = [path.parent.parent.as_posix() for path in sorted(written, key=lambda path: -path.stat().st_mtime)]
+    runs = [path.parent.parent.as_posix() for path in sorted(sorted(written), key=lambda path: -path.stat().st_mtime)]
     downloaded = Path(constants.HF_HUB_CACHE).glob("models--*--*/snapshots/*/denoiser.safetensors")
     names = {path.parts[-4].removeprefix("models--").replace("--", "/", 1) for path in downloaded}
     return [*shipped, *runs, *sorted(names)]
