@@ -18,8 +18,9 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av import library_versions
 
-print("PyAV", av.__version__, "libavfilter", ".".join(map(str, av.library_versions["libavfilter"])))
+print("PyAV", av.__version__, "libavfilter", library_versions["libavfilter"])
 
 
 def kept(name, options, rate, number=120):

@@ -126,8 +126,10 @@ class FrameSizes:
             left, top, right, bottom = content_box(width, height, size, mode)
             bars = 1 - (right - left) * (bottom - top) / (rows * columns)
             filled = significant(100 * bars, 2)
-            centre = "set fit to crop to show its centre alone"
-            note = f"{about}: at {named([size])} black bars fill {filled} % of the frames; {centre}"
+            note = (
+                f"{about}: at {named([size])} black bars fill {filled} % of the frames; set fit to crop to show its"
+                " centre alone"
+            )
         return fit(image, size, mode), [note]
 
     def _own_grid(self, height: int, width: int) -> Size | None:
