@@ -217,10 +217,10 @@ def test_without_a_starting_frame_nothing_is_sampled(studio: Studio):
 def test_models_that_are_not_offered_are_refused(studio: Studio):
     for name in ("/etc", "somebody/model"):
         with pytest.raises(AppError, match="not in the list of choices"):
-            studio.visitor().predict(name, api_name="/load_model")
+            studio.visitor().predict(TEXT, name, "as trained", api_name="/load_model")
         with pytest.raises(UserError, match="this studio has no model"):
             studio.shelf.get(name)
-    status, *settings = studio.visitor().predict(studio.shelf.names[0], api_name="/load_model")
+    _, status, *settings = studio.visitor().predict(TEXT, studio.shelf.names[0], "as trained", api_name="/load_model")
     assert "is loaded: sha256" in status and settings[0] == studio.shelf.get("").pipe.defaults().num_frames
 
 

@@ -148,27 +148,39 @@ def sampled(visitor: Any, model: str) -> tuple[np.ndarray, str]:
 
 def test_a_run_that_trains_is_chosen_and_its_newer_weights_are_told_of(place: Place):
     visitor = place.visitor()
-    status, *_ = visitor.predict("runs/going", api_name="/load_model")
+    _, status, *_ = visitor.predict(TEXT, "runs/going", "as trained", api_name="/load_model")
     assert "runs/going is loaded" in status and "those of diffusion: 20 of 40 steps" in status
     set_state(place.run, "diffusion: 40 of 40 steps")
     video, status = sampled(visitor, "runs/going")
     assert len(video) == 3 and "newer weights are there, of diffusion: 40 of 40 steps" in status
-    status, *_ = visitor.predict("runs/going", api_name="/load_model")
+    _, status, *_ = visitor.predict(TEXT, "runs/going", "as trained", api_name="/load_model")
     assert "those of diffusion: 40 of 40 steps" in status and "newer" not in status
+
+
+def test_the_starting_frame_is_shown_as_the_model_that_is_loaded_gets_it(place: Place, tiny_model: Path):
+    from studio_server import pictures_in
+
+    visitor, tiny_px = place.visitor(), ImageToVideo.from_pretrained(tiny_model, "cpu").size_px
+    sizes = {}
+    for model in ("runs/going", "sprites"):
+        view, *_ = visitor.predict(TEXT, model, "as trained", api_name="/load_model")
+        (shown,) = pictures_in(view)
+        sizes[model] = shown.shape[:2]
+    assert sizes == {"runs/going": (tiny_px, tiny_px), "sprites": (64, 64)} and tiny_px != 64
 
 
 def test_a_model_of_the_hub_is_chosen_by_its_id(place: Place, tiny_model: Path):
     from gradio_client.exceptions import AppError
 
     visitor, pipe = place.visitor(), ImageToVideo.from_pretrained(tiny_model, "cpu")
-    status, *_ = visitor.predict("some/model", api_name="/load_model")
+    _, status, *_ = visitor.predict(TEXT, "some/model", "as trained", api_name="/load_model")
     assert f"some/model is loaded: sha256 {pipe.model.digest[:12]}" in status
     video, _ = sampled(visitor, "some/model")
     start = shipped_folder("examples") / "red-circle.png"
     same = pipe(start, TEXT, num_frames=3, num_steps=2, decoded="sampled", unchanged="decoded", lookback_s=0)
     assert (video == same.frames).all()
     with pytest.raises(AppError, match="there is no model &#x27;no/body&#x27; on the Hub"):
-        visitor.predict("no/body", api_name="/load_model")
+        visitor.predict(TEXT, "no/body", "as trained", api_name="/load_model")
 
 
 def test_a_recipe_of_a_stranger_downloads_nothing(place: Place, tiny_model: Path, tmp_path: Path):

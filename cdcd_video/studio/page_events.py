@@ -124,12 +124,15 @@ class PageEvents:
         return gr.Dropdown(choices=self._shelf.offered())
 
     @in_a_sentence
-    def load_model(self, name: str) -> tuple[Any, ...]:
-        """Loads a model, and takes its settings over."""
-        loaded = self._shelf.get(name, is_anew=True)
+    def load_model(self, start: StartFrame | None, text: str, model: str, fit: str) -> tuple[Any, ...]:
+        """Loads a model, takes its settings over, and shows the starting frame as this model gets it."""
+        import gradio as gr
+
+        loaded = self._shelf.get(model, is_anew=True)
         params = loaded.pipe.defaults()
         about = f"{loaded.name} is loaded: sha256 {loaded.pipe.model.digest[:12]}, {loaded.pipe.size_px} px."
-        return _status(about, loaded.notes), *_values(params)
+        view = gr.skip() if start is None else self.start_view(start, text, loaded, fit_from(fit))
+        return view, _status(about, loaded.notes), *_values(params)
 
     @in_a_sentence
     def open_recipe(self, path: str, model: str) -> tuple[Any, ...]:

@@ -66,7 +66,7 @@ def fit_field() -> Any:
     """The Gradio component that says what becomes of pictures of another shape than the model's frames."""
     import gradio as gr
 
-    about = "a picture of another shape; crop cuts its edges off, letterbox adds black bars, exact refuses it"
+    about = "other shapes: crop cuts edges off, letterbox adds black bars, exact refuses"
     return gr.Dropdown([AS_TRAINED, *get_args(Fit)], value=AS_TRAINED, label="Fit", info=about)
 
 

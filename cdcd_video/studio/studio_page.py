@@ -74,6 +74,7 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
                         opened = gr.UploadButton("Open a picture", file_types=["image"])
                         recipe = gr.UploadButton("Open a recipe", file_types=[".json", ".mp4", ".gif", ".webp", ".png"])
                         gr.Markdown(_OPENING, elem_classes="studio-hint")
+                        fit = fit_field()
                 with gr.Accordion("Draw a starting frame", open=False):
                     canvas = gr.ImageEditor(
                         label="Canvas",
@@ -122,7 +123,6 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
             with gr.Column(min_width=0):
                 params = first.pipe.defaults()
                 with gr.Accordion("Settings") as settings_part:
-                    fit = fit_field()
                     with gr.Row():
                         fields = [setting_field(name, params, limits) for name in MAIN]
                     num_seeds = gr.Slider(1, limits.max_videos, value=1, step=1, label="Seeds side by side")
@@ -162,7 +162,8 @@ def build_page(shelf: ModelShelf, limits: Limits) -> Any:
         blocks.load(start_frame.empty_canvas, None, canvas, api_name=False)
         blocks.load(page.choose_example, [example, *beside], start_fields, api_name=False)
         text.change(page.timeline, [text], timeline, api_name=False, show_progress="hidden")
-        load.click(page.load_model, [model], [status, *fields], api_name="load_model", **last)
+        renewed = [start_view, status, *fields]
+        load.click(page.load_model, [start, *beside], renewed, api_name="load_model", **last)
         if shelf.is_open:
             blocks.load(page.models, None, model, api_name=False, show_progress="hidden")
         settings = [start, text, other, num_seeds, negative, model, fit, *fields]
