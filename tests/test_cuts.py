@@ -66,6 +66,52 @@ def test_each_picture_of_a_slide_show_is_a_shot():
     assert found(np.repeat(np.stack(pictures), 24, axis=0)) == [24, 48, 72]
 
 
+def tinted(colours: np.ndarray) -> np.ndarray:
+    """A frame of each colour, float (F, 3), with the same small texture on all of them."""
+    texture = np.random.default_rng(0).integers(-40, 41, (48, 64, 1))
+    return (colours[:, None, None] + texture).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("red", [200, 130])
+def test_a_hue_that_passes_zero_is_no_cut(red: int):
+    """Reds a little towards blue and a little towards yellow are neighbours, 178 of 180 apart as plain numbers; so are greys."""
+    drift = np.repeat(np.arange(-20, 20, 2), 4)[:, None]  # at most two levels a frame
+    assert found(tinted(np.array([red, 75, 75]) + drift * np.array([0, 1, -1]))) == []
+    grey = np.where(np.arange(40)[:, None] < 20, (128, 128, 129), (129, 128, 128))
+    assert found(tinted(grey)) == []
+
+
+@pytest.mark.parametrize("other", [(75, 200, 75), (75, 75, 200), (75, 200, 200)])
+def test_a_cut_to_a_picture_of_another_hue_alone_is_found(other: tuple[int, int, int]):
+    colours = np.repeat([(200, 75, 75), other], 20, axis=0)
+    assert found(tinted(colours)) == [20]
+
+
+def test_the_score_is_that_of_the_library_where_hues_are_no_angle_and_colours_full():
+    """Fails too when the library does not ask for our score any more."""
+    from scenedetect import AdaptiveDetector, FrameTimecode
+
+    from cdcd_video.data.chroma_detector import HALF_TURN, ChromaDetector
+
+    class Scored(ChromaDetector):
+        def score(self, pixels: np.ndarray) -> float:
+            self.process_frame(FrameTimecode(len(self._buffer), 25.0), pixels)
+            return self._buffer[-1][1]
+
+    class Plain(AdaptiveDetector):
+        score = Scored.score
+
+    yellow, green, red, pink = np.array(
+        [[[[0, 255, 255]]], [[[0, 255, 0]]], [[[0, 0, 255]]], [[[128, 0, 255]]]], np.uint8
+    )
+    scores = {}
+    for detector in (Scored(HALF_TURN), Plain()):
+        shown = [detector.score(pixels) for pixels in (yellow, green, red, pink)]
+        scores[type(detector)] = shown[1:]
+    assert scores[Scored] == pytest.approx([30 / 3, 60 / 3, 15 / 3])
+    assert scores[Plain] == pytest.approx([30 / 3, 60 / 3, 165 / 3])
+
+
 def test_no_frames_have_no_cuts():
     assert CutFinder().finish() == []
 

@@ -6,12 +6,12 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
-DETECTOR: dict[str, Any] = {"detector": "adaptive", "threshold": 2.5, "least": 12.0, "window": 2}
+DETECTOR: dict[str, Any] = {"detector": "adaptive", "threshold": 2.5, "least": 15.0, "window": 2, "hue_range": 128}
 """Settings of the detection, as in a manifest. A cut is a frame that differs from the one before by at least `least`
-(mean
-over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within `window` frames
-around. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a false cut only splits a shot, but a missed
-cut puts a sudden change into training. Both thresholds are therefore a little lower than PySceneDetect's own."""
+(mean over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within `window` frames
+around; `hue_range` is that of `chroma_detector.ChromaDetector`. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a
+false cut only splits a shot, but a missed cut puts a sudden change into training. The threshold is therefore a little lower than
+PySceneDetect's own."""
 
 SIDE_PX = 128
 """Frames are compared at this size."""
@@ -40,20 +40,21 @@ class CutFinder:
     It needs every frame of the video: at a few frames per second, ordinary motion changes frames as much as a cut does.
 
     Args:
-      threshold, least, window: see `DETECTOR`.
+      detector: a `scenedetect.AdaptiveDetector` in its first state; None: `ChromaDetector` with the settings of `DETECTOR`.
     """
 
-    def __init__(
-        self,
-        threshold: float = DETECTOR["threshold"],
-        least: float = DETECTOR["least"],
-        window: int = DETECTOR["window"],
-    ):
-        from scenedetect import AdaptiveDetector, FrameTimecode  # of the extra `data`; other recipes do without
+    def __init__(self, detector: Any = None):
+        from scenedetect import FrameTimecode  # of the extra `data`; other recipes do without
 
-        self._window, self._timecode = window, FrameTimecode
-        self._detector = AdaptiveDetector(
-            adaptive_threshold=threshold, min_content_val=least, window_width=window, min_scene_len=0
+        from cdcd_video.data.chroma_detector import ChromaDetector
+
+        self._timecode = FrameTimecode
+        self._detector = detector or ChromaDetector(
+            DETECTOR["hue_range"],
+            adaptive_threshold=DETECTOR["threshold"],
+            min_content_val=DETECTOR["least"],
+            window_width=DETECTOR["window"],
+            min_scene_len=0,
         )
         self._numbers: list[int | None] = []  # number of each frame that the detector has seen
         self._last: np.ndarray | None = None
@@ -84,7 +85,7 @@ class CutFinder:
 
     def _pad(self, pixels: np.ndarray) -> None:
         """Repeats the first or last frame, because the detector needs neighbours on both sides of a frame."""
-        for _ in range(self._window):
+        for _ in range(self._detector.window_width):
             self._show(pixels, None)
 
     def _show(self, pixels: np.ndarray, number: int | None) -> None:

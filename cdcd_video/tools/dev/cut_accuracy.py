@@ -74,12 +74,12 @@ def main() -> int:
 
 def ways(fps: int) -> dict[str, Finder]:
     """The detectors by name; the first is that of `data_prep`."""
-    from scenedetect import ContentDetector, FrameTimecode
+    from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
     from cdcd_video.data.cut_detection import CutFinder
 
-    def adaptive(frames: Small, times_s: np.ndarray, **options: float) -> list[range]:
-        finder = CutFinder(**options)
+    def adaptive(frames: Small, times_s: np.ndarray, detector: AdaptiveDetector | None = None) -> list[range]:
+        finder = CutFinder(detector)
         for pixels, time_s in zip(frames, times_s, strict=True):
             finder.add_pixels(pixels, float(time_s))
         return [range(cut, cut + 1) for cut in finder.finish()]
@@ -97,7 +97,12 @@ def ways(fps: int) -> dict[str, Finder]:
 
     return {
         "as data_prep": adaptive,
-        "PySceneDetect adaptive, defaults": lambda *video: adaptive(*video, threshold=3.0, least=15.0),
+        "PySceneDetect adaptive, our thresholds": lambda frames, times_s: adaptive(
+            frames, times_s, AdaptiveDetector(2.5, 0, 2, 15.0)
+        ),
+        "PySceneDetect adaptive, defaults": lambda frames, times_s: adaptive(
+            frames, times_s, AdaptiveDetector(min_scene_len=0)
+        ),
         "PySceneDetect content, defaults": content,
         f"as data_prep, at {fps} fps": resampled,
     }
