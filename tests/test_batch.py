@@ -247,6 +247,7 @@ def test_a_video_without_its_record_is_sampled_again(run: Run, prompts: Path):  
     Path("many/first.json").unlink()
     Path("many/first.mp4").write_bytes(b"half")
     Path("many/.third.mp4.123.part").write_bytes(b"half")
+    Path("many/.third.json.lock").write_text('{"process": 1}')  # killed when the record was there and its lock, too
     code, _, err = run("--prompts", prompts, *SHORT, "--out", "many")
     assert code == 0 and "2 of 3 videos are there already" in err
     assert files_in("many") == before

@@ -26,7 +26,7 @@ from cdcd_video.config import SamplingParams
 from cdcd_video.config.wording import quoted
 from cdcd_video.data.tables import object_of
 from cdcd_video.errors import UserError
-from cdcd_video.storage.folder_lock import folder_lock, holds_nothing
+from cdcd_video.storage.folder_lock import folder_lock, holds_nothing, remove_left_locks
 from cdcd_video.storage.record_files import record_of
 from cdcd_video.storage.small_file import MIB, Missing, Unreadable, read_small_text
 
@@ -51,6 +51,7 @@ def batch_folder(folder: Path) -> Iterator[None]:
                 raise UserError(f"{folder} holds something other than a batch of videos; choose another --out")
             for unfinished in folder.rglob(".*.part"):
                 unfinished.unlink(missing_ok=True)
+            remove_left_locks(folder)
         try:
             yield
         finally:

@@ -91,6 +91,13 @@ def is_lock(path: str | os.PathLike[str]) -> bool:
     return name.startswith(".") and name.endswith(".lock")
 
 
+def remove_left_locks(folder: Path) -> None:
+    """Removes the locks of a folder's files that a killed process left behind; those that are held stay."""
+    for place in folder.rglob(".*.lock"):
+        with suppress(UserError), folder_lock(place.with_name(place.name[1 : -len(".lock")])):
+            pass
+
+
 def holds_nothing(folder: Path) -> bool:
     """Whether a folder has no entries, locks aside."""
     return all(is_lock(name) for name in os.listdir(folder))
