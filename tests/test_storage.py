@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdcd_video.errors import UserError
-from cdcd_video.storage.folder_lock import FolderInUse, folder_lock
+from cdcd_video.storage.folder_lock import FolderInUse, folder_lock, remove_left_locks
 from cdcd_video.storage.small_file import Unreadable, append_plain, read_small, read_small_json, read_small_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,3 +228,13 @@ def test_what_is_written_behind_is_a_plain_file(tmp_path: Path):
             append_plain(tmp_path / path, "the log")
     with pytest.raises(Unreadable, match="is a device"):
         append_plain("/dev/null")
+
+
+def test_locks_that_a_killed_process_left_go_and_held_ones_stay(tmp_path: Path):
+    left, held = tmp_path / "deep" / ".a.json.lock", tmp_path / ".b.json.lock"
+    left.parent.mkdir()
+    left.write_text('{"process": 1}')
+    with Holder(tmp_path / "b.json"):
+        remove_left_locks(tmp_path)
+        assert held.exists() and not left.exists()
+    assert not held.exists()
