@@ -92,7 +92,7 @@ def is_lock(path: str | os.PathLike[str]) -> bool:
 
 
 def remove_left_locks(folder: Path) -> None:
-    """Removes the locks of a folder's files that a killed process left behind; those that are held stay."""
+    """Removes the locks of a folder's files that a killed process left behind; those that are held, or cannot be opened, stay."""
     for place in folder.rglob(".*.lock"):
         with suppress(UserError), folder_lock(place.with_name(place.name[1 : -len(".lock")])):
             pass
