@@ -66,6 +66,23 @@ def test_each_picture_of_a_slide_show_is_a_shot():
     assert found(np.repeat(np.stack(pictures), 24, axis=0)) == [24, 48, 72]
 
 
+def test_a_jump_cut_is_found_where_little_else_moves():
+    """A third of the picture changes by 90 of 255, which is nothing much where the camera shakes."""
+    talk = other_place(40)
+    talk[:, :16] = np.where(np.arange(40) < 20, 220, 130)[:, None, None, None]
+    assert found(talk) == [20]
+    shaken = np.stack([np.roll(frame, 3 * (index % 2), axis=1) for index, frame in enumerate(talk)])
+    assert found(shaken) == []
+
+
+def test_what_appears_for_a_frame_or_begins_to_move_is_no_cut():
+    still = np.repeat(moving_bar(1), 40, axis=0)
+    flash = still.copy()
+    flash[20, :12] //= 2
+    assert found(flash) == []
+    assert found(np.concatenate([still[:20], moving_bar(20)])) == []
+
+
 def tinted(colours: np.ndarray) -> np.ndarray:
     """A frame of each colour, float (F, 3), with the same small texture on all of them."""
     texture = np.random.default_rng(0).integers(-40, 41, (48, 64, 1))
@@ -169,7 +186,10 @@ def test_a_prepared_folder_records_its_cuts_and_the_detector(videos, tmp_path, c
     assert [row.get("cuts") for row in rows] == [[10], None]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["num_cuts"] == 1
-    assert manifest["recipe"]["cuts"]["detector"] == "adaptive" and manifest["recipe"]["cuts"]["threshold"] == 2.5
+    assert (
+        manifest["recipe"]["cuts"]["detector"] == "adaptive"
+        and manifest["recipe"]["cuts"]["rules"][0]["threshold"] == 2.5
+    )
     assert "48 frames, 1 cuts, 32 px" in capsys.readouterr().out
 
 

@@ -6,12 +6,17 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
-DETECTOR: dict[str, Any] = {"detector": "adaptive", "threshold": 2.5, "least": 15.0, "window": 2, "hue_range": 128}
-"""Settings of the detection, as in a manifest. A cut is a frame that differs from the one before by at least `least`
-(mean over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within `window` frames
-around; `hue_range` is that of `chroma_detector.ChromaDetector`. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a
-false cut only splits a shot, but a missed cut puts a sudden change into training. The threshold is therefore a little lower than
-PySceneDetect's own."""
+DETECTOR: dict[str, Any] = {
+    "detector": "adaptive",
+    "rules": [{"threshold": 2.5, "least": 15.0}, {"threshold": 5.0, "least": 6.5}],
+    "window": 2,
+    "hue_range": 128,
+}
+"""Settings of the detection, as in a manifest. A cut is a frame that differs, by one of the rules, from the one before by at
+least `least` (mean over hue, saturation and brightness, of 255) and by `threshold` times the mean of the differences within
+`window` frames around: much, or less where little else moves, as at a jump cut. `hue_range` is that of
+`chroma_detector.ChromaDetector`. Chosen by `python -m cdcd_video.tools.cuts`, see docs/data.md: a false cut only splits a shot,
+but a missed cut puts a sudden change into training. The first threshold is therefore a little lower than PySceneDetect's own."""
 
 SIDE_PX = 128
 """Frames are compared at this size."""
@@ -40,26 +45,30 @@ class CutFinder:
     It needs every frame of the video: at a few frames per second, ordinary motion changes frames as much as a cut does.
 
     Args:
-      detector: a `scenedetect.AdaptiveDetector` in its first state; None: `ChromaDetector` with the settings of `DETECTOR`.
+      detectors: of the class `scenedetect.AdaptiveDetector`, in their first state; none: a `ChromaDetector` for each rule of
+        `DETECTOR`.
     """
 
-    def __init__(self, detector: Any = None):
+    def __init__(self, *detectors: Any):
         from scenedetect import FrameTimecode  # of the extra `data`; other recipes do without
 
         from cdcd_video.data.chroma_detector import ChromaDetector
 
         self._timecode = FrameTimecode
-        self._detector = detector or ChromaDetector(
-            DETECTOR["hue_range"],
-            adaptive_threshold=DETECTOR["threshold"],
-            min_content_val=DETECTOR["least"],
-            window_width=DETECTOR["window"],
-            min_scene_len=0,
-        )
-        self._numbers: list[int | None] = []  # number of each frame that the detector has seen
+        self._detectors = detectors or [
+            ChromaDetector(
+                DETECTOR["hue_range"],
+                adaptive_threshold=rule["threshold"],
+                min_content_val=rule["least"],
+                window_width=DETECTOR["window"],
+                min_scene_len=0,
+            )
+            for rule in DETECTOR["rules"]
+        ]
+        self._numbers: list[int | None] = []  # number of each frame that the detectors have seen
         self._last: np.ndarray | None = None
         self._num_frames, self._last_s = 0, 0.0
-        self._cuts: list[int] = []
+        self._cuts: set[int] = set()
 
     def add_frame(self, frame: av.VideoFrame, time_s: float) -> None:
         """Takes the next frame, and when it is shown."""
@@ -81,16 +90,17 @@ class CutFinder:
         """Numbers of the frames at which a new shot begins, ascending, counted from the first one seen."""
         if self._last is not None:
             self._pad(self._last)
-        return [number for number in self._cuts if number > 0]
+        return sorted(number for number in self._cuts if number > 0)
 
     def _pad(self, pixels: np.ndarray) -> None:
-        """Repeats the first or last frame, because the detector needs neighbours on both sides of a frame."""
-        for _ in range(self._detector.window_width):
+        """Repeats the first or last frame, because a detector needs neighbours on both sides of a frame."""
+        for _ in range(max(detector.window_width for detector in self._detectors)):
             self._show(pixels, None)
 
     def _show(self, pixels: np.ndarray, number: int | None) -> None:
         self._numbers.append(number)
-        for found in self._detector.process_frame(self._timecode(len(self._numbers) - 1, 25.0), pixels):
+        time = self._timecode(len(self._numbers) - 1, 25.0)
+        for found in (cut for detector in self._detectors for cut in detector.process_frame(time, pixels)):
             number = self._numbers[found.frame_num]
             if number is not None:
-                self._cuts.append(number)
+                self._cuts.add(number)

@@ -78,8 +78,8 @@ def ways(fps: int) -> dict[str, Finder]:
 
     from cdcd_video.data.cut_detection import CutFinder
 
-    def adaptive(frames: Small, times_s: np.ndarray, detector: AdaptiveDetector | None = None) -> list[range]:
-        finder = CutFinder(detector)
+    def adaptive(frames: Small, times_s: np.ndarray, *detectors: AdaptiveDetector) -> list[range]:
+        finder = CutFinder(*detectors)
         for pixels, time_s in zip(frames, times_s, strict=True):
             finder.add_pixels(pixels, float(time_s))
         return [range(cut, cut + 1) for cut in finder.finish()]
