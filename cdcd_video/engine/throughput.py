@@ -1,13 +1,11 @@
 """Throughput of a run: steps per second, the share of time spent waiting for data, memory."""
 
 import contextlib
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 _GIB = 2.0**30
@@ -80,15 +78,7 @@ class TimedTask:
 
 def memory(device: torch.device) -> dict[str, float]:
     """GiB in use by this process, and the peak of the GPU if there is one."""
-    used = {"memory_gib": round(_resident_bytes() / _GIB, 3)}
+    used = {"memory_gib": round(psutil.Process().memory_info().rss / _GIB, 3)}
     if device.type == "cuda":
         used["device_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / _GIB, 3)
     return used
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # not Linux: the peak, in bytes on macOS and in KiB elsewhere
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024

@@ -148,7 +148,10 @@ def _run(command: list[str], seconds: float) -> str:
         try:
             out, err = process.communicate(timeout=seconds)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:  # Windows, where children are no group
+                process.kill()
             raise
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, out, err)

@@ -252,7 +252,7 @@ def _made_private(path: Path) -> tuple[int, int]:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{path} is not a regular file; move it away")
-            if stat.S_IMODE(status.st_mode) & 0o077:
+            if stat.S_IMODE(status.st_mode) & 0o077 and hasattr(os, "fchmod"):  # Windows goes by the folder's rights
                 os.fchmod(handle, 0o600)
         finally:
             os.close(handle)

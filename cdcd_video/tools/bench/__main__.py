@@ -5,7 +5,6 @@ without, it is the plain reference implementation of this project.
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -75,11 +74,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cdcd_vid
 def conditions() -> dict[str, Any]:
     """Machine, load, versions and commit of a measurement."""
     import numpy
+    import psutil
 
     import cdcd_video
     from cdcd_video.engine.runtime import git_state, machine
 
-    facts = machine() | {"threads": 1, "load_average": os.getloadavg()}
+    facts = machine() | {"threads": 1, "load_average": psutil.getloadavg()}
     versions = {"cdcd_video": cdcd_video.__version__, "numpy": numpy.__version__}
     versions |= {name: facts.pop(name) for name in ("python", "torch")}
     return {"machine": facts, "versions": versions, **git_state(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}

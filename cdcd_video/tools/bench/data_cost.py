@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from cdcd_video.config import Config, config_file
@@ -291,17 +291,23 @@ def _memory(stage: DiffusionStage, num_batches: int) -> dict[str, Any]:
 
 
 def _resident() -> tuple[int, int]:
-    """Resident bytes of this process: anonymous, and of mapped files."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    return tuple(1024 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
+    """Resident bytes of this process: its own, and those of mapped files, where the system tells them apart."""
+    info = psutil.Process().memory_info()
+    mapped = getattr(info, "shared", 0)
+    return info.rss - mapped, mapped
 
 
 @contextlib.contextmanager
 def _on_one_core() -> Iterator[None]:
     """Restricts this process, threads of libraries included, to one core inside the `with`."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    process = psutil.Process()
+    if not hasattr(process, "cpu_affinity"):
+        raise UserError(
+            "bench data measures on one core, and this system cannot hold a process to one; use Linux or Windows"
+        )
+    before = process.cpu_affinity()
+    process.cpu_affinity(before[:1])
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        process.cpu_affinity(before)

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,11 +21,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from cdcd_video.errors import UserError
 from cdcd_video.kernels.products import times_transposed
 from cdcd_video.tools.upstream.functions import COMMIT, DIFFUSION, Upstream
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 KEEP_PAGES = {
     "MALLOC_MMAP_MAX_": "0",
@@ -126,7 +131,7 @@ def measure(
 
     Returns:
       For each call `cpu_s` (seconds of this process, kernel included), `wall_s`, `system_s` (of `cpu_s`, in the
-      kernel), `page_faults`, all medians, and their number `n`.
+      kernel), all medians, and their number `n`.
     """
     rounds = [[_once(call, device) for call in calls] for _ in range(warm_up + repeats)][warm_up:]
     return [
@@ -200,12 +205,16 @@ def profile(call: Callable[[], None], most: int = 12) -> list[dict[str, Any]]:
 
 def _once(call: Callable[[], None], device: torch.device) -> dict[str, float]:
     _synchronise(device)
-    usage, cpu, wall = resource.getrusage(resource.RUSAGE_SELF), time.process_time(), time.perf_counter()
+    system, cpu, wall = _system_s(), time.process_time(), time.perf_counter()
     call()
     _synchronise(device)
-    wall, cpu, after = time.perf_counter() - wall, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF)
-    faults = after.ru_minflt - usage.ru_minflt
-    return {"cpu_s": cpu, "wall_s": wall, "system_s": after.ru_stime - usage.ru_stime, "page_faults": faults}
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"cpu_s": cpu, "wall_s": wall, "system_s": _system_s() - system}
+
+
+def _system_s() -> float:
+    """Seconds of this process in the kernel; `os.times` counts them too, but in hundredths."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_stime if resource else os.times().system
 
 
 def _synchronise(device: torch.device) -> None:
@@ -214,6 +223,8 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _maximum_resident() -> int:
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

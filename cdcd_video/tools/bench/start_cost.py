@@ -1,7 +1,7 @@
 """`bench start`: processor time of one cold `inference.py` beside that of `import torch`, in fresh processes."""
 
 import argparse
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def compare(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
       Processor seconds of every process, and `ratio`: of their medians.
 
     Raises:
-      UserError: `repeats` is below 1, there is no checkout, or a process failed.
+      UserError: `repeats` is below 1, there is no checkout, a process failed, or the system does not count its time.
     """
     script = ROOT / "inference.py"
     if args.repeats < 1:
@@ -67,9 +67,14 @@ def table(result: Mapping[str, Any]) -> list[str]:
 
 def _cpu_s(command: list[str]) -> float:
     """Processor seconds, user and system, of a process and its own children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = os.times()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise UserError(f"{' '.join(command[:3])} ended with exit code {done.returncode}: {done.stderr[-300:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    if not spent:
+        raise UserError(
+            "this system does not tell the processor time of ended processes; use Linux or macOS for bench start"
+        )
+    return spent
