@@ -62,7 +62,7 @@ class SampleVideo:
         zero = f"0: {OWN}."
         lines = "What happens. A line such as '8: it stops' holds from frame 8 on."
         seed = f"Seeds from {NUM_SEEDS} on give the same as those from 0 on."
-        fit = "How an image that is not square is made square."
+        fit = "What becomes of an image of another shape than the model's frames."
         hidden = "Where it is 1, the image is transparent and becomes white."
         return {
             "required": {
