@@ -237,6 +237,14 @@ def test_an_image_is_the_same_in_every_form(form: str):
     assert np.array_equal(pixels(forms(frame)[form]), frame)
 
 
+def test_an_open_file_is_read_once_for_all_videos_and_both_ends():
+    frame = np.arange(768, dtype=np.uint32).astype(np.uint8).reshape(16, 16, 3)
+    file = forms(frame)["an open file"]
+    inputs = call_inputs(file, PROMPTS[0], num_videos_per_prompt=3, last=file)
+    assert inputs.lasts is not None and len(inputs.images) == len(inputs.lasts) == 3
+    assert all(np.array_equal(image, frame) for image in (*inputs.images, *inputs.lasts))
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [

@@ -107,16 +107,14 @@ def call_inputs(
         [values[row if len(values) > 1 else 0] for row in range(num_inputs) for _ in range(num_videos_per_prompt)]
         for values, _ in lists.values()
     )
-    read = {id(one): pixels(one) for one in images}  # each is read once
-    if last is None:
-        return CallInputs([read[id(one)] for one in images], captions, negatives, seeds, is_list)
-    if any(one is None for one in lasts):
+    if last is not None and any(one is None for one in lasts):
         raise UserError(
             "a place in the list of last images is empty; give one for every video, or leave last_image out"
         )
-    read |= {id(one): pixels(one) for one in lasts}
-    images, lasts = ([read[id(one)] for one in given] for given in (images, lasts))
-    return CallInputs(images, captions, negatives, seeds, is_list, lasts)
+    distinct = {id(one): one for one in (*images, *(() if last is None else lasts))}
+    read = {key: pixels(one) for key, one in distinct.items()}  # once: an open file has nothing left the second time
+    images, lasts = ([read.get(id(one)) for one in given] for given in (images, lasts))
+    return CallInputs(images, captions, negatives, seeds, is_list, None if last is None else lasts)
 
 
 def _listed_seeds(seed: Any) -> Any:
