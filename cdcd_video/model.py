@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -114,7 +115,7 @@ def save_module(module: nn.Module, path: Path) -> None:
     """Writes a module's weights in 16 bits (safetensors), atomically; equal weights give equal bytes.
 
     Raises:
-      UserError: a weight is not finite, or too large for 16 bits; nothing is written.
+      UserError: a weight is not finite, or too large for 16 bits, or the file cannot be written; what was there stays.
     """
     way_out = (
         "nothing was written and the checkpoints are unchanged; train into a new --out with a lower learning_rate or"
@@ -123,10 +124,16 @@ def save_module(module: nn.Module, path: Path) -> None:
     check_numbers(module.state_dict(), f"the model for {path}", way_out, MOST_IN_16_BITS)
     tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
     temporary = path.with_suffix(".tmp")
-    # One key only: safetensors writes several in an order that differs from process to process.
-    save_file(tensors, temporary, metadata={"facts": json.dumps({"format": FORMAT})})
-    temporary.chmod(0o644)  # safetensors writes for the owner only
-    temporary.replace(path)
+    try:
+        # One key only: safetensors writes several in an order that differs from process to process.
+        save_file(tensors, temporary, metadata={"facts": json.dumps({"format": FORMAT})})
+        temporary.chmod(0o644)  # safetensors writes for the owner only
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:  # a full disk is a SafetensorError, and no OSError
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path} ({error}); free some space or change its permissions, then run it again"
+        ) from error
 
 
 def load_module(module: Network, path: Path) -> Network:

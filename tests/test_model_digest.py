@@ -1,6 +1,7 @@
 """What a model is known by: all that draws, and nothing else."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_equal_weights_are_equal_files(tmp_path: Path):
     for name in ("a", "b"):
         save_module(network, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_disk_that_refuses_the_weights_is_a_sentence_and_the_earlier_file_stays(tmp_path: Path):
+    path = tmp_path / "denoiser.safetensors"
+    save_module(nn.Linear(3, 2), path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # the system itself now refuses longer files
+    try:
+        with pytest.raises(UserError, match="cannot write .*denoiser.safetensors .*free some space"):
+            save_module(nn.Linear(64, 64), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_earlier_record_is_reproduced(folder: Path):
