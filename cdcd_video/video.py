@@ -1,5 +1,6 @@
 """Writes frames to mp4, gif, webp, folders of PNG, and contact sheets."""
 
+import io
 import itertools
 import math
 import os
@@ -188,8 +189,7 @@ def contact_sheet(
     if labels is not None and len(labels) != len(rows):
         raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
     target, gap, line = Path(path), 2, 15
-    if target.suffix.lower() not in Image.registered_extensions():
-        raise UserError(f"cannot write a picture as {target.suffix!r}; use .png")
+    kind = picture_format(target)
     rows = [np.asarray(row)[::every] for row in rows]
     above = line if labels is not None else 0
     width = gap + max(len(row) * (row.shape[2] + gap) for row in rows)
@@ -210,8 +210,22 @@ def contact_sheet(
             sheet.paste(Image.fromarray(frame), (gap + column * (row.shape[2] + gap), top))
         top += row.shape[1] + gap
     with whole_file(target) as part:
-        sheet.save(part, format=Image.registered_extensions()[target.suffix.lower()])
+        sheet.save(part, format=kind)
     return target
+
+
+def picture_format(path: Path) -> str:
+    """Pillow's name of the format of a picture file, by its suffix.
+
+    Raises:
+      UserError: Pillow does not know the suffix, or only reads such files, or only without colours.
+    """
+    kind = Image.registered_extensions().get(path.suffix.lower(), "")
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind)
+    except (KeyError, ValueError, OSError):
+        raise UserError(f"cannot write a picture as {path.suffix!r} ({path}); use .png") from None
+    return kind
 
 
 def _write_mp4(frames: Frames, path: Path, fps: Fraction, recipe: str) -> None:

@@ -336,7 +336,8 @@ def test_options_that_do_not_go_together(run: Run, prompts: Path, tmp_path: Path
     refused(run("--prompts", prompts, "--num-seeds", 2, "--seed", 2**63 - 1), "seed")
     refused(run("--num-seeds", 2, "--text", "x"), "no starting frame")
     refused(run("--num-seeds", 2, "--frame", frame), "no caption")
-    refused(run("--prompts", prompts, "--grid", "grid.mp4", *SHORT), "cannot write a picture as '.mp4'")
+    for suffix in (".mp4", ".psd"):  # Pillow only reads the second
+        refused(run("--prompts", prompts, "--grid", f"grid{suffix}", *SHORT), f"cannot write a picture as '{suffix}'")
     refused(run("--prompts", "absent.csv"), "absent.csv", "does not exist")
 
 

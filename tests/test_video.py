@@ -189,6 +189,14 @@ def test_the_contact_sheet_shows_each_nth_frame_of_each_video(tmp_path):
     assert (sheet[44:64, 2 + 44 :] == 255).all()
 
 
+@pytest.mark.parametrize("suffix", [".psd", ".mpg", ".xbm", ".grib", ".mp4", ""])
+def test_a_contact_sheet_is_no_file_that_pillow_cannot_write(tmp_path, suffix):
+    """It only reads .psd, writes no colours into .xbm, and has no way to write .grib."""
+    with pytest.raises(UserError, match="cannot write a picture as .*use .png"):
+        video.contact_sheet([moving_bar(2)], tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_labels_never_widen_the_contact_sheet(tmp_path):
     plain = Image.open(video.contact_sheet([moving_bar(3)], tmp_path / "a.png"))
     told = Image.open(video.contact_sheet([moving_bar(3)], tmp_path / "b.png", ["a long sentence " * 30]))

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from cdcd_video.data.clips import read_clip
-from cdcd_video.errors import UserError
 from cdcd_video.storage.memory import check_fits
-from cdcd_video.video import contact_sheet
+from cdcd_video.video import contact_sheet, picture_format
 
 NUM_FRAMES = 4
 """Frames of a video in its cell, evenly spaced from the first to the last."""
@@ -25,8 +23,7 @@ def check_grid(path: Path, num_rows: int, num_seeds: int, size_px: int) -> None:
     Raises:
       UserError: the suffix is of no picture, or the picture would not fit into memory.
     """
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise UserError(f"cannot write a picture as {path.suffix!r} ({path}); use .png")
+    picture_format(path)
     side = min(size_px, TILE_PX)
     what = f"a grid of {num_rows} x {num_seeds} videos"
     check_fits(num_rows * num_seeds * NUM_FRAMES * side**2 * 3 * 2, what, "leave out --grid")
