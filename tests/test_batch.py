@@ -278,6 +278,23 @@ def test_another_way_of_sampling_is_refused_and_nothing_is_lost(run: Run, prompt
     assert files_in("many") == before
 
 
+@pytest.mark.parametrize("suffix", ["", ".webp"])
+def test_a_batch_takes_its_own_table_and_keeps_its_true_videos(run: Run, prompts: Path, suffix: str):  # noqa: F811
+    """As where somebody hands on a batch without its videos."""
+    save(prompts.parent / f"true{suffix}", flat(4, SIZE, SIZE))
+    rows = [{"file": "a.mp4", "prompt": "the red circle grows", "frame": "1.png", "truth": f"true{suffix}"}]
+    table(prompts.parent, rows, "true.jsonl")
+    assert run("--prompts", prompts.parent / "true.jsonl", *SHORT, "--out", "many")[0] == 0
+    before = files_in("many")
+    for name in ("a.mp4", "a.json"):
+        Path("many", name).unlink()
+    code, _, err = run("--prompts", "many/prompts.jsonl", *SHORT, "--out", "many")
+    assert code == 0, err
+    after = files_in("many")
+    del before["a.json"], after["a.json"]  # which names the file of the first frame
+    assert after == before
+
+
 def test_a_folder_of_something_else_is_left_alone(run: Run, prompts: Path):  # noqa: F811
     Path("mine").mkdir()
     Path("mine/first.mp4").write_bytes(b"a video of mine")
@@ -332,6 +349,8 @@ def test_options_that_do_not_go_together(run: Run, prompts: Path, tmp_path: Path
     frame = picture(tmp_path / "frame.png", 1)
     refused(run("--prompts", prompts, "--text", "x"), "--text", "cannot be used with --prompts")
     refused(run("--from-json", "x.json", "--num-seeds", 2), "--from-json", "cannot be used with --num-seeds")
+    for option in ("--prompts", "--grid"):
+        refused(run(option, "", "--from-json", "x.json"), f"{option} is empty; name a file, or leave it out")
     refused(run("--prompts", prompts, "--num-seeds", 0), "--num-seeds is 0")
     refused(run("--prompts", prompts, "--num-seeds", 2, "--seed", 2**63 - 1), "seed")
     refused(run("--num-seeds", 2, "--text", "x"), "no starting frame")

@@ -150,6 +150,8 @@ def write_table(
 
 
 def _copy(source: Path, target: Path) -> None:
+    if source.resolve() == target.resolve():  # the table may be that of this folder; deleting it first would lose it
+        return
     with video.refused_by_disk(target):
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():

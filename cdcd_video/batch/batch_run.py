@@ -28,6 +28,8 @@ from cdcd_video.sampling.given_frame import given_frame
 from cdcd_video.storage.record_files import held_record
 
 MOST_SEEDS = 1_000
+_OF_A_BATCH = ("prompts", "num_seeds", "grid")
+"""Options by which a command line asks for a batch."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def is_batch(asked: Mapping[str, Any]) -> bool:
     """Whether a command line asks for a batch."""
-    return any(asked[name] is not None for name in ("prompts", "num_seeds", "grid"))
+    return any(asked[name] is not None for name in _OF_A_BATCH)
 
 
 def sample_batch(asked: Mapping[str, Any]) -> None:
@@ -65,13 +67,16 @@ def sample_batch(asked: Mapping[str, Any]) -> None:
 
 def _checked(asked: Mapping[str, Any]) -> int:
     """The number of seeds."""
+    for name in ("prompts", "grid"):
+        if asked[name] == "":  # a variable of the shell that is not set
+            raise UserError(f"--{name} is empty; name a file, or leave it out")
     num_seeds = 1 if asked["num_seeds"] is None else asked["num_seeds"]
     if not 1 <= num_seeds <= MOST_SEEDS:
         raise UserError(f"--num-seeds is {num_seeds}; it must be from 1 to {MOST_SEEDS}")
     for name in ("from_json", *(["text"] if asked["prompts"] else [])):
         if asked[name] is not None:
             flag = f"--{name.replace('_', '-')}"
-            beside = next(f"--{other.replace('_', '-')}" for other in ("prompts", "num_seeds", "grid") if asked[other])
+            beside = next(f"--{other.replace('_', '-')}" for other in _OF_A_BATCH if asked[other] is not None)
             raise UserError(f"{flag} is for a single video and cannot be used with {beside}; leave one of them out")
     given = {name: asked[name] for name in request.SAMPLING if asked[name] is not None}
     first = SamplingParams().changed(**given).seed
