@@ -229,6 +229,18 @@ def test_an_ablation_without_endpoints_has_the_page_that_it_had(tmp_path: Path):
     assert "## Endpoints" not in text and (found.out / "endpoints.json") not in paths
 
 
+def test_an_ablation_that_scores_only_sets_of_videos_has_a_page(tmp_path: Path):
+    found = design(tmp_path, measured={"along": SMALL | {"metrics": ["fid"]}}, endpoints=[], null_arms={})
+    finish(found, only=2)
+    for place, cell in enumerate(cell for cell in found.cells if (cell.folder / "along").is_dir()):
+        (cell.folder / "along" / "per_video.jsonl").write_text("")
+        file = cell.folder / "along" / "scores.jsonl"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"metric": "fid", "value": 10.0 * (place + 1)}))
+    text = page.write(found)[0].read_text()
+    assert "Not finished: none (2 of 8), both (2 of 8)." in text and "Sets of videos of each seed" in text
+    assert "| none | 15 (10 to 20) |" in text and "| both | 35 (30 to 40) |" in text
+
+
 def test_the_interval_over_bases_and_videos_covers_the_true_difference():
     """Bases and videos both scatter, and some videos are harder for one arm than for the other."""
     rng, truth, covered, num_bases, num_videos = np.random.Generator(np.random.Philox(key=7)), 0.7, 0, 8, 30

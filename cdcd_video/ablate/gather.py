@@ -44,14 +44,17 @@ class Gathered:
     """One evaluation (`name`) over all arms."""
 
     name: str
+    num_seeds: dict[str, int]
+    """Finished cells of each arm that has any."""
     sums: dict[str, dict[str, Sums]]
-    """By arm, then by metric."""
+    """By arm, then by metric; empty where only sets of videos are scored."""
     sets: dict[str, dict[str, dict[int, float]]]
     """Scores of whole sets of videos: by arm, metric and seed."""
     references: dict[str, dict[str, float]]
     """Scores of the references: by reference, then by metric."""
     protocol: str
     num_videos: int
+    """0 where only sets of videos are scored."""
     num_clips: int
     """Independent ones among the videos, where several are of one clip."""
 
@@ -68,6 +71,7 @@ def gather(plan: Plan) -> list[Gathered]:
 def _of(plan: Plan, name: str) -> Gathered:
     sums: dict[str, dict[str, Sums]] = {}
     sets: dict[str, dict[str, dict[int, float]]] = {}
+    num_seeds: dict[str, int] = {}
     protocols: dict[str, Path] = {}
     references: dict[str, dict[str, float]] = {}
     clips: tuple[str, ...] = ()
@@ -78,7 +82,8 @@ def _of(plan: Plan, name: str) -> Gathered:
             continue
         of_seed = {cell.seed: _per_clip(cell.folder / name / "per_video.jsonl", names) for cell in cells}
         sums[arm] = {metric: _stacked(of_seed, metric) for metric in next(iter(of_seed.values()))}
-        clips = next(iter(sums[arm].values())).videos
+        num_seeds[arm] = len(cells)
+        clips = next((of_metric.videos for of_metric in sums[arm].values()), ())
         found: dict[str, dict[int, float]] = defaultdict(dict)
         for cell in cells:
             for score in lines_of(cell.folder / name / SCORES):
@@ -99,7 +104,7 @@ def _of(plan: Plan, name: str) -> Gathered:
         raise UserError(
             f"{folders} have different protocols; delete the folder {name} of the older one and run the ablation again"
         )
-    return Gathered(name, sums, sets, references, next(iter(protocols), ""), len(names), len(clips))
+    return Gathered(name, num_seeds, sums, sets, references, next(iter(protocols), ""), len(names), len(clips))
 
 
 def _is_of_sets(metric: str, sums: dict[str, Sums]) -> bool:

@@ -59,7 +59,7 @@ def write(plan: Plan, seed: int = 0) -> list[Path]:
     """
     bases.check_paired(plan)
     gathered = gather(plan)
-    if not any(found.sums for found in gathered):
+    if not any(found.num_seeds for found in gathered):
         raise UserError(f"{plan.out} has no finished cell; run the ablation without --table first")
     lines = [line for found in gathered for line in _lines(plan, found, seed)]
     tests = endpoint_tests(plan, gathered, seed)
@@ -99,8 +99,7 @@ def _lines(plan: Plan, found: Gathered, seed: int) -> Iterator[Line]:
 
 def markdown(plan: Plan, gathered: Sequence[Gathered], lines: Sequence[Line], tests: Sequence[Tested] = ()) -> str:
     """All results as Markdown: the question, the tests or the significant differences, and tables."""
-    done = {arm: len(_any(sums).seeds) for arm, sums in gathered[0].sums.items()}
-    seeds = len(plan.ablation.seeds)
+    done, seeds = gathered[0].num_seeds, len(plan.ablation.seeds)
     missing = [f"{arm} ({done.get(arm, 0)} of {seeds})" for arm in plan.arms if done.get(arm, 0) < seeds]
     text = [f"# {plan.ablation.question}", "", f"`python -m cdcd_video.ablate {plan.file}`, {seeds} training seeds."]
     text += ["", f"The config, as it is resolved, has the SHA-256 `{declaration.digest_of(plan)}`."]
@@ -138,6 +137,8 @@ def _verdict(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _videos(found: Gathered) -> str:
+    if not found.num_videos:
+        return "Sets of videos"
     pairs = f" of {found.num_clips:,} clips" if found.num_clips < found.num_videos else ""
     return f"{found.num_videos} videos{pairs}"
 
@@ -148,13 +149,13 @@ def _tables(found: Gathered, lines: Sequence[Line], has_marks: bool) -> Iterator
     cells = {(line.arm, line.metric, line.figure): line for line in lines}
     for reference in dict.fromkeys(line.reference for line in lines):
         arms = list(dict.fromkeys(line.arm for line in lines if line.reference == reference))
-        titles = [f"{arm} ({len(_any(found.sums[arm]).seeds)})" for arm in arms]
+        titles = [f"{arm} ({found.num_seeds[arm]})" for arm in arms]
         yield from _table(
             ["value [95% interval]; difference from the first arm (seeds)", *titles],
             rows,
             [_cells(cells, arm, has_marks) for arm in arms],
         )
-    if found.references:
+    if found.references and rows:
         columns = [_of_reference(scores) for scores in found.references.values()]
         yield from _table(["reference", *found.references], rows, columns)
 
@@ -242,10 +243,6 @@ def _plot(found: Gathered, path: Path) -> bool:
     )
     figure.savefig(path, transparent=True, metadata={"Date": None})
     return True
-
-
-def _any(sums: Mapping[str, Sums]) -> Sums:
-    return next(iter(sums.values()))
 
 
 def _has_curve(sums: Sums | None) -> bool:
