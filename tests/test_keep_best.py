@@ -1,5 +1,6 @@
 """`train.STAGE.keep: best`: the model gets the weights of the lowest validation bound, however often the run was stopped."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_the_last_is_kept_unless_the_best_is_asked_for(tmp_path):
     assert steps_in(tmp_path) == [9, 12] and task.kept == [3, 6, 9]
     assert checkpoint.best(tmp_path, "diffusion").step == 12
     assert "best" not in checkpoint.latest(tmp_path, "diffusion").facts
+
+
+@pytest.mark.parametrize("at", [2, 6])
+def test_a_bound_that_is_not_a_number_is_never_the_best(tmp_path, monkeypatch, at):
+    monkeypatch.setitem(BOUNDS, at, math.nan)
+    task = train(tmp_path)
+    best = checkpoint.best(tmp_path, "diffusion")
+    assert best.step == 4 and best.tensors("ema")["weight"].item() == task.averaged[4]
+    assert steps_in(tmp_path) == [4, 9, 12]
 
 
 @pytest.mark.parametrize("stopped_at", range(1, 12))

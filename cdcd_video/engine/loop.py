@@ -289,7 +289,7 @@ class _Run:
         trends = self.task.trends(self.evaluation, now) if hasattr(self.task, "trends") else {}
         self.evaluation = now | trends
         value = now.get(self.settings.keep_best or "")
-        if value is not None and not value >= self.best.get("value", math.inf):
+        if value is not None and value < self.best.get("value", math.inf):
             self.best = {"step": self.step, "value": value}
         if self.evaluation:
             line: dict[str, Any] = {"evaluation": self.evaluation}
