@@ -295,6 +295,32 @@ def test_a_batch_takes_its_own_table_and_keeps_its_true_videos(run: Run, prompts
     assert after == before
 
 
+def test_the_table_of_a_batch_samples_its_seeds_again(run: Run, prompts: Path):  # noqa: F811
+    assert run("--prompts", prompts, *SHORT, "--num-seeds", 2, "--seed", 4, "--out", "many")[0] == 0
+    again = ("--prompts", "many/prompts.jsonl", *SHORT, "--out", "again")
+    assert run(*again, "--grid", "grid.png")[0] == 0
+    seeds = [json.loads(Path(f"again/first-seed-{seed}.json").read_text())["seed"] for seed in (4, 5)]
+    assert seeds == [4, 5]
+    assert Path("again/first-seed-4.mp4").read_bytes() != Path("again/first-seed-5.mp4").read_bytes()
+    for option in ("--seed", "--num-seeds"):
+        refused(run(*again, option, 1), f"the table gives a seed, and {option} others")
+
+
+@pytest.mark.parametrize("seed", ["one", "-1", "1.5", str(2**63)])
+def test_a_seed_in_a_table_is_a_seed(run: Run, prompts: Path, seed: str):  # noqa: F811
+    rows = [{"file": "a.mp4", "prompt": "the red circle grows", "frame": "1.png", "seed": seed}]
+    table(prompts.parent, rows, "seeds.csv")
+    refused(run("--prompts", prompts.parent / "seeds.csv", *SHORT), "seeds.csv, line 2: seed is")
+
+
+def test_a_video_has_not_the_place_of_a_true_one(run: Run, prompts: Path):  # noqa: F811
+    save(prompts.parent / "true.webp", flat(4, SIZE, SIZE))
+    rows = [{"file": "truth/a.webp", "prompt": "the red circle grows", "frame": "1.png", "truth": "true.webp"}]
+    table(prompts.parent, rows, "true.jsonl")
+    words = "line 1: truth/a.webp is where the copy of the true video goes"
+    refused(run("--prompts", prompts.parent / "true.jsonl", *SHORT, "--out", "many"), words)
+
+
 def test_a_folder_of_something_else_is_left_alone(run: Run, prompts: Path):  # noqa: F811
     Path("mine").mkdir()
     Path("mine/first.mp4").write_bytes(b"a video of mine")

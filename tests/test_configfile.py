@@ -122,6 +122,8 @@ def test_another_kind_takes_nothing_over(write):
     assert load(path, "quantizer.decay=0.5").quantizer == Vq(num_codes=7, decay=0.5)
     assert load(path, "quantizer.kind=fsq").quantizer == Fsq(levels=(4, 4))
     assert load(path, "quantizer={kind: fsq, levels: [3]}").quantizer == Fsq(levels=(3,))
+    for overrides in (("quantizer.kind=fsq", "quantizer.levels=[5]"), ("quantizer.levels=[5]", "quantizer.kind=fsq")):
+        assert load(path, *overrides).quantizer == Fsq(levels=(5,)), "the order of the command line does not matter"
 
 
 def test_a_kind_left_out_is_the_one_below(write):

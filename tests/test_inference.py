@@ -86,6 +86,8 @@ def test_a_folder_gets_exact_frames_and_frame_0_is_the_picture(run: Run, frame: 
     assert (pixels_of(frames[0]) == pixels_of(frame)).all()
     assert run("--frame", frame, "--text", CAPTION, "--out", "made", "--num-frames", 2)[0] == 0  # and again
     assert len(list(Path("made/frames").iterdir())) == 2
+    assert run("--from-json", "made", "--out", "from-folder")[0] == 0
+    assert Path("from-folder/video.mp4").read_bytes() == Path("made/video.mp4").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
@@ -243,7 +245,7 @@ def test_captions_that_cannot_be_used(run: Run, frame: Path):
     refused(run("--frame", frame, "--text", CAPTION, "--text", "8:"), "caption is empty")
     refused(run("--frame", frame, "--text", "circle " * 10_000), "70000 characters")
     refused(run("--frame", frame, "--text", "8:" + CAPTION), "begin at frame 0")
-    refused(run("--frame", frame, "--text", CAPTION, "--text", CAPTION), "same frame")
+    refused(run("--frame", frame, "--text", CAPTION, "--text", CAPTION), "begin at frame 0, ")
     refused(run("--frame", frame, "--text", "der rote Kreis rollt davon"), "knows no word", "circle")
     refused(run("--frame", frame), "no caption")
     refused(run("--text", CAPTION), "no starting frame")

@@ -132,7 +132,7 @@ def test_guidance_1_is_the_plain_model(pipe, start):
     "caption, words",
     [
         ([(1, "x")], "must begin at frame 0"),
-        ([(0, CAPTION), (0, "the red circle moves up")], "two captions begin at the same frame"),
+        ([(0, CAPTION), (0, "the red circle moves up")], "two captions begin at frame 0, .* whole number"),
         ("", "the caption is empty"),
         ("red " * 10_000, "characters"),
         ("der rote Kreis dort", "knows no word"),

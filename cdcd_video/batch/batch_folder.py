@@ -111,27 +111,30 @@ def write_table(
     folder: Path,
     rows: Sequence[BatchRow],
     start_of: Callable[[BatchRow], UInt8[np.ndarray, "H W 3"]],
-    seeds: Sequence[int],
+    seeds_of: Callable[[BatchRow], Sequence[int]],
     model_sha256: str,
 ) -> Path:
     """Writes the table, the starting frames and the copies of true videos.
 
     Args:
       start_of: gives the starting frame of a row at the model's size.
+      seeds_of: gives the seeds of a row.
 
     Returns:
       The table.
 
     Raises:
-      UserError: it cannot be written, or two videos would have one name.
+      UserError: it cannot be written, two videos would have one name, or a video that of a copy.
     """
     lines, names = [], dict[str, str]()
     for row in rows:
         beside = {"frame": folder / "frames" / f"{row.file.stem}.png"}
         if row.truth is not None:
             beside["truth"] = folder / "truth" / (row.file.stem + ("" if row.truth.is_dir() else row.truth.suffix))
-        for seed in seeds:
+        for seed in (seeds := seeds_of(row)):
             file = row.file_of(seed, len(seeds))
+            if folder / file == beside.get("truth"):
+                raise UserError(f"{row.where}: {file} is where the copy of the true video goes; choose another file")
             if file.stem in names:
                 raise UserError(
                     f"{row.where}: {names[file.stem]} gives a video of the name {file.stem}, too; rename one"

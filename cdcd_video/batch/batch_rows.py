@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from cdcd_video.config.ranges import check_sentences
+from cdcd_video.config.ranges import check_sentences, check_settings
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.data.images import read_image
-from cdcd_video.data.prompt_table import read_entries
+from cdcd_video.data.prompt_table import Entry, read_entries
 from cdcd_video.errors import UserError
 from cdcd_video.request import NO_CAPTION, NO_FRAME, SUFFIXES
 from cdcd_video.sampling.captions import CaptionSchedule, parse_captions
@@ -34,6 +34,7 @@ class BatchRow:
       truth: how the clip really goes on, a file or folder; None where the table does not say.
       fps: frames per second; None for those of the command line or the model.
       last: file of the frame in which the video ends; None for none.
+      seed: of its only video; None for those of the command line.
     """
 
     where: str
@@ -43,6 +44,7 @@ class BatchRow:
     truth: Path | None = None
     fps: float | None = None
     last: Path | None = None
+    seed: int | None = None
 
     @property
     def prompt(self) -> str:
@@ -92,7 +94,7 @@ def _rows_of_table(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
         if frame is None:
             raise UserError(f"{where}: no starting frame; add the column frame, or give --frame for all rows")
         captions = CaptionSchedule.of(entry.prompt)
-        beside = (entry.truth, entry.fps, entry.last_frame or last)
+        beside = (entry.truth, entry.fps, entry.last_frame or last, _seed_of(entry, asked, where))
         row = BatchRow(where, _video_file(entry.file.relative_to(root)), captions, frame, *beside)
         with naming(row):
             check_sentences(captions.turns)
@@ -100,6 +102,23 @@ def _rows_of_table(asked: Mapping[str, Any], folder: Path) -> list[BatchRow]:
                 raise UserError("the prompt is empty; describe what should happen")
         rows.append(row)
     return rows
+
+
+def _seed_of(entry: Entry, asked: Mapping[str, Any], where: str) -> int | None:
+    """The column `seed`, as a batch writes it into its own table."""
+    if entry.seed in (None, ""):
+        return None
+    for name in ("seed", "num_seeds"):
+        if asked[name] is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{where}: the table gives a seed, and {flag} others; leave out {flag}, or the column seed")
+    text = str(entry.seed)
+    seed = int(text) if text.isascii() and text.isdigit() else entry.seed
+    try:
+        check_settings({"seed": seed})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return seed
 
 
 def _single(asked: Mapping[str, Any]) -> BatchRow:

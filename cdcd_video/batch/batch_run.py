@@ -120,7 +120,7 @@ class _Batch:
         self.planned: list[_Planned] = []
         for row in rows:
             with naming(row):
-                for seed in self.seeds:
+                for seed in self._seeds_of(row):
                     params = self.pipe.defaults(**given | {"seed": seed, "fps": row.fps or given["fps"]})
                     file = out / row.file_of(seed, num_seeds)
                     exact = file.suffix.lower() == ".webp"
@@ -137,7 +137,7 @@ class _Batch:
 
         self._report_notes()
         waiting = [one for one in self.planned if not self._is_there(one)]
-        yield write_table(self.out, self.rows, self._start, self.seeds, self.pipe.model.digest)
+        yield write_table(self.out, self.rows, self._start, self._seeds_of, self.pipe.model.digest)
         if len(waiting) < len(self.planned):
             note(f"{len(self.planned) - len(waiting)} of {len(self.planned)} videos are there already and are kept")
         total = sum(one.params.num_frames - 1 for one in waiting)
@@ -149,7 +149,8 @@ class _Batch:
 
             count, files = len(self.seeds), [one.file for one in self.planned]
             by_row = [files[begin : begin + count] for begin in range(0, len(files), count)]
-            yield write_grid(self.grid, by_row, [row.prompt for row in self.rows], self.seeds, self.pipe.size_px)
+            columns = [] if any(row.seed is not None for row in self.rows) else [f"seed {seed}" for seed in self.seeds]
+            yield write_grid(self.grid, by_row, [row.prompt for row in self.rows], columns, self.pipe.size_px)
 
     def _report_notes(self) -> None:
         """Checks captions and given frames; each warning is told once, with the first row that it is about."""
@@ -168,6 +169,9 @@ class _Batch:
         for sentence, places in about.items():
             others = f" and {len(places) - 1} more" if len(places) > 1 else ""
             note(f"{places[0]}{others}: {sentence}")
+
+    def _seeds_of(self, row: BatchRow) -> Sequence[int]:
+        return self.seeds if row.seed is None else [row.seed]
 
     def _start(self, row: BatchRow) -> UInt8[np.ndarray, "H W 3"]:
         return self._fitted(row)[0]

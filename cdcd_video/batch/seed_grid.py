@@ -30,7 +30,7 @@ def check_grid(path: Path, num_rows: int, num_seeds: int, size_px: int) -> None:
 
 
 def write_grid(
-    path: Path, videos: Sequence[Sequence[Path]], prompts: Sequence[str], seeds: Sequence[int], size_px: int
+    path: Path, videos: Sequence[Sequence[Path]], prompts: Sequence[str], columns: Sequence[str], size_px: int
 ) -> Path:
     """Reads the videos back and writes the sheet.
 
@@ -38,7 +38,7 @@ def write_grid(
       path: a picture file.
       videos: of each prompt, one per seed.
       prompts: the line above each row.
-      seeds: named above the columns.
+      columns: what stands above them; nothing where there are none.
       size_px: side of the model's frames.
 
     Returns:
@@ -49,7 +49,7 @@ def write_grid(
     """
     side = min(size_px, TILE_PX)
     rows = [np.stack([_strip(file, side) for file in of_prompt]) for of_prompt in videos]
-    return contact_sheet(rows, path, list(prompts), columns=[f"seed {seed}" for seed in seeds])
+    return contact_sheet(rows, path, list(prompts), columns=columns)
 
 
 def _strip(file: Path, side: int) -> UInt8[np.ndarray, "H W 3"]:

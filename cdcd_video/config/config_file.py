@@ -26,7 +26,7 @@ def load(
     """Reads a config.
 
     Later layers win, key by key: the defaults of `model`, `beneath`, the `base:` chain, the file, the overrides. A section whose
-    `kind` is changed takes nothing over from the other kind. Lists are replaced as a whole.
+    `kind` is changed takes nothing over from the other kind, and of the overrides the kinds come first. Lists are replaced whole.
 
     Args:
       path: the YAML file. A top-level `base: other.yaml` (relative to the file) names the file it differs from.
@@ -43,7 +43,8 @@ def load(
     merged = complete({name: dict(section) for name, section in beneath.items()}, model)
     origin: dict[str, str] = {}
     files = [(printable(file), [layer]) for file, layer in base_chain(Path(path))]
-    for name, layers in [*files, ("--set", [parse_override(text) for text in overrides])]:
+    kinds_first = sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".kind"))
+    for name, layers in [*files, ("--set", [parse_override(text) for text in kinds_first])]:
         for layer, earlier in with_present_keys(layers, model, name):
             merged = complete(merge(merged, layer), model)
             for key in leaves(layer):

@@ -146,10 +146,14 @@ class Record(_Sampling):
 def read_record(path: str | os.PathLike[str]) -> Record:
     """Reads the `.json` beside a video, or the recipe that a video, a picture or a folder of frames carries.
 
+    Of a folder that a video was written into as `video.mp4`, it is the `.json` beside that.
+
     Raises:
       UserError: it is missing, damaged, of another format, carries no recipe, or has a setting out of range.
     """
     path = Path(path)
+    if (path / "video.json").is_file():
+        path = path / "video.json"
     is_video = path.is_dir() or path.suffix.lower() in CARRIERS
     if not is_video:
         return _parsed(

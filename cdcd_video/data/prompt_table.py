@@ -10,6 +10,7 @@ Its columns:
 | `last_frame` | optional: the image in which it ends, or the name of an example |
 | `truth` | optional: how the clip really goes on, a file of the same kinds |
 | `fps` | optional: frames per second the model drew at, where the file says another rate or none |
+| `seed` | optional: of the video, where it is sampled again |
 
 `frame`, `last_frame` and `truth` are relative to the table. No path may lead out of the folder it is relative to. How fields
 are written says `data.tables`; what goes beyond the last column belongs to the prompt, if that is the last.
@@ -26,7 +27,7 @@ from cdcd_video.config.shipped_files import shipped_file
 from cdcd_video.data.tables import Row, read_rows
 from cdcd_video.errors import UserError
 
-NEEDED, OPTIONAL = ("file", "prompt"), ("frame", "last_frame", "truth", "fps")
+NEEDED, OPTIONAL = ("file", "prompt"), ("frame", "last_frame", "truth", "fps", "seed")
 _PICTURES = ("frame", "last_frame", "truth")
 
 
@@ -42,6 +43,8 @@ class Entry:
     truth: Path | None = None
     fps: float | None = None
     last_frame: Path | None = None
+    seed: Any = None
+    """As it stands there; None where it does not."""
     line: int = 0
     """Of the table, from 1; 0 where there is none."""
 
@@ -72,7 +75,15 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         name = file.name if file.is_dir() else file.stem
         if name in entries:
             raise UserError(f"{where}: another video is also called {name}; rename one of them")
-        entries[name] = Entry(name, file, texts["prompt"], **beside, fps=_rate_of(row.cells, where), line=row.line)
+        entries[name] = Entry(
+            name,
+            file,
+            texts["prompt"],
+            **beside,
+            fps=_rate_of(row.cells, where),
+            seed=row.cells.get("seed"),
+            line=row.line,
+        )
     if not entries:
         raise UserError(f"prompts {prompts} lists no videos")
     return list(entries.values())

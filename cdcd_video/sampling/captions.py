@@ -1,10 +1,12 @@
 """Captions of a video: one sentence, or several that begin at given frames."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cdcd_video.config.ranges import check_sentences
+from cdcd_video.config.wording import quoted
 from cdcd_video.errors import UserError, is_text
 
 Caption = str | Sequence[tuple[int, str]]
@@ -44,11 +46,12 @@ class CaptionSchedule:
                 f"the first caption, {first!r}, begins at frame {frame}; one must begin at frame 0, as in"
                 f' "0: ..." and "8: ..."; if "{frame}:" is part of the caption, write "0: {frame}: ..."'
             )
-        frames = [frame for frame, _ in pairs]
-        if len(set(frames)) < len(frames):
-            raise UserError(
-                f'two captions begin at the same frame ({frames}); give each its own frame, as in "0: ..." and "8: ..."'
-            )
+        for (frame, sentence), (other, later) in itertools.pairwise(pairs):
+            if frame == other:
+                raise UserError(
+                    f"two captions begin at frame {frame}, {quoted(sentence)} and {quoted(later)}; give each a frame of its own"
+                    ' as a whole number, as in "0: ..." and "8: ..."'
+                )
         return cls(tuple(pairs), is_sentence=isinstance(caption, str))
 
 
