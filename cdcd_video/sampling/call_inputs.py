@@ -111,10 +111,11 @@ def call_inputs(
         raise UserError(
             "a place in the list of last images is empty; give one for every video, or leave last_image out"
         )
-    distinct = {id(one): one for one in (*images, *(() if last is None else lasts))}
+    ends = [] if last is None else lasts
+    distinct = {id(one): one for one in (*images, *ends)}
     read = {key: pixels(one) for key, one in distinct.items()}  # once: an open file has nothing left the second time
-    images, lasts = ([read.get(id(one)) for one in given] for given in (images, lasts))
-    return CallInputs(images, captions, negatives, seeds, is_list, None if last is None else lasts)
+    firsts, ends = ([read[id(one)] for one in given] for given in (images, ends))
+    return CallInputs(firsts, captions, negatives, seeds, is_list, None if last is None else ends)
 
 
 def _listed_seeds(seed: Any) -> Any:
