@@ -39,7 +39,7 @@ def of_arm(plan: Plan, cell: Cell) -> Cost:
     small = [f"data.{name}={num}" for name, num in (("num_clips", 16), ("num_val_clips", 4))]
     first, last = STEPS
     steps = [f"train.{stage}.num_steps={last}" for stage in stages]
-    steps += [f"train.{stage}.{name}={first}" for stage in stages for name in ("log_every",)]
+    steps += [f"train.{stage}.log_every={first}" for stage in stages]
     steps += [f"train.{stage}.evaluate_every={last}" for stage in stages]
     steps += ["init=null"] if plan.bases else []
     with tempfile.TemporaryDirectory() as folder:

@@ -70,8 +70,8 @@ class Ablation(Section):
     """Training seeds: of weights, order of the examples, corruption. With `from` one base is trained for each."""
     reference: Name | None = None
     endpoints: tuple[Endpoint, ...] = ()
-    """What is tested, declared before training; all other scores are listed without a test. None: as in earlier versions,
-    every score is compared by its interval. With endpoints the ablation cannot be changed once it has begun."""
+    """What is tested, declared before training; all other scores are listed without a test, and the ablation cannot be changed
+    once it has begun. Without endpoints every score is compared by its interval, as in earlier versions."""
     pilot: str | None = None
     """Folder of an earlier ablation, whose differences tell the deviation that the power is computed from."""
     measured: Annotated[dict[Name, Measured], Field(min_length=1)]

@@ -75,11 +75,11 @@ def advice_on_last(model: Model, params: SamplingParams) -> list[str]:
 
 
 def _unused_settings(model: Model, params: SamplingParams) -> list[str]:
-    """Dials that were turned and that the model does not have."""
+    """Sampling parameters that differ from the model's own and that it ignores."""
     baseline, sample = model.config.baseline, model.config.sample
     kind = f"the baseline {baseline.kind}" if baseline else "a discrete diffusion"
-    turned = [name for name in unused_by(model) if getattr(params, name) != getattr(sample, name)]
-    return [f"{name} has no effect: the model is {kind}" for name in turned]
+    changed = [name for name in unused_by(model) if getattr(params, name) != getattr(sample, name)]
+    return [f"{name} has no effect: the model is {kind}" for name in changed]
 
 
 def unused_by(model: Model) -> tuple[str, ...]:

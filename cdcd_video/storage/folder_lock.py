@@ -119,7 +119,7 @@ def _awaited(folder: Path, target: Path, shared: bool, wait: Callable[[str], Non
 
 
 def _silent(_: str) -> None:
-    """The default of `say`: no output."""
+    """Stands for `wait` once it has been called."""
 
 
 def _acquired(folder: Path, target: Path, shared: bool) -> tuple[int, Path | None]:
