@@ -232,7 +232,7 @@ def test_only_seeds_that_both_have_are_compared():
 # ---------------------------------------------------------------------------------------------------------- training
 
 
-def test_what_the_logs_say_of_training(tmp_path: Path):
+def test_what_the_logs_say_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = plan.read(write_plan(tmp_path), [], tmp_path / "out")
     for number, one in enumerate(found.of("both")):
         (one.folder / "along").mkdir(parents=True)
@@ -258,6 +258,8 @@ def test_what_the_logs_say_of_training(tmp_path: Path):
     text = "\n".join(training_logs.markdown(trained))
     assert "| both (2) | 52 (1.5 to 102); 58 (7.5 to 108) | 1 |" in text and "Alarm of both, seed 1" in text
     assert "in different precisions, which contributes to their differences: both bf16 (seed 0), fp32 (seed 1)." in text
+    monkeypatch.setattr(plan.Plan, "stages_of", lambda self, cell: ("diffusion", "eye", "decoder"))
+    assert training_logs.read(found)["both"].late == {"gradient_share_bound": (99, 99)}, "of the last that took steps"
     (found.of("both")[0].folder / "log.jsonl").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         training_logs.read(found)

@@ -1,6 +1,6 @@
 """Summarises the training logs of the finished cells: gradient shares, accuracy of the contrastive terms, alarms."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Trained:
     alarms: tuple[str, ...]
     """Every alarm raised, with seed and step."""
     precision: dict[int, str]
-    """Precision of the diffusion stage by seed; logs of early versions do not have it."""
+    """Precision of the last stage by seed; logs of early versions do not have it."""
 
 
 def read(plan: Plan) -> dict[str, Trained]:
@@ -44,7 +44,7 @@ def read(plan: Plan) -> dict[str, Trained]:
             continue
         early, late, alarms, precision = {}, {}, [], {}
         for cell in cells:
-            lines = list(_of_diffusion(cell.folder / "log.jsonl"))
+            lines = _of_last_stage(cell.folder / "log.jsonl", plan.stages_of(cell))
             terms = [line["terms"] for line in lines if "terms" in line]
             own = [line["precision"] for line in lines if "precision" in line]
             precision |= {cell.seed: own[-1]} if own else {}
@@ -60,15 +60,19 @@ def read(plan: Plan) -> dict[str, Trained]:
     return found
 
 
-def _of_diffusion(path: Path) -> Iterator[dict]:
-    return (line for line in lines_of(path) if line["task"] == "diffusion")
+def _of_last_stage(path: Path, stages: Sequence[str]) -> list[dict]:
+    """The lines of the last of the stages that has logged a step: the one whose weights are evaluated."""
+    lines = list(lines_of(path))
+    took_steps = {line["task"] for line in lines if "terms" in line}
+    last = next((stage for stage in reversed(stages) if stage in took_steps), None)
+    return [line for line in lines if line["task"] == last]
 
 
 def markdown(found: dict[str, Trained]) -> Iterator[str]:
-    """A table by arm: percentages in the first and last quarter of training, means over seeds (minimum to maximum)."""
+    """A table by arm: percentages in the first and last quarter of the last stage, means over seeds (minimum to maximum)."""
     columns = list(dict.fromkeys(name for trained in found.values() for name in trained.early))
     yield "Share of each term in the gradient at the logits, and how often its positive beats all negatives, in % over the first"
-    yield "and the last quarter of training: mean over seeds (minimum to maximum)."
+    yield "and the last quarter of the last stage: mean over seeds (minimum to maximum)."
     yield ""
     yield "| arm (seeds) | " + " | ".join(_title(name) for name in columns) + " | alarms |"
     yield "|---" * (len(columns) + 2) + "|"
