@@ -519,7 +519,8 @@ def test_seeds_are_stable_and_apart():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("gpu9", "is not a device"), ("cuda:99", "is not on this machine"), ("meta", "not supported")]
+    ("name", "words"),
+    [("gpu9", "is not a device"), ("cuda:99", "is not on this machine"), ("meta", "not supported"), ("mps", "64-bit")],
 )
 def test_devices_that_are_not_there(name, words):
     with pytest.raises(UserError, match=words):

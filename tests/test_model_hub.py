@@ -184,6 +184,24 @@ def test_a_saved_model_has_the_same_bits(tiny_model: Path, tmp_path: Path):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["saved"], "nothing is left beside it"
 
 
+def test_a_model_that_cannot_take_its_place_leaves_the_earlier_one(tiny_model: Path, tmp_path: Path, monkeypatch):
+    pipe = ImageToVideo.from_pretrained(tiny_model, "cpu")
+    folder = pipe.save_pretrained(tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == "part":
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(UserError, match="cannot write"):
+        pipe.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir() if "saved" in path.name and path.is_dir()] == ["saved"]
+
+
 def test_what_was_changed_in_memory_is_saved_also_over_its_own_folder(tiny_model: Path, tmp_path: Path):
     folder = ImageToVideo.from_pretrained(tiny_model, "cpu").save_pretrained(tmp_path / "saved")
     pipe = ImageToVideo.from_pretrained(folder, "cpu")

@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     add("--prompts", type=Path, metavar="TABLE", help="their captions (default: prompts.tsv, .csv or .jsonl in DIR)")
     add("--latents", action=argparse.BooleanOptionalAction, default=True, help="evaluate the latent space, too")
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at once (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     where = "output folder; results in it are replaced (default: the run folder, or a new out/eval)"
     add("--out", type=Path, metavar="DIR", help=where)
     add = parser.add_mutually_exclusive_group().add_argument

@@ -34,7 +34,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
         help=".mp4, .gif, .webp; or a folder: video.mp4, frames/*.png (default: a free name in out/)",
     )
     add_flags(parser)
-    add("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--scale", type=int, metavar="N", help="enlarge the saved frames N times (default: to about 256 px; .webp: 1)")
     add(
         "--fit",

@@ -80,7 +80,7 @@ def train(
     run = _Run(task, settings, out, seed, {"seed": str(seed), **identity}, shard, formerly)
     run.resume()
     run.open_watchers(watch)
-    devices = [torch.cuda.current_device()] if run.device.type == "cuda" else []
+    devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices), listening() as stop:
         try:
             with as_user_error(task.name, lambda: run.step + 1, run.last_good):

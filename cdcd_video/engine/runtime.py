@@ -49,16 +49,15 @@ def seed_layers(seed: int, device: torch.device) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
+        with torch.cuda.device(device):  # it seeds the current one
+            torch.cuda.manual_seed(seed)
 
 
 def device_for(name: str | int | torch.device = "auto") -> torch.device:
     """The device of a name, if this machine has it.
 
     Args:
-      name: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1" or "mps"; or the number of a GPU, as torch takes it.
+      name: "auto" (a GPU when there is one), "cpu", "cuda" or "cuda:1"; or the number of a GPU, as torch takes it.
 
     Returns:
       The device.
@@ -72,13 +71,15 @@ def device_for(name: str | int | torch.device = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device {name!r} is not a device; use auto, cpu, cuda, cuda:1 or mps.") from None
+        raise UserError(f"device {name!r} is not a device; use auto, cpu, cuda or cuda:1.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use cpu.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"device {name!r} is not on this machine; use cpu.")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:1 or mps.")
+    if device.type == "mps":
+        raise UserError(
+            f"device {name!r} is not supported: the diffusion needs 64-bit floating point, and Apple's GPUs have none; use cpu."
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:1.")
     return device
 
 

@@ -124,7 +124,12 @@ def save_model(model: Model, folder: str | Path) -> Path:
             save_module(model.denoiser, part / "denoiser.safetensors")
             if target.exists():
                 target.rename(before)
-            part.rename(target)
+            try:
+                part.rename(target)
+            except OSError:
+                if before.exists():
+                    before.rename(target)
+                raise
     return target
 
 

@@ -44,7 +44,7 @@ class PretrainedPipeline(LatentPipeline):
 
         Args:
           precision: `auto`, the default, is bf16 on a GPU that has it, and fp32 elsewhere.
-          device: "auto", "cpu", "cuda", "cuda:1" or "mps", or the number of a GPU.
+          device: "auto", "cpu", "cuda" or "cuda:1", or the number of a GPU.
           dtype, torch_dtype: the same as a dtype or its name: torch.bfloat16 or torch.float32; or "auto".
           revision: branch, tag or commit of a model on the Hub.
           cache_dir: of the Hub's files; by default that of huggingface_hub (HF_HUB_CACHE).

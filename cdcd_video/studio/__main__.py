@@ -25,7 +25,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
         "a shipped model, a model or run folder, or owner/name on the Hub; repeat to offer several (default: sprites)"
     )
     add("--model", action="append", metavar="NAME_OR_DIR", help=models)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--host", default="127.0.0.1", help="address to serve on; 0.0.0.0 for all (default: this machine alone)")
     add("--port", type=int, default=7860, help="port; 0 for any free one (default: 7860)")
     token = "what visitors must know (default: none on this machine, and a random one on other addresses)"

@@ -57,7 +57,7 @@ def main() -> int:
     add_flags(parser, SAMPLING)
     add("--seed", type=int, default=0, help="seed of sentences, sampling and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/action_scores, or the next free name)")
     args = parser.parse_args()
     if args.captions_per_clip < 2 or args.batch < 1 or args.seed < 0 or (args.num_clips or 1) < 1:

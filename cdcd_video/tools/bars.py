@@ -67,7 +67,7 @@ def main() -> int:
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
     where = "height x width of the frames, such as 64x96 (default: the squares that the goals were set for)"
     add("--size", nargs="+", metavar="HEIGHTxWIDTH", help=where)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/bars, or the next free name)")
     add_flags(parser, SAMPLING)
     args = parser.parse_args()

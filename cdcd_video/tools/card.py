@@ -17,7 +17,7 @@ def main() -> int:
     where = "folders that evaluate.py wrote for these weights (default: the run's own, if it is of them)"
     add("--scores", nargs="+", type=Path, metavar="DIR", help=where)
     add("--no-sample", action="store_true", help="keep the moving sample as it is, if it is of these weights")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     args = parser.parse_args()
 
     from cdcd_video.model import folder_of

@@ -11,7 +11,7 @@ from cdcd_video.errors import exit_code
 def main() -> int:
     parser = OptionParser(prog="python -m cdcd_video.tools.frozen", description=__doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="shipped models, model folders or run folders")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     args = parser.parse_args()
 
     import torch

@@ -40,7 +40,7 @@ def main() -> None:
     add("--split", choices=("val", "heldout", "train"), default="val")
     add("--seed", type=int, default=0, help="seed of scenes, sampling and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/guidance, or the next free name)")
     args = parser.parse_args()
     if args.num_videos < 1 or args.batch < 1 or args.num_frames < 2 or args.seed < 0:

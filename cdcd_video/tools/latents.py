@@ -35,7 +35,7 @@ def main() -> None:
     )
     add("--seed", type=int, default=0, help="seed of images, captions, sampling, k-means and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--umap", action="store_true", help="add UMAP plots (needs umap-learn)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/latents, or the next free name)")
     args = parser.parse_args()

@@ -46,7 +46,7 @@ def main() -> int:
     add("--steps", type=int, nargs="+", default=[1, 2, 4, 8, 16], metavar="S", help="reverse steps per frame")
     add("--seed", type=int, default=0, help="seed of scenes, sampling and intervals (default: 0)")
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/open_future, or the next free name)")
     add_flags(parser, SAMPLING)
     args = parser.parse_args()

@@ -12,7 +12,7 @@ from cdcd_video.errors import exit_code
 def main() -> int:
     parser = OptionParser(prog="python -m cdcd_video.tools.round_trip", description=__doc__)
     parser.add_argument("checkpoint", metavar="NAME_OR_DIR", help="a shipped model, or a model or run folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     args = parser.parse_args()
 
     from cdcd_video.config import Config, config_file

@@ -74,7 +74,7 @@ def main() -> int:
         help="of scenes and sampling in the first round; one more in each (default: 1000)",
     )
     add("--batch", type=int, default=32, metavar="B", help="videos sampled at a time (default: 32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     add("--out", type=Path, metavar="DIR", help="output folder (default: out/tune, or the next free name)")
     args = parser.parse_args()
     if args.budget < 1 or args.batch < 1 or args.num_frames < 2 or args.seed < 0:

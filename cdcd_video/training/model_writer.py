@@ -23,14 +23,15 @@ def write_part(module: nn.Module, name: str, folder: Path, config: Config, facts
       facts: further entries of `model.json`.
 
     Raises:
-      UserError: as for `save_module`.
+      UserError: as for `save_module`, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_card(folder)
-    save_module(module, folder / f"{name}.safetensors")
-    runtime.replace_file(folder / "config.yaml", config_file.dump(config))
-    known = {"format": FORMAT, "name": config.name, **facts, **runtime.git_state()}
-    runtime.replace_file(folder / "model.json", json.dumps(known, indent=1) + "\n")
+    with runtime.writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_card(folder)
+        save_module(module, folder / f"{name}.safetensors")
+        runtime.replace_file(folder / "config.yaml", config_file.dump(config))
+        known = {"format": FORMAT, "name": config.name, **facts, **runtime.git_state()}
+        runtime.replace_file(folder / "model.json", json.dumps(known, indent=1) + "\n")
 
 
 def with_weights(denoiser: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
