@@ -28,7 +28,7 @@ from cdcd_video.data.images import content_box
 from cdcd_video.data.mirrored_captions import mirrored_caption
 from cdcd_video.data.store import StoredClips, stored_by_size
 from cdcd_video.data.store_files import ClipRow
-from cdcd_video.data.store_writer import StoreWriter
+from cdcd_video.data.store_writer import StoreWriter, finish_together
 from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.prepare import summary
@@ -66,21 +66,30 @@ def run(options: argparse.Namespace) -> str:
     by_size = {clips.size: clips for clips in stored}
     if all(row.split != TRAIN for clips in stored for row in clips.rows):
         raise UserError(f"{options.folder} has no clips of the split {TRAIN}, and only those are augmented")
-    lines: list[str] = []
+    made: list[tuple[StoreWriter, dict]] = []
     mirrors: dict[str, str] = {}
     with folder_lock(options.out):
         places = places_of(options.out, sorted(by_size), stored[0].size_px, is_one=is_of_one_size(options.folder))
         for size, place in places.items():
-            manifest, own = _augment(by_size[size], place, options.copies, options.seed)
+            writer, manifest, own = _augment(by_size[size], place, options.copies, options.seed)
             mirrors |= own
-            lines.append(summary(place.folder, manifest, time.monotonic() - began))
+            made.append((writer, manifest))
+        finish_together(writer for writer, _ in made)
+        lines = [summary(writer.folder, manifest, time.monotonic() - began) for writer, manifest in made]
     lines.append(f"{len(mirrors)} sentences have another mirror; check that `left` and `right` are sides in each:")
     lines += [f"  {old} -> {new}" for old, new in list(mirrors.items())[:NUM_PRINTED]]
     return "\n".join(lines)
 
 
-def _augment(clips: StoredClips, place: Place, copies: int, seed: int) -> tuple[dict, dict[str, str]]:
-    """Writes the clips of one size; returns the manifest, and the sentences that have another mirror with it."""
+def _augment(
+    clips: StoredClips, place: Place, copies: int, seed: int
+) -> tuple[StoreWriter, dict[str, object], dict[str, str]]:
+    """Writes the clips of one size.
+
+    Returns:
+      What has written them, completed but not yet in its place; the manifest; and the sentences that have another mirror
+      with it.
+    """
     recipe = {
         "recipe": "augment",
         "data": clips.digest(),
@@ -113,7 +122,7 @@ def _augment(clips: StoredClips, place: Place, copies: int, seed: int) -> tuple[
                     about=about,
                     cuts=tuple(cut - change.skipped for cut in row.cuts),
                 )
-        return writer.finish({"mirrored_captions": mirrors}), mirrors
+        return writer, writer.complete({"mirrored_captions": mirrors}), mirrors
 
 
 def augmentations(row: ClipRow, size_px: int, copies: int, seed: int) -> Iterator[tuple[str, Augmentation]]:

@@ -15,6 +15,7 @@ from cdcd_video.data.digits_files import FILES, read_mnist
 from cdcd_video.data.digits_world import PROTOCOLS
 from cdcd_video.errors import UserError
 from cdcd_video.storage.free_name import chosen_folder
+from cdcd_video.storage.whole_file import whole_file
 from cdcd_video.video import contact_sheet
 from data_prep.recipes import RECIPES, Recipe
 
@@ -47,10 +48,10 @@ def run(options: argparse.Namespace) -> str:
         "files": [{"name": file.name, "bytes": file.num_bytes, "md5": file.md5} for file in FILES],
         "pictures": dict(zip("0123456789", np.bincount(digits.labels, minlength=10).tolist(), strict=True)),
     }
+    rows = [clips.frames(clip, range(clips.num_frames(clip))) for clip in range(len(clips))]
     with chosen_folder(options.out, Path("out/digits")) as out:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / FOUND).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        rows = [clips.frames(clip, range(clips.num_frames(clip))) for clip in range(len(clips))]
+        with whole_file(out / FOUND) as part:
+            part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         sheet = contact_sheet(rows, out / SHEET, [clips.caption(clip) for clip in range(len(clips))], every=_EVERY)
     lines = [f"{file.name}: {file.num_bytes:,} bytes, md5 {file.md5}, as published" for file in FILES]
     lines.append(f"{len(digits.labels):,} digits; {len(clips)} clips of {options.protocol}, {options.split}: {sheet}")

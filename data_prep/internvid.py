@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cdcd_video.errors import UserError
 from cdcd_video.storage.small_file import open_plain
-from cdcd_video.video import refused_by_disk
+from cdcd_video.storage.whole_file import refused_by_disk, whole_file
 from data_prep.internvid_clips import Clips, Wanted
 from data_prep.internvid_rows import COLUMNS, Metadata
 from data_prep.items import digest_items
@@ -146,7 +146,8 @@ def _write_list(file: Path, clips: Clips, videos: Path) -> str:
     with refused_by_disk(file):
         if file.exists() and open_plain(file, "the list").read(len(_ADDRESS)) not in (b"", _ADDRESS.encode()):
             raise UserError(f"{file} exists and is not a list of addresses; choose another file")
-        file.write_text("".join(f"{_ADDRESS}{video}\n" for video in clips.missing), encoding="ascii")
+    with whole_file(file) as part:
+        part.write_text("".join(f"{_ADDRESS}{video}\n" for video in clips.missing), encoding="ascii")
     command = ["yt-dlp", "--batch-file", str(file), "--paths", str(videos), "--output", "%(id)s.%(ext)s"]
     command += ["--format", "bv*[height<=480]/b[height<=480]", "--download-archive", str(videos / "downloaded.txt")]
     command += ["--limit-rate", "2M", "--sleep-requests", "1", "--sleep-interval", "5", "--max-sleep-interval", "20"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cdcd_video.data.store import StoredClips, stored_by_size
-from cdcd_video.data.store_writer import StoreWriter
+from cdcd_video.data.store_writer import StoreWriter, finish_together
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.prepare import summary
@@ -65,11 +65,13 @@ def run(options: argparse.Namespace) -> str:
         places = places_of(
             options.out, sorted(by_size), first.size_px, is_one=all(map(is_of_one_size, options.folders))
         )
-        return "\n".join(_join(by_size[size], place, began) for size, place in places.items())
+        made = [_join(by_size[size], place) for size, place in places.items()]
+        finish_together(writer for writer, _ in made)
+        return "\n".join(summary(writer.folder, manifest, time.monotonic() - began) for writer, manifest in made)
 
 
-def _join(sets: Mapping[str, StoredClips], place: Place, began: float) -> str:
-    """Copies the clips of one size; returns a line about the result."""
+def _join(sets: Mapping[str, StoredClips], place: Place) -> tuple[StoreWriter, dict]:
+    """Copies the clips of one size; returns what has written them, completed but not yet in its place, and the manifest."""
     recipe, first = (
         {"recipe": "join", "sets": {name: clips.digest() for name, clips in sets.items()}},
         next(iter(sets.values())),
@@ -95,7 +97,7 @@ def _join(sets: Mapping[str, StoredClips], place: Place, began: float) -> str:
                         cuts=row.cuts,
                     )
                     progress.update()
-        return summary(place.folder, writer.finish(), time.monotonic() - began)
+        return writer, writer.complete()
 
 
 RECIPES.register("join")(Recipe(__doc__, add_options, run, reads_videos=False))

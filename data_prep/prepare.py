@@ -21,7 +21,7 @@ from cdcd_video.data.cut_detection import DETECTOR, CutFinder
 from cdcd_video.data.images import RESIZE, FitMode, NearestShape
 from cdcd_video.data.shots import shots_in
 from cdcd_video.data.store_files import MANIFEST
-from cdcd_video.data.store_writer import StoreWriter
+from cdcd_video.data.store_writer import StoreWriter, finish_together
 from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.ahead import Beat, ahead
@@ -231,14 +231,25 @@ def _prepare(plan: Plan) -> str:
                     )
                 progress.set_postfix(refused=len(first.rejected), refresh=False)
                 progress.update()
-        made = [(writer, writer.finish(_further(plan, writer))) for writer in writers.values()]
-    if not any(manifest["num_clips"] for _, manifest in made):
-        reason = first.rejected[0]["reason"]
-        raise UserError(
-            f"none of {digest.num_items} clips could be used (the first: {reason}); see {first.folder}/rejected.jsonl"
-        )
+        if not any(writer.rows for writer in writers.values()):
+            raise _nothing_usable(digest.num_items, list(writers.values()))
+        made = [(writer, writer.complete(_further(plan, writer))) for writer in writers.values()]
+        finish_together(writers.values())
     seconds = time.monotonic() - began
     return "\n".join(summary(writer.folder, manifest, seconds) for writer, manifest in made)
+
+
+def _nothing_usable(num_items: int, writers: Sequence[StoreWriter]) -> UserError:
+    """Gives up without touching an earlier result; returns the error that says so."""
+    refused = writers[0].rejected
+    files = [writer.give_up() for writer in writers]
+    if not refused:
+        return UserError("the recipe found no clips; check what it was given")
+    earlier = [str(writer.folder) for writer in writers if writer.folder.exists()]
+    kept = f"; {' and '.join(earlier)} {'stay as they were' if earlier[1:] else 'stays as it was'}" if earlier else ""
+    return UserError(
+        f"none of {num_items} clips could be used (the first: {refused[0]['reason']}); see {files[0]}{kept}"
+    )
 
 
 def _further(plan: Plan, writer: StoreWriter) -> dict[str, object]:

@@ -6,10 +6,8 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
-import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,14 +15,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.data.images import FitMode
-from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, SHEET, VERSION, ClipRow
+from cdcd_video.data.store_files import CLIPS, FORMAT, MANIFEST, REJECTED, VERSION, ClipRow
+from cdcd_video.data.store_places import RECIPE, check_replaceable, put_in_place, refuse_more
 from cdcd_video.data.tables import object_of
 from cdcd_video.errors import UserError, note
-from cdcd_video.storage.folder_lock import holds_nothing, is_lock
 from cdcd_video.storage.small_file import open_plain, read_small
 from cdcd_video.video import refused_by_disk
 
-_RECIPE = "recipe.json"  # in an unfinished folder: what it is going to be
 _SHARD_BYTES = 2 * 2**30
 
 
@@ -75,7 +72,7 @@ class StoreWriter:
         self.rejected: list[dict[str, str]] = []
         self._array: IO[bytes] | None = None
         with refused_by_disk(self.folder):
-            _check_replaceable(self.folder)
+            check_replaceable(self.folder)
             self._begin_or_resume()
             self._clips = open(self.part / CLIPS, "a", encoding="utf-8", errors="backslashreplace")
             self._rejections = open(self.part / REJECTED, "a", encoding="utf-8", errors="backslashreplace")
@@ -151,7 +148,23 @@ class StoreWriter:
         self.rejected.append(row)
 
     def finish(self, further: Mapping[str, object] | None = None) -> dict:
-        """Completes the folder and puts it in its place.
+        """Completes the folder and puts it in its place: `complete` and `finish_together` for a folder alone.
+
+        Args:
+          further: what else the manifest shall say; plain JSON values that follow from what was added.
+
+        Returns:
+          The manifest.
+
+        Raises:
+          UserError: when the disk is full or refuses.
+        """
+        manifest = self.complete(further)
+        finish_together([self])
+        return manifest
+
+    def complete(self, further: Mapping[str, object] | None = None) -> dict:
+        """Completes the folder where it was written; an earlier one stays in its place until `finish_together`.
 
         Args:
           further: what else the manifest shall say; plain JSON values that follow from what was added.
@@ -182,16 +195,30 @@ class StoreWriter:
                 "files": {name: _describe(self.part / name) for name in sorted([*lengths, CLIPS, REJECTED])},
             }
             _write_json(self.part / MANIFEST, manifest)
-            (self.part / _RECIPE).unlink(missing_ok=True)
-            old = self.folder.with_name(f".{self.folder.name}.old-{uuid.uuid4().hex}")
-            if self.folder.exists():  # a folder cannot be renamed onto one that holds files
-                os.replace(self.folder, old)
-            os.replace(self.part, self.folder)
-            shutil.rmtree(old, ignore_errors=True)
         return manifest
 
+    def give_up(self) -> Path:
+        """Drops what was written, because no clip could be used; an earlier folder stays as it was.
+
+        Only the reasons are kept. A later run with the same settings begins anew, so that mended videos are looked at.
+
+        Returns:
+          The file of the reasons.
+
+        Raises:
+          UserError: when the disk refuses.
+        """
+        self.__exit__()
+        with refused_by_disk(self.folder):
+            for path in self.part.iterdir():
+                if path.name != REJECTED:
+                    path.unlink()
+            if not self.rejected:
+                shutil.rmtree(self.part)
+        return self.part / REJECTED
+
     def _begin_or_resume(self) -> None:
-        recipe = self.part / _RECIPE
+        recipe = self.part / RECIPE
         wanted = json.loads(json.dumps({"version": VERSION, **self._settings}))  # tuples as JSON will give them back
         try:
             resumes = json.loads(read_small(recipe)) == wanted
@@ -199,8 +226,9 @@ class StoreWriter:
             resumes = False
         if not resumes:
             if os.path.lexists(self.part):
-                _refuse_more(self.part, "an unfinished prepared folder", (_RECIPE, MANIFEST, CLIPS, REJECTED))
-                note(f"{self.part} was left unfinished by a run with other settings; starting again")
+                refuse_more(self.part, "an unfinished prepared folder", (RECIPE, MANIFEST, CLIPS, REJECTED))
+                if os.listdir(self.part) != [REJECTED]:  # the rest of a run that gave up has nothing to begin from
+                    note(f"{self.part} was left unfinished by a run with other settings; starting again")
                 shutil.rmtree(self.part)
             self.part.mkdir(parents=True)
             _write_json(recipe, wanted)
@@ -262,22 +290,13 @@ class StoreWriter:
         return self._array
 
 
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and holds_nothing(folder)):
-        return
-    if not folder.is_dir() or not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} exists and is not a prepared folder; choose another")
-    _refuse_more(folder, "a prepared folder", (MANIFEST, CLIPS, REJECTED, SHEET))
+def finish_together(writers: Iterable[StoreWriter]) -> None:
+    """Puts completed folders in their places: all of them or, where the disk refuses one, none.
 
-
-def _refuse_more(folder: Path, kind: str, files: Collection[str]) -> None:
-    """Refuses a folder with other files, because the folder is replaced as a whole."""
-    if not folder.is_dir() or folder.is_symlink():
-        raise UserError(f"{folder} is in the way; choose another folder, or move it away")
-    for name in sorted(os.listdir(folder)):
-        is_own = name in files or re.fullmatch(r"frames-[0-9]+\.npy", name)
-        if not (is_own or is_lock(name) or name == ".DS_Store" or name.startswith("._")):
-            raise UserError(f"{folder} contains more than {kind} ({name}); choose another, or move that file away")
+    Raises:
+      UserError: when the disk refuses; the earlier folders are back then.
+    """
+    put_in_place([(writer.part, writer.folder) for writer in writers])
 
 
 def _whole_lines(path: Path) -> Iterator[dict]:
