@@ -68,7 +68,9 @@ def read_entries(folder: Path, prompts: Path) -> list[Entry]:
         texts = texts_of(row, (*NEEDED, *_PICTURES), where)
         file = confined(folder, texts["file"], where, is_needed=False)
         beside = {
-            name: _picture(prompts.parent, texts[name], where) for name in ("frame", "last_frame") if texts.get(name)
+            name: picture_of(prompts.parent, texts[name], where, is_needed=False)
+            for name in ("frame", "last_frame")
+            if texts.get(name)
         }
         if texts.get("truth"):
             beside["truth"] = confined(prompts.parent, texts["truth"], where, is_needed=False)
@@ -121,19 +123,23 @@ def confined(folder: Path, name: str, where: str, *, is_needed: bool = True) -> 
     return path
 
 
-def _picture(folder: Path, name: str, where: str) -> Path:
-    """A first or last frame: a file wins over the name of an example, as on the command line.
+def picture_of(folder: Path, name: str, where: str, *, is_needed: bool = True) -> Path:
+    """A first or last frame of a table: a file wins over the name of an example, as on the command line.
+
+    Every reader of such a column calls this, so that one table serves them all.
 
     Raises:
-      UserError: its path leads out of the folder, or it is neither a path nor the name of an example.
+      UserError: its path leads out of the folder; or it is neither a path nor the name of an example; or nothing is there,
+        and it is needed.
     """
     path = confined(folder, name, where, is_needed=False)
     if path.is_file():
         return path
     try:
-        return shipped_file("examples", name) or path
+        example = shipped_file("examples", name)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    return example or confined(folder, name, where, is_needed=is_needed)
 
 
 def _rate_of(row: dict[str, Any], where: str) -> float | None:

@@ -16,7 +16,7 @@ from PIL import Image
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.images import as_array, read_image
-from cdcd_video.data.prompt_table import confined, texts_of
+from cdcd_video.data.prompt_table import picture_of, texts_of
 from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError, is_text
 from cdcd_video.rate.shelf import Shelf, first_frame
@@ -137,7 +137,7 @@ def _read_prompts(path: Path) -> dict[str, dict[str, Any]]:
             raise UserError(f"{where}: {name} occurs twice; keep one row")
         rows[name] = {key: value for key, value in texts.items() if value}
         if "frame" in rows[name]:
-            rows[name]["frame"] = confined(path.parent, rows[name]["frame"], where)
+            rows[name]["frame"] = picture_of(path.parent, rows[name]["frame"], where)
     return rows
 
 
