@@ -30,6 +30,7 @@ from cdcd_video.sampling.given_frame import GivenFrame, given_frame
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.memory import check_fits
+from cdcd_video.storage.picture_format import check_frames
 from cdcd_video.storage.record_files import held_record
 
 NO_FRAME = "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
@@ -196,6 +197,7 @@ def write(
     scale = request.scale
     if scale is None:  # .webp is exact unless something else is asked for
         scale = 1 if target.video.suffix.lower() == ".webp" else max(1, VIEW_PX // begin.shape[1])
+    check_frames(target.video.suffix, begin.shape[2], begin.shape[1], scale)
     if target.video.suffix.lower() != ".mp4":  # which is written frame after frame
         height, width = begin.shape[1:3]
         held = settings["num_frames"] * height * width * scale**2 * 3

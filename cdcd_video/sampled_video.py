@@ -5,7 +5,7 @@ import html
 import operator
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cdcd_video import video
 from cdcd_video.config.ranges import RANGES
+from cdcd_video.config.video_numbers import count_of, positive_rate
 from cdcd_video.config.video_record import FrameRecord, Record, read_record
 from cdcd_video.errors import UserError
 from cdcd_video.storage.numerals import significant
@@ -60,7 +61,7 @@ class Video:
     Two videos are equal if their pixels and frame rates are.
 
     Raises:
-      UserError: the frames are not uint8 pixels (F, H, W, 3).
+      UserError: the frames are not uint8 pixels (F, H, W, 3), the rate is no number above 0, or the settings are no dictionary.
     """
 
     frames: UInt8[np.ndarray, "F H W 3"]
@@ -73,6 +74,10 @@ class Video:
     def __post_init__(self) -> None:
         frames: Any = self.frames
         if isinstance(frames, np.ndarray) and frames.ndim == 4 and frames.shape[3] == 3 and frames.dtype == np.uint8:
+            object.__setattr__(self, "fps", positive_rate(self.fps))
+            if not isinstance(self.settings, Mapping):
+                kind = type(self.settings).__name__
+                raise UserError(f"the settings of a video are of the type {kind}; give a dictionary, or leave them out")
             return
         is_array = isinstance(frames, np.ndarray)
         found = f"an array {frames.shape} of {frames.dtype}" if is_array else f"of the type {type(frames).__name__}"
@@ -98,19 +103,36 @@ class Video:
             raise UserError(
                 f"a video is saved under a path, not in a {type(path).__name__}; to_bytes('.mp4') gives bytes"
             )
-        path = os.path.expanduser(path)
+        path, scale = os.path.expanduser(path), count_of("scale", scale)
         held = self.record(scale).recipe() if recipe and self.made_with else ""
         return video.save(self.frames, path, self.fps, scale=scale, recipe=held)
 
     def to_bytes(self, suffix: str, *, scale: int = 1, recipe: bool = True) -> bytes:
-        """The content of the file that `save` writes: ".mp4", ".gif" or ".webp"."""
+        """The content of the file that `save` writes: ".mp4", ".gif" or ".webp".
+
+        Raises:
+          UserError: it is another suffix; or see `save`.
+        """
+        suffix = f".{suffix.removeprefix('.').lower()}" if isinstance(suffix, str) else suffix
+        if suffix not in video.SUFFIXES:
+            raise UserError(f"a video has no bytes as {suffix!r}; use {', '.join(video.SUFFIXES)}")
         with tempfile.TemporaryDirectory() as folder:
             return self.save(Path(folder) / f"video{suffix}", scale=scale, recipe=recipe).read_bytes()
 
     def record(self, scale: int = 1) -> Record:
-        """What reproduces the video, with its starting frame; needs `made_with`."""
-        assert self.made_with is not None
-        scale = min(scale, int(RANGES["scale"].high))  # files may be larger than the command line makes them
+        """What reproduces the video, with its starting frame.
+
+        Raises:
+          UserError: the video has no `made_with`; or the scale is no whole number above 0.
+        """
+        if self.made_with is None:
+            raise UserError(
+                "this video does not say how it was made, since it is a slice, or not as a model sampled it; give the whole"
+                " video, as the pipeline returned it"
+            )
+        scale = min(
+            count_of("scale", scale), int(RANGES["scale"].high)
+        )  # files may be larger than the command line makes them
         return Record(**self.settings, **self.made_with, scale=scale, frame=FrameRecord.of(self.frames[0]))
 
     @staticmethod
@@ -141,10 +163,21 @@ class Video:
     @overload
     def __getitem__(self, index: slice) -> "Video": ...
     def __getitem__(self, index: Any) -> Any:
-        """A frame; or, for a slice, the video of these frames. `video[::2]` has half the frame rate and moves as fast."""
-        if isinstance(index, slice):
-            return Video(self.frames[index], self.fps / abs(index.step or 1), self.settings)
-        return self.frames[operator.index(index)]
+        """A frame; or, for a slice, the video of these frames. `video[::2]` has half the frame rate and moves as fast.
+
+        Raises:
+          IndexError: there is no such frame.
+          UserError: it is neither the number of a frame nor a slice of whole numbers.
+        """
+        try:
+            if isinstance(index, slice):
+                *_, step = index.indices(len(self))
+                return Video(self.frames[index], self.fps / abs(step), self.settings)
+            return self.frames[operator.index(index)]
+        except (TypeError, ValueError):
+            raise UserError(
+                f"a video has no part {index!r}; give the number of a frame or a slice, or index the array video.frames"
+            ) from None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Video):

@@ -1,8 +1,6 @@
 """Writes frames to mp4, gif, webp, folders of PNG, and contact sheets."""
 
-import io
 import itertools
-import math
 import os
 import queue
 import shutil
@@ -17,8 +15,20 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from cdcd_video.config.video_numbers import count_of, rate_of_file
 from cdcd_video.errors import UserError
 from cdcd_video.storage.embedded_recipe import exif_with, png_text_with
+from cdcd_video.storage.picture_format import check_frames, picture_format
+from cdcd_video.storage.sheet_rows import (
+    GAP_PX,
+    LINE_PX,
+    check_sheet,
+    checked_path,
+    listed_videos,
+    sheet_size,
+    shortened,
+    texts_of,
+)
 from cdcd_video.storage.whole_file import refused_by_disk, whole_file
 
 _BT709 = 1  # the number FFmpeg gives to BT.709 as matrix, as primaries and as transfer function alike
@@ -55,10 +65,11 @@ def save(
       The path.
 
     Raises:
-      UserError: for an unknown suffix, or when the place cannot be written or the disk is full.
+      UserError: for an unknown suffix, a rate or scale that no video has, frames that are too large for the format, or
+        when the place cannot be written or the disk is full.
     """
     if len(frames) == 0 or min(frames.shape[1:3]) == 0:
-        raise ValueError(f"there is nothing to save in frames of shape {frames.shape}")
+        raise UserError(f"there is nothing to save in frames of shape {frames.shape}; a video has at least one frame")
     return save_parts([frames], path, fps, scale=scale, recipe=recipe)
 
 
@@ -78,20 +89,26 @@ def save_parts(
     Raises:
       UserError: as for `save`, and whatever making the parts raises; then nothing is left behind.
     """
-    target = Path(path)
-    if not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"fps must be above 0, not {fps}")
-    frames = (frame.repeat(scale, axis=0).repeat(scale, axis=1) for part in parts for frame in part)
+    target, rate, scale = Path(path), rate_of_file(fps), count_of("scale", scale)
     write = _WRITERS.get(target.suffix.lower())
     if target.suffix == "" or os.fspath(path).endswith(("/", os.sep)) or (write is None and target.is_dir()):
-        _write_folder(frames, target, recipe)
+        _write_folder(_enlarged(parts, "", scale), target, recipe)
         return target
     if write is None:
         known = ", ".join(_WRITERS)
         raise UserError(f"cannot write a video as {target.suffix!r}; use {known}, or a folder name for PNG files")
+    frames = _enlarged(parts, target.suffix, scale)
+    first = next(frames)  # what is too large is refused before a folder is made for the file
     with whole_file(target) as part:
-        write(frames, part, Fraction(fps).limit_denominator(1001), recipe)
+        write(itertools.chain([first], frames), part, rate, recipe)
     return target
+
+
+def _enlarged(parts: Iterable[UInt8[np.ndarray, "_ H W 3"]], suffix: str, scale: int) -> Frames:
+    for part in parts:
+        check_frames(suffix, part.shape[2], part.shape[1], scale)
+        for frame in part:
+            yield frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def save_while_sampled(
@@ -162,15 +179,15 @@ def _taken(line: queue.Queue) -> Iterator[UInt8[np.ndarray, "_ H W 3"]]:
 def contact_sheet(
     rows: Any,
     path: str | os.PathLike[str],
-    labels: Sequence[str] | str | None = None,
+    labels: Iterable[Any] | str | None = None,
     every: int = 1,
-    columns: Sequence[str] = (),
+    columns: Iterable[Any] | str = (),
 ) -> Path:
     """Arranges videos in one image: a row each, time to the right.
 
     Args:
-      rows: videos: `Video`, or uint8 RGB pixels (F, H, W, 3); lengths and sizes may differ. Or a single one.
-      path: a picture file, `.png` for exact pixels.
+      rows: videos, in any iterable: of any kind that `sheet_rows.pixels_of` takes; lengths and sizes may differ. Or a single one.
+      path: a picture file, `.png` for exact pixels; also below `~`.
       labels: a line of text above each row, or above a single one; cut with "..." where the row is shorter.
       every: shows each `every`-th frame, beginning with the first.
       columns: a text above each column, where the frames of all rows have one width.
@@ -179,53 +196,35 @@ def contact_sheet(
       The path.
 
     Raises:
-      UserError: when the place cannot be written or Pillow does not know the suffix.
+      UserError: rows, labels or `every` cannot be used, the picture is too large for its format, the place cannot be written,
+        or Pillow does not know the suffix.
     """
-    if getattr(getattr(rows, "frames", rows), "ndim", None) == 4:
-        rows = [rows]
-    labels = [labels] if isinstance(labels, str) else labels
-    if not len(rows) or any(len(row) == 0 for row in rows):
-        raise ValueError("a contact sheet needs at least one video, and at least one frame of each")
-    if labels is not None and len(labels) != len(rows):
-        raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
-    target, gap, line = Path(path), 2, 15
-    kind = picture_format(target)
-    rows = [np.asarray(row)[::every] for row in rows]
-    above = line if labels is not None else 0
-    width = gap + max(len(row) * (row.shape[2] + gap) for row in rows)
-    height = gap + bool(columns) * line + sum(above + row.shape[1] + gap for row in rows)
+    target = Path(checked_path(path, "a contact sheet"))
+    kind, every = picture_format(target), count_of("every", every)
+    videos = [video[::every] for video in listed_videos(rows)]
+    texts, heads = texts_of("labels", labels), texts_of("columns", columns) or []
+    if texts is not None and len(texts) != len(videos):
+        raise UserError(f"{len(videos)} rows but {len(texts)} labels; give one label for each row")
+    gap, line = GAP_PX, LINE_PX
+    shapes = [video.shape for video in videos]
+    width, height = sheet_size(shapes, has_labels=texts is not None, has_columns=bool(heads))
+    check_sheet(kind, (width, height), "a contact sheet", "videos or frames")
     sheet = Image.new("RGB", (width, height), "white")
     draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(11), gap
-    for index, text in enumerate(columns):
-        draw.text((gap + index * (rows[0].shape[2] + gap), top), text, "black", font)
-    top += bool(columns) * line
-    for index, row in enumerate(rows):
-        if labels is not None:
-            text = " ".join(labels[index].split())
-            draw.text(
-                (gap, top), _shortened(text, lambda t: draw.textlength(t, font) <= width - 2 * gap), "black", font
-            )
+    for index, text in enumerate(heads):
+        draw.text((gap + index * (videos[0].shape[2] + gap), top), text, "black", font)
+    top += bool(heads) * line
+    for index, video in enumerate(videos):
+        if texts is not None:
+            text = shortened(texts[index], lambda t: draw.textlength(t, font) <= width - 2 * gap)
+            draw.text((gap, top), text, "black", font)
             top += line
-        for column, frame in enumerate(row):
-            sheet.paste(Image.fromarray(frame), (gap + column * (row.shape[2] + gap), top))
-        top += row.shape[1] + gap
+        for column, frame in enumerate(video):
+            sheet.paste(Image.fromarray(frame), (gap + column * (video.shape[2] + gap), top))
+        top += video.shape[1] + gap
     with whole_file(target) as part:
         sheet.save(part, format=kind)
     return target
-
-
-def picture_format(path: Path) -> str:
-    """Pillow's name of the format of a picture file, by its suffix.
-
-    Raises:
-      UserError: Pillow does not know the suffix, or only reads such files, or only without colours.
-    """
-    kind = Image.registered_extensions().get(path.suffix.lower(), "")
-    try:
-        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind)
-    except (KeyError, ValueError, OSError):
-        raise UserError(f"cannot write a picture as {path.suffix!r} ({path}); use .png") from None
-    return kind
 
 
 def _write_mp4(frames: Frames, path: Path, fps: Fraction, recipe: str) -> None:
@@ -285,6 +284,10 @@ _WRITERS: dict[str, Callable[[Frames, Path, Fraction, str], None]] = {
 }
 
 
+SUFFIXES = tuple(_WRITERS)
+"""Of the files that `save` writes."""
+
+
 def _frame_times(num_frames: int, fps: Fraction, tick_ms: int, least_ms: int) -> tuple[list[int], list[int]]:
     """The frames to show, and their durations in whole ticks, which never deviate from the true time by more than
     half a tick.
@@ -325,14 +328,3 @@ def _write_folder(frames: Frames, target: Path, recipe: str) -> None:
 def _is_frame_name(name: str) -> bool:
     stem, suffix = os.path.splitext(name)
     return suffix == ".png" and stem.startswith("frame-") and stem[6:].isdigit()
-
-
-def _shortened(text: str, fits: Callable[[str], bool]) -> str:
-    """The text, or as much of its beginning as fits with "..." after it."""
-    if fits(text):
-        return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(text[:middle] + "...") else (low, middle - 1)
-    return text[:low] + "..."
