@@ -52,6 +52,8 @@ class ImageToVideo(PretrainedPipeline):
     def __init__(self, model: Model, precision: Precision = "fp32"):
         if isinstance(model, str | Path):
             raise UserError(f"a model is loaded by its name with ImageToVideo.from_pretrained({str(model)!r})")
+        if not isinstance(model, Model):
+            raise UserError(f"the model is of the type {type(model).__name__}; use ImageToVideo.from_pretrained(name)")
         super().__init__(model, precision)
 
     def defaults(self, **changes: Any) -> SamplingParams:
@@ -282,18 +284,19 @@ class ImageToVideo(PretrainedPipeline):
             warnings.warn(note, SamplingWarning, stacklevel=3)
         return starts, lasts or None
 
-    def sample_again(self, recipe: Record | str | Path) -> Video:
+    def sample_again(self, recipe: Record | Video | str | Path) -> Video:
         """Samples the video of a recipe again, bit for bit where versions, device and processor are those of before.
 
         Args:
-          recipe: of `Video.load_recipe`, or a path for it.
+          recipe: of `Video.load_recipe`, or a path for it; or a video as the pipeline returned it.
 
         Raises:
-          UserError: the recipe cannot be read, or is of another model.
+          UserError: the recipe cannot be read, or is of another model; or the video does not say how it was made.
 
         Warns:
           SamplingWarning: what may change bits, and what calling warns of.
         """
+        recipe = recipe.record() if isinstance(recipe, Video) else recipe
         record = recipe if isinstance(recipe, Record) else Video.load_recipe(recipe)
         before, self.num_threads = self.num_threads, record.threads
         try:

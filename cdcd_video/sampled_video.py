@@ -137,12 +137,12 @@ class Video:
 
     @staticmethod
     def load_recipe(path: str | Path) -> Record:
-        """The recipe that a file written by `save` carries, or a `.json`; `ImageToVideo.sample_again` takes it.
+        """The recipe that a file written by `save` carries, or a `.json`, also below `~`; `ImageToVideo.sample_again` takes it.
 
         Raises:
           UserError: the file is missing or damaged, or carries none.
         """
-        return read_record(path)
+        return read_record(os.path.expanduser(path) if isinstance(path, str | os.PathLike) else path)
 
     def to_pil(self) -> list[PIL.Image.Image]:
         """The frames as Pillow images."""
@@ -192,7 +192,8 @@ class Video:
 
     def __repr__(self) -> str:
         height, width = self.frames.shape[1:3]
-        about = "; ".join(sentence for _, sentence in self.settings.get("text", []))
+        text = self.settings.get("text", [])
+        about = text if isinstance(text, str) else "; ".join(sentence for _, sentence in text)
         length = (
             f"{len(self)} frames of {width} x {height} px, {self.fps:g} fps, {significant(len(self) / self.fps, 3)} s"
         )

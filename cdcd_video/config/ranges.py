@@ -89,6 +89,8 @@ def plain_number(value: Any, *, is_whole: bool = False) -> Any:
         value = value.item()
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | float):
+        value = float(value)  # a fraction, such as PyAV has for a frame rate
     if is_whole and isinstance(value, float) and value.is_integer():
         return int(value)
     return value

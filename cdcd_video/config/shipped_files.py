@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -40,11 +41,12 @@ def named_file(kind: Kind, within: str = "") -> Callable[[str], Path]:
     A file that exists wins over a name. A path that leads nowhere is returned as it is; whoever reads it says so.
 
     Raises:
-      UserError: by the function that is returned, for a name that is neither a path nor shipped.
+      UserError: by the function that is returned, for a name that is neither a path nor shipped, or an address.
     """
 
     def find(text: str) -> Path:
         path = Path(text)
+        _refuse_address(text)
         if os.path.lexists(path) and not os.path.isdir(path):
             return path
         if os.path.isdir(path) and text not in shipped_names(kind, within):
@@ -52,6 +54,22 @@ def named_file(kind: Kind, within: str = "") -> Callable[[str], Path]:
         return shipped_file(kind, text, within) or path
 
     return find
+
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/|data:", re.IGNORECASE)
+"""Two letters or more before the colon: one is a drive. A `Path` has made one slash of two."""
+
+
+def _refuse_address(text: str) -> None:
+    scheme = _ADDRESS.match(text)
+    if scheme is None or os.path.lexists(text):
+        return
+    kind = scheme[0].lower()
+    if kind == "data:":
+        raise UserError(f"{text[:40]}... is an address with a file in it; save the file, and give its path")
+    if kind == "file:/":
+        raise UserError(f"{text} is an address; give the path of the file, which is the part after file://")
+    raise UserError(f"{text} is an address, and nothing is downloaded; save the file, and give its path")
 
 
 def shipped_file(kind: Kind, text: str, within: str = "") -> Path | None:

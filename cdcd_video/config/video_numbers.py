@@ -24,7 +24,7 @@ def count_of(name: str, value: Any) -> int:
     """
     found = plain_number(value, is_whole=True)
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise UserError(f"{name} is {_shown(value)}; it must be a whole number above 0")
+        raise UserError(f"{name} is {_quoted(value)}; it must be a whole number above 0")
     return found
 
 
@@ -37,7 +37,7 @@ def positive_rate(fps: Any) -> float:
     found = plain_number(fps)
     is_number = isinstance(found, numbers.Real) and not isinstance(found, bool)
     if not is_number or not 0 < found <= sys.float_info.max:
-        raise UserError(f"fps is {_shown(fps)}; it must be {'' if is_number else 'a number '}above 0")
+        raise UserError(f"fps is {_quoted(fps)}; it must be {'' if is_number else 'a number '}above 0")
     return found if isinstance(found, int) else float(found)
 
 
@@ -54,5 +54,5 @@ def rate_of_file(fps: Any) -> Fraction:
     return rate
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return f"the text {value}" if isinstance(value, str) else f"{value}"

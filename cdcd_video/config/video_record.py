@@ -149,8 +149,12 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     Of a folder that a video was written into as `video.mp4`, it is the `.json` beside that.
 
     Raises:
-      UserError: it is missing, damaged, of another format, carries no recipe, or has a setting out of range.
+      UserError: it is no path, missing, damaged, of another format, carries no recipe, or has a setting out of range.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(
+            f"a recipe is read from a path, not from a {type(path).__name__}; give a video file or its .json"
+        )
     path = Path(path)
     if (path / "video.json").is_file():
         path = path / "video.json"

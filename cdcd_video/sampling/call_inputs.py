@@ -94,10 +94,14 @@ def call_inputs(
     given = _listed_seeds(seed) if generator is None else generator
     is_list = bool(counts) or num_videos_per_prompt > 1
     if isinstance(given, list | tuple | range):
+        if not given:
+            raise UserError(
+                f"the list of {'seeds' if generator is None else 'generators'} is empty; give one per video"
+            )
         if not is_list:
             num_videos_per_prompt = len(given)
         is_list = True
-        if len(given) != num_inputs * num_videos_per_prompt or not given:
+        if len(given) != num_inputs * num_videos_per_prompt:
             what = "seeds" if generator is None else "generators"
             raise UserError(
                 f"there are {len(given)} {what} for {num_inputs * num_videos_per_prompt} videos; give one per video"
@@ -128,8 +132,8 @@ def _captions(text: Any) -> tuple[list[CaptionSchedule], bool]:
         raise UserError('no prompt is given; describe what should happen: prompt="the red circle moves right"')
     if isinstance(text, str | CaptionSchedule):
         return [CaptionSchedule.of(text)], False
-    if isinstance(text, Mapping) and text and all(_is_turn(part) for part in text.items()):
-        return [CaptionSchedule.of(list(text.items()))], False
+    if isinstance(text, Mapping):
+        return [CaptionSchedule.of(_turns_of(text))], False
     if isinstance(text, np.ndarray) and text.ndim == 1:
         text = text.tolist()
     if not isinstance(text, list | tuple):
@@ -140,6 +144,26 @@ def _captions(text: Any) -> tuple[list[CaptionSchedule], bool]:
     if text and all(_is_turn(part) for part in text):
         return [CaptionSchedule.of(text)], False
     return [one for part in text for one in _captions(part)[0]], True
+
+
+def _turns_of(text: Mapping[Any, Any]) -> list[tuple[int, str]]:
+    """The turns of a dictionary; one that was read from a `.json` has its frames as text."""
+    turns = [(int(key) if _is_digits(key) else key, sentence) for key, sentence in text.items()]
+    for frame, sentence in turns:
+        if not _is_turn((frame, sentence)):
+            raise UserError(
+                f"the prompt is a dictionary with {frame!r}: {sentence!r}; its keys are the frames at which sentences begin, as"
+                ' in {0: "first sentence", 8: "next sentence"}'
+            )
+    return turns
+
+
+def _is_digits(key: Any) -> bool:
+    return isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= _MOST_DIGITS
+
+
+_MOST_DIGITS = 9
+"""Of a frame at which a sentence begins, as on the command line."""
 
 
 def _is_turn(part: Any) -> bool:
@@ -176,7 +200,8 @@ def _seed(value: Any) -> int:
         raise UserError("seed is a torch.Generator; give it as generator=...")
     value = plain_number(value, is_whole=True)
     if not _is_whole(value):
-        raise UserError(f"seed is {value!r}; it must be a whole number from 0 to 2**63 - 1, or a list of them")
+        shown = " ".join(repr(value).split())  # an array is several lines
+        raise UserError(f"seed is {shown}; it must be a whole number from 0 to 2**63 - 1, or a list of them")
     return value
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from cdcd_video.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def one_of(ours: str, value: Any, theirs: Any) -> Any:
     """
     if value is None or theirs is None:
         return theirs if value is None else value
-    if value != theirs:
+    if not np.array_equal(value, theirs):  # also for lists, and for arrays of them
         raise UserError(
             f"{ours} and {OTHER_NAMES[ours]} are two names for the same, but one is {value!r} and the other {theirs!r};"
             " give one of them"

@@ -69,7 +69,7 @@ def in_layout(videos: Sequence[UInt8[np.ndarray, "F H W 3"]], output_type: str) 
     return np.stack(videos).astype(np.float32) / 255
 
 
-def on_frame_of(pipeline: Any, callback: CallbackOnStepEnd | None, names: Sequence[str], num_codes: int) -> OnFrame:
+def on_frame_of(pipeline: Any, callback: CallbackOnStepEnd | None, names: Any, num_codes: int) -> OnFrame:
     """`callback_on_step_end` as the roll-out calls it. A step is a frame: all reverse steps of a frame lie in one.
 
     Args:
@@ -77,7 +77,7 @@ def on_frame_of(pipeline: Any, callback: CallbackOnStepEnd | None, names: Sequen
       callback: gets the pipeline, the step from 0 on, the number of the frame in the video (step + 1, since frame 0 is given)
         and the tensors that `names` lists: `latents`, the frame's codes (B, N), or code values (B, P, V) of a baseline on
         those. Latents that it returns take the place of the sampled ones: they are decoded, and the next frame follows them.
-      names: see `CALLBACK_TENSORS`.
+      names: of `CALLBACK_TENSORS`, in a sequence; or one, or None.
       num_codes: codes that it returns are below this.
 
     Raises:
@@ -87,6 +87,12 @@ def on_frame_of(pipeline: Any, callback: CallbackOnStepEnd | None, names: Sequen
         return None
     if not callable(callback):
         raise UserError(f"callback_on_step_end is of the type {type(callback).__name__}; give a function")
+    if isinstance(names, str) or names is None:
+        names = [names] if names else ()
+    if not isinstance(names, Sequence):
+        raise UserError(
+            f"callback_on_step_end_tensor_inputs is of the type {type(names).__name__}; give a list of names"
+        )
     for name in names:
         if name not in CALLBACK_TENSORS:
             raise UserError(f"callback_on_step_end can be given {', '.join(CALLBACK_TENSORS)}, not {name!r}")

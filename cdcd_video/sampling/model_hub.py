@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import os
 import re
 import shutil
 import tempfile
@@ -44,6 +45,11 @@ def find_model(
     Raises:
       UserError: there is no such model, it cannot be reached, or it is another kind of model.
     """
+    if not isinstance(name_or_path, str | os.PathLike) or not os.fspath(name_or_path):
+        raise UserError(
+            f"the model is {name_or_path!r}; give the name of a shipped model, such as sprites, a folder, or owner/name on the"
+            " Hub"
+        )
     try:
         folder = folder_of(name_or_path)
     except UserError:
@@ -102,6 +108,8 @@ def save_model(model: Model, folder: str | Path) -> Path:
     Raises:
       UserError: the folder holds something else or cannot be written, or the model has no folder of its own.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"a model is saved in a folder, not in a {type(folder).__name__}; give the folder's path")
     target = Path(folder)
     if model.folder is None:
         raise UserError(

@@ -41,8 +41,6 @@ def pixels(image: Any) -> UInt8[np.ndarray, "H W 3"]:
     """
     if image is None:
         raise UserError("no image is given; give the first frame of the video: image=...")
-    if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
-        raise UserError(f"{image} is an address, and nothing is downloaded; save the image, and give its path or bytes")
     if isinstance(image, io.IOBase):
         image = image.read()
     if isinstance(image, bytes | bytearray | memoryview):
