@@ -4,16 +4,18 @@ Captions come from --captions FILE, with one row per caption:
   .tsv, .csv   a header with the columns `path` and `caption`; other columns are ignored
   .jsonl       objects with `path`, and `caption` or `captions` (a list)
 Paths are relative to DIR; one path may have several rows. Without --captions, every video in DIR is used. Its captions
-are the lines of the text file of the same name (clip.mp4, clip.txt), or `caption` or `captions` in a .json of that name.
+are the lines of the text file of the same name (clip.mp4, clip.txt), or `caption` or `captions` in a .json of that name;
+endings in capitals (CLIP.MP4, CLIP.TXT) are the same.
 Every video in a .tar in DIR (WebDataset) is used in the same way.
 """
 
 import argparse
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cdcd_video.data.tables import Row, Table, read_table
 from cdcd_video.errors import UserError, say
@@ -21,7 +23,7 @@ from cdcd_video.storage.small_file import Unreadable, read_small
 from data_prep.items import Item, one_line, refused, split_named, split_of
 from data_prep.prepare import Plan, Settings
 from data_prep.recipes import RECIPES, Recipe
-from data_prep.sidecars import MOST_BYTES, Unusable, captions_beside
+from data_prep.sidecars import ENDINGS, MOST_BYTES, Unusable, captions_beside
 from data_prep.tars import clips_in
 from data_prep.videos import DOUBTFUL_SUFFIXES, VIDEO_SUFFIXES, names_in, within
 
@@ -258,19 +260,39 @@ def _fault_of_split(value: object, column: str) -> str:
 
 
 def _from_sidecars(root: Path, val_share: float | int) -> Iterator[Item]:
+    listed: tuple[Path, dict[str, Path]] | None = None  # a folder's videos come one after another: it is listed once
     for name in names_in(root, VIDEO_SUFFIXES | DOUBTFUL_SUFFIXES):
+        place = (root / name).parent
+        if listed is None or listed[0] != place:
+            listed = place, _sidecars_in(place)
         captions: tuple[str, ...] = ()
         _, refusal = within(root, name)
         try:
-            captions = captions_beside(lambda ending, name=name: _beside(root, name, ending))
+            captions = captions_beside(functools.partial(_beside, root, Path(name), listed[1]))
         except Unusable as error:
             refusal = refusal or str(error)
         yield Item(name, root / name, name, captions, split_of(name, val_share), refusal=refusal)
 
 
-def _beside(root: Path, name: str, ending: str) -> bytes | None:
-    path = (root / name).with_suffix(f".{ending}")
-    if not os.path.lexists(path):
+def _sidecars_in(folder: Path) -> dict[str, Path]:
+    """Files that may hold captions, by their names with the ending in small letters.
+
+    Cameras write `E.MP4` and its neighbour `E.TXT`, and on other disks a file is asked for by its exact name. Of `E.txt` and
+    `E.TXT` that with the ending in small letters counts, else the first by name.
+    """
+    found: dict[str, Path] = {}
+    for name in sorted(
+        os.listdir(folder), key=lambda name: (PurePath(name).suffix.lower() != PurePath(name).suffix, name)
+    ):
+        stem, ending = PurePath(name).stem, PurePath(name).suffix[1:].lower()
+        if ending in ENDINGS:
+            found.setdefault(f"{stem}.{ending}", folder / name)
+    return found
+
+
+def _beside(root: Path, video: Path, sidecars: Mapping[str, Path], ending: str) -> bytes | None:
+    path = sidecars.get(f"{video.stem}.{ending}")
+    if path is None:
         return None
     try:
         return read_small(path, within=root, limit=MOST_BYTES)

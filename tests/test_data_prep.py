@@ -25,6 +25,7 @@ from cdcd_video.data.store import SpritesClips, StoredClips
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError, exit_code
 from data_prep.__main__ import main
+from data_prep.folder import read_items
 from data_prep.items import split_of
 from data_prep.prepared_sheet import FEW_CLIPS, after_summary
 
@@ -193,6 +194,29 @@ def test_text_files_beside_the_videos_are_captions(videos, tmp_path):
         "pipe.mp4": "its .txt is a named pipe, not a file; give a regular file",
         "z.mp4": "it is not a file",
     }
+
+
+def test_endings_in_capitals_are_the_same(tmp_path):
+    beside = {
+        "E.MP4": {"E.TXT": "of capitals"},
+        "f.mp4": {"f.Json": '{"caption": "of json"}'},
+        "both.MP4": {"both.TXT": "in capitals", "both.txt": "in small letters"},
+        "odd.mp4": {"odd.tXT": "the second", "odd.Txt": "the first"},
+        "g.mp4": {"G.txt": "of another video"},
+    }
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for folder in (tmp_path / "in", tmp_path / "in" / "sub"):
+        for video, files in beside.items():
+            (folder / video).write_bytes(b"")
+            for name, text in files.items():
+                (folder / name).write_text(text)
+    if len(list((tmp_path / "in" / "sub").iterdir())) < 11:
+        pytest.skip("this disk takes capitals and small letters for the same")
+    items, _ = read_items(tmp_path / "in", None, 0)
+    own = {"E.MP4": "of capitals", "f.mp4": "of json", "both.MP4": "in small letters", "odd.mp4": "the first"}
+    for folder in ("", "sub/"):
+        found = {item.name: item.captions for item in items if item.name.rpartition("/")[0] == folder[:-1]}
+        assert found == {folder + name: tuple([own[name]] if name in own else []) for name in beside}
 
 
 def test_a_clip_that_stands_still_is_refused_and_the_others_go_on(videos, tmp_path, monkeypatch):
