@@ -31,7 +31,7 @@ from cdcd_video.data.store_files import ClipRow
 from cdcd_video.data.store_writer import StoreWriter, finish_together
 from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
-from data_prep.prepare import summary
+from data_prep.prepared_sheet import summaries
 from data_prep.recipes import RECIPES, Recipe
 from data_prep.sizes import Place, is_of_one_size, places_of
 
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> str:
             mirrors |= own
             made.append((writer, manifest))
         finish_together(writer for writer, _ in made)
-        lines = [summary(writer.folder, manifest, time.monotonic() - began) for writer, manifest in made]
+        lines = [summaries(made, began)]
     lines.append(f"{len(mirrors)} sentences have another mirror; check that `left` and `right` are sides in each:")
     lines += [f"  {old} -> {new}" for old, new in list(mirrors.items())[:NUM_PRINTED]]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cdcd_video.data.val_share import position_of
 from cdcd_video.errors import is_text, spelled
 
 
@@ -98,8 +99,7 @@ def split_named(value: object) -> str | None:
 
 def split_of(name: str, val_share: float | int) -> str:
     """ "val" for a share of all names, "train" for the others; a name's split never depends on the other names."""
-    position = int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8], "big") / 2**64
-    return "val" if position < val_share else "train"
+    return "val" if position_of(name) < val_share else "train"
 
 
 def one_line(caption: str) -> str:

@@ -17,7 +17,7 @@ from cdcd_video.data.store import StoredClips, stored_by_size
 from cdcd_video.data.store_writer import StoreWriter, finish_together
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
-from data_prep.prepare import summary
+from data_prep.prepared_sheet import summaries
 from data_prep.recipes import RECIPES, Recipe
 from data_prep.sizes import Place, is_of_one_size, places_of
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> str:
         )
         made = [_join(by_size[size], place) for size, place in places.items()]
         finish_together(writer for writer, _ in made)
-        return "\n".join(summary(writer.folder, manifest, time.monotonic() - began) for writer, manifest in made)
+        return summaries(made, began)
 
 
 def _join(sets: Mapping[str, StoredClips], place: Place) -> tuple[StoreWriter, dict]:

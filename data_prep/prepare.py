@@ -26,7 +26,7 @@ from cdcd_video.errors import UserError, require
 from cdcd_video.storage.folder_lock import folder_lock
 from data_prep.ahead import Beat, ahead
 from data_prep.items import Item, ItemsDigest, digest_items
-from data_prep.prepared_sheet import after_summary
+from data_prep.prepared_sheet import summaries
 from data_prep.subset import describe
 from data_prep.tars import taken_out
 
@@ -235,8 +235,7 @@ def _prepare(plan: Plan) -> str:
             raise _nothing_usable(digest.num_items, list(writers.values()))
         made = [(writer, writer.complete(_further(plan, writer))) for writer in writers.values()]
         finish_together(writers.values())
-    seconds = time.monotonic() - began
-    return "\n".join(summary(writer.folder, manifest, seconds) for writer, manifest in made)
+    return summaries(made, began)
 
 
 def _nothing_usable(num_items: int, writers: Sequence[StoreWriter]) -> UserError:
@@ -254,19 +253,6 @@ def _nothing_usable(num_items: int, writers: Sequence[StoreWriter]) -> UserError
 
 def _further(plan: Plan, writer: StoreWriter) -> dict[str, object]:
     return {"subset": describe(writer.rows, with_ids=plan.subset == "ids")} if plan.subset else {}
-
-
-def summary(out: Path, manifest: Mapping[str, object], seconds: float) -> str:
-    """One line that says what a prepared folder holds, and where there is a sheet of it."""
-    splits = ", ".join(f"{count} {split}" for split, count in manifest["splits"].items())
-    refused = f"; {manifest['num_rejected']} refused, see {out}/rejected.jsonl" if manifest["num_rejected"] else ""
-    cuts = f", {manifest['num_cuts']} cuts" if manifest["num_cuts"] else ""
-    height, width = manifest.get("size") or (manifest["size_px"],) * 2
-    size = f"{height if height == width else f'{height}x{width}'} px, {manifest['fps']:g} fps"
-    if not manifest["num_clips"]:
-        return f"{out}: no clip is nearest to {height}x{width} px"
-    counts = f"{manifest['num_clips']} clips ({splits}), {manifest['num_frames']} frames{cuts}, {size}"
-    return f"{out}: {counts}{refused}; {seconds:.0f} s{after_summary(out, manifest['splits'])}"
 
 
 def decoded(items: Iterable[Item], settings: Settings) -> Iterator[tuple[Item, DecodedClip | str]]:

@@ -17,7 +17,7 @@ from cdcd_video.data.store import SpritesClips
 from cdcd_video.data.store_writer import StoreWriter
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
-from data_prep.prepare import summary
+from data_prep.prepared_sheet import summaries
 from data_prep.recipes import RECIPES, Recipe
 
 
@@ -72,8 +72,7 @@ def run(options: argparse.Namespace) -> str:
                         source_fps=clips.fps,
                     )
                     progress.update()
-        manifest = writer.finish()
-        return summary(options.out, manifest, time.monotonic() - began)
+        return summaries([(writer, writer.finish())], began)
 
 
 RECIPES.register("sprites")(Recipe(__doc__, add_options, run, reads_videos=False))

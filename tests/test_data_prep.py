@@ -27,7 +27,7 @@ from cdcd_video.errors import UserError, exit_code
 from data_prep.__main__ import main
 from data_prep.folder import read_items
 from data_prep.items import split_of
-from data_prep.prepared_sheet import FEW_CLIPS, after_summary
+from data_prep.prepared_sheet import FEW_CLIPS, warn_of_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -565,9 +565,7 @@ def test_a_missing_folder_or_split_is_named(tmp_path):
         whole.finish()
     with pytest.raises(UserError, match="'test'; its splits are: train"):
         StoredClips(tmp_path / "out", "test")
-    with pytest.raises(
-        UserError, match="its splits are: train; prepare it again with --val-share 0.1, or .* --val-from-train"
-    ):
+    with pytest.raises(UserError, match="its splits are: train; prepare again so that some clips are of that split"):
         StoredClips(tmp_path / "out", "val")
 
 
@@ -668,7 +666,8 @@ def test_a_sheet_of_what_was_prepared_and_a_sentence_on_few_clips(tmp_path, caps
     for column, frame in ((0, 0), (7, clips.num_frames(0) - 1)):
         left = 2 + column * 66
         assert np.array_equal(sheet[17 : 17 + 64, left : left + 64], clips.frames(0, [frame])[0])
-    after_summary(tmp_path / "out", {"train": FEW_CLIPS, "val": 7})
+    many = FEW_CLIPS * [clips.rows[0]]
+    warn_of_splits([*many, StoredClips(tmp_path / "out", "val").rows[0]], clips.manifest["recipe"])
     assert capsys.readouterr().err == ""
-    after_summary(tmp_path / "out", {"train": FEW_CLIPS, "test": 7})
+    warn_of_splits(many, clips.manifest["recipe"])
     assert "no clip is of the split val" in capsys.readouterr().err

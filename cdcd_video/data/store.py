@@ -20,6 +20,7 @@ from cdcd_video.config import FitMode
 from cdcd_video.data.sprites import Scene, Split, World, sample_scene
 from cdcd_video.data.sprites_render import render
 from cdcd_video.data.store_files import CLIPS, MANIFEST, REJECTED, read_manifest, read_rows, sizes_in
+from cdcd_video.data.val_share import way_to_val
 from cdcd_video.errors import UserError
 from cdcd_video.storage.memory import raise_if_out_of_memory
 from cdcd_video.storage.verified_files import require
@@ -79,10 +80,6 @@ class TimedClips(Clips, Protocol):
         ...
 
 
-WITH_VAL = "--val-share 0.1, or where the table gives the splits with --val-from-train 0.1"
-"""What makes `data_prep` leave clips for validation."""
-
-
 class StoredClips:
     """The clips of a prepared folder, read through memory maps: opening is quick and frames are loaded when used.
 
@@ -111,9 +108,13 @@ class StoredClips:
         rows = read_rows(self.folder, self.manifest)
         self.rows = [row for row in rows if split is None or row.split == split]
         if not self.rows:
-            known = ", ".join(sorted({row.split for row in rows})) or "none"
-            way_out = f"; prepare it again with {WITH_VAL}" if split == "val" and "train" in known else ""
-            raise UserError(f"{self.folder} has no clips of the split {split!r}; its splits are: {known}{way_out}")
+            known = sorted({row.split for row in rows})
+            way_out = (
+                f"; {way_to_val(self.manifest.get('recipe'), rows)}" if split == "val" and "train" in known else ""
+            )
+            raise UserError(
+                f"{self.folder} has no clips of the split {split!r}; its splits are: {', '.join(known) or 'none'}{way_out}"
+            )
         self._right: set[str] = set()
         """Files of frames that are as they were written."""
         self._arrays = {name: self._open(name) for name in sorted({row.file for row in self.rows})}

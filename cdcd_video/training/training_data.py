@@ -21,7 +21,8 @@ from cdcd_video.data.digits_world import PROTOCOLS
 from cdcd_video.data.sprites import BACKGROUNDS, MOTIONS, SQUARE_VIEW, VIEW_PX, World
 from cdcd_video.data.sprites_grounds import pictures_in
 from cdcd_video.data.store import Clips, SpritesClips, StoredClips, TimedClips, UnevenSpritesClips
-from cdcd_video.data.store_files import MANIFEST, read_manifest, sizes_in
+from cdcd_video.data.store_files import MANIFEST, read_manifest, read_rows, sizes_in
+from cdcd_video.data.val_share import way_to_val
 from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError, say
 from cdcd_video.networks.clip import STAND_IN, FrozenClip, find, mark_of
@@ -73,11 +74,14 @@ def _stored(data: FolderData, split: str) -> Clips:
             f"{path} has frames of {', '.join(made) or 'one size'}, and data.sizes is {', '.join(asked)}; make them equal, or"
             f" prepare the clips with --sizes {' '.join(asked)}"
         )
-    has_clips = [name for name in asked if read_manifest(path / name)["splits"].get(split)]
+    manifests = {name: read_manifest(path / name) for name in asked}
+    has_clips = [name for name, manifest in manifests.items() if manifest["splits"].get(split)]
     if not has_clips:
-        raise UserError(
-            f"{path} has no clips of the split {split!r} in any size; prepare more clips, or raise --val-share"
-        )
+        way_out = "prepare more clips"
+        if split == "val":
+            rows = [row for name, manifest in manifests.items() for row in read_rows(path / name, manifest)]
+            way_out = way_to_val(next(iter(manifests.values())).get("recipe"), rows)
+        raise UserError(f"{path} has no clips of the split {split!r} in any size; {way_out}")
     return BucketedClips([_of_one_size(data, path / name, split) for name in has_clips])
 
 

@@ -97,7 +97,7 @@ class TrainingRun:
             return
         self.clips, self.val = open_clips(config, "train"), open_clips(config, "val")
         if min(len(self.clips), len(self.val)) == 0:
-            raise UserError("the data has no training or no validation clips; prepare more clips, or raise --val-share")
+            raise UserError("the data has no training or no validation clips; raise data.num_clips and num_val_clips")
         every = (*buckets_of(self.clips), *buckets_of(self.val))
         stored = [clips for clips in every if isinstance(clips, StoredClips)]
         distributed.by_main(lambda: list(map(StoredClips.check, stored)))
