@@ -1,9 +1,5 @@
 """Makes a study from folders of videos: matches the files, copies them, adds the checks."""
 
-import base64
-import contextlib
-import io
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,22 +7,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from cdcd_video import video
 from cdcd_video.data.clips import DecodedClip
-from cdcd_video.data.images import as_array, read_image
+from cdcd_video.data.images import read_image
 from cdcd_video.data.prompt_table import picture_of, texts_of
 from cdcd_video.data.tables import read_rows
 from cdcd_video.errors import UserError, is_text
+from cdcd_video.rate.origins import Origin, check_alike, origin_of
 from cdcd_video.rate.shelf import Shelf, first_frame
 from cdcd_video.rate.study import Item, Recipe, Study
-from cdcd_video.storage.embedded_recipe import read_embedded
-from cdcd_video.storage.record_files import MOST_BYTES, record_of
-from cdcd_video.storage.small_file import read_small
 
-_PARSE_ERRORS = (OSError, ValueError, KeyError, TypeError, RecursionError)
-"""Exceptions when a .json file of another program is read."""
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
@@ -145,11 +136,10 @@ def _item(
     name: str, files: Mapping[str, Path], row: Mapping[str, Any], recipe: Recipe, shelf: Shelf
 ) -> tuple[Item, DecodedClip]:
     """An item, and a small copy of one of its videos, which its noise will resemble."""
-    sidecars = {system: _sidecar(path) for system, path in files.items()}
-    prompts = {made["prompt"] for made in sidecars.values() if made}
-    if "prompt" not in row and len(prompts) > 1:
-        raise UserError(f"the systems sampled {name} from different captions; compare videos of the same caption")
-    prompt = str(row.get("prompt") or next(iter(prompts), ""))
+    origins = {system: origin_of(path) for system, path in files.items()}
+    check_alike(name, origins, row)
+    known = [origin for origin in origins.values() if origin is not None]
+    prompt = str(row.get("prompt") or (known[0].prompt if known else ""))
     if "relevance" in recipe.questions and not prompt.strip():
         raise UserError(
             f"{name} has no prompt; add a table by --prompts, or leave out the question: --questions"
@@ -160,43 +150,21 @@ def _item(
         videos[system], clip = shelf.add_video(path)
     frame = None
     if "first_frame" in recipe.questions:
-        frame = shelf.add_picture(_given_frame(name, files, row, sidecars, recipe))
+        frame = shelf.add_picture(_given_frame(name, files, row, known, recipe))
     return Item(name=name, prompt=" ".join(prompt.split()), frame=frame, videos=videos), clip
 
 
 def _given_frame(
-    name: str, files: Mapping[str, Path], row: Mapping[str, Any], sidecars: Mapping[str, Any], recipe: Recipe
+    name: str, files: Mapping[str, Path], row: Mapping[str, Any], known: Sequence[Origin], recipe: Recipe
 ) -> UInt8[np.ndarray, "H W 3"]:
     if "frame" in row:
         return read_image(row["frame"])
     if recipe.frames_from is not None:
         return first_frame(files[recipe.frames_from])
-    for made in sidecars.values():
-        if made:
-            return made["frame"]
+    if known:  # all of one picture, as was checked; the largest shows it best
+        return max((origin.frame for origin in known), key=lambda frame: frame.shape[0] * frame.shape[1])
     others = " ".join(question for question in recipe.questions if question != "first_frame")
     raise UserError(
         f"{name} has no first frame; add the column frame to the table of prompts, name by --frames-from a system whose"
         f" videos begin with it, or leave out the question: --questions {others}"
     )
-
-
-def _sidecar(path: Path) -> dict[str, Any] | None:
-    """Caption and first frame from the .json that `inference.py` writes beside a video, or the recipe inside of it, if any."""
-    beside = record_of(path)
-    content: bytes | str | None = None
-    if beside is not None:
-        content = read_small(beside, "record", within=path.parent, limit=MOST_BYTES)
-    else:
-        with contextlib.suppress(UserError):  # one that cannot be read is refused where it is copied
-            content = read_embedded(path)
-    try:
-        made = json.loads(content or "")
-        prompt = ", then ".join(sentence for _, sentence in made["text"])
-        if not is_text(prompt):
-            return None
-        content = base64.b64decode(made["frame"]["png_base64"], validate=True)
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            return {"prompt": prompt, "frame": as_array(image)}
-    except (*_PARSE_ERRORS, Image.DecompressionBombError):
-        return None
