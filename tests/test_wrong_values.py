@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from natural import (
+    OTHER,
     PROMPT,
     SHORT,
     Call,
@@ -34,6 +35,12 @@ TABLE: Table = {}
 def calls(**rows: tuple[Call, Outcome]) -> None:
     """Adds rows to the table; `u` is of `user_of`."""
     TABLE.update(rows)
+
+
+def at_home(u: Any, call: Callable[[], Any]) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(u.tmp))
+        return call()
 
 
 # -------------------------------------------------------------------------------------------------------- a video
@@ -151,7 +158,7 @@ calls(
     sheet_of_an_output=same_sheet(lambda u: u.pipe(u.image, PROMPT, output_type="np", **SHORT)),
     sheet_of_an_output_of_tensors=same_sheet(lambda u: u.pipe(u.image, PROMPT, output_type="pt", **SHORT).frames),
     sheet_below_home=(
-        lambda u: pytest.MonkeyPatch().setenv("HOME", str(u.tmp)) or contact_sheet([u.video], "~/home.png"),
+        lambda u: at_home(u, lambda: contact_sheet([u.video], "~/home.png")),
         lambda out: out.name == "home.png" and out.parent.is_absolute(),
     ),
     sheet_with_numbers=(sheet(of_video, "p.png", labels=[1], columns=(0, 1, 2)), Path.is_file),
@@ -183,9 +190,7 @@ def address(image: Any, **how: Any) -> Call:
 
 calls(
     keys_of_json=(
-        lambda u: [
-            u.pipe(u.image, turns, **SHORT) for turns in ({"0": PROMPT, "2": "it stops"}, {0: PROMPT, 2: "it stops"})
-        ],
+        lambda u: [u.pipe(u.image, turns, **SHORT) for turns in ({"0": PROMPT, "2": OTHER}, {0: PROMPT, 2: OTHER})],
         lambda out: out[0] == out[1] and out[0].settings == out[1].settings,
     ),
     keys_of_words=(
@@ -242,7 +247,10 @@ calls(
         user_error("type int; give a list of names"),
     ),
     own_text=(lambda u: repr(Video(u.video.frames, 8, {"text": "own"})), lambda out: out.endswith(": own)")),
-    recipe_below_home=(lambda u: Video.load_recipe("~/none.mp4"), user_error("^video /.*none.mp4 does not exist")),
+    recipe_below_home=(
+        lambda u: at_home(u, lambda: Video.load_recipe(u.video.save("~/home.gif") and "~/home.gif")),
+        lambda out: out.text == [(0, PROMPT)],
+    ),
 )
 
 
