@@ -115,7 +115,7 @@ def test_one_prompt_in_parts_is_no_list_and_a_list_of_one_is():
     [
         (dict(seed=1.5), "seed is 1.5; it must be a whole number"),
         (dict(seed=torch.Generator()), "give it as generator="),
-        (dict(seed=[]), "there are 0 seeds for 0 videos"),
+        (dict(seed=[]), "the list of seeds is empty"),
         (dict(num_videos_per_prompt=0), "num_videos_per_prompt is 0"),
         (dict(negative=5), "the negative prompt is of the type int"),
         (dict(negative=["a", "b"], text=["a", "b", "c"]), "3 prompts and 2 negative prompts"),
