@@ -26,7 +26,7 @@ from cdcd_video.rate.address import is_local, listen
 from cdcd_video.rate.answers import Refused, Store
 from cdcd_video.rate.assign import Task, tasks_for
 from cdcd_video.rate.prepare import make
-from cdcd_video.rate.study import NOISE, Recipe, open_study
+from cdcd_video.rate.study import NOISE, Recipe, Study, open_study
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = {"coherence": 1, "relevance": 0, "first_frame": -1}
@@ -160,6 +160,28 @@ def test_mistakes_in_the_material_are_sentences(tmp_path: Path, change: dict, se
     with pytest.raises(UserError, match=sentence):
         make(Recipe(**(recipe.model_dump() | change)), tmp_path, tmp_path / "study")
     assert not (tmp_path / "study" / "study.json").exists()
+
+
+def test_what_a_killed_make_left_is_no_part_of_the_next_study(tmp_path: Path):
+    recipe, folder = write_material(tmp_path, 2), tmp_path / "study"
+    left = ["media/0123456789abcdef.mp4", "media/.0123456789abcdef.png.7.part", ".study.json.7.part"]
+    for name in (*left, "media/mine.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    study = make(recipe, tmp_path, folder)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files - {media.file for media in study.media.values()} == {"study.json", "media/mine.mp4"}
+
+
+def test_a_study_that_cannot_be_written_leaves_no_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(self: Study, **options: int) -> str:
+        raise OSError(28, "No space left on device")
+
+    recipe, folder = write_material(tmp_path, 2), tmp_path / "study"
+    monkeypatch.setattr(Study, "model_dump_json", full)
+    with pytest.raises(UserError, match="study.json"):
+        make(recipe, tmp_path, folder)
+    assert not list((folder / "media").iterdir())
 
 
 def test_a_damaged_video_and_a_second_study_are_refused(tmp_path: Path):

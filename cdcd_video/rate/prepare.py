@@ -52,6 +52,7 @@ def make(recipe: Recipe, root: Path, folder: Path) -> Study:
             " file of the table of prompts; rename the files"
         )
     shelf, clips, items = Shelf(folder), {}, []
+    shelf.clear_left()
     try:
         for name in names:
             files = {system: found[system][name] for system in found}
@@ -61,25 +62,25 @@ def make(recipe: Recipe, root: Path, folder: Path) -> Study:
         for place in chosen:
             noise = shelf.add_noise(clips[items[place].name], recipe.seed + int(place))
             items[place] = items[place].model_copy(update={"noise": noise})
+        study = Study(
+            id=secrets.token_hex(8),
+            title=recipe.title,
+            kind=recipe.kind,
+            questions=recipe.questions,
+            systems=tuple(recipe.videos),
+            items=tuple(items),
+            media=shelf.media,
+            checks=len(chosen),
+            repeats=recipe.repeats,
+            tasks_per_rater=recipe.tasks_per_rater,
+            seed=recipe.seed,
+            left_out=tuple(name for name in every if name not in set(names)),
+        )
+        with video.whole_file(folder / "study.json") as part:
+            part.write_text(study.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except BaseException:
         shelf.clear()
         raise
-    study = Study(
-        id=secrets.token_hex(8),
-        title=recipe.title,
-        kind=recipe.kind,
-        questions=recipe.questions,
-        systems=tuple(recipe.videos),
-        items=tuple(items),
-        media=shelf.media,
-        checks=len(chosen),
-        repeats=recipe.repeats,
-        tasks_per_rater=recipe.tasks_per_rater,
-        seed=recipe.seed,
-        left_out=tuple(name for name in every if name not in set(names)),
-    )
-    with video.whole_file(folder / "study.json") as part:
-        part.write_text(study.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return study
 
 

@@ -1,6 +1,7 @@
 """The media folder of a study: videos that every browser plays, pictures and noise, under random names."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from cdcd_video.data.display import Placing, orientation
 from cdcd_video.errors import UserError
 from cdcd_video.rate.study import Media
 
+_NAMED = re.compile(r"\.?[0-9a-f]{16}\.(mp4|webm|png)(\.\w+)*")
+"""Names of media, and of unfinished ones."""
 _NOISE_BLOCK_PX = 8
 _PROBE_PX = 64
 _TOLERANCE_S = 0.02
@@ -59,6 +62,13 @@ class Shelf:
     def __init__(self, folder: Path):
         self.media: dict[str, Media] = {}
         self._folder = folder
+
+    def clear_left(self) -> None:
+        """Deletes files by such names that are there already: of a process that was killed before it named them in a study."""
+        media = self._folder / "media"
+        own = media.iterdir() if media.is_dir() and not media.is_symlink() else ()
+        for path in (*filter(lambda path: _NAMED.fullmatch(path.name), own), *self._folder.glob(".study.json.*.part")):
+            path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Deletes the files."""
