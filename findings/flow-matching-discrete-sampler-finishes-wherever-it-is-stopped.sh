@@ -10,7 +10,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/pip" install -qq --no-compile --disable-pip-version-check torch==2.14.1 numpy==2.4.6 torchdiffeq==0.2.5 flow_matching==1.0.10
+"$work/venv/bin/pip" install -qq --no-compile --disable-pip-version-check torch==2.14.1 numpy==2.4.6 torchdiffeq==0.2.5 flow_matching==1.0.10 tqdm==4.70.1
 cd "$work"
 OMP_NUM_THREADS=1 venv/bin/python -W ignore - <<'EOF'
 import importlib.metadata
