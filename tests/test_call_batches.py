@@ -278,7 +278,7 @@ def test_a_slice_shows_its_frames_at_their_times(video: Video):
         cut = video[part]
         assert np.array_equal(cut, video.frames[part]) and cut.fps == fps and cut.settings == video.settings
     assert np.array_equal(video[np.int64(2)], video.frames[2]) and len(video[9:]) == 0
-    with pytest.raises(TypeError):
+    with pytest.raises(UserError, match="a video has no part 'a'; give the number of a frame or a slice"):
         video["a"]
 
 

@@ -309,10 +309,7 @@ def _limits(folder: Path, config: Config, evaluations: Sequence[Scored]) -> Iter
     shapes = " (height x width)" if any(height != width for height, width in sizes) else ""
     yield f"Frames are {shown} pixels{shapes}.{rate}{length}{'.' if rate else ''}"
     if data.kind in ("sprites", "digits"):
-        yield (
-            "It knows the rendered world that it was trained on and nothing else; it cannot continue photographs, or drawings of"
-            " other things."
-        )
+        yield "It knows the rendered world of its training and nothing else; it cannot continue photographs or other drawings."
     if least_db is not None:
         yield f"A starting frame that the codec reconstructs below {least_db:.1f} dB is unlike the training data; sampling warns."
     if config.clip.kind == "builtin":
