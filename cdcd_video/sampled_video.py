@@ -130,9 +130,8 @@ class Video:
                 "this video does not say how it was made, since it is a slice, or not as a model sampled it; give the whole"
                 " video, as the pipeline returned it"
             )
-        scale = min(
-            count_of("scale", scale), int(RANGES["scale"].high)
-        )  # files may be larger than the command line makes them
+        # Files may be larger than the command line makes them.
+        scale = min(count_of("scale", scale), int(RANGES["scale"].high))
         return Record(**self.settings, **self.made_with, scale=scale, frame=FrameRecord.of(self.frames[0]))
 
     @staticmethod

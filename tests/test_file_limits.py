@@ -1,6 +1,7 @@
 """How large a picture can be in each format: as Pillow and FFmpeg refuse it, and told before anything is made."""
 
 import io
+import struct
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,7 +22,7 @@ def is_written(kind: str, width: int, height: int) -> bool:
         with Image.open(content) as image:
             image.load()
             return image.size == (width, height)
-    except Exception:
+    except (OSError, ValueError, OverflowError, struct.error):  # each plugin of Pillow has its own way to refuse
         return False
 
 

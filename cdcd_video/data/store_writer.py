@@ -148,17 +148,7 @@ class StoreWriter:
         self.rejected.append(row)
 
     def finish(self, further: Mapping[str, object] | None = None) -> dict:
-        """Completes the folder and puts it in its place: `complete` and `finish_together` for a folder alone.
-
-        Args:
-          further: what else the manifest shall say; plain JSON values that follow from what was added.
-
-        Returns:
-          The manifest.
-
-        Raises:
-          UserError: when the disk is full or refuses.
-        """
+        """Completes the folder and puts it in its place. `complete` and `finish_together` do so for several, and say more."""
         manifest = self.complete(further)
         finish_together([self])
         return manifest
