@@ -18,6 +18,7 @@ from cdcd_video.engine import checkpoint
 from cdcd_video.model import build_denoiser
 from cdcd_video.records import CodePair, RowGenerator, TextStates
 from cdcd_video.tools.dry_run import explain
+from cdcd_video.tools.dry_run.trial_clips import look_at_data
 from cdcd_video.training import training_data
 from cdcd_video.training.code_stages import DiffusionStage
 from cdcd_video.training.training_run import TrainingRun
@@ -168,6 +169,18 @@ def test_the_dry_run_of_the_config_says_what_the_largest_frames_cost():
     with shapes.unchecked():
         text = explain(config_file.load(ROOT / "configs" / "sprites_wide.yaml", Config, small))
     assert "the clips have 3 sizes" in text and "64x96, have 1.5 times as many patches" in text
+
+
+def test_the_dry_run_counts_the_codes_of_every_size():
+    names = ("data.num_clips=30", "data.num_val_clips=9")
+    few = [
+        config_file.load(ROOT / "configs" / "sprites_wide.yaml", Config, (*names, *more))
+        for more in ((), ("data.sizes=null",))
+    ]
+    wide, square = (look_at_data(config) for config in few)
+    assert square.relative_area == 1.0 and wide.relative_area == pytest.approx(
+        4 / 3, abs=0.01
+    )  # a third of the clips are squares
 
 
 # ---------------------------------------------------------------------------------------------------------- sampling

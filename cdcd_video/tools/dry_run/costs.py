@@ -119,10 +119,11 @@ def disk_section(data: ClipFacts, line: Line, stages: Sequence[MeasuredStage]) -
     keep = settings_for(config.train.codec, 0).keep_checkpoints
     for stage in stages:
         row(f"checkpoint of {stage.name}", stage.checkpoint, f"weights, average, AdamW; the newest {keep} are kept")
-    codes = sum(data.num_frames) * line.codec.num_tokens * 2
+    per_frame = round(line.codec.num_tokens * data.relative_area)
+    codes = sum(data.num_frames) * per_frame * 2
     each = line.num_words * (2 * line.clip.text_width + 1) + 4 * line.clip.joint_width
     if data.num_clips:
-        row("cache: codes", codes, f"{sum(data.num_frames):,} frames of {line.codec.num_tokens} codes, 2 bytes each")
+        row("cache: codes", codes, f"{sum(data.num_frames):,} frames of {per_frame} codes, 2 bytes each")
         row("cache: captions", sum(data.num_captions) * each, "at most; equal captions are stored once")
     else:
         lines.append(f"  {'cache':<26}{'unknown':>12}   the clips are missing")

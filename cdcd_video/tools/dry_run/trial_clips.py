@@ -10,8 +10,9 @@ import numpy as np
 
 from cdcd_video.config import Config
 from cdcd_video.config.data_section import Data, LatentsData
-from cdcd_video.data.buckets import buckets_of
+from cdcd_video.data.buckets import buckets_of, size_of
 from cdcd_video.data.cache import INDEX
+from cdcd_video.data.store import Clips
 from cdcd_video.errors import UserError
 from cdcd_video.storage.numerals import significant
 from cdcd_video.training import training_data
@@ -35,6 +36,8 @@ class ClipFacts:
     fps: float
     captions: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    relative_area: float = 1.0
+    """Mean area of a frame of the clips, over that of a square of data.size_px."""
 
 
 def look_at_data(config: Config) -> ClipFacts:
@@ -64,7 +67,19 @@ def look_at_data(config: Config) -> ClipFacts:
         notes.append(f"the clips are {train.size_px} px, but data.size_px is {data.size_px}; make them equal")
     notes += _on_sizes(data)
     num_frames = tuple(int(length.sum()) for length in lengths)
-    return ClipFacts(len(train), num_frames, num_captions, int(lengths[0].max()), train.fps, captions, tuple(notes))
+    longest = int(lengths[0].max())
+    area = _relative_area(splits, data.size_px, most)
+    return ClipFacts(len(train), num_frames, num_captions, longest, train.fps, captions, tuple(notes), area)
+
+
+def _relative_area(splits: Sequence[Clips], size_px: int, most: int) -> float:
+    """Mean over the encoded frames of their area, over that of a square of `size_px`."""
+    num_frames = area = 0
+    for clips in itertools.chain.from_iterable(map(buckets_of, splits)):
+        height, width = size_of(clips)
+        frames = int(np.minimum(clip_lengths(clips), most).sum())
+        num_frames, area = num_frames + frames, area + frames * height * width
+    return area / (num_frames * size_px**2)
 
 
 def _look_at_latents(folder: Path, data: LatentsData) -> ClipFacts:
@@ -95,8 +110,9 @@ def _on_sizes(data: Data) -> list[str]:
         return []
     height, width = max(sizes, key=lambda size: size[0] * size[1])
     times = height * width / data.size_px**2
+    have = f"the clips have {len(sizes)} sizes" if len(sizes) > 1 else "the frames are no squares of data.size_px"
     return [
-        f"the clips have {len(sizes)} sizes; tensors, FLOPs and memory are those of frames of {data.size_px}x{data.size_px}"
+        f"{have}; tensors, FLOPs and memory are those of frames of {data.size_px}x{data.size_px}"
         f" px, and the largest, {height}x{width}, have {significant(times, 3)} times as many patches"
     ]
 
