@@ -1,6 +1,7 @@
 """Captioned actions: labels, the classifier that a user trains, direction without a network, and the scores of a model."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -309,6 +310,12 @@ def test_a_model_that_follows_its_sentence_and_one_that_does_not(
     printed = capsys.readouterr().out
     assert "by the first frame alone" in printed and "other - dropped" in printed
     assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_a_set_is_called_like_its_folder_and_not_like_its_size(prepared, tmp_path):
+    of_a_size = tmp_path / "wide" / f"{SIDE}x{SIDE}"
+    shutil.copytree(prepared, of_a_size)
+    assert [action_scores.set_name(StoredClips(folder)) for folder in (prepared, of_a_size)] == ["set", "wide"]
 
 
 def test_action_scores_refuses(prepared, referee, tmp_path, capsys):

@@ -136,7 +136,7 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     card = {name: referee.card[name] for name in ("split", "sets")}
     facts = {
         "model": args.checkpoint,
-        "data": args.clips.resolve().name,
+        "data": set_name(clips),
         "model_sha256": pipe.model.digest,
         "sampling": params.described(),
     }
@@ -145,6 +145,13 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     result = {**facts, "referee": {"sha256": referee.sha256, **card}, "scores": scores}
     (out / SCORES).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return [*action_classifier.summary(referee.card), *map(_line, scores), str(out / SCORES), str(sheet)]
+
+
+def set_name(clips: StoredClips) -> str:
+    """The name of the prepared folder; of one that is called like the size of its frames, the name of the folder around it."""
+    folder = clips.folder.resolve()
+    height, width = clips.size
+    return folder.parent.name if folder.name == f"{height}x{width}" else folder.name
 
 
 def _sampled(
