@@ -283,3 +283,15 @@ def test_each_sample_alone_has_every_step():
 def test_a_chain_without_steps_is_refused(num_steps, full_share):
     with pytest.raises(ValueError):
         sample_times(4, num_steps, torch.Generator(), full_share)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_reverse_step_of_16_bit_predictions_is_worked_out_in_float32(kind, dtype):
+    process = kinds(K)[kind]
+    x0, source = every_case(K, K)
+    t = at(0.8, x0)
+    x_t = process.sample(x0, t, source, torch.Generator().manual_seed(0))
+    log_p0 = torch.randn(len(x0), 1, K, generator=torch.Generator().manual_seed(1)).log_softmax(-1).to(dtype)
+    posterior = process.posterior(x_t, at(0.45, x0), t, source)
+    ours = posterior.log_reverse(log_p0)
+    assert ours.dtype == torch.float32 and torch.equal(ours, posterior.log_reverse(log_p0.float()))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from worlds import log_reverse
 
-from cdcd_video.diffusion.categorical import guided, truncate_logits
+from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
 from cdcd_video.diffusion.vq_diffusion import cdcd_chain
 
 
@@ -28,7 +28,8 @@ def test_truncation_keeps_the_smallest_set_and_normalises():
         ({"temperature": 0.5}, (p.square() / p.square().sum()).tolist()),
     ):
         torch.testing.assert_close(truncate_logits(log_p + 3, **how).exp(), torch.tensor(kept, dtype=torch.float32))
-    for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}):
+    nan = float("nan")
+    for wrong in ({"temperature": -1.0}, {"temperature": nan}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}):
         with pytest.raises(ValueError, match="top_p"):
             truncate_logits(log_p, **wrong)
 
@@ -40,6 +41,19 @@ def test_top_k_keeps_exactly_k_even_among_equals():
     kept = truncate_logits(logits, top_k=6).isfinite()
     lowest_kept = logits.masked_fill(~kept, torch.inf).amin(-1)
     assert (kept.sum(-1) == 6).all() and (logits.masked_fill(kept, -torch.inf).amax(-1) < lowest_kept).all()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_codes_of_16_bit_logits_are_sampled_and_truncated_as_in_float32(kind):
+    """Among 2,000 equal codes a sum in bfloat16 stops growing early on: two codes in three were never sampled."""
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    p = torch.full((2_000,), 1 / 2_000, dtype=kind)
+    codes = sample_categorical(p.expand(20_000, -1), uniform)
+    assert torch.equal(codes, sample_categorical(p.float().expand(20_000, -1), uniform))
+    assert len(codes.unique()) == 2_000
+    logits, other = torch.randn(2, 3, 2_000, generator=torch.Generator().manual_seed(1)).to(kind)
+    assert torch.equal(truncate_logits(logits, 0.7, top_p=0.9), truncate_logits(logits.float(), 0.7, top_p=0.9))
+    assert torch.equal(guided(logits, other, 2.0), guided(logits.float(), other.float(), 2.0))
 
 
 def test_guidance_interpolates_and_exaggerates():

@@ -4,14 +4,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cdcd_video.diffusion.categorical import wide
+
 TIE = 1e-5
 """Cosines that differ by no more are equal: the last bits of a float32 sum depend on the processor and the batch size, and
 must not decide which of two equal rows wins."""
-
-
-def wide(values: Tensor) -> Tensor:
-    """Numbers of 16 bits as float32; wider ones as they are."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def info_nce(

@@ -16,18 +16,26 @@ def safe_log(p: Tensor) -> Tensor:
     return torch.where(p > 0, p.clamp(min=torch.finfo(p.dtype).tiny).log(), LOG_ZERO)
 
 
+def wide(values: Tensor) -> Tensor:
+    """Numbers of 16 bits as float32; wider ones as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def sample_categorical(p: Float[Tensor, "*batch K"], uniform: Float[Tensor, "*batch"]) -> Int64[Tensor, "*batch"]:
     """Samples an index in proportion to p, from one uniform number (inversion of the distribution function).
 
-    An index of weight 0 is never sampled, not even by rounding. A row's result does not depend on the other rows.
+    An index of weight 0 is never sampled, not even by rounding. A row's result does not depend on the other rows. Weights of
+    16 bits are summed in float32: in a sum of their own precision most of many small ones would vanish.
 
     Args:
       p: weights, not negative, with a positive sum; they need not be normalised.
       uniform: numbers in [0, 1).
     """
-    mass = p.cumsum(-1)
+    mass = wide(p).cumsum(-1)
     total = mass[..., -1:]
-    level = torch.minimum(uniform.unsqueeze(-1).to(p.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    level = torch.minimum(
+        uniform.unsqueeze(-1).to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total))
+    )
     return torch.searchsorted(mass, level, right=True).squeeze(-1)
 
 
@@ -45,13 +53,14 @@ def truncate_logits(
       top_k: keeps this many likeliest codes; 0 keeps all.
 
     Returns:
-      Log-probabilities, -inf where cut off.
+      Log-probabilities, -inf where cut off; in float32 for logits of 16 bits.
 
     Raises:
       ValueError: if an argument is out of its range.
     """
-    if temperature < 0.0 or not 0.0 < top_p <= 1.0 or top_k < 0:
+    if not temperature >= 0.0 or not 0.0 < top_p <= 1.0 or top_k < 0:  # NaN is not at least 0
         raise ValueError(f"need temperature >= 0, 0 < top_p <= 1, top_k >= 0; got {temperature}, {top_p}, {top_k}")
+    logits = wide(logits)
     if temperature < _COLDEST:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter_(-1, best, 0.0)
@@ -79,6 +88,9 @@ def guided(
       conditional: logits with the caption.
       unconditional: logits with the empty caption.
       scale: 0 ignores the caption, 1 is the conditional model, above 1 amplifies the effect of the caption.
+
+    Returns:
+      Log-probabilities; in float32 for logits of 16 bits.
     """
-    log_c, log_u = torch.log_softmax(conditional, -1), torch.log_softmax(unconditional, -1)
+    log_c, log_u = torch.log_softmax(wide(conditional), -1), torch.log_softmax(wide(unconditional), -1)
     return torch.log_softmax(torch.lerp(log_u, log_c, scale), -1)

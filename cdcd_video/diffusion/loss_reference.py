@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log
+from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log, wide
 from cdcd_video.diffusion.posterior import Posterior
 from cdcd_video.diffusion.process import DiscreteProcess
 from cdcd_video.diffusion.shapes import Codes, Denoise, Logits, Time
@@ -45,8 +45,7 @@ def auxiliary(log_p0: Logits, x0: Codes) -> Float[Tensor, "B N"]:
 
 def divergence(posterior: Posterior, log_p0: Logits, x0: Codes) -> Float[Tensor, "B N"]:
     """KL(q(x_s | x_t, x_0) || p(x_s | x_t)), nats per token."""
-    if log_p0.dtype in (torch.float16, torch.bfloat16):
-        log_p0 = log_p0.float()
+    log_p0 = wide(log_p0)
     num_codes, x_t, source = posterior.num_codes, posterior.x_t, posterior.source
     is_kept = x0 == x_t
     changed = torch.where(is_kept, posterior.p_redrawn, 1.0)
@@ -151,7 +150,7 @@ def chain_bound(
         index = ((part + within) * num_steps / parts).long().clamp_(max=num_steps - 1) + 1
         s, t = (index - 1).double() / num_steps, index.double() / num_steps
         x_t = process.sample(x0, t, source, generator)
-        log_p0 = torch.log_softmax(denoise(x_t, t.float()), -1)
+        log_p0 = torch.log_softmax(wide(denoise(x_t, t.float())), -1)
         total += variational_bound(process, log_p0, x0, x_t, s, t, source) * (num_steps / parts)
     return total
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log, sample_categorical
+from cdcd_video.diffusion.categorical import LOG_ZERO, safe_log, sample_categorical, wide
 from cdcd_video.diffusion.shapes import Codes, Dense, Logits
 
 
@@ -81,8 +81,10 @@ class Posterior:
     def log_reverse(self, log_p0: Logits) -> Float[Tensor, "B N K+1"]:
         """The reverse step: log p(x_s | x_t) over 0..K for the model's log p(x_0 | x_t) [VQD eq. 11]; differentiable.
 
-        p(x_s | x_t) = sum_j q(x_s | x_t, x_0 = j) p(x_0 = j | x_t), as a K-wide elementwise sum of two terms.
+        p(x_s | x_t) = sum_j q(x_s | x_t, x_0 = j) p(x_0 = j | x_t), as a K-wide elementwise sum of two terms. In float32 where
+        `log_p0` has 16 bits.
         """
+        log_p0 = wide(log_p0)
         dtype = log_p0.dtype
         log_p0 = torch.cat((log_p0, log_p0.new_full((*log_p0.shape[:-1], 1), LOG_ZERO)), -1).clamp(min=LOG_ZERO)
         log_p_t = log_p0.gather(-1, self.x_t.unsqueeze(-1))

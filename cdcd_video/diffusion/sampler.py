@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits
+from cdcd_video.diffusion.categorical import guided, sample_categorical, truncate_logits, wide
 from cdcd_video.diffusion.process import DiscreteProcess, InterpolatingProcess
 from cdcd_video.diffusion.shapes import Codes, Denoise, Logits
 
@@ -170,7 +170,7 @@ def _settle(
             if num_set == before:
                 continue
             is_open = x_t == process.mask_id
-            logits = denoise(x_t, torch.full((len(source),), time, device=source.device))
+            logits = wide(denoise(x_t, torch.full((len(source),), time, device=source.device)))
             x0, priority = propose(logits, is_open, _uniforms(2, source, generators))
             rank = priority.masked_fill(~is_open, torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
             x_t = torch.where(is_open & (rank < num_set), x0, x_t)

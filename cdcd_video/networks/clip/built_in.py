@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cdcd_video.config import ClipConfig
-from cdcd_video.contrast.info_nce import beats, wide
+from cdcd_video.contrast.info_nce import beats
 from cdcd_video.contrast.temperature import held
+from cdcd_video.diffusion.categorical import wide
 from cdcd_video.networks.clip import split_words, unit, vision_states
 from cdcd_video.records import ALONE, Collectives, LossTerms
 from cdcd_video.storage.tensor_file import MOST_IN_16_BITS, check_numbers
