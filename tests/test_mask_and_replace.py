@@ -314,8 +314,27 @@ def test_the_distributions_are_upstreams(shared_dir: Path):
 
 @pytest.mark.parametrize(
     "kept, uniform",
-    [((0.9, 0.5, 0.1), (0, 0, 0)), ((1, 0.5, 0.5), (0, 0, 0)), ((1, 0, 0), (0, 0, 0)), ((1, 0.5, 0.1), (0, 0.6, 0.1))],
+    [
+        ((0.9, 0.5, 0.1), (0, 0, 0)),
+        ((1, 0.5, 0.5), (0, 0, 0)),
+        ((1, 0, 0), (0, 0, 0)),
+        ((1, 0.5, 0.1), (0, 0.6, 0.1)),
+        ((1,), (0,)),
+    ],
 )
 def test_what_is_no_chain_is_refused(kept, uniform):
     with pytest.raises(ValueError, match="kept must fall from 1"):
+        MaskAndReplace(K, torch.tensor(kept).double(), torch.tensor(uniform).double())
+
+
+@pytest.mark.parametrize(
+    "kept, uniform, reason",
+    [
+        ((1, 0.5, 0.1), (0, 0.1, 0.6), "kept . uniform must not rise"),
+        ((1, 0.5, 0.1), (0, 0.4, 0.05), "nor uniform / kept fall"),
+    ],
+)
+def test_no_step_gives_a_mask_back_or_a_replaced_code(kept, uniform, reason):
+    """Each of these has sums of at most 1 at every time, but no steps lead from one time to the next."""
+    with pytest.raises(ValueError, match=reason):
         MaskAndReplace(K, torch.tensor(kept).double(), torch.tensor(uniform).double())

@@ -19,6 +19,9 @@ from cdcd_video.diffusion.process import DiscreteProcess, check_order
 from cdcd_video.diffusion.shapes import Codes, Dense, Time
 from cdcd_video.diffusion.upstream_quirks import RIGHT, Quirks
 
+_ROUNDING = 1e-6
+"""Of probabilities that were worked out in float32."""
+
 
 @dataclass(frozen=True)
 class MaskAndReplace(DiscreteProcess):
@@ -41,10 +44,16 @@ class MaskAndReplace(DiscreteProcess):
     def __post_init__(self) -> None:
         kept, uniform = self.kept, self.uniform
         begins_whole = kept[0] == 1.0 and uniform[0] == 0.0
-        falls = bool((kept[:-1] > 0.0).all() and (kept[1:] < kept[:-1]).all())
+        falls = len(kept) > 1 and bool((kept[:-1] > 0.0).all() and (kept[1:] < kept[:-1]).all())
         are_shares = bool((uniform >= 0.0).all() and (kept >= 0.0).all() and (kept + uniform <= 1.0 + 1e-9).all())
         if not (begins_whole and falls and are_shares):
             raise ValueError("kept must fall from 1, uniform must start at 0, and their sum must be at most 1")
+        code = kept + uniform
+        replaced = (
+            uniform[1:] * kept[:-1] - kept[1:] * uniform[:-1]
+        )  # from one step to the next, up to a positive factor
+        if bool((code[1:] > code[:-1] + _ROUNDING).any() or (replaced < -_ROUNDING).any()):
+            raise ValueError("kept + uniform must not rise, because a [MASK] is permanent, nor uniform / kept fall")
 
     @property
     def has_uniform(self) -> bool:
