@@ -212,6 +212,8 @@ def test_fidelity_falls_with_damage_and_is_per_frame():
     for measure in (fidelity.psnr, fidelity.ssim):
         values = [measure(drawn, true) for drawn in (true, *worse)]
         assert all((better > poorer).all() for better, poorer in itertools.pairwise(values))
+        backwards = measure(worse[0][::-1], true[::-1])  # a view with negative strides
+        assert np.array_equal(backwards, values[1][::-1])
     one = true.copy()
     one[2] = 255 - one[2]
     assert (fidelity.psnr(one, true) < 20).tolist() == [False, False, True, False]
@@ -281,6 +283,10 @@ def test_an_interval_of_nothing_is_nothing_and_agreement_is_not_certainty():
     assert shares.tolist() == [0, 1] == [low[0], high[1]]
     assert high[0] == pytest.approx(0.3085, abs=1e-4)  # 10 trials, none right: tabulated Clopper-Pearson bound
     assert low[1] == pytest.approx(1 - 0.3085, abs=1e-4)
+    _, low, high = bootstrap(
+        same[:1], np.ones((1, 2)), is_share=True
+    )  # one trial: 0.025 is the chance of the other answer
+    assert (low.tolist(), high.tolist()) == ([0, pytest.approx(0.025)], [pytest.approx(0.975), 1])
     again = [bootstrap(np.arange(9.0)[:, None], np.ones((9, 1)), seed=seed) for seed in (1, 1, 2)]
     assert again[0] == again[1] != again[2]
 

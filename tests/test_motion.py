@@ -119,6 +119,13 @@ def test_discontinuity_ranks_gaps_among_real_ones():
     assert motion.discontinuity(np.array([real[1], (real[1] + real[2]) / 2]), real).tolist() == [0.375, 0.5]
 
 
+def test_a_single_frame_has_nothing_to_be_compared_with():
+    for measure in (motion.motion_amount, motion.warp_error, motion.flicker):
+        values = measure(STILL[:1])
+        assert values.shape == (1,) and np.isnan(values).all()
+    assert motion.colour_drift(STILL[:1]).tolist() == [0]
+
+
 def test_the_same_frames_give_the_same_numbers():
     frames = noisy(moving(1, 1), 3)
     for measure in (motion.motion_amount, motion.warp_error, motion.flicker, motion.colour_drift):

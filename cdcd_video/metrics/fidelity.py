@@ -21,7 +21,7 @@ def psnr(sampled: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3
 
 
 def ssim(sampled: UInt8[np.ndarray, "F H W 3"], true: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
-    """Structural similarity of each frame, at most 1 (Wang et al. 2004, eq. 13 and 17), mean over the three channels.
+    """Structural similarity of frames of 11 px or more a side, at most 1 (Wang et al. 2004, eq. 13 and 17), mean over channels.
 
     Gaussian windows of 11 x 11, sigma 1.5, only those within the frame, as the authors define it. (torchmetrics also
     counts windows over mirrored borders: at 64 px these are 29 % of them.) Frames are not downsampled first.
@@ -58,4 +58,4 @@ def motion(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
 
 
 def _as_tensor(frames: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).to(dtype).div(255)
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).to(dtype).div(255)

@@ -27,7 +27,7 @@ def flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Flow:
     """Dense optical flow by inverse search (DIS; Kroeger et al. 2016).
 
     Args:
-      frames: 2 or more, at least 16 px wide and high.
+      frames: at least 16 px wide and high; of a single one there is no flow, and the arrays are empty.
     """
     return Flow(forward_flow(frames), forward_flow(frames[::-1])[::-1])
 
@@ -39,7 +39,8 @@ def forward_flow(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, "F-1
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)  # the preset would stop at half the resolution, and frames here are small
-    return np.stack([search.calc(before, after, None) for before, after in zip(grey, grey[1:], strict=False)])
+    found = [search.calc(before, after, None) for before, after in zip(grey, grey[1:], strict=False)]
+    return np.reshape(found, (-1, *frames.shape[1:3], 2)).astype(np.float32, copy=False)
 
 
 def motion_amount(frames: UInt8[np.ndarray, "F H W 3"], found: Flow | None = None) -> Float[np.ndarray, " F"]:

@@ -7,7 +7,7 @@ in many dimensions look structured by chance.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL
 
 RESTARTS, ITERATIONS = 8, 60
 """Of k-means: number of initialisations, and most iterations of each."""
@@ -135,8 +135,7 @@ def uniformity(found: Float[np.ndarray, "S S"], seed: int = 0) -> tuple[float, f
     pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
     counts, pairs = counts[pairs > 0], pairs[pairs > 0]
     resampled = np.log(np.einsum("ri,ij,rj->r", counts, apart, counts, optimize=True) / pairs)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, (tail, 1 - tail))
+    low, high = np.quantile(resampled, (TAIL, 1 - TAIL))
     return value, float(low), float(high)
 
 

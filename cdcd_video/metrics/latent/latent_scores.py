@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from cdcd_video.metrics.latent import clusters, trajectories
 from cdcd_video.metrics.scores import Score, rounded
-from cdcd_video.metrics.statistics.intervals import CONFIDENCE, bootstrap
+from cdcd_video.metrics.statistics.intervals import TAIL, bootstrap
 
 SHUFFLES = 100
 COLLAPSED = 1e-6
@@ -69,13 +69,12 @@ def _score(
 
 def null(metric: str, system: str, group: str, shuffled: Float[np.ndarray, "R F"], num: int) -> list[Score]:
     """The score of shuffled labels: mean, and 95% interval of the shuffles; NaN marks frames without a score."""
-    tail = (1 - CONFIDENCE) / 2
     is_known = ~np.isnan(shuffled).all(axis=0)
     means = np.nanmean(shuffled[:, is_known], axis=1)
     columns = [(None, means), *((int(f), shuffled[:, f]) for f in np.flatnonzero(is_known) if shuffled.shape[1] > 1)]
     return [
         _score(
-            metric, system, group, values.mean(), np.quantile(values, tail), np.quantile(values, 1 - tail), num, frame
+            metric, system, group, values.mean(), np.quantile(values, TAIL), np.quantile(values, 1 - TAIL), num, frame
         )
         for frame, values in columns
     ]

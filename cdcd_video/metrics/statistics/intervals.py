@@ -30,7 +30,8 @@ def bootstrap(
       is_share: whether the ratios are fractions from 0 to 1.
 
     Returns:
-      Value, low and high, each (T,); NaN where the weights sum to 0, and for the ends where there is only one video.
+      Value, low and high, each (T,); NaN where the weights sum to 0. With a single video the ends are NaN, but for a share of 0
+      or 1, of which the exact bound is known.
     """
     value, resampled = resampled_ratios(totals, weights, seed)
     known = ~np.isnan(resampled).all(axis=0) & np.isfinite(value)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from cdcd_video.metrics.statistics.intervals import CONFIDENCE, RESAMPLES
+from cdcd_video.metrics.statistics.intervals import RESAMPLES, TAIL
 
 Sums = Float[np.ndarray, "V 2"]
 """Per video, total and weight."""
@@ -114,8 +114,7 @@ def _interval(
     resampled = _apart(first_counts @ first, second_counts @ second, right)
     if min(len(first), len(second)) < 2:
         return value, None, None
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(resampled, (tail, 1 - tail))
+    low, high = np.nanquantile(resampled, (TAIL, 1 - TAIL))
     return value, float(low), float(high)
 
 
