@@ -64,6 +64,13 @@ def test_the_critic_learns_from_what_it_says_and_the_frame_from_what_it_hears(fr
     assert set(parts) == {"adversarial", "critic"} and got[0].abs().max() > 0
 
 
+def test_a_number_of_the_critic_depends_on_54_pixels_each_way(critic):
+    frame = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    critic(frame)[0, 0, 8, 8].backward()
+    seen = frame.grad.abs().sum((0, 1)) > 0
+    assert [int(seen.any(axis).sum()) for axis in (0, 1)] == [54, 54]
+
+
 def test_the_critic_separates_true_from_blurred_after_a_few_steps(frames, critic):
     _, truth = frames
     blurred = F.avg_pool2d(truth, 5, 1, 2)

@@ -104,7 +104,8 @@ class CdcdContrastConfig(Section):
 
 
 class LossConfig(Section):
-    """L = bound + auxiliary + contrasts, all in nats per token."""
+    """L = bound + auxiliary + contrasts: the first two in nats per token, `contrast.frame_frame` and `contrast.frame_text` in
+    nats per frame, further terms in the unit that each says."""
 
     bound: NonNegative = 0.5
     """Weight of the variational bound L_vb."""

@@ -16,9 +16,9 @@ from cdcd_video.storage.small_file import MIB, Missing, open_plain, read_small
 FORMAT, VERSION = "cdcd_video clips", 1
 
 MANIFEST, CLIPS, REJECTED = "manifest.json", "clips.jsonl", "rejected.jsonl"
+"""Files of a prepared folder, beside the arrays."""
 SHEET = "sheet.png"
 """A picture of some of the clips, for people; nothing reads it."""
-"""Files of a prepared folder, beside the arrays."""
 MOST_MANIFEST_BYTES = 64 * MIB
 
 

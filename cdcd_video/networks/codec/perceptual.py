@@ -16,7 +16,8 @@ Distance = Callable[[Float[Tensor, "B 3 H W"], Float[Tensor, "B 3 H W"]], Float[
 
 
 class Critic(nn.Module):
-    """A patch discriminator (Isola et al. 2017, section 3.2: about 70 pixels a patch).
+    """A patch discriminator after Isola et al. (2017, section 3.2), whose patches have 70 px a side. Here each number depends on
+    54 x 54 px: three convolutions of stride 2, and two without.
 
     Args:
       width: channels after the first convolution; doubled twice.
