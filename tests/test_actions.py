@@ -110,6 +110,10 @@ def test_direction_by_what_moves(is_mirrored):
     assert direction_of(frames[::-1]) == -way
     assert direction_of(np.repeat(frames[:1], 8, axis=0)) == 0
     assert direction_of(square("jump", is_mirrored, 5)) == 0
+    least = abs(horizontal_travel(frames)) * 16  # a sixteenth of this width is as far as it goes
+    for width, expected in ((least - 16, way), (least + 16, 0)):
+        beside = np.zeros((NUM_FRAMES, SIDE, round(width) - SIDE, 3), dtype=np.uint8)
+        assert direction_of(np.concatenate([frames, beside], axis=2)) == expected, "of the width, not of the height"
 
 
 def test_what_stays_still_at_the_end_or_is_noise_does_not_count():

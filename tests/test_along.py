@@ -40,6 +40,11 @@ def test_each_measure_has_its_own_worse_side():
         assert not figures(curve, REAL).is_at_least[0]
 
 
+def test_a_frame_that_lost_just_the_threshold_is_not_kept():
+    assert figures([30.0, 28, 27, 26]).frames_kept[0] == 3  # 3 dB at the third place; the fourth is worse still
+    assert figures([10.0, 15, 20, 30], LOWER).frames_kept[0] == 3
+
+
 def test_frames_of_which_nothing_is_known_are_passed_over():
     values = 40 - np.arange(16.0)
     values[[0, 5]] = np.nan

@@ -16,6 +16,7 @@ from cdcd_video.networks.codec.codec_loss import (
     has_changed,
     is_patch_changed,
     psnr,
+    reconstruction_loss,
     still_loss,
 )
 from cdcd_video.networks.codec.frame_codec import Codec
@@ -138,6 +139,16 @@ def test_the_decoder_stage_leaves_the_codes_alone(codec, pair):
     assert all(weight.grad is None for name, weight in codec.named_parameters() if not name.startswith("decoder"))
     assert codec.decoder.to_pixels.weight.grad.abs().max() > 0
     assert torch.equal(before, codec.encode(clip.encode_image(pair.target, (0, 1)).patches))
+
+
+def test_the_reconstruction_equals_its_formula(pair):
+    """L1 + 4 L2 over all values, those of changed pixels times 1 + the weight, over the mean of the weights."""
+    decoded = torch.rand(pair.target.shape, generator=torch.Generator().manual_seed(2))
+    first = torch.where(torch.arange(32) < 12, pair.target, pair.target + 0.1)  # 12 columns of 32 have not changed
+    loss = reconstruction_loss(decoded, replace(pair, first=first), 2.5)
+    weight = torch.where(torch.arange(32) < 12, 1.0, 3.5)
+    error = (decoded - pair.target).abs()
+    torch.testing.assert_close(loss, (weight * (error + 4 * error**2)).mean() / weight.mean())
 
 
 def test_change_is_found_where_it_is(pair):

@@ -57,6 +57,16 @@ def test_with_weights_the_systems_results_are_exchanged_whole(right):
     assert found.p == pytest.approx(np.mean(np.abs(ways) >= abs(found.value) * (1 - 1e-9)))
 
 
+def test_ways_that_differ_by_rounding_alone_are_equal_and_one_without_a_measurement_is_extreme():
+    """Of 0.3, -0.1, -0.2 and 1 the first three cancel, so that flipping them changes nothing but last bits."""
+    differences = np.array([0.3, -0.1, -0.2, 1.0])
+    flips = [abs(np.dot(signs, differences)) for signs in itertools.product((1, -1), repeat=4)]
+    found = paired.paired(sums(differences), sums(np.zeros(4)))
+    assert found.p == np.mean(np.array(flips) >= 1.0 - 1e-9) > 2 / 16
+    apart = np.array([[1.0, 1.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 1.0]])
+    assert paired.paired(*apart).p == 1.0, "exchanged in one video, a system has no measurement at all"
+
+
 def test_drawn_ways_agree_with_all_ways(monkeypatch):
     first, second = sums(generator(7).normal(0.5, 1, 14)), sums(generator(8).normal(0, 1, 14))
     exact = paired.paired(first, second).p
@@ -206,6 +216,13 @@ def test_videos_of_one_clip_count_as_one(tmp_path):
     ]
     (test,) = compare(folders).lines[0].tests
     assert test.n == 6 and test.p == 2 / 2**6
+    uneven = [f"c{max(0, place - 20)}" for place in range(24)]  # the first clip has 21 videos, the others one each
+    values = np.where(np.arange(24) < 20, 1.0, 0.0)
+    folders = [
+        evaluation(tmp_path / name, {"psnr": share * values}, clips=uneven) for name, share in (("c", 1), ("d", 0))
+    ]
+    (test,) = compare(folders).lines[0].tests
+    assert test.n == 4 and test.difference == pytest.approx(20 / 24), "every video of a clip counts"
 
 
 def test_scores_of_whole_sets_are_laid_side_by_side(tmp_path):
@@ -219,6 +236,7 @@ def test_scores_of_whole_sets_are_laid_side_by_side(tmp_path):
     fewer = evaluation(tmp_path / "d", {}, sets={"fvd": ends["b"]}, n=12)
     (line,) = compare([folders["a"], fewer]).lines
     assert line.best is None and "different numbers of samples" in line.note
+    assert not line.tests[0].is_parted, "intervals that lie apart say nothing at another n"
     assert "no test" in shown.text(compare([folders["a"], folders["b"]]))
 
 

@@ -83,10 +83,14 @@ def test_in_a_batch_positives_are_each_others_negatives_both_ways_if_asked(symme
     group = torch.tensor([0, 0, 1, 2, 1])
     own, is_own = unit(5, 2, 6, seed=2), some(5, 2, seed=3)
     is_negative = group[:, None] != group
-    nats, _ = batch_info_nce(anchor, positive, is_negative, 0.3, own, is_own, symmetric=symmetric)
+    nats, wins = batch_info_nce(anchor, positive, is_negative, 0.3, own, is_own, symmetric=symmetric)
     expected = by_hand(anchor, positive, positive, is_negative, 0.3, own, is_own)
+    won = info_nce(anchor, positive, positive, is_negative, 0.3, own, is_own)[1]
     if symmetric:
         expected = (expected + by_hand(positive, anchor, anchor, is_negative, 0.3)) / 2
+        won = (won + info_nce(positive, anchor, anchor, is_negative, 0.3)[1]) / 2
+        assert 0.5 in won, "a row that wins in one direction only"
+    assert torch.equal(wins, won)
     torch.testing.assert_close(nats, expected, rtol=1e-12, atol=1e-12)
     ours, theirs = (torch.autograd.grad(value.sum(), (anchor, positive)) for value in (nats, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
@@ -145,6 +149,15 @@ def test_equal_cosines_win_nothing_whatever_is_rounded_where():
             assert not wins.any()
         further = normalize(near - 1e-3 * anchor, dim=-1)
         assert info_nce(anchor, near, further, torch.eye(5, dtype=torch.bool), 0.01)[1].all()
+
+
+@pytest.mark.parametrize("temperature", [0.01, 10.0])
+def test_how_near_a_tie_is_does_not_depend_on_the_temperature(temperature):
+    anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    for gap, is_won in ((0.5e-5, False), (2e-5, True)):
+        rival = torch.tensor([[0.8 - gap, 0.6]], dtype=torch.float64)
+        _, wins = info_nce(anchor, torch.tensor([[0.8, 0.6]]).double(), rival, torch.ones(1, 1).bool(), temperature)
+        assert bool(wins) == is_won
 
 
 def test_in_clips_own_training_equal_captions_retrieve_nothing():

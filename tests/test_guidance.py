@@ -40,11 +40,11 @@ def linear_score(seed=1):
     return lambda soft: (soft * gain).sum((1, 2))
 
 
-def embedding_score(seed=2):
+def embedding_score(seed=2, rows=slice(None)):
     """Like the codec's: values of soft codes, mixed, on the sphere; close to two things of each row's own."""
     mix = numbers(N * K, J, seed=seed)
-    near = [normalize(numbers(B, J, seed=seed + shift), dim=-1) for shift in (1, 2)]
-    return lambda soft: closeness(normalize((soft.flatten(1) @ mix).tanh(), dim=-1), [row[: len(soft)] for row in near])
+    near = [normalize(numbers(B, J, seed=seed + shift), dim=-1)[rows] for shift in (1, 2)]
+    return lambda soft: closeness(normalize((soft.flatten(1) @ mix).tanh(), dim=-1), near)
 
 
 # ------------------------------------------------------------------------------------------------------ the score
@@ -149,15 +149,36 @@ def test_no_strength_lowers_the_score(strength):
     slope = 200 * (target - p)
     assert (summit((logits.log_softmax(-1) + strength * slope).softmax(-1)) < summit(p)).any()
     for score in (summit, embedding_score()):
-        assert (score(tilted(logits, score, strength).exp()) > score(p)).all()
+        q, at = tilted(logits, score, strength).exp(), p.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(score(at).sum(), at)
+        rise = score(q) - score(p)
+        assert (rise > 0).all() and (rise >= 0.5 * ((q - p) * slope).sum((1, 2))).all(), (
+            "half of what the slope predicts"
+        )
 
 
 def test_rows_are_tilted_by_themselves():
     """Also where one has to be halved often and its neighbour never."""
-    logits, score = numbers(B, N, K), embedding_score()
+    logits = numbers(B, N, K)
     logits[0] *= 20
-    together = tilted(logits, score, 50.0)
-    torch.testing.assert_close(together[:2], tilted(logits[:2], score, 50.0), rtol=0, atol=1e-12)
+    together = tilted(logits, embedding_score(), 50.0)
+    for row in range(B):
+        own = slice(row, row + 1)
+        alone = tilted(logits[own], embedding_score(rows=own), 50.0)
+        torch.testing.assert_close(together[own], alone, rtol=0, atol=1e-12)
+
+
+def test_a_row_for_which_no_step_is_short_enough_stays_as_it_is():
+    """Its score falls wherever its slope says that it rises; the other row's is as it says."""
+    logits, gain = numbers(2, N, K), numbers(N, K, seed=1)
+
+    def score(soft):
+        told = (soft * gain).sum((1, 2))
+        return torch.stack([told[0] - 2 * told[0].detach(), told[1]])
+
+    found = tilted(logits, score, 3.0)
+    assert torch.equal(found[0], logits[0].log_softmax(-1))
+    torch.testing.assert_close(found[1], (logits[1].log_softmax(-1) + 3.0 * gain).log_softmax(-1))
 
 
 def test_what_is_cut_off_stays_cut_off_and_a_flat_score_tilts_nothing():

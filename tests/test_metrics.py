@@ -283,9 +283,9 @@ def test_an_interval_of_nothing_is_nothing_and_agreement_is_not_certainty():
     assert shares.tolist() == [0, 1] == [low[0], high[1]]
     assert high[0] == pytest.approx(0.3085, abs=1e-4)  # 10 trials, none right: tabulated Clopper-Pearson bound
     assert low[1] == pytest.approx(1 - 0.3085, abs=1e-4)
-    _, low, high = bootstrap(
-        same[:1], np.ones((1, 2)), is_share=True
-    )  # one trial: 0.025 is the chance of the other answer
+    half = np.repeat([[1.0], [0.0]], 5, axis=0)  # of ten videos five were measured
+    assert bootstrap(same[:, :1], half, is_share=True)[2][0] == pytest.approx(1 - 0.025 ** (1 / 5))
+    _, low, high = bootstrap(same[:1], np.ones((1, 2)), is_share=True)  # of one trial
     assert (low.tolist(), high.tolist()) == ([0, pytest.approx(0.025)], [pytest.approx(0.975), 1])
     again = [bootstrap(np.arange(9.0)[:, None], np.ones((9, 1)), seed=seed) for seed in (1, 1, 2)]
     assert again[0] == again[1] != again[2]

@@ -97,6 +97,16 @@ def test_flicker_is_what_stands_still_and_jumps():
     assert np.isnan(motion.flicker(moving(3, 0))).all(), "nothing stands still"
 
 
+def test_a_pixel_is_still_only_if_it_neither_goes_nor_comes():
+    """What is uncovered stays where it is, and was not there before."""
+    pulse = as_frames(STILL.astype(float) + np.array([0, 6, 0, 6, 0, 6])[:, None, None, None])
+    none, long = np.zeros((2, NUM_FRAMES - 1, SIDE, SIDE, 2), np.float32)
+    long += 3
+    assert np.isfinite(motion.flicker(pulse, motion.Flow(none, none))[1:-1]).all()
+    for found in (motion.Flow(none, long), motion.Flow(long, none)):
+        assert np.isnan(motion.flicker(pulse, found)).all()
+
+
 def test_colour_drift_sees_colours_and_not_places():
     assert motion.colour_drift(STILL) == pytest.approx(0, abs=1e-6)
     warmer = as_frames(STILL + np.arange(NUM_FRAMES)[:, None, None, None] * np.array([4.0, 0, -4.0]))
@@ -108,6 +118,9 @@ def test_colour_drift_sees_colours_and_not_places():
     grey = np.full((2, 8, 8, 3), 118, dtype=np.uint8)
     grey[1] = 130
     assert motion.colour_drift(grey)[1] == pytest.approx(4.86, abs=0.1), "L* from 49.7 to 54.3"
+    halves = np.full((2, 8, 8, 3), 118, dtype=np.uint8)
+    halves[1, :4], halves[1, 4:] = 100, 136
+    assert motion.colour_drift(halves)[1] > 5, "the mean is nearly the same, and the contrast is not"
 
 
 def test_discontinuity_ranks_gaps_among_real_ones():

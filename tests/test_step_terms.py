@@ -133,6 +133,22 @@ def test_the_gradient_reaches_the_logits_and_the_codec_stays(name: str):
     torch.testing.assert_close(slope.sum(-1), torch.zeros_like(slope[..., 0]), atol=1e-6, rtol=0)  # of a softmax
 
 
+def test_frames_of_one_clip_are_no_negatives_of_each_other():
+    batch = code_pair(0)
+    logits = torch.randn(*batch.target.shape, SPACE.num_codes, generator=generator("logits"))
+    is_other = batch.clip[:, None] != batch.clip
+    assert (~is_other).sum() > len(is_other), "two rows are of one clip"
+    earlier, true, expected = (
+        SPACE.values(batch.source), SPACE.values(batch.target), SPACE.soft_values(logits.softmax(-1))
+    )  # fmt: skip
+    steps = step_info_nce(expected - earlier, true - earlier, true - earlier, is_other, TEMPERATURE)
+    repulsion = capped_repulsion(expected, true, true, is_other)
+    for name, (losses, wins) in (("difference", steps), ("flow_contrast", repulsion)):
+        term = terms_of(name, logits)
+        assert float(term.nats) == pytest.approx(float(losses.mean()), rel=1e-5)
+        assert float(term.wins) == pytest.approx(float(wins.mean()), rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------------- flow_contrast
 
 

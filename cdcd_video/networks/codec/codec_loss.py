@@ -25,7 +25,7 @@ def codec_objective(
 ) -> LossTerms:
     """The loss of the codec.
 
-    - reconstruction: L1 + L2 of the decoded target frame, changed pixels weighted more;
+    - reconstruction: L1 + 4 L2 of the decoded target frame, changed pixels weighted more;
     - still: latents of two frames of a clip agree where their patches are equal within the tolerance of the config, so that
       codes of a static background do not flicker (the bridge process starts from them);
     - embed: 1 - cosine between `embed(codes)` and CLIP's own embedding of the frame;
