@@ -319,7 +319,7 @@ def test_a_model_that_follows_its_sentence_and_one_that_does_not(
 def test_a_set_is_called_like_its_folder_and_not_like_its_size(prepared, tmp_path):
     of_a_size = tmp_path / "wide" / f"{SIDE}x{SIDE}"
     shutil.copytree(prepared, of_a_size)
-    assert [action_scores.set_name(StoredClips(folder)) for folder in (prepared, of_a_size)] == ["set", "wide"]
+    assert [action_scores.name_of_set(StoredClips(folder)) for folder in (prepared, of_a_size)] == ["set", "wide"]
 
 
 def test_action_scores_refuses(prepared, referee, tmp_path, capsys):

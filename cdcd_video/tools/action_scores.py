@@ -136,7 +136,7 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     card = {name: referee.card[name] for name in ("split", "sets")}
     facts = {
         "model": args.checkpoint,
-        "data": set_name(clips),
+        "data": name_of_set(clips),
         "model_sha256": pipe.model.digest,
         "sampling": params.described(),
     }
@@ -147,7 +147,7 @@ def measure(args: argparse.Namespace, out: Path) -> list[str]:
     return [*action_classifier.summary(referee.card), *map(_line, scores), str(out / SCORES), str(sheet)]
 
 
-def set_name(clips: StoredClips) -> str:
+def name_of_set(clips: StoredClips) -> str:
     """The name of the prepared folder; of one that is called like the size of its frames, the name of the folder around it."""
     folder = clips.folder.resolve()
     height, width = clips.size
