@@ -1,8 +1,7 @@
 """Sampling a video: image + caption -> codes -> one reverse process per frame, all in latent space -> frames -> Video."""
 
-import platform
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-import cdcd_video
 from cdcd_video.config import SamplingParams
 from cdcd_video.config.model_digest import earlier_digests
 from cdcd_video.config.sampling_params import Decoded, Order, Solver, Unchanged
@@ -33,6 +31,7 @@ from cdcd_video.sampling.call_outputs import (
     check_layout,
     in_layout,
     on_frame_of,
+    versions,
 )
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.frame_sizes import Size
@@ -161,6 +160,7 @@ class ImageToVideo(PretrainedPipeline):
           SamplingWarning: each sentence of `warnings`.
         """
         call_names.refuse_unknown("ImageToVideo", unknown, call_names.names_of(self.__call__))
+        call_names.check_function("progress", progress)
         settings: dict[str, Any] = dict(
             num_frames=num_frames, fps=fps, temperature=temperature, top_p=top_p, top_k=top_k, order=order
         )
@@ -233,7 +233,7 @@ class ImageToVideo(PretrainedPipeline):
         self,
         image: Image,
         text: Text,
-        params: SamplingParams | None = None,
+        params: SamplingParams | Mapping[str, Any] | None = None,
         progress: Progress = None,
         *,
         negative_prompt: str | None = None,
@@ -244,18 +244,19 @@ class ImageToVideo(PretrainedPipeline):
 
         Args:
           image, text, negative_prompt, last_image, fit, progress: as for calling, but for one video.
-          params: of `defaults`.
+          params: of `defaults`, or a dictionary of what `defaults` takes.
 
         Yields:
           At most `DECODE_BATCH` frames, in order.
 
         Raises:
-          UserError: an image or caption that cannot be used; raised by this call, not by the first part.
+          UserError: an image, caption or setting that cannot be used; raised by this call, not by the first part.
 
         Warns:
           SamplingWarning: as calling does.
         """
-        params = self.defaults() if params is None else params
+        call_names.check_function("progress", progress)
+        params = call_names.settings_of(params, self.defaults)
         inputs = call_inputs(image, text, negative_prompt, last=last_image)
         if len(inputs.images) > 1:
             raise UserError(
@@ -339,12 +340,3 @@ class ImageToVideo(PretrainedPipeline):
 def _stacked(frames: Sequence[Start] | None) -> Frames | None:
     """Frames of one size as one array."""
     return None if frames is None else np.stack(frames)
-
-
-def versions() -> dict[str, str]:
-    """What bits may depend on."""
-    return {
-        "cdcd_video": cdcd_video.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

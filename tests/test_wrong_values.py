@@ -22,6 +22,7 @@ from natural import (
     frames_in,
     is_pipeline,
     is_video,
+    type_error,
     user_error,
     user_of,
 )
@@ -246,6 +247,80 @@ calls(
         lambda u: u.pipe(u.image, PROMPT, callback_on_step_end=print, callback_on_step_end_tensor_inputs=5),
         user_error("type int; give a list of names"),
     ),
+    progress_of_a_number=(
+        lambda u: u.pipe(u.image, PROMPT, progress=5),
+        user_error("^progress is of the type int; give"),
+    ),
+    progress_of_yes=(lambda u: u.pipe([u.image], PROMPT, progress=True), user_error("type bool; give a function")),
+    stream_with_progress_of_yes=(
+        lambda u: u.pipe.stream(u.image, PROMPT, progress=True),
+        user_error("^progress is of the type bool"),
+    ),
+    stream_with_params_of_a_number=(
+        lambda u: u.pipe.stream(u.image, PROMPT, 5),
+        user_error(r"^params is of the type int; give pipe\.defaults\("),
+    ),
+    stream_with_params_of_no_names=(lambda u: u.pipe.stream(u.image, PROMPT, {3: 4}), user_error("type dict; give")),
+    stream_with_params_of_a_name=(
+        lambda u: u.pipe.stream(u.image, PROMPT, {"num_frame": 3}),
+        type_error("did you mean 'num_frames'"),
+    ),
+    stream_with_params_of_names=(
+        lambda u: np.concatenate(list(u.pipe.stream(u.image, PROMPT, dict(SHORT)))),
+        lambda out: out.shape == (3, 32, 32, 3),
+    ),
+    warnings_of_a_number=(
+        lambda u: u.pipe.warnings(5, u.pipe.defaults()),
+        user_error("caption is of the type int; give"),
+    ),
+    warnings_of_nothing=(
+        lambda u: u.pipe.warnings(None, u.pipe.defaults()),
+        user_error("is of the type NoneType; give"),
+    ),
+    warnings_of_a_word_for_a_frame=(
+        lambda u: u.pipe.warnings([("a", PROMPT)], u.pipe.defaults()),
+        user_error("is of the type list; give a sentence"),
+    ),
+    fit_of_an_array=(
+        lambda u: u.pipe(u.image, PROMPT, fit=np.array(["crop", "x"])),
+        user_error("^fit is .*one of crop"),
+    ),
+    order_of_an_array=(
+        lambda u: u.pipe.defaults(order=np.array(["x", "y"])),
+        user_error("^order is .*one of ancestral"),
+    ),
+    image_without_data=(
+        lambda u: u.pipe(torch.zeros(3, 8, 8, device="meta"), PROMPT),
+        user_error(r"^the image tensor \(torch.float32 on meta\) has no pixels"),
+    ),
+    image_that_is_sparse=(lambda u: u.pipe(u.tensor.to_sparse(), PROMPT, **SHORT) == u.video, bool),
+    threads_below_nothing=(
+        lambda u: setattr(u.pipe, "num_threads", -1),
+        user_error("threads is -1; .* from 1 to 1024"),
+    ),
+    threads_as_text=(
+        lambda u: setattr(u.pipe, "num_threads", "2"),
+        user_error("the text 2; it must be a whole number"),
+    ),
+    precision_that_is_none=(
+        lambda u: setattr(u.pipe, "precision", "fp8"),
+        user_error("^precision is 'fp8'; it must be one of bf16, fp32"),
+    ),
+    compile_of_no_mode=(lambda u: u.pipe.compile(mode="x"), user_error("^torch.compile refuses this .*mode=x")),
+    compile_of_no_option=(lambda u: u.pipe.compile(speed=1), user_error("refuses this .*'speed'.* without options")),
+    save_under_a_null=(lambda u: u.video.save(u.tmp / "a\0b.gif"), user_error("no path has a null character")),
+    save_frames_under_a_null=(lambda u: u.video.save(u.tmp / "a\0b"), user_error("no path has a null character")),
+    sheet_under_a_null=(sheet(of_video, "a\0b.png"), user_error("no path has a null character")),
+    save_model_under_a_null=(lambda u: u.pipe.save_pretrained(u.tmp / "a\0b"), user_error("null character")),
+    model_below_home=(
+        lambda u: at_home(u, lambda: ImageToVideo.from_pretrained(u.pipe.save_pretrained("~/home") and "~/home")),
+        lambda out: isinstance(out, ImageToVideo) and not Path("~").exists(),
+    ),
+    more_videos_than_memory=(
+        lambda u: u.pipe(u.image, PROMPT, num_videos_per_prompt=10**9),
+        user_error("^the call asks for 1,000,000,000 videos; ask for at most 100,000"),
+    ),
+    more_seeds_than_memory=(lambda u: u.pipe(u.image, PROMPT, seed=range(10**9)), user_error("asks for 1,000,000,000")),
     own_text=(lambda u: repr(Video(u.video.frames, 8, {"text": "own"})), lambda out: out.endswith(": own)")),
     recipe_below_home=(
         lambda u: at_home(u, lambda: Video.load_recipe(u.video.save("~/home.gif") and "~/home.gif")),

@@ -74,8 +74,9 @@ class SamplingParams(Section):
             ("unchanged", get_args(Unchanged)),
             ("solver", get_args(Solver)),
         ):
-            if changes.get(name, known[0]) not in known:
-                raise UserError(f"{name} is {changes[name]}; it must be one of {', '.join(known)}")
+            given = changes.get(name, known[0])
+            if not isinstance(given, str) or given not in known:
+                raise UserError(f"{name} is {given}; it must be one of {', '.join(known)}")
         return self.model_copy(update=changes)
 
     def described(self) -> dict[str, Any]:

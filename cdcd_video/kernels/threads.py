@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from cdcd_video.config.ranges import check_settings
+
 _CHANGING = threading.Lock()
 
 
@@ -21,7 +23,12 @@ def threads(num_threads: int | None) -> Iterator[None]:
 
     Yields:
       Nothing.
+
+    Raises:
+      UserError: no processor has so many threads.
     """
+    if num_threads is not None:
+        check_settings({"threads": num_threads})
     with _CHANGING:  # a thread that was started a moment ago asks for its number only here
         before = torch.get_num_threads()
     if num_threads is None or num_threads == before:

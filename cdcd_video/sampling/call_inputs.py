@@ -15,6 +15,8 @@ from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.sampling.start_images import listed, pixels
 
 Generators = torch.Generator | Sequence[torch.Generator]
+MOST_VIDEOS = 100_000
+"""Of one call: beyond, even their seeds and captions would fill the memory before the first is sampled."""
 _SEEDS = 2**63 - 1
 """Seeds that a generator chooses among: those of `SamplingParams.seed` without the last."""
 
@@ -106,6 +108,10 @@ def call_inputs(
             raise UserError(
                 f"there are {len(given)} {what} for {num_inputs * num_videos_per_prompt} videos; give one per video"
             )
+    if num_inputs * num_videos_per_prompt > MOST_VIDEOS:
+        raise UserError(
+            f"the call asks for {num_inputs * num_videos_per_prompt:,} videos; ask for at most {MOST_VIDEOS:,} at once"
+        )
     seeds = _seeds(given, generator is not None, num_inputs, num_videos_per_prompt, default_seed)
     images, captions, negatives, lasts = (
         [values[row if len(values) > 1 else 0] for row in range(num_inputs) for _ in range(num_videos_per_prompt)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from cdcd_video.config.sampling_params import SamplingParams
 from cdcd_video.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,12 +133,41 @@ def choose(name: str, value: Any, known: Collection[str], meant: Mapping[str, st
     Raises:
       UserError: it is none of them.
     """
-    if value in known:
+    if isinstance(value, str) and value in known:
         return value
     word = str(value).lower()
     near = [meant[word]] if word in meant else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     way_out = f" (did you mean {near[0]!r}?)" if near else ""
     raise UserError(f"{name} is {value!r}; it must be one of {', '.join(known)}{way_out}")
+
+
+def check_function(name: str, value: Any) -> None:
+    """Checks an argument that is called while a video is sampled; None stands for nothing to call.
+
+    Raises:
+      UserError: it cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise UserError(f"{name} is of the type {type(value).__name__}; give a function, or leave {name} out")
+
+
+def settings_of(given: Any, defaults: Callable[..., SamplingParams]) -> SamplingParams:
+    """Settings of a sampler, or a dictionary of some of them.
+
+    Args:
+      defaults: completes a dictionary, and gives what holds where nothing is given.
+
+    Raises:
+      UserError: it is neither, or a value is out of its range.
+      TypeError: there is no such setting.
+    """
+    if isinstance(given, SamplingParams):
+        return given
+    if given is None or (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+        return defaults(**given or {})
+    raise UserError(
+        f"params is of the type {type(given).__name__}; give pipe.defaults(num_frames=8), with the settings that you want"
+    )
 
 
 def missing_attribute(name: str, known: Mapping[str, Any] | Collection[str]) -> AttributeError:

@@ -1,5 +1,6 @@
 """What a call returns: videos, or frames in the layouts that diffusers names."""
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,8 +11,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+import cdcd_video
 from cdcd_video.errors import UserError
 from cdcd_video.sampled_video import Video
+from cdcd_video.sampling.call_names import check_function
 from cdcd_video.sampling.latent_pipeline import OnFrame
 
 OutputType = Literal["np", "pil", "pt", "latent"]
@@ -83,10 +86,9 @@ def on_frame_of(pipeline: Any, callback: CallbackOnStepEnd | None, names: Any, n
     Raises:
       UserError: it is no function, or is to be given something else.
     """
+    check_function("callback_on_step_end", callback)
     if callback is None:
         return None
-    if not callable(callback):
-        raise UserError(f"callback_on_step_end is of the type {type(callback).__name__}; give a function")
     if isinstance(names, str) or names is None:
         names = [names] if names else ()
     if not isinstance(names, Sequence):
@@ -132,3 +134,12 @@ def _checked(replaced: Any, latents: Tensor, num_codes: int) -> Tensor:
     if latents.is_floating_point() and not bool(replaced.isfinite().all()):
         raise UserError("the latents that callback_on_step_end returned are not finite")
     return replaced.to(latents.device)
+
+
+def versions() -> dict[str, str]:
+    """What the bits of a video may depend on."""
+    return {
+        "cdcd_video": cdcd_video.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

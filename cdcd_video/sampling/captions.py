@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cdcd_video.config.ranges import check_sentences
 from cdcd_video.config.wording import quoted
@@ -31,11 +32,22 @@ class CaptionSchedule:
         """The schedule of a caption; one that is a schedule already is returned as it is.
 
         Raises:
-          UserError: no sentence for the beginning, two for one frame, a frame below 0, or text that is not UTF-8.
+          UserError: no caption; no sentence for the beginning, two for one frame, a frame below 0, or text that is not UTF-8.
         """
         if isinstance(caption, CaptionSchedule):
             return caption
-        pairs = [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
+        try:
+            pairs: list[tuple[int, Any]] = (
+                [(0, caption)] if isinstance(caption, str) else sorted((int(frame), text) for frame, text in caption)
+            )
+        except (TypeError, ValueError, OverflowError):
+            pairs = [(0, caption)]  # whatever it is
+        for _, text in pairs:
+            if not isinstance(text, str):
+                raise UserError(
+                    f'the caption is of the type {type(text).__name__}; give a sentence, or [(0, "first sentence"), (8, "next'
+                    ' sentence")]'
+                )
         if not all(is_text(text) for _, text in pairs):
             raise UserError("the caption is not valid text; give it in UTF-8")
         if not pairs:

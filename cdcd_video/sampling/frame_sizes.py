@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cdcd_video.config import Config
+from cdcd_video.config.ranges import plain_number
 from cdcd_video.config.value_types import Fit, FitMode
 from cdcd_video.data.images import NearestShape, content_box, fit
 from cdcd_video.errors import UserError
@@ -108,12 +109,14 @@ class FrameSizes:
             return None
         if height is None and width is None:
             return None
-        if height is None or width is None or min(height, width) < 1 or height % self.patch_px or width % self.patch_px:
+        height, width = (plain_number(side, is_whole=True) for side in (height, width))
+        sides = [side for side in (height, width) if type(side) is int]
+        if len(sides) < 2 or min(sides) < 1 or any(side % self.patch_px for side in sides):
             raise UserError(
                 f"height and width are {height} and {width}; give both as multiples of {self.patch_px}, such as"
                 f" {named(self.trained)}, or leave both out"
             )
-        return height, width
+        return sides[0], sides[1]
 
     def _at(self, size: Size, image: np.ndarray, mode: FitMode, about: str) -> tuple[np.ndarray, list[str]]:
         (height, width), (rows, columns) = image.shape[:2], size

@@ -116,20 +116,6 @@ class LatentPipeline:
         self.precision, self._precision_follows_device = precision, self._precision_follows_device and dtype is None
         return self
 
-    def compile(self: Pipeline, **options: object) -> Pipeline:
-        """Compiles the network that predicts the next frame by `torch.compile`, in place; takes effect at the next video.
-
-        It pays off for many videos of one shape. Last bits may differ from those of the uncompiled network.
-
-        Args:
-          **options: those of `torch.compile`: `mode`, `backend`, `dynamic` and so on.
-
-        Returns:
-          The pipeline itself.
-        """
-        self.model.denoiser.compile(**options)
-        return self
-
     @user_error_when_out(*OUT_OF_MEMORY)
     @torch.no_grad()
     def sample(

@@ -50,6 +50,7 @@ def find_model(
             f"the model is {name_or_path!r}; give the name of a shipped model, such as sprites, a folder, or owner/name on the"
             " Hub"
         )
+    name_or_path = type(name_or_path)(os.path.expanduser(name_or_path))
     try:
         folder = folder_of(name_or_path)
     except UserError:
@@ -110,12 +111,12 @@ def save_model(model: Model, folder: str | Path) -> Path:
     """
     if not isinstance(folder, str | os.PathLike):
         raise UserError(f"a model is saved in a folder, not in a {type(folder).__name__}; give the folder's path")
-    target = Path(folder)
+    target = Path(folder).expanduser()
     if model.folder is None:
         raise UserError(
             "a model that is still being trained has no folder to be saved from; give the folder of its run"
         )
-    with folder_lock(target), refused_by_disk(target):
+    with refused_by_disk(target), folder_lock(target):
         if target.exists() and not target.is_dir():
             raise UserError(f"{target} is a file; give a folder for the model")
         others = [name for name in _names(target) if not _belongs(name)]

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import torch
 
+from cdcd_video.config.ranges import check_settings
 from cdcd_video.engine.precision import Precision, for_sampling, precision_of
 from cdcd_video.engine.runtime import device_for
 from cdcd_video.errors import UserError
 from cdcd_video.model import load_model
-from cdcd_video.sampling.call_names import MISSING, NoArgument, missing_attribute, names_of, refuse_unknown
+from cdcd_video.sampling.call_names import MISSING, NoArgument, choose, missing_attribute, names_of, refuse_unknown
 from cdcd_video.sampling.frame_sizes import FrameSizes
 from cdcd_video.sampling.latent_pipeline import LatentPipeline, Pipeline
 from cdcd_video.sampling.model_hub import find_model, push_model, save_model
@@ -79,6 +80,26 @@ class PretrainedPipeline(LatentPipeline):
         pipe._precision_follows_device, pipe.checkpoint = chosen == "auto", str(name_or_path)
         return pipe
 
+    def compile(self: Pipeline, **options: object) -> Pipeline:
+        """Compiles the network that predicts the next frame by `torch.compile`, in place; takes effect at the next video.
+
+        It pays off for many videos of one shape. Last bits may differ from those of the uncompiled network.
+
+        Args:
+          **options: those of `torch.compile`: `mode`, `backend`, `dynamic` and so on.
+
+        Returns:
+          The pipeline itself.
+
+        Raises:
+          UserError: `torch.compile` does not take an option.
+        """
+        try:
+            self.model.denoiser.compile(**options)
+        except (RuntimeError, TypeError) as error:
+            raise UserError(f"torch.compile refuses this ({error}); call pipe.compile() without options") from None
+        return self
+
     def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True, **unknown: NoArgument) -> Path:
         """Writes the model into a folder that `from_pretrained` loads, with the same bits; see `model_hub.save_model`.
 
@@ -124,9 +145,13 @@ class PretrainedPipeline(LatentPipeline):
         return push_model(self.model, repo_id, **given, token=token)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuses what other pipelines let you set and this one does not have: it would have no effect."""
+        """Refuses what other pipelines let you set and this one does not have: it would have no effect. And wrong values."""
         if name in MISSING:
             raise missing_attribute(name, ())
+        if name == "num_threads" and value is not None:
+            check_settings({"threads": value})
+        if name == "precision":
+            choose(name, value, get_args(Precision))
         super().__setattr__(name, value)
 
     if not TYPE_CHECKING:  # for type checkers an attribute that is missing stays an error

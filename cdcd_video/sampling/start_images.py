@@ -15,7 +15,7 @@ from torch import Tensor
 from cdcd_video.config.shipped_files import named_file
 from cdcd_video.config.value_types import Fit
 from cdcd_video.data.images import as_array, content_box, fit, read_image, read_image_bytes
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, is_out_of_memory
 from cdcd_video.sampled_video import Video
 from cdcd_video.storage.numerals import significant
 
@@ -98,8 +98,16 @@ def _channels_last(image: Tensor) -> np.ndarray:
         raise UserError(
             f"the image tensor has shape {tuple(image.shape)}; it must be (3, H, W), or (B, 3, H, W) for several"
         )
-    image = image.detach().permute(1, 2, 0).cpu()
-    return (image.float() if image.dtype in (torch.bfloat16, torch.float16) else image).numpy()
+    try:
+        image = (image if image.layout == torch.strided else image.to_dense()).detach().permute(1, 2, 0).cpu()
+        return (image.float() if image.dtype in (torch.bfloat16, torch.float16) else image).numpy()
+    except (RuntimeError, TypeError) as error:  # on the meta device, quantized, of a dtype that NumPy does not have
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"the image tensor ({image.dtype} on {image.device}) has no pixels that can be read; give floats from 0 to 1, or"
+            " uint8 from 0 to 255"
+        ) from None
 
 
 def _as_uint8(image: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def whole_file(target: Path) -> Iterator[Path]:
             yield part
             os.replace(part, target)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # a null character is a ValueError
             part.unlink(missing_ok=True)
         raise
 
@@ -37,6 +37,8 @@ def whole_file(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def refused_by_disk(target: Path) -> Iterator[None]:
     """Turns what the file system refuses (no permission, full disk, name too long) into a `UserError` on `target`."""
+    if "\0" in str(target):
+        raise UserError(f"cannot write {target}: no path has a null character; choose another name")
     try:
         yield
     except OSError as error:  # PyAV's errors from the file system are OSErrors too, with the same numbers
