@@ -32,6 +32,7 @@ from cdcd_video.storage.free_name import free_name, is_there, numbered
 from cdcd_video.storage.memory import check_fits
 from cdcd_video.storage.picture_format import check_frames
 from cdcd_video.storage.record_files import held_record
+from cdcd_video.storage.whole_file import remove_left_parts
 
 NO_FRAME = "no starting frame is given; give an image, or an example: --frame x.png, or --frame red-circle"
 NO_CAPTION = 'no caption is given; describe what should happen: --text "the red circle moves right"'
@@ -162,9 +163,11 @@ def chosen_target(asked: Mapping[str, Any]) -> Iterator[Target]:
             held.enter_context(folder_lock(target))
         with video.refused_by_disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=target.parent):
+            with tempfile.TemporaryFile(dir=target.parent, prefix=f".{target.name}."):
                 pass
         record = held.enter_context(held_record(target))
+        for one in (target, record, *([path / "frames"] if is_folder else [])):
+            remove_left_parts(one.parent, one.name)
         yield Target(target, record, path / "frames" if is_folder else None)
 
 

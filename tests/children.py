@@ -224,3 +224,10 @@ def _become(entrance: str, words: list[str], cwd: str, environment: dict[str, st
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def ended_process() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid

@@ -435,6 +435,23 @@ def test_log_keeps_other_tasks_and_drops_torn_lines(run):
     assert max(line["step"] for line in after if line["task"] == "toy") == 10
 
 
+def test_two_stages_that_write_one_log_lose_no_line(tmp_path):
+    """A stage that begins again drops its own lines, while another process appends those of another stage."""
+    own, other = (Journal(tmp_path / "log.jsonl", name) for name in ("toy", "other"))
+
+    def write_all() -> None:
+        for step in range(1, 101):
+            other.write(step, 0.0)
+
+    writer = threading.Thread(target=write_all)
+    writer.start()
+    while writer.is_alive():
+        own.write(1, 0.0)
+        own.rewind(0)
+    writer.join()
+    assert [line["step"] for line in lines(tmp_path) if line["task"] == "other"] == list(range(1, 101))
+
+
 def test_log_is_json_whatever_is_logged(tmp_path):
     Journal(tmp_path / "log.jsonl", "toy").write(1, 0.5, evaluation={"psnr": math.inf, "n": 3})
     assert lines(tmp_path) == [{"task": "toy", "step": 1, "time_s": 0.5, "evaluation": {"psnr": None, "n": 3}}]

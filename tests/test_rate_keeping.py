@@ -1,5 +1,6 @@
 """Answers and what may happen to their file: copied, full, locked, damaged, deleted, older, newer."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -9,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from children import ended_process
 from rating import Visitor, served, write_study
 
 from cdcd_video.errors import UserError, exit_code
@@ -107,11 +109,31 @@ def test_a_backup_overwrites_nothing_and_needs_answers(store: Store, path: Path,
 def test_the_command_makes_a_backup(store: Store, folder: Path, tmp_path: Path, monkeypatch, capsys):
     rate(store, "anna", 2)
     out = str(tmp_path / "b.sqlite")
+    left = tmp_path / f".b.sqlite.{ended_process()}.part"
+    left.write_bytes(b"what a killed backup had written")
     monkeypatch.setattr(sys, "argv", ["rate", "backup", "--study", str(folder), "--out", out])
     assert [exit_code(entrance.main), exit_code(entrance.main)] == [0, 2]
     said = capsys.readouterr()
     assert said.out == f"{out}\n" and said.err.startswith("error: ") and said.err.count("\n") == 1
-    assert pages_in(Path(out)) == 2
+    assert pages_in(Path(out)) == 2 and not left.exists()
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_backup_is_whole_or_not_there(has_links: bool, store: Store, path: Path, tmp_path: Path, monkeypatch):
+    rate(store, "anna", 2)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    backup(path, tmp_path / "out" / "b.sqlite")
+    assert pages_in(tmp_path / "out" / "b.sqlite") == 2 and len(list((tmp_path / "out").iterdir())) == 1
+    (tmp_path / "out" / "c.sqlite").write_text("mine")
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # made by someone else a moment later
+    with pytest.raises(UserError, match="cannot write .*File exists"):
+        backup(path, tmp_path / "out" / "c.sqlite")
+    assert (tmp_path / "out" / "c.sqlite").read_text() == "mine" and len(list((tmp_path / "out").iterdir())) == 2
 
 
 # ----------------------------------------------------------------------------------------------------- what goes wrong

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from children import ended_process
 from rating import NASTY, SYSTEMS, write_study
 from torchmetrics.functional.regression import kendall_rank_corrcoef, spearman_corrcoef
 
@@ -361,7 +362,12 @@ def test_the_report_leaves_out_who_did_not_look_and_shows_both_counts(rated: Pat
         for s in SYSTEMS[:2]
         for n in range(4)
     ]
+    left = [rated / "out" / f".r.{suffix}.{ended_process()}.part" for suffix in ("html", "md", "json")]
+    for file in left:  # of a report that was killed
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("half a pa")
     page, text, data = report.write(rated, [table(rated / "scores.jsonl", scores)], rated / "out" / "r.html", seed=3)
+    assert not any(file.exists() for file in left)
     content = json.loads(data.read_text())
     assert [rater["kept"] for rater in content["raters"]] == [True] * 4 + [False]
     assert [rater["rater"] for rater in content["raters"]] == ["R1", "R2", "R3", "R4", "R5"]

@@ -96,6 +96,9 @@ def test_every_stage_may_be_given_more_steps_and_none_fewer(start, stage: str):
     assert start(f"train.{stage}.num_steps={steps + 5}").config.train != run.config.train
     start(f"train.{stage}.num_steps={steps + 8}")
     assert sorted(run_folder.earlier_num_steps(run.out, stage)) == [steps, steps + 5]
+    facts = json.loads((run.out / "run.json").read_text())
+    (run.out / "run.json").write_text(json.dumps(facts | {"of_many_starts": "x" * (17 << 20)}))
+    assert sorted(run_folder.earlier_num_steps(run.out, stage)) == [steps, steps + 5]
 
 
 @pytest.mark.parametrize("stage, later", [("clip", "decoder"), ("codec", "diffusion"), ("eye", "refine")])

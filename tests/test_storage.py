@@ -1,5 +1,6 @@
 """Small files of strangers are read within bounds; a folder has one writer."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,10 +9,14 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
+from children import ended_process
 
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock, remove_left_locks
+from cdcd_video.storage.network_folder import CARD, write_network
 from cdcd_video.storage.small_file import Unreadable, append_plain, read_small, read_small_json, read_small_text
+from cdcd_video.storage.whole_file import refused_by_disk, remove_left_parts, whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 HOLD = """
@@ -223,7 +228,7 @@ def test_what_is_written_behind_is_a_plain_file(tmp_path: Path):
             append_plain(tmp_path / "pipe")
     finally:
         os.close(reader)
-    for path, why in (("pipe", "it is a named pipe or a socket"), (".", "is a folder"), ("none/log", "does not exist")):
+    for path, why in (("pipe", "is a named pipe, not a file"), (".", "is a folder"), ("none/log", "does not exist")):
         with pytest.raises(Unreadable, match=why):
             append_plain(tmp_path / path, "the log")
     with pytest.raises(Unreadable, match="is a device"):
@@ -238,3 +243,70 @@ def test_locks_that_a_killed_process_left_go_and_held_ones_stay(tmp_path: Path):
         remove_left_locks(tmp_path)
         assert held.exists() and not left.exists()
     assert not held.exists()
+
+
+# ----------------------------------------------------------------------------------------------- files that are whole
+
+
+def test_what_killed_processes_left_of_a_file_goes(tmp_path: Path):
+    dead = ended_process()
+    names = [
+        f".a[1].txt.{dead}.part",
+        f".a[1].txt.{os.getpid()}.part",
+        f".b.txt.{dead}.part",
+        "a[1].txt",
+        ".a[1].txt.x.part",
+    ]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / f".frames.{dead}.part").mkdir()
+    remove_left_parts(tmp_path, "a[1].txt")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*names[1:], f".frames.{dead}.part"}
+    remove_left_parts(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {names[1], names[3], names[4]}, "that of a process that runs stays, and so do other names"
+    remove_left_parts(tmp_path / "no folder")
+
+
+def test_what_cannot_be_read_is_not_called_unwritable(tmp_path: Path):
+    target = tmp_path / "new" / "out.txt"
+    said = r"^cannot read \S+source: Permission denied; \S+out\.txt was not written$"
+    with pytest.raises(UserError, match=said), whole_file(target):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "source"))
+    for name in (target, target.parent, tmp_path, target / "in", target.with_name(".out.txt.5.part")):
+        said = r"^cannot write \S+out\.txt: Permission denied; write elsewhere$"
+        with pytest.raises(UserError, match=said), refused_by_disk(target):
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+    with pytest.raises(UserError, match="disk is full"), refused_by_disk(target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "elsewhere"))
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_network_and_its_card_are_of_one_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first, second = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    path = write_network(first, {"number": 1}, tmp_path / "net" / "weights.safetensors")
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            write_network(second, {"number": 2}, path)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    replace, replaced = os.replace, []
+
+    def killed_before_the_card(part: Path, target: Path) -> None:
+        if Path(target).name == CARD:
+            raise KeyboardInterrupt
+        replaced.append(replace(part, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed_before_the_card)
+        with pytest.raises(KeyboardInterrupt):
+            write_network(second, {"number": 2}, path)
+    assert replaced and not (path.parent / CARD).exists(), "no card is better than that of other weights"
+    write_network(second, {"number": 2}, path)
+    assert {file.name for file in path.parent.iterdir()} == set(before)
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

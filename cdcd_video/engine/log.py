@@ -5,9 +5,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -17,6 +18,11 @@ from cdcd_video.engine.runtime import replace_file, writing_to
 from cdcd_video.errors import say
 from cdcd_video.storage.numerals import significant
 from cdcd_video.storage.small_file import append_plain, open_plain
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 _QUIET_S = 10.0
 
@@ -45,11 +51,11 @@ class Journal:
         """
         if not os.path.lexists(self.path):
             return
-        with open_plain(self.path, "the run's log") as file:
-            lines = file.read().decode("utf-8", errors="replace").splitlines(keepends=True)
-        kept = [line for line in lines if self._is_kept(line, step)]
-        if kept != lines:  # another process may be writing the lines of another task
-            with writing_to(self.path.parent):
+        with writing_to(self.path.parent), self._held():
+            with open_plain(self.path, "the run's log") as file:
+                lines = file.read().decode("utf-8", errors="replace").splitlines(keepends=True)
+            kept = [line for line in lines if self._is_kept(line, step)]
+            if kept != lines:
                 replace_file(self.path, "".join(kept))
 
     def write(self, step: int, seconds: float, **values: Any) -> dict[str, Any]:
@@ -59,9 +65,22 @@ class Journal:
           The line as it was written.
         """
         line = _plain({"task": self.task, "step": step, "time_s": round(seconds, 3), **values})
-        with writing_to(self.path.parent), append_plain(self.path, "the run's log") as file:
+        with writing_to(self.path.parent), self._held() as file:
             file.write(json.dumps(line).encode() + b"\n")
         return line
+
+    @contextmanager
+    def _held(self) -> Iterator[BinaryIO]:
+        """The log, open for appending, while no other process writes it: that of another stage may, or drop its own lines."""
+        while True:
+            with append_plain(self.path, "the run's log") as file:
+                if fcntl is not None:
+                    with suppress(OSError):  # a file system without locks
+                        fcntl.flock(file, fcntl.LOCK_EX)
+                    if not _is_at(self.path, file):  # replaced while this process waited
+                        continue
+                yield file
+                return
 
     def _is_kept(self, line: str, step: int) -> bool:
         try:
@@ -69,6 +88,13 @@ class Journal:
             return line.endswith("\n") and (entry["task"] != self.task or entry["step"] <= step)
         except (ValueError, KeyError, TypeError, RecursionError):
             return False
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 class Console:

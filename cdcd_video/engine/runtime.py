@@ -19,7 +19,7 @@ from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import typed_command
 from cdcd_video.storage.small_file import MIB, read_small_json
 
-_MOST_BYTES = 64 * MIB
+MOST_RUN_JSON_BYTES = 64 * MIB
 """Of `run.json`: some kilobytes for each start of a run."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -178,7 +178,9 @@ def write_run_json(out: Path, command: Sequence[str], **facts: Any) -> Path:
     run = {"command": list(command), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **git_state()}
     run |= {"machine": machine(), **facts}
     if os.path.lexists(path):
-        before: dict[str, Any] = read_small_json(path, "the facts of the run's earlier starts", limit=_MOST_BYTES)
+        before: dict[str, Any] = read_small_json(
+            path, "the facts of the run's earlier starts", limit=MOST_RUN_JSON_BYTES
+        )
         earlier = before.pop("earlier", [])
         run["earlier"] = [*(earlier if isinstance(earlier, list) else [earlier]), before]
     with writing_to(out):

@@ -26,6 +26,7 @@ from cdcd_video.engine import distributed
 from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import is_there
+from cdcd_video.storage.whole_file import remove_left_parts
 
 
 @contextlib.contextmanager
@@ -52,6 +53,7 @@ def custom_input(target: Path | None, fps: float) -> Iterator["CustomInput | Non
     with folder_lock(target):
         if is_there(target):
             raise UserError(f"{target} exists, and --vbench replaces nothing; delete it, or name another folder")
+        remove_left_parts(target.parent, target.name)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             with video.refused_by_disk(target):

@@ -189,7 +189,8 @@ def run_backup(options: argparse.Namespace) -> None:
     """Copies the answers and prints the path of the copy."""
     from cdcd_video.rate.database import backup
 
-    backup(folder_of(options.study) / "answers.sqlite", options.out)
+    with folder_lock(options.out):
+        backup(folder_of(options.study) / "answers.sqlite", options.out)
     say(str(options.out))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cdcd_video import video
 from cdcd_video.errors import UserError
+from cdcd_video.storage.whole_file import remove_left_parts
 
 VERSION = 1
 """Version of the tables, stored as `user_version`. Files of earlier versions have 0 and the same tables."""
@@ -180,7 +181,7 @@ class Database:
 
 
 def backup(path: Path, out: Path) -> None:
-    """Copies the answers to a single file, also while the page is served.
+    """Copies the answers to a single file, also while the page is served; the caller holds the file's lock.
 
     Args:
       path: the `answers.sqlite` of a study.
@@ -191,6 +192,7 @@ def backup(path: Path, out: Path) -> None:
     """
     if not path.is_file() or path.is_symlink():
         raise UserError(f"there are no answers in {path.parent}; serve the study first")
+    remove_left_parts(out.parent, out.name)
     with contextlib.closing(_connected(path)) as source:
         _copy(source, path, out)
 
@@ -211,12 +213,25 @@ def _copy(source: sqlite3.Connection, path: Path, out: Path) -> None:
                 raise UserError(f"{path} is damaged ({found}); use an older backup")
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            # The name is reserved first, so that a file created meanwhile is not overwritten.
-            os.close(os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            os.replace(part, out)
+            _name_new(part, out)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _name_new(part: Path, out: Path) -> None:
+    """Renames a file; what was created meanwhile is not overwritten, and no empty file is there for a moment.
+
+    Raises:
+      FileExistsError: there is something by this name.
+    """
+    try:
+        os.link(part, out)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the name is reserved first
+        os.close(os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.replace(part, out)
 
 
 def _rescue(base: sqlite3.Connection, path: Path) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from cdcd_video.rate.answers import Store
 from cdcd_video.rate.automatic import read_scores
 from cdcd_video.rate.raters import PASS_SHARE, RaterFacts, rater_facts
 from cdcd_video.rate.study import Study, open_study
+from cdcd_video.storage.whole_file import remove_left_parts
 
 WORDS = {
     "coherence": "Coherence",
@@ -28,7 +29,7 @@ _FEWEST_ANSWERS = 6  # 2 / 2^6 < 0.05
 def write(
     folder: Path, scores: Sequence[str], out: Path | None = None, *, names: bool = False, seed: int = 0
 ) -> list[Path]:
-    """Writes the report of a study in three formats.
+    """Writes the report of a study in three formats; its caller holds the lock of `out`.
 
     Args:
       folder: of the study.
@@ -82,6 +83,7 @@ def write(
         out.with_suffix(".json"): json.dumps(content, indent=1, allow_nan=False) + "\n",
     }
     for path, text in files.items():
+        remove_left_parts(path.parent, path.name)
         with video.whole_file(path) as part:
             part.write_text(text, encoding="utf-8")
     return list(files)

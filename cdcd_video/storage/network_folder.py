@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from cdcd_video.storage.tensor_file import check_numbers
+from cdcd_video.storage.whole_file import whole_file
 
 CARD = "card.json"
 
@@ -23,12 +24,16 @@ def write_network(network: nn.Module, card: Mapping[str, Any], path: Path) -> Pa
       The path.
 
     Raises:
-      UserError: a weight is not finite; nothing is written.
+      UserError: a weight is not finite, or the place cannot be written; what was there before stays.
     """
     from safetensors.torch import save
 
+    file = path.with_name(CARD)
+
     check_numbers(network.state_dict(), "the new classifier", "nothing was written; train it with another seed")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(save({name: values.contiguous() for name, values in network.state_dict().items()}))
-    path.with_name(CARD).write_text(json.dumps(dict(card), indent=2) + "\n", encoding="utf-8")
+    with whole_file(file) as facts:
+        facts.write_text(json.dumps(dict(card), indent=2) + "\n", encoding="utf-8")
+        with whole_file(path) as weights:
+            weights.write_bytes(save({name: values.contiguous() for name, values in network.state_dict().items()}))
+            file.unlink(missing_ok=True)  # whoever is killed now leaves no card, and not that of other weights
     return path

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,10 @@ def _handle(
         ) from None
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null character, links in a circle
         reason = getattr(error, "strerror", None) or error
-        if getattr(error, "errno", None) == errno.ENXIO:
-            reason = "it is a named pipe or a socket"
+        if getattr(error, "errno", None) == errno.ENXIO:  # a named pipe that nobody reads, or a socket
+            with suppress(OSError):
+                kind = _kind(os.stat(path).st_mode)
+                raise Unreadable(what, path, f"is {kind}, not a file; give a regular file") from None
         elif done == "written" and isinstance(error, OSError):
             raise
         raise Unreadable(what, path, f"cannot be {done} ({reason}); give another file") from None

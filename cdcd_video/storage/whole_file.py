@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +38,17 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def refused_by_disk(target: Path) -> Iterator[None]:
-    """Turns what the file system refuses (no permission, full disk, name too long) into a `UserError` on `target`."""
+    """Turns what the file system refuses (no permission, full disk, name too long) into a `UserError`.
+
+    Args:
+      target: what is written. An error on a file that lies elsewhere, which is read for it, names that one.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      UserError: the file system refused something.
+    """
     if "\0" in str(target):
         raise UserError(f"cannot write {target}: no path has a null character; choose another name")
     try:
@@ -44,4 +56,49 @@ def refused_by_disk(target: Path) -> Iterator[None]:
     except OSError as error:  # PyAV's errors from the file system are OSErrors too, with the same numbers
         if error.errno == errno.ENOSPC:
             raise UserError(f"cannot write {target}: the disk is full; make room or write elsewhere") from error
+        if isinstance(error.filename, str) and not _belongs_to(target, error.filename):
+            raise UserError(
+                f"cannot read {error.filename}: {error.strerror or error}; {target} was not written"
+            ) from error
         raise UserError(f"cannot write {target}: {error.strerror or error}; write elsewhere") from error
+
+
+def _belongs_to(target: Path, name: str) -> bool:
+    """Whether a file is the target, in it, a folder that it lies in, or its part under a name beside it."""
+    wanted, path = (Path(os.path.realpath(one.parent), one.name) for one in (target, Path(name)))
+    own = (wanted.name, f".{wanted.name}")
+    is_there = any(one.parent == wanted.parent and one.name.startswith(own) for one in (path, *path.parents))
+    return is_there or wanted.is_relative_to(path)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine has the number; it may be another one than was meant."""
+    if os.name != "posix":  # Windows would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove_left_parts(folder: Path, name: str = "") -> None:
+    """Deletes what killed processes left of the files of a folder that `whole_file` writes.
+
+    Only for who holds the lock of what is written, see `folder_lock`: no process of another machine is writing it then.
+
+    Args:
+      folder: where the files are; its own folders stay as they are.
+      name: of the file; empty for all of them.
+    """
+    left = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(\d+)\.part")
+    with contextlib.suppress(OSError):  # there is no such folder, or it may not be read
+        for path in folder.iterdir():
+            made_by = left.fullmatch(path.name)
+            if made_by and not _is_alive(int(made_by[1])):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from cdcd_video.metrics.score_entries import formatted, interval
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.pages.markdown_text import as_is
 from cdcd_video.storage.folder_lock import folder_lock
+from cdcd_video.storage.whole_file import remove_left_parts
 from cdcd_video.tools.benchmark_results import COLUMNS, SYSTEMS, Column, Result, read_results, results_in, write_result
 from cdcd_video.video import refused_by_disk, whole_file
 
@@ -88,6 +89,7 @@ def main() -> int:
     args = parser.parse_args()
     found = [result for folder in args.folders for result in results_in(folder)]
     with folder_lock(args.results), refused_by_disk(args.results):
+        remove_left_parts(args.results)
         for result in found:
             sys.stdout.write(f"{write_result(result, args.results)}\n")
         text = page(read_results(args.results))

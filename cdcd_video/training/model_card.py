@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cdcd_video.engine.runtime import MOST_RUN_JSON_BYTES
 from cdcd_video.storage.numerals import significant
-from cdcd_video.storage.small_file import MIB, open_plain, read_small_json
+from cdcd_video.storage.small_file import open_plain, read_small_json
 
 
 def write_card(run: Path, parameters: dict[str, int]) -> Path:
@@ -14,7 +15,7 @@ def write_card(run: Path, parameters: dict[str, int]) -> Path:
     Returns:
       The path written.
     """
-    facts = read_small_json(run / "run.json", limit=64 * MIB)
+    facts = read_small_json(run / "run.json", limit=MOST_RUN_JSON_BYTES)
     machine = facts["machine"]
     stand_in = facts.get("clip_stand_in")
     lines = [

@@ -19,7 +19,8 @@ from cdcd_video.kernels import compiled
 from cdcd_video.model import folder_of
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.free_name import chosen_folder
-from cdcd_video.storage.small_file import MIB, read_small
+from cdcd_video.storage.small_file import read_small
+from cdcd_video.storage.whole_file import remove_left_parts
 from cdcd_video.training.hub_card import FILE, renew_card
 from cdcd_video.training.resolved import begun_in, precisions, settled, slow_ones
 from cdcd_video.training.stage_order import BUILDS_ON, STAGES, stages_of
@@ -74,6 +75,7 @@ def evaluating(device: str, given: Path | None, checkpoint: str | None) -> Itera
         if out is not None:
             with runtime.writing_to(out):
                 out.mkdir(parents=True, exist_ok=True)
+                remove_left_parts(out)
         yield out
         if run is not None and out is not None and (run / "model" / FILE).is_file():
             renew_card(run / "model", run)
@@ -217,7 +219,7 @@ def passes_over(config: Config, num_clips: int, stage: str) -> float:
 def earlier_num_steps(out: Path, stage: str) -> list[int]:
     """The numbers of steps of a stage at earlier starts of a run, from run.json."""
     try:
-        now = json.loads(read_small(out / "run.json", limit=16 * MIB))
+        now = json.loads(read_small(out / "run.json", limit=runtime.MOST_RUN_JSON_BYTES))
         starts = [start.get(_BEFORE, {}).get(stage) for start in (now, *now.get("earlier", []))]
     except (UserError, ValueError, AttributeError, TypeError, RecursionError):
         return []  # unreadable, and a checkpoint may not need it

@@ -59,7 +59,7 @@ def build(plan: ArticlePlan, folder: Path, out: Path) -> None:
     article_page.check_text(plan, folder, references, ("latent-path", "side-by-side"))
     with refused_by_disk(out):  # before the figures, which take minutes
         out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
+        tempfile.TemporaryFile(dir=out.parent, prefix=f".{out.name}.").close()
     pipe = ImageToVideo.from_pretrained(plan.checkpoint, "cpu")
     total = latent_path.frames_of_work(plan.latent_path) + side_by_side.frames_of_work(plan.side_by_side)
     with tqdm(total=total, desc="figures", unit="frame") as bar:
