@@ -38,6 +38,8 @@ from data_prep.sizes import Place, is_of_one_size, places_of
 TRAIN = "train"
 NUM_PRINTED = 8
 """Sentences that are printed with their mirror; the manifest has all."""
+MOST_COPIES = 1000
+"""Of a training clip; far fewer already differ in nothing that matters."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +59,8 @@ def run(options: argparse.Namespace) -> str:
       UserError: a number out of range, no training clips, or `--out` is the folder itself.
     """
     began = time.monotonic()
-    if options.copies < 1 or options.seed < 0:
-        raise UserError("--copies must be at least 1 and --seed at least 0")
+    if not 1 <= options.copies <= MOST_COPIES or options.seed < 0:
+        raise UserError(f"--copies must be from 1 to {MOST_COPIES} and --seed at least 0")
     require("cv2", extra="data")
     if options.out.resolve() == options.folder.resolve():
         raise UserError(f"{options.out} is the folder to augment; choose another --out")

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="a prepared folder; all its splits are encoded")
     parser.add_argument("--max-frames", type=int, metavar="N", help="encode the first N frames of each clip (all)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
-    rank, size = (int(os.environ.get(name, other)) for name, other in (("RANK", 0), ("WORLD_SIZE", 1)))  # torchrun's
+    rank, size = (os.environ.get(name) or other for name, other in (("RANK", "0"), ("WORLD_SIZE", "1")))  # torchrun's
     parser.add_argument("--shard", type=int, default=rank, metavar="I", help="shard to encode (%(default)s)")
     parser.add_argument("--num-shards", type=int, default=size, metavar="N", help="number of shards (%(default)s)")
     parser.add_argument("--engine", choices=("datatrove",), help="run all shards as tasks of this engine")

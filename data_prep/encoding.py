@@ -21,7 +21,7 @@ from cdcd_video.data.clips import DecodedClip
 from cdcd_video.data.store import StoredClips, stored_by_size
 from cdcd_video.data.store_files import sizes_in
 from cdcd_video.engine.runtime import device_for, take_gpu
-from cdcd_video.errors import UserError
+from cdcd_video.errors import UserError, say
 from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.training.latent_encoder import FrameEncoder, open_frame_encoder
 from data_prep.items import Item
@@ -159,6 +159,7 @@ def _of_videos(job: Job, frame_encoder: FrameEncoder, source: Plan) -> CacheWrit
     facts = dict(data=data, num_items=source.digest.num_items, fps=settings.fps, max_frames=job.max_frames)
     writer = CacheWriter(job.out, frame_encoder.plan(**facts, recipe=recipe), frame_encoder.space())
     missing = writer.missing(job.shard, job.num_shards)
+    _say_what_is_kept(writer, len(range(job.shard, writer.num_blocks, job.num_shards)), len(missing))
     sizes = [min(BLOCK_CLIPS, writer.plan.num_items - block * BLOCK_CLIPS) for block in missing]
     todo, encoder = _items_of(source.items, frozenset(missing)), frame_encoder.encoder()
     with tqdm(total=sum(sizes), unit="clip", file=sys.stderr, mininterval=5) as progress:
@@ -167,6 +168,21 @@ def _of_videos(job: Job, frame_encoder: FrameEncoder, source: Plan) -> CacheWrit
             writer.add(block, encode_block(itertools.islice(entries, size), encoder, writer.plan))
     writer.join()
     return writer
+
+
+def _say_what_is_kept(writer: CacheWriter, num_own: int, num_missing: int) -> None:
+    """Says what is not encoded again: the plan knows clips by their names, not whether a video was mended since."""
+    if writer.is_finished:
+        say(
+            "note",
+            f"{writer.folder} is complete and stays as it is; delete it to encode it again, such as after mending videos.",
+        )
+    elif num_missing < num_own:
+        say(
+            "note",
+            f"{num_own - num_missing} of {num_own} blocks in {writer.part} are of an earlier start, and what was refused in them"
+            " stays refused; delete that folder to encode all of it again, such as after mending videos.",
+        )
 
 
 def _items_of(items: Iterable[Item], blocks: frozenset[int]) -> Iterator[Item]:

@@ -15,6 +15,7 @@ import av
 from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
+from cdcd_video.config.ranges import MAX_SIZE_PX, MAX_THREADS
 from cdcd_video.config.value_types import FrameSizes
 from cdcd_video.data.clips import ClipRejected, DecodedClip, read_clip
 from cdcd_video.data.cut_detection import DETECTOR, CutFinder
@@ -30,6 +31,8 @@ from data_prep.prepared_sheet import summaries
 from data_prep.subset import describe
 from data_prep.tars import taken_out
 
+LEAST_SIZE_PX = 8
+"""Side of the smallest frames."""
 # A video this much slower than asked for is still taken: 23.976 for 24 is.
 _RATE_KEPT = 0.95
 
@@ -110,9 +113,11 @@ class Settings:
             raise UserError("no prepared folder is given; name it with --out FOLDER")
         given = {field.name: getattr(options, field.name) for field in dataclasses.fields(cls)}
         settings = cls(**given | {"sizes": _sizes(options.sizes) if options.sizes else None})
-        for name, least in (("size_px", 8), ("min_frames", 1), ("workers", 1)):
-            if getattr(settings, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(settings, name)}")
+        check_size(settings.size_px)
+        if settings.min_frames < 1:
+            raise UserError(f"--min-frames must be at least 1, not {settings.min_frames}")
+        if not 1 <= settings.workers <= MAX_THREADS:
+            raise UserError(f"--workers must be from 1 to {MAX_THREADS}, not {settings.workers}")
         if not 0 < settings.fps <= 1000:
             raise UserError(f"--fps must be above 0 and at most 1000, not {settings.fps}")
         if not settings.clip_timeout > 0:
@@ -122,6 +127,16 @@ class Settings:
         if settings.cuts == "detect":
             require("scenedetect", extra="data")  # now, and not when a clip is decoded
         return settings
+
+
+def check_size(size_px: int) -> None:
+    """Refuses a side of the frames that no model has.
+
+    Raises:
+      UserError: it is too small or too large.
+    """
+    if not LEAST_SIZE_PX <= size_px <= MAX_SIZE_PX:
+        raise UserError(f"--size-px must be from {LEAST_SIZE_PX} to {MAX_SIZE_PX}, not {size_px}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +178,10 @@ def _sizes(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
     try:
         return TypeAdapter(FrameSizes).validate_python(list(texts))
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] in ("less_than_equal", "greater_than_equal"):
+            reason = f"a side has {first['input']} px, and must have from {LEAST_SIZE_PX} to {MAX_SIZE_PX}"
         raise UserError(f"--sizes {' '.join(texts)}: {reason}") from None
 
 

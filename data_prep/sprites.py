@@ -12,11 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cdcd_video.config.ranges import check_settings
 from cdcd_video.data.sprites import SPLITS, World
 from cdcd_video.data.store import SpritesClips
 from cdcd_video.data.store_writer import StoreWriter
-from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import folder_lock
+from data_prep.prepare import check_size
 from data_prep.prepared_sheet import summaries
 from data_prep.recipes import RECIPES, Recipe
 
@@ -36,10 +37,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Renders the clips; returns a line about the result."""
+    """Renders the clips; returns a line about the result.
+
+    Raises:
+      UserError: a number is out of range, or the folder cannot be written.
+    """
     began = time.monotonic()
-    if options.size_px < 8:
-        raise UserError(f"--size-px must be at least 8, not {options.size_px}")
+    check_size(options.size_px)
+    check_settings({"seed": options.seed, "num_frames": options.num_frames, "fps": options.fps})
     world = World(max_objects=options.max_objects, num_frames=options.num_frames, fps=options.fps)
     splits = [
         SpritesClips(options.seed, options.num_clips, split, world, options.num_frames, options.size_px, options.fps)

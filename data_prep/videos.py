@@ -43,7 +43,8 @@ class Videos:
           UserError: if there is no such folder.
         """
         if not folder.is_dir():
-            raise UserError(f"the folder of videos {folder} does not exist")
+            what = "is a file; name the folder that holds it" if folder.exists() else "does not exist; check the path"
+            raise UserError(f"the folder of videos {folder} {what}")
         root = folder.resolve()
         paths: dict[str, str] = {}
         num_repeated = 0

@@ -3,13 +3,22 @@
 import argparse
 import difflib
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 
 class OptionParser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser`, which would print the usage of all options above a mistake in one."""
+    """`argparse.ArgumentParser`, which would print the usage of all options above a mistake in one.
+
+    A number of the type float is finite: what compares with `nan` is false, and neither it nor `inf` is JSON.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        """Takes what `argparse.ArgumentParser` takes."""
+        super().__init__(*args, **options)
+        self.register("type", float, _finite)
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2 and one sentence on stderr.
@@ -38,6 +47,13 @@ class OptionParser(argparse.ArgumentParser):
         if unknown := [word for word in unknown if word != "--"]:  # which newer Pythons leave out themselves
             self.error(f"nothing is known of {' '.join(unknown)}")
         return parsed
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"it is {text}, and must be a finite number")
+    return value
 
 
 def _options(parser: argparse.ArgumentParser) -> set[str]:

@@ -158,7 +158,8 @@ class CacheWriter:
         if not splits:
             os.replace(own / REJECTED, self.part / REJECTED)
             raise UserError(
-                f"none of {self.plan.num_items} clips could be used; for the reasons see {self.part / REJECTED}"
+                f"none of {self.plan.num_items} clips could be used; for the reasons see {self.part / REJECTED}, and delete"
+                f" {self.part} before you encode mended videos"
             )
         known = sorted(splits)
         for name in self.plan.arrays:

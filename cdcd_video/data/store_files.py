@@ -77,7 +77,8 @@ def read_manifest(folder: Path) -> dict:
       UserError: the folder holds no clips, those of another version, or a damaged manifest; or a file is missing or cut.
     """
     if not folder.is_dir():
-        raise UserError(f"the prepared folder {folder} does not exist; make it with `python -m data_prep`")
+        what = "is a file, and a prepared folder is wanted" if folder.exists() else "does not exist"
+        raise UserError(f"the prepared folder {folder} {what}; make it with `python -m data_prep`")
     try:
         manifest = json.loads(read_small(folder / MANIFEST, limit=MOST_MANIFEST_BYTES))
         is_ours = manifest["format"] == FORMAT
