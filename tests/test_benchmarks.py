@@ -178,6 +178,16 @@ def test_results_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch, caps
     assert not (tmp_path / "page.md").exists()
 
 
+def test_a_page_of_nothing_is_not_written(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "results").write_text("mine")
+    assert (
+        run(monkeypatch, tmp_path) == 2 and "is a file; name the folder of the kept results" in capsys.readouterr().err
+    )
+    (tmp_path / "results").unlink()
+    assert run(monkeypatch, tmp_path) == 2 and "there are no results in" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_frames_that_are_no_squares_have_a_table_of_their_own():
     """They would take the place of the squares' result."""
     kept = [result for result in read_results(ROOT / "docs" / "results") if result.kind == "evaluate"]

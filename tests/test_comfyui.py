@@ -148,6 +148,13 @@ def test_odd_images_are_read_or_refused_in_a_sentence(pack: ModuleType, pipe: Im
     ):
         with pytest.raises(UserError, match=words):
             first_frame(pack, pipe, wrong)
+    assert (first_frame(pack, pipe, image[0]) == first_frame(pack, pipe, image)).all()
+    with pytest.raises(UserError, match=r"the images have the shape \(1, 1, 64, 64, 3\)"):
+        first_frame(pack, pipe, image[None])
+    for mask in (torch.ones(64, 64), torch.ones(1, 1, 64, 64)):  # as some nodes give them
+        assert (first_frame(pack, pipe, image, mask=mask) == 255).all()
+    with pytest.raises(UserError, match=r"the masks have the shape \(64,\)"):
+        first_frame(pack, pipe, image, mask=torch.ones(64))
     with pytest.raises(UserError, match="there are 3 masks for 1 images"):
         first_frame(pack, pipe, image, mask=torch.zeros(3, 64, 64))
 
@@ -187,5 +194,8 @@ def test_a_model_that_was_trained_on_is_loaded_again(pack: ModuleType, tmp_path:
     assert pack.LoadModel.IS_CHANGED(str(tmp_path)) != before
     with pytest.raises(UserError, match="there is no model"):
         pack.LoadModel().load("no-such-model")
+    (tmp_path / "model" / "removed.json").symlink_to(tmp_path / "nowhere")  # a file that goes while it is looked at
+    gone = pack.LoadModel.IS_CHANGED(str(tmp_path))
+    assert gone != gone
     unknown_yet = pack.LoadModel.IS_CHANGED(None)  # how ComfyUI asks when another node gives the name
     assert unknown_yet != unknown_yet, "so that it is loaded, and nothing old is kept"

@@ -160,6 +160,23 @@ def test_a_folder_of_results_takes_a_free_name_where_none_is_given():
         assert str(folder) == "out/eval", "what was asked for is written again"
 
 
+def test_a_place_for_results_that_is_no_folder_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch):
+    Path("table.csv").write_text("mine")
+    Path("nowhere").symlink_to("not-there")
+    for name in ("table.csv", "nowhere"):
+        with (
+            pytest.raises(UserError, match=f"^{name} is not a folder; name another"),
+            chosen_folder(Path(name), Path("x")),
+        ):
+            pytest.fail("the work began")
+    Path("mine").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, how: False)  # as for another user; root may write everywhere
+        with pytest.raises(UserError, match="^mine cannot be written: perm"), chosen_folder(Path("mine"), Path("x")):
+            pytest.fail("the work began")
+    assert Path("table.csv").read_text() == "mine"
+
+
 def test_names_that_are_all_taken_are_no_reason_to_wait():
     with pytest.raises(FileExistsError), free_name([Path("a")], lambda name: True):
         pass

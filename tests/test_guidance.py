@@ -17,6 +17,7 @@ from cdcd_video.contrast.contrastive_guidance import TEMPERATURE, closeness, til
 from cdcd_video.contrast.info_nce import info_nce
 from cdcd_video.data.sprites import World, sample_scene
 from cdcd_video.data.sprites_render import render
+from cdcd_video.errors import UserError
 from cdcd_video.sampling import code_sampler
 from cdcd_video.sampling.captions import CaptionSchedule
 from cdcd_video.tools import guidance
@@ -308,3 +309,12 @@ def test_the_command_prints_a_line_for_every_strength(tiny_model, tmp_path, monk
             :1
         ]
         assert score["value"] == line["clip_text"][0] and score["drawing"]["contrast"] == strength
+
+
+@pytest.mark.parametrize("option", ["--num-frames", "--num-videos"])
+def test_a_number_that_no_protocol_has_is_one_sentence(option: str, tiny_model, tmp_path, monkeypatch):
+    words = ["--checkpoint", str(tiny_model), "--device", "cpu", "--out", str(tmp_path / "out"), option, str(10**12)]
+    monkeypatch.setattr("sys.argv", ["guidance", *words])
+    with pytest.raises(UserError, match=rf"^{option} is 1000000000000: input should be less than"):
+        guidance.main()
+    assert not (tmp_path / "out").exists()

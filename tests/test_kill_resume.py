@@ -133,6 +133,20 @@ def test_a_training_that_fails_by_itself_is_told(tmp_path):
 def test_logs_that_are_none(tmp_path):
     with pytest.raises(UserError, match="log.jsonl cannot be read .*give the folder of a run"):
         compare_logs(tmp_path, tmp_path)
-    (tmp_path / "log.jsonl").write_text('{"task": "toy"}\n')
-    with pytest.raises(UserError, match="is not the log of a run"):
-        compare_logs(tmp_path, tmp_path)
+    deep = '{"a": ' * 400 + "1" + "}" * 400
+    for line in (
+        '{"task": "toy"}',
+        '{"task": ["toy"], "step": 1}',
+        '{"task": "toy", "step": {}}',
+        '{"task": "toy", "step": "1"}',
+    ):
+        (tmp_path / "log.jsonl").write_text(f"{line}\n")
+        with pytest.raises(UserError, match="is not the log of a run"):
+            compare_logs(tmp_path, tmp_path)
+    (tmp_path / "log.jsonl").write_text(f'{{"task": "toy", "step": 1, "more": {deep}}}\n')
+    assert compare_logs(tmp_path, tmp_path).is_same
+
+
+def test_a_stage_without_a_checkpoint_has_no_weights(tmp_path):
+    (tmp_path / "checkpoints" / "toy").mkdir(parents=True)
+    assert unequal_weights(tmp_path, tmp_path) == []

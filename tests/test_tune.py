@@ -132,6 +132,7 @@ def test_models_are_tuned_with_the_same_budget_into_one_table(
         (("--split", "tset"), "sprites have no split 'tset'"),
         (("--checkpoint", "absent"), "absent"),
         (("--num-frames", 1), "--num-frames 2"),
+        (("--num-frames", 10**9), "--num-frames is 1000000000: input should be less than or equal to 10000"),
     ],
 )
 def test_mistakes_are_sentences_and_cost_no_sampling(

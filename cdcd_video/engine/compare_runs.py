@@ -78,13 +78,15 @@ def read_log(run: Path) -> dict[tuple[str, int, bool], dict[str, Any]]:
         with open_plain(path, "the run's log") as file:
             entries = [json.loads(line) for line in file]
         keys = [(entry["task"], entry["step"], "evaluation" in entry) for entry in entries]
+        if not all(isinstance(task, str) and type(step) is int for task, step, _ in keys):
+            raise TypeError("a line is of no task or step")
+        return {key: dict(_flat(entry)) for key, entry in zip(keys, entries, strict=True)}
     except Unreadable as error:
         raise UserError(f"{path} cannot be read (it {error.reason}); give the folder of a run.") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path} is not the log of a run; give the folder of a run that no process is writing."
         ) from None
-    return {key: dict(_flat(entry)) for key, entry in zip(keys, entries, strict=True)}
 
 
 def weights(run: Path) -> dict[str, str]:
@@ -96,7 +98,9 @@ def weights(run: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     home = run / "checkpoints"
     for task in sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []:
-        newest = checkpoint.latest(run, task)
+        newest = checkpoint.newest(run, task)
+        if newest is None:  # stopped before its first checkpoint
+            continue
         state = json.loads((newest.folder / "state.json").read_text())
         found |= {f"{task}, step {newest.step}: {part}": sha256 for part, sha256 in state["sha256"].items()}
     for path in sorted((run / "model").rglob("*.safetensors")):

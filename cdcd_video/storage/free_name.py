@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cdcd_video.errors import UserError
 from cdcd_video.storage.folder_lock import FolderInUse, folder_lock, holds_nothing
 
 
@@ -61,11 +62,15 @@ def chosen_folder(given: Path | None, otherwise: Path) -> Iterator[Path]:
 
     Raises:
       FolderInUse: another process writes the folder that was asked for.
-      UserError: the place cannot be written.
+      UserError: the place cannot be written, or is a file; now, and not when what took hours is to be written there.
     """
     if given is None:
         with free_name(numbered(otherwise)) as folder:
             yield folder
         return
+    if os.path.lexists(given) and not given.is_dir():
+        raise UserError(f"{given} is not a folder; name another one for the results, or leave --out out")
+    if given.is_dir() and not os.access(given, os.W_OK | os.X_OK):
+        raise UserError(f"{given} cannot be written: permission denied; name another folder, or leave --out out")
     with folder_lock(given):
         yield given

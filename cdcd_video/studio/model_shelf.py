@@ -31,7 +31,12 @@ class LoadedModel:
         if not model.unfinished or model.folder is None:
             return []
         notes = [f"{self.name} is still training, or was stopped; its weights are those of {model.unfinished}"]
-        now = read_small_json(model.folder / "model.json", "model file").get("unfinished") or "its end"
+        try:
+            now = read_small_json(model.folder / "model.json", "model file").get("unfinished") or "its end"
+        except (
+            UserError
+        ):  # its folder was moved or deleted, or is being replaced at this moment; the model is in memory
+            return notes
         if now != model.unfinished:
             notes.append(f"newer weights are there, of {now}; load the model again to sample with them")
         return notes

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cdcd_video.config.ranges import plain_number
 from cdcd_video.config.value_types import Fit
 from cdcd_video.config.video_record import read_record
 from cdcd_video.errors import UserError
@@ -168,7 +169,7 @@ class PageEvents:
         start: StartFrame,
         text: str,
         other: str,
-        num_seeds: float,
+        num_seeds: float | None,
         negative: str,
         model: str,
         fit: str,
@@ -185,7 +186,8 @@ class PageEvents:
             sentences = [text, other] if (other or "").strip() else [text]
             given = settings_from(list(settings))
             loaded = self._shelf.get(model)
-            request = (start, sentences, given, int(num_seeds), negative or "", self._limits, fit_from(fit))
+            count = plain_number(num_seeds, is_whole=True)
+            request = (start, sentences, given, count, negative or "", self._limits, fit_from(fit))
             session = SamplingSession.of(loaded, *request)
         except UserError as error:
             raise on_page(error) from None
@@ -199,6 +201,8 @@ class PageEvents:
                 at = gr.Slider(value=number, maximum=max(1, total - 1))
                 yield session, cards, same, _status(about, session.notes), choices, at
         except UserError as error:
+            if not session.num_frames:
+                raise on_page(error) from None
             gr.Warning(html.escape(str(error)), duration=None)
         yield session, *self._result(session, f"{time.monotonic() - begun:.1f} s")
 
@@ -226,13 +230,13 @@ class PageEvents:
 
     @in_a_sentence
     def go_on(
-        self, session: SamplingSession | None, place: int | None, frame: float, text: str, model: str, fit: str
+        self, session: SamplingSession | None, place: int | None, frame: float | None, text: str, model: str, fit: str
     ) -> tuple[StartFrame, str, str]:
         """Starts from a frame of a sampled video, and says so where the visitor looks."""
         place = _place(session, place)
         video = _sampled(session).videos[place]
-        if not 0 <= frame < len(video):
-            raise UserError(f"the video has no frame {frame:g}; choose one from 0 to {len(video) - 1}")
+        if frame is None or not 0 <= frame < len(video):
+            raise UserError(f"the video has no frame {frame}; choose one from 0 to {len(video) - 1}")
         about = f"Frame {frame:g} of video {place + 1} is the starting frame now; Sample continues from it."
         start = StartFrame(np.ascontiguousarray(video[int(frame)]))
         return *self._chosen(start, text, model, fit), _status(about)

@@ -86,8 +86,8 @@ class SamplingSession:
             raise UserError(
                 "there is no starting frame, or it was deleted after its time; open a picture, choose an example, or draw one"
             )
-        if num_seeds < 1:
-            raise UserError(f"the number of seeds is {num_seeds}; it must be at least 1")
+        if type(num_seeds) is not int or num_seeds < 1:
+            raise UserError(f"the number of seeds is {num_seeds}; it must be a whole number from 1 on")
         params = loaded.pipe.defaults(**settings)
         schedules = [parse_timeline(text) for text in sentences]
         limits.check(len(schedules) * num_seeds, params.num_frames, params.num_steps)
@@ -140,9 +140,14 @@ class SamplingSession:
                 )
 
     @property
+    def num_frames(self) -> int:
+        """Frames that were sampled so far."""
+        return 0 if self._stream is None else len(self._stream)
+
+    @property
     def videos(self) -> list[Video]:
         """The frames so far, with the bits that the pipeline gives; one that was stopped carries no recipe."""
-        if self._stream is None or not len(self._stream):
+        if self._stream is None or not self.num_frames:
             raise UserError("nothing is sampled yet; press Sample first")
         if self._videos is None or len(self._videos[0]) < len(self._stream):
             pipe = self.loaded.pipe

@@ -86,7 +86,7 @@ def from_canvas(canvas: Any) -> StartFrame:
     return StartFrame(as_array(composite), "drawing.png")
 
 
-def with_shape(pixels: Pixels, shape: str, colour: str, size: str, x: float, y: float) -> Pixels:
+def with_shape(pixels: Pixels, shape: str, colour: str, size: str, x: float | None, y: float | None) -> Pixels:
     """A picture with a shape of the built-in world on it.
 
     Args:
@@ -95,13 +95,17 @@ def with_shape(pixels: Pixels, shape: str, colour: str, size: str, x: float, y: 
       x, y: its centre, as shares of the picture from the left and from the top.
 
     Raises:
-      UserError: one of the words is unknown, or a share outside 0 to 1.
+      UserError: one of the words is unknown, a share outside 0 to 1, or the picture no square.
     """
     for word, known in ((shape, SHAPES), (colour, COLOURS), (size, SIZE_NAMES)):
         if word not in known:
             raise UserError(f"there is no {word!r} among the shapes and colours; choose one of {', '.join(known)}")
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise UserError(f"the place is {x:g}, {y:g}; both go from 0 to 1")
+    if x is None or y is None or not (0 <= x <= 1 and 0 <= y <= 1):
+        raise UserError(f"the place is {x}, {y}; both go from 0 to 1")
+    if pixels.shape[0] != pixels.shape[1]:
+        raise UserError(
+            f"the canvas has {pixels.shape[1]} x {pixels.shape[0]} px, and shapes are put on square ones; clear it first"
+        )
     centre, radius = np.array([[x, y]]) * VIEW_PX, np.array([SIZE_NAMES[size]])
     mask = render_object_mask(shape, centre, radius, np.zeros(1), len(pixels))[0][..., None]
     mixed = pixels + mask * (np.array(COLOURS[colour], np.float32) - pixels)

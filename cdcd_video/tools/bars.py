@@ -106,7 +106,7 @@ def measure(args: argparse.Namespace, out: Path) -> Iterator[str]:
     if args.num_long:
         plans.append((f"{LONG_FRAMES} frames", LONG, dict(num_videos=args.num_long, num_frames=LONG_FRAMES)))
     benches = [
-        evaluation.prepare(pipe, shared.settled(**plan), ("sprites",), args.device, **given) for _, _, plan in plans
+        evaluation.prepare(pipe, with_flags(shared, plan), ("sprites",), args.device, **given) for _, _, plan in plans
     ]  # a parameter out of range is an error before anything is sampled
     yield f"{'':<11}{'':<38}{'goal':>6}  {'model':<26}{'frozen':>8}{'codec':>8}"
     with tqdm(total=sum(bench.frames_to_sample for bench in benches), desc="sampling", unit="frame") as bar:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcd_video.config.option_parser import OptionParser
-from cdcd_video.errors import exit_code
+from cdcd_video.errors import UserError, exit_code
 from cdcd_video.metrics.score_entries import formatted, interval
 from cdcd_video.metrics.statistics.intervals import CONFIDENCE
 from cdcd_video.pages.markdown_text import as_is
@@ -87,12 +87,17 @@ def main() -> int:
     add("--results", type=Path, default=Path("docs/results"), metavar="DIR", help="kept results (default: %(default)s)")
     add("--out", type=Path, default=Path("docs/benchmarks.md"), metavar="FILE", help="the page (default: %(default)s)")
     args = parser.parse_args()
+    if args.results.exists() and not args.results.is_dir():
+        raise UserError(f"{args.results} is a file; name the folder of the kept results by --results")
     found = [result for folder in args.folders for result in results_in(folder)]
     with folder_lock(args.results), refused_by_disk(args.results):
         remove_left_parts(args.results)
         for result in found:
             sys.stdout.write(f"{write_result(result, args.results)}\n")
-        text = page(read_results(args.results))
+        results = read_results(args.results)
+        if not results:
+            raise UserError(f"there are no results in {args.results}; name output folders of evaluate.py or of a tool")
+        text = page(results)
         with whole_file(args.out) as part:
             part.write_text(text, encoding="utf-8")
     sys.stdout.write(f"{args.out}\n")

@@ -56,12 +56,12 @@ def measure(args: argparse.Namespace) -> None:
     from cdcd_video import evaluation
     from cdcd_video.engine.runtime import provenance
     from cdcd_video.evaluation import report
-    from cdcd_video.metrics.protocol import OWN, Protocol
+    from cdcd_video.metrics.protocol import OWN, Protocol, with_flags
     from cdcd_video.pipeline import ImageToVideo
 
     pipe = ImageToVideo.from_pretrained(args.checkpoint, args.device)
-    size = {"num_videos": args.num_videos, "num_frames": args.num_frames, "num_real": 0}
-    protocol = Protocol(**size, split=args.split, seed=args.seed, clip=OWN)
+    size = {"num_videos": args.num_videos, "num_frames": args.num_frames}
+    protocol = with_flags(Protocol(num_real=0, clip=OWN), {**size, "split": args.split, "seed": args.seed})
     cells = list(product(args.steps, args.strengths))
     benches = [
         evaluation.prepare(pipe, protocol, METRICS, args.device, num_steps=steps, contrast=strength)

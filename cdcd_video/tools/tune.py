@@ -19,7 +19,7 @@ from typing import Any
 
 from cdcd_video.config.option_parser import OptionParser
 from cdcd_video.errors import UserError, exit_code
-from cdcd_video.metrics.protocol import DIGITS, OWN, SPRITES, Protocol
+from cdcd_video.metrics.protocol import DIGITS, OWN, SPRITES, Protocol, with_flags
 from cdcd_video.metrics.scores import MEASURES, METRICS
 from cdcd_video.storage.free_name import chosen_folder
 
@@ -291,8 +291,8 @@ def _referee(pipe: Any, args: argparse.Namespace) -> tuple[str, Callable[..., Re
     metric = metrics[score]
 
     def prepared(settings: Candidate, num_videos: int, seed: int) -> Any:
-        size: dict[str, Any] = {"num_videos": num_videos, "num_frames": args.num_frames, "num_real": 0}
-        protocol = Protocol(data=data, split=args.split, seed=seed, clip=OWN, **size)
+        size: dict[str, Any] = {"num_videos": num_videos, "num_frames": args.num_frames, "seed": seed}
+        protocol = with_flags(Protocol(num_real=0, clip=OWN), {"data": data, "split": args.split, **size})
         return evaluation.prepare(pipe, protocol, (metric,), args.device, **settings)
 
     def measured(settings: Candidate, num_videos: int, seed: int, progress: Callable[[int], object]) -> Result:

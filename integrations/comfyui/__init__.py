@@ -40,7 +40,10 @@ class LoadModel:
         if name is None:
             return float("nan")
         files = sorted(find_model(name, local_files_only=True).rglob("*"))
-        return str([(file.name, file.stat().st_mtime_ns) for file in files])
+        try:
+            return str([(file.name, file.stat().st_mtime_ns) for file in files])
+        except FileNotFoundError:  # replaced at this moment, as by a training
+            return float("nan")
 
     def load(self, name: str) -> tuple[ImageToVideo]:
         device = comfy.model_management.get_torch_device()
@@ -100,8 +103,8 @@ class SampleVideo:
         """Samples.
 
         Args:
-          image: (B, H, W, C), floats from 0 to 1.
-          mask: (B, H, W) or (1, H, W), of any size.
+          image: (B, H, W, C), floats from 0 to 1; or (H, W, C).
+          mask: (B, H, W) or (1, H, W), of any size; or (H, W), as some nodes give it.
 
         Returns:
           A float32 tensor (F, H, W, 3) from 0 to 1 for each image, and the frames per second.
@@ -126,9 +129,15 @@ def with_alpha(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
     Values a little outside of 0 to 1, as other nodes leave them, are cut off.
     """
+    image = image[None] if image.ndim == 3 else image
+    if image.ndim != 4:
+        raise UserError(f"the images have the shape {tuple(image.shape)}; give (images, height, width, channels)")
     image = image.float().cpu().clamp(0, 1)
     if mask is None:
         return image
+    mask = mask[None] if mask.ndim == 2 else mask[:, 0] if mask.ndim == 4 and mask.shape[1] == 1 else mask
+    if mask.ndim != 3:
+        raise UserError(f"the masks have the shape {tuple(mask.shape)}; give (masks, height, width)")
     if len(mask) not in (1, len(image)):
         raise UserError(f"there are {len(mask)} masks for {len(image)} images; give one of each, or one mask for all")
     # Without transparency, LoadImage gives a mask of zeros that has a size of its own.
