@@ -189,8 +189,7 @@ def run_backup(options: argparse.Namespace) -> None:
     """Copies the answers and prints the path of the copy."""
     from cdcd_video.rate.database import backup
 
-    with folder_lock(options.out):
-        backup(folder_of(options.study) / "answers.sqlite", options.out)
+    backup(folder_of(options.study) / "answers.sqlite", options.out)
     say(str(options.out))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cdcd_video import video
 from cdcd_video.errors import UserError
+from cdcd_video.storage.folder_lock import folder_lock
 from cdcd_video.storage.whole_file import remove_left_parts
 
 VERSION = 1
@@ -181,7 +182,7 @@ class Database:
 
 
 def backup(path: Path, out: Path) -> None:
-    """Copies the answers to a single file, also while the page is served; the caller holds the file's lock.
+    """Copies the answers to a single file, also while the page is served.
 
     Args:
       path: the `answers.sqlite` of a study.
@@ -192,8 +193,8 @@ def backup(path: Path, out: Path) -> None:
     """
     if not path.is_file() or path.is_symlink():
         raise UserError(f"there are no answers in {path.parent}; serve the study first")
-    remove_left_parts(out.parent, out.name)
-    with contextlib.closing(_connected(path)) as source:
+    with folder_lock(out), contextlib.closing(_connected(path)) as source:
+        remove_left_parts(out.parent, out.name)
         _copy(source, path, out)
 
 

@@ -50,7 +50,8 @@ def find_model(
             f"the model is {name_or_path!r}; give the name of a shipped model, such as sprites, a folder, or owner/name on the"
             " Hub"
         )
-    name_or_path = type(name_or_path)(os.path.expanduser(name_or_path))
+    below_home = os.path.expanduser(os.fspath(name_or_path))
+    name_or_path = below_home if isinstance(name_or_path, str) else Path(below_home)
     try:
         folder = folder_of(name_or_path)
     except UserError:
