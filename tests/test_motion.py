@@ -146,3 +146,13 @@ def test_the_same_frames_give_the_same_numbers():
         np.testing.assert_array_equal(
             measure(frames)[:4][1:3], measure(frames[:4])[1:3], "earlier frames know no later"
         )
+
+
+@pytest.mark.parametrize("too_far, is_seen", [(0.8, True), (1.0, False)])
+def test_a_pixel_was_visible_where_flow_there_and_back_nearly_meet(too_far: float, is_seen: bool):
+    back = np.full((24, 24, 2), (-4.0, 0.0), np.float32)
+    there = np.full(
+        (24, 24, 2), (4.0 + too_far, 0.0), np.float32
+    )  # Sundaram et al.: 0.01 * (|there|^2 + |back|^2) + 0.5
+    found = motion._visible_in_both(there, back)
+    assert (found[:, 4:] == is_seen).all() and not found[:, :4].any()

@@ -50,6 +50,8 @@ def test_embeddings_have_length_one_and_padding_is_not_read():
     other = TextStates(torch.where(is_word[..., None], tokens, 9.0), is_word, tokens[:, 0])
     assert step_encoder.encode_text(text).norm(dim=-1) == pytest.approx(torch.ones(6), abs=1e-5)
     assert step_encoder.encode_text(text).equal(step_encoder.encode_text(other))
+    short = TextStates(tokens[:, :2], is_word[:, :2], tokens[:, 0])
+    torch.testing.assert_close(step_encoder.encode_text(short), step_encoder.encode_text(text))
 
 
 def test_it_learns_what_an_encoder_of_frames_cannot():
