@@ -71,33 +71,22 @@ def _belongs_to(target: Path, name: str) -> bool:
     return is_there or wanted.is_relative_to(path)
 
 
-def _is_alive(process: int) -> bool:
-    """Whether a process of this machine has the number; it may be another one than was meant."""
-    if os.name != "posix":  # Windows would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def remove_left_parts(folder: Path, name: str = "") -> None:
     """Deletes what killed processes left of the files of a folder that `whole_file` writes.
 
     Only for who holds the lock of what is written, see `folder_lock`: no process of another machine is writing it then.
 
     Args:
-      folder: where the files are; its own folders stay as they are.
+      folder: where the files are; folders in it are not searched.
       name: of the file; empty for all of them.
     """
-    left = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(\d+)\.part")
+    import psutil  # slow to import, and sampling does without
+
+    left = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(\d{{1,9}})\.part")
     with contextlib.suppress(OSError):  # there is no such folder, or it may not be read
         for path in folder.iterdir():
             made_by = left.fullmatch(path.name)
-            if made_by and not _is_alive(int(made_by[1])):
+            if made_by and not psutil.pid_exists(int(made_by[1])):  # or another process has the number by now
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
