@@ -33,9 +33,7 @@ class LoadedModel:
         notes = [f"{self.name} is still training, or was stopped; its weights are those of {model.unfinished}"]
         try:
             now = read_small_json(model.folder / "model.json", "model file").get("unfinished") or "its end"
-        except (
-            UserError
-        ):  # its folder was moved or deleted, or is being replaced at this moment; the model is in memory
+        except UserError:  # moved, deleted, or being replaced at this moment; the model is in memory
             return notes
         if now != model.unfinished:
             notes.append(f"newer weights are there, of {now}; load the model again to sample with them")
