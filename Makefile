@@ -53,7 +53,7 @@ types: $(READY)  ## type errors: none in the packages of the method, elsewhere n
 
 docs: $(READY)  ## the site, in site/; `python -m http.server -d site` shows it, with its search
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
-	@echo "site/index.html is ready."
+	@echo "site/index.html is ready; \`python -m http.server -d site\` shows it with its search."
 
 smoke:  ## everything once in an environment of its own: make smoke PYTHON=python3.13, or OLDEST=1 for the oldest dependencies
 	@"$(FOUND)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
