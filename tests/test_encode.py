@@ -174,7 +174,9 @@ def test_shards_make_the_same_bytes(latents, videos, tiny_model, tmp_path, small
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, small_blocks):
+def test_killed_and_run_again_it_ends_the_same_and_says_what_it_keeps(
+    videos, tiny_model, tmp_path, small_blocks, capfd
+):
     assert encode(tiny_model, tmp_path / "whole", *recipe_of(videos)) == 0
     for blocks in (0, 1, 3):
         child = children.fork()
@@ -190,7 +192,12 @@ def test_killed_and_run_again_it_ends_the_same(videos, tiny_model, tmp_path, sma
             cache_writer.CacheWriter.add = dying
             os._exit(encode(tiny_model, tmp_path / "out", *recipe_of(videos)))
         assert os.waitpid(child, 0)[1] == signal.SIGKILL and not (tmp_path / "out").exists()
+    capfd.readouterr()
     assert encode(tiny_model, tmp_path / "out", *recipe_of(videos)) == 0
+    assert "note: 4 of 6 blocks in" in (said := capfd.readouterr().err) and "delete that folder to encode all" in said
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert encode(tiny_model, tmp_path / "out", *recipe_of(videos)) == 0
+    assert "out is complete and stays as it is; delete it to encode it again" in capfd.readouterr().err
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
